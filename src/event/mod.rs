@@ -1,0 +1,3 @@
+//! `event`: what the log stores: the envelope, one type per event, versions and the hash chain.
+//!
+//! It never does I/O; how lines reach the disk is `journal`'s business.

@@ -1,0 +1,28 @@
+//! trueup keeps one machine true to a Git repository.
+//!
+//! Reading order: [`model`] names things; [`spec`] turns text into desired state; [`plan`] compares
+//! it with what was observed; [`event`] is what gets written down; [`state`] is the fold of that;
+//! [`view`] answers questions about it; [`port`] is the seam; the shell around it talks to the
+//! world: [`journal`], [`source`], [`provider`], [`reconcile`], and [`cli`], which wires it all.
+
+pub mod model;
+pub mod spec;
+pub mod plan;
+pub mod event;
+pub mod state;
+pub mod view;
+pub mod port;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod journal;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod source;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod provider;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod reconcile;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod cli;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod config;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! `plan`: from desired and observed to an ordered, reasoned, digested list of steps.
+//!
+//! It never acts, waits or looks at a clock.

@@ -1,0 +1,3 @@
+//! `port`: the traits between deciding and doing.
+//!
+//! It holds no implementation but plain data.

@@ -1,0 +1,3 @@
+//! `provider`: one folder a backend; each observes, performs and parses.
+//!
+//! A backend never imports a sibling and never decides what to do.

@@ -1,0 +1,3 @@
+//! `telemetry`: tracing: human lines on a terminal, JSON under systemd.
+//!
+//! It never carries a secret.

@@ -1,0 +1,3 @@
+//! `view`: read models over the log: status, history and drift.
+//!
+//! It never appends and never decides.

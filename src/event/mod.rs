@@ -3,6 +3,9 @@
 //! It never does I/O; how lines reach the disk is `journal`'s business.
 
 pub mod body;
+pub mod chain;
+pub mod envelope;
+pub mod line;
 mod recorded;
 
 pub use body::{DecodeError, Event};

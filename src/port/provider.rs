@@ -1,18 +1,14 @@
 //! The port to the machine: observe and perform.
 
 use std::collections::BTreeSet;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::BoxFuture;
 use crate::model::{Fault, Kind, Observed, ResourceId};
 use crate::plan::Step;
 use crate::spec::Desired;
-
-/// A future that can be sent between threads.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What an observation is about.
 #[derive(Debug, Clone)]

@@ -58,10 +58,7 @@ impl LineHash {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; 64];
         for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            pair.copy_from_slice(&[
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ]);
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
         text
     }
@@ -69,9 +66,7 @@ impl LineHash {
 
 impl fmt::Display for LineHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.hex()
-            .iter()
-            .try_for_each(|digit| fmt::Write::write_char(f, char::from(*digit)))
+        self.hex().iter().try_for_each(|digit| fmt::Write::write_char(f, char::from(*digit)))
     }
 }
 
@@ -94,20 +89,12 @@ pub struct Head {
 
 impl Head {
     /// The head of an empty log.
-    pub const EMPTY: Self = Self {
-        seq: 0,
-        hash: LineHash::ZERO,
-        at: None,
-    };
+    pub const EMPTY: Self = Self { seq: 0, hash: LineHash::ZERO, at: None };
 
     /// The head after `record`.
     #[must_use]
     pub fn after(record: &Record<'_>) -> Self {
-        Self {
-            seq: record.seq,
-            hash: record.hash,
-            at: Some(record.at),
-        }
+        Self { seq: record.seq, hash: record.hash, at: Some(record.at) }
     }
 
     /// Appends the line of `draft`, newline included, to `out` and returns the head after it.
@@ -122,11 +109,7 @@ impl Head {
     ) -> Result<Self, EnvelopeError> {
         let (seq, at) = (self.seq + 1, sealed_time(now, self.at));
         let hash = line::seal_into(draft, seq, at, &self.hash, out)?;
-        Ok(Self {
-            seq,
-            hash,
-            at: Some(at),
-        })
+        Ok(Self { seq, hash, at: Some(at) })
     }
 }
 
@@ -137,9 +120,7 @@ pub fn sealed_time(now: Timestamp, last: Option<Timestamp>) -> Timestamp {
     let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
     let Some(last) = last else { return now };
     // At the end of the calendar (year 9999) time stands still rather than fail.
-    let next = last
-        .checked_add(SignedDuration::from_micros(1))
-        .unwrap_or(last);
+    let next = last.checked_add(SignedDuration::from_micros(1)).unwrap_or(last);
     now.max(next)
 }
 
@@ -198,10 +179,7 @@ pub fn verify_alone(text: &[u8]) -> Result<Record<'_>, LineFault> {
     if computed == record.hash {
         Ok(record)
     } else {
-        Err(LineFault::Hash {
-            computed,
-            written: record.hash,
-        })
+        Err(LineFault::Hash { computed, written: record.hash })
     }
 }
 
@@ -221,22 +199,13 @@ pub fn verify_line<'a>(text: &'a [u8], head: &Head) -> Result<Record<'a>, LineFa
 /// [`LineFault::Seq`], [`LineFault::Prev`] or [`LineFault::Time`].
 pub fn follows(record: &Record<'_>, head: &Head) -> Result<(), LineFault> {
     if record.seq != head.seq + 1 {
-        return Err(LineFault::Seq {
-            expected: head.seq + 1,
-            found: record.seq,
-        });
+        return Err(LineFault::Seq { expected: head.seq + 1, found: record.seq });
     }
     if record.prev != head.hash {
-        return Err(LineFault::Prev {
-            expected: head.hash,
-            found: record.prev,
-        });
+        return Err(LineFault::Prev { expected: head.hash, found: record.prev });
     }
     match head.at {
-        Some(last) if record.at < last => Err(LineFault::Time {
-            last,
-            found: record.at,
-        }),
+        Some(last) if record.at < last => Err(LineFault::Time { last, found: record.at }),
         _ => Ok(()),
     }
 }
@@ -253,20 +222,9 @@ mod tests {
     fn time_never_goes_backwards() {
         assert_eq!(sealed_time(at(10), None), at(10));
         assert_eq!(sealed_time(at(10), Some(at(5))), at(10));
-        assert_eq!(
-            sealed_time(at(10), Some(at(10))),
-            at(11),
-            "a clock that stands still"
-        );
-        assert_eq!(
-            sealed_time(at(-50), Some(at(10))),
-            at(11),
-            "a clock that jumped back"
-        );
-        assert_eq!(
-            sealed_time(Timestamp::MAX, Some(Timestamp::MAX)),
-            Timestamp::MAX
-        );
+        assert_eq!(sealed_time(at(10), Some(at(10))), at(11), "a clock that stands still");
+        assert_eq!(sealed_time(at(-50), Some(at(10))), at(11), "a clock that jumped back");
+        assert_eq!(sealed_time(Timestamp::MAX, Some(Timestamp::MAX)), Timestamp::MAX);
         let nanos = Timestamp::from_nanosecond(1_999).unwrap();
         assert_eq!(sealed_time(nanos, None), at(1), "cut to microseconds");
     }

@@ -70,15 +70,10 @@ impl Data {
     /// # Errors
     /// When it cannot be serialised or is not a JSON object.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, EnvelopeError> {
-        let text = serde_json::to_string(value).map_err(|error| EnvelopeError::Data {
-            reason: error.to_string(),
-        })?;
+        let text = serde_json::to_string(value)
+            .map_err(|error| EnvelopeError::Data { reason: error.to_string() })?;
         // serde_json's compact form is valid JSON on one line by construction.
-        if text.starts_with('{') {
-            Ok(Self(text))
-        } else {
-            Err(not_an_object())
-        }
+        if text.starts_with('{') { Ok(Self(text)) } else { Err(not_an_object()) }
     }
 
     /// Takes JSON text as it is, byte for byte, after checking it.
@@ -86,18 +81,13 @@ impl Data {
     /// # Errors
     /// When it is not valid JSON, not an object, or holds a raw line break.
     pub fn from_json(text: String) -> Result<Self, EnvelopeError> {
-        serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|error| {
-            EnvelopeError::Data {
-                reason: error.to_string(),
-            }
-        })?;
+        serde_json::from_str::<serde::de::IgnoredAny>(&text)
+            .map_err(|error| EnvelopeError::Data { reason: error.to_string() })?;
         if !text.starts_with('{') || !text.ends_with('}') {
             return Err(not_an_object());
         }
         if text.contains(['\n', '\r']) {
-            return Err(EnvelopeError::Data {
-                reason: "it holds a raw line break".to_owned(),
-            });
+            return Err(EnvelopeError::Data { reason: "it holds a raw line break".to_owned() });
         }
         Ok(Self(text))
     }
@@ -110,9 +100,7 @@ impl Data {
 }
 
 fn not_an_object() -> EnvelopeError {
-    EnvelopeError::Data {
-        reason: "it is not an object".to_owned(),
-    }
+    EnvelopeError::Data { reason: "it is not an object".to_owned() }
 }
 
 /// An event not yet placed in the log: everything but `seq`, `at`, `prev` and `hash`.
@@ -183,11 +171,7 @@ impl Draft {
             return Err(self.refuse("subject", subject, "1 to 512 bytes, no control characters"));
         }
         if !is_text(&self.actor, ACTOR_BYTES_MAX) {
-            return Err(self.refuse(
-                "actor",
-                &self.actor,
-                "1 to 128 bytes, no control characters",
-            ));
+            return Err(self.refuse("actor", &self.actor, "1 to 128 bytes, no control characters"));
         }
         if let Some(commit) = &self.commit
             && !is_commit(commit.as_bytes())
@@ -204,12 +188,7 @@ impl Draft {
         rule: &'static str,
     ) -> EnvelopeError {
         let value = value.chars().take(80).collect();
-        EnvelopeError::Member {
-            type_: self.type_.to_string(),
-            member,
-            value,
-            rule,
-        }
+        EnvelopeError::Member { type_: self.type_.to_string(), member, value, rule }
     }
 }
 
@@ -257,7 +236,5 @@ fn is_text(text: &str, bytes_max: usize) -> bool {
 
 pub(super) fn is_commit(text: &[u8]) -> bool {
     matches!(text.len(), 40 | 64)
-        && text
-            .iter()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -36,10 +36,7 @@ pub(super) fn seal_into(
     let result = written.and_then(|()| {
         let bytes = out.len() - start + HASH_MEMBER;
         if bytes > LINE_BYTES_MAX {
-            return Err(EnvelopeError::TooLong {
-                type_: draft.type_.to_string(),
-                bytes,
-            });
+            return Err(EnvelopeError::TooLong { type_: draft.type_.to_string(), bytes });
         }
         let hash = LineHash::of(&[&out[start..], b"}"]);
         out.extend_from_slice(b",\"hash\":\"");
@@ -60,27 +57,17 @@ fn write_members(
     prev: &LineHash,
     out: &mut Vec<u8>,
 ) -> Result<(), EnvelopeError> {
-    let json = |error: serde_json::Error| EnvelopeError::Data {
-        reason: error.to_string(),
-    };
-    let io = |error: std::io::Error| EnvelopeError::Data {
-        reason: error.to_string(),
-    };
+    let json = |error: serde_json::Error| EnvelopeError::Data { reason: error.to_string() };
+    let io = |error: std::io::Error| EnvelopeError::Data { reason: error.to_string() };
     let mut time = String::with_capacity(TIME_BYTES);
-    PRINTER
-        .print_timestamp(&at, &mut time)
-        .map_err(|error| EnvelopeError::Data {
-            reason: format!("time {at} cannot be written: {error}"),
-        })?;
+    PRINTER.print_timestamp(&at, &mut time).map_err(|error| EnvelopeError::Data {
+        reason: format!("time {at} cannot be written: {error}"),
+    })?;
     if time.len() != TIME_BYTES {
         return Err(draft.refuse("at", &time, "a time in the years 0000 to 9999"));
     }
-    write!(
-        out,
-        "{{\"seq\":{seq},\"at\":\"{time}\",\"type\":\"{}\",\"v\":{}",
-        draft.type_, draft.v
-    )
-    .map_err(io)?;
+    write!(out, "{{\"seq\":{seq},\"at\":\"{time}\",\"type\":\"{}\",\"v\":{}", draft.type_, draft.v)
+        .map_err(io)?;
     if let Some(subject) = &draft.subject {
         out.extend_from_slice(b",\"subject\":");
         serde_json::to_writer(&mut *out, subject).map_err(json)?;
@@ -119,15 +106,10 @@ pub(super) fn hash_of(text: &[u8]) -> LineHash {
 /// [`LineFault::Format`] with the place where the bytes leave the format.
 pub fn parse(text: &[u8]) -> Result<Record<'_>, LineFault> {
     if text.len() > LINE_BYTES_MAX {
-        return Err(LineFault::Format {
-            at: LINE_BYTES_MAX,
-            expected: "the end of the line",
-        });
+        return Err(LineFault::Format { at: LINE_BYTES_MAX, expected: "the end of the line" });
     }
-    let whole = std::str::from_utf8(text).map_err(|error| LineFault::Format {
-        at: error.valid_up_to(),
-        expected: "UTF-8",
-    })?;
+    let whole = std::str::from_utf8(text)
+        .map_err(|error| LineFault::Format { at: error.valid_up_to(), expected: "UTF-8" })?;
     let (rest, prev, hash) = split_trailer(whole)?;
     let mut scan = Scan { text: rest, at: 0 };
     scan.literal("{\"seq\":", "{\"seq\":")?;
@@ -139,51 +121,20 @@ pub fn parse(text: &[u8]) -> Result<Record<'_>, LineFault> {
     scan.literal("\"", "\"")?;
     scan.literal(",\"v\":", ",\"v\":")?;
     let v_at = scan.at;
-    let v = u32::try_from(scan.number()?).map_err(|_| LineFault::Format {
-        at: v_at,
-        expected: "a version below 2^32",
-    })?;
-    let subject = if scan.skip(",\"subject\":\"") {
-        Some(scan.string()?)
-    } else {
-        None
-    };
+    let v = u32::try_from(scan.number()?)
+        .map_err(|_| LineFault::Format { at: v_at, expected: "a version below 2^32" })?;
+    let subject = if scan.skip(",\"subject\":\"") { Some(scan.string()?) } else { None };
     scan.literal(",\"actor\":\"", ",\"actor\":")?;
     let actor = scan.string()?;
-    let cause = if scan.skip(",\"cause\":") {
-        Some(scan.number()?)
-    } else {
-        None
-    };
-    let run = if scan.skip(",\"run\":\"") {
-        Some(scan.run()?)
-    } else {
-        None
-    };
-    let commit = if scan.skip(",\"commit\":\"") {
-        Some(scan.commit()?)
-    } else {
-        None
-    };
+    let cause = if scan.skip(",\"cause\":") { Some(scan.number()?) } else { None };
+    let run = if scan.skip(",\"run\":\"") { Some(scan.run()?) } else { None };
+    let commit = if scan.skip(",\"commit\":\"") { Some(scan.commit()?) } else { None };
     scan.literal(",\"data\":", ",\"data\":")?;
     let data = &rest[scan.at..];
     if data.len() < 2 || !data.starts_with('{') || !data.ends_with('}') {
         return Err(scan.fault("a JSON object"));
     }
-    Ok(Record {
-        seq,
-        at,
-        type_,
-        v,
-        subject,
-        actor,
-        cause,
-        run,
-        commit,
-        data,
-        prev,
-        hash,
-    })
+    Ok(Record { seq, at, type_, v, subject, actor, cause, run, commit, data, prev, hash })
 }
 
 /// Cuts `,"prev":"…","hash":"…"}` off the end, where it always stands.
@@ -216,10 +167,7 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn fault(&self, expected: &'static str) -> LineFault {
-        LineFault::Format {
-            at: self.at,
-            expected,
-        }
+        LineFault::Format { at: self.at, expected }
     }
 
     fn skip(&mut self, literal: &str) -> bool {
@@ -231,11 +179,7 @@ impl<'a> Scan<'a> {
     }
 
     fn literal(&mut self, literal: &str, expected: &'static str) -> Result<(), LineFault> {
-        if self.skip(literal) {
-            Ok(())
-        } else {
-            Err(self.fault(expected))
-        }
+        if self.skip(literal) { Ok(()) } else { Err(self.fault(expected)) }
     }
 
     /// A number as this file writes it: no sign, no leading zero.
@@ -270,10 +214,7 @@ impl<'a> Scan<'a> {
         allowed: impl Fn(&str) -> bool,
     ) -> Result<&'a str, LineFault> {
         let rest = &self.text[self.at..];
-        let text = rest
-            .find(end)
-            .map(|length| &rest[..length])
-            .filter(|text| allowed(text));
+        let text = rest.find(end).map(|length| &rest[..length]).filter(|text| allowed(text));
         let text = text.ok_or_else(|| self.fault(expected))?;
         self.at += text.len();
         Ok(text)
@@ -309,10 +250,7 @@ impl<'a> Scan<'a> {
 
     fn run(&mut self) -> Result<&'a str, LineFault> {
         let is_run = |text: &str| {
-            text.len() == 36
-                && text
-                    .bytes()
-                    .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+            text.len() == 36 && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
         };
         let run = self.plain("\"", "a UUID", is_run)?;
         self.at += 1;
@@ -320,9 +258,7 @@ impl<'a> Scan<'a> {
     }
 
     fn commit(&mut self) -> Result<&'a str, LineFault> {
-        let commit = self.plain("\"", "40 or 64 hex digits", |text| {
-            is_commit(text.as_bytes())
-        })?;
+        let commit = self.plain("\"", "40 or 64 hex digits", |text| is_commit(text.as_bytes()))?;
         self.at += 1;
         Ok(commit)
     }
@@ -340,9 +276,7 @@ fn parse_micros(text: &[u8]) -> Option<i64> {
         return None;
     }
     let number = |range: std::ops::Range<usize>| {
-        text[range]
-            .iter()
-            .fold(0_i64, |value, digit| value * 10 + i64::from(digit - b'0'))
+        text[range].iter().fold(0_i64, |value, digit| value * 10 + i64::from(digit - b'0'))
     };
     let (year, month, day) = (number(0..4), number(5..7), number(8..10));
     let (hour, minute, second) = (number(11..13), number(14..16), number(17..19));

@@ -9,4 +9,4 @@ pub mod line;
 mod recorded;
 
 pub use body::{DecodeError, Event};
-pub use recorded::{ACTOR_SELF, Entry, Recorded};
+pub use recorded::{ACTOR_SELF, Entry, OpenError, Recorded};

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::Event;
+use super::envelope::{Data, Draft, EnvelopeError, Record};
+use super::{DecodeError, Event};
 use crate::model::{CommitId, ResourceId, RunId};
 
 /// An event that happened.
@@ -83,4 +84,79 @@ impl Entry {
         self.cause = Some(seq);
         self
     }
+}
+
+/// Why a stored line is no event that can be folded.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its data cannot be read.
+    #[error("event {seq}")]
+    Decode {
+        /// Place in the log.
+        seq: u64,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// A member of the envelope does not name what it should.
+    #[error("event {seq} has a {member} that is none: `{text}`")]
+    Member {
+        /// Place in the log.
+        seq: u64,
+        /// Which member.
+        member: &'static str,
+        /// What it holds.
+        text: String,
+    },
+}
+
+impl Entry {
+    /// The entry in the form in which the log takes it.
+    ///
+    /// # Errors
+    /// When the event is too large for a line or breaks the format: a bug of its maker.
+    pub fn draft(&self) -> Result<Draft, EnvelopeError> {
+        let json = self.event.to_json();
+        let json = json.map_err(|error| EnvelopeError::Data { reason: error.to_string() })?;
+        let data = Data::from_json(json)?;
+        let mut draft = Draft::new(self.event.type_name(), self.event.version(), data);
+        draft.subject = self.subject.as_ref().map(ToString::to_string);
+        draft.actor = self.actor.clone().into();
+        draft.cause = self.cause;
+        draft.run = self.run.map(|run| run.0);
+        draft.commit = self.commit.as_ref().map(ToString::to_string);
+        draft.check()?;
+        Ok(draft)
+    }
+}
+
+impl Recorded {
+    /// Opens a stored record as today's event.
+    ///
+    /// # Errors
+    /// An [`OpenError`] with the place in the log.
+    pub fn open(record: &Record<'_>) -> Result<Self, OpenError> {
+        let seq = record.seq;
+        let event = Event::decode(record.type_, record.v, record.data)
+            .map_err(|source| OpenError::Decode { seq, source })?;
+        let entry = Entry {
+            event,
+            subject: member(seq, "subject", record.subject.as_deref())?,
+            actor: record.actor.to_string(),
+            cause: record.cause,
+            run: member(seq, "run", record.run)?.map(RunId),
+            commit: member(seq, "commit", record.commit)?,
+        };
+        Ok(Self { seq, at: record.at, entry })
+    }
+}
+
+fn member<T: std::str::FromStr>(
+    seq: u64,
+    member: &'static str,
+    text: Option<&str>,
+) -> Result<Option<T>, OpenError> {
+    let parse = |text: &str| {
+        text.parse().map_err(|_| OpenError::Member { seq, member, text: text.to_owned() })
+    };
+    text.map(parse).transpose()
 }

@@ -74,9 +74,7 @@ impl FromStr for Digest {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes)
             .map(|()| Self(bytes))
-            .map_err(|_| DigestError {
-                text: text.to_owned(),
-            })
+            .map_err(|_| DigestError { text: text.to_owned() })
     }
 }
 

@@ -39,31 +39,22 @@ pub enum Fault {
 impl Fault {
     /// A fault that may pass by itself.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self::Transient {
-            message: message.into(),
-        }
+        Self::Transient { message: message.into() }
     }
 
     /// A fault that stays until the spec or the machine changes.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self::Permanent {
-            message: message.into(),
-        }
+        Self::Permanent { message: message.into() }
     }
 
     /// A peer that does not answer.
     pub fn unobservable(message: impl Into<String>) -> Self {
-        Self::Unobservable {
-            message: message.into(),
-        }
+        Self::Unobservable { message: message.into() }
     }
 
     /// A fault that only a person can clear.
     pub fn needs_human(message: impl Into<String>, ask: impl Into<String>) -> Self {
-        Self::NeedsHuman {
-            message: message.into(),
-            ask: ask.into(),
-        }
+        Self::NeedsHuman { message: message.into(), ask: ask.into() }
     }
 
     /// Whether trying again without any other change can help.

@@ -170,9 +170,7 @@ impl FromStr for CommitId {
         if matches!(text.len(), 40 | 64) && text.bytes().all(hex) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(IdError::Commit {
-                text: text.to_owned(),
-            })
+            Err(IdError::Commit { text: text.to_owned() })
         }
     }
 }

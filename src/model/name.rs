@@ -32,11 +32,7 @@ impl Name {
             && bytes.iter().all(|&b| plain(b) || b == b'-')
             && bytes.first().copied().is_some_and(plain)
             && bytes.last().copied().is_some_and(plain);
-        if valid {
-            Ok(Self(text))
-        } else {
-            Err(NameError { text })
-        }
+        if valid { Ok(Self(text)) } else { Err(NameError { text }) }
     }
 
     /// The name as text.
@@ -79,17 +75,7 @@ mod tests {
         for good in ["a", "web-1", "0x", &"a".repeat(63)] {
             assert!(Name::new(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "-a",
-            "a-",
-            "A",
-            "a_b",
-            "a.b",
-            "a/b",
-            "ä",
-            &"a".repeat(64),
-        ] {
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "a/b", "ä", &"a".repeat(64)] {
             assert!(Name::new(bad).is_err(), "{bad}");
         }
     }

@@ -88,9 +88,7 @@ impl Observed {
     /// Why nothing may be planned for `id`, if so.
     pub fn why_unobservable(&self, id: &ResourceId) -> Option<&str> {
         let whole = self.unobservable.get(&id.kind);
-        whole
-            .or_else(|| self.unreadable.get(id))
-            .map(String::as_str)
+        whole.or_else(|| self.unreadable.get(id)).map(String::as_str)
     }
 
     /// Adds what another provider saw.

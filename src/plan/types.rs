@@ -331,10 +331,6 @@ impl Plan {
 
     /// The worst disruption of any step.
     pub fn disruption(&self) -> Disruption {
-        self.steps
-            .iter()
-            .map(|step| step.disruption)
-            .max()
-            .unwrap_or(Disruption::None)
+        self.steps.iter().map(|step| step.disruption).max().unwrap_or(Disruption::None)
     }
 }

@@ -123,11 +123,7 @@ impl State {
     }
 
     fn refuse(&mut self, commit: &CommitId, why: &str, since: Timestamp) {
-        self.source.refused = Some(Refused {
-            commit: commit.clone(),
-            why: why.to_owned(),
-            since,
-        });
+        self.source.refused = Some(Refused { commit: commit.clone(), why: why.to_owned(), since });
     }
 
     /// A resource gone from the commit is forgotten at once where nothing of it was ever made.
@@ -155,12 +151,8 @@ impl State {
             Event::StepInterrupted(_) => resource.in_flight = None,
             Event::Synced(synced) => {
                 let commit = entry.commit.clone();
-                resource.applied = Some(Applied {
-                    wish: synced.wish,
-                    commit,
-                    at,
-                });
-                resource.claim.clone_from(&synced.claim);
+                resource.applied = Some(Applied { wish: synced.wish, commit, at });
+                resource.claim = Some(synced.claim.clone());
                 resource.failure = None;
             }
             Event::Drifted(drifted) => {

@@ -90,9 +90,9 @@ pub enum Refusal {
 /// A [`Refusal`] that says what is in the way.
 pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry>, Refusal> {
     let event = match command {
-        Command::Pause { reason } => Entry::new(Event::OperatorPaused(OperatorPaused {
-            reason: reason.clone(),
-        })),
+        Command::Pause { reason } => {
+            Entry::new(Event::OperatorPaused(OperatorPaused { reason: reason.clone() }))
+        }
         Command::Resume => {
             if state.paused.is_none() {
                 return Err(Refusal::NotPaused);
@@ -103,17 +103,11 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
             if !state.resources.contains_key(resource) {
                 return Err(Refusal::UnknownResource(resource.clone()));
             }
-            let held = OperatorHeld {
-                reason: reason.clone(),
-            };
+            let held = OperatorHeld { reason: reason.clone() };
             Entry::new(Event::OperatorHeld(held)).about(resource)
         }
         Command::Release { resource } => {
-            if state
-                .resources
-                .get(resource)
-                .is_none_or(|known| known.hold.is_none())
-            {
+            if state.resources.get(resource).is_none_or(|known| known.hold.is_none()) {
                 return Err(Refusal::NotHeld(resource.clone()));
             }
             Entry::new(Event::OperatorReleased(OperatorReleased {})).about(resource)
@@ -125,33 +119,20 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
 }
 
 fn approve(state: &State, asked: &str) -> Result<Entry, Refusal> {
-    let waiting = state
-        .plan
-        .as_ref()
-        .filter(|plan| !plan.held.is_empty() && !plan.finished);
+    let waiting = state.plan.as_ref().filter(|plan| !plan.held.is_empty() && !plan.finished);
     let waiting = waiting.ok_or(Refusal::NoPlan)?.plan;
     if asked.len() < APPROVE_DIGITS_MIN || !waiting.to_string().starts_with(asked) {
-        return Err(Refusal::OtherPlan {
-            waiting,
-            asked: asked.to_owned(),
-        });
+        return Err(Refusal::OtherPlan { waiting, asked: asked.to_owned() });
     }
-    Ok(Entry::new(Event::PlanApproved(PlanApproved {
-        plan: waiting,
-    })))
+    Ok(Entry::new(Event::PlanApproved(PlanApproved { plan: waiting })))
 }
 
 fn accept_rewrite(state: &State, asked: &CommitId) -> Result<Entry, Refusal> {
     let refused = state.source.refused.as_ref().ok_or(Refusal::NoRewrite)?;
     if refused.commit != *asked {
         let refused = refused.commit.clone();
-        return Err(Refusal::OtherRewrite {
-            refused,
-            asked: asked.clone(),
-        });
+        return Err(Refusal::OtherRewrite { refused, asked: asked.clone() });
     }
-    let accepted = RewriteAccepted {
-        offered: asked.clone(),
-    };
+    let accepted = RewriteAccepted { offered: asked.clone() };
     Ok(Entry::new(Event::RewriteAccepted(accepted)).at_commit(asked))
 }

@@ -12,11 +12,7 @@ fn fold(entries: Vec<Entry>) -> State {
     let mut state = State::default();
     for (index, entry) in entries.into_iter().enumerate() {
         let at = jiff::Timestamp::from_second(1_000 + index as i64).unwrap();
-        state.apply(&Recorded {
-            seq: index as u64 + 1,
-            at,
-            entry,
-        });
+        state.apply(&Recorded { seq: index as u64 + 1, at, entry });
     }
     state
 }
@@ -32,22 +28,14 @@ fn vm() -> ResourceId {
 fn accepted(changed: Vec<(ResourceId, Digest)>, removed: Vec<ResourceId>) -> Entry {
     let environment = Name::new("lab").unwrap();
     let desired = Digest::of("desired");
-    let accepted = SpecAccepted {
-        environment,
-        desired,
-        changed,
-        removed,
-    };
+    let accepted = SpecAccepted { environment, desired, changed, removed };
     Entry::new(Event::SpecAccepted(accepted)).at_commit(&commit('a'))
 }
 
 #[test]
 fn a_wish_that_was_never_started_is_forgotten_with_its_spec() {
     let digest = Digest::of("web");
-    let state = fold(vec![
-        accepted(vec![(vm(), digest)], vec![]),
-        accepted(vec![], vec![vm()]),
-    ]);
+    let state = fold(vec![accepted(vec![(vm(), digest)], vec![]), accepted(vec![], vec![vm()])]);
     assert!(state.resources.is_empty());
 }
 
@@ -76,21 +64,10 @@ fn an_intent_makes_it_ours_even_without_an_outcome() {
 #[test]
 fn only_the_plan_that_waits_can_be_approved() {
     let plan = Digest::of("plan");
-    let made = PlanMade {
-        plan,
-        total: 1,
-        steps: vec![],
-    };
-    let held = PlanHeld {
-        plan,
-        reasons: vec!["sync is manual".into()],
-    };
+    let made = PlanMade { plan, total: 1, steps: vec![] };
+    let held = PlanHeld { plan, reasons: vec!["sync is manual".into()] };
     let ask = |state: &State, text: &str| {
-        decide(
-            state,
-            &Command::Approve { plan: text.into() },
-            "operator:ann",
-        )
+        decide(state, &Command::Approve { plan: text.into() }, "operator:ann")
     };
     let state = fold(vec![Entry::new(Event::PlanMade(made))]);
     assert_eq!(ask(&state, &plan.short()), Err(Refusal::NoPlan));
@@ -98,10 +75,7 @@ fn only_the_plan_that_waits_can_be_approved() {
     let at = jiff::Timestamp::from_second(2_000).unwrap();
     let entry = Entry::new(Event::PlanHeld(held));
     state.apply(&Recorded { seq: 2, at, entry });
-    assert!(matches!(
-        ask(&state, "ffffffffffff"),
-        Err(Refusal::OtherPlan { .. })
-    ));
+    assert!(matches!(ask(&state, "ffffffffffff"), Err(Refusal::OtherPlan { .. })));
     assert!(
         matches!(ask(&state, ""), Err(Refusal::OtherPlan { .. })),
         "an empty prefix is no plan"
@@ -112,32 +86,19 @@ fn only_the_plan_that_waits_can_be_approved() {
 
 #[test]
 fn a_rewrite_is_let_through_by_name_only() {
-    let refused = RewriteRefused {
-        have: commit('a'),
-        offered: commit('b'),
-        relation: "diverged".into(),
-    };
+    let refused =
+        RewriteRefused { have: commit('a'), offered: commit('b'), relation: "diverged".into() };
     let state = fold(vec![Entry::new(Event::RewriteRefused(refused))]);
-    let ask = |digit| {
-        decide(
-            &state,
-            &Command::AcceptRewrite {
-                commit: commit(digit),
-            },
-            "operator:x",
-        )
-    };
+    let ask =
+        |digit| decide(&state, &Command::AcceptRewrite { commit: commit(digit) }, "operator:x");
     assert!(matches!(ask('c'), Err(Refusal::OtherRewrite { .. })));
     assert!(ask('b').is_ok());
 }
 
 #[test]
 fn a_new_head_clears_what_was_refused() {
-    let refused = RewriteRefused {
-        have: commit('a'),
-        offered: commit('b'),
-        relation: "behind".into(),
-    };
+    let refused =
+        RewriteRefused { have: commit('a'), offered: commit('b'), relation: "behind".into() };
     let observed = CommitObserved {
         author: "ann".into(),
         time: String::new(),
@@ -154,16 +115,9 @@ fn a_new_head_clears_what_was_refused() {
 
 #[test]
 fn resume_needs_a_pause() {
-    assert_eq!(
-        decide(&State::default(), &Command::Resume, "operator:x"),
-        Err(Refusal::NotPaused)
-    );
-    let paused = OperatorPaused {
-        reason: "moving house".into(),
-    };
-    let state = fold(vec![
-        Entry::new(Event::OperatorPaused(paused)).by("operator:ann"),
-    ]);
+    assert_eq!(decide(&State::default(), &Command::Resume, "operator:x"), Err(Refusal::NotPaused));
+    let paused = OperatorPaused { reason: "moving house".into() };
+    let state = fold(vec![Entry::new(Event::OperatorPaused(paused)).by("operator:ann")]);
     assert_eq!(state.paused.as_ref().unwrap().by, "operator:ann");
     assert!(decide(&state, &Command::Resume, "operator:x").is_ok());
 }

@@ -8,8 +8,6 @@ mod plan;
 mod resource;
 mod source;
 
-use serde_json::value::RawValue;
-
 pub use operator::{
     LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
@@ -83,9 +81,9 @@ macro_rules! events {
             ///
             /// # Errors
             /// [`DecodeError`] for an unknown type or version, and for data that does not fit.
-            pub fn decode(type_: &str, v: u32, data: &RawValue) -> Result<Self, DecodeError> {
+            pub fn decode(type_: &str, v: u32, data: &str) -> Result<Self, DecodeError> {
                 match (type_, v) {
-                    $(($name, $version) => serde_json::from_str(data.get())
+                    $(($name, $version) => serde_json::from_str(data)
                         .map(Self::$variant)
                         .map_err(|source| DecodeError::Data { type_: type_.to_owned(), v, source }),)+
                     _ => Err(DecodeError::Unknown { type_: type_.to_owned(), v }),

@@ -78,17 +78,21 @@ pub struct StepStarted {
     pub changes: Vec<FieldChange>,
     /// Digest of the wish it serves; `None`: the resource is gone from the commit.
     pub wish: Option<Digest>,
-    /// What is ours from here on, for things that cannot carry a mark; never with secrets.
+    /// What is ours from here on; `None` where the step makes nothing ours.
     pub claim: Option<Claim>,
 }
 
 /// What the log remembers of a resource so that it can be found when its spec is gone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The resource without the texts it was made from.
-    pub resource: Resource,
+    /// The resource without the texts it was made from, for things that cannot carry a mark.
+    pub resource: Option<Resource>,
     /// It may not be destroyed even when its spec is gone.
     pub prevent_destroy: bool,
+    /// It is kept, unmanaged, when its spec is gone.
+    pub orphan: bool,
+    /// What it was made on top of: it has to go before these.
+    pub depends_on: std::collections::BTreeSet<ResourceId>,
 }
 
 /// `step.succeeded`; the resource is the envelope's subject.

@@ -11,8 +11,8 @@ use crate::plan::FieldChange;
 pub struct Synced {
     /// Digest of the wish that the machine now fulfils.
     pub wish: Digest,
-    /// What is ours, for things that cannot carry a mark.
-    pub claim: Option<Claim>,
+    /// What is ours.
+    pub claim: Claim,
 }
 
 /// `resource.drifted`

@@ -40,37 +40,22 @@ fn golden_lines() {
 
 #[test]
 fn a_line_reads_back() {
-    let head = Head {
-        seq: 9,
-        ..Head::EMPTY
-    };
+    let head = Head { seq: 9, ..Head::EMPTY };
     let (line, after) = seal(&full(), &head);
     let record = verify_line(&line, &head).unwrap();
     let draft = full();
-    assert_eq!(
-        (record.seq, record.hash, Some(record.at)),
-        (10, after.hash, after.at)
-    );
-    assert_eq!(
-        (record.type_, record.v, record.cause),
-        ("step.started", 2, Some(3))
-    );
+    assert_eq!((record.seq, record.hash, Some(record.at)), (10, after.hash, after.at));
+    assert_eq!((record.type_, record.v, record.cause), ("step.started", 2, Some(3)));
     assert_eq!(record.subject.as_deref(), draft.subject.as_deref());
     assert_eq!(record.actor, draft.actor);
-    assert_eq!(
-        record.run.map(|run| Uuid::parse_str(run).unwrap()),
-        draft.run
-    );
+    assert_eq!(record.run.map(|run| Uuid::parse_str(run).unwrap()), draft.run);
     assert_eq!(record.commit, draft.commit.as_deref());
     assert_eq!(record.data, draft.data.as_str());
 }
 
 #[test]
 fn every_flipped_bit_is_found() {
-    let head = Head {
-        seq: 9,
-        ..Head::EMPTY
-    };
+    let head = Head { seq: 9, ..Head::EMPTY };
     let (line, _) = seal(&full(), &head);
     for at in 0..line.len() {
         for bit in 0..8 {
@@ -80,52 +65,20 @@ fn every_flipped_bit_is_found() {
         }
     }
     for length in 0..line.len() {
-        assert!(
-            verify_line(&line[..length], &head).is_err(),
-            "cut at {length}"
-        );
+        assert!(verify_line(&line[..length], &head).is_err(), "cut at {length}");
     }
 }
 
 #[test]
 fn a_line_out_of_place_is_found() {
-    let head = Head {
-        seq: 9,
-        ..Head::EMPTY
-    };
+    let head = Head { seq: 9, ..Head::EMPTY };
     let (line, _) = seal(&full(), &head);
     let seq = verify_line(&line, &Head { seq: 8, ..head }).unwrap_err();
-    assert_eq!(
-        seq,
-        LineFault::Seq {
-            expected: 9,
-            found: 10
-        }
-    );
+    assert_eq!(seq, LineFault::Seq { expected: 9, found: 10 });
     let other = LineHash::of(&[b"other"]);
-    let prev = verify_line(
-        &line,
-        &Head {
-            hash: other,
-            ..head
-        },
-    )
-    .unwrap_err();
-    assert_eq!(
-        prev,
-        LineFault::Prev {
-            expected: other,
-            found: LineHash::ZERO
-        }
-    );
-    let late = verify_line(
-        &line,
-        &Head {
-            at: Some(Timestamp::MAX),
-            ..head
-        },
-    )
-    .unwrap_err();
+    let prev = verify_line(&line, &Head { hash: other, ..head }).unwrap_err();
+    assert_eq!(prev, LineFault::Prev { expected: other, found: LineHash::ZERO });
+    let late = verify_line(&line, &Head { at: Some(Timestamp::MAX), ..head }).unwrap_err();
     assert!(matches!(late, LineFault::Time { .. }));
 }
 
@@ -134,14 +87,8 @@ fn refused(change: impl Fn(&mut Draft), member: &str) {
     let mut draft = full();
     change(&mut draft);
     let mut out = b"before".to_vec();
-    let head = Head {
-        seq: 9,
-        ..Head::EMPTY
-    };
-    let error = head
-        .seal_into(&draft, Timestamp::UNIX_EPOCH, &mut out)
-        .unwrap_err()
-        .to_string();
+    let head = Head { seq: 9, ..Head::EMPTY };
+    let error = head.seal_into(&draft, Timestamp::UNIX_EPOCH, &mut out).unwrap_err().to_string();
     assert!(error.contains(member), "{error}");
     assert_eq!(out, b"before", "a refused draft leaves nothing behind");
 }
@@ -158,10 +105,7 @@ fn drafts_outside_the_format_are_refused() {
     refused(|draft| draft.cause = Some(10), "cause");
     refused(|draft| draft.commit = Some("ABC".to_owned()), "commit");
     let big = format!("{{\"x\":\"{}\"}}", "y".repeat(LINE_BYTES_MAX));
-    refused(
-        |draft| draft.data = Data::from_json(big.clone()).unwrap(),
-        "by digest",
-    );
+    refused(|draft| draft.data = Data::from_json(big.clone()).unwrap(), "by digest");
 }
 
 #[test]
@@ -170,12 +114,7 @@ fn data_is_one_object_on_one_line() {
         assert!(Data::from_json(bad.to_owned()).is_err(), "{bad:?}");
     }
     assert!(Data::of(&[1, 2]).is_err());
-    assert_eq!(
-        Data::of(&serde_json::json!({"a": "x\ny"}))
-            .unwrap()
-            .as_str(),
-        r#"{"a":"x\ny"}"#
-    );
+    assert_eq!(Data::of(&serde_json::json!({"a": "x\ny"})).unwrap().as_str(), r#"{"a":"x\ny"}"#);
 }
 
 proptest! {

@@ -5,24 +5,24 @@
 //! [`view`] answers questions about it; [`port`] is the seam; the shell around it talks to the
 //! world: [`journal`], [`source`], [`provider`], [`reconcile`], and [`cli`], which wires it all.
 
-pub mod model;
-pub mod spec;
-pub mod plan;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod cli;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod config;
 pub mod event;
-pub mod state;
-pub mod view;
-pub mod port;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod journal;
-#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
-pub mod source;
+pub mod model;
+pub mod plan;
+pub mod port;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod provider;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod reconcile;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
-pub mod cli;
-#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
-pub mod config;
+pub mod source;
+pub mod spec;
+pub mod state;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod telemetry;
+pub mod view;

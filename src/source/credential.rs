@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn only_the_configured_host_gets_the_credential() {
-        let remote = gix::url::parse("https://git.example/team/repo.git".into()).unwrap();
+        let remote = gix::url::parse("https://git.example/team/repo.git").unwrap();
         let asked = |url: &str| Context {
             url: Some(url.into()),
             ..Context::default()

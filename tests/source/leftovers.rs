@@ -100,7 +100,7 @@ fn a_clone_killed_half_way_leaves_nothing_behind() {
         word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (word >> 56) as u8
     })
-    .take(48 << 20)
+    .take(16 << 20)
     .collect();
     repo.write("noise.bin", noise);
     repo.write("trueup.yaml", "a: 1\n");

@@ -81,38 +81,34 @@ impl Https {
     }
 }
 
-/// A certificate for `localhost` that signs itself.
+/// An authority and a certificate of it for `localhost`; gives the authority's file.
 fn certificate(dir: &Path) -> PathBuf {
-    let (key, cert, both) = (
-        dir.join("key.pem"),
-        dir.join("ca.pem"),
-        dir.join("both.pem"),
-    );
-    run(
-        "openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-keyout",
-            text(&key),
-            "-out",
-            text(&cert),
-        ],
+    let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let (ca_key, ca, key, cert) = (at("ca.key"), at("ca.pem"), at("key.pem"), at("cert.pem"));
+    let request = |subject: &str, key: &str, out: &str, extra: &[&str]| {
+        let mut args = vec!["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"];
+        args.extend_from_slice(&["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+        args.extend_from_slice(&["-subj", subject, "-keyout", key, "-out", out]);
+        args.extend_from_slice(extra);
+        run("openssl", &args);
+    };
+    request("/CN=test authority", &ca_key, &ca, &[]);
+    let names = ["-addext", "subjectAltName=DNS:localhost"];
+    let leaf = ["-addext", "basicConstraints=critical,CA:FALSE"];
+    let by = ["-CA", &ca, "-CAkey", &ca_key];
+    request(
+        "/CN=localhost",
+        &key,
+        &cert,
+        &[names, leaf]
+            .concat()
+            .into_iter()
+            .chain(by)
+            .collect::<Vec<_>>(),
     );
     let joined = fs::read_to_string(&key).unwrap() + &fs::read_to_string(&cert).unwrap();
-    fs::write(both, joined).unwrap();
-    cert
+    fs::write(dir.join("both.pem"), joined).unwrap();
+    PathBuf::from(ca)
 }
 
 /// Starts lighttpd with TLS and basic auth.

@@ -341,8 +341,11 @@ impl Walk<'_> {
         }
         let limit = self.limits.path_bytes_max;
         if path.len() > limit {
-            let cut = path.floor_char_boundary(limit);
-            let path = format!("{}…", path.get(..cut).unwrap_or_default());
+            let cut = (0..=limit)
+                .rev()
+                .find_map(|end| path.get(..end))
+                .unwrap_or_default();
+            let path = format!("{cut}…");
             return self
                 .problem(TreeProblem::PathTooLong { path, limit })
                 .map(|()| None);

@@ -77,10 +77,7 @@ pub(super) fn list(
         walk.problems.push(TreeProblem::Empty);
     }
     if !walk.problems.is_empty() {
-        return Err(TreeError::Refused {
-            commit,
-            problems: walk.problems,
-        });
+        return Err(TreeError::Refused { commit, problems: walk.problems });
     }
     Ok(Tree {
         commit,
@@ -96,9 +93,7 @@ impl<'a> Previous<'a> {
         let directories = tree.directories.iter().enumerate();
         Self {
             tree,
-            directories: directories
-                .map(|(at, directory)| (&*directory.path, at))
-                .collect(),
+            directories: directories.map(|(at, directory)| (&*directory.path, at)).collect(),
             cursor: 0,
         }
     }
@@ -134,16 +129,10 @@ impl Walk<'_> {
             let yaml = name.ends_with(b".yaml") || name.ends_with(b".yml");
             if folder && matches!(entry.mode.kind(), Mode::Blob | Mode::BlobExecutable) {
                 let path = name.to_string();
-                self.problem(TreeProblem::WrongKind {
-                    path,
-                    expected: "folder",
-                })?;
+                self.problem(TreeProblem::WrongKind { path, expected: "folder" })?;
             } else if yaml && entry.mode.is_tree() {
                 let path = escaped(name);
-                self.problem(TreeProblem::WrongKind {
-                    path,
-                    expected: "file",
-                })?;
+                self.problem(TreeProblem::WrongKind { path, expected: "file" })?;
             } else if folder || yaml {
                 self.entry("", 1, name, entry.mode.kind(), entry.oid.to_owned())?;
             }
@@ -158,22 +147,13 @@ impl Walk<'_> {
         }
         if self.directories.len() >= self.limits.directories_max {
             let limit = self.limits.directories_max;
-            self.problem(TreeProblem::TooMany {
-                path: path.to_string(),
-                what: "folders",
-                limit,
-            })?;
+            self.problem(TreeProblem::TooMany { path: path.to_string(), what: "folders", limit })?;
             return Err(Stop::Enough);
         }
         let at = self.directories.len();
         let start = self.entries.len();
         let path = Arc::clone(path);
-        let own = Directory {
-            path: Arc::clone(&path),
-            id,
-            entries: start..start,
-            below: 0,
-        };
+        let own = Directory { path: Arc::clone(&path), id, entries: start..start, below: 0 };
         self.directories.push(own);
         let data = self.data(id)?;
         let mut last: Option<(Vec<u8>, bool)> = None;
@@ -226,22 +206,11 @@ impl Walk<'_> {
     fn file(&mut self, path: String, blob: BlobId, kind: EntryKind) -> Result<(), Stop> {
         if self.entries.len() >= self.limits.files_max {
             let limit = self.limits.files_max;
-            self.problem(TreeProblem::TooMany {
-                path,
-                what: "files",
-                limit,
-            })?;
+            self.problem(TreeProblem::TooMany { path, what: "files", limit })?;
             return Err(Stop::Enough);
         }
-        if let Some(same) = self
-            .previous
-            .as_mut()
-            .and_then(|previous| previous.same(&path, blob))
-        {
-            let entry = Entry {
-                kind,
-                ..same.clone()
-            };
+        if let Some(same) = self.previous.as_mut().and_then(|previous| previous.same(&path, blob)) {
+            let entry = Entry { kind, ..same.clone() };
             return self.add(entry);
         }
         let header = self
@@ -263,18 +232,9 @@ impl Walk<'_> {
         }
         if size > self.limits.file_bytes_max {
             let limit = self.limits.file_bytes_max;
-            return self.problem(TreeProblem::FileTooLarge {
-                path,
-                bytes: size,
-                limit,
-            });
+            return self.problem(TreeProblem::FileTooLarge { path, bytes: size, limit });
         }
-        self.add(Entry {
-            path: path.into(),
-            blob,
-            size,
-            kind,
-        })
+        self.add(Entry { path: path.into(), blob, size, kind })
     }
 
     fn add(&mut self, entry: Entry) -> Result<(), Stop> {
@@ -313,11 +273,10 @@ impl Walk<'_> {
         }
         let (from, to) = (same.entries.start, self.entries.len());
         previous.cursor = previous.cursor.max(same.entries.end);
-        self.directories
-            .extend(below.iter().map(|directory| Directory {
-                entries: directory.entries.start - from + to..directory.entries.end - from + to,
-                ..directory.clone()
-            }));
+        self.directories.extend(below.iter().map(|directory| Directory {
+            entries: directory.entries.start - from + to..directory.entries.end - from + to,
+            ..directory.clone()
+        }));
         self.entries.extend_from_slice(entries);
         self.total_bytes += bytes;
         Ok(true)
@@ -335,20 +294,13 @@ impl Walk<'_> {
         };
         let path = join(text);
         if let Some(why) = unsafe_name(text) {
-            return self
-                .problem(TreeProblem::UnsafeName { path, why })
-                .map(|()| None);
+            return self.problem(TreeProblem::UnsafeName { path, why }).map(|()| None);
         }
         let limit = self.limits.path_bytes_max;
         if path.len() > limit {
-            let cut = (0..=limit)
-                .rev()
-                .find_map(|end| path.get(..end))
-                .unwrap_or_default();
+            let cut = (0..=limit).rev().find_map(|end| path.get(..end)).unwrap_or_default();
             let path = format!("{cut}…");
-            return self
-                .problem(TreeProblem::PathTooLong { path, limit })
-                .map(|()| None);
+            return self.problem(TreeProblem::PathTooLong { path, limit }).map(|()| None);
         }
         Ok(Some(path))
     }
@@ -357,10 +309,7 @@ impl Walk<'_> {
         if self.problems.len() >= PROBLEMS_MAX {
             let path = problem.to_string();
             let path = path.split(": ").next().unwrap_or_default().to_owned();
-            self.problems.push(TreeProblem::Truncated {
-                path,
-                limit: PROBLEMS_MAX,
-            });
+            self.problems.push(TreeProblem::Truncated { path, limit: PROBLEMS_MAX });
             return Err(Stop::Enough);
         }
         self.problems.push(problem);
@@ -377,10 +326,7 @@ impl Walk<'_> {
     }
 
     fn damaged(&self, id: &TreeId, why: &str) -> Stop {
-        Stop::Failed(
-            self.mirror
-                .not_a(id, &format!("a well-formed directory ({why})")),
-        )
+        Stop::Failed(self.mirror.not_a(id, &format!("a well-formed directory ({why})")))
     }
 }
 
@@ -419,9 +365,7 @@ fn escaped(name: &BStr) -> String {
         text.extend(part.valid().chars().flat_map(|c| {
             let control = c.is_control();
             let plain = (!control).then_some(c);
-            plain
-                .into_iter()
-                .chain(c.escape_default().take(if control { 10 } else { 0 }))
+            plain.into_iter().chain(c.escape_default().take(if control { 10 } else { 0 }))
         }));
         for byte in part.invalid() {
             text.push_str(&format!("\\x{byte:02x}"));
@@ -436,18 +380,7 @@ mod tests {
 
     #[test]
     fn names_that_lead_out_are_unsafe() {
-        for bad in [
-            "",
-            ".",
-            "..",
-            ".git",
-            ".GIT",
-            "git~1",
-            "a/b",
-            "a\\b",
-            "a\nb",
-            "a\u{1b}[2J",
-        ] {
+        for bad in ["", ".", "..", ".git", ".GIT", "git~1", "a/b", "a\\b", "a\nb", "a\u{1b}[2J"] {
             assert!(unsafe_name(bad).is_some(), "{bad:?}");
         }
         for good in ["a", "..a", ".gitkeep", "ä.yaml", "a b", "web-1.yaml"] {
@@ -461,10 +394,7 @@ mod tests {
         let folder = |name: &str| (name.as_bytes().to_vec(), true);
         assert!(ascending(&file("a-b"), &folder("a")), "a-b comes before a/");
         assert!(!ascending(&folder("a"), &file("a-b")));
-        assert!(
-            !ascending(&file("a"), &folder("a")),
-            "a name may be there once"
-        );
+        assert!(!ascending(&file("a"), &folder("a")), "a name may be there once");
         assert!(ascending(&file("a"), &file("b")));
     }
 

@@ -13,6 +13,8 @@ mod link;
 mod order;
 mod refs;
 mod remove;
+pub mod render;
+pub mod simulate;
 mod types;
 mod work;
 

@@ -77,7 +77,7 @@ pub(crate) struct Https {
 
 impl Https {
     pub(crate) fn url(&self) -> String {
-        format!("https://localhost:{}/origin.git", self.server.port)
+        format!("https://localhost:{}/git/origin.git", self.server.port)
     }
 }
 
@@ -131,7 +131,7 @@ server.modules = ( "mod_auth", "mod_authn_file", "mod_alias", "mod_setenv", "mod
 ssl.engine = "enable"
 ssl.pemfile = "{dir}/both.pem"
 setenv.add-environment = ( "GIT_PROJECT_ROOT" => "{root}", "GIT_HTTP_EXPORT_ALL" => "1" )
-alias.url = ( "/origin.git" => "{exec}/git-http-backend/origin.git" )
+alias.url = ( "/git" => "{exec}/git-http-backend" )
 auth.backend = "plain"
 auth.backend.plain.userfile = "{dir}/users"
 auth.require = ( "/" => ( "method" => "basic", "realm" => "git", "require" => "valid-user" ) )

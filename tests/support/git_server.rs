@@ -2,10 +2,12 @@
 //! that never answers. Each ends with the value that started it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// A child process that is ended by its id on drop.
@@ -213,5 +215,39 @@ impl Silent {
 
     pub(crate) fn port(&self) -> u16 {
         self.listener.local_addr().unwrap().port()
+    }
+}
+
+/// Answers every request with a stream that says one more byte now and then and never ends, which
+/// no limit on a single read ever notices.
+pub(crate) struct Dripping {
+    pub(crate) port: u16,
+    /// Closed on drop, which ends the threads.
+    _stop: mpsc::Sender<()>,
+}
+
+impl Dripping {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopped) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let mut open: Vec<TcpStream> = Vec::new();
+            listener.set_nonblocking(true).unwrap();
+            while stopped.recv_timeout(Duration::from_millis(20))
+                == Err(mpsc::RecvTimeoutError::Timeout)
+            {
+                if let Ok((mut stream, _)) = listener.accept() {
+                    // A client takes an answer before its question for a fault.
+                    assert_ne!(stream.read(&mut [0; 4_096]).unwrap(), 0);
+                    let head = "HTTP/1.1 200 OK\r\nContent-Type: \
+                         application/x-git-upload-pack-advertisement\r\n\r\nfff0";
+                    stream.write_all(head.as_bytes()).unwrap();
+                    open.push(stream);
+                }
+                open.retain_mut(|stream| stream.write_all(b"x").is_ok());
+            }
+        });
+        Self { port, _stop: stop }
     }
 }

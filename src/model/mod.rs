@@ -1,3 +1,18 @@
 //! `model`: names, kinds, identifiers, quantities, digests and the canonical form of every resource.
 //!
-//! It never reads a clock, a file or the network, and knows no other module.
+//! Desired and observed state share the types in [`resource`], so that comparing them is comparing
+//! like with like. It never reads a clock, a file or the network, and knows no other module.
+
+mod digest;
+mod fault;
+mod id;
+mod name;
+mod observed;
+pub mod resource;
+
+pub use digest::{Digest, DigestError, digest_of};
+pub use fault::Fault;
+pub use id::{CommitId, IdError, Kind, ResourceId, RunId, mac_for, uuid_for};
+pub use name::{NAME_MAX, Name, NameError};
+pub use observed::{HostFacts, Observation, Observed, Ownership, Stale};
+pub use resource::Resource;

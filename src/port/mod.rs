@@ -1,3 +1,22 @@
 //! `port`: the traits between deciding and doing.
 //!
-//! It holds no implementation but plain data.
+//! It holds no implementation but plain data. Everything that crosses a port can be serialised, so
+//! that the hand that performs may one day live in a process of its own.
+
+mod clock;
+mod crash;
+mod journal;
+mod provider;
+mod source;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use clock::Clock;
+pub use crash::{Crash, CrashPoint, NeverCrash};
+pub use journal::{Journal, JournalFault};
+pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
+pub use source::{FileRef, Head, Problem, Relation, Source, TreeFault};
+
+/// A future that can be sent between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

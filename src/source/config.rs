@@ -72,10 +72,7 @@ impl MirrorConfig {
     /// [`SourceError::Url`] for a URL that cannot be parsed, is of another scheme, or carries a
     /// password (it would end up in logs and process lists), or for an impossible branch name.
     pub(crate) fn parsed_url(&self) -> Result<gix::Url, SourceError> {
-        let refuse = |why: &str| SourceError::Url {
-            url: self.shown_url(),
-            why: why.to_owned(),
-        };
+        let refuse = |why: &str| SourceError::Url { url: self.shown_url(), why: why.to_owned() };
         let url = gix::url::parse(self.url.as_str())
             .map_err(|error| refuse(&super::error::chain(&error)))?;
         if url.password().is_some() {
@@ -107,11 +104,7 @@ impl MirrorConfig {
     pub fn local_path(&self) -> Option<PathBuf> {
         let url = gix::url::parse(self.url.as_str()).ok()?;
         (url.scheme == gix::url::Scheme::File)
-            .then(|| {
-                gix::path::from_bstr(&url.path)
-                    .ok()
-                    .map(|path| path.into_owned())
-            })
+            .then(|| gix::path::from_bstr(&url.path).ok().map(|path| path.into_owned()))
             .flatten()
     }
 }
@@ -159,26 +152,16 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_refused_and_not_shown() {
-        let error = config("https://u:hunter2@host/r.git")
-            .parsed_url()
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("credentials") && !error.contains("hunter2"),
-            "{error}"
-        );
+        let error = config("https://u:hunter2@host/r.git").parsed_url().unwrap_err().to_string();
+        assert!(error.contains("credentials") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]
     fn schemes_and_branches_are_checked() {
         assert!(config("git://host/r").parsed_url().is_err());
-        for good in [
-            "/srv/r.git",
-            "file:///srv/r.git",
-            "ssh://git@h:22/r",
-            "git@h:r.git",
-            "https://h/r",
-        ] {
+        for good in
+            ["/srv/r.git", "file:///srv/r.git", "ssh://git@h:22/r", "git@h:r.git", "https://h/r"]
+        {
             config(good).parsed_url().unwrap();
         }
         let mut bad = config("https://h/r");
@@ -186,21 +169,12 @@ mod tests {
         assert!(bad.parsed_url().is_err());
         let mut clear = config("http://h/r");
         clear.credentials = Credentials::Helper;
-        assert!(
-            clear
-                .parsed_url()
-                .unwrap_err()
-                .to_string()
-                .contains("https")
-        );
+        assert!(clear.parsed_url().unwrap_err().to_string().contains("https"));
     }
 
     #[test]
     fn a_local_repository_is_known_as_such() {
-        assert_eq!(
-            config("file:///srv/r.git").local_path(),
-            Some("/srv/r.git".into())
-        );
+        assert_eq!(config("file:///srv/r.git").local_path(), Some("/srv/r.git".into()));
         assert_eq!(config("/srv/r.git").local_path(), Some("/srv/r.git".into()));
         assert_eq!(config("https://h/r").local_path(), None);
     }

@@ -31,9 +31,7 @@ struct Record {
 
 impl Told {
     fn record(&self) -> std::sync::MutexGuard<'_, Record> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The error text without the secrets.
@@ -67,10 +65,7 @@ pub(crate) fn answer(
                 password: Some(account.password.clone()),
                 ..context
             };
-            Ok(Some(Outcome {
-                identity: account,
-                next: next.into(),
-            }))
+            Ok(Some(Outcome { identity: account, next: next.into() }))
         }
         Err(error) => {
             let text = error.to_string();
@@ -93,10 +88,9 @@ fn get(config: &MirrorConfig, remote: &gix::Url, asked: &Context) -> Result<Acco
             url: config.shown_url(),
             why: "it asks for a credential and none is configured".into(),
         }),
-        Credentials::File { username, path } => Ok(account(
-            username,
-            read(config, path, &path.display().to_string())?,
-        )),
+        Credentials::File { username, path } => {
+            Ok(account(username, read(config, path, &path.display().to_string())?))
+        }
         Credentials::Systemd { username, name } => {
             let from = format!("the systemd credential {name}");
             let path = systemd_path(name).map_err(|why| unreadable(config, &from, why))?;
@@ -107,11 +101,7 @@ fn get(config: &MirrorConfig, remote: &gix::Url, asked: &Context) -> Result<Acco
 }
 
 fn account(username: &str, password: String) -> Account {
-    Account {
-        username: username.to_owned(),
-        password,
-        oauth_refresh_token: None,
-    }
+    Account { username: username.to_owned(), password, oauth_refresh_token: None }
 }
 
 /// Whether the question is about the configured repository's own host.
@@ -143,14 +133,10 @@ fn read(config: &MirrorConfig, path: &Path, from: &str) -> Result<String, Source
     let unreadable = |why: String| unreadable(config, from, why);
     let metadata = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
     if metadata.len() > TOKEN_BYTES_MAX {
-        return Err(unreadable(format!(
-            "it is larger than {TOKEN_BYTES_MAX} bytes"
-        )));
+        return Err(unreadable(format!("it is larger than {TOKEN_BYTES_MAX} bytes")));
     }
     if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(unreadable(
-            "every user of this machine may read it; chmod o= it".to_owned(),
-        ));
+        return Err(unreadable("every user of this machine may read it; chmod o= it".to_owned()));
     }
     let text = fs::read_to_string(path).map_err(|error| unreadable(error.kind().to_string()))?;
     match text.lines().next().map(str::trim) {
@@ -160,11 +146,7 @@ fn read(config: &MirrorConfig, path: &Path, from: &str) -> Result<String, Source
 }
 
 fn unreadable(config: &MirrorConfig, from: &str, why: String) -> SourceError {
-    SourceError::Credential {
-        url: config.shown_url(),
-        from: from.to_owned(),
-        why,
-    }
+    SourceError::Credential { url: config.shown_url(), from: from.to_owned(), why }
 }
 
 /// A helper that needs a person does not answer; others do at once.
@@ -173,11 +155,7 @@ const HELPER_LIMIT: Duration = Duration::from_secs(20);
 fn git_credential(verb: &str, input: Vec<u8>) -> Result<process::Output, process::ProcessError> {
     let off = OsStr::new("0");
     let nothing = OsStr::new("");
-    let env = [
-        ("GIT_TERMINAL_PROMPT", off),
-        ("GIT_ASKPASS", nothing),
-        ("SSH_ASKPASS", nothing),
-    ];
+    let env = [("GIT_TERMINAL_PROMPT", off), ("GIT_ASKPASS", nothing), ("SSH_ASKPASS", nothing)];
     process::run("git", &["credential", verb], &env, input, HELPER_LIMIT)
 }
 
@@ -193,19 +171,11 @@ fn ask_helper(config: &MirrorConfig, remote: &gix::Url) -> Result<Account, Sourc
             .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
             .map(str::to_owned)
     };
-    match (
-        output.status.success(),
-        field("username"),
-        field("password"),
-    ) {
+    match (output.status.success(), field("username"), field("password")) {
         (true, Some(username), Some(password)) => Ok(account(&username, password)),
         _ => {
             let words = String::from_utf8_lossy(&output.stderr).into_owned();
-            Err(unreadable(
-                config,
-                FROM,
-                format!("no helper has one ({})", scrub(&words, &[])),
-            ))
+            Err(unreadable(config, FROM, format!("no helper has one ({})", scrub(&words, &[]))))
         }
     }
 }
@@ -228,20 +198,12 @@ mod tests {
     #[test]
     fn only_the_configured_host_gets_the_credential() {
         let remote = gix::url::parse("https://git.example/team/repo.git").unwrap();
-        let asked = |url: &str| Context {
-            url: Some(url.into()),
-            ..Context::default()
-        };
-        assert!(is_for(
-            &remote,
-            &asked("https://git.example/team/repo.git/")
-        ));
+        let asked = |url: &str| Context { url: Some(url.into()), ..Context::default() };
+        assert!(is_for(&remote, &asked("https://git.example/team/repo.git/")));
         assert!(is_for(&remote, &asked("https://git.example:443/moved")));
-        for other in [
-            "https://evil.example/x",
-            "http://git.example/x",
-            "https://git.example:8443/x",
-        ] {
+        for other in
+            ["https://evil.example/x", "http://git.example/x", "https://git.example:8443/x"]
+        {
             assert!(!is_for(&remote, &asked(other)), "{other}");
         }
         assert!(!is_for(&remote, &Context::default()));

@@ -53,10 +53,7 @@ pub fn within<T: Send + 'static>(
         .name("git-remote".into())
         .spawn(move || {
             // Dropped at the end of the thread, also by a panic.
-            let _leaving = Leaving {
-                stop: Arc::clone(&seen),
-                count,
-            };
+            let _leaving = Leaving { stop: Arc::clone(&seen), count };
             // A closed channel means that the caller left: there is nobody to tell.
             sender.send(work(&seen)).ok();
         })
@@ -96,10 +93,7 @@ mod tests {
     #[test]
     fn a_result_in_time_comes_back() {
         let abandoned = Abandoned::default();
-        assert_eq!(
-            within(Duration::from_secs(5), &abandoned, |_| 7).unwrap(),
-            7
-        );
+        assert_eq!(within(Duration::from_secs(5), &abandoned, |_| 7).unwrap(), 7);
         assert_eq!(abandoned.count(), 0);
     }
 
@@ -124,9 +118,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_and_not_a_hang() {
-        let missed = within(Duration::from_secs(5), &Abandoned::default(), |_| {
-            panic!("on purpose")
-        });
+        let missed =
+            within(Duration::from_secs(5), &Abandoned::default(), |_| panic!("on purpose"));
         let missed: Result<(), Missed> = missed;
         assert!(matches!(missed, Err(Missed::Died)));
     }

@@ -125,10 +125,7 @@ impl SourceError {
     /// True when asking again later may help without anybody doing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Deadline { .. } | Self::Busy { .. }
-        )
+        matches!(self, Self::Unreachable { .. } | Self::Deadline { .. } | Self::Busy { .. })
     }
 }
 
@@ -169,10 +166,7 @@ mod tests {
 
     #[test]
     fn a_secret_never_survives_scrubbing() {
-        let text = scrub(
-            "401 for https://x:hunter2@h/\n\tsaid hunter2",
-            &["hunter2".into()],
-        );
+        let text = scrub("401 for https://x:hunter2@h/\n\tsaid hunter2", &["hunter2".into()]);
         assert_eq!(text, "401 for https://x:[redacted]@h/ said [redacted]");
         assert!(scrub(&"long ".repeat(1_000), &[]).chars().count() <= 601);
         assert_eq!(scrub("plain", &[String::new()]), "plain");
@@ -182,18 +176,9 @@ mod tests {
     fn only_the_far_side_is_transient() {
         let url = "https://h/r".to_owned();
         assert!(
-            SourceError::Deadline {
-                url: url.clone(),
-                after: Duration::from_secs(3)
-            }
-            .is_transient()
+            SourceError::Deadline { url: url.clone(), after: Duration::from_secs(3) }
+                .is_transient()
         );
-        assert!(
-            !SourceError::Denied {
-                url,
-                why: "401".into()
-            }
-            .is_transient()
-        );
+        assert!(!SourceError::Denied { url, why: "401".into() }.is_transient());
     }
 }

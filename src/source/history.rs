@@ -59,10 +59,7 @@ impl Mirror {
     pub fn relation(&self, have: CommitId, offered: CommitId) -> Result<Relation, SourceError> {
         if !self.has(offered) {
             let url = self.inner.shown.clone();
-            return Err(SourceError::CommitMissing {
-                url,
-                commit: offered,
-            });
+            return Err(SourceError::CommitMissing { url, commit: offered });
         }
         if have == offered {
             return Ok(Relation::Same);
@@ -76,10 +73,8 @@ impl Mirror {
         let bases = repo
             .merge_bases_many(have.to_gix(), &[offered.to_gix()])
             .map_err(|error| self.object(&offered, &error))?;
-        let bases: Vec<_> = bases
-            .into_iter()
-            .map(|base| CommitId::from_gix(base.detach()))
-            .collect();
+        let bases: Vec<_> =
+            bases.into_iter().map(|base| CommitId::from_gix(base.detach())).collect();
         Ok(if bases.contains(&have) {
             Relation::Ahead
         } else if bases.contains(&offered) {
@@ -95,10 +90,7 @@ impl Mirror {
     /// [`SourceError::CommitMissing`] and [`SourceError::Object`].
     pub fn commit(&self, id: CommitId) -> Result<CommitInfo, SourceError> {
         if !self.has(id) {
-            return Err(SourceError::CommitMissing {
-                url: self.inner.shown.clone(),
-                commit: id,
-            });
+            return Err(SourceError::CommitMissing { url: self.inner.shown.clone(), commit: id });
         }
         let repo = self.inner.repo.to_thread_local();
         let broken = |error: gix::Error| self.object(&id, &error);
@@ -108,10 +100,7 @@ impl Mirror {
         Ok(CommitInfo {
             id,
             tree: TreeId::from_gix(commit.tree_id().map_err(broken)?.detach()),
-            parents: commit
-                .parent_ids()
-                .map(|id| CommitId::from_gix(id.detach()))
-                .collect(),
+            parents: commit.parent_ids().map(|id| CommitId::from_gix(id.detach())).collect(),
             author: person(commit.author().map_err(broken)?),
             committer: person(commit.committer().map_err(broken)?),
             subject: plain(subject, SUBJECT_CHARS_MAX),
@@ -131,9 +120,5 @@ fn person(signature: gix::actor::SignatureRef<'_>) -> Person {
 
 /// Text from a commit, safe to print: a terminal escape in a name must not reach a terminal.
 pub(crate) fn plain(text: &str, chars_max: usize) -> String {
-    text.trim()
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .take(chars_max)
-        .collect()
+    text.trim().chars().map(|c| if c.is_control() { '?' } else { c }).take(chars_max).collect()
 }

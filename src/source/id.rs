@@ -92,13 +92,7 @@ mod tests {
         assert_eq!(id.to_string(), text);
         assert_eq!(id.short(), "01234567");
         assert_eq!(CommitId::from_gix(id.to_gix()), id);
-        for bad in [
-            "",
-            "0123",
-            "main",
-            &text[1..],
-            "z123456789abcdef0123456789abcdef01234567",
-        ] {
+        for bad in ["", "0123", "main", &text[1..], "z123456789abcdef0123456789abcdef01234567"] {
             assert!(bad.parse::<BlobId>().is_err(), "{bad} must be refused");
         }
     }

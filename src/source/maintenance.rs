@@ -40,10 +40,7 @@ impl Mirror {
             return Maintenance::NotNeeded;
         }
         match self.repack() {
-            Ok(()) => Maintenance::Repacked {
-                before: packs,
-                after: self.packs(),
-            },
+            Ok(()) => Maintenance::Repacked { before: packs, after: self.packs() },
             Err(why) => {
                 tracing::warn!(packs, why, "the mirror could not be repacked");
                 Maintenance::Failed { packs, why }
@@ -75,10 +72,7 @@ impl Mirror {
             OsStr::new("--prune=2.weeks.ago"),
         ];
         let null = OsStr::new("/dev/null");
-        let env = [
-            ("GIT_CONFIG_GLOBAL", null),
-            ("GIT_CONFIG_NOSYSTEM", OsStr::new("1")),
-        ];
+        let env = [("GIT_CONFIG_GLOBAL", null), ("GIT_CONFIG_NOSYSTEM", OsStr::new("1"))];
         let limit = self.inner.config.deadline;
         let output =
             process::run("git", &args, &env, Vec::new(), limit).map_err(|error| chain(&error))?;

@@ -69,11 +69,7 @@ impl Mirror {
     pub fn open_or_create(config: MirrorConfig) -> Result<Self, SourceError> {
         let url = config.parsed_url()?;
         let identity = identity(&url);
-        let parent = config
-            .directory
-            .parent()
-            .map(Path::to_path_buf)
-            .unwrap_or_default();
+        let parent = config.directory.parent().map(Path::to_path_buf).unwrap_or_default();
         for directory in [&parent, &config.temp] {
             fs::create_dir_all(directory).map_err(|error| broken(directory, error))?;
         }
@@ -122,10 +118,7 @@ impl Mirror {
     /// Whether the mirror holds the commit.
     #[must_use]
     pub fn has(&self, commit: CommitId) -> bool {
-        self.inner
-            .repo
-            .to_thread_local()
-            .has_object(commit.to_gix())
+        self.inner.repo.to_thread_local().has_object(commit.to_gix())
     }
 
     /// The content of a file.
@@ -135,9 +128,7 @@ impl Mirror {
     /// content is not here at all. The caller limits sizes through the tree it took the id from.
     pub fn blob(&self, id: &BlobId) -> Result<Vec<u8>, SourceError> {
         let repo = self.inner.repo.to_thread_local();
-        let mut object = repo
-            .find_object(id.to_gix())
-            .map_err(|error| self.object(id, &error))?;
+        let mut object = repo.find_object(id.to_gix()).map_err(|error| self.object(id, &error))?;
         if object.kind != gix::object::Kind::Blob {
             return Err(self.not_a(id, "a file"));
         }
@@ -164,18 +155,14 @@ impl Mirror {
         for commit in commits {
             let name = format!("{KEEP}{commit}");
             let any = gix::refs::transaction::PreviousValue::Any;
-            repo.reference(name, commit.to_gix(), any, "trueup: keep")
-                .map_err(broken)?;
+            repo.reference(name, commit.to_gix(), any, "trueup: keep").map_err(broken)?;
         }
         let platform = repo.references().map_err(broken)?;
         for reference in platform.prefixed(KEEP).map_err(broken)? {
             let reference = reference
                 .map_err(|error| self::broken(&self.inner.config.directory, error.to_string()))?;
             let name = reference.name().as_bstr().to_string();
-            if !commits
-                .iter()
-                .any(|commit| name == format!("{KEEP}{commit}"))
-            {
+            if !commits.iter().any(|commit| name == format!("{KEEP}{commit}")) {
                 reference.delete().map_err(broken)?;
             }
         }
@@ -239,9 +226,7 @@ fn settle(config: &MirrorConfig, identity: &str, owner: bool) -> Result<Opening,
     fs::rename(directory, old.join("mirror")).map_err(|error| broken(directory, error))?;
     create(config, identity)?;
     fs::remove_dir_all(&old).map_err(|error| broken(&old, error))?;
-    Ok(Opening::Rekeyed {
-        previous_url: previous,
-    })
+    Ok(Opening::Rekeyed { previous_url: previous })
 }
 
 /// Creates the mirror beside its place and renames it in, so that a crash leaves all or nothing.
@@ -259,10 +244,7 @@ fn create(config: &MirrorConfig, identity: &str) -> Result<(), SourceError> {
 
 fn open(config: &MirrorConfig) -> Result<ThreadSafeRepository, SourceError> {
     ThreadSafeRepository::open_opts(&config.directory, options_for(config)).map_err(|error| {
-        let why = format!(
-            "{}; remove that directory to have it cloned again",
-            chain(&error)
-        );
+        let why = format!("{}; remove that directory to have it cloned again", chain(&error));
         broken(&config.directory, why)
     })
 }
@@ -300,11 +282,8 @@ fn reap(directory: &Path, prefixes: &[&str]) -> Result<(), SourceError> {
     for entry in list(directory)? {
         let name = file_name(&entry);
         if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
-            let removed = if entry.is_dir() {
-                fs::remove_dir_all(&entry)
-            } else {
-                fs::remove_file(&entry)
-            };
+            let removed =
+                if entry.is_dir() { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
             removed.map_err(|error| broken(&entry, error))?;
         }
     }
@@ -319,10 +298,7 @@ fn clear_leftovers(directory: &Path) -> Result<(), SourceError> {
         reap(&packs, &[".tmp", "tmp_"])?;
         for entry in list(&packs)? {
             // A left-over marker would keep its pack out of every later repack.
-            if entry
-                .extension()
-                .is_some_and(|extension| extension == "keep")
-            {
+            if entry.extension().is_some_and(|extension| extension == "keep") {
                 fs::remove_file(&entry).map_err(|error| broken(&entry, error))?;
             }
         }
@@ -335,10 +311,7 @@ fn clear_leftovers(directory: &Path) -> Result<(), SourceError> {
                 if entry != directory.join("objects") {
                     open.push(entry);
                 }
-            } else if entry
-                .extension()
-                .is_some_and(|extension| extension == "lock")
-            {
+            } else if entry.extension().is_some_and(|extension| extension == "lock") {
                 tracing::info!(file = %entry.display(), "removed a lock left by a crash");
                 fs::remove_file(&entry).map_err(|error| broken(&entry, error))?;
             }
@@ -369,14 +342,9 @@ fn sibling(directory: &Path, extension: &str) -> PathBuf {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 pub(crate) fn broken(path: &Path, why: impl ToString) -> SourceError {
-    SourceError::Mirror {
-        path: path.to_path_buf(),
-        why: why.to_string(),
-    }
+    SourceError::Mirror { path: path.to_path_buf(), why: why.to_string() }
 }

@@ -8,6 +8,7 @@
 //! It never checks a tree out, never follows a symbolic link or a submodule of the repository,
 //! never runs a hook or a filter, never prompts, and never decides whether a commit is wanted.
 
+mod behind_port;
 pub mod config;
 mod credential;
 pub mod deadline;
@@ -23,6 +24,7 @@ pub mod signature;
 pub mod tree;
 pub mod watch;
 
+pub use behind_port::GitSource;
 pub use config::{Credentials, MirrorConfig, SshOptions};
 pub use error::SourceError;
 pub use history::{CommitInfo, Person, Relation};

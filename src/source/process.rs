@@ -23,17 +23,11 @@ pub(crate) struct Output {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProcessError {
     #[error("{program} could not be started: {error}")]
-    Start {
-        program: String,
-        error: std::io::Error,
-    },
+    Start { program: String, error: std::io::Error },
     #[error("{program} did not end within {} s", .limit.as_secs())]
     Late { program: String, limit: Duration },
     #[error("{program} could not be spoken to: {error}")]
-    Io {
-        program: String,
-        error: std::io::Error,
-    },
+    Io { program: String, error: std::io::Error },
 }
 
 /// Runs `program args..` with `input` on its standard input and the variables `env` set.
@@ -44,10 +38,7 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     input: Vec<u8>,
     limit: Duration,
 ) -> Result<Output, ProcessError> {
-    let io = |error| ProcessError::Io {
-        program: program.to_owned(),
-        error,
-    };
+    let io = |error| ProcessError::Io { program: program.to_owned(), error };
     let mut child = Command::new(program)
         .args(args)
         .envs(env.iter().copied())
@@ -55,10 +46,7 @@ pub(crate) fn run<A: AsRef<OsStr>>(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| ProcessError::Start {
-            program: program.to_owned(),
-            error,
-        })?;
+        .map_err(|error| ProcessError::Start { program: program.to_owned(), error })?;
     if let Some(mut stdin) = child.stdin.take() {
         std::thread::spawn(move || {
             // A program that does not read its input closes the pipe; its exit status tells why.
@@ -78,21 +66,14 @@ pub(crate) fn run<A: AsRef<OsStr>>(
             Err(_) => {
                 child.kill().map_err(io)?;
                 child.wait().map_err(io)?;
-                return Err(ProcessError::Late {
-                    program: program.to_owned(),
-                    limit,
-                });
+                return Err(ProcessError::Late { program: program.to_owned(), limit });
             }
         }
     }
     let status = child.wait().map_err(io)?;
     let stderr = read.pop().unwrap_or_default();
     let stdout = read.pop().unwrap_or_default();
-    Ok(Output {
-        status,
-        stdout,
-        stderr,
-    })
+    Ok(Output { status, stdout, stderr })
 }
 
 fn drain(pipe: Box<dyn Read + Send>) -> mpsc::Receiver<std::io::Result<Vec<u8>>> {

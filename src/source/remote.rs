@@ -69,36 +69,22 @@ impl Mirror {
                 why: format!("it names commit {head} but did not send it"),
             });
         }
-        Ok(Fetched {
-            head,
-            received,
-            maintenance: self.maintain(),
-            took,
-        })
+        Ok(Fetched { head, received, maintenance: self.maintain(), took })
     }
 
     fn bounded(&self, want: Want) -> Result<(CommitId, bool), SourceError> {
         let url = || self.inner.shown.clone();
         let abandoned = self.inner.abandoned.count();
         if abandoned >= ABANDONED_MAX {
-            return Err(SourceError::Busy {
-                url: url(),
-                abandoned,
-            });
+            return Err(SourceError::Busy { url: url(), abandoned });
         }
         let limit = self.inner.config.deadline;
         let inner = Arc::clone(&self.inner);
         let talk = move |stop: &AtomicBool| converse(&inner, want, stop);
         match deadline::within(limit, &self.inner.abandoned, talk) {
             Ok(result) => result,
-            Err(Missed::Late) => Err(SourceError::Deadline {
-                url: url(),
-                after: limit,
-            }),
-            Err(other) => Err(SourceError::Unreachable {
-                url: url(),
-                why: chain(&other),
-            }),
+            Err(Missed::Late) => Err(SourceError::Deadline { url: url(), after: limit }),
+            Err(other) => Err(SourceError::Unreachable { url: url(), why: chain(&other) }),
         }
     }
 }
@@ -129,10 +115,7 @@ fn exchange(
     let mut connection = remote.connect(Direction::Fetch)?;
     let (config, url, told) = (inner.config.clone(), inner.url.clone(), told.clone());
     connection.set_credentials(move |action| credential::answer(&config, &url, &told, action));
-    if matches!(
-        inner.url.scheme,
-        gix::url::Scheme::Http | gix::url::Scheme::Https
-    ) {
+    if matches!(inner.url.scheme, gix::url::Scheme::Http | gix::url::Scheme::Https) {
         connection.set_transport_options(Box::new(http_options(&inner.config)?));
     }
     let options = gix::remote::ref_map::Options::default();
@@ -145,28 +128,18 @@ fn exchange(
         return Ok(None);
     };
     let outcome = prepared.receive(gix::progress::Discard, stop)?;
-    Ok(Some((
-        head,
-        matches!(outcome.status, fetch::Status::Change { .. }),
-    )))
+    Ok(Some((head, matches!(outcome.status, fetch::Status::Change { .. }))))
 }
 
 fn find(refs: &[Ref], name: &str) -> Option<CommitId> {
     refs.iter().find_map(|reference| match reference {
-        Ref::Direct {
-            full_ref_name,
-            object,
+        Ref::Direct { full_ref_name, object }
+        | Ref::Peeled { full_ref_name, object, .. }
+        | Ref::Symbolic { full_ref_name, object, .. }
+            if full_ref_name == name =>
+        {
+            Some(CommitId::from_gix(*object))
         }
-        | Ref::Peeled {
-            full_ref_name,
-            object,
-            ..
-        }
-        | Ref::Symbolic {
-            full_ref_name,
-            object,
-            ..
-        } if full_ref_name == name => Some(CommitId::from_gix(*object)),
         _ => None,
     })
 }
@@ -208,16 +181,13 @@ struct SshLog(Option<std::path::PathBuf>);
 
 impl SshLog {
     fn path(config: &MirrorConfig) -> std::path::PathBuf {
-        config
-            .temp
-            .join(format!("{TEMP_PREFIX}ssh-{}.log", std::process::id()))
+        config.temp.join(format!("{TEMP_PREFIX}ssh-{}.log", std::process::id()))
     }
 
     fn new(config: &MirrorConfig) -> Self {
         let url = config.parsed_url().ok();
-        let path = url
-            .filter(|url| url.scheme == gix::url::Scheme::Ssh)
-            .map(|_| Self::path(config));
+        let path =
+            url.filter(|url| url.scheme == gix::url::Scheme::Ssh).map(|_| Self::path(config));
         if let Some(path) = &path {
             // ssh appends; what an earlier conversation said is not about this one.
             fs::remove_file(path).ok();
@@ -227,10 +197,7 @@ impl SshLog {
 
     fn words(&self) -> Option<String> {
         let text = fs::read_to_string(self.0.as_ref()?).ok()?;
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| !line.starts_with("Warning:"))
-            .collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("Warning:")).collect();
         (!lines.is_empty()).then(|| lines.join("; "))
     }
 }
@@ -254,10 +221,7 @@ pub(crate) fn ssh_command(config: &MirrorConfig) -> String {
     if let Some(known) = &config.ssh.known_hosts {
         words.push(format!(
             "-o GlobalKnownHostsFile=/dev/null -o {}",
-            quoted(Path::new(&format!(
-                "UserKnownHostsFile={}",
-                known.display()
-            )))
+            quoted(Path::new(&format!("UserKnownHostsFile={}", known.display())))
         ));
     }
     words.join(" ")
@@ -298,13 +262,7 @@ mod tests {
         config.ssh.known_hosts = Some("/keys/known".into());
         let command = ssh_command(&config);
         assert!(command.contains(r"-i '/keys/it'\''s mine'"), "{command}");
-        assert!(
-            command.contains("'UserKnownHostsFile=/keys/known'"),
-            "{command}"
-        );
-        assert!(
-            command.contains("BatchMode=yes -o StrictHostKeyChecking=yes"),
-            "{command}"
-        );
+        assert!(command.contains("'UserKnownHostsFile=/keys/known'"), "{command}");
+        assert!(command.contains("BatchMode=yes -o StrictHostKeyChecking=yes"), "{command}");
     }
 }

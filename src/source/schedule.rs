@@ -69,9 +69,7 @@ impl PollSchedule {
 
     /// The remote did not answer: the wait doubles, up to the ceiling.
     pub fn failed(&mut self, now: Duration) {
-        let doubled = self
-            .interval
-            .saturating_mul(1 << self.failures.min(DOUBLINGS_MAX));
+        let doubled = self.interval.saturating_mul(1 << self.failures.min(DOUBLINGS_MAX));
         self.failures = self.failures.saturating_add(1);
         self.next = now + self.stretched(doubled.min(self.back_off_max));
     }
@@ -89,9 +87,7 @@ impl PollSchedule {
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let permille = (word ^ (word >> 31)) % (JITTER_PERMILLE + 1);
         let extra = wait.as_micros().saturating_mul(u128::from(permille)) / 1_000;
-        wait.saturating_add(Duration::from_micros(
-            u64::try_from(extra).unwrap_or(u64::MAX),
-        ))
+        wait.saturating_add(Duration::from_micros(u64::try_from(extra).unwrap_or(u64::MAX)))
     }
 }
 
@@ -136,10 +132,7 @@ mod tests {
         for _ in 0..100 {
             schedule.failed(SECOND);
             let wait = schedule.wait(SECOND);
-            assert!(
-                (expected..=expected + expected / 5).contains(&wait),
-                "{wait:?}"
-            );
+            assert!((expected..=expected + expected / 5).contains(&wait), "{wait:?}");
             expected = (expected * 2).min(PollSchedule::BACK_OFF_MAX);
         }
         assert_eq!(schedule.failures(), 100);

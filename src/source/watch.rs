@@ -28,10 +28,7 @@ impl Watch {
     /// # Errors
     /// [`SourceError::Watch`] when there is no repository or no more watches are to be had.
     pub fn start(path: &Path, wake: Arc<Notify>) -> Result<Self, SourceError> {
-        let failed = |why: String| SourceError::Watch {
-            path: path.to_path_buf(),
-            why,
-        };
+        let failed = |why: String| SourceError::Watch { path: path.to_path_buf(), why };
         let places = git_directories(path).map_err(&failed)?;
         let roots: Vec<PathBuf> = places.clone();
         let alive = Arc::new(AtomicBool::new(true));
@@ -47,10 +44,7 @@ impl Watch {
             }
             Err(error) => {
                 // Events may be lost from here on; looking once more is always right.
-                tracing::warn!(
-                    error = chain(&error),
-                    "the watch on the local repository failed"
-                );
+                tracing::warn!(error = chain(&error), "the watch on the local repository failed");
                 living.store(false, Ordering::Release);
                 wake.notify_one();
             }
@@ -59,22 +53,15 @@ impl Watch {
         let mut watcher = notify::recommended_watcher(handler).map_err(failed_by)?;
         for place in &places {
             // HEAD and packed-refs lie here, beside directories that are not of interest.
-            watcher
-                .watch(place, RecursiveMode::NonRecursive)
-                .map_err(failed_by)?;
+            watcher.watch(place, RecursiveMode::NonRecursive).map_err(failed_by)?;
             for refs in ["refs", "reftable"] {
                 let refs = place.join(refs);
                 if refs.is_dir() {
-                    watcher
-                        .watch(&refs, RecursiveMode::Recursive)
-                        .map_err(failed_by)?;
+                    watcher.watch(&refs, RecursiveMode::Recursive).map_err(failed_by)?;
                 }
             }
         }
-        Ok(Self {
-            _watcher: watcher,
-            alive,
-        })
+        Ok(Self { _watcher: watcher, alive })
     }
 
     /// False once the repository was removed or replaced or the watch failed: start a new one.
@@ -111,10 +98,8 @@ fn git_directories(path: &Path) -> Result<Vec<PathBuf>, String> {
         dot
     } else if dot.is_file() {
         let text = fs::read_to_string(&dot).map_err(|error| error.to_string())?;
-        let target = text
-            .trim()
-            .strip_prefix("gitdir:")
-            .ok_or("its .git file names no directory")?;
+        let target =
+            text.trim().strip_prefix("gitdir:").ok_or("its .git file names no directory")?;
         path.join(target.trim())
     } else {
         path
@@ -148,10 +133,7 @@ mod tests {
             EventKind::Create(CreateKind::File),
             "/r.git/refs/heads/main.lock"
         )));
-        assert!(!matters(&event(
-            EventKind::Access(AccessKind::Any),
-            "/r.git/refs/heads/main"
-        )));
+        assert!(!matters(&event(EventKind::Access(AccessKind::Any), "/r.git/refs/heads/main")));
         assert!(!matters(&event(rename, "/r.git/FETCH_HEAD")));
         assert!(!matters(&event(rename, "/r.git/objects")));
     }

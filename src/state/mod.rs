@@ -1,3 +1,17 @@
 //! `state`: the fold of the log into what trueup knows, and the decisions on commands.
 //!
-//! It never observes: it only knows what an event told it.
+//! It never observes: it only knows what an event told it. [`State::apply`] may not refuse;
+//! [`decide`] may.
+
+mod apply;
+mod decide;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
+pub use types::{
+    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, Refused, Rejected,
+    ResourceState, SourceState, SpecState, State,
+};

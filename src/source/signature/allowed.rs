@@ -70,27 +70,19 @@ impl AllowedSigners {
                 why,
             })?);
         }
-        Ok(Self {
-            path: path.to_path_buf(),
-            signers,
-        })
+        Ok(Self { path: path.to_path_buf(), signers })
     }
 
     /// The lines that list this key.
     pub(super) fn of<'a>(&'a self, key: &'a ssh_key::public::KeyData) -> Vec<&'a AllowedSigner> {
-        self.signers
-            .iter()
-            .filter(|signer| signer.key.key_data() == key)
-            .collect()
+        self.signers.iter().filter(|signer| signer.key.key_data() == key).collect()
     }
 }
 
 impl AllowedSigner {
     /// Whether the key may sign in this namespace.
     pub(super) fn covers(&self, namespace: &str) -> bool {
-        self.namespaces
-            .as_deref()
-            .is_none_or(|patterns| matches_list(patterns, namespace))
+        self.namespaces.as_deref().is_none_or(|patterns| matches_list(patterns, namespace))
     }
 
     /// Whether one of the principals is this address.
@@ -150,9 +142,7 @@ fn placeholder(rest: &str) -> Result<PublicKey, String> {
 /// The options (possibly none) and the rest that starts with the key type.
 fn split_options(rest: &str) -> Result<(String, &str), String> {
     let (first, _) = word(rest)?;
-    let is_key = ["ssh-", "ecdsa-", "sk-"]
-        .iter()
-        .any(|prefix| first.starts_with(prefix));
+    let is_key = ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| first.starts_with(prefix));
     if is_key {
         return Ok((String::new(), rest));
     }
@@ -178,11 +168,7 @@ fn raw_word_end(text: &str) -> Result<usize, String> {
             _ => {}
         }
     }
-    if quoted {
-        Err("a quote is not closed".to_owned())
-    } else {
-        Ok(text.len())
-    }
+    if quoted { Err("a quote is not closed".to_owned()) } else { Ok(text.len()) }
 }
 
 fn split_commas(options: &str) -> Vec<String> {
@@ -213,17 +199,9 @@ fn moment(text: &str) -> Result<i64, String> {
         return Err(bad());
     }
     let field = |from: usize, to: usize| -> Result<i8, String> {
-        digits
-            .get(from..to)
-            .unwrap_or("0")
-            .parse()
-            .map_err(|_| bad())
+        digits.get(from..to).unwrap_or("0").parse().map_err(|_| bad())
     };
-    let year: i16 = digits
-        .get(..4)
-        .unwrap_or_default()
-        .parse()
-        .map_err(|_| bad())?;
+    let year: i16 = digits.get(..4).unwrap_or_default().parse().map_err(|_| bad())?;
     let (hour, minute, second) = (field(8, 10)?, field(10, 12)?, field(12, 14)?);
     let time = DateTime::new(year, field(4, 6)?, field(6, 8)?, hour, minute, second, 0);
     let zoned = time.map_err(|_| bad())?.to_zoned(zone).map_err(|_| bad())?;
@@ -267,11 +245,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
             },
         }
     }
-    pattern
-        .get(p..)
-        .unwrap_or_default()
-        .iter()
-        .all(|c| *c == b'*')
+    pattern.get(p..).unwrap_or_default().iter().all(|c| *c == b'*')
 }
 
 #[cfg(test)]
@@ -301,19 +275,9 @@ mod tests {
         assert!(!signer.is("bob@example.org"));
         assert!(signer.covers("git") && !signer.covers("email"));
         assert_eq!(signer.valid_after, Some(1_735_689_600));
-        assert!(
-            signer
-                .invalid_at(1_735_689_599)
-                .unwrap()
-                .contains("from 2025-01-01")
-        );
+        assert!(signer.invalid_at(1_735_689_599).unwrap().contains("from 2025-01-01"));
         assert!(signer.invalid_at(1_735_689_600).is_none());
-        assert!(
-            signer
-                .invalid_at(1_767_268_801)
-                .unwrap()
-                .contains("until 2026-01-01T12")
-        );
+        assert!(signer.invalid_at(1_767_268_801).unwrap().contains("until 2026-01-01T12"));
     }
 
     #[test]
@@ -333,13 +297,8 @@ mod tests {
             ("ann ssh-ed25519 AAAA".to_owned(), "bad key"),
             (format!("\"ann {KEY}"), "quote"),
         ] {
-            let error = parse(&format!("bob {KEY}\n{bad}\n"))
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.starts_with("signers:2:") && error.contains(word),
-                "{error}"
-            );
+            let error = parse(&format!("bob {KEY}\n{bad}\n")).unwrap_err().to_string();
+            assert!(error.starts_with("signers:2:") && error.contains(word), "{error}");
         }
     }
 
@@ -347,10 +306,7 @@ mod tests {
     fn patterns_follow_openssh() {
         assert!(matches_list("*@a.org,!root@a.org", "ann@a.org"));
         assert!(!matches_list("*@a.org,!root@a.org", "root@a.org"));
-        assert!(
-            !matches_list("!root@a.org", "ann@a.org"),
-            "an exclusion alone matches nothing"
-        );
+        assert!(!matches_list("!root@a.org", "ann@a.org"), "an exclusion alone matches nothing");
         assert!(matches_list("a?c", "abc") && !matches_list("a?c", "ac"));
         assert!(matches_list("*a*b*", "xxaxxbxx") && !matches_list("*a*b", "ab1"));
         let long = "a".repeat(20_000);

@@ -152,10 +152,7 @@ impl Mirror {
         }
         let found = commit
             .signature()
-            .map_err(|error| SignatureRejection::Malformed {
-                commit: id,
-                why: chain(&error),
-            })?;
+            .map_err(|error| SignatureRejection::Malformed { commit: id, why: chain(&error) })?;
         let Some((signature, payload)) = found else {
             return Err(SignatureRejection::Unsigned { commit: id });
         };
@@ -164,13 +161,8 @@ impl Mirror {
             return Err(SignatureRejection::Malformed { commit: id, why });
         };
         let payload = payload.to_bstring();
-        let signed = Signed {
-            commit: id,
-            committer: &info.committer,
-            signature,
-            payload: &payload,
-            policy,
-        };
+        let signed =
+            Signed { commit: id, committer: &info.committer, signature, payload: &payload, policy };
         match signature.trim_start() {
             text if text.starts_with("-----BEGIN SSH SIGNATURE-----") => ssh::verify(&signed),
             text if text.starts_with("-----BEGIN PGP SIGNATURE-----") => {

@@ -21,20 +21,12 @@ pub(super) fn verify(signed: &Signed<'_>, temp: &Path) -> Result<Verified, Signa
     let commit = signed.commit;
     let Some(keyring) = &signed.policy.openpgp_keyring else {
         let why = "the daemon's config names no OpenPGP keyring".to_owned();
-        return Err(SignatureRejection::NotAccepted {
-            commit,
-            what: "OpenPGP",
-            why,
-        });
+        return Err(SignatureRejection::NotAccepted { commit, what: "OpenPGP", why });
     };
     // gpgv looks for a name without a slash in a home directory, and says "no key" for no file.
     let keyring = std::fs::canonicalize(keyring).map_err(|error| {
         let (path, why) = (keyring.clone(), error.to_string());
-        SignatureRejection::Signers(BadSigners {
-            path,
-            line: None,
-            why,
-        })
+        SignatureRejection::Signers(BadSigners { path, line: None, why })
     })?;
     let said =
         gpgv(signed, &keyring, temp).map_err(|why| SignatureRejection::Checker { commit, why })?;
@@ -46,11 +38,9 @@ fn gpgv(signed: &Signed<'_>, keyring: &Path, temp: &Path) -> Result<process::Out
         .prefix(TEMP_PREFIX)
         .tempdir_in(temp)
         .map_err(|error| chain(&error))?;
-    let mut file = tempfile::Builder::new()
-        .tempfile_in(home.path())
-        .map_err(|error| chain(&error))?;
-    file.write_all(signed.signature.as_bytes())
-        .map_err(|error| chain(&error))?;
+    let mut file =
+        tempfile::Builder::new().tempfile_in(home.path()).map_err(|error| chain(&error))?;
+    file.write_all(signed.signature.as_bytes()).map_err(|error| chain(&error))?;
     file.flush().map_err(|error| chain(&error))?;
     let args = [
         OsStr::new("--homedir"),
@@ -84,11 +74,7 @@ fn judge(
         .map(|line| line.split_once(' ').unwrap_or((line, "")))
         .collect();
     let all = |keyword: &str| {
-        lines
-            .iter()
-            .filter(|(k, _)| *k == keyword)
-            .map(|(_, rest)| *rest)
-            .collect::<Vec<_>>()
+        lines.iter().filter(|(k, _)| *k == keyword).map(|(_, rest)| *rest).collect::<Vec<_>>()
     };
     let first = |keyword: &str| all(keyword).first().map(|rest| (*rest).to_owned());
     if first("BADSIG").is_some() {
@@ -125,11 +111,7 @@ fn judge(
     let committer = &signed.committer.email;
     if signed.policy.match_committer && address(&signer) != Some(committer.as_str()) {
         let committer = committer.clone();
-        return Err(SignatureRejection::OtherCommitter {
-            commit,
-            signer,
-            committer,
-        });
+        return Err(SignatureRejection::OtherCommitter { commit, signer, committer });
     }
     Ok(Verified { signer, key })
 }
@@ -148,10 +130,7 @@ mod tests {
 
     #[test]
     fn the_address_is_that_in_the_last_brackets() {
-        assert_eq!(
-            address("Ann (a <b>) <ann@example.org>"),
-            Some("ann@example.org")
-        );
+        assert_eq!(address("Ann (a <b>) <ann@example.org>"), Some("ann@example.org"));
         assert_eq!(address("ann@example.org"), Some("ann@example.org"));
         assert_eq!(address("Ann <ann@example.org"), None);
     }

@@ -13,19 +13,11 @@ pub(super) fn verify(signed: &Signed<'_>) -> Result<Verified, SignatureRejection
     let commit = signed.commit;
     let Some(path) = &signed.policy.ssh_allowed_signers else {
         let why = "the daemon's config names no allowed_signers file".to_owned();
-        return Err(SignatureRejection::NotAccepted {
-            commit,
-            what: "SSH",
-            why,
-        });
+        return Err(SignatureRejection::NotAccepted { commit, what: "SSH", why });
     };
     let allowed = AllowedSigners::read(path).map_err(SignatureRejection::Signers)?;
-    let signature = SshSig::from_pem(signed.signature.trim()).map_err(|error| {
-        SignatureRejection::Malformed {
-            commit,
-            why: error.to_string(),
-        }
-    })?;
+    let signature = SshSig::from_pem(signed.signature.trim())
+        .map_err(|error| SignatureRejection::Malformed { commit, why: error.to_string() })?;
     let key = PublicKey::from(signature.public_key().clone());
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
     let lines: Vec<_> = allowed
@@ -41,11 +33,7 @@ pub(super) fn verify(signed: &Signed<'_>) -> Result<Verified, SignatureRejection
         });
     }
     if let Some(why) = too_weak(&key, &signature) {
-        return Err(SignatureRejection::NotAccepted {
-            commit,
-            what: "SSH",
-            why,
-        });
+        return Err(SignatureRejection::NotAccepted { commit, what: "SSH", why });
     }
     if key.verify(NAMESPACE, signed.payload, &signature).is_err() {
         return Err(SignatureRejection::Tampered { commit });
@@ -66,10 +54,7 @@ pub(super) fn verify(signed: &Signed<'_>) -> Result<Verified, SignatureRejection
                 committer: signed.committer.email.clone(),
             });
         } else {
-            return Ok(Verified {
-                signer: line.principals.clone(),
-                key: fingerprint,
-            });
+            return Ok(Verified { signer: line.principals.clone(), key: fingerprint });
         }
     }
     // There was at least one line, so there is a refusal; the other arm cannot be reached.

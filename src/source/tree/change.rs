@@ -27,10 +27,7 @@ impl Tree {
         if self.id == new.id {
             return changes;
         }
-        let (mut left, mut right) = (
-            self.entries.iter().peekable(),
-            new.entries.iter().peekable(),
-        );
+        let (mut left, mut right) = (self.entries.iter().peekable(), new.entries.iter().peekable());
         loop {
             let order = match (left.peek(), right.peek()) {
                 (None, None) => return changes,

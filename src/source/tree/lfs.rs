@@ -32,8 +32,6 @@ mod tests {
         assert!(is_pointer(pointer.as_bytes()));
         assert!((POINTER_BYTES_MIN..LISTED_BYTES_MAX).contains(&(pointer.len() as u64)));
         assert!(!is_pointer(format!("# {pointer}").as_bytes()));
-        assert!(!is_pointer(
-            format!("{pointer}{}", "x".repeat(2_000)).as_bytes()
-        ));
+        assert!(!is_pointer(format!("{pointer}{}", "x".repeat(2_000)).as_bytes()));
     }
 }

@@ -114,10 +114,7 @@ impl Tree {
     /// The file at `path`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Entry> {
-        let place = self
-            .entries
-            .binary_search_by(|entry| entry.path.as_ref().cmp(path))
-            .ok()?;
+        let place = self.entries.binary_search_by(|entry| entry.path.as_ref().cmp(path)).ok()?;
         self.entries.get(place)
     }
 }
@@ -140,10 +137,7 @@ pub enum TreeError {
 }
 
 fn first(problems: &[TreeProblem]) -> String {
-    let first = problems
-        .first()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let first = problems.first().map(ToString::to_string).unwrap_or_default();
     match problems.len() {
         0 | 1 => first,
         more => format!("{first} (and {} more)", more - 1),

@@ -39,9 +39,7 @@ pub(super) fn escaped(name: &BStr) -> String {
         text.extend(part.valid().chars().flat_map(|c| {
             let control = c.is_control();
             let plain = (!control).then_some(c);
-            plain
-                .into_iter()
-                .chain(c.escape_default().take(if control { 10 } else { 0 }))
+            plain.into_iter().chain(c.escape_default().take(if control { 10 } else { 0 }))
         }));
         for byte in part.invalid() {
             text.push_str(&format!("\\x{byte:02x}"));
@@ -57,18 +55,7 @@ mod tests {
 
     #[test]
     fn names_that_lead_out_are_unsafe() {
-        for bad in [
-            "",
-            ".",
-            "..",
-            ".git",
-            ".GIT",
-            "git~1",
-            "a/b",
-            "a\\b",
-            "a\nb",
-            "a\u{1b}[2J",
-        ] {
+        for bad in ["", ".", "..", ".git", ".GIT", "git~1", "a/b", "a\\b", "a\nb", "a\u{1b}[2J"] {
             assert!(unsafe_name(bad).is_some(), "{bad:?}");
         }
         for good in ["a", "..a", ".gitkeep", "ä.yaml", "a b", "web-1.yaml"] {
@@ -82,10 +69,7 @@ mod tests {
         let folder = |name: &str| (name.as_bytes().to_vec(), true);
         assert!(ascending(&file("a-b"), &folder("a")), "a-b comes before a/");
         assert!(!ascending(&folder("a"), &file("a-b")));
-        assert!(
-            !ascending(&file("a"), &folder("a")),
-            "a name may be there once"
-        );
+        assert!(!ascending(&file("a"), &folder("a")), "a name may be there once");
         assert!(ascending(&file("a"), &file("b")));
     }
 

@@ -78,10 +78,7 @@ pub(super) fn list(
         walk.problems.push(TreeProblem::Empty);
     }
     if !walk.problems.is_empty() {
-        return Err(TreeError::Refused {
-            commit,
-            problems: walk.problems,
-        });
+        return Err(TreeError::Refused { commit, problems: walk.problems });
     }
     Ok(Tree {
         commit,
@@ -97,9 +94,7 @@ impl<'a> Previous<'a> {
         let directories = tree.directories.iter().enumerate();
         Self {
             tree,
-            directories: directories
-                .map(|(at, directory)| (&*directory.path, at))
-                .collect(),
+            directories: directories.map(|(at, directory)| (&*directory.path, at)).collect(),
             cursor: 0,
         }
     }
@@ -135,16 +130,10 @@ impl Walk<'_> {
             let yaml = name.ends_with(b".yaml") || name.ends_with(b".yml");
             if folder && matches!(entry.mode.kind(), Mode::Blob | Mode::BlobExecutable) {
                 let path = name.to_string();
-                self.problem(TreeProblem::WrongKind {
-                    path,
-                    expected: "folder",
-                })?;
+                self.problem(TreeProblem::WrongKind { path, expected: "folder" })?;
             } else if yaml && entry.mode.is_tree() {
                 let path = escaped(name);
-                self.problem(TreeProblem::WrongKind {
-                    path,
-                    expected: "file",
-                })?;
+                self.problem(TreeProblem::WrongKind { path, expected: "file" })?;
             } else if folder || yaml {
                 self.entry("", 1, name, entry.mode.kind(), entry.oid.to_owned())?;
             }
@@ -159,22 +148,13 @@ impl Walk<'_> {
         }
         if self.directories.len() >= self.limits.directories_max {
             let limit = self.limits.directories_max;
-            self.problem(TreeProblem::TooMany {
-                path: path.to_string(),
-                what: "folders",
-                limit,
-            })?;
+            self.problem(TreeProblem::TooMany { path: path.to_string(), what: "folders", limit })?;
             return Err(Stop::Enough);
         }
         let at = self.directories.len();
         let start = self.entries.len();
         let path = Arc::clone(path);
-        let own = Directory {
-            path: Arc::clone(&path),
-            id,
-            entries: start..start,
-            below: 0,
-        };
+        let own = Directory { path: Arc::clone(&path), id, entries: start..start, below: 0 };
         self.directories.push(own);
         let data = self.data(id)?;
         let mut last: Option<(Vec<u8>, bool)> = None;
@@ -227,22 +207,11 @@ impl Walk<'_> {
     fn file(&mut self, path: String, blob: BlobId, kind: EntryKind) -> Result<(), Stop> {
         if self.entries.len() >= self.limits.files_max {
             let limit = self.limits.files_max;
-            self.problem(TreeProblem::TooMany {
-                path,
-                what: "files",
-                limit,
-            })?;
+            self.problem(TreeProblem::TooMany { path, what: "files", limit })?;
             return Err(Stop::Enough);
         }
-        if let Some(same) = self
-            .previous
-            .as_mut()
-            .and_then(|previous| previous.same(&path, blob))
-        {
-            let entry = Entry {
-                kind,
-                ..same.clone()
-            };
+        if let Some(same) = self.previous.as_mut().and_then(|previous| previous.same(&path, blob)) {
+            let entry = Entry { kind, ..same.clone() };
             return self.add(entry);
         }
         let header = self
@@ -264,18 +233,9 @@ impl Walk<'_> {
         }
         if size > self.limits.file_bytes_max {
             let limit = self.limits.file_bytes_max;
-            return self.problem(TreeProblem::FileTooLarge {
-                path,
-                bytes: size,
-                limit,
-            });
+            return self.problem(TreeProblem::FileTooLarge { path, bytes: size, limit });
         }
-        self.add(Entry {
-            path: path.into(),
-            blob,
-            size,
-            kind,
-        })
+        self.add(Entry { path: path.into(), blob, size, kind })
     }
 
     fn add(&mut self, entry: Entry) -> Result<(), Stop> {
@@ -314,11 +274,10 @@ impl Walk<'_> {
         }
         let (from, to) = (same.entries.start, self.entries.len());
         previous.cursor = previous.cursor.max(same.entries.end);
-        self.directories
-            .extend(below.iter().map(|directory| Directory {
-                entries: directory.entries.start - from + to..directory.entries.end - from + to,
-                ..directory.clone()
-            }));
+        self.directories.extend(below.iter().map(|directory| Directory {
+            entries: directory.entries.start - from + to..directory.entries.end - from + to,
+            ..directory.clone()
+        }));
         self.entries.extend_from_slice(entries);
         self.total_bytes += bytes;
         Ok(true)
@@ -336,20 +295,13 @@ impl Walk<'_> {
         };
         let path = join(text);
         if let Some(why) = unsafe_name(text) {
-            return self
-                .problem(TreeProblem::UnsafeName { path, why })
-                .map(|()| None);
+            return self.problem(TreeProblem::UnsafeName { path, why }).map(|()| None);
         }
         let limit = self.limits.path_bytes_max;
         if path.len() > limit {
-            let cut = (0..=limit)
-                .rev()
-                .find_map(|end| path.get(..end))
-                .unwrap_or_default();
+            let cut = (0..=limit).rev().find_map(|end| path.get(..end)).unwrap_or_default();
             let path = format!("{cut}…");
-            return self
-                .problem(TreeProblem::PathTooLong { path, limit })
-                .map(|()| None);
+            return self.problem(TreeProblem::PathTooLong { path, limit }).map(|()| None);
         }
         Ok(Some(path))
     }
@@ -358,10 +310,7 @@ impl Walk<'_> {
         if self.problems.len() >= PROBLEMS_MAX {
             let path = problem.to_string();
             let path = path.split(": ").next().unwrap_or_default().to_owned();
-            self.problems.push(TreeProblem::Truncated {
-                path,
-                limit: PROBLEMS_MAX,
-            });
+            self.problems.push(TreeProblem::Truncated { path, limit: PROBLEMS_MAX });
             return Err(Stop::Enough);
         }
         self.problems.push(problem);
@@ -378,9 +327,6 @@ impl Walk<'_> {
     }
 
     fn damaged(&self, id: &TreeId, why: &str) -> Stop {
-        Stop::Failed(
-            self.mirror
-                .not_a(id, &format!("a well-formed directory ({why})")),
-        )
+        Stop::Failed(self.mirror.not_a(id, &format!("a well-formed directory ({why})")))
     }
 }

@@ -1,0 +1,159 @@
+//! What the events say: one type per event, named and versioned in one table.
+//!
+//! A version, once written, stays readable for ever: a changed meaning is a new version with an
+//! upcast, never an edit. The golden lines in `tests/golden/events` hold this.
+
+mod operator;
+mod plan;
+mod resource;
+mod source;
+
+pub use operator::{
+    LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
+};
+pub use plan::{
+    Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, StepFailed, StepInterrupted,
+    StepStarted, StepSucceeded, StepSummary,
+};
+pub use resource::{
+    Adopted, Drifted, Flapping, Observable, Pruned, Recovered, Released, Synced, Unobservable,
+};
+pub use source::{
+    CommitObserved, Problem, Reachable, RewriteAccepted, RewriteRefused, SignatureRejected,
+    SpecAccepted, SpecRejected, Unreachable,
+};
+
+/// Why stored data is no event of this program.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A newer program wrote it, or a type that this one does not have.
+    #[error("event type {type_} version {v} is not known to this version of trueup")]
+    Unknown {
+        /// The stored type.
+        type_: String,
+        /// The stored version.
+        v: u32,
+    },
+    /// The type is known, the data does not fit it.
+    #[error("event type {type_} version {v} has data that does not fit it")]
+    Data {
+        /// The stored type.
+        type_: String,
+        /// The stored version.
+        v: u32,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+}
+
+/// Makes the enum, its names, and its decoder from one table, so that none can be forgotten.
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:literal $version:literal $variant:ident($payload:ty),)+) => {
+        /// Everything that can happen to what trueup knows.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Event {
+            $($(#[$doc])* $variant($payload),)+
+        }
+
+        impl Event {
+            /// Every type with the version this program writes.
+            pub const TYPES: &'static [(&'static str, u32)] = &[$(($name, $version)),+];
+
+            /// The stored type: `step.started`.
+            pub fn type_name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)+ }
+            }
+
+            /// The version of the data's form.
+            pub fn version(&self) -> u32 {
+                match self { $(Self::$variant(_) => $version,)+ }
+            }
+
+            /// The data as JSON.
+            ///
+            /// # Errors
+            /// Never for the types in the table; the signature leaves the proof to serde.
+            pub fn to_json(&self) -> Result<String, serde_json::Error> {
+                match self { $(Self::$variant(data) => serde_json::to_string(data),)+ }
+            }
+
+            /// Reads stored data.
+            ///
+            /// # Errors
+            /// [`DecodeError`] for an unknown type or version, and for data that does not fit.
+            pub fn decode(type_: &str, v: u32, data: &str) -> Result<Self, DecodeError> {
+                match (type_, v) {
+                    $(($name, $version) => serde_json::from_str(data)
+                        .map(Self::$variant)
+                        .map_err(|source| DecodeError::Data { type_: type_.to_owned(), v, source }),)+
+                    _ => Err(DecodeError::Unknown { type_: type_.to_owned(), v }),
+                }
+            }
+        }
+    };
+}
+
+events! {
+    /// The log was opened for writing.
+    "log.opened" 1 LogOpened(LogOpened),
+    /// An unfinished line at the end of the log was cut off and kept beside it.
+    "log.tail_cut" 1 LogTailCut(LogTailCut),
+    /// The followed branch has a new head.
+    "source.commit_observed" 1 CommitObserved(CommitObserved),
+    /// The branch was rewritten or moved back; the last good commit stays in force.
+    "source.rewrite_refused" 1 RewriteRefused(RewriteRefused),
+    /// An operator let a rewritten history through.
+    "source.rewrite_accepted" 1 RewriteAccepted(RewriteAccepted),
+    /// The repository does not answer; the last good commit stays in force.
+    "source.unreachable" 1 SourceUnreachable(Unreachable),
+    /// The repository answers again.
+    "source.reachable" 1 SourceReachable(Reachable),
+    /// The head has no signature that is accepted; the last good commit stays in force.
+    "source.signature_rejected" 1 SignatureRejected(SignatureRejected),
+    /// A commit was read, found right, and is now what the machine is brought to.
+    "spec.accepted" 1 SpecAccepted(SpecAccepted),
+    /// A commit has mistakes; the last good commit stays in force.
+    "spec.rejected" 1 SpecRejected(SpecRejected),
+    /// There is something to do.
+    "plan.made" 1 PlanMade(PlanMade),
+    /// A plan waits for somebody or something.
+    "plan.held" 1 PlanHeld(PlanHeld),
+    /// Somebody approved a plan.
+    "plan.approved" 1 PlanApproved(PlanApproved),
+    /// Every step of a plan has its outcome.
+    "plan.finished" 1 PlanFinished(PlanFinished),
+    /// A step is about to act.
+    "step.started" 1 StepStarted(StepStarted),
+    /// A step did what it should.
+    "step.succeeded" 1 StepSucceeded(StepSucceeded),
+    /// A step failed.
+    "step.failed" 1 StepFailed(StepFailed),
+    /// A step had started when the program ended; what it did is looked at anew.
+    "step.interrupted" 1 StepInterrupted(StepInterrupted),
+    /// The machine is what the commit asks for.
+    "resource.synced" 1 Synced(Synced),
+    /// The machine is no longer what trueup made it.
+    "resource.drifted" 1 Drifted(Drifted),
+    /// A drift is gone.
+    "resource.recovered" 1 Recovered(Recovered),
+    /// Putting it right does not last: something else keeps changing it.
+    "resource.flapping" 1 Flapping(Flapping),
+    /// A foreign object was taken over.
+    "resource.adopted" 1 Adopted(Adopted),
+    /// It can no longer be seen.
+    "resource.unobservable" 1 Unobservable(Unobservable),
+    /// It can be seen again.
+    "resource.observable" 1 Observable(Observable),
+    /// It is gone from the commit and from the machine.
+    "resource.pruned" 1 Pruned(Pruned),
+    /// It is gone from the commit, kept on the machine, and no longer managed.
+    "resource.released" 1 Released(Released),
+    /// An operator stopped all changes.
+    "operator.paused" 1 OperatorPaused(OperatorPaused),
+    /// An operator let changes go on.
+    "operator.resumed" 1 OperatorResumed(Resumed),
+    /// An operator stopped changes to one resource.
+    "operator.held" 1 OperatorHeld(OperatorHeld),
+    /// An operator let changes to one resource go on.
+    "operator.released" 1 OperatorReleased(OperatorReleased),
+}

@@ -1,0 +1,135 @@
+//! Events about plans and their steps.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Digest, Fault, Resource, ResourceId};
+use crate::plan::{Disruption, FieldChange, Reason};
+
+/// `plan.made`; the commit is the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanMade {
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// How many steps it has.
+    pub total: u64,
+    /// The first of them.
+    pub steps: Vec<StepSummary>,
+}
+
+/// A step in a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSummary {
+    /// What it is done to.
+    pub resource: ResourceId,
+    /// What is done.
+    pub verb: String,
+    /// How much it disturbs.
+    pub disruption: Disruption,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// `plan.held`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanHeld {
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// What it waits for, one sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// `plan.approved`; who did it is the envelope's actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanApproved {
+    /// Digest of the plan.
+    pub plan: Digest,
+}
+
+/// `plan.finished`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFinished {
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Steps that succeeded.
+    pub succeeded: u64,
+    /// Steps that failed.
+    pub failed: u64,
+    /// Steps that were not started because one before them failed.
+    pub blocked: u64,
+}
+
+/// `step.started`: the intent; durable before anything is done. The resource is the envelope's subject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepStarted {
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Place in the plan.
+    pub step: u64,
+    /// What is done.
+    pub verb: String,
+    /// How much it disturbs.
+    pub disruption: Disruption,
+    /// Why.
+    pub reason: Reason,
+    /// The fields that differ.
+    pub changes: Vec<FieldChange>,
+    /// Digest of the wish it serves; `None`: the resource is gone from the commit.
+    pub wish: Option<Digest>,
+    /// What is ours from here on; `None` where the step makes nothing ours.
+    pub claim: Option<Claim>,
+}
+
+/// What the log remembers of a resource so that it can be found when its spec is gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The resource without the texts it was made from, for things that cannot carry a mark.
+    pub resource: Option<Resource>,
+    /// It may not be destroyed even when its spec is gone.
+    pub prevent_destroy: bool,
+    /// It is kept, unmanaged, when its spec is gone.
+    pub orphan: bool,
+    /// What it was made on top of: it has to go before these.
+    pub depends_on: std::collections::BTreeSet<ResourceId>,
+}
+
+/// `step.succeeded`; the resource is the envelope's subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSucceeded {
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Place in the plan.
+    pub step: u64,
+    /// Whether the machine was already so.
+    pub already: bool,
+    /// Facts worth keeping.
+    pub facts: BTreeMap<String, String>,
+    /// How long it took, milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// `step.failed`; the resource is the envelope's subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFailed {
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Place in the plan.
+    pub step: u64,
+    /// What went wrong.
+    pub fault: Fault,
+    /// How often in a row it has failed now.
+    pub attempt: u32,
+    /// When it is tried again; `None`: when the spec or the machine has changed.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// `step.interrupted`; the resource is the envelope's subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepInterrupted {
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Place in the plan.
+    pub step: u64,
+}

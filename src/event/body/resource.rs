@@ -1,0 +1,66 @@
+//! Events about single resources; the resource is always the envelope's subject.
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Claim;
+use crate::model::Digest;
+use crate::plan::FieldChange;
+
+/// `resource.synced`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Synced {
+    /// Digest of the wish that the machine now fulfils.
+    pub wish: Digest,
+    /// What is ours.
+    pub claim: Claim,
+}
+
+/// `resource.drifted`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Drifted {
+    /// The fields that differ; empty where the whole thing is missing or not running.
+    pub changes: Vec<FieldChange>,
+    /// What happened, in a few words: `missing`, `stopped`, `changed`.
+    pub what: String,
+    /// Whether it will be put right.
+    pub heal: bool,
+}
+
+/// `resource.recovered`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {}
+
+/// `resource.flapping`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flapping {
+    /// How often it was put right within the window.
+    pub heals: u32,
+    /// When it is tried again.
+    pub retry_at: jiff::Timestamp,
+}
+
+/// `resource.adopted`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {}
+
+/// `resource.unobservable`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unobservable {
+    /// Who did not answer.
+    pub why: String,
+}
+
+/// `resource.observable`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observable {}
+
+/// `resource.pruned`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Digest of the last wish there was for it.
+    pub wish: Option<Digest>,
+}
+
+/// `resource.released`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {}

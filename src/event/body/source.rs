@@ -1,0 +1,89 @@
+//! Events about the repository and the specs read from it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{CommitId, Digest, Name, ResourceId};
+
+/// `source.commit_observed`; the commit is the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitObserved {
+    /// Author as Git has it: `name <mail>`.
+    pub author: String,
+    /// Author's time as Git has it, RFC 3339.
+    pub time: String,
+    /// First line of the message.
+    pub subject: String,
+    /// Who signed it, where signatures are required.
+    pub signer: Option<String>,
+}
+
+/// `source.rewrite_refused`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewriteRefused {
+    /// The commit that stays in force.
+    pub have: CommitId,
+    /// The head that is refused.
+    pub offered: CommitId,
+    /// `behind` (an older commit) or `diverged` (another history).
+    pub relation: String,
+}
+
+/// `source.rewrite_accepted`; who did it is the envelope's actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewriteAccepted {
+    /// The head that is let through.
+    pub offered: CommitId,
+}
+
+/// `source.unreachable`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreachable {
+    /// What went wrong, without credentials.
+    pub error: String,
+}
+
+/// `source.reachable`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reachable {}
+
+/// `source.signature_rejected`; the commit is the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureRejected {
+    /// What is wrong with the signature.
+    pub why: String,
+}
+
+/// `spec.accepted`; the commit is the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecAccepted {
+    /// The environment read.
+    pub environment: Name,
+    /// Digest of the whole desired state.
+    pub desired: Digest,
+    /// Resources that are new or changed since the last accepted commit, with their digests.
+    pub changed: Vec<(ResourceId, Digest)>,
+    /// Resources gone since the last accepted commit.
+    pub removed: Vec<ResourceId>,
+}
+
+/// `spec.rejected`; the commit is the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecRejected {
+    /// How many mistakes there are.
+    pub errors: u64,
+    /// The first of them.
+    pub problems: Vec<Problem>,
+}
+
+/// One mistake in a spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Path in the repository.
+    pub path: String,
+    /// Line, from 1; 0: the whole file.
+    pub line: u32,
+    /// Column, from 1; 0: the whole line.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+}

@@ -1,0 +1,59 @@
+//! The canonical form of every primitive resource.
+//!
+//! Desired state is resolved into these types and observed state is parsed into them, so a plan
+//! compares like with like. An `Option` that is `None` in a desired resource means "not owned": the
+//! spec says nothing, so whatever the machine has is right. Lists are complete and sorted by the
+//! identity of their items (target device, MAC, address), so that order is never a difference.
+
+mod domain;
+mod network;
+mod volume;
+
+use serde::{Deserialize, Serialize};
+
+pub use domain::{
+    Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, HostDevice,
+    Memory, Nic, NicSource, Power, Probe, Readiness, SnapshotPolicy, StopPolicy, Topology,
+    VirtualMachine,
+};
+pub use network::{
+    AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
+};
+pub use volume::{
+    Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin, OnImageChange,
+    Seed, StoragePool, VolumeFormat,
+};
+
+use super::Kind;
+
+/// A primitive resource in canonical form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "spec", rename_all = "camelCase")]
+pub enum Resource {
+    /// A storage pool.
+    StoragePool(StoragePool),
+    /// A network.
+    Network(Network),
+    /// A golden image.
+    Image(Image),
+    /// A disk.
+    Disk(Disk),
+    /// cloud-init media.
+    Seed(Seed),
+    /// A domain.
+    VirtualMachine(Box<VirtualMachine>),
+}
+
+impl Resource {
+    /// The kind of this resource.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::StoragePool(_) => Kind::StoragePool,
+            Self::Network(_) => Kind::Network,
+            Self::Image(_) => Kind::Image,
+            Self::Disk(_) => Kind::Disk,
+            Self::Seed(_) => Kind::Seed,
+            Self::VirtualMachine(_) => Kind::VirtualMachine,
+        }
+    }
+}

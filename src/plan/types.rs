@@ -1,0 +1,338 @@
+//! What a plan is: ordered steps, each with its reason, and what is not done and why.
+//!
+//! A plan leaves no choice to the hand that performs it: every id, path and value is in it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::model::resource::{
+    Disk, Image, Network, Nic, Readiness, Seed, StopPolicy, StoragePool, VirtualMachine,
+};
+use crate::model::{CommitId, Digest, Name, ResourceId, digest_of};
+
+/// What has to be done, in order, to make the machine what the commit asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The commit it leads to.
+    pub commit: CommitId,
+    /// The environment.
+    pub environment: Name,
+    /// Steps, in an order in which they may run one by one.
+    pub steps: Vec<Step>,
+    /// Differences that are left alone, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Place of a step in its plan, from 0.
+pub type StepIndex = usize;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// What it is done to.
+    pub resource: ResourceId,
+    /// What is done.
+    pub action: Action,
+    /// How much it disturbs.
+    pub disruption: Disruption,
+    /// Why it is done.
+    pub reason: Reason,
+    /// The fields that differ.
+    pub changes: Vec<FieldChange>,
+    /// Steps that must have succeeded before, by their place.
+    pub after: BTreeSet<StepIndex>,
+    /// Resources it interrupts, itself and its dependants; empty where it interrupts nothing.
+    pub interrupts: BTreeSet<ResourceId>,
+}
+
+/// How much a change disturbs; later ones are worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Disruption {
+    /// Nobody notices.
+    None,
+    /// Visible, without an interruption.
+    Live,
+    /// Something running is interrupted.
+    Restart,
+    /// Something is destroyed and made anew; its data is lost.
+    Replace,
+    /// Something is destroyed.
+    Destroy,
+}
+
+/// Why a step is in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reason {
+    /// The commit asks for it and it is not there.
+    Missing,
+    /// The commit asks for something else than the machine has.
+    Changed,
+    /// The machine no longer is what trueup made it.
+    Drifted,
+    /// The commit no longer asks for it.
+    Gone,
+    /// An existing object is taken over, as its `lifecycle.adopt` says.
+    Adopted,
+    /// Another step needs it.
+    Needed,
+}
+
+/// A difference in one field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// Where, as a path into the canonical resource: `/memory/current`.
+    pub path: String,
+    /// What the machine has; `None`: nothing.
+    pub from: Option<Value>,
+    /// What the commit asks for; `None`: nothing.
+    pub to: Option<Value>,
+    /// How much changing it disturbs.
+    pub disruption: Disruption,
+}
+
+/// A difference that is left alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// What it is about.
+    pub resource: ResourceId,
+    /// Why nothing is done.
+    pub why: SkipReason,
+    /// The differences left, where they are known.
+    pub changes: Vec<FieldChange>,
+}
+
+/// Why a difference is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum SkipReason {
+    /// It could not be observed.
+    Unobservable(String),
+    /// It is not ours, and its spec does not say `adopt: true`.
+    Foreign,
+    /// Something it depends on is not there and cannot be made.
+    Blocked(ResourceId),
+    /// `lifecycle.preventDestroy` forbids it.
+    PreventDestroy,
+    /// `prune: false`, or the environment could not be read whole.
+    PruneOff,
+    /// `selfHeal: report`.
+    ReportOnly,
+    /// The disk keeps the image it was made from (`onImageChange: keep`).
+    ImageKept,
+    /// It would shrink a disk.
+    ShrinkRefused,
+    /// Something that is not ours still uses it.
+    InUse(String),
+    /// It cannot be changed in place and nothing may be destroyed for it.
+    Immutable(String),
+    /// It overlaps with something of the host.
+    Conflict(String),
+    /// A running domain keeps its old configuration until it is restarted by somebody.
+    RestartNeeded,
+    /// An earlier failure waits for its next try.
+    BackingOff,
+    /// It is paused or held by an operator.
+    Paused,
+    /// It is gone from the commit and stays on the machine, unmanaged (`lifecycle.orphan`).
+    Orphaned,
+}
+
+/// What a step does. Each action can be repeated safely: doing it twice is doing it once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum Action {
+    /// Defines or redefines the pool, makes its directory, starts it.
+    PoolDefine {
+        /// What it has to be.
+        pool: StoragePool,
+        /// Its UUID.
+        uuid: Uuid,
+    },
+    /// Starts a pool that is defined.
+    PoolStart,
+    /// Stops and undefines a pool; its directory and files stay.
+    PoolUndefine,
+    /// Defines or redefines a network and marks it as ours; what runs is not touched.
+    NetworkDefine {
+        /// What it has to be.
+        network: Network,
+        /// Its UUID.
+        uuid: Uuid,
+    },
+    /// Changes fixed leases and DNS records of a running network without a restart.
+    NetworkUpdateLive {
+        /// What it has to be.
+        network: Network,
+    },
+    /// Starts a network, and plugs the running domains named back into it.
+    NetworkStart {
+        /// Domains whose interfaces are plugged in again.
+        reconnect: Vec<Name>,
+    },
+    /// Stops a network; domains on it lose their link.
+    NetworkStop,
+    /// Undefines a stopped network.
+    NetworkUndefine,
+    /// Fetches or builds an image, verifies it, and puts it in its place.
+    ImageCreate {
+        /// What it has to be.
+        image: Image,
+    },
+    /// Deletes one file of an image.
+    ImageDelete {
+        /// Absolute path.
+        path: String,
+    },
+    /// Makes a disk.
+    DiskCreate {
+        /// What it has to be.
+        disk: Disk,
+    },
+    /// Grows a disk, live where a running domain has it.
+    DiskGrow {
+        /// Absolute path of its file.
+        path: String,
+        /// Its pool.
+        pool: Name,
+        /// New virtual size in bytes.
+        size: u64,
+        /// The running domain that has it and the target device it has there.
+        live: Option<(Name, String)>,
+    },
+    /// Deletes a disk and its data.
+    DiskDelete {
+        /// Its pool.
+        pool: Name,
+        /// Absolute path.
+        path: String,
+    },
+    /// Writes cloud-init media.
+    SeedCreate {
+        /// What it has to be.
+        seed: Seed,
+    },
+    /// Deletes one file of cloud-init media.
+    SeedDelete {
+        /// Absolute path.
+        path: String,
+    },
+    /// Defines or redefines a domain and marks it as ours; what runs is not touched.
+    VmDefine {
+        /// What it has to be.
+        vm: Box<VirtualMachine>,
+        /// Its UUID.
+        uuid: Uuid,
+    },
+    /// Changes a running domain without interrupting it; its configuration was changed before.
+    VmUpdateLive {
+        /// The changes, in order.
+        changes: Vec<LiveChange>,
+    },
+    /// Takes a snapshot of the domain's disks under this name, replacing an older one of ours.
+    VmSnapshot {
+        /// Name of the snapshot.
+        name: String,
+    },
+    /// Starts a domain, or resumes a paused one.
+    VmStart,
+    /// Pauses a domain.
+    VmPause,
+    /// Stops a domain: gracefully first, harder only as the policy says.
+    VmStop {
+        /// How.
+        policy: StopPolicy,
+    },
+    /// Waits until the guest proves that it is up.
+    VmAwaitReady {
+        /// The proof.
+        readiness: Readiness,
+        /// The console file, for a proof on the console.
+        console_log: Option<String>,
+    },
+    /// Undefines a stopped domain; its disks stay.
+    VmUndefine,
+}
+
+/// One change to a running domain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum LiveChange {
+    /// Sets the balloon, KiB.
+    Memory(u64),
+    /// Sets the number of processors.
+    Vcpus(u32),
+    /// Plugs a disk in.
+    AttachDisk(crate::model::resource::DiskAttachment),
+    /// Unplugs the disk at this target device.
+    DetachDisk(String),
+    /// Plugs an interface in.
+    AttachNic(Nic),
+    /// Unplugs the interface with this MAC.
+    DetachNic(String),
+    /// Re-plugs the interface into what it should be plugged into.
+    ReplugNic(Nic),
+    /// Starts it with libvirt, or not.
+    Autostart(bool),
+}
+
+impl Action {
+    /// The verb shown to people.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::PoolDefine { .. } | Self::NetworkDefine { .. } | Self::VmDefine { .. } => {
+                "define"
+            }
+            Self::PoolStart | Self::NetworkStart { .. } | Self::VmStart => "start",
+            Self::NetworkStop | Self::VmStop { .. } => "stop",
+            Self::PoolUndefine | Self::NetworkUndefine | Self::VmUndefine => "undefine",
+            Self::NetworkUpdateLive { .. } | Self::VmUpdateLive { .. } => "update",
+            Self::ImageCreate { .. } | Self::DiskCreate { .. } | Self::SeedCreate { .. } => {
+                "create"
+            }
+            Self::ImageDelete { .. } | Self::DiskDelete { .. } | Self::SeedDelete { .. } => {
+                "delete"
+            }
+            Self::DiskGrow { .. } => "grow",
+            Self::VmSnapshot { .. } => "snapshot",
+            Self::VmPause => "pause",
+            Self::VmAwaitReady { .. } => "await",
+        }
+    }
+
+    /// Whether after it the resource (or a file of it) is no longer there.
+    pub fn removes(&self) -> bool {
+        matches!(
+            self,
+            Self::PoolUndefine
+                | Self::NetworkUndefine
+                | Self::ImageDelete { .. }
+                | Self::DiskDelete { .. }
+                | Self::SeedDelete { .. }
+                | Self::VmUndefine
+        )
+    }
+}
+
+impl Plan {
+    /// Digest of the whole plan; equal inputs give equal digests.
+    pub fn digest(&self) -> Digest {
+        digest_of(self)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The worst disruption of any step.
+    pub fn disruption(&self) -> Disruption {
+        self.steps.iter().map(|step| step.disruption).max().unwrap_or(Disruption::None)
+    }
+}

@@ -1,0 +1,73 @@
+//! The port to the machine: observe and perform.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::BoxFuture;
+use crate::model::{Fault, Kind, Observed, ResourceId};
+use crate::plan::Step;
+use crate::spec::Desired;
+
+/// What an observation is about.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// What is asked for; tells where content-addressed files are looked for.
+    pub desired: Arc<Desired>,
+    /// Resources that the log says are ours, whether or not they are still asked for.
+    pub known: Arc<BTreeSet<ResourceId>>,
+}
+
+/// What a step that succeeded has to tell.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// Whether the machine was already as the step would have made it.
+    pub already: bool,
+    /// Facts worth keeping: digests of a build's log, seconds to readiness. Never a secret.
+    pub facts: std::collections::BTreeMap<String, String>,
+}
+
+/// Where a long step tells how far it is.
+pub type Progress = Arc<dyn Fn(ProgressUpdate) + Send + Sync>;
+
+/// How far a long step is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgressUpdate {
+    /// What is going on, in a few words.
+    pub what: String,
+    /// How much is done, in the unit of `total`.
+    pub done: u64,
+    /// How much there is to do; `None`: not known.
+    pub total: Option<u64>,
+}
+
+/// A backend that observes and changes one part of the machine.
+///
+/// Both calls keep their own time limits and never block the executor's thread.
+pub trait Provider: Send + Sync {
+    /// A short name for logs: `libvirt`.
+    fn name(&self) -> &'static str;
+
+    /// The kinds it answers for. Every kind has exactly one provider.
+    fn kinds(&self) -> &[Kind];
+
+    /// Looks at everything of its kinds, ours or not.
+    ///
+    /// # Errors
+    /// `Fault::Unobservable` where the peer does not answer; the caller then marks every kind of
+    /// this provider as unobservable.
+    fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>>;
+
+    /// Performs one step. Performing it again must be safe, also after a crash half-way.
+    ///
+    /// # Errors
+    /// A [`Fault`] that says what to do next.
+    fn perform<'a>(
+        &'a self,
+        step: &'a Step,
+        scope: &'a Scope,
+        progress: Progress,
+    ) -> BoxFuture<'a, Result<Outcome, Fault>>;
+}

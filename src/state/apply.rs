@@ -1,0 +1,249 @@
+//! The fold: one event changes what is known.
+//!
+//! Applying never fails and never looks anywhere but at the event and the state.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use jiff::Timestamp;
+
+use super::types::{
+    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, Refused, Rejected,
+    ResourceState, State,
+};
+use crate::event::body::{StepFailed, StepStarted, StepSucceeded};
+use crate::event::{Event, Recorded};
+use crate::model::{CommitId, ResourceId};
+
+impl State {
+    /// Takes one event in. Events come in the order of the log, each once.
+    pub fn apply(&mut self, recorded: &Recorded) {
+        self.seq = recorded.seq;
+        self.at = Some(recorded.at);
+        let entry = &recorded.entry;
+        let (at, actor) = (recorded.at, entry.actor.as_str());
+        let commit = entry.commit.as_ref();
+        if let Some(subject) = &entry.subject {
+            self.apply_to_resource(subject, recorded);
+        }
+        match &entry.event {
+            Event::LogOpened(opened) => self.epoch = opened.epoch,
+            Event::CommitObserved(_) => {
+                self.source.head = commit.cloned();
+                self.source.refused = None;
+                self.source.allowed = None;
+            }
+            Event::RewriteRefused(refused) => {
+                let why = match refused.relation.as_str() {
+                    "behind" => "it is older than the commit in force",
+                    _ => "the branch was rewritten: it does not contain the commit in force",
+                };
+                self.refuse(&refused.offered, why, at);
+            }
+            Event::RewriteAccepted(accepted) => {
+                self.source.allowed = Some(accepted.offered.clone());
+            }
+            Event::SourceUnreachable(unreachable) => {
+                self.source.unreachable = Some((at, unreachable.error.clone()));
+            }
+            Event::SourceReachable(_) => self.source.unreachable = None,
+            Event::SignatureRejected(rejected) => {
+                if let Some(commit) = commit {
+                    self.refuse(commit, &rejected.why, at);
+                }
+            }
+            Event::SpecAccepted(accepted) => {
+                self.spec.commit = commit.cloned();
+                self.spec.environment = Some(accepted.environment.clone());
+                self.spec.desired = Some(accepted.desired);
+                self.spec.rejected = None;
+                for (id, digest) in &accepted.changed {
+                    self.resources.entry(id.clone()).or_default().wish = Some(*digest);
+                }
+                for id in &accepted.removed {
+                    self.forget_wish(id);
+                }
+            }
+            Event::SpecRejected(rejected) => {
+                self.spec.rejected = commit.map(|commit| Rejected {
+                    commit: commit.clone(),
+                    errors: rejected.errors,
+                    problems: rejected.problems.clone(),
+                });
+            }
+            Event::PlanMade(made) => {
+                self.plan = Some(PlanState {
+                    plan: made.plan,
+                    made_at: at,
+                    total: made.total,
+                    held: Vec::new(),
+                    finished: false,
+                    succeeded: 0,
+                    failed: 0,
+                });
+                self.approvals.retain(|plan, _| *plan == made.plan);
+            }
+            Event::PlanHeld(held) => {
+                if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == held.plan) {
+                    plan.held.clone_from(&held.reasons);
+                }
+            }
+            Event::PlanApproved(approved) => {
+                self.approvals.insert(approved.plan, actor.to_owned());
+            }
+            Event::PlanFinished(finished) => {
+                self.approvals.remove(&finished.plan);
+                if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == finished.plan) {
+                    plan.finished = true;
+                    plan.held.clear();
+                }
+            }
+            Event::OperatorPaused(paused) => {
+                let (by, reason) = (actor.to_owned(), paused.reason.clone());
+                self.paused = Some(Paused { by, reason });
+            }
+            Event::OperatorResumed(_) => self.paused = None,
+            Event::StepSucceeded(_) => self.count_step(|plan| plan.succeeded += 1),
+            Event::StepFailed(_) => self.count_step(|plan| plan.failed += 1),
+            // About single resources (or the log itself): taken in above.
+            Event::LogTailCut(_)
+            | Event::StepStarted(_)
+            | Event::StepInterrupted(_)
+            | Event::Synced(_)
+            | Event::Drifted(_)
+            | Event::Recovered(_)
+            | Event::Flapping(_)
+            | Event::Adopted(_)
+            | Event::Unobservable(_)
+            | Event::Observable(_)
+            | Event::Pruned(_)
+            | Event::Released(_)
+            | Event::OperatorHeld(_)
+            | Event::OperatorReleased(_) => {}
+        }
+    }
+
+    fn refuse(&mut self, commit: &CommitId, why: &str, since: Timestamp) {
+        self.source.refused = Some(Refused { commit: commit.clone(), why: why.to_owned(), since });
+    }
+
+    /// A resource gone from the commit is forgotten at once where nothing of it was ever made.
+    fn forget_wish(&mut self, id: &ResourceId) {
+        if let Some(resource) = self.resources.get_mut(id) {
+            resource.wish = None;
+            if !resource.is_ours() {
+                self.resources.remove(id);
+            }
+        }
+    }
+
+    fn apply_to_resource(&mut self, id: &ResourceId, recorded: &Recorded) {
+        let entry = &recorded.entry;
+        let at = recorded.at;
+        if matches!(entry.event, Event::Pruned(_) | Event::Released(_)) {
+            self.resources.remove(id);
+            return;
+        }
+        let resource = self.resources.entry(id.clone()).or_default();
+        match &entry.event {
+            Event::StepStarted(started) => resource.start(started, recorded.seq),
+            Event::StepSucceeded(succeeded) => resource.succeed(succeeded, at),
+            Event::StepFailed(failed) => resource.fail(failed),
+            Event::StepInterrupted(_) => resource.in_flight = None,
+            Event::Synced(synced) => {
+                let commit = entry.commit.clone();
+                resource.applied = Some(Applied { wish: synced.wish, commit, at });
+                resource.claim = Some(synced.claim.clone());
+                resource.failure = None;
+            }
+            Event::Drifted(drifted) => {
+                resource.drift = Some(Drift {
+                    since: at,
+                    what: drifted.what.clone(),
+                    changes: drifted.changes.clone(),
+                });
+            }
+            Event::Recovered(_) => {
+                resource.drift = None;
+                resource.failure = None;
+            }
+            Event::Flapping(flapping) => resource.flapping_until = Some(flapping.retry_at),
+            Event::Unobservable(unobservable) => {
+                resource.unobservable = Some(unobservable.why.clone());
+            }
+            Event::Observable(_) => resource.unobservable = None,
+            Event::OperatorHeld(held) => {
+                let (by, reason) = (entry.actor.clone(), held.reason.clone());
+                resource.hold = Some(Hold { by, reason });
+            }
+            Event::OperatorReleased(_) => resource.hold = None,
+            Event::Adopted(_) | Event::Pruned(_) | Event::Released(_) => {}
+            // Never about one resource.
+            Event::LogOpened(_)
+            | Event::LogTailCut(_)
+            | Event::CommitObserved(_)
+            | Event::RewriteRefused(_)
+            | Event::RewriteAccepted(_)
+            | Event::SourceUnreachable(_)
+            | Event::SourceReachable(_)
+            | Event::SignatureRejected(_)
+            | Event::SpecAccepted(_)
+            | Event::SpecRejected(_)
+            | Event::PlanMade(_)
+            | Event::PlanHeld(_)
+            | Event::PlanApproved(_)
+            | Event::PlanFinished(_)
+            | Event::OperatorPaused(_)
+            | Event::OperatorResumed(_) => {}
+        }
+    }
+
+    fn count_step(&mut self, count: impl FnOnce(&mut PlanState)) {
+        if let Some(plan) = self.plan.as_mut() {
+            count(plan);
+        }
+    }
+}
+
+impl ResourceState {
+    /// Whether something on the machine is ours for this resource, or may be.
+    pub fn is_ours(&self) -> bool {
+        self.applied.is_some() || self.claim.is_some() || self.in_flight.is_some()
+    }
+
+    fn start(&mut self, started: &StepStarted, seq: u64) {
+        if started.claim.is_some() {
+            self.claim.clone_from(&started.claim);
+        }
+        self.in_flight = Some(InFlight {
+            plan: started.plan,
+            step: started.step,
+            seq,
+            verb: started.verb.clone(),
+            wish: started.wish,
+            heals: started.reason == crate::plan::Reason::Drifted,
+        });
+    }
+
+    fn succeed(&mut self, _succeeded: &StepSucceeded, at: Timestamp) {
+        let Some(step) = self.in_flight.take() else {
+            return;
+        };
+        self.failure = None;
+        if step.heals {
+            if self.heals.len() == HEALS_KEPT_MAX {
+                self.heals.remove(0);
+            }
+            self.heals.push(at);
+        }
+    }
+
+    fn fail(&mut self, failed: &StepFailed) {
+        let wish = self.in_flight.take().and_then(|step| step.wish);
+        self.failure = Some(Failure {
+            fault: failed.fault.clone(),
+            attempts: failed.attempt,
+            retry_at: failed.retry_at,
+            wish,
+        });
+    }
+}

@@ -1,0 +1,138 @@
+//! What an operator asks for, and whether it can be granted.
+//!
+//! Deciding never acts: it gives the events to append, or the reason for a refusal.
+
+use crate::event::body::{
+    OperatorHeld, OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
+};
+use crate::event::{Entry, Event};
+use crate::model::{CommitId, Digest, ResourceId};
+
+use super::State;
+
+/// Something an operator asks for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum Command {
+    /// Stop all changes.
+    Pause {
+        /// Why.
+        reason: String,
+    },
+    /// Let changes go on.
+    Resume,
+    /// Stop changes to one resource.
+    Hold {
+        /// Which.
+        resource: ResourceId,
+        /// Why.
+        reason: String,
+    },
+    /// Let changes to one resource go on.
+    Release {
+        /// Which.
+        resource: ResourceId,
+    },
+    /// Approve the plan whose digest starts with this text.
+    Approve {
+        /// At least [`APPROVE_DIGITS_MIN`] hexadecimal digits.
+        plan: String,
+    },
+    /// Let a rewritten history through.
+    AcceptRewrite {
+        /// The refused head.
+        commit: CommitId,
+    },
+}
+
+/// Fewest digits of a digest that approve a plan: as many as the plan's own short form shows.
+pub const APPROVE_DIGITS_MIN: usize = 12;
+
+/// Why a command is not granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is nothing of that name.
+    #[error("{0} is neither asked for by the commit in force nor ours; see `trueup status`")]
+    UnknownResource(ResourceId),
+    /// Nothing is paused.
+    #[error("nothing is paused or held")]
+    NotPaused,
+    /// The resource is not held.
+    #[error("{0} is not held")]
+    NotHeld(ResourceId),
+    /// There is no plan that waits.
+    #[error("no plan is waiting for approval; see `trueup plan`")]
+    NoPlan,
+    /// The plan that waits is another one.
+    #[error("the plan that waits is {waiting}, not {asked}: look at it again with `trueup plan`")]
+    OtherPlan {
+        /// Digest of the plan that waits.
+        waiting: Digest,
+        /// What was given.
+        asked: String,
+    },
+    /// No head was refused.
+    #[error("no rewritten head is waiting; see `trueup status`")]
+    NoRewrite,
+    /// The refused head is another one.
+    #[error("the refused head is {refused}, not {asked}")]
+    OtherRewrite {
+        /// The refused head.
+        refused: CommitId,
+        /// What was given.
+        asked: CommitId,
+    },
+}
+
+/// Decides on `command`, asked for by `actor`: the events that grant it, or why it is refused.
+///
+/// # Errors
+/// A [`Refusal`] that says what is in the way.
+pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry>, Refusal> {
+    let event = match command {
+        Command::Pause { reason } => {
+            Entry::new(Event::OperatorPaused(OperatorPaused { reason: reason.clone() }))
+        }
+        Command::Resume => {
+            if state.paused.is_none() {
+                return Err(Refusal::NotPaused);
+            }
+            Entry::new(Event::OperatorResumed(Resumed {}))
+        }
+        Command::Hold { resource, reason } => {
+            if !state.resources.contains_key(resource) {
+                return Err(Refusal::UnknownResource(resource.clone()));
+            }
+            let held = OperatorHeld { reason: reason.clone() };
+            Entry::new(Event::OperatorHeld(held)).about(resource)
+        }
+        Command::Release { resource } => {
+            if state.resources.get(resource).is_none_or(|known| known.hold.is_none()) {
+                return Err(Refusal::NotHeld(resource.clone()));
+            }
+            Entry::new(Event::OperatorReleased(OperatorReleased {})).about(resource)
+        }
+        Command::Approve { plan } => approve(state, plan)?,
+        Command::AcceptRewrite { commit } => accept_rewrite(state, commit)?,
+    };
+    Ok(vec![event.by(actor)])
+}
+
+fn approve(state: &State, asked: &str) -> Result<Entry, Refusal> {
+    let waiting = state.plan.as_ref().filter(|plan| !plan.held.is_empty() && !plan.finished);
+    let waiting = waiting.ok_or(Refusal::NoPlan)?.plan;
+    if asked.len() < APPROVE_DIGITS_MIN || !waiting.to_string().starts_with(asked) {
+        return Err(Refusal::OtherPlan { waiting, asked: asked.to_owned() });
+    }
+    Ok(Entry::new(Event::PlanApproved(PlanApproved { plan: waiting })))
+}
+
+fn accept_rewrite(state: &State, asked: &CommitId) -> Result<Entry, Refusal> {
+    let refused = state.source.refused.as_ref().ok_or(Refusal::NoRewrite)?;
+    if refused.commit != *asked {
+        let refused = refused.commit.clone();
+        return Err(Refusal::OtherRewrite { refused, asked: asked.clone() });
+    }
+    let accepted = RewriteAccepted { offered: asked.clone() };
+    Ok(Entry::new(Event::RewriteAccepted(accepted)).at_commit(asked))
+}

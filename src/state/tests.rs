@@ -1,0 +1,123 @@
+//! Decisions and the fold, by example.
+
+use super::*;
+use crate::event::body::{
+    CommitObserved, OperatorPaused, PlanHeld, PlanMade, RewriteRefused, SpecAccepted, StepStarted,
+};
+use crate::event::{Entry, Event, Recorded};
+use crate::model::{CommitId, Digest, Name, ResourceId};
+use crate::plan::{Disruption, Reason};
+
+fn fold(entries: Vec<Entry>) -> State {
+    let mut state = State::default();
+    for (index, entry) in entries.into_iter().enumerate() {
+        let at = jiff::Timestamp::from_second(1_000 + index as i64).unwrap();
+        state.apply(&Recorded { seq: index as u64 + 1, at, entry });
+    }
+    state
+}
+
+fn commit(digit: char) -> CommitId {
+    digit.to_string().repeat(40).parse().unwrap()
+}
+
+fn vm() -> ResourceId {
+    "vm/web".parse().unwrap()
+}
+
+fn accepted(changed: Vec<(ResourceId, Digest)>, removed: Vec<ResourceId>) -> Entry {
+    let environment = Name::new("lab").unwrap();
+    let desired = Digest::of("desired");
+    let accepted = SpecAccepted { environment, desired, changed, removed };
+    Entry::new(Event::SpecAccepted(accepted)).at_commit(&commit('a'))
+}
+
+#[test]
+fn a_wish_that_was_never_started_is_forgotten_with_its_spec() {
+    let digest = Digest::of("web");
+    let state = fold(vec![accepted(vec![(vm(), digest)], vec![]), accepted(vec![], vec![vm()])]);
+    assert!(state.resources.is_empty());
+}
+
+#[test]
+fn an_intent_makes_it_ours_even_without_an_outcome() {
+    let digest = Digest::of("web");
+    let started = StepStarted {
+        plan: Digest::of("plan"),
+        step: 0,
+        verb: "define".into(),
+        disruption: Disruption::None,
+        reason: Reason::Missing,
+        changes: vec![],
+        wish: Some(digest),
+        claim: None,
+    };
+    let state = fold(vec![
+        accepted(vec![(vm(), digest)], vec![]),
+        Entry::new(Event::StepStarted(started)).about(&vm()),
+        accepted(vec![], vec![vm()]),
+    ]);
+    assert!(state.resources[&vm()].is_ours());
+    assert_eq!(state.resources[&vm()].wish, None);
+}
+
+#[test]
+fn only_the_plan_that_waits_can_be_approved() {
+    let plan = Digest::of("plan");
+    let made = PlanMade { plan, total: 1, steps: vec![] };
+    let held = PlanHeld { plan, reasons: vec!["sync is manual".into()] };
+    let ask = |state: &State, text: &str| {
+        decide(state, &Command::Approve { plan: text.into() }, "operator:ann")
+    };
+    let state = fold(vec![Entry::new(Event::PlanMade(made))]);
+    assert_eq!(ask(&state, &plan.short()), Err(Refusal::NoPlan));
+    let mut state = state;
+    let at = jiff::Timestamp::from_second(2_000).unwrap();
+    let entry = Entry::new(Event::PlanHeld(held));
+    state.apply(&Recorded { seq: 2, at, entry });
+    assert!(matches!(ask(&state, "ffffffffffff"), Err(Refusal::OtherPlan { .. })));
+    assert!(
+        matches!(ask(&state, ""), Err(Refusal::OtherPlan { .. })),
+        "an empty prefix is no plan"
+    );
+    let granted = ask(&state, &plan.short()).unwrap();
+    assert_eq!(granted[0].actor, "operator:ann");
+}
+
+#[test]
+fn a_rewrite_is_let_through_by_name_only() {
+    let refused =
+        RewriteRefused { have: commit('a'), offered: commit('b'), relation: "diverged".into() };
+    let state = fold(vec![Entry::new(Event::RewriteRefused(refused))]);
+    let ask =
+        |digit| decide(&state, &Command::AcceptRewrite { commit: commit(digit) }, "operator:x");
+    assert!(matches!(ask('c'), Err(Refusal::OtherRewrite { .. })));
+    assert!(ask('b').is_ok());
+}
+
+#[test]
+fn a_new_head_clears_what_was_refused() {
+    let refused =
+        RewriteRefused { have: commit('a'), offered: commit('b'), relation: "behind".into() };
+    let observed = CommitObserved {
+        author: "ann".into(),
+        time: String::new(),
+        subject: String::new(),
+        signer: None,
+    };
+    let state = fold(vec![
+        Entry::new(Event::RewriteRefused(refused)),
+        Entry::new(Event::CommitObserved(observed)).at_commit(&commit('c')),
+    ]);
+    assert_eq!(state.source.head, Some(commit('c')));
+    assert_eq!(state.source.refused, None);
+}
+
+#[test]
+fn resume_needs_a_pause() {
+    assert_eq!(decide(&State::default(), &Command::Resume, "operator:x"), Err(Refusal::NotPaused));
+    let paused = OperatorPaused { reason: "moving house".into() };
+    let state = fold(vec![Entry::new(Event::OperatorPaused(paused)).by("operator:ann")]);
+    assert_eq!(state.paused.as_ref().unwrap().by, "operator:ann");
+    assert!(decide(&state, &Command::Resume, "operator:x").is_ok());
+}

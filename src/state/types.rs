@@ -1,0 +1,211 @@
+//! What trueup knows, as data.
+//!
+//! It is kept in ordered maps so that the same log always gives the same bytes.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::event::body::{Claim, Problem};
+use crate::model::{CommitId, Digest, Fault, Name, ResourceId};
+use crate::plan::FieldChange;
+
+/// Everything trueup knows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The last event folded in; 0: none.
+    pub seq: u64,
+    /// When that was.
+    pub at: Option<Timestamp>,
+    /// Number of the writer that opened the log last.
+    pub epoch: u64,
+    /// The repository.
+    pub source: SourceState,
+    /// What is asked for.
+    pub spec: SpecState,
+    /// Every resource that is asked for or ours.
+    pub resources: BTreeMap<ResourceId, ResourceState>,
+    /// The plan made last.
+    pub plan: Option<PlanState>,
+    /// Plans that were approved and not yet finished, with who did it.
+    pub approvals: BTreeMap<Digest, String>,
+    /// Set while an operator has stopped all changes.
+    pub paused: Option<Paused>,
+}
+
+/// What is known of the repository.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceState {
+    /// The newest commit that may be used: it fast-forwards, and its signature is right.
+    pub head: Option<CommitId>,
+    /// A head that was refused and is still there.
+    pub refused: Option<Refused>,
+    /// A rewritten head that an operator lets through.
+    pub allowed: Option<CommitId>,
+    /// Since when the repository does not answer, and why.
+    pub unreachable: Option<(Timestamp, String)>,
+}
+
+/// A head that is not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    /// The head.
+    pub commit: CommitId,
+    /// Why, in a sentence.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpecState {
+    /// The last commit whose specs are right; what the machine is brought to.
+    pub commit: Option<CommitId>,
+    /// The environment read from it.
+    pub environment: Option<Name>,
+    /// Digest of its desired state.
+    pub desired: Option<Digest>,
+    /// A newer commit that has mistakes.
+    pub rejected: Option<Rejected>,
+}
+
+/// A commit with mistakes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejected {
+    /// The commit.
+    pub commit: CommitId,
+    /// How many mistakes.
+    pub errors: u64,
+    /// The first of them.
+    pub problems: Vec<Problem>,
+}
+
+/// What is known of one resource.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceState {
+    /// Digest of what the commit in force asks for; `None`: it is gone from the commit.
+    pub wish: Option<Digest>,
+    /// The wish the machine was last seen to fulfil.
+    pub applied: Option<Applied>,
+    /// What is ours on the machine.
+    pub claim: Option<Claim>,
+    /// It differs from the wish it once fulfilled.
+    pub drift: Option<Drift>,
+    /// The last step on it failed.
+    pub failure: Option<Failure>,
+    /// A step on it has started and has no outcome yet.
+    pub in_flight: Option<InFlight>,
+    /// It cannot be seen, and why.
+    pub unobservable: Option<String>,
+    /// An operator holds it.
+    pub hold: Option<Hold>,
+    /// When drifts of it were put right lately, oldest first; bounded by [`HEALS_KEPT_MAX`].
+    pub heals: Vec<Timestamp>,
+    /// It keeps drifting: it is left alone until then.
+    pub flapping_until: Option<Timestamp>,
+}
+
+/// Heals remembered for one resource: enough to see that it flaps.
+pub const HEALS_KEPT_MAX: usize = 8;
+
+/// A wish that was fulfilled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// Its digest.
+    pub wish: Digest,
+    /// The commit that asked for it.
+    pub commit: Option<CommitId>,
+    /// When it was first seen fulfilled.
+    pub at: Timestamp,
+}
+
+/// A drift.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drift {
+    /// When it was first seen.
+    pub since: Timestamp,
+    /// What happened, in a few words.
+    pub what: String,
+    /// The fields that differ.
+    pub changes: Vec<FieldChange>,
+}
+
+/// A failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// What went wrong.
+    pub fault: Fault,
+    /// How often in a row.
+    pub attempts: u32,
+    /// When it is tried again; `None`: when the spec or the machine has changed.
+    pub retry_at: Option<Timestamp>,
+    /// The wish it was tried for: a changed one is tried at once.
+    pub wish: Option<Digest>,
+}
+
+/// A step without an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InFlight {
+    /// The plan.
+    pub plan: Digest,
+    /// Place in it.
+    pub step: u64,
+    /// The event of its start.
+    pub seq: u64,
+    /// What is done.
+    pub verb: String,
+    /// The wish it serves.
+    pub wish: Option<Digest>,
+    /// Whether it puts a drift right.
+    pub heals: bool,
+}
+
+/// An operator's hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// An operator's pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The plan made last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanState {
+    /// Its digest.
+    pub plan: Digest,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// How many steps it has.
+    pub total: u64,
+    /// What it waits for; empty: nothing.
+    pub held: Vec<String>,
+    /// Whether every step has its outcome.
+    pub finished: bool,
+    /// Steps that succeeded so far.
+    pub succeeded: u64,
+    /// Steps that failed so far.
+    pub failed: u64,
+}

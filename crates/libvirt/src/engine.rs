@@ -246,7 +246,7 @@ impl Engine {
         drop(link);
     }
 
-    /// Wakes the clock for a deadline that comes before the one it waits for; nearly all come after.
+    /// Wakes the clock for a deadline before the one it waits for; nearly all come after.
     fn wake_clock(&self, state: &State, deadline: Instant) {
         if state.clock_due.is_none_or(|due| deadline < due) {
             self.clock.notify_all();

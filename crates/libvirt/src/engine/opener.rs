@@ -42,7 +42,7 @@ impl Engine {
                     }
                     self.work.notify_all();
                     drop(state);
-                    // Its end was not heard if it came before the line that makes it the present one.
+                    // Its end was not heard if it came before it was made the present one.
                     if !conn.alive() {
                         self.give_up(generation, CloseReason::EndOfFile);
                     }

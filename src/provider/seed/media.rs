@@ -183,7 +183,8 @@ mod tests {
         let image = seed_image(&content()).unwrap();
         assert_eq!(image, seed_image(&content()).unwrap());
         // A changed digest here means every seed in the field is replaced once: say so when you do.
-        expect_test::expect!["866b8ffeaf8820cd196f4a4f5dd803eff7d5095968627dc6db9ce50a6ca27894"].assert_eq(&Digest::of(&image).to_string());
+        expect_test::expect!["866b8ffeaf8820cd196f4a4f5dd803eff7d5095968627dc6db9ce50a6ca27894"]
+            .assert_eq(&Digest::of(&image).to_string());
         let mut changed = content();
         changed.user_data.push('\n');
         assert_ne!(image, seed_image(&changed).unwrap());

@@ -186,12 +186,15 @@ mod tests {
 
     #[test]
     fn meta_data() {
-        check(render_meta_data("web", "trueup-1"), expect![[r#"
+        check(
+            render_meta_data("web", "trueup-1"),
+            expect![[r#"
             {
               "instance-id": "trueup-1",
               "local-hostname": "web"
             }
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -206,7 +209,9 @@ mod tests {
             }],
             extra: Map::from_iter([("locale".to_owned(), json!(false))]),
         };
-        check(render_user_data(&data), expect![[r##"
+        check(
+            render_user_data(&data),
+            expect![[r##"
             #cloud-config
             {
               "ssh_authorized_keys": [
@@ -229,7 +234,8 @@ mod tests {
               ],
               "locale": false
             }
-        "##]]);
+        "##]],
+        );
         assert_eq!(
             render_user_data(&UserData::Raw("#!/bin/sh\n".into())),
             "#!/bin/sh\n"
@@ -258,7 +264,9 @@ mod tests {
                 mtu: None,
             },
         ];
-        check(render_network_config(&nics), expect![[r#"
+        check(
+            render_network_config(&nics),
+            expect![[r#"
             {
               "version": 2,
               "ethernets": {
@@ -295,7 +303,8 @@ mod tests {
                 }
               }
             }
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

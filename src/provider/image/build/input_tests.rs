@@ -131,7 +131,24 @@ fn arguments() {
         Path::new("/w/root"),
     );
     let text: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
-    expect![""].assert_eq(&text.join("\n"));
+    expect![[r#"
+        --mode=root
+        --variant=minbase
+        --format=directory
+        --aptopt=APT::Install-Recommends "false"
+        --aptopt=Acquire::Retries "3"
+        --dpkgopt=path-exclude=/usr/share/man/*
+        --dpkgopt=path-exclude=/usr/share/doc/*
+        --dpkgopt=path-include=/usr/share/doc/*/copyright
+        --dpkgopt=path-exclude=/usr/share/locale/*
+        --dpkgopt=path-exclude=/usr/share/info/*
+        --aptopt=Acquire::Check-Date "false"
+        --components=main
+        --include=linux-image-cloud-amd64,systemd-sysv,udev,dbus,netbase,iproute2,systemd-resolved,e2fsprogs,zstd,cloud-init,python3,sudo,qemu-guest-agent
+        --
+        bookworm
+        /w/root
+        https://mirror.example/debian"#]].assert_eq(&text.join("\n"));
 }
 
 #[test]

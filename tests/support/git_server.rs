@@ -33,11 +33,7 @@ pub(crate) fn have(program: &str) -> bool {
 }
 
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn start(mut command: Command, port: u16) -> Server {
@@ -55,11 +51,7 @@ fn start(mut command: Command, port: u16) -> Server {
 
 pub(crate) fn run(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn text(path: &Path) -> &str {
@@ -100,11 +92,7 @@ fn certificate(dir: &Path) -> PathBuf {
         "/CN=localhost",
         &key,
         &cert,
-        &[names, leaf]
-            .concat()
-            .into_iter()
-            .chain(by)
-            .collect::<Vec<_>>(),
+        &[names, leaf].concat().into_iter().chain(by).collect::<Vec<_>>(),
     );
     let joined = fs::read_to_string(&key).unwrap() + &fs::read_to_string(&cert).unwrap();
     fs::write(dir.join("both.pem"), joined).unwrap();
@@ -145,13 +133,7 @@ cgi.assign = ( "" => "" )
     fs::write(&path, config).unwrap();
     let mut command = Command::new("/usr/sbin/lighttpd");
     command.args(["-D", "-f", text(&path)]);
-    Https {
-        server: start(command, port),
-        ca,
-        user,
-        token,
-        _dir: dir,
-    }
+    Https { server: start(command, port), ca, user, token, _dir: dir }
 }
 
 /// An OpenSSH server for this user with one key of its own, and what a client needs.
@@ -167,10 +149,7 @@ pub(crate) fn ssh() -> Ssh {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for name in ["host", "client"] {
-        run(
-            "ssh-keygen",
-            &["-q", "-t", "ed25519", "-N", "", "-f", text(&at(name))],
-        );
+        run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", text(&at(name))]);
     }
     fs::copy(at("client.pub"), at("authorized")).unwrap();
     fs::set_permissions(at("authorized"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -206,9 +185,7 @@ pub(crate) struct Silent {
 impl Silent {
     pub(crate) fn new() -> Self {
         // The kernel completes connections from the backlog without anybody accepting.
-        Self {
-            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-        }
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -83,14 +83,9 @@ pub async fn boot_check(check: &BootCheck<'_>, console: &Path) -> Result<BootRep
         .log(console)
         .stop_at(stop_at);
     if let Some(seed) = check.seed {
-        child = child
-            .arg("-drive")
-            .arg(drive(seed, VolumeFormat::Raw, "readonly=on"));
+        child = child.arg("-drive").arg(drive(seed, VolumeFormat::Raw, "readonly=on"));
     }
-    let failed = |why| ImageError::Boot {
-        why,
-        console: console.to_owned(),
-    };
+    let failed = |why| ImageError::Boot { why, console: console.to_owned() };
     let ended = match child.run().await {
         Ok(ended) => ended,
         Err(super::ChildError::Deadline { seconds, tail, .. }) => {
@@ -105,10 +100,7 @@ pub async fn boot_check(check: &BootCheck<'_>, console: &Path) -> Result<BootRep
     match ended.stopped_at {
         Some((0, line)) => Ok(BootReport { seconds, line, kvm }),
         Some((_, line)) => Err(failed(format!("the console says `{line}`"))),
-        None => Err(failed(format!(
-            "the machine stopped: {}",
-            tail(&ended.output)
-        ))),
+        None => Err(failed(format!("the machine stopped: {}", tail(&ended.output)))),
     }
 }
 
@@ -130,13 +122,7 @@ async fn probe(kernel: &Path) -> bool {
     let child = qemu(true, kernel, PROBE_TIME, &std::env::temp_dir())
         .args(["-append", "console=ttyS0 panic=-1", "-m", "256"])
         .stop_at([BANNER]);
-    let works = matches!(
-        child.run().await,
-        Ok(Ended {
-            stopped_at: Some(_),
-            ..
-        })
-    );
+    let works = matches!(child.run().await, Ok(Ended { stopped_at: Some(_), .. }));
     if !works {
         tracing::warn!("no KVM: a kernel under it printed nothing in 10 s; guests are emulated");
     }
@@ -152,25 +138,10 @@ fn has_virtualisation(cpuinfo: &str) -> bool {
 }
 
 fn qemu(kvm: bool, kernel: &Path, deadline: Duration, temp: &Path) -> Child {
-    let machine = if kvm {
-        "q35,accel=kvm"
-    } else {
-        "q35,accel=tcg"
-    };
+    let machine = if kvm { "q35,accel=kvm" } else { "q35,accel=tcg" };
     Child::new("qemu-system-x86_64", deadline)
-        .args([
-            "-machine",
-            machine,
-            "-cpu",
-            if kvm { "host" } else { "max" },
-        ])
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
+        .args(["-machine", machine, "-cpu", if kvm { "host" } else { "max" }])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-serial", "stdio"])
         .arg("-kernel")
         .arg(kernel)
@@ -204,25 +175,14 @@ mod tests {
 
     #[test]
     fn the_flag_is_read_whole() {
-        assert!(has_virtualisation(
-            "processor\t: 0\nflags\t\t: fpu vme svm nx\n"
-        ));
+        assert!(has_virtualisation("processor\t: 0\nflags\t\t: fpu vme svm nx\n"));
         assert!(has_virtualisation("flags\t\t: fpu vmx\n"));
-        assert!(!has_virtualisation(
-            "flags\t\t: fpu vmx_sub svm_lock\nvmx flags\t: vnmi\n"
-        ));
+        assert!(!has_virtualisation("flags\t\t: fpu vmx_sub svm_lock\nvmx flags\t: vnmi\n"));
     }
 
     #[test]
     fn a_comma_in_a_path_is_not_an_option() {
-        let arg = drive(
-            Path::new("/a,readonly=on"),
-            VolumeFormat::Qcow2,
-            "snapshot=on",
-        );
-        assert_eq!(
-            arg,
-            "if=virtio,format=qcow2,snapshot=on,file=/a,,readonly=on"
-        );
+        let arg = drive(Path::new("/a,readonly=on"), VolumeFormat::Qcow2, "snapshot=on");
+        assert_eq!(arg, "if=virtio,format=qcow2,snapshot=on,file=/a,,readonly=on");
     }
 }

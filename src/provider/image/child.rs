@@ -161,10 +161,7 @@ impl Child {
     /// Runs it to its end, to one of the texts to stop at, or to its deadline.
     pub(super) async fn run(self) -> Result<Ended, ChildError> {
         let program = self.program();
-        let lost = |source| ChildError::Output {
-            program: program.clone(),
-            source,
-        };
+        let lost = |source| ChildError::Output { program: program.clone(), source };
         let (reader, writer) = io::pipe().map_err(lost)?;
         let reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(lost)?;
         let mut command = tokio::process::Command::new(&self.argv[0]);
@@ -177,10 +174,9 @@ impl Child {
             .process_group(0)
             .kill_on_drop(true);
         let start = Instant::now();
-        let mut child = command.spawn().map_err(|source| ChildError::Start {
-            program: program.clone(),
-            source,
-        })?;
+        let mut child = command
+            .spawn()
+            .map_err(|source| ChildError::Start { program: program.clone(), source })?;
         // The command keeps our ends of the pipe open; without this there is never an end of file.
         drop(command);
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(id as i32)));
@@ -271,13 +267,9 @@ struct Capture {
 impl Capture {
     async fn open(child: &Child, pipe: pipe::Receiver) -> io::Result<Self> {
         let log = match &child.log {
-            Some(path) => Some(
-                tokio::fs::File::options()
-                    .create(true)
-                    .append(true)
-                    .open(path)
-                    .await?,
-            ),
+            Some(path) => {
+                Some(tokio::fs::File::options().create(true).append(true).open(path).await?)
+            }
             None => None,
         };
         Ok(Self {
@@ -305,8 +297,7 @@ impl Capture {
                 log.write_all(bytes).await?;
                 self.logged += n as u64;
                 if self.logged >= LOG_MAX {
-                    log.write_all(b"\n[trueup: more output was dropped]\n")
-                        .await?;
+                    log.write_all(b"\n[trueup: more output was dropped]\n").await?;
                 }
             }
             let seen = self.output.len();
@@ -398,25 +389,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_quotes_the_last_words_without_control_characters() {
-        let error = sh("echo one; printf 'two\\033[31m\\n' >&2; exit 3", 10)
-            .success()
-            .await
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`sh` failed (exit status: 3): one | two[31m"
-        );
+        let error =
+            sh("echo one; printf 'two\\033[31m\\n' >&2; exit 3", 10).success().await.unwrap_err();
+        assert_eq!(error.to_string(), "`sh` failed (exit status: 3): one | two[31m");
     }
 
     #[tokio::test]
     async fn a_deadline_kills_the_whole_group() {
-        let error = sh("sleep 1000 & echo $!; wait", 1)
-            .success()
-            .await
-            .unwrap_err();
-        let ChildError::Deadline { tail, .. } = &error else {
-            panic!("{error}")
-        };
+        let error = sh("sleep 1000 & echo $!; wait", 1).success().await.unwrap_err();
+        let ChildError::Deadline { tail, .. } = &error else { panic!("{error}") };
         wait_gone(tail).await;
     }
 
@@ -445,14 +426,11 @@ mod tests {
 
     #[tokio::test]
     async fn stops_at_a_text_even_when_it_comes_in_pieces() {
-        let ended = sh(
-            "printf 'a\\nb: log'; sleep 0.2; printf 'in: '; sleep 1000",
-            20,
-        )
-        .stop_at(["panic", "login:"])
-        .run()
-        .await
-        .unwrap();
+        let ended = sh("printf 'a\\nb: log'; sleep 0.2; printf 'in: '; sleep 1000", 20)
+            .stop_at(["panic", "login:"])
+            .run()
+            .await
+            .unwrap();
         assert_eq!(ended.stopped_at, Some((1, "b: login:".to_owned())));
         assert!(ended.ran < Duration::from_secs(10));
     }
@@ -466,10 +444,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_program_is_named() {
-        let error = Child::new("no-such-program", DRAIN)
-            .success()
-            .await
-            .unwrap_err();
+        let error = Child::new("no-such-program", DRAIN).success().await.unwrap_err();
         assert!(error.to_string().contains("`no-such-program`"));
     }
 }

@@ -70,19 +70,14 @@ pub async fn fetch(
     if verify_existing(&dest, sha256).await? {
         return Ok(dest);
     }
-    tokio::fs::create_dir_all(dest_dir)
-        .await
-        .map_err(ImageError::file("make", dest_dir))?;
+    tokio::fs::create_dir_all(dest_dir).await.map_err(ImageError::file("make", dest_dir))?;
     let part = dest_dir.join(format!("{sha256}.part"));
     let file = open_part(&part)?;
     let name = origin.to_string();
     match origin {
         Origin::Path(path) => {
             let part = part.clone();
-            blocking("copy an image", move || {
-                copy(&path, &file, &part, limits.size)
-            })
-            .await?;
+            blocking("copy an image", move || copy(&path, &file, &part, limits.size)).await?;
         }
         Origin::Url(url) => {
             let late = Instant::now() + limits.total;
@@ -105,11 +100,7 @@ pub async fn fetch(
     let found = digest_file(&part).await?;
     if found != sha256 {
         remove(&part)?;
-        return Err(ImageError::WrongDigest {
-            origin: name,
-            wanted: sha256,
-            found,
-        });
+        return Err(ImageError::WrongDigest { origin: name, wanted: sha256, found });
     }
     let to = dest.clone();
     blocking("place an image", move || place(&part, &to)).await?;
@@ -126,11 +117,7 @@ impl Origin {
     fn parse(source: &str) -> Result<Self, ImageError> {
         let refuse = |why| ImageError::Source {
             // Text that is not understood may hold a password anywhere; only its start is shown.
-            origin: source
-                .split(['@', '?'])
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            origin: source.split(['@', '?']).next().unwrap_or_default().to_owned(),
             why,
         };
         if source.starts_with('/') {
@@ -172,9 +159,7 @@ fn open_part(part: &Path) -> Result<File, ImageError> {
         .map_err(ImageError::file("open", part))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ImageError::Busy {
-            path: part.to_owned(),
-        }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ImageError::Busy { path: part.to_owned() }),
         Err(error) => Err(ImageError::file("lock", part)(error.into())),
     }
 }
@@ -225,11 +210,7 @@ impl Download {
                 }
                 Got::Broken(why) => why,
             };
-            fruitless = if self.done().await? > before {
-                0
-            } else {
-                fruitless + 1
-            };
+            fruitless = if self.done().await? > before { 0 } else { fruitless + 1 };
             if fruitless > RETRIES_MAX {
                 return Err(self.broken(why).await);
             }
@@ -294,16 +275,10 @@ impl Download {
             };
             done += chunk.len() as u64;
             self.check_size(done)?;
-            self.file
-                .write_all(&chunk)
-                .await
-                .map_err(ImageError::file("write", &self.part))?;
+            self.file.write_all(&chunk).await.map_err(ImageError::file("write", &self.part))?;
             progress(done, total);
         }
-        self.file
-            .flush()
-            .await
-            .map_err(ImageError::file("write", &self.part))?;
+        self.file.flush().await.map_err(ImageError::file("write", &self.part))?;
         match total {
             Some(total) if done < total => Ok(Got::Broken("the connection ended early".to_owned())),
             _ => Ok(Got::All),
@@ -312,10 +287,7 @@ impl Download {
 
     /// Keeps what was written before a break.
     async fn pause(&mut self, why: String) -> Result<Got, ImageError> {
-        self.file
-            .flush()
-            .await
-            .map_err(ImageError::file("write", &self.part))?;
+        self.file.flush().await.map_err(ImageError::file("write", &self.part))?;
         Ok(Got::Broken(why))
     }
 
@@ -324,10 +296,7 @@ impl Download {
             return Ok(());
         }
         remove(&self.part)?;
-        Err(ImageError::TooLarge {
-            origin: self.name.clone(),
-            limit: self.limits.size,
-        })
+        Err(ImageError::TooLarge { origin: self.name.clone(), limit: self.limits.size })
     }
 
     /// Bytes on disk; the file's position is set to their end.
@@ -340,20 +309,13 @@ impl Download {
     }
 
     async fn truncate(&mut self) -> Result<(), ImageError> {
-        self.file
-            .set_len(0)
-            .await
-            .map_err(ImageError::file("truncate", &self.part))?;
+        self.file.set_len(0).await.map_err(ImageError::file("truncate", &self.part))?;
         self.done().await.map(|_| ())
     }
 
     async fn broken(&mut self, why: String) -> ImageError {
         match self.done().await {
-            Ok(done) => ImageError::Download {
-                origin: self.name.clone(),
-                done,
-                why,
-            },
+            Ok(done) => ImageError::Download { origin: self.name.clone(), done, why },
             Err(error) => error,
         }
     }
@@ -377,14 +339,7 @@ fn range_starts_at(response: &Response, from: u64) -> bool {
         .headers()
         .get(CONTENT_RANGE)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| {
-            value
-                .strip_prefix("bytes ")?
-                .split('-')
-                .next()?
-                .parse()
-                .ok()
-        })
+        .and_then(|value| value.strip_prefix("bytes ")?.split('-').next()?.parse().ok())
         == Some(from)
 }
 
@@ -394,10 +349,7 @@ fn copy(from: &Path, to: &File, part: &Path, limit: u64) -> Result<(), ImageErro
     // Looked at before it is opened: opening a pipe would wait for a writer for ever.
     let meta = std::fs::metadata(from).map_err(ImageError::file("read", from))?;
     if !meta.is_file() {
-        return Err(ImageError::Source {
-            origin,
-            why: "not a regular file",
-        });
+        return Err(ImageError::Source { origin, why: "not a regular file" });
     }
     if meta.len() > limit {
         return Err(ImageError::TooLarge { origin, limit });
@@ -443,10 +395,7 @@ pub async fn digest_file(path: &Path) -> Result<Digest, ImageError> {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 256 << 10];
         loop {
-            match file
-                .read(&mut buffer)
-                .map_err(ImageError::file("read", &path))?
-            {
+            match file.read(&mut buffer).map_err(ImageError::file("read", &path))? {
                 0 => return Ok(Digest::from(<[u8; 32]>::from(hash.finalize()))),
                 n => hash.update(&buffer[..n]),
             }

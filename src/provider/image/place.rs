@@ -26,7 +26,5 @@ pub(super) async fn blocking<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ImageError::Worker { doing })?
+    tokio::task::spawn_blocking(work).await.map_err(|_| ImageError::Worker { doing })?
 }

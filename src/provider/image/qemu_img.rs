@@ -69,33 +69,23 @@ pub async fn inspect(path: &Path) -> Result<ImageInfo, ImageError> {
 }
 
 fn judge(path: &Path, json: &[u8]) -> Result<ImageInfo, ImageError> {
-    let refuse = |why: String| ImageError::Unsafe {
-        path: path.to_owned(),
-        why,
-    };
+    let refuse = |why: String| ImageError::Unsafe { path: path.to_owned(), why };
     let raw: RawInfo = serde_json::from_slice(json).map_err(|error| {
-        refuse(format!(
-            "`qemu-img info` gave an answer we cannot read: {error}"
-        ))
+        refuse(format!("`qemu-img info` gave an answer we cannot read: {error}"))
     })?;
     if let Some(backing) = raw.backing_filename {
         return Err(refuse(format!(
             "it has the backing file `{backing}`; flatten it with `qemu-img convert` where it comes from"
         )));
     }
-    let data_file = raw
-        .format_specific
-        .as_ref()
-        .and_then(|f| f.data.get("data-file"));
+    let data_file = raw.format_specific.as_ref().and_then(|f| f.data.get("data-file"));
     if let Some(file) = data_file {
         return Err(refuse(format!(
             "its data is in another file, {file}; flatten it with `qemu-img convert` where it comes from"
         )));
     }
     if raw.encrypted {
-        return Err(refuse(
-            "it is encrypted; publish it without encryption".to_owned(),
-        ));
+        return Err(refuse("it is encrypted; publish it without encryption".to_owned()));
     }
     let format = match raw.format.as_str() {
         "qcow2" => VolumeFormat::Qcow2,
@@ -106,10 +96,7 @@ fn judge(path: &Path, json: &[u8]) -> Result<ImageInfo, ImageError> {
             )));
         }
     };
-    Ok(ImageInfo {
-        format,
-        virtual_size: raw.virtual_size,
-    })
+    Ok(ImageInfo { format, virtual_size: raw.virtual_size })
 }
 
 /// Writes `source` to `dest` as `format`, grown to `size` bytes where given, and returns what it is.
@@ -140,14 +127,7 @@ pub async fn convert(
     }
     let partial = Partial::beside(dest);
     Child::new("qemu-img", deadline)
-        .args([
-            "convert",
-            "-q",
-            "-f",
-            info.format.as_str(),
-            "-O",
-            format.as_str(),
-        ])
+        .args(["convert", "-q", "-f", info.format.as_str(), "-O", format.as_str()])
         .args([source, &partial.0])
         .success()
         .await
@@ -165,10 +145,7 @@ pub async fn convert(
     }
     let (from, to) = (partial.0.clone(), dest.to_owned());
     blocking("place an image", move || place(&from, &to)).await?;
-    Ok(ImageInfo {
-        format,
-        virtual_size: size.unwrap_or(info.virtual_size),
-    })
+    Ok(ImageInfo { format, virtual_size: size.unwrap_or(info.virtual_size) })
 }
 
 /// A file that is removed unless it was renamed away.

@@ -97,10 +97,7 @@ fn kill_marked(dir: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let Some(pid) = pid.and_then(Pid::from_raw) else {
             continue;
         };
@@ -138,16 +135,8 @@ mod tests {
         let left = parent.path().join(format!("{PREFIX}dead"));
         std::fs::create_dir(&left).unwrap();
         std::fs::write(left.join(LOCK), "").unwrap();
-        let mut child = Command::new("sleep")
-            .arg("1000")
-            .env(MARK, &left)
-            .spawn()
-            .unwrap();
-        let mut other = Command::new("sleep")
-            .arg("1000")
-            .env(MARK, "/elsewhere")
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("sleep").arg("1000").env(MARK, &left).spawn().unwrap();
+        let mut other = Command::new("sleep").arg("1000").env(MARK, "/elsewhere").spawn().unwrap();
         assert_eq!(reap(parent.path()).unwrap(), std::slice::from_ref(&left));
         assert!(!left.exists());
         assert!(!child.wait().unwrap().success());

@@ -58,9 +58,7 @@ pub fn validate(spec: &BuildSpec) -> Result<(), ImageError> {
     }
     let counts = [spec.packages.len(), spec.files.len(), spec.users.len()];
     if counts.iter().any(|n| *n > ITEMS_MAX) {
-        return Err(wrong(format!(
-            "more than {ITEMS_MAX} packages, files or users"
-        )));
+        return Err(wrong(format!("more than {ITEMS_MAX} packages, files or users")));
     }
     for package in &spec.packages {
         check("package", package, is_package)?;
@@ -68,9 +66,7 @@ pub fn validate(spec: &BuildSpec) -> Result<(), ImageError> {
     for (path, file) in &spec.files {
         check_file(path, file)?;
     }
-    spec.users
-        .iter()
-        .try_for_each(|(name, user)| check_user(name, user))
+    spec.users.iter().try_for_each(|(name, user)| check_user(name, user))
 }
 
 fn wrong(what: String) -> ImageError {
@@ -85,21 +81,12 @@ fn check(what: &str, value: &str, good: fn(&str) -> bool) -> Result<(), ImageErr
 }
 
 fn check_file(path: &str, file: &BuildFile) -> Result<(), ImageError> {
-    check(
-        "path: absolute, without `.`, `..` or empty parts",
-        path,
-        is_path,
-    )?;
+    check("path: absolute, without `.`, `..` or empty parts", path, is_path)?;
     if file.content.len() > FILE_MAX {
-        return Err(wrong(format!(
-            "file `{path}` is larger than {FILE_MAX} bytes"
-        )));
+        return Err(wrong(format!("file `{path}` is larger than {FILE_MAX} bytes")));
     }
     if file.mode & !0o7777 != 0 {
-        return Err(wrong(format!(
-            "file `{path}` has mode {:o}, beyond 7777",
-            file.mode
-        )));
+        return Err(wrong(format!("file `{path}` has mode {:o}, beyond 7777", file.mode)));
     }
     Ok(())
 }
@@ -107,9 +94,7 @@ fn check_file(path: &str, file: &BuildFile) -> Result<(), ImageError> {
 fn check_user(name: &str, user: &BuildUser) -> Result<(), ImageError> {
     check("user name", name, is_user)?;
     if name == "root" {
-        return Err(wrong(
-            "user `root` is there already and stays locked".to_owned(),
-        ));
+        return Err(wrong("user `root` is there already and stays locked".to_owned()));
     }
     for group in &user.groups {
         check("group", group, is_user)?;
@@ -121,9 +106,7 @@ fn check_user(name: &str, user: &BuildUser) -> Result<(), ImageError> {
         })?;
     }
     if user.ssh_keys.len() > ITEMS_MAX {
-        return Err(wrong(format!(
-            "user `{name}` has more than {ITEMS_MAX} keys"
-        )));
+        return Err(wrong(format!("user `{name}` has more than {ITEMS_MAX} keys")));
     }
     Ok(())
 }
@@ -131,9 +114,7 @@ fn check_user(name: &str, user: &BuildUser) -> Result<(), ImageError> {
 /// A suite or component: `bookworm`, `non-free-firmware`.
 fn is_word(text: &str) -> bool {
     starts_alphanumeric(text)
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-./".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-./".contains(&b))
         && !text.contains("..")
 }
 
@@ -147,39 +128,30 @@ fn is_package(text: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
         && !name.ends_with(['-', '+']) | name.ends_with("++");
     let version_ok = !version.is_empty()
-        && version
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"+-.:~".contains(&b));
+        && version.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.:~".contains(&b));
     name_ok && version_ok
 }
 
 /// A URL without blanks: mmdebstrap reads other forms as files and as whole sources lines.
 fn is_mirror(text: &str) -> bool {
-    let rest = ["http://", "https://", "file:///"]
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme));
+    let rest =
+        ["http://", "https://", "file:///"].iter().find_map(|scheme| text.strip_prefix(scheme));
     rest.is_some_and(|rest| {
-        !rest.is_empty()
-            && rest
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\'')
+        !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\'')
     })
 }
 
 fn is_path(text: &str) -> bool {
     text.len() > 1
         && text.strip_prefix('/').is_some_and(|rest| {
-            rest.split('/')
-                .all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
+            rest.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
         })
 }
 
 fn is_user(text: &str) -> bool {
     (1..=USER_NAME_MAX).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }
 
 fn starts_alphanumeric(text: &str) -> bool {
@@ -223,10 +195,7 @@ pub(super) fn mmdebstrap_args(spec: &BuildSpec, apt: &[String], root: &Path) -> 
     ]
     .map(OsString::from)
     .to_vec();
-    args.extend(
-        apt.iter()
-            .map(|setting| format!("--aptopt={setting}").into()),
-    );
+    args.extend(apt.iter().map(|setting| format!("--aptopt={setting}").into()));
     if !spec.components.is_empty() {
         args.push(format!("--components={}", spec.components.join(",")).into());
     }
@@ -260,11 +229,7 @@ pub(super) fn parse_packages(text: &str) -> Vec<Package> {
         .lines()
         .filter_map(|line| {
             let mut fields = line.split('\t').map(str::to_owned);
-            Some(Package {
-                name: fields.next()?,
-                version: fields.next()?,
-                arch: fields.next()?,
-            })
+            Some(Package { name: fields.next()?, version: fields.next()?, arch: fields.next()? })
         })
         .collect();
     packages.sort();

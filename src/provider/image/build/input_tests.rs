@@ -11,22 +11,8 @@ fn spec() -> BuildSpec {
         components: vec!["main".into()],
         packages: vec!["qemu-guest-agent".into()],
         kernel: "linux-image-cloud-amd64".into(),
-        files: [(
-            "/etc/motd".into(),
-            BuildFile {
-                content: "hi\n".into(),
-                mode: 0o644,
-            },
-        )]
-        .into(),
-        users: [(
-            "ops".into(),
-            BuildUser {
-                sudo: true,
-                ..Default::default()
-            },
-        )]
-        .into(),
+        files: [("/etc/motd".into(), BuildFile { content: "hi\n".into(), mode: 0o644 })].into(),
+        users: [("ops".into(), BuildUser { sudo: true, ..Default::default() })].into(),
         cloud_init: true,
         boot_check: None,
     }
@@ -41,10 +27,7 @@ fn refused(change: impl FnOnce(&mut BuildSpec), want: &str) {
 }
 
 fn with_file(path: &str, mode: u32) -> impl FnOnce(&mut BuildSpec) {
-    let file = BuildFile {
-        content: String::new(),
-        mode,
-    };
+    let file = BuildFile { content: String::new(), mode };
     let path = path.to_owned();
     move |spec| {
         spec.files.insert(path, file);
@@ -79,27 +62,15 @@ fn nothing_that_is_an_option_a_path_trick_or_a_second_line_gets_through() {
         refused(with_user(name, BuildUser::default()), "user name");
     }
     refused(with_user("root", BuildUser::default()), "locked");
-    let two = BuildUser {
-        ssh_keys: vec!["ssh-rsa A\nssh-rsa B".into()],
-        ..Default::default()
-    };
+    let two = BuildUser { ssh_keys: vec!["ssh-rsa A\nssh-rsa B".into()], ..Default::default() };
     refused(with_user("a", two), "SSH public key");
-    let group = BuildUser {
-        groups: vec!["a,b".into()],
-        ..Default::default()
-    };
+    let group = BuildUser { groups: vec!["a,b".into()], ..Default::default() };
     refused(with_user("a", group), "group");
 }
 
 #[test]
 fn names_with_signs_are_packages() {
-    for name in [
-        "g++",
-        "libstdc++6",
-        "python3.11",
-        "curl=7.88.1-10+deb12u5",
-        "0ad",
-    ] {
+    for name in ["g++", "libstdc++6", "python3.11", "curl=7.88.1-10+deb12u5", "0ad"] {
         assert!(is_package(name), "{name}");
     }
 }
@@ -125,11 +96,8 @@ fn the_digest_follows_every_input() {
 fn arguments() {
     let mut spec = spec();
     spec.mirror = Some("https://mirror.example/debian".into());
-    let args = mmdebstrap_args(
-        &spec,
-        &["Acquire::Check-Date \"false\"".into()],
-        Path::new("/w/root"),
-    );
+    let args =
+        mmdebstrap_args(&spec, &["Acquire::Check-Date \"false\"".into()], Path::new("/w/root"));
     let text: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
     expect![[r#"
         --mode=root
@@ -158,10 +126,7 @@ fn only_the_settings_that_reach_the_archive_are_taken_over() {
                 DPkg::Post-Invoke:: \"rm -rf /\";\n";
     assert_eq!(
         apt_settings(dump),
-        [
-            "Acquire::Check-Valid-Until \"false\"",
-            "Acquire::http::Proxy::a.example \"DIRECT\""
-        ]
+        ["Acquire::Check-Valid-Until \"false\"", "Acquire::http::Proxy::a.example \"DIRECT\""]
     );
 }
 

@@ -153,10 +153,7 @@ pub async fn build(
         Ok(())
     })
     .await?;
-    Ok(BuildOutcome {
-        took: started.elapsed(),
-        ..made?
-    })
+    Ok(BuildOutcome { took: started.elapsed(), ..made? })
 }
 
 /// One build under way.
@@ -190,15 +187,10 @@ impl Build<'_> {
                 .args(argv)
                 .success()
                 .await
-                .map_err(ImageError::child(
-                    "cannot set up a user or service in the image",
-                ))?;
+                .map_err(ImageError::child("cannot set up a user or service in the image"))?;
         }
         let (root, spec) = (self.root.clone(), self.spec.clone());
-        let used = blocking("finish the image's tree", move || {
-            tree::finish(&root, &spec)
-        })
-        .await?;
+        let used = blocking("finish the image's tree", move || tree::finish(&root, &spec)).await?;
 
         progress("making the file system");
         let packages = self.packages().await?;
@@ -249,9 +241,7 @@ impl Build<'_> {
         let database = self.root.join("var/lib/dpkg");
         let admin = format!("--admindir={}", database.display());
         let format = "--showformat=${Package}\t${Version}\t${Architecture}\n";
-        let text = self
-            .output("dpkg-query", &[&admin, "--show", format])
-            .await?;
+        let text = self.output("dpkg-query", &[&admin, "--show", format]).await?;
         Ok(input::parse_packages(&text))
     }
 
@@ -306,9 +296,7 @@ impl Build<'_> {
             packages: digest_file(&list).await?,
             log: digest_file(&self.log).await?,
             package_count: packages.len(),
-            bytes: std::fs::metadata(image)
-                .map_err(ImageError::file("read", image))?
-                .len(),
+            bytes: std::fs::metadata(image).map_err(ImageError::file("read", image))?.len(),
             boot,
             took: Duration::ZERO,
         };
@@ -320,10 +308,8 @@ impl Build<'_> {
             (kernel.to_owned(), t.kernel.clone()),
             (image.to_owned(), t.image.clone()),
         ];
-        blocking("place an image", move || {
-            moves.iter().try_for_each(|(from, to)| place(from, to))
-        })
-        .await?;
+        blocking("place an image", move || moves.iter().try_for_each(|(from, to)| place(from, to)))
+            .await?;
         Ok(outcome)
     }
 }

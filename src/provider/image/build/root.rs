@@ -25,10 +25,7 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = open(path, flags, Mode::empty())
             .map_err(|e| ImageError::file("open", path)(e.into()))?;
-        Ok(Self {
-            fd,
-            path: path.to_owned(),
-        })
+        Ok(Self { fd, path: path.to_owned() })
     }
 
     /// For `map_err`: what failed, at which path inside.
@@ -89,8 +86,7 @@ impl Root {
         let fd = rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))
             .map_err(self.failed("make", inside))?;
         let mut file = File::from(fd);
-        file.write_all(content)
-            .map_err(self.failed("write", inside))?;
+        file.write_all(content).map_err(self.failed("write", inside))?;
         let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
         // Owner first: changing it clears the set-user-ID bits of the mode.
         fchown(&file, Some(uid), Some(gid)).map_err(self.failed("give away", inside))?;
@@ -100,13 +96,9 @@ impl Root {
 
     /// Reads a file of the tree.
     pub(super) fn read(&self, inside: &str) -> Result<String, ImageError> {
-        let fd = self
-            .at(inside, OFlags::RDONLY, 0)
-            .map_err(self.failed("open", inside))?;
+        let fd = self.at(inside, OFlags::RDONLY, 0).map_err(self.failed("open", inside))?;
         let mut text = String::new();
-        File::from(fd)
-            .read_to_string(&mut text)
-            .map_err(self.failed("read", inside))?;
+        File::from(fd).read_to_string(&mut text).map_err(self.failed("read", inside))?;
         Ok(text)
     }
 
@@ -135,12 +127,8 @@ impl Root {
             .at(inside, OFlags::RDONLY | OFlags::DIRECTORY, 0)
             .map_err(self.failed("open", inside))?;
         let dir = File::from(dir);
-        fchown(
-            &dir,
-            Some(Uid::from_raw(owner.0)),
-            Some(Gid::from_raw(owner.1)),
-        )
-        .map_err(self.failed("give away", inside))?;
+        fchown(&dir, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))
+            .map_err(self.failed("give away", inside))?;
         dir.set_permissions(std::fs::Permissions::from_mode(mode))
             .map_err(self.failed("set the mode of", inside))
     }
@@ -172,10 +160,7 @@ mod tests {
     use super::*;
 
     fn me() -> (u32, u32) {
-        (
-            rustix::process::getuid().as_raw(),
-            rustix::process::getgid().as_raw(),
-        )
+        (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
     }
 
     #[test]

@@ -64,10 +64,7 @@ fn system(root: &Root, spec: &BuildSpec) -> Result<(), ImageError> {
     let put = |path, text: &str| root.write(path, text.as_bytes(), 0o644, (0, 0));
     put("/etc/fstab", FSTAB)?;
     put("/etc/hostname", "debian\n")?;
-    put(
-        "/etc/hosts",
-        "127.0.0.1 localhost\n127.0.1.1 debian\n::1 localhost ip6-localhost\n",
-    )?;
+    put("/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 debian\n::1 localhost ip6-localhost\n")?;
     put("/etc/systemd/network/80-trueup.network", NETWORK)?;
     if spec.cloud_init {
         put("/etc/cloud/cloud.cfg.d/90_trueup.cfg", CLOUD)?;
@@ -80,10 +77,7 @@ fn system(root: &Root, spec: &BuildSpec) -> Result<(), ImageError> {
         root.remove(&format!("/etc/ssh/{key}"))?;
     }
     if !keys.is_empty() {
-        put(
-            "/etc/systemd/system/ssh.service.d/10-host-keys.conf",
-            SSH_KEYS,
-        )?;
+        put("/etc/systemd/system/ssh.service.d/10-host-keys.conf", SSH_KEYS)?;
     }
     // The host's own settings were for the build only.
     root.remove("/etc/apt/apt.conf.d/99mmdebstrap")
@@ -93,12 +87,7 @@ fn give_keys(root: &Root, name: &str, user: &BuildUser) -> Result<(), ImageError
     if user.sudo {
         let rule = format!("{name} ALL=(ALL) NOPASSWD:ALL\n");
         // sudo skips files in this directory whose name has a dot, and user names have none.
-        root.write(
-            &format!("/etc/sudoers.d/90-trueup-{name}"),
-            rule.as_bytes(),
-            0o440,
-            (0, 0),
-        )?;
+        root.write(&format!("/etc/sudoers.d/90-trueup-{name}"), rule.as_bytes(), 0o440, (0, 0))?;
     }
     if user.ssh_keys.is_empty() {
         return Ok(());
@@ -107,18 +96,9 @@ fn give_keys(root: &Root, name: &str, user: &BuildUser) -> Result<(), ImageError
     let (owner, home) = account(&passwd, name).ok_or_else(|| ImageError::Input {
         what: format!("user `{name}` was not made in the image"),
     })?;
-    let keys = user
-        .ssh_keys
-        .iter()
-        .map(|key| format!("{}\n", key.trim()))
-        .collect::<String>();
+    let keys = user.ssh_keys.iter().map(|key| format!("{}\n", key.trim())).collect::<String>();
     let dir = format!("{home}/.ssh");
-    root.write(
-        &format!("{dir}/authorized_keys"),
-        keys.as_bytes(),
-        0o600,
-        owner,
-    )?;
+    root.write(&format!("{dir}/authorized_keys"), keys.as_bytes(), 0o600, owner)?;
     root.own_dir(&dir, 0o700, owner)
 }
 
@@ -135,10 +115,7 @@ fn account(passwd: &str, name: &str) -> Option<((u32, u32), String)> {
 /// The one kernel and its initial RAM disk.
 pub(super) fn boot_files(path: &Path) -> Result<(PathBuf, PathBuf), ImageError> {
     let names = Root::open(path)?.list("/boot")?;
-    let kernels: Vec<_> = names
-        .iter()
-        .filter_map(|name| name.strip_prefix("vmlinuz-"))
-        .collect();
+    let kernels: Vec<_> = names.iter().filter_map(|name| name.strip_prefix("vmlinuz-")).collect();
     match kernels[..] {
         [version] if names.contains(&format!("initrd.img-{version}")) => Ok((
             path.join("boot").join(format!("vmlinuz-{version}")),
@@ -160,9 +137,7 @@ fn size(path: &Path) -> Result<u64, ImageError> {
     while let Some(dir) = left.pop() {
         for entry in std::fs::read_dir(&dir).map_err(ImageError::file("list", &dir))? {
             let entry = entry.map_err(ImageError::file("list", &dir))?;
-            let meta = entry
-                .metadata()
-                .map_err(ImageError::file("read", entry.path()))?;
+            let meta = entry.metadata().map_err(ImageError::file("read", entry.path()))?;
             total += meta.size().next_multiple_of(4096) + 256;
             if meta.is_dir() {
                 left.push(entry.path());
@@ -178,10 +153,7 @@ mod tests {
 
     #[test]
     fn users_become_argument_vectors() {
-        let user = BuildUser {
-            groups: vec!["adm".into(), "video".into()],
-            ..Default::default()
-        };
+        let user = BuildUser { groups: vec!["adm".into(), "video".into()], ..Default::default() };
         let commands = user_commands(&[("ops".to_owned(), user)].into());
         assert_eq!(
             commands[1].join(" "),
@@ -193,10 +165,7 @@ mod tests {
     fn an_account_is_found_by_its_whole_name() {
         let passwd =
             "ops2:x:1001:1002::/home/ops2:/bin/sh\nops:x:1000:1003:,,,:/srv/ops:/bin/bash\n";
-        assert_eq!(
-            account(passwd, "ops"),
-            Some(((1000, 1003), "/srv/ops".to_owned()))
-        );
+        assert_eq!(account(passwd, "ops"), Some(((1000, 1003), "/srv/ops".to_owned())));
         assert_eq!(account(passwd, "op"), None);
     }
 
@@ -210,11 +179,6 @@ mod tests {
         }
         assert_eq!(boot_files(tree.path()).unwrap().0, boot.join("vmlinuz-1"));
         std::fs::write(boot.join("vmlinuz-2"), "").unwrap();
-        assert!(
-            boot_files(tree.path())
-                .unwrap_err()
-                .to_string()
-                .contains("vmlinuz-2")
-        );
+        assert!(boot_files(tree.path()).unwrap_err().to_string().contains("vmlinuz-2"));
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "measured times and skipped tests are told")]
 #![allow(missing_docs, reason = "tests")]
 
+mod image;
 mod source;
 mod support;
 mod world;

@@ -124,11 +124,7 @@ fn verdict(
         _ => Cow::Borrowed(&wish.resource),
     };
     let live = seen.and_then(|seen| seen.live.as_ref()).map(|live| {
-        if ignore.is_empty() {
-            Cow::Borrowed(live)
-        } else {
-            Cow::Owned(overlay(live, &to))
-        }
+        if ignore.is_empty() { Cow::Borrowed(live) } else { Cow::Owned(overlay(live, &to)) }
     });
     let case = Case {
         id,
@@ -185,22 +181,14 @@ fn conflict(
     let hosts = &work.input.observed.host.addresses;
     let with_host = network.addresses.iter().find_map(|ours| {
         let theirs = hosts.iter().find(|net| overlaps(&ours.address, net))?;
-        Some(format!(
-            "{} overlaps with {theirs} of the host: choose another range",
-            ours.address
-        ))
+        Some(format!("{} overlaps with {theirs} of the host: choose another range", ours.address))
     });
     let with_network = || {
-        work.facts
-            .networks()
-            .iter()
-            .find_map(|&(other, seen, theirs)| {
-                let foreign = other != id && !work.facts.ours(other, seen);
-                let what = collision(network, theirs, seen.active).filter(|_| foreign)?;
-                Some(format!(
-                    "{what} is taken by {other}, which is not ours: choose another"
-                ))
-            })
+        work.facts.networks().iter().find_map(|&(other, seen, theirs)| {
+            let foreign = other != id && !work.facts.ours(other, seen);
+            let what = collision(network, theirs, seen.active).filter(|_| foreign)?;
+            Some(format!("{what} is taken by {other}, which is not ours: choose another"))
+        })
     };
     with_host.or_else(with_network).map(SkipReason::Conflict)
 }

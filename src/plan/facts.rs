@@ -105,9 +105,7 @@ impl<'a> Facts<'a> {
 
     /// Whether this plan starts the network of that name.
     pub(super) fn network_starts(&self, name: &str) -> bool {
-        self.starting
-            .iter()
-            .any(|starting| starting.as_str() == name)
+        self.starting.iter().any(|starting| starting.as_str() == name)
     }
 
     /// Running domains on a network, ours or not.
@@ -143,13 +141,7 @@ impl<'a> Facts<'a> {
 
     /// Every domain with this MAC address.
     pub(super) fn holders_of_mac(&self, mac: &str) -> BTreeSet<&'a ResourceId> {
-        self.domains()
-            .mac
-            .get(mac)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect()
+        self.domains().mac.get(mac).into_iter().flatten().copied().collect()
     }
 
     /// Every observed network, ours or not.
@@ -194,11 +186,7 @@ impl<'a> Facts<'a> {
         let owners = self.owners.get_or_init(|| {
             let mut index = HashMap::new();
             for (id, wish) in &self.desired().resources {
-                index.extend(
-                    refs::own_files(&wish.resource)
-                        .into_iter()
-                        .map(|path| (path, id)),
-                );
+                index.extend(refs::own_files(&wish.resource).into_iter().map(|path| (path, id)));
             }
             index
         });
@@ -210,11 +198,7 @@ impl<'a> Facts<'a> {
         let wishers = self.wishers.get_or_init(|| {
             let mut index = HashMap::new();
             for (id, wish) in &self.desired().resources {
-                index.extend(
-                    refs::used_files(&wish.resource)
-                        .into_iter()
-                        .map(|path| (path, id)),
-                );
+                index.extend(refs::used_files(&wish.resource).into_iter().map(|path| (path, id)));
             }
             index
         });
@@ -224,9 +208,7 @@ impl<'a> Facts<'a> {
     /// Everything a resource needs: what it says, and what its own fields name.
     pub(super) fn needs(&self, id: &ResourceId, wish: &DesiredResource) -> BTreeSet<ResourceId> {
         let files = refs::used_files(&wish.resource);
-        let owners = files
-            .into_iter()
-            .filter_map(|path| self.owner_of_file(path).cloned());
+        let owners = files.into_iter().filter_map(|path| self.owner_of_file(path).cloned());
         let mut all: BTreeSet<ResourceId> = wish.depends_on.iter().cloned().collect();
         all.extend(owners);
         all.extend(refs::named(&wish.resource));
@@ -324,10 +306,7 @@ impl<'a> Domains<'a> {
     fn add_running(&mut self, id: &'a ResourceId, vm: &'a VirtualMachine) {
         for disk in &vm.disks {
             if let Some(path) = &disk.path {
-                self.running_file
-                    .entry(path)
-                    .or_default()
-                    .insert(id, &disk.target);
+                self.running_file.entry(path).or_default().insert(id, &disk.target);
             }
         }
         for nic in &vm.nics {

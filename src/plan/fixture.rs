@@ -54,22 +54,15 @@ impl Machine {
     pub(crate) fn want(&mut self, at: &str, resource: Resource) -> &mut DesiredResource {
         let digest = digest_of(&resource);
         let id = id(at);
-        let wish = self
-            .desired
-            .resources
-            .entry(id)
-            .or_insert_with(|| DesiredResource {
-                resource: resource.clone(),
-                depends_on: BTreeSet::new(),
-                owner: None,
-                lifecycle: Lifecycle::default(),
-                labels: BTreeMap::new(),
-                origin: Origin {
-                    path: "lab/all.yaml".into(),
-                    line: 1,
-                },
-                digest,
-            });
+        let wish = self.desired.resources.entry(id).or_insert_with(|| DesiredResource {
+            resource: resource.clone(),
+            depends_on: BTreeSet::new(),
+            owner: None,
+            lifecycle: Lifecycle::default(),
+            labels: BTreeMap::new(),
+            origin: Origin { path: "lab/all.yaml".into(), line: 1 },
+            digest,
+        });
         wish.resource = resource;
         wish.digest = digest;
         wish
@@ -172,10 +165,7 @@ impl Machine {
                 return self.plan();
             }
         }
-        panic!(
-            "does not converge:\n{}",
-            text(&self.plan(), Style::default())
-        );
+        panic!("does not converge:\n{}", text(&self.plan(), Style::default()));
     }
 
     /// The plan as people read it.
@@ -188,10 +178,7 @@ impl Machine {
 }
 
 pub(crate) fn pool() -> Resource {
-    Resource::StoragePool(StoragePool {
-        path: "/vm".into(),
-        autostart: true,
-    })
+    Resource::StoragePool(StoragePool { path: "/vm".into(), autostart: true })
 }
 
 pub(crate) fn network(address: &str) -> Resource {
@@ -235,10 +222,8 @@ pub(crate) fn disk(at: &str, gib: u64, backing: Option<&str>) -> Resource {
         path: format!("/vm/{at}.qcow2"),
         format: VolumeFormat::Qcow2,
         size: gib << 30,
-        backing: backing.map(|content| Backing {
-            path: image_path(content),
-            format: VolumeFormat::Qcow2,
-        }),
+        backing: backing
+            .map(|content| Backing { path: image_path(content), format: VolumeFormat::Qcow2 }),
         on_image_change: Some(OnImageChange::Keep),
     })
 }
@@ -279,11 +264,7 @@ pub(crate) fn attachment(target: &str, disk: &str) -> DiskAttachment {
 
 pub(crate) fn nic(vm: &str, network: &str) -> Nic {
     Nic {
-        mac: mac_for(
-            &name("lab"),
-            &ResourceId::new(Kind::VirtualMachine, name(vm)),
-            0,
-        ),
+        mac: mac_for(&name("lab"), &ResourceId::new(Kind::VirtualMachine, name(vm)), 0),
         source: NicSource::Network(network.into()),
         model: "virtio".into(),
         boot_order: None,
@@ -299,18 +280,8 @@ pub(crate) fn vm(at: &str, disks: &[&str], networks: &[&str]) -> Resource {
         machine: None,
         firmware: Firmware::Bios,
         boot: Boot::Devices,
-        cpus: Cpus {
-            count: 1,
-            max: 2,
-            mode: None,
-            topology: None,
-            pinning: BTreeMap::new(),
-        },
-        memory: Memory {
-            current: GIB,
-            max: 2 * GIB,
-            hugepages: None,
-        },
+        cpus: Cpus { count: 1, max: 2, mode: None, topology: None, pinning: BTreeMap::new() },
+        memory: Memory { current: GIB, max: 2 * GIB, hugepages: None },
         disks: disks.iter().enumerate().map(attach).collect(),
         nics: networks.iter().map(|network| nic(at, network)).collect(),
         host_devices: Vec::new(),
@@ -318,10 +289,7 @@ pub(crate) fn vm(at: &str, disks: &[&str], networks: &[&str]) -> Resource {
         guest_agent: false,
         autostart: false,
         power: Power::Running,
-        stop: Some(StopPolicy {
-            timeout_s: 60,
-            force: false,
-        }),
+        stop: Some(StopPolicy { timeout_s: 60, force: false }),
         readiness: None,
         snapshot: None,
     }))

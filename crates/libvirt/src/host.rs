@@ -11,13 +11,7 @@ pub struct Version(pub u32);
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{}.{}",
-            self.0 / 1_000_000,
-            self.0 / 1_000 % 1_000,
-            self.0 % 1_000
-        )
+        write!(f, "{}.{}.{}", self.0 / 1_000_000, self.0 / 1_000 % 1_000, self.0 % 1_000)
     }
 }
 
@@ -73,11 +67,8 @@ impl Client {
         virt_type: Option<&str>,
     ) -> Result<String, Error> {
         let given: Vec<&str> = [arch, machine, virt_type].into_iter().flatten().collect();
-        let (arch, machine, virt_type) = (
-            arch.map(str::to_owned),
-            machine.map(str::to_owned),
-            virt_type.map(str::to_owned),
-        );
+        let (arch, machine, virt_type) =
+            (arch.map(str::to_owned), machine.map(str::to_owned), virt_type.map(str::to_owned));
         self.call("domain_capabilities", "", &given, move |conn| {
             let (arch, machine, virt_type) =
                 (arch.as_deref(), machine.as_deref(), virt_type.as_deref());

@@ -12,11 +12,7 @@ pub fn markdown(plan: &Plan, budget: usize) -> String {
     let room = budget.saturating_sub(NOTE_ROOM);
     if !plan.steps.is_empty() {
         out += "\n| # | step | resource | why | disturbs |\n|--:|---|---|---|---|\n";
-        let rows = plan
-            .steps
-            .iter()
-            .enumerate()
-            .map(|(number, step)| row(number, step));
+        let rows = plan.steps.iter().enumerate().map(|(number, step)| row(number, step));
         let left = fill(&mut out, rows, room);
         if left > 0 {
             out += &format!("\n… and {left} more steps.\n");
@@ -25,11 +21,8 @@ pub fn markdown(plan: &Plan, budget: usize) -> String {
     let changes: Vec<String> = plan.steps.iter().filter_map(fields).collect();
     fold(&mut out, "What differs", changes, room);
     let skipped = plan.skipped.iter().map(|skipped| {
-        let mut line = format!(
-            "- `{}`: {}\n",
-            skipped.resource,
-            escape(&words::skip_reason(&skipped.why))
-        );
+        let mut line =
+            format!("- `{}`: {}\n", skipped.resource, escape(&words::skip_reason(&skipped.why)));
         for change in &skipped.changes {
             line += &format!("  - {}\n", escape(&words::change(change)));
         }

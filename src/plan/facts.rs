@@ -88,6 +88,18 @@ impl<'a> Facts<'a> {
         self.input.observed
     }
 
+    /// Why it is not known who uses what: some domain could not be observed.
+    pub(super) fn blind(&self) -> Option<String> {
+        let observed = self.observed();
+        let whole = observed.unobservable.get(&Kind::VirtualMachine).cloned();
+        let one = || {
+            let mut vms = observed.unreadable.iter();
+            let (id, why) = vms.find(|(id, _)| id.kind == Kind::VirtualMachine)?;
+            Some(format!("{id}: {why}"))
+        };
+        whole.or_else(one)
+    }
+
     /// What the log says we last made under this id.
     pub(super) fn claimed(&self, id: &ResourceId) -> Option<&'a Resource> {
         self.input.known.resources.get(id)?.claimed.as_ref()

@@ -285,12 +285,10 @@ fn ignored_fields_are_neither_compared_nor_overwritten() {
     machine.edit("vm/web", |wish| {
         wish.lifecycle.ignore_differences = vec!["/memory/current".into(), "/power".into()];
     });
-    for form in [&mut machine.seen("vm/web").config] {
-        let Resource::VirtualMachine(vm) = form else {
-            panic!()
-        };
-        vm.memory.current = 7;
-    }
+    let Resource::VirtualMachine(vm) = &mut machine.seen("vm/web").config else {
+        panic!()
+    };
+    vm.memory.current = 7;
     machine.by_hand("vm/web", Action::VmPause);
     assert!(machine.plan().is_empty(), "{}", machine.shown());
     machine.edit_vm("vm/web", |vm| vm.autostart = true);

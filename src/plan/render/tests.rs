@@ -36,7 +36,8 @@ fn markdown_folds_details_and_disarms_what_specs_say() {
           - memory.max: 2 GiB → 4 GiB (restart)
 
         </details>
-    "#]].assert_eq(&markdown(&machine.plan(), 60_000));
+    "#]]
+    .assert_eq(&markdown(&machine.plan(), 60_000));
 }
 
 #[test]

@@ -100,28 +100,36 @@ fn fastest(mut run: impl FnMut()) -> f64 {
     (0..RUNS).map(|_| one(&mut run)).fold(f64::MAX, f64::min)
 }
 
+fn input<'a>(
+    commit: &'a CommitId,
+    desired: &'a Desired,
+    observed: &'a Observed,
+    known: &'a Known,
+) -> Input<'a> {
+    Input {
+        commit,
+        desired,
+        observed,
+        known,
+        guards: Guards { prune: true },
+        now_minute_of_week: None,
+    }
+}
+
 fn main() {
     let commit: CommitId = "0123456789012345678901234567890123456789".parse().unwrap();
     let mut times = Vec::new();
     for count in [1_000, 10_000, 100_000] {
         let desired = desired(count);
         let (mut observed, mut known) = (Observed::default(), Known::default());
-        let input = |observed, known| Input {
-            commit: &commit,
-            desired: &desired,
-            observed,
-            known,
-            guards: Guards { prune: true },
-            now_minute_of_week: None,
-        };
         let start = Instant::now();
-        let all = plan(&input(&observed.clone(), &known.clone()));
+        let all = plan(&input(&commit, &desired, &observed, &known));
         let create = start.elapsed().as_secs_f64() * 1000.0;
         for step in &all.steps {
             simulate::remember_started(&mut known, step, &desired);
             simulate::apply(&mut observed, step, &desired.environment);
         }
-        let input = input(&observed, &known);
+        let input = input(&commit, &desired, &observed, &known);
         assert!(plan(&input).is_empty(), "nothing is left to do");
         let idle = fastest(|| assert!(plan(&input).is_empty()));
         println!("plan/{count}: nothing to do {idle:.2} ms; everything to make {create:.1} ms");

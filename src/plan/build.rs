@@ -61,7 +61,7 @@ fn one(
     }
     let fulfilled_before = known.is_some_and(|it| it.applied == Some(wish.digest));
     let reason = match seen {
-        Some(seen) if !work.facts.ours(id, seen) => {
+        Some(seen) if !work.facts.ours_by(seen, || known) => {
             if !wish.lifecycle.adopt && !takes_over_file(work, wish) {
                 return work.skip(id, SkipReason::Foreign, Vec::new());
             }

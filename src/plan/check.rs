@@ -192,6 +192,14 @@ impl<'a> Judge<'a> {
         if self.input.known.suspended.contains_key(id) {
             self.blame(at, "touches what is held or backing off");
         }
+        let unseen = &self.input.observed;
+        let whole = unseen.unobservable.keys().copied();
+        let single = unseen.unreadable.keys().map(|it| it.kind);
+        let harmful = step.action.removes()
+            || matches!(step.action, Action::DiskGrow { .. } | Action::NetworkStop);
+        if harmful && whole.chain(single).any(|kind| kind == Kind::VirtualMachine) {
+            self.blame(at, "may harm a domain that could not be observed");
+        }
         let known = self.input.known.resources.get(id);
         let ours = self.seen(id).is_none_or(|seen| match &seen.ownership {
             Ownership::Ours { environment } => *environment == self.input.desired.environment,

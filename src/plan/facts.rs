@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::input::{Input, window_open};
+use super::input::{Input, KnownResource, window_open};
 use super::kind::Verdict;
 use super::{Action, refs};
 use crate::model::resource::{Network, NicSource, Power, VirtualMachine};
@@ -86,6 +86,18 @@ impl<'a> Facts<'a> {
 
     pub(super) fn observed(&self) -> &'a Observed {
         self.input.observed
+    }
+
+    /// Why it is not known who uses what: some domain could not be observed.
+    pub(super) fn blind(&self) -> Option<String> {
+        let observed = self.observed();
+        let whole = observed.unobservable.get(&Kind::VirtualMachine).cloned();
+        let one = || {
+            let mut vms = observed.unreadable.iter();
+            let (id, why) = vms.find(|(id, _)| id.kind == Kind::VirtualMachine)?;
+            Some(format!("{id}: {why}"))
+        };
+        whole.or_else(one)
     }
 
     /// What the log says we last made under this id.
@@ -218,12 +230,25 @@ impl<'a> Facts<'a> {
 
     /// Whether an observed object is ours, by its mark or, where it can carry none, by the log.
     pub(super) fn ours(&self, id: &ResourceId, seen: &Observation) -> bool {
+        self.ours_by(seen, || self.input.known.resources.get(id))
+    }
+
+    /// The same, where the log's record is at hand.
+    pub(super) fn ours_by<'k>(
+        &self,
+        seen: &Observation,
+        known: impl FnOnce() -> Option<&'k KnownResource>,
+    ) -> bool {
         match &seen.ownership {
             Ownership::Ours { environment } => environment == self.environment(),
             Ownership::Other { .. } | Ownership::Foreign => false,
-            Ownership::Unmarked => match (&seen.config, self.claimed(id)) {
-                (Resource::Disk(disk), Some(Resource::Disk(ours))) => disk.path == ours.path,
-                _ => self.input.known.resources.contains_key(id),
+            Ownership::Unmarked => match (&seen.config, known()) {
+                (_, None) => false,
+                (Resource::Disk(disk), Some(known)) => match &known.claimed {
+                    Some(Resource::Disk(ours)) => disk.path == ours.path,
+                    _ => true,
+                },
+                (_, Some(_)) => true,
             },
         }
     }

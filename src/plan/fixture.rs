@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::render::{Style, text};
 use super::simulate;
-use super::{Guards, Input, Known, Plan, check, plan};
+use super::{Action, Disruption, Guards, Input, Known, Plan, Reason, Step, check, plan};
 use crate::model::resource::*;
 use crate::model::{
     CommitId, Digest, Kind, Name, Observation, Observed, Ownership, Resource, ResourceId,
@@ -123,6 +123,20 @@ impl Machine {
         self.observed.resources.insert(id(at), seen);
     }
 
+    /// Does something to the machine that no plan asked for.
+    pub(crate) fn by_hand(&mut self, at: &str, action: Action) {
+        let step = Step {
+            resource: id(at),
+            action,
+            disruption: Disruption::None,
+            reason: Reason::Needed,
+            changes: Vec::new(),
+            after: BTreeSet::new(),
+            interrupts: BTreeSet::new(),
+        };
+        simulate::apply(&mut self.observed, &step, &self.desired.environment);
+    }
+
     pub(crate) fn input(&self) -> Input<'_> {
         Input {
             commit: &self.commit,
@@ -145,7 +159,7 @@ impl Machine {
     }
 
     /// Performs one step.
-    pub(crate) fn perform(&mut self, step: &super::Step) {
+    pub(crate) fn perform(&mut self, step: &Step) {
         simulate::remember_started(&mut self.known, step, &self.desired);
         simulate::apply(&mut self.observed, step, &self.desired.environment);
         simulate::remember_removed(&mut self.known, step, &self.desired);

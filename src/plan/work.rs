@@ -82,7 +82,11 @@ impl<'a> Work<'a> {
 
     /// Leaves a difference alone.
     pub(super) fn skip(&mut self, id: &ResourceId, why: SkipReason, changes: Vec<FieldChange>) {
-        self.skipped.push(Skipped { resource: id.clone(), why, changes });
+        self.skipped.push(Skipped {
+            resource: id.clone(),
+            why,
+            changes,
+        });
     }
 
     /// Adds a block; the first of a resource is its main one. Leftover files of a desired resource
@@ -95,7 +99,13 @@ impl<'a> Work<'a> {
         skip: Option<SkipReason>,
     ) -> usize {
         let at = self.blocks.len();
-        self.blocks.push(Block { id: id.clone(), build, drafts, skip, needs: Vec::new() });
+        self.blocks.push(Block {
+            id: id.clone(),
+            build,
+            drafts,
+            skip,
+            needs: Vec::new(),
+        });
         if build || !self.input.desired.resources.contains_key(id) {
             self.by_id.entry(id.clone()).or_insert(at);
         }
@@ -131,8 +141,10 @@ impl<'a> Work<'a> {
             }
         }
         let fallen = |block: &Block| block.skip.is_some();
-        let mut open: Vec<usize> =
-            (0..self.blocks.len()).rev().filter(|&at| fallen(&self.blocks[at])).collect();
+        let mut open: Vec<usize> = (0..self.blocks.len())
+            .rev()
+            .filter(|&at| fallen(&self.blocks[at]))
+            .collect();
         while let Some(down) = open.pop() {
             for &at in needed_by.get(&down).into_iter().flatten() {
                 let block = &mut self.blocks[at];
@@ -145,8 +157,17 @@ impl<'a> Work<'a> {
         }
         let fallen = self.blocks.iter_mut().filter_map(|block| {
             let why = block.skip.clone()?;
-            let changes = block.drafts.drain(..).flat_map(|draft| draft.changes).collect();
-            Some(Skipped { resource: block.id.clone(), why, changes })
+            let mut changes: Vec<FieldChange> = Vec::new();
+            for change in block.drafts.drain(..).flat_map(|draft| draft.changes) {
+                if !changes.contains(&change) {
+                    changes.push(change);
+                }
+            }
+            Some(Skipped {
+                resource: block.id.clone(),
+                why,
+                changes,
+            })
         });
         self.skipped.extend(fallen);
     }
@@ -154,5 +175,8 @@ impl<'a> Work<'a> {
 
 /// How late a kind comes when a machine is built up.
 pub(super) fn rank(kind: Kind) -> usize {
-    Kind::ALL.iter().position(|&other| other == kind).unwrap_or(Kind::ALL.len())
+    Kind::ALL
+        .iter()
+        .position(|&other| other == kind)
+        .unwrap_or(Kind::ALL.len())
 }

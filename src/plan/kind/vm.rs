@@ -66,9 +66,16 @@ fn running(
     let replaced = case.facts.loses_a_disk(case.live_vm().unwrap_or(from));
     let restart = live.reaches(Disruption::Restart);
     if replaced || (restart && case.facts.window_open) {
+        let first = verdict.drafts.len();
         snapshot(case, verdict, to);
+        let needed = live.changes.is_empty();
         verdict.step(stop(case, to, live.changes, Disruption::Restart));
         power_up(case, verdict, to, Power::Off, Vec::new());
+        if needed {
+            // Nothing of the domain differs: it is restarted for its disk, which is no drift of it.
+            let restart = verdict.drafts.iter_mut().skip(first);
+            restart.for_each(|draft| draft.reason = Reason::Needed);
+        }
         return;
     }
     let (waiting, now): (Vec<_>, Vec<_>) =

@@ -256,7 +256,8 @@ fn a_crash_between_write_and_sync_leaves_a_prefix() {
     bench.faults.sync_fails.store(false, Ordering::SeqCst);
     bench.faults.truncate_fails.store(false, Ordering::SeqCst);
     // Whatever part of the unsynced bytes the disk got, zeros in their place included.
-    for kept in first..=whole.len() {
+    let newlines = (first..=whole.len()).filter(|kept| whole[kept - 1] == b'\n');
+    for kept in (first..=whole.len()).step_by(11).chain(newlines) {
         for zeros in [0, 5000] {
             let mut bytes = whole[..kept].to_vec();
             bytes.resize(kept + zeros, 0);

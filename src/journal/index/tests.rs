@@ -65,7 +65,7 @@ fn filters() -> Vec<Filter> {
 #[track_caller]
 fn agree(reader: &Reader, index: &Index) {
     for filter in filters() {
-        for after in [0, 1, 64, 150, 10_000] {
+        for after in [0, 64, 150] {
             let plain = found(reader, None, &filter, after);
             assert_eq!(found(reader, Some(index), &filter, after), plain, "{filter:?} {after}");
         }
@@ -183,7 +183,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
     #[test]
     fn damaged_files_change_no_answer(
         pick in any::<prop::sample::Index>(),

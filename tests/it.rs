@@ -1,7 +1,13 @@
-//! The whole program from outside, one folder a subject.
-
-#![allow(clippy::disallowed_methods, reason = "tests talk to the host")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a child process tells its parent")]
+//! The integration tests: one binary, one module a subject.
+#![allow(clippy::disallowed_methods, reason = "tests talk to the machine")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "measured times and skipped tests are told, and a child process tells its parent"
+)]
+#![allow(missing_docs, reason = "tests")]
 
 mod journal;
+mod source;
+mod support;

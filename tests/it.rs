@@ -1,0 +1,4 @@
+//! The one integration-test binary.
+#![allow(clippy::disallowed_methods, reason = "tests read fixtures")]
+
+mod check;

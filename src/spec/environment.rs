@@ -67,12 +67,10 @@ pub(crate) fn load_environment(
     patch::apply(session, &mut all, &spec);
     let (settings, sync, pools) = settings(&mut all, name, &spec);
     let resolved = resolve_all(session, &mut all, settings);
-    if all.drafts.is_empty() {
-        across::check(&mut all, &resolved);
-    }
+    across::check(&mut all, &resolved);
     limits(&mut all, repository);
     let empty = all.by_id.is_empty();
-    if empty {
+    if empty && session.found.len() == before && all.drafts.is_empty() {
         nothing(&mut all, name);
     }
     let mut locator = Locator::new(session, &all, &spec);
@@ -351,21 +349,25 @@ fn resolve_all(
             let known = memo.get(id, |known| {
                 known.still_fits(&world, &all.members[member], &settings, &asked)
             });
-            let result = match known {
-                Some(known) => Ok(known),
-                None => resolve(&world, &settings, member, id, &asked).map(Arc::new),
-            };
-            match result {
-                Err(found) => drafts.extend(found),
-                Ok(resolved) => {
-                    for lease in &resolved.leases {
-                        let network = lease.network.clone();
-                        leases.entry(network).or_default().push(lease.clone());
+            let resolved = match known {
+                Some(known) => known,
+                None => match resolve(&world, &settings, member, id, &asked) {
+                    Ok(resolved) => {
+                        let resolved = Arc::new(resolved);
+                        memo.put(id.clone(), Arc::clone(&resolved));
+                        resolved
                     }
-                    memo.put(id.clone(), Arc::clone(&resolved));
-                    world.resolved.insert(id.clone(), resolved);
-                }
+                    Err(found) => {
+                        drafts.extend(found);
+                        continue;
+                    }
+                },
+            };
+            for lease in &resolved.leases {
+                let network = lease.network.clone();
+                leases.entry(network).or_default().push(lease.clone());
             }
+            world.resolved.insert(id.clone(), resolved);
         }
     }
     let resolved = world.resolved;

@@ -56,9 +56,9 @@ fn options() -> Options {
 }
 
 /// Reads one document.
-pub(crate) fn parse(part: Part<'_>) -> Result<Value, ContentError> {
-    let value: Value =
-        serde_saphyr::from_str_with_options(part.text, options()).map_err(|e| explain(&e, part))?;
+pub(crate) fn parse(part: Part<'_>) -> Result<Value, Vec<ContentError>> {
+    let value: Value = serde_saphyr::from_str_with_options(part.text, options())
+        .map_err(|e| vec![explain(&e, part)])?;
     match suspect(&value) {
         true => refuse_suspects(&value, part).map(|()| value),
         false => Ok(value),
@@ -78,7 +78,11 @@ fn explain(error: &serde_saphyr::Error, part: Part<'_>) -> ContentError {
     if let Some(end) = message.rfind(" at line ") {
         message.truncate(end);
     }
-    let message = message.lines().next().unwrap_or_default().to_owned();
+    let mut message = message.lines().next().unwrap_or_default().to_owned();
+    if let Some(key) = message.strip_prefix("duplicate mapping key: ") {
+        let key = key.split(", set ").next().unwrap_or_default();
+        message = format!("duplicate key `{key}`");
+    }
     let lower = message.to_lowercase();
     let (code, hint) = if lower.contains("duplicate") {
         ("spec/duplicate-key", "keep one of the two")
@@ -87,17 +91,21 @@ fn explain(error: &serde_saphyr::Error, part: Part<'_>) -> ContentError {
             "spec/merge-key",
             "write the fields out, or use a base and a patch",
         )
-    } else if lower.contains("tag") {
+    } else if lower.contains(" tag ") {
         ("spec/tag", "remove the tag: values are read as they stand")
-    } else if ["budget", "limit", "exceed", "depth", "too many", "breach"]
-        .iter()
-        .any(|w| lower.contains(w))
+    } else if [
+        "budget", "limit", "exceed", "depth", "too many", "breach", "alias",
+    ]
+    .iter()
+    .any(|w| lower.contains(w))
     {
         (
             "spec/bomb",
             "write it out smaller, with fewer levels, nodes and aliases",
         )
-    } else if line_of(part, spot).is_some_and(|l| l.trim_start_matches(' ').starts_with('\t')) {
+    } else if lower.contains("tab")
+        || line_of(part, spot).is_some_and(|l| l.trim_start_matches(' ').starts_with('\t'))
+    {
         (
             "spec/tab",
             "indent with spaces: YAML does not allow tabs there",
@@ -143,24 +151,25 @@ fn is_yaml11_boolean(text: &str) -> bool {
 }
 
 /// Looks at the text of what looked like a trap: only plain scalars are traps.
-fn refuse_suspects(value: &Value, part: Part<'_>) -> Result<(), ContentError> {
+fn refuse_suspects(value: &Value, part: Part<'_>) -> Result<(), Vec<ContentError>> {
     let index = Index::of(part);
-    let mut found = None;
+    let mut found = Vec::new();
     walk(value, &mut String::new(), &mut |pointer, value, is_key| {
-        if found.is_some() || WORDS_MEANT.contains(&pointer) {
+        if !suspect(value) || (!is_key && WORDS_MEANT.contains(&pointer)) {
             return;
         }
-        let Some(spot) = index.spot(pointer, if is_key { At::Key } else { At::Value }) else {
+        let at = if is_key { At::Key } else { At::Value };
+        let Some(spot) = index.spot(pointer, at) else {
             return;
         };
         let plain = char_at(part, spot).is_some_and(|c| !matches!(c, '"' | '\'' | '|' | '>' | '*'));
-        found = match value {
-            Value::String(text) if plain && is_yaml11_boolean(text) => Some(yaml11(text, spot)),
-            Value::Number(_) if plain => odd_number(part, spot),
-            _ => None,
-        };
+        match value {
+            Value::String(text) if plain => found.push(yaml11(text, spot)),
+            Value::Number(_) if plain => found.extend(odd_number(part, spot)),
+            _ => {}
+        }
     });
-    found.map_or(Ok(()), Err)
+    if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
 fn yaml11(text: &str, spot: Spot) -> ContentError {

@@ -1,6 +1,7 @@
 //! What only shows when all resources of an environment are seen together: overlaps, things taken
 //! twice, and cycles. Every check is linear, or sorts once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -241,8 +242,8 @@ fn way_round<'a>(
                 way.reverse();
                 return way.into_iter().map(|n| graph[n]).collect();
             }
-            if !came_from.contains_key(&to) {
-                came_from.insert(to, node);
+            if let Entry::Vacant(unseen) = came_from.entry(to) {
+                unseen.insert(node);
                 queue.push_back(to);
             }
         }

@@ -38,51 +38,44 @@ fn bytes_that_are_no_yaml() {
     check(
         "a: [1, 2\nb: {",
         expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:2:2 spec/syntax: illegal placement of ':' indicator (check the indentation and the quotes around here)
-    "#]],
+            environments/lab/x.yaml:2:2 spec/syntax: illegal placement of ':' indicator (check the indentation and the quotes around here)
+        "#]],
     );
     check(
         "a: \"x\0\"",
         expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:6 spec/nul: a NUL character stands in the text (this is no text file, or it was damaged: write it anew)
-    "#]],
+            environments/lab/x.yaml:1:6 spec/nul: a NUL character stands in the text (this is no text file, or it was damaged: write it anew)
+        "#]],
     );
     check(
         "\u{feff}a: 1",
         expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:1 spec/byte-order-mark: a byte order mark opens the file (save the file as UTF-8 without a byte order mark)
-    "#]],
+            environments/lab/x.yaml:1:1 spec/byte-order-mark: a byte order mark opens the file (save the file as UTF-8 without a byte order mark)
+        "#]],
     );
     check(
         "key: value\n\tother: 1",
         expect![[r#"
-            environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
             environments/lab/x.yaml:1:6 spec/tab: while scanning a plain scalar, found a tab (indent with spaces: YAML does not allow tabs there)
         "#]],
     );
     check(
         "just text",
         expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:1 spec/not-a-mapping: a document is a mapping (start with `apiVersion: trueup/v1` and `kind:`)
-    "#]],
+            environments/lab/x.yaml:1:1 spec/not-a-mapping: a document is a mapping (start with `apiVersion: trueup/v1` and `kind:`)
+        "#]],
     );
     check(
         "a: !!python/object:os.system x",
         expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:30 spec/tag: unsupported tag `!!python/object:os.system` (remove the tag: values are read as they stand)
-    "#]],
+            environments/lab/x.yaml:1:30 spec/tag: unsupported tag `!!python/object:os.system` (remove the tag: values are read as they stand)
+        "#]],
     );
     check(
         "base: &b {x: 1}\nmore:\n  <<: *b\n",
         expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:3:3 spec/merge-key: YAML merge keys are not allowed by configured policy (write the fields out, or use a base and a patch)
-    "#]],
+            environments/lab/x.yaml:3:3 spec/merge-key: YAML merge keys are not allowed by configured policy (write the fields out, or use a base and a patch)
+        "#]],
     );
 }
 

@@ -380,6 +380,9 @@ fn agent(devices: &mut Element, desired: &VirtualMachine) {
 }
 
 fn ports(devices: &mut Element, desired: &VirtualMachine) {
+    // Named, or libvirt would number the first port as the root itself.
+    let root = [("type", "pci"), ("index", "0"), ("model", "pcie-root")];
+    devices.add(new("controller", &root));
     let taken = desired.disks.len() + desired.nics.len() + desired.host_devices.len();
     for _ in 0..COMMON_PORTS + taken + SPARE_PORTS {
         devices.add(new(

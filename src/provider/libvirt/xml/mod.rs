@@ -15,6 +15,14 @@ pub mod volume;
 pub use mark::{Mark, NAMESPACE};
 pub use tree::{DEPTH_MAX, SIZE_MAX};
 
+/// XML in the form that `merge` writes, for telling whether a merge changes anything.
+///
+/// # Errors
+/// It is no XML, or its root is not `what`.
+pub fn canonical(xml: &str, what: &'static str) -> Result<String, XmlError> {
+    tree::write(&tree::parse(xml, what)?, what)
+}
+
 /// Why XML could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {

@@ -5,8 +5,8 @@
 
 use xmltree::Element;
 
+use super::super::XmlError;
 use super::super::tree::{self, Ext, new};
-use super::super::{XmlError, tree as xml};
 use crate::model::resource::{
     DiskAttachment, DiskBus, DiskDevice, HostDevice, Nic, NicSource, VolumeFormat,
 };
@@ -254,18 +254,57 @@ pub(super) fn new_host(want: &HostDevice) -> Result<Element, XmlError> {
     Ok(element)
 }
 
-/// The XML of one disk, for plugging it into a running domain.
-///
-/// # Errors
-/// It cannot be written.
-pub fn disk_xml(want: &DiskAttachment) -> Result<String, XmlError> {
-    tree::write(&new_disk(want), "disk")
+/// Which device of a domain is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKey<'a> {
+    /// The disk with this target device.
+    Disk(&'a str),
+    /// The interface with this MAC.
+    Nic(&'a str),
 }
 
-/// The XML of one interface, for plugging it into a running domain.
+/// The XML of one device as it stands in a domain's XML; `None` where the domain has none such.
+///
+/// Without its `place`, libvirt gives it a free one.
 ///
 /// # Errors
-/// It is of a type that trueup only observes.
-pub fn nic_xml(want: &Nic) -> Result<String, XmlError> {
-    xml::write(&new_nic(want)?, "interface")
+/// `domain` is no domain's XML.
+pub fn device_xml(
+    domain: &str,
+    key: DeviceKey<'_>,
+    place: bool,
+) -> Result<Option<String>, XmlError> {
+    let Some(mut element) = find(domain, key)? else {
+        return Ok(None);
+    };
+    if !place {
+        element.drop_all("address");
+    }
+    tree::write(&element, "device").map(Some)
+}
+
+/// The XML of a running domain's interface, plugged into what `want` says.
+///
+/// # Errors
+/// `domain` is no domain's XML, or `want` is of a type that trueup only observes.
+pub fn replugged_xml(domain: &str, want: &Nic) -> Result<Option<String>, XmlError> {
+    let Some(mut element) = find(domain, DeviceKey::Nic(&want.mac))? else {
+        return Ok(None);
+    };
+    change_nic(&mut element, want)?;
+    tree::write(&element, "interface").map(Some)
+}
+
+fn find(domain: &str, key: DeviceKey<'_>) -> Result<Option<Element>, XmlError> {
+    let root = tree::parse(domain, "domain")?;
+    let devices = root.get_child("devices");
+    let found = devices.and_then(|devices| match key {
+        DeviceKey::Disk(target) => devices.all("disk").find(|element| {
+            element.get_child("target").and_then(|t| t.attr("dev")) == Some(target)
+        }),
+        DeviceKey::Nic(mac) => devices
+            .all("interface")
+            .find(|element| mac_of(element).as_deref() == Some(mac)),
+    });
+    Ok(found.cloned())
 }

@@ -9,10 +9,14 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use device::{disk_xml, nic_xml};
+pub use device::{DeviceKey, device_xml, replugged_xml};
 pub use merge::{Defaults, merge};
 pub use parse::{ParsedDomain, machine_alias, parse};
 
+use xmltree::Element;
+
+use super::XmlError;
+use super::tree::{self, Ext, new};
 use crate::model::resource::{CpuMode, DiskDevice, VirtualMachine};
 
 /// The channel name of the QEMU guest agent.
@@ -52,6 +56,23 @@ pub fn owned(desired: &VirtualMachine, observed: &VirtualMachine) -> VirtualMach
     seen.readiness.clone_from(&desired.readiness);
     seen.snapshot = desired.snapshot;
     seen
+}
+
+/// The XML of a snapshot kept inside the disks that are written to, and nowhere else.
+///
+/// # Errors
+/// It cannot be written.
+pub fn snapshot_xml(name: &str, vm: &VirtualMachine) -> Result<String, XmlError> {
+    let mut disks = Element::new("disks");
+    for disk in &vm.disks {
+        let kept = if disk.read_only { "no" } else { "internal" };
+        disks.add(new("disk", &[("name", &disk.target), ("snapshot", kept)]));
+    }
+    let root = Element::new("domainsnapshot")
+        .with(Element::new("name").with_text(name))
+        .with(Element::new("description").with_text("taken by trueup before a disruptive change"))
+        .with(disks);
+    tree::write(&root, "domainsnapshot")
 }
 
 /// What runs, told in the words of what was configured where the two only look different.

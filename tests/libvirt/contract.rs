@@ -1,6 +1,6 @@
 //! From nothing to a running guest, through changes and a broken link, and back to nothing.
 
-use trueup::model::resource::{Probe, Readiness};
+use trueup::model::resource::{Probe, Readiness, StopPolicy};
 use trueup::model::{Kind, Ownership, Resource};
 use trueup::plan::{Action, LiveChange};
 use trueup::provider::libvirt::xml::{Mark, domain};
@@ -221,6 +221,17 @@ async fn grows(bench: &mut Bench) {
     assert!(console.contains("TINY-POWERBTN"), "it was asked: {console}");
     // Planned while it ran, performed when it does not.
     bench.act("disk/web", grow(96 << 20, live)).await;
+    bench.act("vm/web", Action::VmStart).await;
+    let console = std::fs::read_to_string(bench.path("console/web.log")).unwrap();
+    assert!(
+        !console.contains("TINY"),
+        "a console is that of this start: {console}"
+    );
+    let policy = StopPolicy {
+        timeout_s: 0,
+        force: true,
+    };
+    bench.act("vm/web", Action::VmStop { policy }).await;
 }
 
 async fn remove(bench: &Bench) {

@@ -120,9 +120,8 @@ impl Act<'_> {
         let Some(bridge) = live.network.bridge else {
             return Ok(outcome);
         };
-        let bridges = BTreeMap::from([(self.name().to_owned(), bridge)]);
         for vm in reconnect {
-            let plugged = self.reconnect(vm, &bridges).await?;
+            let plugged = self.reconnect(vm, &bridge).await?;
             if plugged > 0 {
                 outcome.already = false;
                 let fact = format!("reconnected.{vm}");
@@ -133,11 +132,7 @@ impl Act<'_> {
     }
 
     /// Plugs a running domain of ours back into this network; gives the number of interfaces.
-    async fn reconnect(
-        &self,
-        vm: &Name,
-        bridges: &BTreeMap<String, String>,
-    ) -> Result<usize, Fault> {
+    async fn reconnect(&self, vm: &Name, bridge: &str) -> Result<usize, Fault> {
         let doing = format!(
             "plugging {} back into",
             other(Kind::VirtualMachine, vm.as_str())
@@ -156,19 +151,18 @@ impl Act<'_> {
         if !matches!(ownership, Ownership::Ours { .. }) {
             return Ok(0);
         }
-        let broken = broken_links(self.provider, &live, bridges);
+        let bridges = BTreeMap::from([(self.name().to_owned(), bridge.to_owned())]);
+        let broken = broken_links(self.provider, &live, &bridges);
         for mac in &broken {
-            let key = domain::DeviceKey::Nic(mac);
-            let device = domain::device_xml(xml, key, true).map_err(self.bad_xml(&doing))?;
-            if let Some(device) = device {
-                // libvirt plugs a tap that has lost its bridge in again when it is "updated".
+            let detour = domain::detour_xml(xml, mac, bridge).map_err(self.bad_xml(&doing))?;
+            for device in detour.into_iter().flatten() {
                 let updated = self
                     .client()
                     .update_device(vm.as_str(), &device, Form::Live);
                 updated.await.map_err(self.failed(&doing))?;
             }
         }
-        let left = broken_links(self.provider, &live, bridges);
+        let left = broken_links(self.provider, &live, &bridges);
         if !left.is_empty() {
             return Err(self.not_taken(format!(
                 "interface {} of {id} has no link to it",

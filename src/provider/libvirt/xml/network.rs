@@ -43,7 +43,7 @@ pub fn parse(xml: &str) -> Result<ParsedNetwork, XmlError> {
     let uuid = Uuid::parse_str(&uuid).map_err(|_| XmlError::Value {
         what: WHAT,
         part: "uuid",
-        value: name.clone(),
+        value: uuid.chars().take(80).collect(),
     })?;
     let mut addresses: Vec<_> = root.all("ip").filter_map(address).collect();
     addresses.sort_by_key(|address| address.address);
@@ -381,5 +381,4 @@ pub fn live_edits(xml: &str, desired: &Network) -> Result<Vec<LiveEdit>, XmlErro
 }
 
 #[cfg(test)]
-#[path = "network_tests.rs"]
 mod tests;

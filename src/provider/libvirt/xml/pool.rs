@@ -36,7 +36,7 @@ pub fn parse(xml: &str) -> Result<ParsedPool, XmlError> {
     let uuid = Uuid::parse_str(&uuid).map_err(|_| XmlError::Value {
         what: WHAT,
         part: "uuid",
-        value: name.clone(),
+        value: uuid.chars().take(80).collect(),
     })?;
     let path = root.at(&["target", "path"]).map(Ext::text);
     Ok(ParsedPool {

@@ -295,6 +295,32 @@ pub fn replugged_xml(domain: &str, want: &Nic) -> Result<Option<String>, XmlErro
     tree::write(&element, "interface").map(Some)
 }
 
+/// Two forms of a running domain's interface that, applied one after the other, plug its tap into the
+/// network's `bridge` again after the network was stopped and started.
+///
+/// An interface that is "updated" to what it is already, libvirt leaves as it is, link or no link
+/// (seen with 9.0). So it takes a detour: plugged into the bridge itself, then back into the network.
+///
+/// # Errors
+/// `domain` is no domain's XML.
+pub fn detour_xml(domain: &str, mac: &str, bridge: &str) -> Result<Option<[String; 2]>, XmlError> {
+    let Some(mut back) = find(domain, DeviceKey::Nic(mac))? else {
+        return Ok(None);
+    };
+    let source = back.make("source");
+    // Of the network's earlier life; libvirt fills them in anew.
+    source.unset("portid");
+    source.unset("bridge");
+    let mut away = back.clone();
+    away.set("type", "bridge");
+    away.drop_all("source");
+    away.add(new("source", &[("bridge", bridge)]));
+    Ok(Some([
+        tree::write(&away, "interface")?,
+        tree::write(&back, "interface")?,
+    ]))
+}
+
 fn find(domain: &str, key: DeviceKey<'_>) -> Result<Option<Element>, XmlError> {
     let root = tree::parse(domain, "domain")?;
     let devices = root.get_child("devices");

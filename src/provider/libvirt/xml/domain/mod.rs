@@ -9,7 +9,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceKey, device_xml, replugged_xml};
+pub use device::{DeviceKey, detour_xml, device_xml, replugged_xml};
 pub use merge::{Defaults, merge};
 pub use parse::{ParsedDomain, machine_alias, parse};
 

@@ -89,7 +89,7 @@ impl Conn {
     fn register(&mut self, sink: &Arc<dyn Sink>) -> Result<(), Error> {
         let conn = self.connect()?.as_ptr();
         let generation = self.generation;
-        // Where a registration fails it is not said whether libvirt has freed this, so it leaks then:
+        // Where a registration fails it is not said whether libvirt freed this, so it leaks then:
         // some 30 bytes for each opening of a driver without that event.
         let listener = || {
             let listener = Listener {
@@ -194,7 +194,7 @@ impl Drop for Conn {
             return;
         };
         let callbacks = std::mem::take(&mut self.callbacks);
-        // Closing asks libvirtd, which may hang until the keepalive gives up. Where no thread can be
+        // Closing asks libvirtd, which may hang until the keepalive ends it. Where no thread can be
         // had the connection stays open: leaking it is better than hanging here.
         let closer = thread::Builder::new().name("libvirt-close".into());
         drop(closer.spawn(move || close(connect, callbacks)));
@@ -236,7 +236,7 @@ fn run_event_loop() -> Result<(), Error> {
             .spawn(|| {
                 loop {
                     if virt::event::event_run_default_impl().is_err() {
-                        // It fails when `poll` does (out of memory); trying again at once would spin.
+                        // It fails when `poll` does; trying again at once would spin.
                         thread::sleep(EVENT_LOOP_PAUSE);
                     }
                 }

@@ -239,13 +239,14 @@ impl Engine {
         let link = state.take_down();
         self.opener.notify_all();
         self.clock.notify_all();
-        drop(state);
-        drop(link);
+        // Under the lock, so that no opening can be told before it.
         self.hub
             .emit(&Event::of_connection(EventKind::ConnectionClosed(reason)));
+        drop(state);
+        drop(link);
     }
 
-    /// Wakes the clock for a deadline that comes before the one it waits for; nearly all come after.
+    /// Wakes the clock for a deadline before the one it waits for; nearly all come after.
     fn wake_clock(&self, state: &State, deadline: Instant) {
         if state.clock_due.is_none_or(|due| deadline < due) {
             self.clock.notify_all();
@@ -331,3 +332,6 @@ impl State {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// A version as libvirt packs it: `major * 1_000_000 + minor * 1_000 + release`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,9 +44,14 @@ impl Client {
     /// When libvirt does not answer.
     pub async fn host(&self) -> Result<Host, Error> {
         self.call("host", "", &[], |conn| {
+            let hypervisor = match conn.get_hyp_version().map_err(Error::from) {
+                Ok(packed) => Some(Version(packed)),
+                Err(e) if e.code == Code::NoSupport => None,
+                Err(e) => return Err(e),
+            };
             Ok(Host {
                 libvirt: Version(conn.get_lib_version()?),
-                hypervisor: conn.get_hyp_version().ok().map(Version),
+                hypervisor,
                 hostname: conn.get_hostname()?,
                 uri: conn.get_uri()?,
                 capabilities_xml: conn.get_capabilities()?,

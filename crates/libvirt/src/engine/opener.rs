@@ -34,12 +34,17 @@ impl Engine {
             match opened {
                 Ok(conn) if !state.closed => {
                     pause = REOPEN_PAUSE_FIRST;
-                    state.link = Link::Up(Arc::new(conn));
-                    let again = std::mem::replace(&mut state.reopening, true);
+                    let conn = Arc::new(conn);
+                    state.link = Link::Up(Arc::clone(&conn));
+                    if std::mem::replace(&mut state.reopening, true) {
+                        // Under the lock, so that no closing can be told before it.
+                        self.hub.emit(&Event::of_connection(EventKind::Reopened));
+                    }
                     self.work.notify_all();
                     drop(state);
-                    if again {
-                        self.hub.emit(&Event::of_connection(EventKind::Reopened));
+                    // Its end was not heard if it came before it was made the present one.
+                    if !conn.alive() {
+                        self.give_up(generation, CloseReason::EndOfFile);
                     }
                 }
                 Ok(_) => return,

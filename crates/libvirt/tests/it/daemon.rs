@@ -54,6 +54,12 @@ impl Daemon {
     }
 }
 
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd")
+        .expect("our open files")
+        .count()
+}
+
 fn network(name: &str, subnet: u8) -> String {
     format!(
         "<network><name>{name}</name><bridge name='br{name}'/>\
@@ -132,6 +138,7 @@ fn a_restarted_daemon_is_found_again_without_a_call() {
     let client = daemon.client();
     let mut events = client.events();
     run(client.define_network(&network("again", 2))).unwrap();
+    let files = open_files();
     for signal in ["TERM", "KILL"] {
         let stop = Command::new(daemon.dir.join("stop-libvirtd"))
             .arg(signal)
@@ -145,6 +152,16 @@ fn a_restarted_daemon_is_found_again_without_a_call() {
         daemon.script("start-libvirtd");
         await_event(&mut events, |e| e.kind == EventKind::Reopened);
         assert_eq!(run(client.network("again")).unwrap().name, "again");
+    }
+    // The lost connections are closed, on threads of their own.
+    let limit = Instant::now() + Duration::from_secs(30);
+    while open_files() > files {
+        assert!(
+            Instant::now() < limit,
+            "{} files are open, not {files}",
+            open_files()
+        );
+        std::thread::yield_now();
     }
     run(client.undefine_network("again")).unwrap();
 }

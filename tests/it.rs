@@ -13,6 +13,7 @@
 mod check;
 mod image;
 mod journal;
+mod libvirt;
 mod source;
 mod support;
 mod world;

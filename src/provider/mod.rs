@@ -3,4 +3,5 @@
 //! A backend never imports a sibling and never decides what to do.
 
 pub mod image;
+pub mod libvirt;
 pub mod seed;

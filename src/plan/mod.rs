@@ -1,9 +1,44 @@
 //! `plan`: from desired and observed to an ordered, reasoned, digested list of steps.
 //!
-//! It never acts, waits or looks at a clock.
+//! It never acts, waits or looks at a clock. [`plan`] makes it, [`check`] judges it with none of its
+//! code, [`simulate`] says what a step would do to an observation, [`render`] shows it.
 
+mod build;
+mod diff;
+mod facts;
+mod hold;
+mod input;
+mod kind;
+mod link;
+mod order;
+mod refs;
+mod remove;
+pub mod render;
+pub mod simulate;
 mod types;
+mod work;
 
+pub use hold::{HoldReason, destroys, hold_reasons};
+pub use input::{Guards, Input, Known, KnownResource, window_open};
 pub use types::{
     Action, Disruption, FieldChange, LiveChange, Plan, Reason, SkipReason, Skipped, Step, StepIndex,
 };
+
+/// Plans the way from what is to what should be. The same input gives the same plan.
+///
+/// What cannot be done is in [`Plan::skipped`] with its reason; there is no error.
+pub fn plan(input: &Input<'_>) -> Plan {
+    let mut work = work::Work::new(input);
+    build::all(&mut work);
+    remove::all(&mut work);
+    link::all(&mut work);
+    work.settle();
+    let mut skipped = std::mem::take(&mut work.skipped);
+    skipped.sort_by(|a, b| a.resource.cmp(&b.resource));
+    Plan {
+        commit: input.commit.clone(),
+        environment: input.desired.environment.clone(),
+        steps: order::steps(work),
+        skipped,
+    }
+}

@@ -140,6 +140,8 @@ pub enum SkipReason {
     BackingOff,
     /// It is paused or held by an operator.
     Paused,
+    /// It is gone from the commit and stays on the machine, unmanaged (`lifecycle.orphan`).
+    Orphaned,
 }
 
 /// What a step does. Each action can be repeated safely: doing it twice is doing it once.

@@ -16,7 +16,7 @@ pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};
 pub use journal::{Journal, JournalFault};
 pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
-pub use source::{FileRef, Head, Relation, Source, TreeFault};
+pub use source::{FileRef, Head, Problem, Relation, Source, TreeFault};
 
 /// A future that can be sent between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::BoxFuture;
-use crate::event::body::Problem;
+pub use crate::event::body::Problem;
 use crate::model::{CommitId, Fault};
 
 /// The head of the followed branch.
@@ -79,4 +79,10 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// A fault when the mirror cannot be read.
     fn blobs(&self, wanted: Vec<String>) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, Fault>>;
+
+    /// Keeps these commits readable, and lets go of others, whatever becomes of the remote branch.
+    ///
+    /// # Errors
+    /// A fault when the mirror cannot be written.
+    fn keep(&self, commits: Vec<CommitId>) -> BoxFuture<'_, Result<(), Fault>>;
 }

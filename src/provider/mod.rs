@@ -1,3 +1,5 @@
 //! `provider`: one folder a backend; each observes, performs and parses.
 //!
 //! A backend never imports a sibling and never decides what to do.
+
+pub mod seed;

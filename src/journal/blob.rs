@@ -1,0 +1,84 @@
+//! Content too large for an event, stored under its SHA-256; the event holds the digest.
+//!
+//! It never hands out bytes that do not have the digest asked for.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::JournalError;
+use super::layout;
+use crate::model::Digest;
+
+/// Largest blob in bytes; a rendered plan of ten thousand resources has a tenth of it.
+pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The blobs of a state directory.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    folder: PathBuf,
+}
+
+impl Blobs {
+    /// The blobs of the state directory `dir`.
+    #[must_use]
+    pub fn open(dir: &Path) -> Self {
+        Self { folder: dir.join("blobs") }
+    }
+
+    /// Stores `bytes`, durably, before their digest is recorded. Storing them again does nothing.
+    ///
+    /// # Errors
+    /// When they are too many or the disk refuses.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, JournalError> {
+        let digest = Digest::of(bytes);
+        let path = self.path(&digest);
+        if bytes.len() > BLOB_BYTES_MAX {
+            let reason = format!("{} bytes, the limit is {BLOB_BYTES_MAX}", bytes.len());
+            return Err(JournalError::io("store", &path)(io::Error::other(reason)));
+        }
+        if fs::read(&path).is_ok_and(|stored| stored == bytes) {
+            return Ok(digest);
+        }
+        layout::create_dir(&self.folder)?;
+        layout::replace(&path, bytes).map_err(JournalError::io("store", &path))?;
+        Ok(digest)
+    }
+
+    /// Reads a blob and checks it; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`JournalError::Blob`] when its content is not what the digest says.
+    pub fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, JournalError> {
+        let path = self.path(digest);
+        match fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Some(bytes)),
+            Ok(_) => Err(JournalError::Blob { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(JournalError::io("read", &path)(error)),
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(hex::encode(digest.bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_what_its_digest_says_or_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path());
+        let digest = blobs.put(b"plan").unwrap();
+        assert_eq!(blobs.put(b"plan").unwrap(), digest);
+        assert_eq!(blobs.get(&digest).unwrap().as_deref(), Some(&b"plan"[..]));
+        assert_eq!(blobs.get(&Digest::of(b"other")).unwrap(), None);
+        fs::write(blobs.path(&digest), b"plam").unwrap();
+        assert!(matches!(blobs.get(&digest), Err(JournalError::Blob { .. })));
+        blobs.put(b"plan").unwrap();
+        assert!(blobs.get(&digest).unwrap().is_some(), "putting it again mends it");
+    }
+}

@@ -1,0 +1,281 @@
+//! Reading the log: forward from a seq or a position, in bounded memory, also while it is written.
+//!
+//! It never needs a lock, and hands out no line whose hash it has not checked.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use notify::Watcher as _;
+
+use super::error::{Finding, JournalError};
+use super::layout;
+use super::lines::{Lines, Step};
+use crate::event::chain::{self, Head};
+use crate::event::envelope::{LINE_BYTES_MAX, Record};
+use crate::event::line;
+
+/// How long a [`Follower`] goes without looking, should the filesystem report no changes (network
+/// filesystems do not).
+const POLL: Duration = Duration::from_millis(500);
+
+/// Where a line starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The segment, by its first seq.
+    pub segment: u64,
+    /// Byte in the segment.
+    pub offset: u64,
+}
+
+/// A line as read.
+#[derive(Debug)]
+pub struct StoredLine<'a> {
+    /// The parsed envelope.
+    pub record: Record<'a>,
+    /// The exact bytes, without the newline.
+    pub bytes: &'a [u8],
+    /// Where it stands.
+    pub position: Position,
+}
+
+/// A log to read.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    dir: PathBuf,
+}
+
+impl Reader {
+    /// The log of the state directory `dir`; it may not exist yet.
+    #[must_use]
+    pub fn open(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Starts at event `seq`, or at the end of the log if that is nearer.
+    ///
+    /// # Errors
+    /// When the log cannot be listed or does not reach back to `seq`.
+    pub fn from(&self, seq: u64) -> Result<Cursor, JournalError> {
+        let seq = seq.max(1);
+        let firsts = layout::segments(&self.dir)?;
+        let start = firsts.iter().rev().find(|first| **first <= seq).copied();
+        if let (None, Some(found)) = (start, firsts.first()) {
+            let path = layout::segment_path(&self.dir, *found);
+            let finding = Finding::Gap { expected: 1, found: *found };
+            return Err(JournalError::damage(&path, 1, 0, finding));
+        }
+        let first = start.unwrap_or(1);
+        let mut cursor = self.cursor(Position { segment: first, offset: 0 }, first);
+        cursor.from = seq;
+        Ok(cursor)
+    }
+
+    /// Starts at event `from`, going forward from event `seq`, which stands at `position`.
+    #[must_use]
+    pub fn at(&self, position: Position, seq: u64, from: u64) -> Cursor {
+        let mut cursor = self.cursor(position, seq);
+        cursor.from = from.max(seq);
+        cursor
+    }
+
+    fn cursor(&self, position: Position, seq: u64) -> Cursor {
+        let before = Before { seq: seq - 1, head: (seq == 1).then_some(Head::EMPTY) };
+        Cursor { dir: self.dir.clone(), position, lines: None, before, from: seq }
+    }
+}
+
+/// What is known of the line before the next one; its hash only once one line was read.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    seq: u64,
+    head: Option<Head>,
+}
+
+/// A place in the log that moves forward.
+pub struct Cursor {
+    dir: PathBuf,
+    /// The segment being read, and where in it reading began.
+    position: Position,
+    lines: Option<Lines>,
+    before: Before,
+    /// Lines before this one are read but not handed out.
+    from: u64,
+}
+
+impl Cursor {
+    /// The next event; `None` at the end of the log, after which more may come.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] with the place.
+    pub fn read(&mut self) -> Result<Option<StoredLine<'_>>, JournalError> {
+        Ok(if self.advance()? { self.entry() } else { None })
+    }
+
+    /// The seq of the event handed out last, or of the one before the start.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.before.seq
+    }
+
+    /// Where the log stood after the event handed out last; none before the first.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.before.head
+    }
+
+    /// Moves on; whether there is a line.
+    fn advance(&mut self) -> Result<bool, JournalError> {
+        loop {
+            let path = layout::segment_path(&self.dir, self.position.segment);
+            let Some(lines) = self.open(&path)? else { return Ok(false) };
+            let mut step = lines.advance().map_err(JournalError::io("read", &path))?;
+            let mut next = None;
+            if step != Step::Line {
+                // The writer may have added lines between our read and its turn to the next
+                // segment, so once there is a next one, this one is read again.
+                next = self.following()?;
+                if let (Some(_), Some(lines)) = (next, &mut self.lines) {
+                    step = lines.advance().map_err(JournalError::io("read", &path))?;
+                }
+            }
+            match (step, next) {
+                (Step::Line, _) => {
+                    self.check(&path)?;
+                    if self.before.seq >= self.from {
+                        return Ok(true);
+                    }
+                }
+                (Step::TooLong, _) => {
+                    return Err(self.damage(&path, Finding::TooLong { limit: LINE_BYTES_MAX }));
+                }
+                (Step::Partial(bytes), Some(_)) => {
+                    return Err(self.damage(&path, Finding::Unterminated { bytes }));
+                }
+                (Step::End, Some(next)) => self.turn(next)?,
+                (Step::End | Step::Partial(_), None) => return Ok(false),
+            }
+        }
+    }
+
+    fn open(&mut self, path: &Path) -> Result<Option<&mut Lines>, JournalError> {
+        if self.lines.is_none() {
+            match Lines::open(path, self.position.offset) {
+                Ok(lines) => self.lines = Some(lines),
+                // A log that has no events yet has no segment either.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.is_fresh() => {}
+                Err(error) => return Err(JournalError::io("open", path)(error)),
+            }
+        }
+        Ok(self.lines.as_mut())
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.position == Position { segment: 1, offset: 0 }
+    }
+
+    /// Checks the current line against what came before it.
+    fn check(&mut self, path: &Path) -> Result<(), JournalError> {
+        let Some(lines) = &self.lines else { return Ok(()) };
+        let checked = chain::verify_alone(lines.line()).and_then(|record| {
+            let unknown = Head { seq: self.before.seq, hash: record.prev, at: None };
+            chain::follows(&record, &self.before.head.unwrap_or(unknown))?;
+            Ok(Head::after(&record))
+        });
+        match checked {
+            Ok(head) => {
+                self.before = Before { seq: head.seq, head: Some(head) };
+                Ok(())
+            }
+            Err(fault) => {
+                let offset = lines.offset();
+                let line = self.before.seq + 2 - self.position.segment;
+                Err(JournalError::damage(path, line, offset, Finding::Line(fault)))
+            }
+        }
+    }
+
+    /// The segment after the current one.
+    fn following(&self) -> Result<Option<u64>, JournalError> {
+        let here = self.position.segment;
+        Ok(layout::segments(&self.dir)?.into_iter().find(|first| *first > here))
+    }
+
+    fn turn(&mut self, next: u64) -> Result<(), JournalError> {
+        let expected = self.before.seq + 1;
+        if next != expected {
+            let path = layout::segment_path(&self.dir, next);
+            return Err(JournalError::damage(&path, 1, 0, Finding::Gap { expected, found: next }));
+        }
+        self.position = Position { segment: next, offset: 0 };
+        self.lines = None;
+        Ok(())
+    }
+
+    /// Damage behind the last whole line.
+    fn damage(&self, path: &Path, finding: Finding) -> JournalError {
+        let line = self.before.seq + 2 - self.position.segment;
+        let offset = self.lines.as_ref().map_or(0, Lines::next_offset);
+        JournalError::damage(path, line, offset, finding)
+    }
+
+    fn entry(&self) -> Option<StoredLine<'_>> {
+        let lines = self.lines.as_ref()?;
+        // `check` has parsed these bytes a moment ago; parsing twice is cheaper than owning.
+        let record = line::parse(lines.line()).ok()?;
+        let position = Position { segment: self.position.segment, offset: lines.offset() };
+        Some(StoredLine { record, bytes: lines.line(), position })
+    }
+}
+
+/// A [`Cursor`] that waits for what is not written yet.
+pub struct Follower {
+    cursor: Cursor,
+    changed: Receiver<()>,
+    /// Kept: dropping it ends the reports.
+    _watcher: notify::RecommendedWatcher,
+}
+
+impl Follower {
+    /// Follows `cursor`.
+    ///
+    /// # Errors
+    /// When the log's folder cannot be watched; it must exist.
+    pub fn new(cursor: Cursor) -> Result<Self, JournalError> {
+        let folder = layout::log_dir(&cursor.dir);
+        let (sender, changed) = mpsc::sync_channel(1);
+        let failed = |error| JournalError::io("watch", &folder)(std::io::Error::other(error));
+        let mut watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
+            // A full channel already holds the news.
+            if let Err(mpsc::TrySendError::Disconnected(())) = sender.try_send(()) {
+                tracing::trace!("nobody follows the log any more");
+            }
+        })
+        .map_err(failed)?;
+        watcher.watch(&folder, notify::RecursiveMode::NonRecursive).map_err(failed)?;
+        Ok(Self { cursor, changed, _watcher: watcher })
+    }
+
+    /// The next event; waits for it no longer than `patience`, then `None`.
+    ///
+    /// # Errors
+    /// As [`Cursor::read`].
+    pub fn wait(&mut self, patience: Duration) -> Result<Option<StoredLine<'_>>, JournalError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if self.cursor.advance()? {
+                return Ok(self.cursor.entry());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            if self.changed.recv_timeout(left.min(POLL))
+                == Err(mpsc::RecvTimeoutError::Disconnected)
+            {
+                tracing::warn!("the log's folder is no longer watched");
+                return Ok(None);
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! From every desired resource to its block: whose it is, why it differs, what its kind's arm says.
+
+use std::borrow::Cow;
+use std::collections::btree_map;
+use std::iter::Peekable;
+
+use super::diff::with_ignored;
+use super::input::KnownResource;
+use super::kind::{Case, Verdict, disk, media, network, pool, vm};
+use super::work::Work;
+use super::{Reason, SkipReason};
+use crate::model::resource::Network;
+use crate::model::{Observation, Resource, ResourceId};
+use crate::spec::{DesiredResource, SelfHeal};
+
+/// Walks a sorted map beside another one, without a search for each key.
+pub(super) struct Cursor<'a, V>(Peekable<btree_map::Iter<'a, ResourceId, V>>);
+
+impl<'a, V> Cursor<'a, V> {
+    /// At the start of `map`.
+    pub(super) fn new(map: &'a std::collections::BTreeMap<ResourceId, V>) -> Self {
+        Self(map.iter().peekable())
+    }
+
+    /// The value at `id`; ids have to be asked for in ascending order.
+    pub(super) fn seek(&mut self, id: &ResourceId) -> Option<&'a V> {
+        while let Some(&(key, value)) = self.0.peek() {
+            match key.cmp(id) {
+                std::cmp::Ordering::Less => {
+                    self.0.next();
+                }
+                std::cmp::Ordering::Equal => return Some(value),
+                std::cmp::Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+}
+
+/// Decides on every desired resource. The map's order is the order of kinds, so that what a disk or
+/// a network is in for is known when its domains are decided on.
+pub(super) fn all(work: &mut Work<'_>) {
+    let input = work.input;
+    let mut seen = Cursor::new(&input.observed.resources);
+    let mut known = Cursor::new(&input.known.resources);
+    for (id, wish) in &input.desired.resources {
+        one(work, id, wish, seen.seek(id), known.seek(id));
+    }
+}
+
+/// Decides on one desired resource.
+fn one(
+    work: &mut Work<'_>,
+    id: &ResourceId,
+    wish: &DesiredResource,
+    seen: Option<&Observation>,
+    known: Option<&KnownResource>,
+) {
+    if let Some(why) = work.input.observed.why_unobservable(id) {
+        return work.skip(id, SkipReason::Unobservable(why.to_owned()), Vec::new());
+    }
+    let fulfilled_before = known.is_some_and(|it| it.applied == Some(wish.digest));
+    let reason = match seen {
+        Some(seen) if !work.facts.ours(id, seen) => {
+            if !wish.lifecycle.adopt && !takes_over_file(work, wish) {
+                return work.skip(id, SkipReason::Foreign, Vec::new());
+            }
+            Reason::Adopted
+        }
+        _ if fulfilled_before => Reason::Drifted,
+        Some(_) => Reason::Changed,
+        None => Reason::Missing,
+    };
+    let Some(verdict) = verdict(work, id, wish, seen, reason) else {
+        let why = "what was seen under this name is of another kind".to_owned();
+        return work.skip(id, SkipReason::Unobservable(why), Vec::new());
+    };
+    for (why, changes) in verdict.skipped.iter() {
+        work.skip(id, why.clone(), changes.clone());
+    }
+    if verdict.drafts.is_empty() {
+        return;
+    }
+    let why_not = refusal(work, id, wish, seen, reason);
+    if why_not.is_none() {
+        work.facts.note(id, &verdict);
+    }
+    work.add(id, true, verdict.drafts, why_not);
+}
+
+/// Why a block that would be needed is not done.
+fn refusal(
+    work: &Work<'_>,
+    id: &ResourceId,
+    wish: &DesiredResource,
+    seen: Option<&Observation>,
+    reason: Reason,
+) -> Option<SkipReason> {
+    if let Some(why) = work.input.known.suspended.get(id) {
+        return Some(why.clone());
+    }
+    let policies = [wish.lifecycle.self_heal, work.input.desired.sync.self_heal];
+    if reason == Reason::Drifted && policies.contains(&SelfHeal::Report) {
+        return Some(SkipReason::ReportOnly);
+    }
+    match &wish.resource {
+        Resource::Network(network) => conflict(work, id, network, seen),
+        _ => None,
+    }
+}
+
+/// What a kind's arm says; `None` where the observation is of another kind.
+fn verdict(
+    work: &Work<'_>,
+    id: &ResourceId,
+    wish: &DesiredResource,
+    seen: Option<&Observation>,
+    reason: Reason,
+) -> Option<Verdict> {
+    let ignore = &wish.lifecycle.ignore_differences;
+    let overlay = |from: &Resource, over: &Resource| with_ignored(from, over, ignore);
+    let to = match seen {
+        Some(seen) if !ignore.is_empty() => Cow::Owned(overlay(&wish.resource, &seen.config)),
+        _ => Cow::Borrowed(&wish.resource),
+    };
+    let live = seen.and_then(|seen| seen.live.as_ref()).map(|live| {
+        if ignore.is_empty() {
+            Cow::Borrowed(live)
+        } else {
+            Cow::Owned(overlay(live, &to))
+        }
+    });
+    let case = Case {
+        id,
+        desired: wish,
+        observation: seen,
+        live: live.as_deref(),
+        reason,
+        facts: &work.facts,
+    };
+    /// Calls an arm with both sides of its own kind.
+    macro_rules! arm {
+        ($kind:ident, $to:ident, $decide:expr) => {
+            match seen.map(|seen| &seen.config) {
+                None => Some($decide(&case, $to, None)),
+                Some(Resource::$kind(from)) => Some($decide(&case, $to, Some(from))),
+                Some(_) => None,
+            }
+        };
+    }
+    match &*to {
+        Resource::StoragePool(to) => arm!(StoragePool, to, pool::decide),
+        Resource::Network(to) => arm!(Network, to, network::decide),
+        Resource::Image(to) => arm!(Image, to, media::decide_image),
+        Resource::Disk(to) => arm!(Disk, to, disk::decide),
+        Resource::Seed(to) => arm!(Seed, to, media::decide_seed),
+        Resource::VirtualMachine(to) => arm!(VirtualMachine, to, vm::decide),
+    }
+}
+
+/// Whether a disk's file is ours under another name that the commit no longer has: it was renamed,
+/// and its data goes with it.
+fn takes_over_file(work: &Work<'_>, wish: &DesiredResource) -> bool {
+    let Resource::Disk(disk) = &wish.resource else {
+        return false;
+    };
+    work.input.known.resources.iter().any(|(id, known)| {
+        !work.input.desired.resources.contains_key(id)
+            && matches!(&known.claimed, Some(Resource::Disk(old)) if old.path == disk.path)
+    })
+}
+
+/// What of the host, or of somebody else's networks, is in a network's place.
+fn conflict(
+    work: &Work<'_>,
+    id: &ResourceId,
+    network: &Network,
+    seen: Option<&Observation>,
+) -> Option<SkipReason> {
+    if let Some(Resource::Network(from)) = seen.map(|seen| &seen.config)
+        && same_place(from, network)
+    {
+        return None;
+    }
+    let hosts = &work.input.observed.host.addresses;
+    let with_host = network.addresses.iter().find_map(|ours| {
+        let theirs = hosts.iter().find(|net| overlaps(&ours.address, net))?;
+        Some(format!(
+            "{} overlaps with {theirs} of the host: choose another range",
+            ours.address
+        ))
+    });
+    let with_network = || {
+        work.facts
+            .networks()
+            .iter()
+            .find_map(|&(other, seen, theirs)| {
+                let foreign = other != id && !work.facts.ours(other, seen);
+                let what = collision(network, theirs, seen.active).filter(|_| foreign)?;
+                Some(format!(
+                    "{what} is taken by {other}, which is not ours: choose another"
+                ))
+            })
+    };
+    with_host.or_else(with_network).map(SkipReason::Conflict)
+}
+
+/// Whether a network stays where it is.
+fn same_place(from: &Network, to: &Network) -> bool {
+    let addresses = |network: &Network| -> Vec<_> {
+        network.addresses.iter().map(|item| item.address).collect()
+    };
+    addresses(from) == addresses(to) && (to.bridge.is_none() || from.bridge == to.bridge)
+}
+
+/// What two networks cannot both have: a bridge, or, where the second runs, a range.
+pub(super) fn collision(a: &Network, b: &Network, b_active: bool) -> Option<String> {
+    use crate::model::resource::NetworkMode::Bridge;
+    if a.mode != Bridge && b.mode != Bridge && a.bridge.is_some() && a.bridge == b.bridge {
+        return a.bridge.as_ref().map(|bridge| format!("bridge {bridge}"));
+    }
+    let theirs = || b.addresses.iter().filter(|_| b_active);
+    a.addresses.iter().find_map(|ours| {
+        let other = theirs().find(|other| overlaps(&ours.address, &other.address))?;
+        Some(format!("the range {}", other.address.trunc()))
+    })
+}
+
+/// Whether two ranges share an address.
+fn overlaps(a: &ipnet::IpNet, b: &ipnet::IpNet) -> bool {
+    let (a, b) = (a.trunc(), b.trunc());
+    a.contains(&b) || b.contains(&a)
+}

@@ -1,0 +1,339 @@
+//! Questions about the rest of the world that the arms ask, answered from indexes made when first
+//! needed: a plan with nothing to do makes none of them.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::input::{Input, window_open};
+use super::kind::Verdict;
+use super::{Action, refs};
+use crate::model::resource::{Network, NicSource, Power, VirtualMachine};
+use crate::model::{Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
+use crate::spec::{Desired, DesiredResource};
+
+/// The world as one pass sees it.
+pub(super) struct Facts<'a> {
+    input: &'a Input<'a>,
+    /// Whether disruptive steps may run now.
+    pub(super) window_open: bool,
+    /// Files of disks that are made anew in this plan.
+    replaced: BTreeSet<String>,
+    /// Networks that are started in this plan.
+    starting: BTreeSet<Name>,
+    networks: OnceCell<Vec<(&'a ResourceId, &'a Observation, &'a Network)>>,
+    domains: OnceCell<Domains<'a>>,
+    dependants: OnceCell<HashMap<&'a ResourceId, Vec<&'a ResourceId>>>,
+    owners: OnceCell<HashMap<&'a str, &'a ResourceId>>,
+    wishers: OnceCell<HashMap<&'a str, &'a ResourceId>>,
+}
+
+/// Observed domains by what they hold.
+#[derive(Default)]
+struct Domains<'a> {
+    /// Running domains by network.
+    on_network: HashMap<&'a str, BTreeSet<&'a ResourceId>>,
+    /// Running domains, and the target device, by file.
+    running_file: HashMap<&'a str, BTreeMap<&'a ResourceId, &'a str>>,
+    /// All domains that name a file, in what runs or in their configuration.
+    file: HashMap<&'a str, BTreeSet<&'a ResourceId>>,
+    /// All domains that are plugged into a network, in what runs or in their configuration.
+    network: HashMap<&'a str, BTreeSet<&'a ResourceId>>,
+    /// All domains that have a MAC address.
+    mac: HashMap<&'a str, BTreeSet<&'a ResourceId>>,
+    /// Disks by the file below them.
+    backed: HashMap<&'a str, BTreeSet<&'a ResourceId>>,
+}
+
+impl<'a> Facts<'a> {
+    /// Facts of one pass.
+    pub(super) fn new(input: &'a Input<'a>) -> Self {
+        let windows = &input.desired.sync.windows;
+        Self {
+            input,
+            window_open: window_open(windows, input.now_minute_of_week),
+            replaced: BTreeSet::new(),
+            starting: BTreeSet::new(),
+            networks: OnceCell::new(),
+            domains: OnceCell::new(),
+            dependants: OnceCell::new(),
+            owners: OnceCell::new(),
+            wishers: OnceCell::new(),
+        }
+    }
+
+    /// Remembers what a verdict means for the kinds decided later.
+    pub(super) fn note(&mut self, id: &ResourceId, verdict: &Verdict) {
+        for draft in &verdict.drafts {
+            match &draft.action {
+                Action::DiskDelete { path, .. } => {
+                    self.replaced.insert(path.clone());
+                }
+                Action::NetworkStart { .. } => {
+                    self.starting.insert(id.name.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn environment(&self) -> &'a Name {
+        &self.input.desired.environment
+    }
+
+    pub(super) fn desired(&self) -> &'a Desired {
+        self.input.desired
+    }
+
+    pub(super) fn observed(&self) -> &'a Observed {
+        self.input.observed
+    }
+
+    /// What the log says we last made under this id.
+    pub(super) fn claimed(&self, id: &ResourceId) -> Option<&'a Resource> {
+        self.input.known.resources.get(id)?.claimed.as_ref()
+    }
+
+    /// Whether a disk of this domain is made anew in this plan.
+    pub(super) fn loses_a_disk(&self, vm: &VirtualMachine) -> bool {
+        !self.replaced.is_empty()
+            && vm
+                .disks
+                .iter()
+                .filter_map(|disk| disk.path.as_deref())
+                .any(|path| self.replaced.contains(path))
+    }
+
+    /// Whether this plan starts the network of that name.
+    pub(super) fn network_starts(&self, name: &str) -> bool {
+        self.starting
+            .iter()
+            .any(|starting| starting.as_str() == name)
+    }
+
+    /// Running domains on a network, ours or not.
+    pub(super) fn running_on(&self, network: &Name) -> impl Iterator<Item = &'a ResourceId> {
+        let found = self.domains().on_network.get(network.as_str());
+        found.into_iter().flatten().copied()
+    }
+
+    /// Running domains that have a file open.
+    pub(super) fn running_with_file(&self, path: &str) -> impl Iterator<Item = &'a ResourceId> {
+        let found = self.domains().running_file.get(path);
+        found.into_iter().flat_map(|vms| vms.keys()).copied()
+    }
+
+    /// A running domain that has a disk, and the target device it has there.
+    pub(super) fn live_target(&self, path: &str) -> Option<(Name, String)> {
+        let found = self.domains().running_file.get(path)?.iter().next();
+        found.map(|(vm, target)| (vm.name.clone(), (*target).to_owned()))
+    }
+
+    /// Every domain and disk that needs a file, ours or not, running or not.
+    pub(super) fn users_of_file(&self, path: &str) -> BTreeSet<&'a ResourceId> {
+        let domains = self.domains();
+        let found = [domains.file.get(path), domains.backed.get(path)];
+        found.into_iter().flatten().flatten().copied().collect()
+    }
+
+    /// Every domain that is plugged into a network, ours or not, running or not.
+    pub(super) fn users_of_network(&self, name: &Name) -> BTreeSet<&'a ResourceId> {
+        let found = self.domains().network.get(name.as_str());
+        found.into_iter().flatten().copied().collect()
+    }
+
+    /// Every domain with this MAC address.
+    pub(super) fn holders_of_mac(&self, mac: &str) -> BTreeSet<&'a ResourceId> {
+        self.domains()
+            .mac
+            .get(mac)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    /// Every observed network, ours or not.
+    pub(super) fn networks(&self) -> &[(&'a ResourceId, &'a Observation, &'a Network)] {
+        self.networks.get_or_init(|| {
+            let all = self.observed().resources.iter();
+            all.filter_map(|(id, seen)| match &seen.config {
+                Resource::Network(network) => Some((id, seen, network)),
+                _ => None,
+            })
+            .collect()
+        })
+    }
+
+    /// A running domain and everything running that depends on it.
+    pub(super) fn interrupted_with(&self, vm: &ResourceId) -> BTreeSet<ResourceId> {
+        let dependants = self.dependants.get_or_init(|| {
+            let mut index: HashMap<_, Vec<_>> = HashMap::new();
+            for (id, wish) in &self.desired().resources {
+                for on in &wish.depends_on {
+                    index.entry(on).or_default().push(id);
+                }
+            }
+            index
+        });
+        let mut found = BTreeSet::from([vm.clone()]);
+        let mut open = vec![vm];
+        while let Some(id) = open.pop() {
+            for &next in dependants.get(id).into_iter().flatten() {
+                let seen = self.observed().resources.get(next);
+                let runs = next.kind == Kind::VirtualMachine && seen.is_some_and(|it| it.active);
+                if runs && found.insert(next.clone()) {
+                    open.push(next);
+                }
+            }
+        }
+        found
+    }
+
+    /// The desired resource that a file belongs to.
+    pub(super) fn owner_of_file(&self, path: &str) -> Option<&'a ResourceId> {
+        let owners = self.owners.get_or_init(|| {
+            let mut index = HashMap::new();
+            for (id, wish) in &self.desired().resources {
+                index.extend(
+                    refs::own_files(&wish.resource)
+                        .into_iter()
+                        .map(|path| (path, id)),
+                );
+            }
+            index
+        });
+        owners.get(path).copied()
+    }
+
+    /// A desired resource that needs a file of another one.
+    pub(super) fn wishes_file(&self, path: &str) -> Option<&'a ResourceId> {
+        let wishers = self.wishers.get_or_init(|| {
+            let mut index = HashMap::new();
+            for (id, wish) in &self.desired().resources {
+                index.extend(
+                    refs::used_files(&wish.resource)
+                        .into_iter()
+                        .map(|path| (path, id)),
+                );
+            }
+            index
+        });
+        wishers.get(path).copied()
+    }
+
+    /// Everything a resource needs: what it says, and what its own fields name.
+    pub(super) fn needs(&self, id: &ResourceId, wish: &DesiredResource) -> BTreeSet<ResourceId> {
+        let files = refs::used_files(&wish.resource);
+        let owners = files
+            .into_iter()
+            .filter_map(|path| self.owner_of_file(path).cloned());
+        let mut all: BTreeSet<ResourceId> = wish.depends_on.iter().cloned().collect();
+        all.extend(owners);
+        all.extend(refs::named(&wish.resource));
+        all.remove(id);
+        all
+    }
+
+    /// Whether an observed object is ours, by its mark or, where it can carry none, by the log.
+    pub(super) fn ours(&self, id: &ResourceId, seen: &Observation) -> bool {
+        match &seen.ownership {
+            Ownership::Ours { environment } => environment == self.environment(),
+            Ownership::Other { .. } | Ownership::Foreign => false,
+            Ownership::Unmarked => match (&seen.config, self.claimed(id)) {
+                (Resource::Disk(disk), Some(Resource::Disk(ours))) => disk.path == ours.path,
+                _ => self.input.known.resources.contains_key(id),
+            },
+        }
+    }
+
+    /// Whether what is there can serve those that depend on it, just as it is.
+    ///
+    /// A foreign network or pool serves; a foreign file does not, because nobody verified it and a
+    /// guest would write to it.
+    pub(super) fn usable(&self, id: &ResourceId) -> bool {
+        let Some(seen) = self.observed().resources.get(id) else {
+            return false;
+        };
+        let wish = self.desired().resources.get(id).map(|wish| &wish.resource);
+        match (&seen.config, wish) {
+            (Resource::StoragePool(_) | Resource::Network(_), _) => seen.active,
+            (Resource::Image(seen_image), Some(Resource::Image(image))) => {
+                seen_image.path == image.path && self.ours(id, seen)
+            }
+            (Resource::Seed(seen_seed), Some(Resource::Seed(seed))) => {
+                seen_seed.path == seed.path && self.ours(id, seen)
+            }
+            (Resource::Disk(_), _) => self.ours(id, seen),
+            (Resource::VirtualMachine(vm), Some(Resource::VirtualMachine(wish))) => {
+                let power = if seen.active { vm.power } else { Power::Off };
+                power == wish.power
+            }
+            _ => true,
+        }
+    }
+
+    fn domains(&self) -> &Domains<'a> {
+        self.domains.get_or_init(|| {
+            let mut index = Domains::default();
+            for (id, seen) in &self.observed().resources {
+                index.add(id, seen);
+            }
+            index
+        })
+    }
+}
+
+impl<'a> Domains<'a> {
+    fn add(&mut self, id: &'a ResourceId, seen: &'a Observation) {
+        match &seen.config {
+            Resource::Disk(disk) => {
+                if let Some(below) = &disk.backing {
+                    self.backed.entry(&below.path).or_default().insert(id);
+                }
+            }
+            Resource::VirtualMachine(config) => {
+                let live = match &seen.live {
+                    Some(Resource::VirtualMachine(live)) => live,
+                    _ => config,
+                };
+                self.add_form(id, config);
+                if seen.active {
+                    self.add_form(id, live);
+                    self.add_running(id, live);
+                }
+            }
+            Resource::StoragePool(_)
+            | Resource::Network(_)
+            | Resource::Image(_)
+            | Resource::Seed(_) => {}
+        }
+    }
+
+    fn add_form(&mut self, id: &'a ResourceId, vm: &'a VirtualMachine) {
+        for path in refs::vm_files(vm) {
+            self.file.entry(path).or_default().insert(id);
+        }
+        for nic in &vm.nics {
+            self.mac.entry(&nic.mac).or_default().insert(id);
+            if let NicSource::Network(name) = &nic.source {
+                self.network.entry(name).or_default().insert(id);
+            }
+        }
+    }
+
+    fn add_running(&mut self, id: &'a ResourceId, vm: &'a VirtualMachine) {
+        for disk in &vm.disks {
+            if let Some(path) = &disk.path {
+                self.running_file
+                    .entry(path)
+                    .or_default()
+                    .insert(id, &disk.target);
+            }
+        }
+        for nic in &vm.nics {
+            if let NicSource::Network(name) = &nic.source {
+                self.on_network.entry(name).or_default().insert(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a plan has to wait for a person or a better time, as data.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::input::window_open;
+use super::{Disruption, Plan};
+use crate::model::ResourceId;
+use crate::spec::{SyncMode, SyncSettings};
+
+/// Why a plan is held rather than run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum HoldReason {
+    /// The environment is paused (`sync.pause`).
+    Paused,
+    /// The environment is synchronised by hand (`sync.mode: manual`): it waits for an approval.
+    Manual,
+    /// It destroys more than `sync.maxDestroy` allows.
+    MaxDestroy {
+        /// What it would destroy or make anew.
+        would: BTreeSet<ResourceId>,
+        /// How many it may.
+        allowed: u32,
+    },
+    /// It disturbs something outside of every window of `sync.windows`.
+    OutsideWindow {
+        /// What it would interrupt or destroy.
+        would: BTreeSet<ResourceId>,
+    },
+}
+
+/// What a plan destroys or makes anew. A network that is stopped to be removed counts once;
+/// cloud-init media and outdated files do not count: they can be made again from the commit.
+pub fn destroys(plan: &Plan) -> BTreeSet<ResourceId> {
+    let lossy = plan
+        .steps
+        .iter()
+        .filter(|step| step.disruption >= Disruption::Replace);
+    lossy.map(|step| step.resource.clone()).collect()
+}
+
+/// Every reason to hold a plan now; `minute` of the week as in [`super::Input`].
+pub fn hold_reasons(plan: &Plan, sync: &SyncSettings, minute: Option<u16>) -> Vec<HoldReason> {
+    if plan.is_empty() {
+        return Vec::new();
+    }
+    let mut reasons = Vec::new();
+    if sync.pause {
+        reasons.push(HoldReason::Paused);
+    }
+    if sync.mode == SyncMode::Manual {
+        reasons.push(HoldReason::Manual);
+    }
+    let would = destroys(plan);
+    if would.len() > sync.max_destroy as usize {
+        reasons.push(HoldReason::MaxDestroy {
+            would,
+            allowed: sync.max_destroy,
+        });
+    }
+    let disturbing = plan
+        .steps
+        .iter()
+        .filter(|step| step.disruption >= Disruption::Restart);
+    let would: BTreeSet<ResourceId> = disturbing.map(|step| step.resource.clone()).collect();
+    if !would.is_empty() && !window_open(&sync.windows, minute) {
+        reasons.push(HoldReason::OutsideWindow { would });
+    }
+    reasons
+}

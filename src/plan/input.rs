@@ -1,0 +1,106 @@
+//! What a plan is made from: the wish, the fact, and what the log says is ours.
+//!
+//! Everything a plan depends on is in [`Input`], the time included; nothing else may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::SkipReason;
+use crate::model::{CommitId, Digest, Observed, Resource, ResourceId};
+use crate::spec::{Desired, SyncWindow};
+
+/// Everything a plan is a function of.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The commit that `desired` was read from.
+    pub commit: &'a CommitId,
+    /// What the commit asks for.
+    pub desired: &'a Desired,
+    /// What the machine has.
+    pub observed: &'a Observed,
+    /// What the log says is ours.
+    pub known: &'a Known,
+    /// What this pass may do at all.
+    pub guards: Guards,
+    /// Minutes since Monday 00:00 UTC, for the sync windows; `None`: windows are taken as open.
+    pub now_minute_of_week: Option<u16>,
+}
+
+/// What the log says is ours.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Known {
+    /// Every resource we made, adopted or started to make, until it is removed or given up.
+    pub resources: BTreeMap<ResourceId, KnownResource>,
+    /// Resources that are left alone for now: waiting for a retry, or held by an operator.
+    pub suspended: BTreeMap<ResourceId, SkipReason>,
+}
+
+/// What the log says about one resource.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownResource {
+    /// Digest of the wish last seen to be fulfilled whole; `None`: never yet.
+    pub applied: Option<Digest>,
+    /// What we last made or started to make: the paths in it are ours.
+    pub claimed: Option<Resource>,
+    /// `lifecycle.preventDestroy` of the last wish.
+    pub prevent_destroy: bool,
+    /// `lifecycle.orphan` of the last wish.
+    pub orphan: bool,
+    /// What the last wish depended on; orders removals.
+    pub depends_on: BTreeSet<ResourceId>,
+}
+
+/// What a pass may do at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guards {
+    /// Whether anything may be removed: false where the environment was empty or read in part.
+    pub prune: bool,
+}
+
+/// Minutes in a week.
+const WEEK_MINUTES: u32 = 7 * DAY_MINUTES;
+/// Minutes in a day.
+const DAY_MINUTES: u32 = 24 * 60;
+
+/// Whether disruptive steps may run at `minute` of the week; no windows means always.
+pub fn window_open(windows: &[SyncWindow], minute: Option<u16>) -> bool {
+    let Some(minute) = minute else { return true };
+    let minute = u32::from(minute) % WEEK_MINUTES;
+    let opened = |window: &SyncWindow, day: u32| {
+        let start = (day - 1) * DAY_MINUTES + u32::from(window.start_minute);
+        (minute + WEEK_MINUTES - start % WEEK_MINUTES) % WEEK_MINUTES < window.minutes
+    };
+    windows.is_empty()
+        || windows.iter().any(|window| {
+            (1..=7u32)
+                .filter(|&day| {
+                    window.days.is_empty() || window.days.iter().any(|&d| u32::from(d) == day)
+                })
+                .any(|day| opened(window, day))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_open_and_close_also_over_midnight_and_the_week_end() {
+        let night = SyncWindow {
+            days: vec![7],
+            start_minute: 23 * 60,
+            minutes: 120,
+        };
+        let sunday = 6 * 1440;
+        let at = |minute: u16| window_open(std::slice::from_ref(&night), Some(minute));
+        assert!(!at(sunday + 22 * 60 + 59));
+        assert!(at(sunday + 23 * 60));
+        assert!(at(59), "monday 00:59 is still sunday's window");
+        assert!(!at(60));
+        assert!(window_open(&[], Some(0)));
+        assert!(window_open(&[night], None));
+    }
+}

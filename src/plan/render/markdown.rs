@@ -1,0 +1,111 @@
+//! A plan for a comment on a pull request: a table, details folded, within a size.
+
+use super::super::{Plan, Step};
+use super::{summary_line, words};
+
+/// Room kept for the lines that say what was left out, in bytes.
+const NOTE_ROOM: usize = 200;
+
+/// The plan as Markdown of at most about `budget` bytes; what does not fit is counted, not shown.
+pub fn markdown(plan: &Plan, budget: usize) -> String {
+    let mut out = format!("**{}**\n", escape(&summary_line(plan)));
+    let room = budget.saturating_sub(NOTE_ROOM);
+    if !plan.steps.is_empty() {
+        out += "\n| # | step | resource | why | disturbs |\n|--:|---|---|---|---|\n";
+        let rows = plan
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(number, step)| row(number, step));
+        let left = fill(&mut out, rows, room);
+        if left > 0 {
+            out += &format!("\n… and {left} more steps.\n");
+        }
+    }
+    let changes: Vec<String> = plan.steps.iter().filter_map(fields).collect();
+    fold(&mut out, "What differs", changes, room);
+    let skipped = plan.skipped.iter().map(|skipped| {
+        let mut line = format!(
+            "- `{}`: {}\n",
+            skipped.resource,
+            escape(&words::skip_reason(&skipped.why))
+        );
+        for change in &skipped.changes {
+            line += &format!("  - {}\n", escape(&words::change(change)));
+        }
+        line
+    });
+    let title = format!("Left alone ({})", plan.skipped.len());
+    fold(&mut out, &title, skipped.collect(), room);
+    out
+}
+
+/// One row of the table.
+fn row(number: usize, step: &Step) -> String {
+    let interrupts: Vec<String> = step.interrupts.iter().map(|id| format!("`{id}`")).collect();
+    format!(
+        "| {} | {} {} | `{}` | {} | {} {} |\n",
+        number + 1,
+        step.action.verb(),
+        escape(&words::detail(step)),
+        step.resource,
+        words::reason(step.reason),
+        words::disruption(step.disruption),
+        interrupts.join(", "),
+    )
+}
+
+/// The field changes of one step.
+fn fields(step: &Step) -> Option<String> {
+    let mut lines = format!("- `{}` ({})\n", step.resource, step.action.verb());
+    for change in &step.changes {
+        lines += &format!("  - {}\n", escape(&words::change(change)));
+    }
+    (!step.changes.is_empty()).then_some(lines)
+}
+
+/// A folded part, where there is anything in it.
+fn fold(out: &mut String, title: &str, items: Vec<String>, room: usize) {
+    if items.is_empty() {
+        return;
+    }
+    *out += &format!("\n<details><summary>{title}</summary>\n\n");
+    let left = fill(out, items.into_iter(), room);
+    if left > 0 {
+        *out += &format!("- … and {left} more\n");
+    }
+    *out += "\n</details>\n";
+}
+
+/// Adds items while there is room; gives how many were left out.
+fn fill(out: &mut String, items: impl Iterator<Item = String>, room: usize) -> usize {
+    let mut left = 0;
+    for item in items {
+        if left > 0 || out.len() + item.len() > room {
+            left += 1;
+        } else {
+            *out += &item;
+        }
+    }
+    left
+}
+
+/// Takes the meaning out of characters that Markdown or HTML would read, mentions included.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '&' => out += "&amp;",
+            '@' => out += "&#64;",
+            '|' | '`' | '*' | '_' | '[' | ']' | '\\' | '#' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,170 @@
+//! The words for reasons, disruptions and values; one place, so that every form says the same.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, SkipReason, Step};
+
+/// Longest value shown, in characters; longer ones are cut, so that a key or a blob stays short.
+const VALUE_MAX: usize = 60;
+
+/// How much a step disturbs, as one word; empty where nobody notices.
+pub fn disruption(disruption: Disruption) -> &'static str {
+    match disruption {
+        Disruption::None => "",
+        Disruption::Live => "live",
+        Disruption::Restart => "RESTART",
+        Disruption::Replace => "REPLACE",
+        Disruption::Destroy => "DESTROY",
+    }
+}
+
+/// Why a step is done.
+pub fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Missing => "missing",
+        Reason::Changed => "changed",
+        Reason::Drifted => "drifted",
+        Reason::Gone => "gone from the commit",
+        Reason::Adopted => "adopted",
+        Reason::Needed => "needed",
+    }
+}
+
+/// Why a difference is left alone, and what to do about it.
+pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
+    Cow::Borrowed(match why {
+        SkipReason::Unobservable(why) => return format!("could not be observed: {why}").into(),
+        SkipReason::Blocked(by) => return format!("waits for {by}").into(),
+        SkipReason::InUse(by) => return format!("still used by {by}").into(),
+        SkipReason::Immutable(why) => return format!("cannot be changed in place: {why}").into(),
+        SkipReason::Conflict(why) => return format!("conflict: {why}").into(),
+        SkipReason::Foreign => "not ours: set lifecycle.adopt to take it over",
+        SkipReason::PreventDestroy => "protected by lifecycle.preventDestroy",
+        SkipReason::PruneOff => "gone from the commit, but pruning is off for this pass",
+        SkipReason::ReportOnly => "drifted; selfHeal: report leaves it so",
+        SkipReason::ImageKept => "keeps the image it was made from (onImageChange: keep)",
+        SkipReason::ShrinkRefused => "a disk is never shrunk",
+        SkipReason::RestartNeeded => "takes effect at the next restart or window",
+        SkipReason::BackingOff => "failed before; waits for its next try",
+        SkipReason::Paused => "paused by an operator",
+        SkipReason::Orphaned => "gone from the commit and left as it is (lifecycle.orphan)",
+    })
+}
+
+/// `memory.current 1 GiB → 2 GiB (live)`.
+pub(super) fn change(change: &FieldChange) -> String {
+    let side = |side: &Option<Value>| {
+        side.as_ref()
+            .map_or("nothing".into(), |it| value(&change.path, it))
+    };
+    let word = disruption(change.disruption).to_lowercase();
+    let word = if word.is_empty() {
+        word
+    } else {
+        format!(" ({word})")
+    };
+    let path = change
+        .path
+        .trim_start_matches('/')
+        .replace('/', ".")
+        .replace("~1", "/");
+    format!(
+        "{path}: {} → {}{word}",
+        side(&change.from),
+        side(&change.to)
+    )
+}
+
+/// A value in the unit that people use.
+fn value(path: &str, value: &Value) -> String {
+    let unit = match path {
+        "/memory/current" | "/memory/max" | "/memory/hugepages" => Some(1024),
+        "/size" => Some(1),
+        _ => None,
+    };
+    if let (Some(unit), Some(number)) = (unit, value.as_u64()) {
+        return bytes(number.saturating_mul(unit));
+    }
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    cut(&text)
+}
+
+/// A size, exact or not shown as rounder than it is.
+pub(super) fn bytes(number: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
+    let exact = UNITS
+        .iter()
+        .find(|(_, unit)| number >= *unit && number % unit == 0);
+    exact.map_or_else(
+        || format!("{number} B"),
+        |(name, unit)| format!("{} {name}", number / unit),
+    )
+}
+
+/// A text without control characters, cut where it is long.
+pub(super) fn cut(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut shown: String = text.chars().take(VALUE_MAX).map(plain).collect();
+    let left = text.chars().count().saturating_sub(VALUE_MAX);
+    if left > 0 {
+        shown += &format!("… ({left} more)");
+    }
+    shown
+}
+
+/// What a step does beyond its verb.
+pub(super) fn detail(step: &Step) -> String {
+    match &step.action {
+        Action::ImageDelete { path }
+        | Action::SeedDelete { path }
+        | Action::DiskDelete { path, .. } => path.clone(),
+        Action::DiskGrow { size, .. } => format!("to {}", bytes(*size)),
+        Action::DiskCreate { disk } => match &disk.backing {
+            Some(below) => format!("{} on {}", bytes(disk.size), below.path),
+            None => bytes(disk.size),
+        },
+        Action::NetworkStart { reconnect } if !reconnect.is_empty() => {
+            let names: Vec<&str> = reconnect.iter().map(|name| name.as_str()).collect();
+            format!("and plug in {}", names.join(", "))
+        }
+        Action::VmUpdateLive { changes } => {
+            let words: Vec<String> = changes.iter().map(live).collect();
+            words.join(", ")
+        }
+        Action::VmStop { policy } => {
+            let then = if policy.force {
+                "then power off"
+            } else {
+                "never by force"
+            };
+            format!("within {} s, {then}", policy.timeout_s)
+        }
+        Action::VmSnapshot { name } => name.clone(),
+        Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),
+        _ => String::new(),
+    }
+}
+
+/// One live change in a few words.
+fn live(change: &LiveChange) -> String {
+    match change {
+        LiveChange::Memory(kib) => format!("memory {}", bytes(kib.saturating_mul(1024))),
+        LiveChange::Vcpus(count) => format!("{count} processors"),
+        LiveChange::AttachDisk(disk) => format!("plug in disk {}", disk.target),
+        LiveChange::DetachDisk(target) => format!("unplug disk {target}"),
+        LiveChange::AttachNic(nic) => format!("plug in interface {}", nic.mac),
+        LiveChange::DetachNic(mac) => format!("unplug interface {mac}"),
+        LiveChange::ReplugNic(nic) => format!("plug interface {} in again", nic.mac),
+        LiveChange::Autostart(on) => format!("autostart {on}"),
+    }
+}

@@ -1,0 +1,181 @@
+//! The plan while it is made: blocks of steps, what they need of each other, and what is skipped.
+//!
+//! A block is everything done to one resource, step after step. Blocks that cannot be done fall, and
+//! those that need them fall with them; what is left is ordered.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::facts::Facts;
+use super::input::Input;
+use super::kind::Draft;
+use super::{FieldChange, SkipReason, Skipped};
+use crate::model::{Kind, ResourceId};
+
+/// Everything that is done to one resource.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// The resource.
+    pub(super) id: ResourceId,
+    /// Whether it builds towards the wish; else it removes what the wish no longer names.
+    pub(super) build: bool,
+    /// Its steps, each after the one before.
+    pub(super) drafts: Vec<Draft>,
+    /// Why it is not done, if so.
+    pub(super) skip: Option<SkipReason>,
+    /// Blocks that have to be done too, and the reason for not doing this one where they are not.
+    pub(super) needs: Vec<(usize, SkipReason)>,
+}
+
+/// How firmly two steps are bound; softer ones give way where they form a cycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Bond {
+    /// A network may go before a domain has left it: the domain is then interrupted.
+    Release,
+    /// An addition waits for the removal that frees its place.
+    Place,
+    /// Never broken.
+    Hard,
+}
+
+/// A step of a block: the block's place and the step's within it.
+pub(super) type At = (usize, usize);
+
+/// `from` has to be done before `to`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Edge {
+    /// The earlier step.
+    pub(super) from: At,
+    /// The later step.
+    pub(super) to: At,
+    /// How firmly.
+    pub(super) bond: Bond,
+}
+
+/// The plan while it is made.
+pub(super) struct Work<'a> {
+    /// What it is made from.
+    pub(super) input: &'a Input<'a>,
+    /// Questions about the world.
+    pub(super) facts: Facts<'a>,
+    /// Every block.
+    pub(super) blocks: Vec<Block>,
+    /// The main block of a resource.
+    pub(super) by_id: HashMap<ResourceId, usize>,
+    /// Order between steps of different blocks.
+    pub(super) edges: Vec<Edge>,
+    /// What is left alone.
+    pub(super) skipped: Vec<Skipped>,
+}
+
+impl<'a> Work<'a> {
+    /// Nothing planned yet.
+    pub(super) fn new(input: &'a Input<'a>) -> Self {
+        Self {
+            input,
+            facts: Facts::new(input),
+            blocks: Vec::new(),
+            by_id: HashMap::new(),
+            edges: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
+    /// Leaves a difference alone.
+    pub(super) fn skip(&mut self, id: &ResourceId, why: SkipReason, changes: Vec<FieldChange>) {
+        self.skipped.push(Skipped {
+            resource: id.clone(),
+            why,
+            changes,
+        });
+    }
+
+    /// Adds a block; the first of a resource is its main one. Leftover files of a desired resource
+    /// have blocks of their own, which are not.
+    pub(super) fn add(
+        &mut self,
+        id: &ResourceId,
+        build: bool,
+        drafts: Vec<Draft>,
+        skip: Option<SkipReason>,
+    ) -> usize {
+        let at = self.blocks.len();
+        self.blocks.push(Block {
+            id: id.clone(),
+            build,
+            drafts,
+            skip,
+            needs: Vec::new(),
+        });
+        if build || !self.input.desired.resources.contains_key(id) {
+            self.by_id.entry(id.clone()).or_insert(at);
+        }
+        at
+    }
+
+    /// Says that block `at` is done only if block `on` is.
+    pub(super) fn need(&mut self, at: usize, on: usize, otherwise: SkipReason) {
+        self.blocks[at].needs.push((on, otherwise));
+    }
+
+    /// Says that block `at` is not done; the first reason given stays.
+    pub(super) fn refuse(&mut self, at: usize, why: SkipReason) {
+        self.blocks[at].skip.get_or_insert(why);
+    }
+
+    /// Orders two steps.
+    pub(super) fn order(&mut self, from: At, to: At, bond: Bond) {
+        self.edges.push(Edge { from, to, bond });
+    }
+
+    /// The last step of a block.
+    pub(super) fn last(&self, block: usize) -> At {
+        (block, self.blocks[block].drafts.len().saturating_sub(1))
+    }
+
+    /// Lets every block fall that needs a fallen one, however far away, and reports them.
+    pub(super) fn settle(&mut self) {
+        let mut needed_by: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, block) in self.blocks.iter().enumerate() {
+            for (on, _) in &block.needs {
+                needed_by.entry(*on).or_default().push(at);
+            }
+        }
+        let fallen = |block: &Block| block.skip.is_some();
+        let mut open: Vec<usize> = (0..self.blocks.len())
+            .rev()
+            .filter(|&at| fallen(&self.blocks[at]))
+            .collect();
+        while let Some(down) = open.pop() {
+            for &at in needed_by.get(&down).into_iter().flatten() {
+                let block = &mut self.blocks[at];
+                if block.skip.is_none() {
+                    let why = block.needs.iter().find(|(on, _)| *on == down);
+                    block.skip = why.map(|(_, why)| why.clone());
+                    open.push(at);
+                }
+            }
+        }
+        let fallen = self.blocks.iter_mut().filter_map(|block| {
+            let why = block.skip.clone()?;
+            let changes = block
+                .drafts
+                .drain(..)
+                .flat_map(|draft| draft.changes)
+                .collect();
+            Some(Skipped {
+                resource: block.id.clone(),
+                why,
+                changes,
+            })
+        });
+        self.skipped.extend(fallen);
+    }
+}
+
+/// How late a kind comes when a machine is built up.
+pub(super) fn rank(kind: Kind) -> usize {
+    Kind::ALL
+        .iter()
+        .position(|&other| other == kind)
+        .unwrap_or(Kind::ALL.len())
+}

@@ -1,0 +1,4 @@
+//! What several subjects' tests need: real servers, started here and ended by process id.
+
+pub(crate) mod git_repo;
+pub(crate) mod git_server;

@@ -4,8 +4,11 @@
 //! code, [`simulate`] says what a step would do to an observation, [`render`] shows it.
 
 mod build;
+pub mod check;
 mod diff;
 mod facts;
+#[cfg(test)]
+mod fixture;
 mod hold;
 mod input;
 mod kind;
@@ -15,6 +18,8 @@ mod refs;
 mod remove;
 pub mod render;
 pub mod simulate;
+#[cfg(test)]
+mod tests;
 mod types;
 mod work;
 

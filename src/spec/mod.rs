@@ -2,9 +2,31 @@
 //!
 //! It never touches Git, the disk or the machine: it is handed bytes.
 
+mod across;
+mod cache;
+mod cloud_init;
 mod desired;
+mod diag;
+mod environment;
+pub mod kinds;
+mod load;
+mod locate;
+mod parse;
+mod patch;
+pub mod render;
+mod repo;
+mod resolve;
+pub mod scalar;
+mod schema;
+mod text;
+mod yaml;
 
+pub use cache::{CACHED_FILES_MAX, ParseCache};
 pub use desired::{
     Desired, DesiredResource, Lifecycle, MAX_DESTROY_DEFAULT, Origin, SelfHeal, SyncMode,
     SyncSettings, SyncWindow,
 };
+pub use diag::{DIAGNOSTICS_MAX, Diagnostic, Related, Severity};
+pub use load::{Checked, Loaded, check_all, load};
+pub use repo::{BASES_FOLDER, ENVIRONMENTS_FOLDER, REPOSITORY_FILE, RepoFile, RepoFiles, Select};
+pub use schema::{schema_file, schema_of, schemas};

@@ -1,0 +1,241 @@
+//! What only shows when all resources of an environment are seen together: overlaps, things taken
+//! twice, and cycles. Every check is linear, or sorts once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use super::environment::Gathered;
+use super::resolve::{Draft, Place, Resolved, reference};
+use crate::model::resource::NetworkMode;
+use crate::model::{Kind, Resource, ResourceId};
+
+type Everything = HashMap<ResourceId, Arc<Resolved>>;
+
+/// Adds what is wrong between resources.
+pub(crate) fn check(all: &mut Gathered, resolved: &Everything) {
+    let mut sorted: Vec<(&ResourceId, &Arc<Resolved>)> = resolved.iter().collect();
+    sorted.sort_by_key(|(id, _)| *id);
+    let mut drafts = Vec::new();
+    networks(all, &sorted, &mut drafts);
+    macs(all, &sorted, &mut drafts);
+    files(all, &sorted, &mut drafts);
+    shared_disks(all, &sorted, &mut drafts);
+    cycles(all, &sorted, &mut drafts);
+    all.drafts.extend(drafts);
+}
+
+fn at(all: &Gathered, id: &ResourceId, pointer: impl Into<String>) -> Place {
+    Place::value(all.by_id.get(id).copied().unwrap_or_default(), pointer)
+}
+
+type Sorted<'a> = [(&'a ResourceId, &'a Arc<Resolved>)];
+
+fn networks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+    let mut ranges = Vec::new();
+    let mut bridges: HashMap<&str, &ResourceId> = HashMap::new();
+    for (id, resolved) in sorted {
+        let Some(Resource::Network(network)) = resolved.own() else {
+            continue;
+        };
+        for address in &network.addresses {
+            let net = address.address;
+            ranges.push((net.network(), net.broadcast(), *id, net.trunc()));
+        }
+        let Some(bridge) = network
+            .bridge
+            .as_deref()
+            .filter(|_| network.mode != NetworkMode::Bridge)
+        else {
+            continue;
+        };
+        if let Some(other) = bridges.insert(bridge, id) {
+            let message = format!("bridge `{bridge}` belongs to `{other}` already");
+            let mut draft = Draft::new(
+                "spec/duplicate-bridge",
+                at(all, id, "/spec/bridge"),
+                message,
+            );
+            draft.see(at(all, other, "/spec/bridge"), "the other one is here");
+            drafts.push(draft);
+        }
+    }
+    ranges.sort();
+    let mut widest: Option<(IpAddr, &ResourceId, ipnet::IpNet)> = None;
+    for (start, end, id, net) in ranges {
+        match widest {
+            Some((last, other, other_net))
+                if start <= last && start.is_ipv4() == last.is_ipv4() =>
+            {
+                if id != other {
+                    let message = format!("`{net}` overlaps `{other_net}` of `{other}`");
+                    let mut draft = Draft::new("spec/overlap", at(all, id, "/spec/cidr"), message);
+                    draft.see(at(all, other, "/spec/cidr"), "the other network is here");
+                    draft.hint("give each network a range of its own");
+                    drafts.push(draft);
+                }
+                if end > last {
+                    widest = Some((end, id, net));
+                }
+            }
+            _ => widest = Some((end, id, net)),
+        }
+    }
+}
+
+fn macs(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+    let mut seen: HashMap<&str, (&ResourceId, usize)> = HashMap::new();
+    for (id, resolved) in sorted {
+        for (mac, nic) in &resolved.macs {
+            let Some((other, other_nic)) = seen.insert(mac, (id, *nic)) else {
+                continue;
+            };
+            let place = |id, nic: usize| at(all, id, format!("/spec/nics/{nic}/mac"));
+            let message = format!("MAC address {mac} belongs to an interface of `{other}` already");
+            let mut draft = Draft::new("spec/duplicate-mac", place(id, *nic), message);
+            draft.see(place(other, other_nic), "the other interface is here");
+            draft.hint("leave `mac` out: one follows from the names");
+            drafts.push(draft);
+        }
+    }
+}
+
+fn files(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+    let mut seen: HashMap<&str, &ResourceId> = HashMap::new();
+    for (id, resolved) in sorted {
+        for (_, desired) in &resolved.out {
+            let path = match &desired.resource {
+                Resource::Image(image) => Some(image.path.as_str()),
+                Resource::Disk(disk) => Some(disk.path.as_str()),
+                Resource::Seed(seed) => Some(seed.path.as_str()),
+                Resource::VirtualMachine(vm) => vm.console_log.as_deref(),
+                Resource::Network(_) | Resource::StoragePool(_) => None,
+            };
+            let Some(path) = path else { continue };
+            if let Some(other) = seen.insert(path, id) {
+                let message = format!("file {path} belongs to `{other}` already");
+                let mut draft = Draft::new(
+                    "spec/duplicate-file",
+                    at(all, id, "/metadata/name"),
+                    message,
+                );
+                draft.see(at(all, other, "/metadata/name"), "the other one is here");
+                draft.hint("rename one of them, or use another pool");
+                drafts.push(draft);
+            }
+        }
+    }
+}
+
+fn shared_disks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+    let mut users: HashMap<&str, (&ResourceId, usize, bool)> = HashMap::new();
+    for (id, resolved) in sorted {
+        for (disk, n, read_only) in &resolved.disks {
+            let Some((other, other_n, other_ro)) =
+                users.insert(disk.as_str(), (id, *n, *read_only))
+            else {
+                continue;
+            };
+            if *read_only && other_ro {
+                continue;
+            }
+            let place = |id, n: usize| at(all, id, format!("/spec/disks/{n}/disk"));
+            let message =
+                format!("`disk/{disk}` is used by `{other}` too, and one of them writes to it");
+            let mut draft = Draft::new("spec/shared-disk", place(id, *n), message);
+            draft.see(place(other, other_n), "the other use is here");
+            draft.hint("give each machine its own disk, or make both uses `readOnly`");
+            drafts.push(draft);
+        }
+    }
+}
+
+fn cycles(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+    let mut graph: DiGraph<&ResourceId, ()> = DiGraph::new();
+    let mut nodes: HashMap<&ResourceId, NodeIndex> = HashMap::with_capacity(sorted.len());
+    for (id, _) in sorted {
+        nodes.insert(id, graph.add_node(id));
+    }
+    for (id, resolved) in sorted {
+        let needs = resolved.out.first().map(|(_, d)| &d.depends_on);
+        for need in needs.into_iter().flatten() {
+            if let Some(&to) = nodes.get(need) {
+                graph.add_edge(nodes[id], to, ());
+            }
+        }
+    }
+    let mut found: BTreeMap<&ResourceId, Vec<&ResourceId>> = BTreeMap::new();
+    for knot in tarjan_scc(&graph) {
+        let own = |n: &NodeIndex| graph.contains_edge(*n, *n);
+        if knot.len() > 1 || knot.first().is_some_and(own) {
+            let first = knot.iter().map(|n| graph[*n]).min();
+            if let Some(first) = first {
+                found.insert(first, way_round(&graph, nodes[first], &knot));
+            }
+        }
+    }
+    for (first, way) in found {
+        let shown: Vec<String> = way.iter().map(ToString::to_string).collect();
+        let message = format!("these wait for each other: {}", shown.join(" → "));
+        let place = at(all, first, pointer_to(all, first, way.get(1).copied()));
+        let mut draft = Draft::new("spec/cycle", place, message);
+        draft.hint("remove one of the references");
+        drafts.push(draft);
+    }
+}
+
+/// A shortest way from `start` back to it, within its knot.
+fn way_round<'a>(
+    graph: &DiGraph<&'a ResourceId, ()>,
+    start: NodeIndex,
+    knot: &[NodeIndex],
+) -> Vec<&'a ResourceId> {
+    let inside: std::collections::HashSet<_> = knot.iter().copied().collect();
+    let mut came_from: HashMap<NodeIndex, NodeIndex> = HashMap::new();
+    let mut queue = std::collections::VecDeque::from([start]);
+    while let Some(node) = queue.pop_front() {
+        let mut next: Vec<_> = graph
+            .neighbors(node)
+            .filter(|n| inside.contains(n))
+            .collect();
+        next.sort_by_key(|n| graph[*n]);
+        for to in next {
+            if to == start {
+                let mut way = vec![start, node];
+                let mut at = node;
+                while at != start {
+                    at = came_from[&at];
+                    way.push(at);
+                }
+                if node == start {
+                    way.pop();
+                }
+                way.reverse();
+                return way.into_iter().map(|n| graph[n]).collect();
+            }
+            if !came_from.contains_key(&to) {
+                came_from.insert(to, node);
+                queue.push_back(to);
+            }
+        }
+    }
+    vec![graph[start]]
+}
+
+/// Where `id` says that it needs `next`: its `dependsOn`, if it is there.
+fn pointer_to(all: &Gathered, id: &ResourceId, next: Option<&ResourceId>) -> String {
+    let doc = all.by_id.get(id).map(|&m| &all.members[m].doc);
+    let listed = doc.and_then(|d| {
+        d.depends_on
+            .iter()
+            .position(|text| reference(text).ok().as_ref() == next)
+    });
+    match (listed, id.kind) {
+        (Some(n), _) => format!("/dependsOn/{n}"),
+        (None, Kind::VirtualMachine | Kind::Disk | Kind::Image) => "/spec".to_owned(),
+        (None, _) => String::new(),
+    }
+}

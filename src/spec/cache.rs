@@ -1,0 +1,168 @@
+//! What is kept between loads: parsed files by blob id, and resolved documents by what they came
+//! from.
+//!
+//! Only good results of resolving are kept, and nothing is keyed by path or by commit, so an error
+//! never outlives its cause. The cache can be thrown away at any time; only time is lost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::kinds::Doc;
+use super::parse::{ParsedFile, parse_file};
+use super::resolve::{Resolved, Settings};
+use crate::model::{Digest, Name, ResourceId};
+
+/// Most parsed files kept: four times the largest repository that is measured.
+pub const CACHED_FILES_MAX: usize = 20_000;
+
+/// What is kept between loads.
+#[derive(Debug, Default)]
+pub struct ParseCache {
+    generation: u64,
+    files: HashMap<String, Cached<Arc<ParsedFile>>>,
+    patched: HashMap<PatchKey, Cached<Arc<Doc>>>,
+    resolved: HashMap<Name, Memo>,
+    parses: u64,
+}
+
+/// A document and the patches laid over it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PatchKey {
+    pub(crate) blob: String,
+    pub(crate) index: usize,
+    pub(crate) patches: Digest,
+}
+
+#[derive(Debug)]
+struct Cached<T> {
+    used: u64,
+    value: T,
+}
+
+impl ParseCache {
+    /// An empty cache.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the content of `blob` is known, so that its bytes need not be read again.
+    pub fn contains(&self, blob: &str) -> bool {
+        self.files.contains_key(blob)
+    }
+
+    /// How many files have been parsed since the cache was made.
+    pub fn parses(&self) -> u64 {
+        self.parses
+    }
+
+    /// Opens a new load: what the two loads before it did not use may go.
+    pub(crate) fn begin(&mut self) {
+        self.generation += 1;
+        let oldest = self.generation.saturating_sub(2);
+        if self.files.len() > CACHED_FILES_MAX {
+            self.files.retain(|_, c| c.used >= oldest);
+        }
+        if self.files.len() > CACHED_FILES_MAX {
+            self.files.clear();
+        }
+        self.patched.retain(|_, c| c.used >= oldest);
+        for memo in self.resolved.values_mut() {
+            memo.known.retain(|_, c| c.used >= oldest);
+        }
+        self.resolved.retain(|_, memo| !memo.known.is_empty());
+    }
+
+    /// The parsed content of `blob`; `None` where it is unknown and no bytes were given.
+    pub(crate) fn file(&mut self, blob: &str, bytes: Option<&[u8]>) -> Option<Arc<ParsedFile>> {
+        let generation = self.generation;
+        if let Some(known) = self.files.get_mut(blob) {
+            known.used = generation;
+            return Some(Arc::clone(&known.value));
+        }
+        let value = Arc::new(parse_file(bytes?));
+        self.parses += 1;
+        let kept = Cached {
+            used: generation,
+            value: Arc::clone(&value),
+        };
+        self.files.insert(blob.to_owned(), kept);
+        Some(value)
+    }
+
+    /// A patched document, made by `make` if it is not known.
+    pub(crate) fn patched<E>(
+        &mut self,
+        key: PatchKey,
+        make: impl FnOnce() -> Result<Doc, E>,
+    ) -> Result<Arc<Doc>, E> {
+        let used = self.generation;
+        if let Some(known) = self.patched.get_mut(&key) {
+            known.used = used;
+            return Ok(Arc::clone(&known.value));
+        }
+        let value = Arc::new(make()?);
+        let kept = Cached {
+            used,
+            value: Arc::clone(&value),
+        };
+        self.patched.insert(key, kept);
+        Ok(value)
+    }
+
+    /// What was resolved for `environment` and is still known, taken out.
+    pub(crate) fn take_resolved(&mut self, environment: &Name) -> Memo {
+        let mut memo = self.resolved.remove(environment).unwrap_or_default();
+        memo.generation = self.generation;
+        memo
+    }
+
+    /// Puts back what [`Self::take_resolved`] took.
+    pub(crate) fn put_resolved(&mut self, environment: &Name, memo: Memo) {
+        self.resolved.insert(environment.clone(), memo);
+    }
+}
+
+/// Resolved documents of one environment.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    generation: u64,
+    settings: Option<Arc<Settings>>,
+    known: HashMap<ResourceId, Cached<Arc<Resolved>>>,
+}
+
+impl Memo {
+    /// What is known about `id`, if `fits` still says so.
+    pub(crate) fn get(
+        &mut self,
+        id: &ResourceId,
+        fits: impl FnOnce(&Resolved) -> bool,
+    ) -> Option<Arc<Resolved>> {
+        let known = self.known.get_mut(id)?;
+        if !fits(&known.value) {
+            return None;
+        }
+        known.used = self.generation;
+        Some(Arc::clone(&known.value))
+    }
+
+    /// The settings of the last load, if these are the same; else these.
+    pub(crate) fn settings(&mut self, now: Settings) -> Arc<Settings> {
+        let same = self.settings.take().filter(|then| **then == now);
+        let settings = same.unwrap_or_else(|| Arc::new(now));
+        self.settings = Some(Arc::clone(&settings));
+        settings
+    }
+
+    /// Keeps a result.
+    pub(crate) fn put(&mut self, id: ResourceId, value: Arc<Resolved>) {
+        let used = self.generation;
+        self.known.insert(id, Cached { used, value });
+    }
+}
+
+/// The digest of a list of patches.
+pub(crate) fn patches_digest(patches: &[&Value]) -> Digest {
+    crate::model::digest_of(patches)
+}

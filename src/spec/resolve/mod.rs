@@ -1,0 +1,500 @@
+//! From typed documents to primitive resources: names are looked up, defaults filled in, values read.
+//!
+//! One file a kind. A document is resolved from itself, the environment's settings and what it refers
+//! to, and the result remembers these, so that nothing is resolved twice while they stay the same.
+
+mod disk;
+mod image;
+mod machine;
+mod network;
+mod nic;
+mod seed;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::diag::{Severity, did_you_mean};
+use super::kinds::{Doc, DocKind, Spec};
+use super::yaml::At;
+use super::{DesiredResource, Lifecycle, Origin, SelfHeal};
+use crate::model::{Kind, Name, Resource, ResourceId, digest_of};
+
+pub(crate) use network::subnets;
+pub(crate) use nic::NicPlan;
+
+/// A document within an environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    /// Its file, by place in the list of the repository's files.
+    pub(crate) file: usize,
+    /// Which of the file's documents it is.
+    pub(crate) index: usize,
+    /// What it says, patches laid over it.
+    pub(crate) doc: Arc<Doc>,
+    /// Patches of the environment that changed it, by place in its list.
+    pub(crate) patches: Vec<usize>,
+    /// Path and line.
+    pub(crate) origin: Origin,
+}
+
+/// Settings of the environment that resources are resolved with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) environment: Name,
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) self_heal: SelfHeal,
+}
+
+/// A storage pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pool {
+    pub(crate) name: Name,
+    pub(crate) path: String,
+}
+
+/// A mistake whose place is still to be looked up.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) code: &'static str,
+    pub(crate) severity: Severity,
+    pub(crate) place: Place,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) related: Vec<(Place, String)>,
+}
+
+/// A place in a member of the environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) member: usize,
+    pub(crate) pointer: String,
+    pub(crate) at: At,
+}
+
+impl Place {
+    pub(crate) fn value(member: usize, pointer: impl Into<String>) -> Self {
+        Self {
+            member,
+            pointer: pointer.into(),
+            at: At::Value,
+        }
+    }
+}
+
+impl Draft {
+    pub(crate) fn new(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: Severity::Error,
+            place,
+            message: message.into(),
+            hint: None,
+            related: Vec::new(),
+        }
+    }
+
+    pub(crate) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn see(&mut self, place: Place, message: impl Into<String>) -> &mut Self {
+        self.related.push((place, message.into()));
+        self
+    }
+}
+
+/// An address that an interface asks of its network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) network: Name,
+    pub(crate) mac: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) name: Option<String>,
+    /// Whether it goes into the DHCP service.
+    pub(crate) reserve: bool,
+    /// The interface: machine and place in its list.
+    pub(crate) machine: Name,
+    pub(crate) nic: usize,
+}
+
+/// What one document became, and from what.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    doc: Arc<Doc>,
+    settings: Arc<Settings>,
+    origin: Origin,
+    from_docs: Vec<(ResourceId, Arc<Doc>)>,
+    from_resolved: Vec<(ResourceId, Arc<Resolved>)>,
+    from_leases: Vec<Lease>,
+    /// The primitives, the document's own first.
+    pub(crate) out: Vec<(ResourceId, DesiredResource)>,
+    /// Addresses its interfaces ask for.
+    pub(crate) leases: Vec<Lease>,
+    /// MAC addresses of its interfaces, with their place in its list.
+    pub(crate) macs: Vec<(String, usize)>,
+    /// Disks it uses: name, place in its list, whether read-only.
+    pub(crate) disks: Vec<(Name, usize, bool)>,
+}
+
+impl Resolved {
+    /// Whether resolving again would give the same.
+    pub(crate) fn still_fits(
+        &self,
+        world: &World<'_>,
+        member: &Member,
+        settings: &Arc<Settings>,
+        leases: &[Lease],
+    ) -> bool {
+        let doc_same = |(id, doc): &(ResourceId, Arc<Doc>)| {
+            let now = world.by_id.get(id).map(|&m| &world.members[m].doc);
+            now.is_some_and(|now| Arc::ptr_eq(now, doc))
+        };
+        let resolved_same = |(id, then): &(ResourceId, Arc<Self>)| {
+            world
+                .resolved
+                .get(id)
+                .is_some_and(|now| Arc::ptr_eq(now, then))
+        };
+        Arc::ptr_eq(&self.doc, &member.doc)
+            && Arc::ptr_eq(&self.settings, settings)
+            && self.origin == member.origin
+            && self.from_docs.iter().all(doc_same)
+            && self.from_resolved.iter().all(resolved_same)
+            && self.from_leases == leases
+    }
+
+    /// The document's own primitive.
+    pub(crate) fn own(&self) -> Option<&Resource> {
+        self.out.first().map(|(_, r)| &r.resource)
+    }
+}
+
+/// Everything a document may refer to.
+#[derive(Debug)]
+pub(crate) struct World<'a> {
+    pub(crate) members: &'a [Member],
+    pub(crate) by_id: &'a HashMap<ResourceId, usize>,
+    /// Names that broken documents mention.
+    pub(crate) mentions: &'a HashSet<String>,
+    /// What is resolved already.
+    pub(crate) resolved: HashMap<ResourceId, Arc<Resolved>>,
+}
+
+/// One document being resolved.
+#[derive(Debug)]
+pub(crate) struct Cx<'a> {
+    pub(crate) world: &'a World<'a>,
+    pub(crate) settings: &'a Arc<Settings>,
+    pub(crate) member: usize,
+    pub(crate) id: ResourceId,
+    pub(crate) drafts: Vec<Draft>,
+    depends_on: BTreeSet<ResourceId>,
+    from_docs: Vec<(ResourceId, Arc<Doc>)>,
+    from_resolved: Vec<(ResourceId, Arc<Resolved>)>,
+    extra: Vec<(ResourceId, DesiredResource)>,
+    leases: Vec<Lease>,
+    macs: Vec<(String, usize)>,
+    disks: Vec<(Name, usize, bool)>,
+}
+
+/// Resolves one document; `leases` are those that interfaces ask of it (networks only).
+pub(crate) fn resolve(
+    world: &World<'_>,
+    settings: &Arc<Settings>,
+    member: usize,
+    id: &ResourceId,
+    leases: &[Lease],
+) -> Result<Resolved, Vec<Draft>> {
+    let doc = &world.members[member].doc;
+    let mut cx = Cx {
+        world,
+        settings,
+        member,
+        id: id.clone(),
+        drafts: Vec::new(),
+        depends_on: BTreeSet::new(),
+        from_docs: Vec::new(),
+        from_resolved: Vec::new(),
+        extra: Vec::new(),
+        leases: Vec::new(),
+        macs: Vec::new(),
+        disks: Vec::new(),
+    };
+    cx.read_depends_on(doc);
+    cx.read_lifecycle(doc);
+    let resource = match &doc.spec {
+        Spec::Network(spec) => network::resolve(&mut cx, spec, leases).map(Resource::Network),
+        Spec::Image(spec) => image::resolve(&mut cx, spec).map(Resource::Image),
+        Spec::Disk(spec) => disk::resolve(&mut cx, spec).map(Resource::Disk),
+        Spec::VirtualMachine(spec) => {
+            machine::resolve(&mut cx, spec).map(|vm| Resource::VirtualMachine(Box::new(vm)))
+        }
+        Spec::Repository(_) | Spec::Environment(_) => None,
+    };
+    match resource {
+        Some(resource) if cx.drafts.is_empty() => Ok(cx.finish(resource, leases)),
+        _ => Err(cx.drafts),
+    }
+}
+
+impl Cx<'_> {
+    /// Reports a mistake at the value of `pointer`.
+    pub(crate) fn err(
+        &mut self,
+        code: &'static str,
+        pointer: impl Into<String>,
+        message: impl Into<String>,
+    ) -> &mut Draft {
+        let place = Place::value(self.member, pointer);
+        let at = self.drafts.len();
+        self.drafts.push(Draft::new(code, place, message));
+        &mut self.drafts[at]
+    }
+
+    /// Reports a reading that failed.
+    pub(crate) fn check<T>(
+        &mut self,
+        pointer: impl Into<String>,
+        read: Result<T, String>,
+    ) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.err("spec/wrong-value", pointer, message);
+                None
+            }
+        }
+    }
+
+    /// Reads an address.
+    pub(crate) fn ip(&mut self, pointer: impl Into<String>, text: &str) -> Option<IpAddr> {
+        let read = text
+            .parse()
+            .map_err(|_| format!("`{}` is not an IP address", text.escape_debug()));
+        self.check(pointer, read)
+    }
+
+    /// The pool named, or the environment's first one, with the dependency on it.
+    pub(crate) fn pool(&mut self, pointer: &str, name: Option<&str>) -> Option<Pool> {
+        let pools = &self.settings.pools;
+        let found = match name {
+            None => pools.first(),
+            Some(name) => pools.iter().find(|p| p.name.as_str() == name),
+        };
+        if let Some(pool) = found.cloned() {
+            self.need(ResourceId::new(Kind::StoragePool, pool.name.clone()));
+            return Some(pool);
+        }
+        let names: Vec<_> = pools.iter().map(|p| p.name.to_string()).collect();
+        let name = name.unwrap_or_default();
+        let hint = did_you_mean(name, names.iter().map(String::as_str)).unwrap_or_else(|| {
+            format!("the environment's `storagePools` are {}", names.join(", "))
+        });
+        self.err(
+            "spec/dangling-reference",
+            pointer,
+            format!("there is no storage pool `{name}`"),
+        )
+        .hint(hint);
+        None
+    }
+
+    /// Adds a dependency.
+    pub(crate) fn need(&mut self, id: ResourceId) {
+        self.depends_on.insert(id);
+    }
+
+    /// Looks up the document that a reference names, without depending on it.
+    pub(crate) fn look_up(&mut self, pointer: &str, kind: Kind, name: &str) -> Option<Arc<Doc>> {
+        let id = self.id_of(pointer, kind, name)?;
+        let doc = Arc::clone(&self.world.members[*self.world.by_id.get(&id)?].doc);
+        self.from_docs.push((id, Arc::clone(&doc)));
+        Some(doc)
+    }
+
+    /// Depends on what a reference names, and takes what it became; `None` too where that failed.
+    pub(crate) fn use_resolved(
+        &mut self,
+        pointer: &str,
+        kind: Kind,
+        name: &str,
+    ) -> Option<Arc<Resolved>> {
+        let id = self.id_of(pointer, kind, name)?;
+        let found = Arc::clone(self.world.resolved.get(&id)?);
+        self.from_resolved.push((id.clone(), Arc::clone(&found)));
+        self.need(id);
+        Some(found)
+    }
+
+    /// The id that a reference names, if it is there.
+    pub(crate) fn id_of(&mut self, pointer: &str, kind: Kind, name: &str) -> Option<ResourceId> {
+        let id = self
+            .check(pointer, Name::new(name).map_err(|e| e.to_string()))
+            .map(|name| ResourceId::new(kind, name))?;
+        if self.world.by_id.contains_key(&id) {
+            return Some(id);
+        }
+        if self.world.mentions.contains(name) {
+            return None;
+        }
+        let other = self.world.by_id.keys().filter(|k| k.name == id.name).min();
+        let hint = match other {
+            Some(other) => Some(format!(
+                "`{other}` is there, but {} is asked for here",
+                a(kind)
+            )),
+            None => {
+                let names: Vec<&str> = self
+                    .world
+                    .by_id
+                    .keys()
+                    .filter(|k| k.kind == kind)
+                    .map(|k| k.name.as_str())
+                    .collect();
+                did_you_mean(name, names)
+            }
+        };
+        let code = match other {
+            Some(_) => "spec/wrong-kind-of-reference",
+            None => "spec/dangling-reference",
+        };
+        let message = format!(
+            "there is no `{id}` in environment `{}`",
+            self.settings.environment
+        );
+        self.err(code, pointer, message).hint = hint;
+        None
+    }
+
+    fn read_depends_on(&mut self, doc: &Doc) {
+        for (n, text) in doc.depends_on.iter().enumerate() {
+            let pointer = format!("/dependsOn/{n}");
+            match reference(text) {
+                Err(message) => {
+                    self.err("spec/wrong-value", pointer, message);
+                }
+                Ok(id) if id.kind == Kind::StoragePool => {
+                    if self.pool(&pointer, Some(id.name.as_str())).is_none() {
+                        continue;
+                    }
+                }
+                Ok(id) => {
+                    if let Some(id) = self.id_of(&pointer, id.kind, id.name.as_str()) {
+                        self.need(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_lifecycle(&mut self, doc: &Doc) {
+        for (n, path) in doc.lifecycle.ignore_differences.iter().enumerate() {
+            if !path.starts_with('/') || path.len() < 2 {
+                let message = format!("`{}` is not a field path", path.escape_debug());
+                self.err(
+                    "spec/wrong-value",
+                    format!("/lifecycle/ignoreDifferences/{n}"),
+                    message,
+                )
+                .hint("write it as a JSON pointer into the spec: `/memory/current`");
+            }
+        }
+    }
+
+    /// Adds a primitive that belongs to this document.
+    pub(crate) fn add_owned(
+        &mut self,
+        id: ResourceId,
+        resource: Resource,
+        depends_on: BTreeSet<ResourceId>,
+    ) {
+        let lifecycle = Lifecycle {
+            self_heal: self.self_heal(),
+            ..Lifecycle::default()
+        };
+        let desired = DesiredResource {
+            digest: digest_of(&(&resource, &lifecycle)),
+            resource,
+            depends_on,
+            owner: Some(self.id.clone()),
+            lifecycle,
+            labels: self.labels(),
+            origin: self.world.members[self.member].origin.clone(),
+        };
+        self.need(id.clone());
+        self.extra.push((id, desired));
+    }
+
+    fn self_heal(&self) -> SelfHeal {
+        let own = self.world.members[self.member].doc.lifecycle.self_heal;
+        own.unwrap_or(self.settings.self_heal)
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let own = &self.world.members[self.member].doc.metadata.labels;
+        let mut labels = self.settings.labels.clone();
+        labels.extend(own.iter().map(|(k, v)| (k.clone(), v.clone())));
+        labels
+    }
+
+    fn finish(self, resource: Resource, leases: &[Lease]) -> Resolved {
+        let member = &self.world.members[self.member];
+        let written = &member.doc.lifecycle;
+        let lifecycle = Lifecycle {
+            prevent_destroy: written.prevent_destroy,
+            adopt: written.adopt,
+            ignore_differences: written.ignore_differences.clone(),
+            self_heal: self.self_heal(),
+            orphan: written.orphan,
+        };
+        let own = DesiredResource {
+            digest: digest_of(&(&resource, &lifecycle)),
+            resource,
+            labels: self.labels(),
+            depends_on: self.depends_on,
+            owner: None,
+            lifecycle,
+            origin: member.origin.clone(),
+        };
+        let mut out = vec![(self.id, own)];
+        out.extend(self.extra);
+        Resolved {
+            doc: Arc::clone(&member.doc),
+            settings: Arc::clone(self.settings),
+            origin: member.origin.clone(),
+            from_docs: self.from_docs,
+            from_resolved: self.from_resolved,
+            from_leases: leases.to_vec(),
+            out,
+            leases: self.leases,
+            macs: self.macs,
+            disks: self.disks,
+        }
+    }
+}
+
+/// Reads `kind/name`; a kind may be given in its short or its long form.
+pub(crate) fn reference(text: &str) -> Result<ResourceId, String> {
+    if let Some((kind, name)) = text.split_once('/')
+        && let Some(kind) = DocKind::from_word(kind).and_then(DocKind::primitive)
+    {
+        let name = Name::new(name).map_err(|e| e.to_string())?;
+        return Ok(ResourceId::new(kind, name));
+    }
+    text.parse()
+        .map_err(|e: crate::model::IdError| e.to_string())
+}
+
+fn a(kind: Kind) -> &'static str {
+    match kind {
+        Kind::StoragePool => "a storage pool",
+        Kind::Network => "a network",
+        Kind::Image => "an image",
+        Kind::Disk => "a disk",
+        Kind::Seed => "cloud-init media",
+        Kind::VirtualMachine => "a virtual machine",
+    }
+}

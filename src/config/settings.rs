@@ -150,6 +150,9 @@ pub struct SignatureSettings {
     /// Refuse a head without an accepted signature.
     #[serde(default)]
     pub required: bool,
+    /// The signer has to be the committer. Otherwise anyone who may sign may commit in any name.
+    #[serde(default)]
+    pub match_committer: bool,
     /// SSH signatures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<SshKeySettings>,

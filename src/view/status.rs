@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{CommitId, Digest, Name, ResourceId};
-use crate::plan::{SkipReason, Skipped};
+use crate::plan::{SkipReason, Skipped, render};
 use crate::state::{Paused, Refused, Rejected, ResourceState, State};
 
 /// What a resource is in. The words are the design's and stand in every output.
@@ -207,7 +207,7 @@ fn pending(state: &State, known: &ResourceState, skip: Option<&Skipped>) -> Stat
     match skip.map(|skip| &skip.why) {
         Some(SkipReason::Foreign) => return Status::Foreign,
         Some(SkipReason::Blocked(by)) => return Status::Blocked(by.clone()),
-        Some(other) => return Status::Held(left_alone(other)),
+        Some(other) => return Status::Held(render::skip_reason(other).into_owned()),
         None => {}
     }
     if let Some(paused) = &state.paused {
@@ -219,25 +219,4 @@ fn pending(state: &State, known: &ResourceState, skip: Option<&Skipped>) -> Stat
     }
     let what = if known.wish.is_some() { "waiting" } else { "to be removed" };
     Status::Progressing(what.to_owned())
-}
-
-/// A skip reason in a few words.
-fn left_alone(why: &SkipReason) -> String {
-    match why {
-        SkipReason::Unobservable(why) => format!("it cannot be seen: {why}"),
-        SkipReason::Foreign => "it is not ours".to_owned(),
-        SkipReason::Blocked(by) => format!("it waits for {by}"),
-        SkipReason::PreventDestroy => "lifecycle.preventDestroy forbids it".to_owned(),
-        SkipReason::PruneOff => "the environment does not prune".to_owned(),
-        SkipReason::ReportOnly => "selfHeal is report".to_owned(),
-        SkipReason::ImageKept => "it keeps the image it was made from".to_owned(),
-        SkipReason::ShrinkRefused => "disks are never shrunk".to_owned(),
-        SkipReason::InUse(by) => format!("in use: {by}"),
-        SkipReason::Immutable(what) => format!("cannot be changed in place: {what}"),
-        SkipReason::Conflict(with) => format!("conflicts with the host: {with}"),
-        SkipReason::RestartNeeded => "takes effect at its next restart".to_owned(),
-        SkipReason::BackingOff => "waits for its next try".to_owned(),
-        SkipReason::Orphaned => "gone from the commit, kept on the machine".to_owned(),
-        SkipReason::Paused => "paused or held".to_owned(),
-    }
 }

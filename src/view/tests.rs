@@ -148,7 +148,7 @@ fn what_is_left_alone_says_why() {
         .collect();
     expect![[r#"
         [
-            "disk/db: Held disks are never shrunk",
+            "disk/db: Held a disk is never shrunk",
             "vm/db: Blocked waits for disk/db",
             "vm/web: Foreign not ours: set lifecycle.adopt to take it over",
         ]

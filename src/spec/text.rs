@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn refuses_bytes_that_lie() {
-        let code = |b: &[u8]| decode(b).map_err(|e| (e.code, e.spot.line, e.spot.column));
+        fn code(bytes: &[u8]) -> Result<&str, (&'static str, u32, u32)> {
+            decode(bytes).map_err(|e| (e.code, e.spot.line, e.spot.column))
+        }
         assert_eq!(code(b"a: 1\nb\0"), Err(("spec/nul", 2, 2)));
         assert_eq!(code(b"a: \xff"), Err(("spec/not-utf8", 1, 4)));
         assert_eq!(

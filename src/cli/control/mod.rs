@@ -135,5 +135,10 @@ impl PlanView {
     }
 }
 
+/// Who runs this process, as the log has it.
+pub(super) fn operator_here() -> String {
+    accounts::operator(rustix::process::getuid().as_raw())
+}
+
 #[cfg(test)]
 mod tests;

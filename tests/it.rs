@@ -5,5 +5,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod check;
+mod cli;
 mod source;
 mod support;
+mod tidy;

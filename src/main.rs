@@ -1,5 +1,5 @@
 //! The `trueup` program: everything is in the library, so that tests reach it.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    trueup::cli::main()
 }

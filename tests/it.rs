@@ -11,9 +11,12 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod check;
+mod cli;
 mod image;
 mod journal;
+#[cfg(feature = "libvirt")]
 mod libvirt;
 mod source;
 mod support;
+mod tidy;
 mod world;

@@ -1,3 +1,24 @@
-//! `config`: the daemon's own settings on the host.
+//! `config`: the daemon's own settings on the host, from `/etc/trueup/config.yaml`.
 //!
-//! It never reads settings from the environment repository.
+//! It never reads settings from the environment repository: who may sign, which credentials are
+//! used and which host this is are no business of a commit. Secrets themselves never stand in it;
+//! it only names the files they are in.
+
+mod error;
+mod example;
+mod load;
+mod settings;
+mod span;
+
+pub use error::ConfigError;
+pub use example::example;
+pub use load::{CONFIG_BYTES_MAX, CONFIG_PATH, Found, Source, load, parse, schema};
+pub use settings::{
+    AcceleratorChoice, Config, CredentialSettings, LibvirtSettings, Limits, LogFormat,
+    OpenPgpSettings, PollSettings, RepositorySettings, SignatureSettings, SshKeySettings,
+    SshSettings, TelemetrySettings,
+};
+pub use span::Span;
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,17 @@
-//! `view`: read models over the log: status, history and drift.
+//! `view`: read models over the log: status, history, drift and the reasons behind them.
 //!
-//! It never appends and never decides.
+//! It never appends, decides, or looks at a clock: it is handed the state or the events, and the
+//! same input gives the same answer.
+
+mod describe;
+mod drift;
+mod status;
+mod why;
+
+pub use describe::{change, describe};
+pub use drift::{DriftRow, drifts};
+pub use status::{Status, StatusRow, Summary, row_of, rows, summary};
+pub use why::{STORY_MAX, Story};
+
+#[cfg(test)]
+mod tests;

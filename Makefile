@@ -1,0 +1,54 @@
+# What there is to do in this repository. `make` says it.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+PREFIX ?= /usr/local
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build install demo test lint doc deny unit-check bench schemas ci clean
+
+help: ## Say what there is to do
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+setup: ## Install what is missing (apt, Debian 12)
+	@tests/support/install-packages
+
+build: setup ## Build the program into target/release
+	$(CARGO) build --release --locked
+
+install: build ## Install the program and its unit under PREFIX and /etc/systemd
+	install -D -m 755 "$${CARGO_TARGET_DIR:-target}/release/trueup" $(DESTDIR)$(PREFIX)/bin/trueup
+	install -D -m 644 systemd/trueup.service $(DESTDIR)/etc/systemd/system/trueup.service
+	install -D -m 644 systemd/trueup.sysusers $(DESTDIR)/usr/lib/sysusers.d/trueup.conf
+
+demo: build ## Show the main job end to end on this machine
+	@tests/support/demo
+
+test: setup ## Run the whole suite
+	@tests/support/run-tests
+
+lint: ## Formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --bins --no-default-features -- -D warnings
+
+doc: ## The documentation of the code, without a warning
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+deny: ## Licences, duplicates, sources and advisories of what is depended on
+	@tests/support/cargo-deny
+
+unit-check: ## The exposure of the systemd unit
+	@tests/support/unit-check
+
+bench: setup ## Run the benchmarks
+	$(CARGO) bench --locked
+
+schemas: ## Write schemas/ anew from the types
+	$(CARGO) run --locked --quiet -- schema --write schemas
+
+ci: ## What a change has to pass
+	@.ci/run
+
+clean: ## Remove what was built
+	$(CARGO) clean

@@ -1,0 +1,159 @@
+//! `trueup check`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::context::Context;
+use super::exit::{CliError, CliResult, Done, ErrorKind};
+use crate::model::Digest;
+use crate::source::TreeLimits;
+use crate::spec::{self, Diagnostic, ParseCache, RepoFile, RepoFiles, Severity, render};
+
+/// Look for mistakes in a repository
+///
+/// Reads every environment and every base below a folder and reports everything that is wrong, at
+/// once, each with its place and what to write instead. It needs neither libvirt nor a config.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  \
+    trueup check .\n  \
+    trueup check -o github .          # annotations in a workflow\n  \
+    trueup check -o sarif . > trueup.sarif")]
+pub(super) struct Check {
+    /// The folder of the repository
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: CheckFormat,
+}
+
+/// The form of diagnostics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum CheckFormat {
+    /// For people, with snippets.
+    #[default]
+    Text,
+    /// An array of diagnostics.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// Workflow commands that become annotations.
+    Github,
+}
+
+impl Check {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let (files, mut found) = read(&self.folder)?;
+        let checked = spec::check_all(&files, &mut ParseCache::default());
+        found.extend(checked.diagnostics);
+        let ui = context.ui;
+        match self.output {
+            CheckFormat::Text => ui.raw(&render::text(&found, &files, ui.color()))?,
+            CheckFormat::Json => ui.data(&render::json(&found))?,
+            CheckFormat::Sarif => ui.data(&render::sarif(&found))?,
+            CheckFormat::Github => ui.raw(&render::github(&found))?,
+        }
+        if found.iter().any(Diagnostic::is_error) {
+            let summary = render::summary(&found);
+            return Err(CliError::new(ErrorKind::Input, summary));
+        }
+        Ok(Done::Fine)
+    }
+}
+
+/// A folder still to be read.
+struct Todo {
+    folder: PathBuf,
+    /// Its path from the root, with a `/` at the end; empty for the root.
+    prefix: String,
+    depth: usize,
+}
+
+/// Every YAML file below `root`, and what would be refused in a commit.
+fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError> {
+    let limits = TreeLimits::default();
+    let mut files = RepoFiles::default();
+    let mut found = Vec::new();
+    let mut todo = vec![Todo { folder: root.to_owned(), prefix: String::new(), depth: 1 }];
+    while let Some(next) = todo.pop() {
+        let unreadable = |error: std::io::Error| {
+            CliError::input(error).hint(format!("{} could not be read", next.folder.display()))
+        };
+        for entry in std::fs::read_dir(&next.folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                let path = format!("{}{}", next.prefix, name.to_string_lossy());
+                found.push(refused(path, "its name is not UTF-8"));
+                continue;
+            };
+            if name == ".git" {
+                continue;
+            }
+            let path = format!("{}{name}", next.prefix);
+            let kind = entry.file_type().map_err(unreadable)?;
+            if kind.is_symlink() {
+                found.push(refused(path, "symbolic links are not followed"));
+            } else if kind.is_dir() && next.depth >= limits.depth_max {
+                found.push(refused(path, "the folders are nested too deep"));
+            } else if kind.is_dir() {
+                let prefix = format!("{path}/");
+                todo.push(Todo { folder: entry.path(), prefix, depth: next.depth + 1 });
+            } else if kind.is_file() && is_yaml(name) {
+                let size = entry.metadata().map_err(unreadable)?.len();
+                if size > limits.file_bytes_max {
+                    let why = format!("{size} bytes, the limit is {}", limits.file_bytes_max);
+                    found.push(refused(path, &why));
+                    continue;
+                }
+                let bytes = std::fs::read(entry.path()).map_err(unreadable)?;
+                files.files.push(RepoFile::new(path, Digest::of(&bytes).to_string(), bytes));
+            }
+        }
+    }
+    files.files.sort_by(|a, b| a.path.cmp(&b.path));
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok((files, found))
+}
+
+fn is_yaml(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+fn refused(path: String, why: &str) -> Diagnostic {
+    Diagnostic {
+        code: "source/refused".into(),
+        severity: Severity::Error,
+        path,
+        line: 0,
+        column: 0,
+        end_column: None,
+        message: why.to_owned(),
+        hint: None,
+        related: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_read_as_a_commit_would_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("environments/lab")).unwrap();
+        std::fs::create_dir_all(root.join(".git")).unwrap();
+        std::fs::write(root.join(".git/x.yaml"), "a: 1").unwrap();
+        std::fs::write(root.join("environments/lab/a.yaml"), "a: 1").unwrap();
+        std::fs::write(root.join("README.md"), "hello").unwrap();
+        std::fs::write(root.join("big.yaml"), vec![b'#'; 2 << 20]).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", root.join("link.yaml")).unwrap();
+        let (files, found) = read(root).unwrap();
+        let paths: Vec<_> = files.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["environments/lab/a.yaml"]);
+        let refused: Vec<_> = found.iter().map(|d| d.path.as_str()).collect();
+        assert_eq!(refused, ["big.yaml", "link.yaml"]);
+    }
+}

@@ -1,0 +1,88 @@
+//! What every command starts from: the streams, the settings and where things are.
+//!
+//! Settings are read when a command needs them, so that those that need none work without a config.
+
+use std::path::{Path, PathBuf};
+
+use super::Global;
+use super::exit::CliError;
+use super::ui::Ui;
+use crate::config::{self, CONFIG_PATH, Config, ConfigError, Found};
+use crate::telemetry;
+
+/// The start of every command.
+pub(super) struct Context {
+    /// The streams.
+    pub(super) ui: Ui,
+    config: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+}
+
+impl Context {
+    pub(super) fn new(ui: Ui, global: &Global) -> Self {
+        Self { ui, config: global.config.clone(), state_dir: global.state_dir.clone() }
+    }
+
+    /// The settings.
+    pub(super) fn settings(&self) -> Result<Found, CliError> {
+        let mut found = config::load(self.config.as_deref())?;
+        if let Some(directory) = &self.state_dir {
+            found.config.state_directory = Some(absolute(directory)?);
+        }
+        Ok(found)
+    }
+
+    /// Where the config is read from.
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG_PATH))
+    }
+
+    /// The settings, or the defaults where nobody named a config and there is none: enough to find
+    /// the log and the daemon.
+    fn places(&self) -> Result<Config, CliError> {
+        match self.settings() {
+            Ok(found) => Ok(found.config),
+            Err(error) => {
+                let missing = error.source.downcast_ref::<ConfigError>();
+                let missing = matches!(missing, Some(ConfigError::Missing { .. }));
+                if !missing || self.config.is_some() {
+                    return Err(error);
+                }
+                let mut config = Config::new("");
+                if let Some(directory) = &self.state_dir {
+                    config.state_directory = Some(absolute(directory)?);
+                }
+                Ok(config)
+            }
+        }
+    }
+
+    /// The state directory.
+    pub(super) fn state_dir(&self) -> Result<PathBuf, CliError> {
+        match &self.state_dir {
+            Some(directory) => absolute(directory),
+            None => Ok(self.places()?.state_directory()),
+        }
+    }
+
+    /// The state directory and the daemon's socket.
+    pub(super) fn daemon(&self) -> Result<(PathBuf, PathBuf), CliError> {
+        let config = self.places()?;
+        Ok((config.state_directory(), config.socket()))
+    }
+
+    /// How to write about the work.
+    pub(super) fn telemetry(&self, global: &Global, base: telemetry::Base) -> telemetry::Options {
+        let count = |n: u8| i8::try_from(n).unwrap_or(i8::MAX);
+        telemetry::Options {
+            verbosity: count(global.verbose) - count(global.quiet),
+            base,
+            color: global.color.on(true),
+            ..telemetry::Options::default()
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(CliError::input)
+}

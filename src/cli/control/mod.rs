@@ -1,0 +1,144 @@
+//! Talking to the daemon over its Unix socket: one JSON line each way.
+//!
+//! A request never carries a path, a command line or a secret: only what an operator may decide.
+//! Who asks is what the kernel says of the socket's other end, never what the request says.
+
+mod accounts;
+mod client;
+mod server;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::exit::ErrorKind;
+use crate::model::{CommitId, Digest};
+use crate::plan::{Plan, Skipped, render};
+use crate::state::Command;
+
+pub use client::{AskError, ask};
+pub use server::{BindError, Desk, bind, serve};
+
+/// Longest request in bytes: a command with a reason is far below it.
+pub const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+/// Longest reply in bytes: a plan of 10,000 steps, rendered three times.
+pub const REPLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What is asked of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum Request {
+    /// Decide on an operator's command.
+    Command(Command),
+    /// Look and plan, and do nothing.
+    Plan(Look),
+    /// Make a pass now.
+    #[serde(rename_all = "camelCase")]
+    Apply {
+        /// How to render what was planned.
+        look: Look,
+        /// Run a plan that only waits for an approval.
+        approved: bool,
+    },
+    /// What the newest plan leaves alone.
+    Skipped,
+    /// Where the daemon's own state stands.
+    State,
+}
+
+/// How to render a plan as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// With ANSI colours.
+    pub color: bool,
+    /// Columns.
+    pub width: usize,
+}
+
+/// What the daemon says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum Reply {
+    /// It is still at work; another line follows.
+    Working,
+    /// The command was granted.
+    Done,
+    /// What a pass came to.
+    Report(Box<Report>),
+    /// What the newest plan leaves alone.
+    Skipped(Vec<Skipped>),
+    /// The state's position and digest.
+    State {
+        /// The last event folded in.
+        seq: u64,
+        /// Digest of the state's JSON.
+        digest: Digest,
+    },
+    /// It did not work out.
+    Failed {
+        /// What kind of failure it is.
+        kind: ErrorKind,
+        /// Why, in sentences.
+        message: String,
+    },
+}
+
+/// What a pass came to.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The commit the machine is brought to.
+    pub commit: Option<CommitId>,
+    /// The plan.
+    pub plan: Option<PlanView>,
+    /// What the plan waits for.
+    pub held: Vec<String>,
+    /// Steps that succeeded.
+    pub succeeded: u64,
+    /// Steps that failed.
+    pub failed: u64,
+    /// Steps that could not start.
+    pub blocked: u64,
+    /// When something is tried again.
+    pub next_retry: Option<Timestamp>,
+}
+
+/// A plan, rendered where it was made: what crosses the socket is what may be seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// Its digest.
+    pub digest: Digest,
+    /// How many steps it has.
+    pub steps: usize,
+    /// For people.
+    pub text: String,
+    /// For a comment.
+    pub markdown: String,
+    /// As data.
+    pub json: serde_json::Value,
+}
+
+/// Most bytes of a plan's Markdown: what a forge takes in one comment (65,536 characters).
+const MARKDOWN_BYTES_MAX: usize = 60_000;
+
+impl PlanView {
+    /// Renders `plan`.
+    #[must_use]
+    pub fn of(plan: &Plan, look: Look) -> Self {
+        let style = render::Style { color: look.color, width: look.width };
+        Self {
+            digest: plan.digest(),
+            steps: plan.steps.len(),
+            text: render::text(plan, style),
+            markdown: render::markdown(plan, MARKDOWN_BYTES_MAX),
+            json: render::json(plan),
+        }
+    }
+}
+
+/// Who runs this process, as the log has it.
+pub(super) fn operator_here() -> String {
+    accounts::operator(rustix::process::getuid().as_raw())
+}
+
+#[cfg(test)]
+mod tests;

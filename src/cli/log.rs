@@ -1,0 +1,266 @@
+//! `trueup log`.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Output;
+use super::context::Context;
+use super::exit::{CliError, CliResult, Done};
+use super::log_verify::LogVerify;
+use super::paint::{self, Block, Label, Text};
+use super::time;
+use super::ui::{Format, Ui};
+use crate::event::{Recorded, envelope::Record};
+use crate::journal::{Filter, Follower, Reader, StoredLine, search};
+use crate::view;
+
+/// How long a follower waits before it looks whether it should go on; nothing is missed by it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Show what happened
+///
+/// One line an event, oldest first. With `-o json` the lines come out byte by byte as they are
+/// stored, so that `sha256sum` agrees with their hashes.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub(super) struct Log {
+    #[command(subcommand)]
+    command: Option<LogCommand>,
+    #[command(flatten)]
+    pub(super) output: Output,
+    /// About this resource; a `*` at the end stands for anything
+    #[arg(long, value_name = "KIND/NAME")]
+    subject: Option<String>,
+    /// Of this type; a `*` at the end stands for anything
+    #[arg(long = "type", value_name = "TYPE")]
+    type_: Option<String>,
+    /// Not before: a time, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    since: Option<Timestamp>,
+    /// Not after: a time, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    until: Option<Timestamp>,
+    /// Belonging to this commit, or to one that starts with these digits
+    #[arg(long, value_name = "COMMIT")]
+    commit: Option<String>,
+    /// Belonging to this pass
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// Only the last so many
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+    /// Go on with what happens from now on
+    #[arg(short, long, conflicts_with = "until")]
+    follow: bool,
+}
+
+const EXAMPLES: &str = "EXAMPLES
+  trueup log -n 20
+  trueup log -f --subject 'vm/*'
+  trueup log --type step.failed --since 1h
+  trueup log -o json | jq -r 'select(.type == \"plan.held\") | .data.reasons[]'
+  trueup log verify";
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    Verify(LogVerify),
+}
+
+/// An event for people and for JSON.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Line {
+    seq: u64,
+    at: Timestamp,
+    #[serde(rename = "type")]
+    type_: String,
+    subject: Option<String>,
+    actor: String,
+    commit: Option<String>,
+    says: String,
+}
+
+impl Line {
+    /// The line of an opened event.
+    pub(super) fn of(recorded: &Recorded) -> Self {
+        let entry = &recorded.entry;
+        Self {
+            seq: recorded.seq,
+            at: recorded.at,
+            type_: entry.event.type_name().to_owned(),
+            subject: entry.subject.as_ref().map(ToString::to_string),
+            actor: entry.actor.clone(),
+            commit: entry.commit.as_ref().map(ToString::to_string),
+            says: view::describe(&entry.event),
+        }
+    }
+
+    /// The line of a stored event; one that this program does not know is shown as it is.
+    fn stored(record: &Record<'_>) -> Self {
+        match Recorded::open(record) {
+            Ok(recorded) => Self::of(&recorded),
+            Err(_) => Self {
+                seq: record.seq,
+                at: record.at,
+                type_: format!("{} (version {})", record.type_, record.v),
+                subject: record.subject.as_deref().map(str::to_owned),
+                actor: record.actor.to_string(),
+                commit: record.commit.map(str::to_owned),
+                says: record.data.to_owned(),
+            },
+        }
+    }
+
+    fn label(&self) -> Label {
+        match self.type_.as_str() {
+            "step.failed"
+            | "spec.rejected"
+            | "source.rewrite_refused"
+            | "source.signature_rejected" => Label::Bad,
+            "resource.drifted"
+            | "plan.held"
+            | "source.unreachable"
+            | "resource.unobservable"
+            | "resource.flapping"
+            | "step.interrupted" => Label::Warn,
+            "resource.synced" | "resource.recovered" | "step.succeeded" => Label::Good,
+            _ => Label::Plain,
+        }
+    }
+}
+
+/// Several lines as a table.
+pub(super) fn table(lines: &[Line]) -> Block {
+    let row = |line: &Line| {
+        vec![
+            line.seq.to_string().into(),
+            time::shown(line.at).into(),
+            Text::new(&line.type_, line.label()),
+            line.subject.clone().unwrap_or_default().into(),
+            line.says.clone().into(),
+        ]
+    };
+    let header = vec!["seq", "at", "type", "subject", "says"];
+    Block::Table { header, rows: lines.iter().map(row).collect() }
+}
+
+impl Log {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let dir = context.state_dir()?;
+        if let Some(LogCommand::Verify(command)) = self.command {
+            return command.run(context, &dir);
+        }
+        let printer = Printer { ui: context.ui };
+        let filter = self.filter();
+        let reader = Reader::open(&dir);
+        let mut last = VecDeque::new();
+        let (mut seen, mut failed) = (0, None);
+        search(&reader, None, &filter, 0, |line| {
+            seen = line.record.seq;
+            if let Some(wanted) = self.lines {
+                if last.len() == wanted {
+                    last.pop_front();
+                }
+                last.push_back(printer.line(line));
+                return ControlFlow::Continue(());
+            }
+            going_on(printer.print(&printer.line(line)), &mut failed)
+        })?;
+        for text in last.iter().take(self.lines.unwrap_or(0)) {
+            if going_on(printer.print(text), &mut failed).is_break() {
+                break;
+            }
+        }
+        if let Some(stopped) = failed {
+            return stopped.map(|()| Done::Fine);
+        }
+        if self.follow {
+            follow(&dir, &filter, seen, &printer)?;
+        }
+        Ok(Done::Fine)
+    }
+
+    fn filter(&self) -> Filter {
+        Filter {
+            subject: self.subject.clone(),
+            type_: self.type_.clone(),
+            since: self.since,
+            until: self.until,
+            commit: self.commit.clone(),
+            run: self.run.clone(),
+        }
+    }
+}
+
+/// Whether to go on after printing; why not is kept in `stopped`.
+fn going_on(
+    printed: Result<bool, CliError>,
+    stopped: &mut Option<Result<(), CliError>>,
+) -> ControlFlow<()> {
+    *stopped = Some(match printed {
+        Ok(true) => return ControlFlow::Continue(()),
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    });
+    ControlFlow::Break(())
+}
+
+/// Prints what comes after event `seen`, until nobody reads any more.
+fn follow(dir: &Path, filter: &Filter, seen: u64, printer: &Printer) -> Result<(), CliError> {
+    let mut follower = Follower::new(Reader::open(dir).from(seen + 1)?)?;
+    loop {
+        let Some(line) = follower.wait(PATIENCE)? else { continue };
+        if filter.fits(&line.record) && !printer.print(&printer.line(&line))? {
+            return Ok(());
+        }
+    }
+}
+
+/// Prints one event after the other, as soon as it is there.
+struct Printer {
+    ui: Ui,
+}
+
+impl Printer {
+    fn line(&self, line: &StoredLine<'_>) -> String {
+        match self.ui.format() {
+            Format::Json => String::from_utf8_lossy(line.bytes).into_owned(),
+            Format::Yaml => yaml(line),
+            Format::Markdown => {
+                let text = plain(&Line::stored(&line.record), false);
+                format!("- `{}`", text.replace('`', "'"))
+            }
+            Format::Table => plain(&Line::stored(&line.record), self.ui.color()),
+        }
+    }
+
+    fn print(&self, text: &str) -> Result<bool, CliError> {
+        self.ui.line(text)
+    }
+}
+
+/// A document a line, so that a stream of them is one valid YAML stream.
+fn yaml(line: &StoredLine<'_>) -> String {
+    let value: Result<Value, _> = serde_json::from_slice(line.bytes);
+    let text = value.ok().and_then(|value| serde_saphyr::to_string(&value).ok());
+    format!("---\n{}", text.unwrap_or_default().trim_end())
+}
+
+/// In columns that do not depend on the other lines, as they come one by one.
+fn plain(line: &Line, color: bool) -> String {
+    let subject = line.subject.as_deref().unwrap_or("-");
+    let by = match line.actor.as_str() {
+        crate::event::ACTOR_SELF => String::new(),
+        actor => format!(" (by {actor})"),
+    };
+    let type_ = paint::label(&format!("{:<24}", line.type_), line.label(), color);
+    let says = paint::clean(&line.says).replace('\n', " ");
+    let at = time::shown(line.at);
+    format!("{:>7}  {at}  {type_}  {subject:<24}  {says}{by}", line.seq)
+}

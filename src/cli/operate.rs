@@ -1,0 +1,65 @@
+//! What the commands of an operator have in common: asking the daemon, or deciding under the log's
+//! lock where none runs.
+//!
+//! It never writes while a daemon does: the lock refuses it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::control::{self, AskError, Reply, Request};
+use super::exit::{CliError, CliResult, Done, ErrorKind};
+use super::wire::{self, HostClock};
+use crate::state::{Command, decide};
+
+/// Carries `command` out and says `said` when it was granted.
+pub(super) fn operate(context: &Context, command: Command, said: &str) -> CliResult {
+    let (dir, socket) = context.daemon()?;
+    match control::ask(&socket, &Request::Command(command.clone())) {
+        Ok(reply) => granted(reply)?,
+        Err(AskError::NoDaemon { .. }) => wire::block_on(alone(&dir, &command))??,
+        Err(error) => return Err(unanswered(error)),
+    }
+    context.ui.say(said);
+    Ok(Done::Fine)
+}
+
+fn granted(reply: Reply) -> Result<(), CliError> {
+    match reply {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// A reply that is no answer to what was asked, or the failure it tells of.
+pub(super) fn unexpected(reply: Reply) -> CliError {
+    match reply {
+        Reply::Failed { kind, message } => CliError::new(kind, message),
+        other => CliError::new(ErrorKind::Bug, format!("the daemon answered {other:?}")),
+    }
+}
+
+/// Why the daemon did not answer, with what to do.
+pub(super) fn unanswered(error: AskError) -> CliError {
+    let hint = match &error {
+        AskError::NoDaemon { .. } => "start it: systemctl start trueup",
+        AskError::Denied { .. } => "root and members of the group trueup may",
+        AskError::Broken { .. } => "look at what it says: journalctl -u trueup",
+        AskError::Reply { .. } => "it may be of another version: restart it",
+    };
+    CliError::machine(error).hint(hint)
+}
+
+/// Decides without a daemon.
+async fn alone(dir: &Path, command: &Command) -> Result<(), CliError> {
+    wire::known(dir)?;
+    let host = crate::config::Config::new("").host();
+    let log = wire::open_log(dir, &host, Arc::new(HostClock::default())).await?;
+    let decided = match decide(&log.state, command, &control::operator_here()) {
+        Ok(entries) => wire::append(&*log.port, entries).await.map(drop),
+        Err(refusal) => Err(refusal.into()),
+    };
+    drop(log.port);
+    log.journal.close();
+    decided
+}

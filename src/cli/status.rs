@@ -1,0 +1,145 @@
+//! `trueup status`.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use super::control::{self, Reply, Request};
+use super::exit::{CliResult, Done};
+use super::paint::{Block, Label, Text};
+use super::time::shown;
+use super::ui::Product;
+use super::{Output, wire};
+use crate::plan::Skipped;
+use crate::view::{self, StatusRow, Summary};
+
+/// Show what every resource is in
+///
+/// Read from the log, so it also answers when the daemon does not run. A running daemon is asked for
+/// what only its newest plan knows: what is foreign, and what waits for something else.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  trueup status\n  trueup status --problems -o json")]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub(super) output: Output,
+    /// Only what is not in sync
+    #[arg(long)]
+    problems: bool,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    summary: Summary,
+    resources: Vec<StatusRow>,
+}
+
+impl Status {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let (dir, socket) = context.daemon()?;
+        let state = wire::known(&dir)?;
+        let mut resources = view::rows(&state, &skipped(&socket));
+        let summary = view::summary(&state, &resources);
+        if self.problems {
+            resources.retain(|row| !row.status.is_synced());
+        }
+        context.ui.product(&Shown { summary, resources })?;
+        Ok(Done::Fine)
+    }
+}
+
+/// What the daemon's newest plan leaves alone; nothing where it cannot be asked, because the log
+/// answers everything else.
+fn skipped(socket: &Path) -> Vec<Skipped> {
+    match control::ask(socket, &Request::Skipped) {
+        Ok(Reply::Skipped(skipped)) => skipped,
+        Ok(other) => {
+            tracing::debug!(?other, "the daemon does not tell what it leaves alone");
+            Vec::new()
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the daemon was not asked");
+            Vec::new()
+        }
+    }
+}
+
+impl Product for Shown {
+    fn blocks(&self) -> Vec<Block> {
+        let mut blocks = headline(&self.summary);
+        if self.resources.is_empty() {
+            return blocks;
+        }
+        let rows = self.resources.iter().map(row).collect();
+        blocks.push(Block::Gap);
+        blocks.push(Block::Table { header: vec!["resource", "status", "since", "why"], rows });
+        blocks
+    }
+}
+
+fn headline(summary: &Summary) -> Vec<Block> {
+    let strong = |text: &str| Text::new(text, Label::Strong);
+    let environment = summary.environment.as_ref().map_or("none yet", |name| name.as_str());
+    let commit = summary.commit.as_ref().map_or("no commit yet", |commit| commit.short());
+    let counts: Vec<_> =
+        summary.counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    let mut line = vec![
+        strong("environment "),
+        environment.into(),
+        strong("  commit "),
+        commit.into(),
+        strong("  event "),
+        summary.seq.to_string().into(),
+    ];
+    if !counts.is_empty() {
+        line.extend([strong("  resources "), counts.join(", ").into()]);
+    }
+    let mut blocks = vec![Block::Line(line)];
+    let mut say = |label, what: &str, text: String| {
+        blocks.push(Block::Line(vec![Text::new(format!("{what}: "), label), text.into()]));
+    };
+    if let Some(paused) = &summary.paused {
+        say(Label::Warn, "paused", format!("by {}: {}", paused.by, paused.reason));
+    }
+    if let Some((plan, reasons)) = &summary.waiting {
+        say(Label::Warn, "held", format!("plan {}: {}", plan.short(), reasons.join("; ")));
+    }
+    if let Some(rejected) = &summary.rejected {
+        let first = rejected.problems.first().map_or_else(String::new, |first| {
+            format!(": {}:{}:{}: {}", first.path, first.line, first.column, first.message)
+        });
+        let commit = rejected.commit.short();
+        say(Label::Bad, "rejected", format!("{commit} has {} mistake(s){first}", rejected.errors));
+    }
+    if let Some(refused) = &summary.refused {
+        say(Label::Bad, "refused", format!("head {}: {}", refused.commit, refused.why));
+    }
+    if let Some((since, why)) = &summary.unreachable {
+        say(Label::Warn, "unreachable", format!("since {}: {why}", shown(*since)));
+    }
+    blocks
+}
+
+fn row(row: &StatusRow) -> Vec<Text> {
+    vec![
+        row.resource.to_string().into(),
+        Text::new(row.status.word(), label(&row.status)),
+        row.synced_at.map(shown).unwrap_or_default().into(),
+        row.status.detail().into(),
+    ]
+}
+
+fn label(status: &view::Status) -> Label {
+    match status {
+        view::Status::Synced => Label::Good,
+        view::Status::Progressing(_) => Label::Busy,
+        view::Status::Drifted(_)
+        | view::Status::Held(_)
+        | view::Status::Blocked(_)
+        | view::Status::Unobservable(_) => Label::Warn,
+        view::Status::Failed { .. } => Label::Bad,
+        view::Status::Foreign => Label::Dim,
+    }
+}

@@ -1,0 +1,161 @@
+//! The wiring: from settings and folders to what the commands work with.
+//!
+//! It only puts things together; what they do is theirs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::exit::{CliError, ErrorKind};
+use crate::event::{Entry, Event, Recorded, body};
+use crate::journal::{Journal, LogPort, Opened, Options, Reader};
+use crate::port::{self, BoxFuture, Clock};
+use crate::state::State;
+
+/// Name of the state among the index's snapshots.
+pub(super) const STATE_VIEW: &str = "state";
+/// Version of the state's form; to be raised with every change of `state::State`.
+pub(super) const STATE_VIEW_VERSION: u32 = 1;
+
+/// The machine's clocks.
+#[derive(Debug)]
+pub(super) struct HostClock(Instant);
+
+impl Default for HostClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for HostClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Up to where a log is folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// All of it.
+    End,
+    /// Up to and with this event.
+    Seq(u64),
+    /// Up to and with this time.
+    Time(Timestamp),
+}
+
+impl Until {
+    fn covers(self, seq: u64, at: Timestamp) -> bool {
+        match self {
+            Self::End => true,
+            Self::Seq(last) => seq <= last,
+            Self::Time(last) => at <= last,
+        }
+    }
+}
+
+/// Shows `visit` every event of the log in `dir` up to `until`, opened.
+pub(super) fn each_event(
+    dir: &Path,
+    until: Until,
+    mut visit: impl FnMut(&Recorded),
+) -> Result<(), CliError> {
+    let mut cursor = Reader::open(dir).from(1)?;
+    while let Some(line) = cursor.read()? {
+        if !until.covers(line.record.seq, line.record.at) {
+            return Ok(());
+        }
+        visit(&Recorded::open(&line.record)?);
+    }
+    Ok(())
+}
+
+/// The fold of the log in `dir` up to `until`.
+pub(super) fn fold(dir: &Path, until: Until) -> Result<State, CliError> {
+    let mut state = State::default();
+    each_event(dir, until, |recorded| state.apply(recorded))?;
+    Ok(state)
+}
+
+/// The fold of the whole log, which must hold something.
+pub(super) fn known(dir: &Path) -> Result<State, CliError> {
+    let state = fold(dir, Until::End)?;
+    if state.seq == 0 {
+        let message = format!("there is no log in {}", dir.display());
+        return Err(CliError::input(message)
+            .hint("name the state directory with --state-dir, or start the daemon: trueup run"));
+    }
+    Ok(state)
+}
+
+/// Whether this program can read an event.
+pub(super) fn knows(type_: &str, v: u32) -> bool {
+    Event::TYPES.contains(&(type_, v))
+}
+
+/// A log opened for writing, with the fold of it.
+pub(super) struct Written {
+    /// The log.
+    pub(super) journal: Journal,
+    /// The log behind its port.
+    pub(super) port: Arc<dyn port::Journal>,
+    /// The fold, the opening included.
+    pub(super) state: State,
+}
+
+/// Opens the log in `dir` for writing, as `host`, and says so in it.
+pub(super) async fn open_log(
+    dir: &Path,
+    host: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<Written, CliError> {
+    let options = Options { known: knows, ..Options::default() };
+    let (journal, opened) = Journal::open(dir, &options)?;
+    let port: Arc<dyn port::Journal> = Arc::new(LogPort::new(journal.clone(), clock));
+    let mut state = fold(dir, Until::End)?;
+    for recorded in append(&*port, opening(&opened, host)).await? {
+        state.apply(&recorded);
+    }
+    Ok(Written { journal, port, state })
+}
+
+fn opening(opened: &Opened, host: &str) -> Vec<Entry> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let first = body::LogOpened { version, epoch: opened.epoch, host: host.to_owned() };
+    let name = |path: &Path| {
+        path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let cut = opened.tail_cut.as_ref().map(|cut| {
+        Event::LogTailCut(body::LogTailCut {
+            file: name(&cut.file),
+            offset: cut.offset,
+            bytes: cut.bytes,
+            kept_in: name(&cut.saved_to),
+        })
+    });
+    std::iter::once(Event::LogOpened(first)).chain(cut).map(Entry::new).collect()
+}
+
+/// Appends, or says why not.
+pub(super) async fn append(
+    port: &dyn port::Journal,
+    entries: Vec<Entry>,
+) -> Result<Vec<Recorded>, CliError> {
+    port.append(entries).await.map_err(|fault| CliError::new(ErrorKind::Machine, fault))
+}
+
+/// Runs `work` to its end on this thread.
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(CliError::machine)?.block_on(work))
+}

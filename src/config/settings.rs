@@ -1,0 +1,344 @@
+//! What can be set, with its defaults. The doc comments are the manual and the schema's texts.
+//!
+//! Plain data: it never opens a file it names.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::span::Span;
+use crate::model::Name;
+
+/// The settings of trueup on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// The Git repository that says what this machine has to be.
+    pub repository: RepositorySettings,
+    /// The environment this host belongs to. Default: the one that `trueup.yaml` of the repository
+    /// names for this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub environment: Option<Name>,
+    /// The name of this host. Default: what the machine calls itself, up to the first dot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Where the log, the mirror and the indexes live. Default: `$STATE_DIRECTORY`, else
+    /// `/var/lib/trueup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_directory: Option<PathBuf>,
+    /// The socket the command line talks to the daemon through. Default:
+    /// `$RUNTIME_DIRECTORY/trueup.sock`, else `/run/trueup/trueup.sock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// How libvirt is reached.
+    #[serde(default)]
+    pub libvirt: LibvirtSettings,
+    /// What executes guests.
+    #[serde(default)]
+    pub accelerator: AcceleratorChoice,
+    /// How much is done at once and how often it is looked at.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What the daemon writes about itself.
+    #[serde(default)]
+    pub telemetry: TelemetrySettings,
+}
+
+/// The Git repository that is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RepositorySettings {
+    /// A path, or a `file://`, `https://` or `ssh://` URL. Never with a password in it.
+    pub url: String,
+    /// The branch that is followed.
+    #[serde(default = "default_branch")]
+    pub branch: String,
+    /// How to log in over https. Exactly one of its forms may be given.
+    #[serde(default)]
+    pub credentials: CredentialSettings,
+    /// Certificate authorities (PEM) trusted for https beside the machine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// How ssh is called.
+    #[serde(default)]
+    pub ssh: SshSettings,
+    /// How often the repository is asked.
+    #[serde(default)]
+    pub poll: PollSettings,
+    /// Whose signature a commit needs before it is used.
+    #[serde(default)]
+    pub signatures: SignatureSettings,
+}
+
+fn default_branch() -> String {
+    "main".to_owned()
+}
+
+/// Where the login for https comes from. It is read anew each time, so a rotated token needs no
+/// restart.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CredentialSettings {
+    /// The user that is sent. Default: `x-access-token`, which every forge takes for tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// A file whose first line is the token; it must not be readable by others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// The name of a systemd credential (`LoadCredential=`) that holds the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// Ask the git credential helpers of the user the daemon runs as.
+    #[serde(default)]
+    pub helper: bool,
+}
+
+/// The user sent with a token where none is named.
+const USERNAME_DEFAULT: &str = "x-access-token";
+
+impl CredentialSettings {
+    /// The user to send.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        self.username.as_deref().unwrap_or(USERNAME_DEFAULT)
+    }
+
+    /// How many of the forms are given.
+    pub(super) fn forms(&self) -> usize {
+        usize::from(self.token_file.is_some())
+            + usize::from(self.credential.is_some())
+            + usize::from(self.helper)
+    }
+}
+
+/// How ssh is called. It never asks and never accepts an unknown host key.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SshSettings {
+    /// The private key. Default: ssh's own choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_file: Option<PathBuf>,
+    /// The known hosts. Default: ssh's own files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_hosts: Option<PathBuf>,
+}
+
+/// How often the repository is asked for its head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PollSettings {
+    /// Time between two polls; spread by up to a tenth so that hosts do not ask in step. Longer
+    /// while the repository does not answer.
+    pub interval: Span,
+    /// The most one conversation with the repository may take.
+    pub timeout: Span,
+}
+
+impl Default for PollSettings {
+    fn default() -> Self {
+        Self { interval: Span::seconds(15), timeout: Span::seconds(300) }
+    }
+}
+
+/// Whose signature a commit needs. Kept here and never in the repository, so that a commit cannot
+/// let itself in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignatureSettings {
+    /// Refuse a head without an accepted signature.
+    #[serde(default)]
+    pub required: bool,
+    /// The signer has to be the committer. Otherwise anyone who may sign may commit in any name.
+    #[serde(default)]
+    pub match_committer: bool,
+    /// SSH signatures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshKeySettings>,
+    /// OpenPGP signatures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openpgp: Option<OpenPgpSettings>,
+}
+
+/// Accepted SSH keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SshKeySettings {
+    /// A file in the form of `ssh-keygen`'s ALLOWED SIGNERS.
+    pub allowed_signers: PathBuf,
+}
+
+/// Accepted OpenPGP keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OpenPgpSettings {
+    /// A file of public keys (`gpg --export`); each key in it is accepted.
+    pub keyring: PathBuf,
+}
+
+/// How libvirt is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LibvirtSettings {
+    /// The connection URI.
+    pub uri: String,
+    /// The most one call may take before libvirt counts as not answering.
+    pub call_timeout: Span,
+}
+
+impl Default for LibvirtSettings {
+    fn default() -> Self {
+        Self { uri: "qemu:///system".to_owned(), call_timeout: Span::seconds(30) }
+    }
+}
+
+/// What executes guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceleratorChoice {
+    /// KVM where a probe proves that it works, else TCG.
+    #[default]
+    Auto,
+    /// KVM; guests do not start where it does not work.
+    Kvm,
+    /// QEMU's own emulation: slow, works everywhere.
+    Tcg,
+}
+
+/// How much is done at once and how often it is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Steps performed side by side.
+    #[schemars(range(min = 1, max = 64))]
+    pub parallelism: u16,
+    /// Time between two looks at the machine when nothing else wakes trueup.
+    pub resync: Span,
+    /// The most one observation of the machine may take.
+    pub observe_timeout: Span,
+    /// How long a stop waits for the steps that are under way.
+    pub stop_timeout: Span,
+}
+
+/// Most steps at once: more only makes libvirt's own locks longer.
+pub(super) const PARALLELISM_MAX: u16 = 64;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            parallelism: 4,
+            resync: Span::seconds(60),
+            observe_timeout: Span::seconds(60),
+            // systemd is told to wait 10 s; what is left is for writing the last outcomes.
+            stop_timeout: Span::seconds(8),
+        }
+    }
+}
+
+/// What the daemon writes about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// A filter as `RUST_LOG` has it, like `info,trueup::source=debug`. Default: `info`.
+    pub filter: Option<String>,
+    /// The form of the lines.
+    pub format: LogFormat,
+}
+
+/// The form of the lines that the program writes about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// With priorities for the journal under systemd, for people elsewhere.
+    #[default]
+    Auto,
+    /// For people: time, level, text.
+    Human,
+    /// For the systemd journal: the priority in front, no time.
+    Journal,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// A config for `url` with every default.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            repository: RepositorySettings {
+                url: url.into(),
+                branch: default_branch(),
+                credentials: CredentialSettings::default(),
+                ca_file: None,
+                ssh: SshSettings::default(),
+                poll: PollSettings::default(),
+                signatures: SignatureSettings::default(),
+            },
+            environment: None,
+            host: None,
+            state_directory: None,
+            socket: None,
+            libvirt: LibvirtSettings::default(),
+            accelerator: AcceleratorChoice::default(),
+            limits: Limits::default(),
+            telemetry: TelemetrySettings::default(),
+        }
+    }
+
+    /// Where the log, the mirror and the indexes live.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        let from_systemd = || super::load::first_directory("STATE_DIRECTORY");
+        self.state_directory
+            .clone()
+            .or_else(from_systemd)
+            .unwrap_or_else(|| PathBuf::from("/var/lib/trueup"))
+    }
+
+    /// The socket of the daemon.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        let from_systemd = || super::load::first_directory("RUNTIME_DIRECTORY");
+        self.socket.clone().unwrap_or_else(|| {
+            let folder = from_systemd().unwrap_or_else(|| PathBuf::from("/run/trueup"));
+            folder.join("trueup.sock")
+        })
+    }
+
+    /// The name of this host: what is set, else what the machine calls itself.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.host.clone().unwrap_or_else(|| {
+            let full = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            full.split('.').next().unwrap_or_default().to_lowercase()
+        })
+    }
+
+    /// Every path in it that is not absolute, by its field; a daemon has no working directory
+    /// anybody would guess.
+    pub(super) fn relative_paths(&self) -> Vec<(&'static str, &Path)> {
+        let repository = &self.repository;
+        let signatures = &repository.signatures;
+        let paths = [
+            ("stateDirectory", self.state_directory.as_deref()),
+            ("socket", self.socket.as_deref()),
+            ("repository.caFile", repository.ca_file.as_deref()),
+            ("repository.credentials.tokenFile", repository.credentials.token_file.as_deref()),
+            ("repository.ssh.identityFile", repository.ssh.identity_file.as_deref()),
+            ("repository.ssh.knownHosts", repository.ssh.known_hosts.as_deref()),
+            (
+                "repository.signatures.ssh.allowedSigners",
+                signatures.ssh.as_ref().map(|ssh| ssh.allowed_signers.as_path()),
+            ),
+            (
+                "repository.signatures.openpgp.keyring",
+                signatures.openpgp.as_ref().map(|openpgp| openpgp.keyring.as_path()),
+            ),
+        ];
+        paths
+            .into_iter()
+            .filter_map(|(field, path)| Some((field, path.filter(|path| path.is_relative())?)))
+            .collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! Tests of the config: what is taken, what is refused and how it is said.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+#[track_caller]
+fn refused(text: &str) -> String {
+    parse(Path::new("c.yaml"), text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_least_config_has_every_default() {
+    let config = parse(Path::new("c"), "repository:\n  url: /srv/env.git\n").unwrap();
+    assert_eq!(config, Config::new("/srv/env.git"));
+    assert_eq!(config.repository.poll.interval.duration(), Duration::from_secs(15));
+    assert_eq!(config.repository.credentials.username(), "x-access-token");
+}
+
+#[test]
+fn the_example_is_the_default_config() {
+    let text = example("https://git.example.org/env.git");
+    let config = parse(Path::new("c"), &text).unwrap();
+    assert_eq!(config, Config::new("https://git.example.org/env.git"));
+}
+
+#[test]
+fn every_commented_setting_of_the_example_is_one() {
+    // Uncommented block by block, because the forms of `credentials` exclude each other.
+    let text = example("u");
+    let setting = |line: &&str| {
+        let rest = line.trim_start().strip_prefix("# ").unwrap_or_default();
+        rest.trim_start().split_once(':').is_some_and(|(key, _)| {
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric())
+        })
+    };
+    let schema = schema().to_string();
+    let mut seen = 0;
+    for line in text.lines().filter(setting) {
+        let line = line.trim_start().trim_start_matches('#').trim_start();
+        let key = line.split(':').next().unwrap();
+        if ["Default", "auto"].contains(&key) {
+            continue;
+        }
+        assert!(schema.contains(&format!("\"{key}\"")), "{line}");
+        seen += 1;
+    }
+    assert!(seen > 12, "{seen}");
+}
+
+#[test]
+fn an_unknown_field_has_its_place_and_the_nearest_name() {
+    let message = refused("repository:\n  url: x\n  brnch: main\n");
+    assert_eq!(message, "c.yaml:3:3: unknown field `brnch`; did you mean `branch`?");
+    let message = refused("repository:\n  url: x\nqwertyuiop: 1\n");
+    assert!(message.contains("known here: repository, environment"), "{message}");
+}
+
+#[test]
+fn what_yaml_takes_silently_elsewhere_is_refused() {
+    assert!(refused("repository: {url: x}\nrepository: {url: y}\n").contains("duplicate"));
+    assert!(refused("repository: {url: x, signatures: {required: yes}}\n").contains("c.yaml:1:"));
+    assert!(refused("repository: !x {url: x}\n").contains("c.yaml:1:"));
+    assert!(refused("a: &a {url: x}\nrepository: {<<: *a}\n").contains("c.yaml:"));
+    let message = refused("");
+    assert!(message.contains("repository"), "an empty file names what is missing: {message}");
+}
+
+#[test]
+fn values_that_cannot_be_used_are_refused_without_being_quoted() {
+    let message = refused("repository: {url: 'https://me:hunter2@host/r.git'}\n");
+    assert!(message.contains("repository.url") && !message.contains("hunter2"), "{message}");
+    assert!(!has_secret("repository: {url: x, credentials: {token: hunter2}}\n"));
+    let two = "repository: {url: x, credentials: {helper: true, tokenFile: /t}}\n";
+    assert!(refused(two).contains("give one of"));
+    let none = "repository: {url: x, signatures: {required: true}}\n";
+    assert!(refused(none).contains("allowedSigners"));
+    assert!(refused("repository: {url: x}\nsocket: s.sock\n").contains("absolute"));
+    assert!(refused("repository: {url: x}\nlimits: {parallelism: 0}\n").contains("1 to 64"));
+    assert!(refused("repository: {url: x}\nlimits: {resync: 5}\n").contains("`15s`"));
+    assert!(refused("repository: {url: x}\nlimits: {resync: -5s}\n").contains("negative"));
+    assert!(refused("repository: {url: x}\nlimits: {resync: 200h}\n").contains("range"));
+}
+
+#[track_caller]
+fn has_secret(text: &str) -> bool {
+    refused(text).contains("hunter2")
+}
+
+#[test]
+fn spans_show_as_they_are_written() {
+    for text in ["15s", "2m", "1h 30m"] {
+        assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn a_config_goes_through_its_own_schema() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let config = serde_json::to_value(Config::new("u")).unwrap();
+    assert!(validator.is_valid(&config));
+    let wrong = serde_json::json!({ "repository": { "url": "u", "brnch": "x" } });
+    assert!(!validator.is_valid(&wrong));
+}
+
+#[test]
+fn a_missing_and_an_oversized_file_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    assert!(matches!(load(Some(&path)), Err(ConfigError::Missing { .. })));
+    std::fs::write(&path, vec![b'#'; 70_000]).unwrap();
+    assert!(matches!(load(Some(&path)), Err(ConfigError::TooLarge { .. })));
+}

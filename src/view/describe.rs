@@ -1,0 +1,126 @@
+//! An event in a sentence, for people.
+//!
+//! It never adds anything the event does not say.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use serde_json::Value;
+
+use crate::event::Event;
+use crate::plan::{FieldChange, Reason};
+
+/// Longest value shown of a changed field, in characters; the whole one is in the JSON output.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// What `event` says, without its subject, its actor and its time.
+#[must_use]
+pub fn describe(event: &Event) -> String {
+    match event {
+        Event::LogOpened(opened) => {
+            format!("opened by trueup {} on {}", opened.version, opened.host)
+        }
+        Event::LogTailCut(cut) => {
+            format!("{} bytes of an unfinished line cut off, kept in {}", cut.bytes, cut.kept_in)
+        }
+        Event::CommitObserved(commit) => format!("{}: {}", commit.author, commit.subject),
+        Event::RewriteRefused(refused) => {
+            let offered = refused.offered.short();
+            format!("head {offered} refused ({}), {} stays", refused.relation, refused.have.short())
+        }
+        Event::RewriteAccepted(accepted) => {
+            format!("head {} let through", accepted.offered.short())
+        }
+        Event::SourceUnreachable(unreachable) => unreachable.error.clone(),
+        Event::SourceReachable(_) => "the repository answers again".to_owned(),
+        Event::SignatureRejected(rejected) => rejected.why.clone(),
+        Event::SpecAccepted(spec) => {
+            let (changed, removed) = (spec.changed.len(), spec.removed.len());
+            format!("environment {}: {changed} changed, {removed} removed", spec.environment)
+        }
+        Event::SpecRejected(rejected) => match rejected.problems.first() {
+            Some(first) => format!(
+                "{} mistake(s), the first at {}:{}:{}: {}",
+                rejected.errors, first.path, first.line, first.column, first.message
+            ),
+            None => format!("{} mistake(s)", rejected.errors),
+        },
+        Event::PlanMade(made) => format!("plan {}: {} step(s)", made.plan.short(), made.total),
+        Event::PlanHeld(held) => format!("plan {}: {}", held.plan.short(), held.reasons.join("; ")),
+        Event::PlanApproved(approved) => format!("plan {}", approved.plan.short()),
+        Event::PlanFinished(done) => format!(
+            "plan {}: {} succeeded, {} failed, {} blocked",
+            done.plan.short(),
+            done.succeeded,
+            done.failed,
+            done.blocked
+        ),
+        Event::StepStarted(step) => {
+            let changes: Vec<_> = step.changes.iter().map(change).collect();
+            let changes = if changes.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", changes.join(", "))
+            };
+            format!("{} ({}){changes}", step.verb, reason(step.reason))
+        }
+        Event::StepSucceeded(step) if step.already => "it was so already".to_owned(),
+        Event::StepSucceeded(step) => format!("after {} ms", step.elapsed_ms),
+        Event::StepFailed(step) => format!("try {}: {}", step.attempt, step.fault),
+        Event::StepInterrupted(_) => "trueup ended during it; looked at anew".to_owned(),
+        Event::Synced(_) => "the machine is what the commit asks for".to_owned(),
+        Event::Drifted(drifted) => {
+            let changes: Vec<_> = drifted.changes.iter().map(change).collect();
+            let healed = if drifted.heal { "" } else { " (reported only)" };
+            match changes.as_slice() {
+                [] => format!("{}{healed}", drifted.what),
+                changes => format!("{}: {}{healed}", drifted.what, changes.join(", ")),
+            }
+        }
+        Event::Recovered(_) => "the drift is gone".to_owned(),
+        Event::Flapping(flapping) => {
+            let until = flapping.retry_at.strftime("%H:%M:%S UTC");
+            format!("put right {} times, left alone until {until}", flapping.heals)
+        }
+        Event::Adopted(_) => "taken over".to_owned(),
+        Event::Unobservable(unobservable) => unobservable.why.clone(),
+        Event::Observable(_) => "it can be seen again".to_owned(),
+        Event::Pruned(_) => "gone from the commit and from the machine".to_owned(),
+        Event::Released(_) => "gone from the commit, kept on the machine".to_owned(),
+        Event::OperatorPaused(paused) => paused.reason.clone(),
+        Event::OperatorResumed(_) => "changes go on".to_owned(),
+        Event::OperatorHeld(held) => held.reason.clone(),
+        Event::OperatorReleased(_) => "changes to it go on".to_owned(),
+    }
+}
+
+/// A changed field: `/memory/current 1048576 → 2097152`.
+#[must_use]
+pub fn change(change: &FieldChange) -> String {
+    let side = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), short);
+    format!("{} {} → {}", change.path, side(&change.from), side(&change.to))
+}
+
+fn short(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
+    };
+    if text.chars().count() <= VALUE_CHARS_MAX {
+        return text;
+    }
+    let cut: String = text.chars().take(VALUE_CHARS_MAX).collect();
+    format!("{cut}…")
+}
+
+fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Missing => "missing",
+        Reason::Changed => "changed",
+        Reason::Drifted => "drifted",
+        Reason::Gone => "gone from the commit",
+        Reason::Adopted => "adopted",
+        Reason::Needed => "needed by another step",
+    }
+}

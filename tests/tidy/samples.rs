@@ -1,0 +1,150 @@
+//! One real value of every event, from which a missing golden line is written.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use trueup::event::Event;
+use trueup::event::body::*;
+use trueup::model::resource::StoragePool;
+use trueup::model::{CommitId, Digest, Fault, Name, Resource, ResourceId};
+use trueup::plan::{Disruption, FieldChange, Reason};
+
+/// One of each, in the order of `Event::TYPES`.
+pub fn samples() -> Vec<Event> {
+    let mut samples = vec![
+        Event::LogOpened(LogOpened { version: "0.1.0".into(), epoch: 3, host: "node1".into() }),
+        Event::LogTailCut(LogTailCut {
+            file: "00000000000000000001.jsonl".into(),
+            offset: 4096,
+            bytes: 17,
+            kept_in: "00000000000000000001.jsonl.tail-42".into(),
+        }),
+    ];
+    samples.extend(source());
+    samples.extend(plan());
+    samples.extend(resource());
+    let why = "moving the rack".to_owned();
+    samples.extend([
+        Event::OperatorPaused(OperatorPaused { reason: why.clone() }),
+        Event::OperatorResumed(Resumed {}),
+        Event::OperatorHeld(OperatorHeld { reason: why }),
+        Event::OperatorReleased(OperatorReleased {}),
+    ]);
+    samples
+}
+
+fn source() -> Vec<Event> {
+    let problem = Problem {
+        path: "environments/lab/vm.yaml".into(),
+        line: 7,
+        column: 3,
+        message: "unknown field `memroy`".into(),
+    };
+    vec![
+        Event::CommitObserved(CommitObserved {
+            author: "Ann <ann@example.org>".into(),
+            time: "2026-01-02T03:04:05+01:00".into(),
+            subject: "Give web more memory".into(),
+            signer: Some("ann@example.org".into()),
+        }),
+        Event::RewriteRefused(RewriteRefused {
+            have: commit('a'),
+            offered: commit('b'),
+            relation: "diverged".into(),
+        }),
+        Event::RewriteAccepted(RewriteAccepted { offered: commit('b') }),
+        Event::SourceUnreachable(Unreachable { error: "no route to host".into() }),
+        Event::SourceReachable(Reachable {}),
+        Event::SignatureRejected(SignatureRejected { why: "the commit is not signed".into() }),
+        Event::SpecAccepted(SpecAccepted {
+            environment: Name::new("lab").unwrap(),
+            desired: digest("desired"),
+            changed: vec![(id("vm/web"), digest("wish"))],
+            removed: vec![id("disk/old")],
+        }),
+        Event::SpecRejected(SpecRejected { errors: 12, problems: vec![problem] }),
+    ]
+}
+
+fn plan() -> Vec<Event> {
+    let plan = digest("plan");
+    let step = StepSummary {
+        resource: id("vm/web"),
+        verb: "define".into(),
+        disruption: Disruption::Restart,
+        reason: Reason::Changed,
+    };
+    let facts = BTreeMap::from([("ready_s".to_owned(), "4".to_owned())]);
+    vec![
+        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step] }),
+        Event::PlanHeld(PlanHeld { plan, reasons: vec!["it destroys 4 resources".into()] }),
+        Event::PlanApproved(PlanApproved { plan }),
+        Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
+        Event::StepStarted(StepStarted {
+            plan,
+            step: 2,
+            verb: "define".into(),
+            disruption: Disruption::Live,
+            reason: Reason::Drifted,
+            changes: vec![change()],
+            wish: Some(digest("wish")),
+            claim: Some(claim()),
+        }),
+        Event::StepSucceeded(StepSucceeded { plan, step: 2, already: false, facts, elapsed_ms: 9 }),
+        Event::StepFailed(StepFailed {
+            plan,
+            step: 2,
+            fault: Fault::needs_human("disk/db is used by another program", "stop it"),
+            attempt: 2,
+            retry_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+        }),
+        Event::StepInterrupted(StepInterrupted { plan, step: 2 }),
+    ]
+}
+
+fn resource() -> Vec<Event> {
+    let retry_at = "2026-01-02T03:04:05Z".parse().unwrap();
+    vec![
+        Event::Synced(Synced { wish: digest("wish"), claim: claim() }),
+        Event::Drifted(Drifted { changes: vec![change()], what: "changed".into(), heal: true }),
+        Event::Recovered(Recovered {}),
+        Event::Flapping(Flapping { heals: 4, retry_at }),
+        Event::Adopted(Adopted {}),
+        Event::Unobservable(Unobservable { why: "libvirt does not answer".into() }),
+        Event::Observable(Observable {}),
+        Event::Pruned(Pruned { wish: Some(digest("wish")) }),
+    ]
+}
+
+fn change() -> FieldChange {
+    FieldChange {
+        path: "/memory/current".into(),
+        from: Some(json!(1_048_576)),
+        to: None,
+        disruption: Disruption::Live,
+    }
+}
+
+fn claim() -> Claim {
+    let pool = StoragePool { path: "/var/lib/libvirt/images".into(), autostart: true };
+    Claim {
+        resource: Some(Resource::StoragePool(pool)),
+        prevent_destroy: true,
+        orphan: false,
+        depends_on: [id("pool/default")].into(),
+    }
+}
+
+fn id(text: &str) -> ResourceId {
+    text.parse().unwrap()
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(text)
+}
+
+fn commit(digit: char) -> CommitId {
+    digit.to_string().repeat(40).parse().unwrap()
+}

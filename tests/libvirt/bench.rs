@@ -105,6 +105,7 @@ impl Bench {
                 resources: self.resources.clone(),
             }),
             known: Arc::new(self.resources.keys().cloned().collect()),
+            claims: Arc::default(),
         }
     }
 

@@ -34,8 +34,8 @@ pub use types::{
 /// What cannot be done is in [`Plan::skipped`] with its reason; there is no error.
 pub fn plan(input: &Input<'_>) -> Plan {
     let mut work = work::Work::new(input);
-    build::all(&mut work);
-    remove::all(&mut work);
+    let unnamed = build::all(&mut work);
+    remove::all(&mut work, &unnamed);
     link::all(&mut work);
     work.settle();
     let mut skipped = std::mem::take(&mut work.skipped);

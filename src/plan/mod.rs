@@ -38,12 +38,13 @@ pub fn plan(input: &Input<'_>) -> Plan {
     remove::all(&mut work, &unnamed);
     link::all(&mut work);
     work.settle();
-    let mut skipped = std::mem::take(&mut work.skipped);
+    let steps = order::steps(&mut work);
+    let mut skipped = work.skipped;
     skipped.sort_by(|a, b| a.resource.cmp(&b.resource));
     Plan {
         commit: input.commit.clone(),
         environment: input.desired.environment.clone(),
-        steps: order::steps(work),
+        steps,
         skipped,
     }
 }

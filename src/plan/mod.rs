@@ -34,16 +34,17 @@ pub use types::{
 /// What cannot be done is in [`Plan::skipped`] with its reason; there is no error.
 pub fn plan(input: &Input<'_>) -> Plan {
     let mut work = work::Work::new(input);
-    build::all(&mut work);
-    remove::all(&mut work);
+    let unnamed = build::all(&mut work);
+    remove::all(&mut work, &unnamed);
     link::all(&mut work);
     work.settle();
-    let mut skipped = std::mem::take(&mut work.skipped);
+    let steps = order::steps(&mut work);
+    let mut skipped = work.skipped;
     skipped.sort_by(|a, b| a.resource.cmp(&b.resource));
     Plan {
         commit: input.commit.clone(),
         environment: input.desired.environment.clone(),
-        steps: order::steps(work),
+        steps,
         skipped,
     }
 }

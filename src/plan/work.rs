@@ -22,6 +22,8 @@ pub(super) struct Block {
     pub(super) drafts: Vec<Draft>,
     /// Why it is not done, if so.
     pub(super) skip: Option<SkipReason>,
+    /// Whether its fall has been told.
+    pub(super) told: bool,
     /// Blocks that have to be done too, and the reason for not doing this one where they are not.
     pub(super) needs: Vec<(usize, SkipReason)>,
 }
@@ -31,6 +33,8 @@ pub(super) struct Block {
 pub(super) enum Bond {
     /// A network may go before a domain has left it: the domain is then interrupted.
     Release,
+    /// A domain that is there goes on without one that it depends on, which comes later.
+    Wish,
     /// An addition waits for the removal that frees its place.
     Place,
     /// Never broken.
@@ -104,6 +108,7 @@ impl<'a> Work<'a> {
             build,
             drafts,
             skip,
+            told: false,
             needs: Vec::new(),
         });
         if build || !self.input.desired.resources.contains_key(id) {
@@ -132,7 +137,7 @@ impl<'a> Work<'a> {
         (block, self.blocks[block].drafts.len().saturating_sub(1))
     }
 
-    /// Lets every block fall that needs a fallen one, however far away, and reports them.
+    /// Lets every block fall that needs a fallen one, however far away, and reports them once.
     pub(super) fn settle(&mut self) {
         let mut needed_by: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, block) in self.blocks.iter().enumerate() {
@@ -156,7 +161,8 @@ impl<'a> Work<'a> {
             }
         }
         let fallen = self.blocks.iter_mut().filter_map(|block| {
-            let why = block.skip.clone()?;
+            let why = block.skip.clone().filter(|_| !block.told)?;
+            block.told = true;
             let mut changes: Vec<FieldChange> = Vec::new();
             for change in block.drafts.drain(..).flat_map(|draft| draft.changes) {
                 if !changes.contains(&change) {

@@ -181,6 +181,9 @@ proptest! {
         run(&mut straight, &mut rng, false);
         let mut crashed = machine.clone();
         run(&mut crashed, &mut rng, true);
+        for (id, seen) in &straight.observed.resources {
+            prop_assert_eq!(Some(seen), crashed.observed.resources.get(id), "{}", id);
+        }
         prop_assert_eq!(straight.observed, crashed.observed);
     }
 }

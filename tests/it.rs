@@ -6,6 +6,8 @@
 
 mod check;
 mod cli;
+mod image;
 mod source;
 mod support;
 mod tidy;
+mod world;

@@ -61,7 +61,7 @@ fn one(
     }
     let fulfilled_before = known.is_some_and(|it| it.applied == Some(wish.digest));
     let reason = match seen {
-        Some(seen) if !work.facts.ours(id, seen) => {
+        Some(seen) if !work.facts.ours_by(seen, || known) => {
             if !wish.lifecycle.adopt && !takes_over_file(work, wish) {
                 return work.skip(id, SkipReason::Foreign, Vec::new());
             }
@@ -81,7 +81,11 @@ fn one(
     if verdict.drafts.is_empty() {
         return;
     }
-    let why_not = refusal(work, id, wish, seen, reason);
+    let drifted = verdict
+        .drafts
+        .iter()
+        .any(|draft| draft.reason == Reason::Drifted);
+    let why_not = refusal(work, id, wish, seen, drifted);
     if why_not.is_none() {
         work.facts.note(id, &verdict);
     }
@@ -94,13 +98,13 @@ fn refusal(
     id: &ResourceId,
     wish: &DesiredResource,
     seen: Option<&Observation>,
-    reason: Reason,
+    drifted: bool,
 ) -> Option<SkipReason> {
     if let Some(why) = work.input.known.suspended.get(id) {
         return Some(why.clone());
     }
     let policies = [wish.lifecycle.self_heal, work.input.desired.sync.self_heal];
-    if reason == Reason::Drifted && policies.contains(&SelfHeal::Report) {
+    if drifted && policies.contains(&SelfHeal::Report) {
         return Some(SkipReason::ReportOnly);
     }
     match &wish.resource {
@@ -117,18 +121,16 @@ fn verdict(
     seen: Option<&Observation>,
     reason: Reason,
 ) -> Option<Verdict> {
-    let ignore = &wish.lifecycle.ignore_differences;
-    let overlay = |from: &Resource, over: &Resource| with_ignored(from, over, ignore);
+    // The paths are into the resource; the stored form wraps it in its kind.
+    let ignore = wish.lifecycle.ignore_differences.iter();
+    let ignore: Vec<String> = ignore.map(|path| format!("/spec{path}")).collect();
+    let overlay = |from: &Resource, over: &Resource| with_ignored(from, over, &ignore);
     let to = match seen {
         Some(seen) if !ignore.is_empty() => Cow::Owned(overlay(&wish.resource, &seen.config)),
         _ => Cow::Borrowed(&wish.resource),
     };
     let live = seen.and_then(|seen| seen.live.as_ref()).map(|live| {
-        if ignore.is_empty() {
-            Cow::Borrowed(live)
-        } else {
-            Cow::Owned(overlay(live, &to))
-        }
+        if ignore.is_empty() { Cow::Borrowed(live) } else { Cow::Owned(overlay(live, &to)) }
     });
     let case = Case {
         id,
@@ -185,22 +187,14 @@ fn conflict(
     let hosts = &work.input.observed.host.addresses;
     let with_host = network.addresses.iter().find_map(|ours| {
         let theirs = hosts.iter().find(|net| overlaps(&ours.address, net))?;
-        Some(format!(
-            "{} overlaps with {theirs} of the host: choose another range",
-            ours.address
-        ))
+        Some(format!("{} overlaps with {theirs} of the host: choose another range", ours.address))
     });
     let with_network = || {
-        work.facts
-            .networks()
-            .iter()
-            .find_map(|&(other, seen, theirs)| {
-                let foreign = other != id && !work.facts.ours(other, seen);
-                let what = collision(network, theirs, seen.active).filter(|_| foreign)?;
-                Some(format!(
-                    "{what} is taken by {other}, which is not ours: choose another"
-                ))
-            })
+        work.facts.networks().iter().find_map(|&(other, seen, theirs)| {
+            let foreign = other != id && !work.facts.ours(other, seen);
+            let what = collision(network, theirs, seen.active).filter(|_| foreign)?;
+            Some(format!("{what} is taken by {other}, which is not ours: choose another"))
+        })
     };
     with_host.or_else(with_network).map(SkipReason::Conflict)
 }

@@ -37,11 +37,7 @@ pub fn check(plan: &Plan, input: &Input<'_>) -> Result<(), Vec<Violation>> {
     }
     judge.paths();
     judge.restarts();
-    if judge.found.is_empty() {
-        Ok(())
-    } else {
-        Err(judge.found)
-    }
+    if judge.found.is_empty() { Ok(()) } else { Err(judge.found) }
 }
 
 /// What the judge knows.
@@ -64,11 +60,7 @@ struct Judge<'a> {
 
 /// The files and networks a domain names.
 fn of_vm(vm: &VirtualMachine) -> (Vec<&str>, Vec<&str>) {
-    let mut files: Vec<&str> = vm
-        .disks
-        .iter()
-        .filter_map(|it| it.path.as_deref())
-        .collect();
+    let mut files: Vec<&str> = vm.disks.iter().filter_map(|it| it.path.as_deref()).collect();
     if let Boot::Kernel { kernel, initrd, .. } = &vm.boot {
         files.push(kernel);
         files.extend(initrd.as_deref());
@@ -83,10 +75,9 @@ fn of_vm(vm: &VirtualMachine) -> (Vec<&str>, Vec<&str>) {
 /// The files a resource is, and the files it needs.
 fn of_resource(resource: &Resource) -> (Vec<&str>, Vec<&str>) {
     match resource {
-        Resource::Disk(disk) => (
-            vec![&disk.path],
-            disk.backing.iter().map(|it| it.path.as_str()).collect(),
-        ),
+        Resource::Disk(disk) => {
+            (vec![&disk.path], disk.backing.iter().map(|it| it.path.as_str()).collect())
+        }
         Resource::Seed(seed) => (vec![&seed.path], Vec::new()),
         Resource::Image(image) => {
             let mut files = vec![image.path.as_str()];
@@ -124,9 +115,7 @@ impl<'a> Judge<'a> {
         }
         for (id, wish) in &input.desired.resources {
             let (own, used) = of_resource(&wish.resource);
-            judge
-                .wished
-                .extend(own.into_iter().chain(used).map(|path| (path, id)));
+            judge.wished.extend(own.into_iter().chain(used).map(|path| (path, id)));
         }
         for (id, seen) in &input.observed.resources {
             for form in std::iter::once(&seen.config).chain(&seen.live) {
@@ -184,9 +173,7 @@ impl<'a> Judge<'a> {
     /// Whether a step of `id` that `wanted` surely precedes `later`.
     fn before(&self, later: usize, id: &ResourceId, wanted: impl Fn(&Action) -> bool) -> bool {
         let steps = self.steps_of.get(id).into_iter().flatten();
-        steps
-            .copied()
-            .any(|at| wanted(&self.plan.steps[at].action) && self.precedes(at, later))
+        steps.copied().any(|at| wanted(&self.plan.steps[at].action) && self.precedes(at, later))
     }
 
     /// `after` points backwards, and the steps of one resource follow each other.
@@ -205,6 +192,14 @@ impl<'a> Judge<'a> {
         if self.input.known.suspended.contains_key(id) {
             self.blame(at, "touches what is held or backing off");
         }
+        let unseen = &self.input.observed;
+        let whole = unseen.unobservable.keys().copied();
+        let single = unseen.unreadable.keys().map(|it| it.kind);
+        let harmful = step.action.removes()
+            || matches!(step.action, Action::DiskGrow { .. } | Action::NetworkStop);
+        if harmful && whole.chain(single).any(|kind| kind == Kind::VirtualMachine) {
+            self.blame(at, "may harm a domain that could not be observed");
+        }
         let known = self.input.known.resources.get(id);
         let ours = self.seen(id).is_none_or(|seen| match &seen.ownership {
             Ownership::Ours { environment } => *environment == self.input.desired.environment,
@@ -215,12 +210,10 @@ impl<'a> Judge<'a> {
         let adopted = step.reason == Reason::Adopted
             && wish.is_some_and(|it| it.lifecycle.adopt || self.renamed(&it.resource));
         let claimed = step.action.removes()
-            && known
-                .and_then(|it| it.claimed.as_ref())
-                .is_some_and(|claimed| {
-                    let (own, _) = of_resource(claimed);
-                    own.iter().any(|path| deletes(&step.action) == Some(path))
-                });
+            && known.and_then(|it| it.claimed.as_ref()).is_some_and(|claimed| {
+                let (own, _) = of_resource(claimed);
+                own.iter().any(|path| deletes(&step.action) == Some(path))
+            });
         let stale = self
             .input
             .observed
@@ -228,9 +221,7 @@ impl<'a> Judge<'a> {
             .iter()
             .any(|it| it.resource == *id && Some(it.path.as_str()) == deletes(&step.action));
         let chained = self.steps_of.get(id).is_some_and(|steps| {
-            steps
-                .iter()
-                .any(|&first| self.plan.steps[first].reason == Reason::Adopted)
+            steps.iter().any(|&first| self.plan.steps[first].reason == Reason::Adopted)
         });
         if !(ours
             || adopted
@@ -283,10 +274,8 @@ impl<'a> Judge<'a> {
         if !self.input.guards.prune || !self.input.desired.sync.prune {
             self.blame(at, "removes while pruning is off");
         }
-        let leftover = matches!(
-            step.action,
-            Action::ImageDelete { .. } | Action::SeedDelete { .. }
-        );
+        let leftover =
+            matches!(step.action, Action::ImageDelete { .. } | Action::SeedDelete { .. });
         if wish.is_some() && !leftover {
             self.blame(at, "removes what the commit asks for");
         }
@@ -304,17 +293,12 @@ impl<'a> Judge<'a> {
             Action::DiskCreate { disk } => disk.backing.iter().map(|it| &*it.path).collect(),
             Action::VmStart => {
                 let wish = self.input.desired.resources.get(&step.resource);
-                wish.map(|it| of_resource(&it.resource).1)
-                    .unwrap_or_default()
+                wish.map(|it| of_resource(&it.resource).1).unwrap_or_default()
             }
             _ => return,
         };
         for path in files {
-            if self
-                .made
-                .get(path)
-                .is_some_and(|&maker| !self.precedes(maker, at))
-            {
+            if self.made.get(path).is_some_and(|&maker| !self.precedes(maker, at)) {
                 self.blame(at, format!("does not wait for {path} to be made"));
             }
         }
@@ -327,9 +311,7 @@ impl<'a> Judge<'a> {
             let runs = self.seen(&network).is_some_and(|seen| seen.active);
             let starts = |action: &Action| matches!(action, Action::NetworkStart { .. });
             let planned = self.steps_of.get(&network).is_some_and(|steps| {
-                steps
-                    .iter()
-                    .any(|&other| starts(&self.plan.steps[other].action))
+                steps.iter().any(|&other| starts(&self.plan.steps[other].action))
             });
             if (planned || !runs) && !self.before(at, &network, starts) {
                 self.blame(at, format!("starts before {network} does"));

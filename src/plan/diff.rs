@@ -79,17 +79,13 @@ impl Diff {
 
     /// Whether anything differs by at least `disruption`.
     pub(super) fn reaches(&self, disruption: Disruption) -> bool {
-        self.changes
-            .iter()
-            .any(|change| change.disruption >= disruption)
+        self.changes.iter().any(|change| change.disruption >= disruption)
     }
 }
 
 /// The value as JSON; `null` counts as nothing.
 fn json<T: Serialize + ?Sized>(value: &T) -> Option<Value> {
-    serde_json::to_value(value)
-        .ok()
-        .filter(|value| !value.is_null())
+    serde_json::to_value(value).ok().filter(|value| !value.is_null())
 }
 
 /// Items of two lists side by side, by their identity, in its order.
@@ -198,10 +194,7 @@ mod tests {
         Network {
             mode: NetworkMode::Nat,
             bridge: None,
-            addresses: vec![NetworkAddress {
-                address: address.parse().unwrap(),
-                dhcp: None,
-            }],
+            addresses: vec![NetworkAddress { address: address.parse().unwrap(), dhcp: None }],
             dns: None,
             domain: None,
             mtu,

@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::input::{Input, window_open};
+use super::input::{Input, KnownResource, window_open};
 use super::kind::Verdict;
 use super::{Action, refs};
 use crate::model::resource::{Network, NicSource, Power, VirtualMachine};
@@ -88,6 +88,18 @@ impl<'a> Facts<'a> {
         self.input.observed
     }
 
+    /// Why it is not known who uses what: some domain could not be observed.
+    pub(super) fn blind(&self) -> Option<String> {
+        let observed = self.observed();
+        let whole = observed.unobservable.get(&Kind::VirtualMachine).cloned();
+        let one = || {
+            let mut vms = observed.unreadable.iter();
+            let (id, why) = vms.find(|(id, _)| id.kind == Kind::VirtualMachine)?;
+            Some(format!("{id}: {why}"))
+        };
+        whole.or_else(one)
+    }
+
     /// What the log says we last made under this id.
     pub(super) fn claimed(&self, id: &ResourceId) -> Option<&'a Resource> {
         self.input.known.resources.get(id)?.claimed.as_ref()
@@ -105,9 +117,7 @@ impl<'a> Facts<'a> {
 
     /// Whether this plan starts the network of that name.
     pub(super) fn network_starts(&self, name: &str) -> bool {
-        self.starting
-            .iter()
-            .any(|starting| starting.as_str() == name)
+        self.starting.iter().any(|starting| starting.as_str() == name)
     }
 
     /// Running domains on a network, ours or not.
@@ -143,13 +153,7 @@ impl<'a> Facts<'a> {
 
     /// Every domain with this MAC address.
     pub(super) fn holders_of_mac(&self, mac: &str) -> BTreeSet<&'a ResourceId> {
-        self.domains()
-            .mac
-            .get(mac)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect()
+        self.domains().mac.get(mac).into_iter().flatten().copied().collect()
     }
 
     /// Every observed network, ours or not.
@@ -194,11 +198,7 @@ impl<'a> Facts<'a> {
         let owners = self.owners.get_or_init(|| {
             let mut index = HashMap::new();
             for (id, wish) in &self.desired().resources {
-                index.extend(
-                    refs::own_files(&wish.resource)
-                        .into_iter()
-                        .map(|path| (path, id)),
-                );
+                index.extend(refs::own_files(&wish.resource).into_iter().map(|path| (path, id)));
             }
             index
         });
@@ -210,11 +210,7 @@ impl<'a> Facts<'a> {
         let wishers = self.wishers.get_or_init(|| {
             let mut index = HashMap::new();
             for (id, wish) in &self.desired().resources {
-                index.extend(
-                    refs::used_files(&wish.resource)
-                        .into_iter()
-                        .map(|path| (path, id)),
-                );
+                index.extend(refs::used_files(&wish.resource).into_iter().map(|path| (path, id)));
             }
             index
         });
@@ -224,9 +220,7 @@ impl<'a> Facts<'a> {
     /// Everything a resource needs: what it says, and what its own fields name.
     pub(super) fn needs(&self, id: &ResourceId, wish: &DesiredResource) -> BTreeSet<ResourceId> {
         let files = refs::used_files(&wish.resource);
-        let owners = files
-            .into_iter()
-            .filter_map(|path| self.owner_of_file(path).cloned());
+        let owners = files.into_iter().filter_map(|path| self.owner_of_file(path).cloned());
         let mut all: BTreeSet<ResourceId> = wish.depends_on.iter().cloned().collect();
         all.extend(owners);
         all.extend(refs::named(&wish.resource));
@@ -236,12 +230,25 @@ impl<'a> Facts<'a> {
 
     /// Whether an observed object is ours, by its mark or, where it can carry none, by the log.
     pub(super) fn ours(&self, id: &ResourceId, seen: &Observation) -> bool {
+        self.ours_by(seen, || self.input.known.resources.get(id))
+    }
+
+    /// The same, where the log's record is at hand.
+    pub(super) fn ours_by<'k>(
+        &self,
+        seen: &Observation,
+        known: impl FnOnce() -> Option<&'k KnownResource>,
+    ) -> bool {
         match &seen.ownership {
             Ownership::Ours { environment } => environment == self.environment(),
             Ownership::Other { .. } | Ownership::Foreign => false,
-            Ownership::Unmarked => match (&seen.config, self.claimed(id)) {
-                (Resource::Disk(disk), Some(Resource::Disk(ours))) => disk.path == ours.path,
-                _ => self.input.known.resources.contains_key(id),
+            Ownership::Unmarked => match (&seen.config, known()) {
+                (_, None) => false,
+                (Resource::Disk(disk), Some(known)) => match &known.claimed {
+                    Some(Resource::Disk(ours)) => disk.path == ours.path,
+                    _ => true,
+                },
+                (_, Some(_)) => true,
             },
         }
     }
@@ -324,10 +331,7 @@ impl<'a> Domains<'a> {
     fn add_running(&mut self, id: &'a ResourceId, vm: &'a VirtualMachine) {
         for disk in &vm.disks {
             if let Some(path) = &disk.path {
-                self.running_file
-                    .entry(path)
-                    .or_default()
-                    .insert(id, &disk.target);
+                self.running_file.entry(path).or_default().insert(id, &disk.target);
             }
         }
         for nic in &vm.nics {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::render::{Style, text};
 use super::simulate;
-use super::{Guards, Input, Known, Plan, check, plan};
+use super::{Action, Disruption, Guards, Input, Known, Plan, Reason, Step, check, plan};
 use crate::model::resource::*;
 use crate::model::{
     CommitId, Digest, Kind, Name, Observation, Observed, Ownership, Resource, ResourceId,
@@ -54,22 +54,15 @@ impl Machine {
     pub(crate) fn want(&mut self, at: &str, resource: Resource) -> &mut DesiredResource {
         let digest = digest_of(&resource);
         let id = id(at);
-        let wish = self
-            .desired
-            .resources
-            .entry(id)
-            .or_insert_with(|| DesiredResource {
-                resource: resource.clone(),
-                depends_on: BTreeSet::new(),
-                owner: None,
-                lifecycle: Lifecycle::default(),
-                labels: BTreeMap::new(),
-                origin: Origin {
-                    path: "lab/all.yaml".into(),
-                    line: 1,
-                },
-                digest,
-            });
+        let wish = self.desired.resources.entry(id).or_insert_with(|| DesiredResource {
+            resource: resource.clone(),
+            depends_on: BTreeSet::new(),
+            owner: None,
+            lifecycle: Lifecycle::default(),
+            labels: BTreeMap::new(),
+            origin: Origin { path: "lab/all.yaml".into(), line: 1 },
+            digest,
+        });
         wish.resource = resource;
         wish.digest = digest;
         wish
@@ -130,6 +123,20 @@ impl Machine {
         self.observed.resources.insert(id(at), seen);
     }
 
+    /// Does something to the machine that no plan asked for.
+    pub(crate) fn by_hand(&mut self, at: &str, action: Action) {
+        let step = Step {
+            resource: id(at),
+            action,
+            disruption: Disruption::None,
+            reason: Reason::Needed,
+            changes: Vec::new(),
+            after: BTreeSet::new(),
+            interrupts: BTreeSet::new(),
+        };
+        simulate::apply(&mut self.observed, &step, &self.desired.environment);
+    }
+
     pub(crate) fn input(&self) -> Input<'_> {
         Input {
             commit: &self.commit,
@@ -152,7 +159,7 @@ impl Machine {
     }
 
     /// Performs one step.
-    pub(crate) fn perform(&mut self, step: &super::Step) {
+    pub(crate) fn perform(&mut self, step: &Step) {
         simulate::remember_started(&mut self.known, step, &self.desired);
         simulate::apply(&mut self.observed, step, &self.desired.environment);
         simulate::remember_removed(&mut self.known, step, &self.desired);
@@ -172,10 +179,7 @@ impl Machine {
                 return self.plan();
             }
         }
-        panic!(
-            "does not converge:\n{}",
-            text(&self.plan(), Style::default())
-        );
+        panic!("does not converge:\n{}", text(&self.plan(), Style::default()));
     }
 
     /// The plan as people read it.
@@ -188,10 +192,7 @@ impl Machine {
 }
 
 pub(crate) fn pool() -> Resource {
-    Resource::StoragePool(StoragePool {
-        path: "/vm".into(),
-        autostart: true,
-    })
+    Resource::StoragePool(StoragePool { path: "/vm".into(), autostart: true })
 }
 
 pub(crate) fn network(address: &str) -> Resource {
@@ -235,10 +236,8 @@ pub(crate) fn disk(at: &str, gib: u64, backing: Option<&str>) -> Resource {
         path: format!("/vm/{at}.qcow2"),
         format: VolumeFormat::Qcow2,
         size: gib << 30,
-        backing: backing.map(|content| Backing {
-            path: image_path(content),
-            format: VolumeFormat::Qcow2,
-        }),
+        backing: backing
+            .map(|content| Backing { path: image_path(content), format: VolumeFormat::Qcow2 }),
         on_image_change: Some(OnImageChange::Keep),
     })
 }
@@ -279,11 +278,7 @@ pub(crate) fn attachment(target: &str, disk: &str) -> DiskAttachment {
 
 pub(crate) fn nic(vm: &str, network: &str) -> Nic {
     Nic {
-        mac: mac_for(
-            &name("lab"),
-            &ResourceId::new(Kind::VirtualMachine, name(vm)),
-            0,
-        ),
+        mac: mac_for(&name("lab"), &ResourceId::new(Kind::VirtualMachine, name(vm)), 0),
         source: NicSource::Network(network.into()),
         model: "virtio".into(),
         boot_order: None,
@@ -299,18 +294,8 @@ pub(crate) fn vm(at: &str, disks: &[&str], networks: &[&str]) -> Resource {
         machine: None,
         firmware: Firmware::Bios,
         boot: Boot::Devices,
-        cpus: Cpus {
-            count: 1,
-            max: 2,
-            mode: None,
-            topology: None,
-            pinning: BTreeMap::new(),
-        },
-        memory: Memory {
-            current: GIB,
-            max: 2 * GIB,
-            hugepages: None,
-        },
+        cpus: Cpus { count: 1, max: 2, mode: None, topology: None, pinning: BTreeMap::new() },
+        memory: Memory { current: GIB, max: 2 * GIB, hugepages: None },
         disks: disks.iter().enumerate().map(attach).collect(),
         nics: networks.iter().map(|network| nic(at, network)).collect(),
         host_devices: Vec::new(),
@@ -318,10 +303,7 @@ pub(crate) fn vm(at: &str, disks: &[&str], networks: &[&str]) -> Resource {
         guest_agent: false,
         autostart: false,
         power: Power::Running,
-        stop: Some(StopPolicy {
-            timeout_s: 60,
-            force: false,
-        }),
+        stop: Some(StopPolicy { timeout_s: 60, force: false }),
         readiness: None,
         snapshot: None,
     }))

@@ -34,10 +34,7 @@ pub enum HoldReason {
 /// What a plan destroys or makes anew. A network that is stopped to be removed counts once;
 /// cloud-init media and outdated files do not count: they can be made again from the commit.
 pub fn destroys(plan: &Plan) -> BTreeSet<ResourceId> {
-    let lossy = plan
-        .steps
-        .iter()
-        .filter(|step| step.disruption >= Disruption::Replace);
+    let lossy = plan.steps.iter().filter(|step| step.disruption >= Disruption::Replace);
     lossy.map(|step| step.resource.clone()).collect()
 }
 
@@ -55,15 +52,9 @@ pub fn hold_reasons(plan: &Plan, sync: &SyncSettings, minute: Option<u16>) -> Ve
     }
     let would = destroys(plan);
     if would.len() > sync.max_destroy as usize {
-        reasons.push(HoldReason::MaxDestroy {
-            would,
-            allowed: sync.max_destroy,
-        });
+        reasons.push(HoldReason::MaxDestroy { would, allowed: sync.max_destroy });
     }
-    let disturbing = plan
-        .steps
-        .iter()
-        .filter(|step| step.disruption >= Disruption::Restart);
+    let disturbing = plan.steps.iter().filter(|step| step.disruption >= Disruption::Restart);
     let would: BTreeSet<ResourceId> = disturbing.map(|step| step.resource.clone()).collect();
     if !would.is_empty() && !window_open(&sync.windows, minute) {
         reasons.push(HoldReason::OutsideWindow { would });

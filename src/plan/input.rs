@@ -89,11 +89,7 @@ mod tests {
 
     #[test]
     fn windows_open_and_close_also_over_midnight_and_the_week_end() {
-        let night = SyncWindow {
-            days: vec![7],
-            start_minute: 23 * 60,
-            minutes: 120,
-        };
+        let night = SyncWindow { days: vec![7], start_minute: 23 * 60, minutes: 120 };
         let sunday = 6 * 1440;
         let at = |minute: u16| window_open(std::slice::from_ref(&night), Some(minute));
         assert!(!at(sunday + 22 * 60 + 59));

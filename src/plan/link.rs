@@ -14,7 +14,12 @@ use crate::model::{Kind, Observation, Resource, ResourceId};
 pub(super) fn all(work: &mut Work<'_>) {
     let count = work.blocks.len();
     let gone = GoneUsers::of(work);
+    let blind = work.facts.blind();
     for at in 0..count {
+        if let Some(why) = blind.as_ref().filter(|_| needs_sight(&work.blocks[at])) {
+            let why = format!("who uses it: {why}");
+            work.refuse(at, SkipReason::Unobservable(why));
+        }
         if work.blocks[at].build {
             references(work, at);
             replaced_disk(work, at);
@@ -24,6 +29,14 @@ pub(super) fn all(work: &mut Work<'_>) {
             gone_users(work, at, &gone);
         }
     }
+}
+
+/// Whether a block would harm a running domain that nobody saw.
+fn needs_sight(block: &Block) -> bool {
+    block.drafts.iter().any(|draft| {
+        draft.action.removes()
+            || matches!(draft.action, Action::DiskGrow { .. } | Action::NetworkStop)
+    })
 }
 
 /// A block that builds needs everything its resource refers to.
@@ -39,11 +52,7 @@ fn references(work: &mut Work<'_>, at: usize) {
             work.refuse(at, SkipReason::Blocked(on));
             continue;
         }
-        let other = work
-            .by_id
-            .get(&on)
-            .copied()
-            .filter(|&other| work.blocks[other].build);
+        let other = work.by_id.get(&on).copied().filter(|&other| work.blocks[other].build);
         let Some(other) = other.or_else(|| gate(work, &on, usable)) else {
             if !usable {
                 work.refuse(at, SkipReason::Blocked(on));
@@ -134,17 +143,17 @@ fn replaced_disk(work: &mut Work<'_>, at: usize) {
 /// A block that removes waits until nothing uses the resource any more.
 fn users(work: &mut Work<'_>, at: usize) {
     let id = work.blocks[at].id.clone();
-    let Some(first) = work.blocks[at]
-        .drafts
-        .last()
-        .map(|draft| draft.action.clone())
-    else {
+    let Some(first) = work.blocks[at].drafts.last().map(|draft| draft.action.clone()) else {
         return;
     };
     match &first {
         Action::DiskDelete { path, .. }
         | Action::ImageDelete { path }
         | Action::SeedDelete { path } => {
+            if let Some(why) = work.input.observed.unobservable.get(&Kind::Disk) {
+                let why = format!("which disks are on it: {why}");
+                work.refuse(at, SkipReason::Unobservable(why));
+            }
             for user in work.facts.users_of_file(path) {
                 let uses = |vm: &VirtualMachine| refs::vm_files(vm).contains(&path.as_str());
                 released(work, at, user, uses, Bond::Hard);
@@ -170,16 +179,8 @@ struct GoneUsers {
 
 impl GoneUsers {
     fn of(work: &Work<'_>) -> Self {
-        let mut index = Self {
-            resource: HashMap::new(),
-            file: HashMap::new(),
-        };
-        for (at, block) in work
-            .blocks
-            .iter()
-            .enumerate()
-            .filter(|(_, block)| !block.build)
-        {
+        let mut index = Self { resource: HashMap::new(), file: HashMap::new() };
+        for (at, block) in work.blocks.iter().enumerate().filter(|(_, block)| !block.build) {
             let Some(known) = work.input.known.resources.get(&block.id) else {
                 continue;
             };
@@ -199,17 +200,9 @@ impl GoneUsers {
 /// Removed resources go before those that they refer to, by the log's memory of them.
 fn gone_users(work: &mut Work<'_>, at: usize, gone: &GoneUsers) {
     let id = work.blocks[at].id.clone();
-    let own = work
-        .facts
-        .claimed(&id)
-        .map(refs::own_files)
-        .unwrap_or_default();
+    let own = work.facts.claimed(&id).map(refs::own_files).unwrap_or_default();
     let by_file = own.into_iter().filter_map(|path| gone.file.get(path));
-    let users: BTreeSet<usize> = by_file
-        .chain(gone.resource.get(&id))
-        .flatten()
-        .copied()
-        .collect();
+    let users: BTreeSet<usize> = by_file.chain(gone.resource.get(&id)).flatten().copied().collect();
     for other in users {
         let user = work.blocks[other].id.clone();
         if user != id {
@@ -250,10 +243,7 @@ fn released(
                 | Action::DiskDelete { .. }
         )
     };
-    let last = work.blocks[block]
-        .drafts
-        .iter()
-        .rposition(|draft| ends(&draft.action));
+    let last = work.blocks[block].drafts.iter().rposition(|draft| ends(&draft.action));
     if let Some(last) = last {
         work.order((block, last), (at, 0), bond);
     }

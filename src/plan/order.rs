@@ -88,10 +88,8 @@ fn sorted(count: usize, arcs: &[Arc]) -> Result<Vec<usize>, Vec<usize>> {
 /// rather than the whole plan being impossible.
 fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usize]) {
     let mut graph = DiGraph::<usize, ()>::new();
-    let nodes: HashMap<usize, NodeIndex> = stuck
-        .iter()
-        .map(|&step| (step, graph.add_node(step)))
-        .collect();
+    let nodes: HashMap<usize, NodeIndex> =
+        stuck.iter().map(|&step| (step, graph.add_node(step))).collect();
     for (from, to, _) in arcs.iter() {
         if let (Some(&from), Some(&to)) = (nodes.get(from), nodes.get(to)) {
             graph.add_edge(from, to, ());
@@ -106,12 +104,7 @@ fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usiz
     let inside = |&(from, to, _): &Arc| {
         from == to || (group.contains_key(&from) && group.get(&from) == group.get(&to))
     };
-    let Some(softest) = arcs
-        .iter()
-        .filter(|arc| inside(arc))
-        .map(|&(.., bond)| bond)
-        .min()
-    else {
+    let Some(softest) = arcs.iter().filter(|arc| inside(arc)).map(|&(.., bond)| bond).min() else {
         arcs.clear();
         return;
     };
@@ -128,9 +121,7 @@ fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usiz
         let (removal, step) = places[to];
         if bond == Bond::Release {
             let interrupted = work.facts.interrupted_with(&work.blocks[user].id);
-            work.blocks[removal].drafts[step]
-                .interrupts
-                .extend(interrupted);
+            work.blocks[removal].drafts[step].interrupts.extend(interrupted);
         }
     }
 }
@@ -184,10 +175,7 @@ fn number(work: Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> Vec<S
 fn leaving(work: &Work<'_>) -> BTreeSet<Name> {
     let gone = work.blocks.iter().filter(|block| {
         block.skip.is_none()
-            && block
-                .drafts
-                .iter()
-                .any(|draft| matches!(draft.action, Action::VmUndefine))
+            && block.drafts.iter().any(|draft| matches!(draft.action, Action::VmUndefine))
     });
     gone.map(|block| block.id.name.clone()).collect()
 }

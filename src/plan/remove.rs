@@ -14,10 +14,7 @@ pub(super) fn all(work: &mut Work<'_>) {
     let input = work.input;
     let mut leftovers: BTreeMap<&ResourceId, BTreeSet<&str>> = BTreeMap::new();
     for stale in &input.observed.stale {
-        leftovers
-            .entry(&stale.resource)
-            .or_default()
-            .insert(&stale.path);
+        leftovers.entry(&stale.resource).or_default().insert(&stale.path);
     }
     for id in gone(work, &leftovers) {
         let files = leftovers.remove(id).unwrap_or_default();
@@ -154,16 +151,11 @@ fn file(
     mut why: Option<SkipReason>,
 ) {
     let action = match (id.kind, resource) {
-        (Kind::Seed, _) => Action::SeedDelete {
-            path: path.to_owned(),
-        },
-        (Kind::Disk, Some(Resource::Disk(disk))) => Action::DiskDelete {
-            pool: disk.pool.clone(),
-            path: path.to_owned(),
-        },
-        (Kind::Image, _) => Action::ImageDelete {
-            path: path.to_owned(),
-        },
+        (Kind::Seed, _) => Action::SeedDelete { path: path.to_owned() },
+        (Kind::Disk, Some(Resource::Disk(disk))) => {
+            Action::DiskDelete { pool: disk.pool.clone(), path: path.to_owned() }
+        }
+        (Kind::Image, _) => Action::ImageDelete { path: path.to_owned() },
         _ => return,
     };
     let wished = work.facts.owner_of_file(path);

@@ -115,10 +115,7 @@ pub fn remember_settled(known: &mut Known, next: &Plan, desired: &Desired, obser
 /// Does to the log's memory what a removal that succeeded does.
 pub fn remember_removed(known: &mut Known, step: &Step, desired: &Desired) {
     if step.action.removes() && !desired.resources.contains_key(&step.resource) {
-        let files = known
-            .resources
-            .get(&step.resource)
-            .and_then(|it| it.claimed.as_ref());
+        let files = known.resources.get(&step.resource).and_then(|it| it.claimed.as_ref());
         // An image has several files and is gone with the one it is named after.
         let last = match (&step.action, files) {
             (Action::ImageDelete { path }, Some(Resource::Image(image))) => *path == image.path,
@@ -145,17 +142,14 @@ fn put<'a>(
     config: Resource,
     uuid: Option<uuid::Uuid>,
 ) -> &'a mut Observation {
-    let seen = observed
-        .resources
-        .entry(id.clone())
-        .or_insert_with(|| Observation {
-            ownership: ownership.clone(),
-            config: config.clone(),
-            live: None,
-            active: false,
-            uuid,
-            unplugged: Vec::new(),
-        });
+    let seen = observed.resources.entry(id.clone()).or_insert_with(|| Observation {
+        ownership: ownership.clone(),
+        config: config.clone(),
+        live: None,
+        active: false,
+        uuid,
+        unplugged: Vec::new(),
+    });
     seen.ownership = ownership;
     seen.config = config;
     seen
@@ -175,9 +169,7 @@ fn define_network(
         network.domain = network.domain.or_else(|| old.domain.clone());
         network.mtu = network.mtu.or(old.mtu);
     }
-    let mark = Ownership::Ours {
-        environment: environment.clone(),
-    };
+    let mark = Ownership::Ours { environment: environment.clone() };
     let autostart = network.autostart;
     let seen = put(observed, id, mark, Resource::Network(network), Some(uuid));
     if let Some(Resource::Network(live)) = &mut seen.live {
@@ -197,9 +189,7 @@ fn start_network(observed: &mut Observed, id: &ResourceId, reconnect: &[Name]) {
             let live = seen.live.as_ref().unwrap_or(&seen.config);
             if let Resource::VirtualMachine(live) = live {
                 let healed = |mac: &String| {
-                    live.nics
-                        .iter()
-                        .any(|nic| nic.mac == *mac && plugged_into(nic, network))
+                    live.nics.iter().any(|nic| nic.mac == *mac && plugged_into(nic, network))
                 };
                 seen.unplugged.retain(|mac| !healed(mac));
             }
@@ -215,10 +205,7 @@ fn stop_network(observed: &mut Observed, id: &ResourceId) {
     for seen in observed.resources.values_mut().filter(|seen| seen.active) {
         let live = seen.live.as_ref().unwrap_or(&seen.config);
         if let Resource::VirtualMachine(live) = live {
-            let lost = live
-                .nics
-                .iter()
-                .filter(|nic| plugged_into(nic, id.name.as_str()));
+            let lost = live.nics.iter().filter(|nic| plugged_into(nic, id.name.as_str()));
             let lost: Vec<String> = lost.map(|nic| nic.mac.clone()).collect();
             seen.unplugged.extend(lost);
             seen.unplugged.sort();
@@ -235,10 +222,7 @@ fn plugged_into(nic: &Nic, network: &str) -> bool {
 fn create_image(observed: &mut Observed, id: &ResourceId, image: &Image) {
     let old = match observed.resources.get(id).map(|seen| &seen.config) {
         Some(Resource::Image(old)) if old.path != image.path => {
-            let boot = old
-                .boot_files
-                .iter()
-                .flat_map(|it| [it.kernel.clone(), it.initrd.clone()]);
+            let boot = old.boot_files.iter().flat_map(|it| [it.kernel.clone(), it.initrd.clone()]);
             std::iter::once(old.path.clone()).chain(boot).collect()
         }
         _ => Vec::new(),
@@ -247,14 +231,7 @@ fn create_image(observed: &mut Observed, id: &ResourceId, image: &Image) {
     let mut image = image.clone();
     observed.stale.retain(|stale| stale.path != image.path);
     image.origin = None;
-    put(
-        observed,
-        id,
-        Ownership::Unmarked,
-        Resource::Image(image),
-        None,
-    )
-    .active = true;
+    put(observed, id, Ownership::Unmarked, Resource::Image(image), None).active = true;
 }
 
 fn create_seed(observed: &mut Observed, id: &ResourceId, seed: &Seed) {
@@ -263,28 +240,13 @@ fn create_seed(observed: &mut Observed, id: &ResourceId, seed: &Seed) {
         _ => Vec::new(),
     };
     leave_behind(observed, id, old);
-    let seed = Seed {
-        meta_data: None,
-        user_data: None,
-        network_config: None,
-        ..seed.clone()
-    };
+    let seed = Seed { meta_data: None, user_data: None, network_config: None, ..seed.clone() };
     observed.stale.retain(|stale| stale.path != seed.path);
-    put(
-        observed,
-        id,
-        Ownership::Unmarked,
-        Resource::Seed(seed),
-        None,
-    )
-    .active = true;
+    put(observed, id, Ownership::Unmarked, Resource::Seed(seed), None).active = true;
 }
 
 fn leave_behind(observed: &mut Observed, id: &ResourceId, paths: Vec<String>) {
-    observed.stale.extend(paths.into_iter().map(|path| Stale {
-        resource: id.clone(),
-        path,
-    }));
+    observed.stale.extend(paths.into_iter().map(|path| Stale { resource: id.clone(), path }));
     observed.stale.sort();
     observed.stale.dedup();
 }
@@ -292,18 +254,8 @@ fn leave_behind(observed: &mut Observed, id: &ResourceId, paths: Vec<String>) {
 /// A disk that is already there is left as it is, as a provider must.
 fn create_disk(observed: &mut Observed, id: &ResourceId, disk: &Disk) {
     if !observed.resources.contains_key(id) {
-        let disk = Disk {
-            on_image_change: None,
-            ..disk.clone()
-        };
-        put(
-            observed,
-            id,
-            Ownership::Unmarked,
-            Resource::Disk(disk),
-            None,
-        )
-        .active = true;
+        let disk = Disk { on_image_change: None, ..disk.clone() };
+        put(observed, id, Ownership::Unmarked, Resource::Disk(disk), None).active = true;
     }
 }
 
@@ -342,16 +294,8 @@ fn define_vm(
     }
     vm.accelerator = vm.accelerator.or(Some(Accelerator::Tcg));
     (vm.stop, vm.readiness, vm.snapshot) = (None, None, None);
-    let mark = Ownership::Ours {
-        environment: environment.clone(),
-    };
-    put(
-        observed,
-        id,
-        mark,
-        Resource::VirtualMachine(Box::new(vm)),
-        Some(uuid),
-    );
+    let mark = Ownership::Ours { environment: environment.clone() };
+    put(observed, id, mark, Resource::VirtualMachine(Box::new(vm)), Some(uuid));
 }
 
 fn start_vm(seen: &mut Observation) {
@@ -363,10 +307,7 @@ fn start_vm(seen: &mut Observation) {
 }
 
 fn set_power(seen: &mut Observation, power: Power) {
-    for form in [Some(&mut seen.config), seen.live.as_mut()]
-        .into_iter()
-        .flatten()
-    {
+    for form in [Some(&mut seen.config), seen.live.as_mut()].into_iter().flatten() {
         if let Resource::VirtualMachine(vm) = form {
             vm.power = power;
         }
@@ -374,11 +315,8 @@ fn set_power(seen: &mut Observation, power: Power) {
 }
 
 fn update(live: &mut VirtualMachine, change: &LiveChange, unplugged: &mut Vec<String>) {
-    let mut nics: BTreeMap<String, Nic> = live
-        .nics
-        .drain(..)
-        .map(|nic| (nic.mac.clone(), nic))
-        .collect();
+    let mut nics: BTreeMap<String, Nic> =
+        live.nics.drain(..).map(|nic| (nic.mac.clone(), nic)).collect();
     match change {
         LiveChange::Memory(current) => live.memory.current = *current,
         LiveChange::Vcpus(count) => live.cpus.count = *count,

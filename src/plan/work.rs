@@ -157,11 +157,12 @@ impl<'a> Work<'a> {
         }
         let fallen = self.blocks.iter_mut().filter_map(|block| {
             let why = block.skip.clone()?;
-            let changes = block
-                .drafts
-                .drain(..)
-                .flat_map(|draft| draft.changes)
-                .collect();
+            let mut changes: Vec<FieldChange> = Vec::new();
+            for change in block.drafts.drain(..).flat_map(|draft| draft.changes) {
+                if !changes.contains(&change) {
+                    changes.push(change);
+                }
+            }
             Some(Skipped {
                 resource: block.id.clone(),
                 why,

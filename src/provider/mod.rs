@@ -2,4 +2,5 @@
 //!
 //! A backend never imports a sibling and never decides what to do.
 
+pub mod image;
 pub mod seed;

@@ -1,3 +1,23 @@
 //! `reconcile`: the loop: wake, look at everything, decide, append, perform.
 //!
-//! It never reads the reason it was woken for.
+//! It never reads the reason it was woken for: a timer, a push, an event of libvirt, an operator's
+//! command and the daemon's start all lead to the same pass. It reaches the world through
+//! [`crate::port`] alone.
+
+mod assess;
+mod backoff;
+mod claim;
+mod daemon;
+mod execute;
+mod known;
+mod ledger;
+mod load;
+mod look;
+mod pass;
+mod pull;
+
+pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};
+pub use daemon::{AskError, Daemon, Handle};
+pub use ledger::{Ledger, LedgerError};
+pub use load::Loader;
+pub use pass::{PassError, PassOptions, PassReport, Reconciler, Settings, StepProgress};

@@ -32,6 +32,8 @@ struct Inner {
 struct Polled {
     schedule: PollSchedule,
     last: Option<Result<id::CommitId, Fault>>,
+    // A push that is noticed while the remote is being asked may have come too late for the answer.
+    hurried: u64,
 }
 
 impl GitSource {
@@ -43,7 +45,7 @@ impl GitSource {
         clock: Arc<dyn Clock>,
         schedule: PollSchedule,
     ) -> Self {
-        let polled = Mutex::new(Polled { schedule, last: None });
+        let polled = Mutex::new(Polled { schedule, last: None, hurried: 0 });
         let listing = Mutex::new(None);
         Self { inner: Arc::new(Inner { mirror, limits, signatures, clock, polled, listing }) }
     }
@@ -51,7 +53,9 @@ impl GitSource {
     /// There may be news: the next poll asks the remote.
     pub fn hurry(&self) {
         let now = self.inner.clock.monotonic();
-        lock(&self.inner.polled).schedule.hurry(now);
+        let mut polled = lock(&self.inner.polled);
+        polled.schedule.hurry(now);
+        polled.hurried += 1;
     }
 
     async fn blocking<T: Send + 'static>(
@@ -88,14 +92,15 @@ impl Inner {
     /// The remote's head, asked for when it is time; else the last answer.
     fn offered(&self) -> Result<id::CommitId, Fault> {
         let now = self.clock.monotonic();
-        {
+        let hurried = {
             let polled = lock(&self.polled);
             if !polled.schedule.is_due(now)
                 && let Some(last) = &polled.last
             {
                 return last.clone();
             }
-        }
+            polled.hurried
+        };
         // Not held while the remote is asked: a push must be able to say "hurry" meanwhile.
         let answer = self.mirror.remote_head().and_then(|head| {
             if self.mirror.has(head) { Ok(head) } else { self.mirror.fetch().map(|got| got.head) }
@@ -106,6 +111,9 @@ impl Inner {
         match &answer {
             Ok(_) => polled.schedule.succeeded(now),
             Err(_) => polled.schedule.failed(now),
+        }
+        if polled.hurried != hurried {
+            polled.schedule.hurry(now);
         }
         polled.last = Some(answer.clone());
         answer

@@ -45,20 +45,15 @@ fn networks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
             let net = address.address;
             ranges.push((net.network(), net.broadcast(), *id, net.trunc()));
         }
-        let Some(bridge) = network
-            .bridge
-            .as_deref()
-            .filter(|_| network.mode != NetworkMode::Bridge)
+        let Some(bridge) =
+            network.bridge.as_deref().filter(|_| network.mode != NetworkMode::Bridge)
         else {
             continue;
         };
         if let Some(other) = bridges.insert(bridge, id) {
             let message = format!("bridge `{bridge}` belongs to `{other}` already");
-            let mut draft = Draft::new(
-                "spec/duplicate-bridge",
-                at(all, id, "/spec/bridge"),
-                message,
-            );
+            let mut draft =
+                Draft::new("spec/duplicate-bridge", at(all, id, "/spec/bridge"), message);
             draft.see(at(all, other, "/spec/bridge"), "the other one is here");
             drafts.push(draft);
         }
@@ -117,11 +112,8 @@ fn files(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
             let Some(path) = path else { continue };
             if let Some(other) = seen.insert(path, id) {
                 let message = format!("file {path} belongs to `{other}` already");
-                let mut draft = Draft::new(
-                    "spec/duplicate-file",
-                    at(all, id, "/metadata/name"),
-                    message,
-                );
+                let mut draft =
+                    Draft::new("spec/duplicate-file", at(all, id, "/metadata/name"), message);
                 draft.see(at(all, other, "/metadata/name"), "the other one is here");
                 draft.hint("rename one of them, or use another pool");
                 drafts.push(draft);
@@ -197,10 +189,7 @@ fn way_round<'a>(
     let mut came_from: HashMap<NodeIndex, NodeIndex> = HashMap::new();
     let mut queue = std::collections::VecDeque::from([start]);
     while let Some(node) = queue.pop_front() {
-        let mut next: Vec<_> = graph
-            .neighbors(node)
-            .filter(|n| inside.contains(n))
-            .collect();
+        let mut next: Vec<_> = graph.neighbors(node).filter(|n| inside.contains(n)).collect();
         next.sort_by_key(|n| graph[*n]);
         for to in next {
             if to == start {
@@ -228,11 +217,8 @@ fn way_round<'a>(
 /// Where `id` says that it needs `next`: its `dependsOn`, if it is there.
 fn pointer_to(all: &Gathered, id: &ResourceId, next: Option<&ResourceId>) -> String {
     let doc = all.by_id.get(id).map(|&m| &all.members[m].doc);
-    let listed = doc.and_then(|d| {
-        d.depends_on
-            .iter()
-            .position(|text| reference(text).ok().as_ref() == next)
-    });
+    let listed = doc
+        .and_then(|d| d.depends_on.iter().position(|text| reference(text).ok().as_ref() == next));
     match (listed, id.kind) {
         (Some(n), _) => format!("/dependsOn/{n}"),
         (None, Kind::VirtualMachine | Kind::Disk | Kind::Image) => "/spec".to_owned(),

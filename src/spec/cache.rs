@@ -83,10 +83,7 @@ impl ParseCache {
         }
         let value = Arc::new(parse_file(bytes?));
         self.parses += 1;
-        let kept = Cached {
-            used: generation,
-            value: Arc::clone(&value),
-        };
+        let kept = Cached { used: generation, value: Arc::clone(&value) };
         self.files.insert(blob.to_owned(), kept);
         Some(value)
     }
@@ -103,10 +100,7 @@ impl ParseCache {
             return Ok(Arc::clone(&known.value));
         }
         let value = Arc::new(make()?);
-        let kept = Cached {
-            used,
-            value: Arc::clone(&value),
-        };
+        let kept = Cached { used, value: Arc::clone(&value) };
         self.patched.insert(key, kept);
         Ok(value)
     }

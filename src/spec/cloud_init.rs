@@ -42,11 +42,7 @@ pub(crate) fn render(input: &Input<'_>) -> Texts {
         "instance-id": format!("{}-{}", input.machine, content.short()),
         "local-hostname": input.hostname,
     }));
-    Texts {
-        meta_data,
-        user_data,
-        network_config,
-    }
+    Texts { meta_data, user_data, network_config }
 }
 
 fn user_data(input: &Input<'_>) -> String {

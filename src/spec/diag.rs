@@ -89,13 +89,7 @@ pub(crate) struct ContentError {
 
 impl ContentError {
     pub(crate) fn new(code: &'static str, spot: Spot, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            spot,
-            message: message.into(),
-            hint: None,
-            related: None,
-        }
+        Self { code, spot, message: message.into(), hint: None, related: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -105,13 +99,8 @@ impl ContentError {
 
     /// The diagnostic it is for the file at `path`.
     pub(crate) fn at(&self, path: &str) -> Diagnostic {
-        let mut found = Diagnostic::located(
-            self.code,
-            Severity::Error,
-            path,
-            self.spot,
-            self.message.clone(),
-        );
+        let mut found =
+            Diagnostic::located(self.code, Severity::Error, path, self.spot, self.message.clone());
         found.hint.clone_from(&self.hint);
         found.related = self
             .related
@@ -222,9 +211,6 @@ mod tests {
             .collect();
         let kept = tidy(many);
         assert_eq!(kept.len(), DIAGNOSTICS_MAX + 1);
-        assert_eq!(
-            kept[DIAGNOSTICS_MAX].message,
-            "5 more mistakes are not shown"
-        );
+        assert_eq!(kept[DIAGNOSTICS_MAX].message, "5 more mistakes are not shown");
     }
 }

@@ -95,10 +95,7 @@ pub fn check_all(repo: &RepoFiles, cache: &mut ParseCache) -> Checked {
         }
     }
     strays(&mut session, repository.as_ref());
-    Checked {
-        environments,
-        diagnostics: tidy(session.found),
-    }
+    Checked { environments, diagnostics: tidy(session.found) }
 }
 
 /// Reads files that no environment has read: they hold mistakes like the others.
@@ -126,9 +123,7 @@ fn strays(session: &mut Session<'_>, repository: Option<&Repository>) {
             path,
             format!("no environment of `{REPOSITORY_FILE}` is in `{folder}`"),
         )
-        .with_hint(format!(
-            "name it under `environments:` in `{REPOSITORY_FILE}`"
-        ));
+        .with_hint(format!("name it under `environments:` in `{REPOSITORY_FILE}`"));
         found.severity = Severity::Warning;
         session.found.push(found);
     }
@@ -151,11 +146,8 @@ fn by_name<'r>(repository: &'r Repository, name: &Name) -> Chosen<'r> {
 
 fn by_host<'r>(session: &mut Session<'_>, repository: &'r Repository, host: &str) -> Chosen<'r> {
     let names = |entry: &Entry, word: &str| entry.hosts.iter().any(|h| h == word);
-    let mut fitting: Vec<_> = repository
-        .entries
-        .iter()
-        .filter(|(_, entry)| names(entry, host))
-        .collect();
+    let mut fitting: Vec<_> =
+        repository.entries.iter().filter(|(_, entry)| names(entry, host)).collect();
     if fitting.is_empty() {
         fitting = repository
             .entries
@@ -164,11 +156,7 @@ fn by_host<'r>(session: &mut Session<'_>, repository: &'r Repository, host: &str
             .collect();
     }
     if fitting.is_empty() {
-        fitting = repository
-            .entries
-            .iter()
-            .filter(|(_, entry)| names(entry, "*"))
-            .collect();
+        fitting = repository.entries.iter().filter(|(_, entry)| names(entry, "*")).collect();
     }
     match fitting.as_slice() {
         [one] => Ok(*one),
@@ -182,10 +170,8 @@ fn by_host<'r>(session: &mut Session<'_>, repository: &'r Repository, host: &str
         )),
         several => {
             let all: Vec<_> = several.iter().map(|(name, _)| name.as_str()).collect();
-            let message = format!(
-                "host `{host}` belongs to several environments: {}",
-                all.join(", ")
-            );
+            let message =
+                format!("host `{host}` belongs to several environments: {}", all.join(", "));
             let found = Diagnostic::nowhere("spec/duplicate-host", REPOSITORY_FILE, message);
             Err(Box::new(found.with_hint("a host follows one environment")))
         }

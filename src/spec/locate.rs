@@ -25,24 +25,14 @@ impl<'a> Locator<'a> {
             true => HashMap::new(),
             false => all.files.keys().map(|&f| (f, session.path(f))).collect(),
         };
-        Self {
-            paths,
-            all,
-            spec,
-            indexes: HashMap::new(),
-        }
+        Self { paths, all, spec, indexes: HashMap::new() }
     }
 
     /// The diagnostic of a draft.
     pub(crate) fn locate(&mut self, draft: &Draft) -> Diagnostic {
         let (path, spot) = self.spot(&draft.place);
-        let mut found = Diagnostic::located(
-            draft.code,
-            draft.severity,
-            path,
-            spot,
-            draft.message.clone(),
-        );
+        let mut found =
+            Diagnostic::located(draft.code, draft.severity, path, spot, draft.message.clone());
         found.hint.clone_from(&draft.hint);
         for (place, message) in &draft.related {
             let (path, spot) = self.spot(place);
@@ -82,11 +72,7 @@ impl<'a> Locator<'a> {
                 .map(Index::of)
                 .unwrap_or_default()
         });
-        let start = Spot {
-            line: this.origin.line,
-            column: 1,
-            len: 0,
-        };
+        let start = Spot { line: this.origin.line, column: 1, len: 0 };
         (path, index.spot(pointer, place.at).unwrap_or(start))
     }
 }

@@ -57,15 +57,8 @@ pub(crate) fn parse_file(bytes: &[u8]) -> ParsedFile {
     file.text = Arc::from(text);
     let parts = split(text);
     if parts.len() > DOCUMENTS_MAX {
-        let message = format!(
-            "{} documents; at most {DOCUMENTS_MAX} are read",
-            parts.len()
-        );
-        let spot = Spot {
-            line: 1,
-            column: 1,
-            len: 0,
-        };
+        let message = format!("{} documents; at most {DOCUMENTS_MAX} are read", parts.len());
+        let spot = Spot { line: 1, column: 1, len: 0 };
         file.errors.push(
             ContentError::new("spec/too-many-documents", spot, message)
                 .hint("split the file: any number of files is read"),
@@ -74,11 +67,7 @@ pub(crate) fn parse_file(bytes: &[u8]) -> ParsedFile {
     }
     for (index, part) in parts.into_iter().enumerate() {
         match read(part) {
-            Ok(doc) => file.docs.push(ParsedDoc {
-                doc: Arc::new(doc),
-                index,
-                line: part.first,
-            }),
+            Ok(doc) => file.docs.push(ParsedDoc { doc: Arc::new(doc), index, line: part.first }),
             Err(errors) => {
                 file.mentions.extend(names_in(part.text));
                 file.errors.extend(errors);
@@ -123,29 +112,21 @@ fn located(kind: DocKind, value: &Value, part: Part<'_>, why: &str) -> Vec<Conte
 }
 
 fn start_of(part: Part<'_>) -> Spot {
-    Spot {
-        line: part.first,
-        column: 1,
-        len: 0,
-    }
+    Spot { line: part.first, column: 1, len: 0 }
 }
 
 fn kind_of(value: &Value, part: Part<'_>) -> Result<DocKind, ContentError> {
     let known = || DocKind::ALL.map(DocKind::word);
     let start = start_of(part);
     let Some(map) = value.as_object() else {
-        return Err(
-            ContentError::new("spec/not-a-mapping", start, "a document is a mapping")
-                .hint("start with `apiVersion: trueup/v1` and `kind:`"),
-        );
+        return Err(ContentError::new("spec/not-a-mapping", start, "a document is a mapping")
+            .hint("start with `apiVersion: trueup/v1` and `kind:`"));
     };
     let word = match map.get("kind") {
         Some(Value::String(word)) => word,
         Some(_) | None => {
-            return Err(
-                ContentError::new("spec/missing-field", start, "field `kind` is missing")
-                    .hint(format!("one of {}", known().join(", "))),
-            );
+            return Err(ContentError::new("spec/missing-field", start, "field `kind` is missing")
+                .hint(format!("one of {}", known().join(", "))));
         }
     };
     DocKind::from_word(word).ok_or_else(|| {

@@ -18,10 +18,7 @@ pub(crate) const PATCHES_MAX: usize = 10_000;
 pub(crate) fn apply(session: &mut Session<'_>, all: &mut Gathered, spec: &EnvironmentSpec) {
     let Some(head) = all.head else { return };
     if spec.patches.len() > PATCHES_MAX {
-        let message = format!(
-            "{} patches; at most {PATCHES_MAX} are applied",
-            spec.patches.len()
-        );
+        let message = format!("{} patches; at most {PATCHES_MAX} are applied", spec.patches.len());
         let place = Place::value(head, "/spec/patches");
         all.drafts.push(Draft::new("spec/too-many", place, message));
         return;
@@ -49,8 +46,7 @@ fn target(all: &mut Gathered, head: usize, spec: &EnvironmentSpec, n: usize) -> 
     let id = match reference(&patch.target) {
         Ok(id) => id,
         Err(message) => {
-            all.drafts
-                .push(Draft::new("spec/wrong-value", place, message));
+            all.drafts.push(Draft::new("spec/wrong-value", place, message));
             return None;
         }
     };
@@ -65,11 +61,8 @@ fn target(all: &mut Gathered, head: usize, spec: &EnvironmentSpec, n: usize) -> 
     let found = all.by_id.get(&id).copied();
     if found.is_none() && !all.mentions.contains(id.name.as_str()) {
         let known: Vec<String> = all.by_id.keys().map(ToString::to_string).collect();
-        let mut draft = Draft::new(
-            "spec/dangling-reference",
-            place,
-            format!("there is no `{id}` to patch"),
-        );
+        let mut draft =
+            Draft::new("spec/dangling-reference", place, format!("there is no `{id}` to patch"));
         draft.hint = did_you_mean(&patch.target, known.iter().map(String::as_str));
         all.drafts.push(draft);
     }
@@ -83,11 +76,7 @@ fn lay_over(
     spec: &EnvironmentSpec,
 ) -> Result<(), Vec<Draft>> {
     let this = &all.members[member];
-    let patches: Vec<_> = this
-        .patches
-        .iter()
-        .map(|&n| &spec.patches[n].patch)
-        .collect();
+    let patches: Vec<_> = this.patches.iter().map(|&n| &spec.patches[n].patch).collect();
     let Some(parsed) = all.files.get(&this.file) else {
         return Ok(());
     };
@@ -119,11 +108,7 @@ fn typed(kind: DocKind, value: serde_json::Value, member: usize) -> Result<Doc, 
         let mut drafts: Vec<Draft> = mismatches(kind, &copy)
             .into_iter()
             .map(|m| {
-                let place = Place {
-                    member,
-                    pointer: m.pointer,
-                    at: m.at,
-                };
+                let place = Place { member, pointer: m.pointer, at: m.at };
                 let mut draft = Draft::new(m.code, place, m.message);
                 draft.hint = m.hint;
                 draft

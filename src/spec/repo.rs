@@ -43,11 +43,7 @@ impl RepoFile {
         blob: impl Into<String>,
         bytes: impl Into<Arc<[u8]>>,
     ) -> Self {
-        Self {
-            path: path.into(),
-            blob: blob.into(),
-            bytes: Some(bytes.into()),
-        }
+        Self { path: path.into(), blob: blob.into(), bytes: Some(bytes.into()) }
     }
 }
 
@@ -88,16 +84,10 @@ pub(crate) struct Repository {
 impl<'a> Session<'a> {
     pub(crate) fn new(repo: &'a RepoFiles, cache: &'a mut ParseCache) -> Self {
         cache.begin();
-        let mut order: Vec<usize> = (0..repo.files.len())
-            .filter(|&n| is_yaml(&repo.files[n].path))
-            .collect();
+        let mut order: Vec<usize> =
+            (0..repo.files.len()).filter(|&n| is_yaml(&repo.files[n].path)).collect();
         order.sort_by(|&a, &b| repo.files[a].path.cmp(&repo.files[b].path));
-        Self {
-            repo,
-            cache,
-            order,
-            found: Vec::new(),
-        }
+        Self { repo, cache, order, found: Vec::new() }
     }
 
     pub(crate) fn path(&self, file: usize) -> &'a str {
@@ -106,9 +96,7 @@ impl<'a> Session<'a> {
 
     /// The YAML files below `folder`, sorted by path.
     pub(crate) fn below(&self, folder: &str) -> Vec<usize> {
-        let start = self
-            .order
-            .partition_point(|&n| self.path(n) < format!("{folder}/").as_str());
+        let start = self.order.partition_point(|&n| self.path(n) < format!("{folder}/").as_str());
         self.order[start..]
             .iter()
             .copied()
@@ -133,18 +121,13 @@ impl<'a> Session<'a> {
             );
             return None;
         };
-        self.found
-            .extend(parsed.errors.iter().map(|e| e.at(&given.path)));
+        self.found.extend(parsed.errors.iter().map(|e| e.at(&given.path)));
         Some(parsed)
     }
 
     /// Reads `trueup.yaml`; `None` where it is missing or wrong.
     pub(crate) fn repository(&mut self) -> Option<Repository> {
-        let at = self
-            .order
-            .iter()
-            .copied()
-            .find(|&n| self.path(n) == REPOSITORY_FILE);
+        let at = self.order.iter().copied().find(|&n| self.path(n) == REPOSITORY_FILE);
         let Some(at) = at else {
             self.found.push(
                 Diagnostic::nowhere(
@@ -200,12 +183,7 @@ impl<'a> Session<'a> {
             spot,
             why,
         );
-        let home = match parsed
-            .docs
-            .iter()
-            .find(|d| d.index == index)
-            .map(|d| d.doc.kind())
-        {
+        let home = match parsed.docs.iter().find(|d| d.index == index).map(|d| d.doc.kind()) {
             Some(DocKind::Repository) => "a `Repository` stands in `trueup.yaml`, and nowhere else",
             Some(DocKind::Environment) => "an `Environment` stands in its own folder, once",
             _ => "resources stand in `environments/<name>/` and `bases/<name>/`",
@@ -217,10 +195,8 @@ impl<'a> Session<'a> {
         let mut entries = BTreeMap::new();
         let mut hosts: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, entry) in &spec.environments {
-            let pointer = format!(
-                "/spec/environments/{}",
-                name.replace('~', "~0").replace('/', "~1")
-            );
+            let pointer =
+                format!("/spec/environments/{}", name.replace('~', "~0").replace('/', "~1"));
             let mut report = |code, pointer: &str, at, message: String| {
                 let spot = index.spot(pointer, at).unwrap_or_default();
                 let severity = super::diag::Severity::Error;
@@ -244,16 +220,9 @@ impl<'a> Session<'a> {
             };
             let plain = folder.split('/').all(|p| !matches!(p, "" | "." | ".."));
             if !plain {
-                let message = format!(
-                    "`{}` is not a folder of the repository",
-                    folder.escape_debug()
-                );
-                report(
-                    "spec/wrong-value",
-                    &format!("{pointer}/path"),
-                    At::Value,
-                    message,
-                );
+                let message =
+                    format!("`{}` is not a folder of the repository", folder.escape_debug());
+                report("spec/wrong-value", &format!("{pointer}/path"), At::Value, message);
             }
             match Name::new(name.as_str()) {
                 Ok(name) if plain => {

@@ -88,10 +88,7 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
             _ => return Err(bad()),
         };
         let amount = number.take().ok_or_else(bad)?;
-        total = amount
-            .checked_mul(unit)
-            .and_then(|n| total.checked_add(n))
-            .ok_or_else(bad)?;
+        total = amount.checked_mul(unit).and_then(|n| total.checked_add(n)).ok_or_else(bad)?;
     }
     match (number, total) {
         (Some(_), _) | (None, 0) => Err(bad()),
@@ -106,10 +103,7 @@ pub(crate) fn minute_of_day(text: &str) -> Result<u16, String> {
     let (hours, minutes) = text.split_once(':').ok_or_else(bad)?;
     let two = |t: &str, below: u16| {
         let digits = t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit());
-        digits
-            .then(|| t.parse::<u16>().ok())
-            .flatten()
-            .filter(|n| *n < below)
+        digits.then(|| t.parse::<u16>().ok()).flatten().filter(|n| *n < below)
     };
     let hours = two(hours, 24).ok_or_else(bad)?;
     Ok(hours * 60 + two(minutes, 60).ok_or_else(bad)?)
@@ -139,10 +133,7 @@ pub(crate) fn mac(text: &str) -> Result<String, String> {
 
 /// Checks an absolute path without tricks.
 pub(crate) fn absolute_path(text: &str) -> Result<String, String> {
-    let tricky = text
-        .split('/')
-        .skip(1)
-        .any(|part| part.is_empty() || part == "." || part == "..");
+    let tricky = text.split('/').skip(1).any(|part| part.is_empty() || part == "." || part == "..");
     let odd = text.chars().any(char::is_control) || text.len() > PATH_BYTES_MAX;
     if text.starts_with('/') && !tricky && !odd {
         Ok(text.to_owned())
@@ -194,12 +185,7 @@ mod tests {
     #[test]
     fn reads_macs_and_paths() {
         assert_eq!(mac("52:54:00:AB:cd:01"), Ok("52:54:00:ab:cd:01".into()));
-        for bad in [
-            "",
-            "52:54:00:ab:cd",
-            "53:54:00:ab:cd:01",
-            "52-54-00-ab-cd-01",
-        ] {
+        for bad in ["", "52:54:00:ab:cd", "53:54:00:ab:cd:01", "52-54-00-ab-cd-01"] {
             assert!(mac(bad).is_err(), "{bad}");
         }
         assert!(absolute_path("/srv/a.img").is_ok());

@@ -33,14 +33,10 @@ pub fn schema_file(kind: DocKind) -> &'static str {
 
 /// Every schema file of `schemas/`: one for each kind, and `trueup.json` for any of them.
 pub fn schemas() -> Vec<(String, Value)> {
-    let mut files: Vec<_> = DocKind::ALL
-        .iter()
-        .map(|&kind| (schema_file(kind).to_owned(), schema_of(kind)))
-        .collect();
-    let refs: Vec<_> = DocKind::ALL
-        .iter()
-        .map(|&kind| json!({ "$ref": schema_file(kind) }))
-        .collect();
+    let mut files: Vec<_> =
+        DocKind::ALL.iter().map(|&kind| (schema_file(kind).to_owned(), schema_of(kind))).collect();
+    let refs: Vec<_> =
+        DocKind::ALL.iter().map(|&kind| json!({ "$ref": schema_file(kind) })).collect();
     files.push((
         "trueup.json".to_owned(),
         json!({
@@ -112,13 +108,7 @@ pub(crate) fn mismatches(kind: DocKind, value: &Value) -> Vec<Mismatch> {
 
 fn explain(error: &ValidationError<'_>, schema: &Value, found: &mut Vec<Mismatch>) {
     let mut add = |code, pointer: String, at, message: String, hint| {
-        found.push(Mismatch {
-            code,
-            pointer,
-            at,
-            message,
-            hint,
-        });
+        found.push(Mismatch { code, pointer, at, message, hint });
     };
     let here = error.instance_path().as_str().to_owned();
     let shown = quote(&here, error.instance());
@@ -142,13 +132,7 @@ fn explain(error: &ValidationError<'_>, schema: &Value, found: &mut Vec<Mismatch
         }
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            add(
-                "spec/missing-field",
-                here,
-                At::Key,
-                format!("field `{name}` is missing"),
-                None,
-            );
+            add("spec/missing-field", here, At::Key, format!("field `{name}` is missing"), None);
         }
         ValidationErrorKind::Type { .. } => {
             let expected = keyword(error, schema).map(words).unwrap_or_default();
@@ -159,10 +143,8 @@ fn explain(error: &ValidationError<'_>, schema: &Value, found: &mut Vec<Mismatch
             explain_choice(error, context, schema, found);
         }
         ValidationErrorKind::Constant { expected_value } => {
-            let message = format!(
-                "{shown} is not `{}`",
-                expected_value.as_str().unwrap_or_default()
-            );
+            let message =
+                format!("{shown} is not `{}`", expected_value.as_str().unwrap_or_default());
             add("spec/wrong-value", here, At::Value, message, None);
         }
         ValidationErrorKind::Enum { options } => {
@@ -181,9 +163,7 @@ fn explain(error: &ValidationError<'_>, schema: &Value, found: &mut Vec<Mismatch
             );
         }
         other => {
-            let rule = keyword(error, schema)
-                .map(Value::to_string)
-                .unwrap_or_default();
+            let rule = keyword(error, schema).map(Value::to_string).unwrap_or_default();
             let message = format!("{shown} is not allowed here: {} is {rule}", other.keyword());
             add("spec/wrong-value", here, At::Value, message, None);
         }
@@ -236,23 +216,11 @@ fn explain_choice(
         .filter(|t| t != "null" && (constants.is_empty() || t != "string"))
         .collect();
     let (code, (message, hint)) = if constants.is_empty() {
-        (
-            "spec/wrong-type",
-            wrong_type(&types.join(" or "), error.instance(), &shown),
-        )
+        ("spec/wrong-type", wrong_type(&types.join(" or "), error.instance(), &shown))
     } else {
-        (
-            "spec/wrong-value",
-            wrong_choice(&constants, error.instance(), &shown),
-        )
+        ("spec/wrong-value", wrong_choice(&constants, error.instance(), &shown))
     };
-    found.push(Mismatch {
-        code,
-        pointer: here.to_owned(),
-        at: At::Value,
-        message,
-        hint,
-    });
+    found.push(Mismatch { code, pointer: here.to_owned(), at: At::Value, message, hint });
 }
 
 fn wrong_type(expected: &str, value: &Value, shown: &str) -> (String, Option<String>) {
@@ -279,17 +247,13 @@ fn wrong_type(expected: &str, value: &Value, shown: &str) -> (String, Option<Str
         }
         _ => None,
     };
-    let expected = expected
-        .replace("object", "mapping")
-        .replace("array", "list");
+    let expected = expected.replace("object", "mapping").replace("array", "list");
     (format!("expected {expected}, found {actual}"), hint)
 }
 
 fn wrong_choice(known: &[String], value: &Value, shown: &str) -> (String, Option<String>) {
     let message = format!("{shown} is not one of {}", known.join(", "));
-    let hint = value
-        .as_str()
-        .and_then(|word| did_you_mean(word, known.iter().map(String::as_str)));
+    let hint = value.as_str().and_then(|word| did_you_mean(word, known.iter().map(String::as_str)));
     (message, hint)
 }
 
@@ -317,11 +281,7 @@ fn description(error: &ValidationError<'_>, schema: &Value) -> Option<String> {
 }
 
 fn words(types: &Value) -> String {
-    strings(types)
-        .into_iter()
-        .filter(|t| t != "null")
-        .collect::<Vec<_>>()
-        .join(" or ")
+    strings(types).into_iter().filter(|t| t != "null").collect::<Vec<_>>().join(" or ")
 }
 
 fn strings(value: &Value) -> Vec<String> {

@@ -24,30 +24,18 @@ pub(crate) struct Part<'a> {
 /// Checks the bytes of a file and takes them as text.
 pub(crate) fn decode(bytes: &[u8]) -> Result<&str, ContentError> {
     if bytes.len() > FILE_BYTES_MAX {
-        let message = format!(
-            "the file has {} bytes; at most {FILE_BYTES_MAX} are read",
-            bytes.len()
-        );
-        return Err(
-            ContentError::new("spec/file-too-large", Spot::default(), message)
-                .hint("split it: any number of files is read"),
-        );
+        let message =
+            format!("the file has {} bytes; at most {FILE_BYTES_MAX} are read", bytes.len());
+        return Err(ContentError::new("spec/file-too-large", Spot::default(), message)
+            .hint("split it: any number of files is read"));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let good = std::str::from_utf8(&bytes[..e.valid_up_to()]).unwrap_or_default();
-        ContentError::new(
-            "spec/not-utf8",
-            spot_after(good),
-            "the text is not UTF-8 from here on",
-        )
-        .hint("save the file as UTF-8 without a byte order mark")
+        ContentError::new("spec/not-utf8", spot_after(good), "the text is not UTF-8 from here on")
+            .hint("save the file as UTF-8 without a byte order mark")
     })?;
     if text.starts_with('\u{feff}') {
-        let spot = Spot {
-            line: 1,
-            column: 1,
-            len: 1,
-        };
+        let spot = Spot { line: 1, column: 1, len: 1 };
         return Err(ContentError::new(
             "spec/byte-order-mark",
             spot,
@@ -134,14 +122,8 @@ mod tests {
         }
         assert_eq!(code(b"a: 1\nb\0"), Err(("spec/nul", 2, 2)));
         assert_eq!(code(b"a: \xff"), Err(("spec/not-utf8", 1, 4)));
-        assert_eq!(
-            code(b"\xef\xbb\xbfa: 1"),
-            Err(("spec/byte-order-mark", 1, 1))
-        );
-        assert_eq!(
-            code(&vec![b' '; FILE_BYTES_MAX + 1]),
-            Err(("spec/file-too-large", 0, 0))
-        );
+        assert_eq!(code(b"\xef\xbb\xbfa: 1"), Err(("spec/byte-order-mark", 1, 1)));
+        assert_eq!(code(&vec![b' '; FILE_BYTES_MAX + 1]), Err(("spec/file-too-large", 0, 0)));
         assert_eq!(code(b"a: 1"), Ok("a: 1"));
     }
 }

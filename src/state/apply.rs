@@ -89,6 +89,9 @@ impl State {
             }
             Event::PlanApproved(approved) => {
                 self.approvals.insert(approved.plan, actor.to_owned());
+                if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == approved.plan) {
+                    plan.held.clear();
+                }
             }
             Event::PlanFinished(finished) => {
                 self.approvals.remove(&finished.plan);
@@ -101,7 +104,12 @@ impl State {
                 let (by, reason) = (actor.to_owned(), paused.reason.clone());
                 self.paused = Some(Paused { by, reason });
             }
-            Event::OperatorResumed(_) => self.paused = None,
+            Event::OperatorResumed(_) => {
+                self.paused = None;
+                if let Some(plan) = self.plan.as_mut() {
+                    plan.held.clear();
+                }
+            }
             Event::StepSucceeded(_) => self.count_step(|plan| plan.succeeded += 1),
             Event::StepFailed(_) => self.count_step(|plan| plan.failed += 1),
             // About single resources (or the log itself): taken in above.
@@ -116,7 +124,6 @@ impl State {
             | Event::Unobservable(_)
             | Event::Observable(_)
             | Event::Pruned(_)
-            | Event::Released(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -139,7 +146,7 @@ impl State {
     fn apply_to_resource(&mut self, id: &ResourceId, recorded: &Recorded) {
         let entry = &recorded.entry;
         let at = recorded.at;
-        if matches!(entry.event, Event::Pruned(_) | Event::Released(_)) {
+        if matches!(entry.event, Event::Pruned(_)) {
             self.resources.remove(id);
             return;
         }
@@ -176,7 +183,7 @@ impl State {
                 resource.hold = Some(Hold { by, reason });
             }
             Event::OperatorReleased(_) => resource.hold = None,
-            Event::Adopted(_) | Event::Pruned(_) | Event::Released(_) => {}
+            Event::Adopted(_) | Event::Pruned(_) => {}
             // Never about one resource.
             Event::LogOpened(_)
             | Event::LogTailCut(_)

@@ -85,7 +85,6 @@ pub fn describe(event: &Event) -> String {
         Event::Unobservable(unobservable) => unobservable.why.clone(),
         Event::Observable(_) => "it can be seen again".to_owned(),
         Event::Pruned(_) => "gone from the commit and from the machine".to_owned(),
-        Event::Released(_) => "gone from the commit, kept on the machine".to_owned(),
         Event::OperatorPaused(paused) => paused.reason.clone(),
         Event::OperatorResumed(_) => "changes go on".to_owned(),
         Event::OperatorHeld(held) => held.reason.clone(),

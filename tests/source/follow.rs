@@ -22,11 +22,7 @@ fn a_repository_is_cloned_and_then_followed() {
     assert_eq!(fetched.maintenance, Maintenance::NotNeeded);
 
     let again = mirror.fetch().unwrap();
-    assert_eq!(
-        (again.head, again.received),
-        (first, false),
-        "nothing new, nothing received"
-    );
+    assert_eq!((again.head, again.received), (first, false), "nothing new, nothing received");
 
     let second = repo.publish("environments/lab/web.yaml", "kind: VirtualMachine\n");
     assert_eq!(mirror.fetch().unwrap().head, second);
@@ -66,14 +62,7 @@ fn a_mirror_opened_again_still_has_everything_without_the_remote() {
     let error = mirror.fetch().unwrap_err();
     assert!(matches!(error, SourceError::Unreachable { .. }), "{error}");
     assert!(error.is_transient());
-    assert_eq!(
-        mirror
-            .tree(head, &TreeLimits::default())
-            .unwrap()
-            .entries()
-            .len(),
-        1
-    );
+    assert_eq!(mirror.tree(head, &TreeLimits::default()).unwrap().entries().len(), 1);
 }
 
 #[test]
@@ -97,15 +86,9 @@ fn a_rewrite_and_a_rewind_are_told_apart() {
     repo.git(["checkout", "-q", "--orphan", "fresh"]);
     let unrelated = repo.publish("trueup.yaml", "a: 4\n");
     assert_eq!(mirror.fetch().unwrap().head, unrelated);
-    assert_eq!(
-        mirror.relation(second, unrelated).unwrap(),
-        Relation::Diverged
-    );
+    assert_eq!(mirror.relation(second, unrelated).unwrap(), Relation::Diverged);
     let foreign = "1111111111111111111111111111111111111111".parse().unwrap();
-    assert_eq!(
-        mirror.relation(foreign, unrelated).unwrap(),
-        Relation::Diverged
-    );
+    assert_eq!(mirror.relation(foreign, unrelated).unwrap(), Relation::Diverged);
 
     let kept = mirror.tree(second, &TreeLimits::default()).unwrap();
     assert_eq!(mirror.blob(&kept.entries()[0].blob).unwrap(), b"a: 2\n");
@@ -117,20 +100,14 @@ fn an_empty_repository_and_a_wrong_branch_say_so() {
     let mirror = mirror_of(&repo);
     for result in [mirror.remote_head().err(), mirror.fetch().err()] {
         let error = result.unwrap();
-        assert!(
-            matches!(error, SourceError::BranchMissing { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, SourceError::BranchMissing { .. }), "{error}");
         assert!(error.to_string().contains("\"main\""), "{error}");
     }
     repo.write("trueup.yaml", "a: 1\n");
     repo.commit("elsewhere");
     repo.git(["push", "-q", "origin", "HEAD:refs/heads/trunk"]);
     let error = mirror.fetch().unwrap_err();
-    assert!(
-        matches!(error, SourceError::BranchMissing { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, SourceError::BranchMissing { .. }), "{error}");
 }
 
 #[test]
@@ -159,36 +136,15 @@ fn many_fetches_stay_few_packs_and_what_is_kept_survives() {
             Maintenance::Failed { why, .. } => panic!("{why}"),
         }
         // The handle opened before the repack still reads everything.
-        assert_eq!(
-            mirror
-                .tree(head, &TreeLimits::default())
-                .unwrap()
-                .entries()
-                .len(),
-            1
-        );
+        assert_eq!(mirror.tree(head, &TreeLimits::default()).unwrap().entries().len(), 1);
     }
     assert!(repacked >= 2, "{repacked}");
     let count = std::fs::read_dir(packs)
         .unwrap()
-        .filter(|entry| {
-            entry
-                .as_ref()
-                .unwrap()
-                .path()
-                .extension()
-                .is_some_and(|e| e == "pack")
-        })
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "pack"))
         .count();
     assert!(count <= 4, "{count}");
-    assert_eq!(
-        mirror
-            .tree(first, &TreeLimits::default())
-            .unwrap()
-            .entries()
-            .len(),
-        1
-    );
+    assert_eq!(mirror.tree(first, &TreeLimits::default()).unwrap().entries().len(), 1);
 }
 
 #[test]
@@ -206,10 +162,7 @@ fn another_repository_starts_a_fresh_mirror() {
         panic!("{:?}", mirror.opening())
     };
     assert!(previous_url.contains(one.bare().to_str().unwrap()));
-    assert!(
-        !mirror.has(old),
-        "no commit of the other repository is left"
-    );
+    assert!(!mirror.has(old), "no commit of the other repository is left");
     assert_eq!(mirror.fetch().unwrap().head, new);
     drop(mirror);
     assert_eq!(*open(&two).opening(), Opening::Existing);
@@ -225,10 +178,7 @@ fn another_repository_starts_a_fresh_mirror() {
 fn an_idle_poll_is_cheap_beside_a_clone() {
     let repo = GitRepo::new();
     for file in 0..500 {
-        repo.write(
-            &format!("environments/lab/{file}.yaml"),
-            format!("name: {file}\n"),
-        );
+        repo.write(&format!("environments/lab/{file}.yaml"), format!("name: {file}\n"));
     }
     repo.commit("many");
     repo.push();

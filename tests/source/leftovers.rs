@@ -71,9 +71,7 @@ fn a_directory_that_is_not_ours_is_left_alone() {
     let config = config(repo.bare().to_str().unwrap(), repo.root());
     fs::create_dir_all(&config.directory).unwrap();
     fs::write(config.directory.join("precious"), "data").unwrap();
-    let error = Mirror::open_or_create(config.clone())
-        .unwrap_err()
-        .to_string();
+    let error = Mirror::open_or_create(config.clone()).unwrap_err().to_string();
     assert!(error.contains("not made by trueup"), "{error}");
     assert!(config.directory.join("precious").exists());
 }
@@ -85,10 +83,7 @@ fn child_that_clones() {
     let root = std::env::var("TRUEUP_TEST_CLONE").unwrap();
     let root = std::path::Path::new(&root);
     let url = format!("file://{}", root.join("origin.git").display());
-    Mirror::open_or_create(config(url, root))
-        .unwrap()
-        .fetch()
-        .unwrap();
+    Mirror::open_or_create(config(url, root)).unwrap().fetch().unwrap();
 }
 
 #[test]
@@ -109,11 +104,7 @@ fn a_clone_killed_half_way_leaves_nothing_behind() {
     let packs = config("x", repo.root()).directory.join("objects/pack");
 
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "source::leftovers::child_that_clones",
-        ])
+        .args(["--ignored", "--exact", "source::leftovers::child_that_clones"])
         .env("TRUEUP_TEST_CLONE", repo.root())
         .stdout(Stdio::null())
         .spawn()
@@ -126,10 +117,7 @@ fn a_clone_killed_half_way_leaves_nothing_behind() {
     };
     while !partial() {
         assert!(Instant::now() < end, "the clone never began");
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "the clone was over too soon"
-        );
+        assert!(child.try_wait().unwrap().is_none(), "the clone was over too soon");
         std::thread::yield_now();
     }
     child.kill().unwrap();

@@ -16,9 +16,7 @@ struct Keys {
 
 impl Keys {
     fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Self { dir: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -65,10 +63,7 @@ fn signed(repo: &GitRepo, format: &str, key: &str, extra: &[(&str, &str)]) -> Co
 /// The head with another message under the same signature.
 fn tampered(repo: &GitRepo) -> CommitId {
     let text = repo.git(["cat-file", "commit", "HEAD"]);
-    let id = repo.object(
-        "commit",
-        text.replace("\n\nsigned", "\n\nforged").as_bytes(),
-    );
+    let id = repo.object("commit", text.replace("\n\nsigned", "\n\nforged").as_bytes());
     repo.git(["update-ref", "HEAD", &id]);
     id.parse().unwrap()
 }
@@ -112,10 +107,7 @@ fn ssh_signatures() {
     refused(check(&mirror, &repo, &policy), "UnknownKey");
     let both = keys.allow(&[("ann@example.org", &ann), ("eve@example.org", &eve)]);
     refused(check(&mirror, &repo, &both), "OtherCommitter");
-    let loose = SignaturePolicy {
-        match_committer: false,
-        ..both
-    };
+    let loose = SignaturePolicy { match_committer: false, ..both };
     assert_eq!(check(&mirror, &repo, &loose).unwrap(), "eve@example.org");
 
     let past = keys.allow(&[("ann@example.org valid-before=\"20200101Z\"", &ann)]);
@@ -125,11 +117,8 @@ fn ssh_signatures() {
     refused(check(&mirror, &repo, &files), "UnknownKey");
     let authority = keys.allow(&[("ann@example.org cert-authority", &ann)]);
     refused(check(&mirror, &repo, &authority), "Signers");
-    let none = SignaturePolicy {
-        ssh_allowed_signers: None,
-        openpgp_keyring: None,
-        match_committer: true,
-    };
+    let none =
+        SignaturePolicy { ssh_allowed_signers: None, openpgp_keyring: None, match_committer: true };
     refused(check(&mirror, &repo, &none), "NotAccepted");
 }
 
@@ -154,11 +143,7 @@ fn two_signatures_are_none() {
     let mirror = mirror_of(&repo);
     signed(&repo, "ssh", ann.to_str().unwrap(), &[]);
     let text = repo.git(["cat-file", "commit", "HEAD"]);
-    let doubled = text.replacen(
-        "\n\n",
-        "\ngpgsig-sha256 -----BEGIN SSH SIGNATURE-----\n\n",
-        1,
-    );
+    let doubled = text.replacen("\n\n", "\ngpgsig-sha256 -----BEGIN SSH SIGNATURE-----\n\n", 1);
     let id = repo.object("commit", doubled.as_bytes());
     repo.git(["update-ref", "HEAD", &id]);
     refused(check(&mirror, &repo, &policy), "Malformed");
@@ -166,23 +151,12 @@ fn two_signatures_are_none() {
 
 fn gpg(home: &Path, args: &[&str]) -> Vec<u8> {
     let output = Command::new("gpg")
-        .args([
-            "--batch",
-            "--quiet",
-            "--pinentry-mode",
-            "loopback",
-            "--passphrase",
-            "",
-        ])
+        .args(["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""])
         .args(args)
         .env("GNUPGHOME", home)
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
@@ -192,17 +166,9 @@ struct GpgHome(tempfile::TempDir);
 impl GpgHome {
     fn new(users: &[(&str, &str)]) -> Self {
         // The agent's socket needs a short path.
-        let home = Self(
-            tempfile::Builder::new()
-                .prefix("g")
-                .tempdir_in("/tmp")
-                .unwrap(),
-        );
+        let home = Self(tempfile::Builder::new().prefix("g").tempdir_in("/tmp").unwrap());
         for (user, expire) in users {
-            gpg(
-                home.0.path(),
-                &["--quick-gen-key", user, "ed25519", "sign", expire],
-            );
+            gpg(home.0.path(), &["--quick-gen-key", user, "ed25519", "sign", expire]);
         }
         home
     }
@@ -212,11 +178,7 @@ impl GpgHome {
         use std::os::unix::fs::PermissionsExt;
         let path = self.0.path().join("sign");
         let home = self.0.path().display();
-        fs::write(
-            &path,
-            format!("#!/bin/sh\nexec gpg --homedir '{home}' \"$@\"\n"),
-        )
-        .unwrap();
+        fs::write(&path, format!("#!/bin/sh\nexec gpg --homedir '{home}' \"$@\"\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         path.display().to_string()
     }
@@ -225,12 +187,7 @@ impl GpgHome {
 impl Drop for GpgHome {
     fn drop(&mut self) {
         let home = self.0.path();
-        Command::new("gpgconf")
-            .arg("--homedir")
-            .arg(home)
-            .args(["--kill", "all"])
-            .status()
-            .ok();
+        Command::new("gpgconf").arg("--homedir").arg(home).args(["--kill", "all"]).status().ok();
     }
 }
 
@@ -260,29 +217,17 @@ fn openpgp_signatures() {
     let sign = |who: &str| signed(&repo, "openpgp", who, &[("gpg.program", &program)]);
 
     sign("ann@example.org");
-    assert_eq!(
-        check(&mirror, &repo, &policy).unwrap(),
-        "Ann <ann@example.org>"
-    );
+    assert_eq!(check(&mirror, &repo, &policy).unwrap(), "Ann <ann@example.org>");
     tampered(&repo);
     refused(check(&mirror, &repo, &policy), "Tampered");
     sign("eve@example.org");
     refused(check(&mirror, &repo, &policy), "UnknownKey");
     sign("bob@example.org");
     refused(check(&mirror, &repo, &policy), "OtherCommitter");
-    let loose = SignaturePolicy {
-        match_committer: false,
-        ..policy.clone()
-    };
-    assert_eq!(
-        check(&mirror, &repo, &loose).unwrap(),
-        "Bob <bob@example.org>"
-    );
+    let loose = SignaturePolicy { match_committer: false, ..policy.clone() };
+    assert_eq!(check(&mirror, &repo, &loose).unwrap(), "Bob <bob@example.org>");
 
-    let gone = SignaturePolicy {
-        openpgp_keyring: Some(keys.path("none")),
-        ..policy
-    };
+    let gone = SignaturePolicy { openpgp_keyring: Some(keys.path("none")), ..policy };
     refused(check(&mirror, &repo, &gone), "Signers");
     let head = repo.head();
     let rejection = mirror.verify(head, &gone).unwrap_err();
@@ -299,29 +244,13 @@ fn an_expired_openpgp_key_is_refused() {
     // A key of a past year that was good for a day, and a signature of that day.
     let past = "20200101T000000!";
     let user = "Ann <ann@example.org>";
-    let args = [
-        "--faked-system-time",
-        past,
-        "--quick-gen-key",
-        user,
-        "ed25519",
-        "sign",
-        "1d",
-    ];
+    let args = ["--faked-system-time", past, "--quick-gen-key", user, "ed25519", "sign", "1d"];
     gpg(home.0.path(), &args);
     let program = home.program();
     let text = fs::read_to_string(&program).unwrap();
-    fs::write(
-        &program,
-        text.replace("exec gpg", &format!("exec gpg --faked-system-time {past}")),
-    )
-    .unwrap();
-    signed(
-        &repo,
-        "openpgp",
-        "ann@example.org",
-        &[("gpg.program", &program)],
-    );
+    fs::write(&program, text.replace("exec gpg", &format!("exec gpg --faked-system-time {past}")))
+        .unwrap();
+    signed(&repo, "openpgp", "ann@example.org", &[("gpg.program", &program)]);
     let keyring = keys.path("keyring.gpg");
     fs::write(&keyring, gpg(home.0.path(), &["--export"])).unwrap();
     let policy = SignaturePolicy {

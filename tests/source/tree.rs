@@ -80,11 +80,7 @@ fn every_refused_thing_is_reported_at_once_with_its_path() {
     repo.index_entry("100644", b"x", b"environments/lab/bell\x07.yaml");
     repo.index_entry("100644", b"x", b"environments/a/b/c/d/e/deep.yaml");
     repo.index_entry("100644", &[b'#'; 3_000], b"policies/huge.yaml");
-    repo.index_entry(
-        "100644",
-        b"x",
-        b"environments/a-name-that-is-far-too-long-to-be-good/x.yaml",
-    );
+    repo.index_entry("100644", b"x", b"environments/a-name-that-is-far-too-long-to-be-good/x.yaml");
     repo.commit_index("bad", &[]);
     repo.push();
     let (mirror, head) = fetched(&repo);
@@ -94,10 +90,8 @@ fn every_refused_thing_is_reported_at_once_with_its_path() {
         path_bytes_max: 40,
         ..TreeLimits::default()
     };
-    let found: Vec<String> = problems(&mirror, head, &limits)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let found: Vec<String> =
+        problems(&mirror, head, &limits).iter().map(ToString::to_string).collect();
     let expected = [
         "bases/module: is a submodule",
         "environments/a-name-that-is-far-too-long…: its path is longer than 40 bytes",
@@ -131,19 +125,10 @@ fn a_tree_that_git_would_not_make_is_refused() {
         }
         repo.object("tree", &bytes)
     };
-    let up = raw(&[
-        ("100644", "..", &blob),
-        ("40000", ".git", &raw(&[("100644", "x", &blob)])),
-    ]);
-    let twice = raw(&[
-        ("100644", "same.yaml", &blob),
-        ("100644", "same.yaml", &blob),
-    ]);
+    let up = raw(&[("100644", "..", &blob), ("40000", ".git", &raw(&[("100644", "x", &blob)]))]);
+    let twice = raw(&[("100644", "same.yaml", &blob), ("100644", "same.yaml", &blob)]);
     let lab = raw(&[("40000", "twice", &twice), ("40000", "up", &up)]);
-    let root = raw(&[
-        ("40000", "environments", &lab),
-        ("40000", "trueup.yaml", &up),
-    ]);
+    let root = raw(&[("40000", "environments", &lab), ("40000", "trueup.yaml", &up)]);
     let who = "Ann <ann@example.org> 1700000000 +0000";
     let text = format!("tree {root}\nauthor {who}\ncommitter {who}\n\nbad\n");
     let commit = repo.object("commit", text.as_bytes());
@@ -165,10 +150,7 @@ fn numbers_and_sums_are_limited_and_an_empty_commit_is_refused() {
     repo.commit("empty");
     repo.push();
     let (mirror, head) = fetched(&repo);
-    assert_eq!(
-        problems(&mirror, head, &TreeLimits::default()),
-        [TreeProblem::Empty]
-    );
+    assert_eq!(problems(&mirror, head, &TreeLimits::default()), [TreeProblem::Empty]);
 
     for file in 0..5 {
         repo.write(&format!("environments/{file}/x.yaml"), "0123456789");
@@ -176,38 +158,17 @@ fn numbers_and_sums_are_limited_and_an_empty_commit_is_refused() {
     repo.commit("five");
     repo.push();
     let head = mirror.fetch().unwrap().head;
-    let limits = TreeLimits {
-        files_max: 3,
-        ..TreeLimits::default()
-    };
+    let limits = TreeLimits { files_max: 3, ..TreeLimits::default() };
     let path = "environments/3/x.yaml".to_owned();
-    let expected = TreeProblem::TooMany {
-        path,
-        what: "files",
-        limit: 3,
-    };
+    let expected = TreeProblem::TooMany { path, what: "files", limit: 3 };
     assert_eq!(problems(&mirror, head, &limits), [expected]);
-    let limits = TreeLimits {
-        directories_max: 3,
-        ..TreeLimits::default()
-    };
+    let limits = TreeLimits { directories_max: 3, ..TreeLimits::default() };
     let path = "environments/2".to_owned();
-    let expected = TreeProblem::TooMany {
-        path,
-        what: "folders",
-        limit: 3,
-    };
+    let expected = TreeProblem::TooMany { path, what: "folders", limit: 3 };
     assert_eq!(problems(&mirror, head, &limits), [expected]);
-    let limits = TreeLimits {
-        total_bytes_max: 25,
-        ..TreeLimits::default()
-    };
+    let limits = TreeLimits { total_bytes_max: 25, ..TreeLimits::default() };
     let path = "environments/2/x.yaml".to_owned();
-    let expected = TreeProblem::TotalTooLarge {
-        path,
-        bytes: 30,
-        limit: 25,
-    };
+    let expected = TreeProblem::TotalTooLarge { path, bytes: 30, limit: 25 };
     assert_eq!(problems(&mirror, head, &limits), [expected]);
 }
 
@@ -222,10 +183,7 @@ fn a_damaged_mirror_is_an_error_and_never_an_empty_listing() {
     drop(mirror);
     for entry in std::fs::read_dir(config.directory.join("objects/pack")).unwrap() {
         let path = entry.unwrap().path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "pack")
-        {
+        if path.extension().is_some_and(|extension| extension == "pack") {
             let mut bytes = std::fs::read(&path).unwrap();
             let end = bytes.len() - 20;
             bytes[12..end].fill(0xff);
@@ -235,21 +193,14 @@ fn a_damaged_mirror_is_an_error_and_never_an_empty_listing() {
     }
     let mirror = Mirror::open_or_create(config).unwrap();
     let error = mirror.tree(head, &TreeLimits::default()).unwrap_err();
-    assert!(
-        matches!(error, TreeError::Source(SourceError::Object { .. })),
-        "{error:?}"
-    );
+    assert!(matches!(error, TreeError::Source(SourceError::Object { .. })), "{error:?}");
 }
 
 #[test]
 fn changes_name_what_differs_and_a_listing_from_an_earlier_one_is_the_same() {
     let repo = GitRepo::new();
-    for path in [
-        "trueup.yaml",
-        "environments/a/1.yaml",
-        "environments/a/2.yaml",
-        "bases/b/3.yaml",
-    ] {
+    for path in ["trueup.yaml", "environments/a/1.yaml", "environments/a/2.yaml", "bases/b/3.yaml"]
+    {
         repo.write(path, path);
     }
     repo.commit("one");
@@ -303,10 +254,7 @@ fn one_file_of_five_thousand_costs_little() {
     let repo = GitRepo::new();
     for file in 0..5_000 {
         let path = format!("environments/lab/{:02}/vm-{file}.yaml", file % 50);
-        let text = format!(
-            "kind: VirtualMachine\nname: vm-{file}\n{}",
-            "memory: 1\n".repeat(60)
-        );
+        let text = format!("kind: VirtualMachine\nname: vm-{file}\n{}", "memory: 1\n".repeat(60));
         repo.write(&path, text);
     }
     repo.commit("many");
@@ -326,10 +274,7 @@ fn one_file_of_five_thousand_costs_little() {
     for entry in old.entries() {
         mirror.blob(&entry.blob).unwrap();
     }
-    eprintln!(
-        "listing {whole:?}, incremental {part:?}, all blobs {:?}",
-        started.elapsed()
-    );
+    eprintln!("listing {whole:?}, incremental {part:?}, all blobs {:?}", started.elapsed());
     assert_eq!(changes.len(), 1);
     assert_eq!(new.entries().len(), 5_000);
     assert!(part < whole / 2, "incremental {part:?}, whole {whole:?}");

@@ -10,10 +10,7 @@ use super::mirror_of;
 use crate::support::git_repo::GitRepo;
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 fn woken(runtime: &tokio::runtime::Runtime, wake: &Notify, limit: Duration) -> bool {
@@ -30,10 +27,7 @@ fn a_push_wakes_within_a_second_and_our_own_fetch_does_not() {
     let watch = Watch::start(&path, Arc::clone(&wake)).unwrap();
 
     mirror.fetch().unwrap();
-    assert!(
-        !woken(&runtime, &wake, Duration::from_millis(300)),
-        "a fetch must not wake itself"
-    );
+    assert!(!woken(&runtime, &wake, Duration::from_millis(300)), "a fetch must not wake itself");
 
     repo.write("trueup.yaml", "a: 2\n");
     repo.commit("second");

@@ -14,9 +14,7 @@ pub(crate) struct GitRepo {
 
 impl GitRepo {
     pub(crate) fn new() -> Self {
-        let repo = Self {
-            root: tempfile::tempdir().unwrap(),
-        };
+        let repo = Self { root: tempfile::tempdir().unwrap() };
         let at = repo.root.path().to_path_buf();
         git(&at, ["init", "-q", "--bare", "-b", "main", "origin.git"]);
         git(&at, ["init", "-q", "-b", "main", "work"]);
@@ -94,17 +92,11 @@ impl GitRepo {
         let mut line = format!("{mode} {object}\t").into_bytes();
         line.extend_from_slice(path);
         line.push(0);
-        feed(
-            &self.work(),
-            &["update-index", "-z", "--add", "--index-info"],
-            &line,
-        );
+        feed(&self.work(), &["update-index", "-z", "--add", "--index-info"], &line);
     }
 
     pub(crate) fn blob(&self, content: &[u8]) -> String {
-        feed(&self.work(), &["hash-object", "-w", "--stdin"], content)
-            .trim()
-            .to_owned()
+        feed(&self.work(), &["hash-object", "-w", "--stdin"], content).trim().to_owned()
     }
 
     /// Writes a tree or commit object as it is, without Git's checks.
@@ -116,13 +108,7 @@ impl GitRepo {
     /// Makes `commit` the remote's head, objects and all, without Git's checks on push.
     pub(crate) fn force_head(&self, commit: &str) {
         self.git(["update-ref", "refs/heads/main", commit]);
-        self.git([
-            "push",
-            "-q",
-            "--force",
-            "origin",
-            "refs/heads/main:refs/heads/main",
-        ]);
+        self.git(["push", "-q", "--force", "origin", "refs/heads/main:refs/heads/main"]);
     }
 }
 
@@ -155,10 +141,6 @@ fn feed(at: &Path, args: &[&str], input: &[u8]) -> String {
 }
 
 fn finish(output: Output) -> String {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

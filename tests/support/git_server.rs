@@ -2,10 +2,12 @@
 //! that never answers. Each ends with the value that started it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// A child process that is ended by its id on drop.
@@ -33,11 +35,7 @@ pub(crate) fn have(program: &str) -> bool {
 }
 
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn start(mut command: Command, port: u16) -> Server {
@@ -55,11 +53,7 @@ fn start(mut command: Command, port: u16) -> Server {
 
 pub(crate) fn run(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn text(path: &Path) -> &str {
@@ -100,11 +94,7 @@ fn certificate(dir: &Path) -> PathBuf {
         "/CN=localhost",
         &key,
         &cert,
-        &[names, leaf]
-            .concat()
-            .into_iter()
-            .chain(by)
-            .collect::<Vec<_>>(),
+        &[names, leaf].concat().into_iter().chain(by).collect::<Vec<_>>(),
     );
     let joined = fs::read_to_string(&key).unwrap() + &fs::read_to_string(&cert).unwrap();
     fs::write(dir.join("both.pem"), joined).unwrap();
@@ -145,13 +135,7 @@ cgi.assign = ( "" => "" )
     fs::write(&path, config).unwrap();
     let mut command = Command::new("/usr/sbin/lighttpd");
     command.args(["-D", "-f", text(&path)]);
-    Https {
-        server: start(command, port),
-        ca,
-        user,
-        token,
-        _dir: dir,
-    }
+    Https { server: start(command, port), ca, user, token, _dir: dir }
 }
 
 /// An OpenSSH server for this user with one key of its own, and what a client needs.
@@ -167,10 +151,7 @@ pub(crate) fn ssh() -> Ssh {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for name in ["host", "client"] {
-        run(
-            "ssh-keygen",
-            &["-q", "-t", "ed25519", "-N", "", "-f", text(&at(name))],
-        );
+        run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", text(&at(name))]);
     }
     fs::copy(at("client.pub"), at("authorized")).unwrap();
     fs::set_permissions(at("authorized"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -206,12 +187,44 @@ pub(crate) struct Silent {
 impl Silent {
     pub(crate) fn new() -> Self {
         // The kernel completes connections from the backlog without anybody accepting.
-        Self {
-            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-        }
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.listener.local_addr().unwrap().port()
+    }
+}
+
+/// Answers every request with a stream that says one more byte now and then and never ends, which
+/// no limit on a single read ever notices.
+pub(crate) struct Dripping {
+    pub(crate) port: u16,
+    /// Closed on drop, which ends the threads.
+    _stop: mpsc::Sender<()>,
+}
+
+impl Dripping {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopped) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let mut open: Vec<TcpStream> = Vec::new();
+            listener.set_nonblocking(true).unwrap();
+            while stopped.recv_timeout(Duration::from_millis(20))
+                == Err(mpsc::RecvTimeoutError::Timeout)
+            {
+                if let Ok((mut stream, _)) = listener.accept() {
+                    // A client takes an answer before its question for a fault.
+                    assert_ne!(stream.read(&mut [0; 4_096]).unwrap(), 0);
+                    let head = "HTTP/1.1 200 OK\r\nContent-Type: \
+                         application/x-git-upload-pack-advertisement\r\n\r\nfff0";
+                    stream.write_all(head.as_bytes()).unwrap();
+                    open.push(stream);
+                }
+                open.retain_mut(|stream| stream.write_all(b"x").is_ok());
+            }
+        });
+        Self { port, _stop: stop }
     }
 }

@@ -2,3 +2,4 @@
 
 pub(crate) mod git_repo;
 pub(crate) mod git_server;
+pub(crate) mod tiny_guest;

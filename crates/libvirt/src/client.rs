@@ -60,10 +60,7 @@ pub struct Listing<T> {
 
 impl<T> Listing<T> {
     pub(crate) fn with_capacity(capacity: usize) -> Listing<T> {
-        Listing {
-            items: Vec::with_capacity(capacity),
-            failed: Vec::new(),
-        }
+        Listing { items: Vec::with_capacity(capacity), failed: Vec::new() }
     }
 
     /// Files one member. A lost connection fails the whole list: nothing more can be read.
@@ -126,9 +123,7 @@ impl Drop for EngineGuard {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client")
-            .field("limit", &self.limit)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
@@ -137,20 +132,14 @@ impl Client {
     #[must_use]
     pub fn new(options: Options) -> Client {
         let limit = options.call_timeout;
-        Client {
-            engine: Arc::new(EngineGuard(Engine::new(options))),
-            limit,
-        }
+        Client { engine: Arc::new(EngineGuard(Engine::new(options))), limit }
     }
 
     /// The same client with another time limit for the calls made through this handle, for those
     /// that take long by nature (a volume to allocate, a memory image to save).
     #[must_use]
     pub fn with_limit(&self, limit: Duration) -> Client {
-        Client {
-            engine: Arc::clone(&self.engine),
-            limit,
-        }
+        Client { engine: Arc::clone(&self.engine), limit }
     }
 
     /// The events from now on. It also keeps the connection open from now on: a lost one is opened
@@ -168,8 +157,7 @@ impl Client {
         arguments: &[&str],
         act: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.call_within(self.limit, call, object, arguments, act)
-            .await
+        self.call_within(self.limit, call, object, arguments, act).await
     }
 
     /// Makes a call within `limit`; `arguments` are checked for what C cannot carry.

@@ -62,11 +62,7 @@ impl Conn {
         let keepalive =
             connect.set_keep_alive(options.keepalive_interval_s, options.keepalive_count);
         // From here on a failure drops `conn`, which closes the connection.
-        let mut conn = Conn {
-            connect: Some(connect),
-            generation,
-            callbacks: Callbacks::default(),
-        };
+        let mut conn = Conn { connect: Some(connect), generation, callbacks: Callbacks::default() };
         unless_unsupported(keepalive.map_err(Error::from))?;
         conn.register(sink)?;
         Ok(conn)
@@ -81,9 +77,7 @@ impl Conn {
 
     /// Whether the connection still looks open from here; asks nobody.
     pub(crate) fn alive(&self) -> bool {
-        self.connect
-            .as_ref()
-            .is_some_and(|c| c.is_alive().unwrap_or(false))
+        self.connect.as_ref().is_some_and(|c| c.is_alive().unwrap_or(false))
     }
 
     fn register(&mut self, sink: &Arc<dyn Sink>) -> Result<(), Error> {
@@ -92,10 +86,7 @@ impl Conn {
         // Where a registration fails it is not said whether libvirt has freed this, so it leaks then:
         // some 30 bytes for each opening of a driver without that event.
         let listener = || {
-            let listener = Listener {
-                sink: Arc::clone(sink),
-                generation,
-            };
+            let listener = Listener { sink: Arc::clone(sink), generation };
             Box::into_raw(Box::new(listener)).cast::<c_void>()
         };
 
@@ -173,11 +164,7 @@ impl Conn {
 
 /// The number of a callback just registered; `None` where the driver has no such events.
 fn registered(number: c_int) -> Result<Option<c_int>, Error> {
-    if number >= 0 {
-        Ok(Some(number))
-    } else {
-        unless_unsupported(Err(Error::last()))
-    }
+    if number >= 0 { Ok(Some(number)) } else { unless_unsupported(Err(Error::last())) }
 }
 
 fn unless_unsupported<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
@@ -231,22 +218,15 @@ fn run_event_loop() -> Result<(), Error> {
     let start = || {
         virt::error::clear_error_callback();
         virt::event::event_register_default_impl()?;
-        let started = thread::Builder::new()
-            .name("libvirt-events".into())
-            .spawn(|| {
-                loop {
-                    if virt::event::event_run_default_impl().is_err() {
-                        // It fails when `poll` does (out of memory); trying again at once would spin.
-                        thread::sleep(EVENT_LOOP_PAUSE);
-                    }
+        let started = thread::Builder::new().name("libvirt-events".into()).spawn(|| {
+            loop {
+                if virt::event::event_run_default_impl().is_err() {
+                    // It fails when `poll` does (out of memory); trying again at once would spin.
+                    thread::sleep(EVENT_LOOP_PAUSE);
                 }
-            });
-        let failed = |e| {
-            Error::own(
-                Code::Other(0),
-                format!("cannot start the event thread: {e}"),
-            )
-        };
+            }
+        });
+        let failed = |e| Error::own(Code::Other(0), format!("cannot start the event thread: {e}"));
         started.map(drop).map_err(failed)
     };
     STARTED.get_or_init(start).clone()
@@ -287,33 +267,15 @@ macro_rules! identity {
             // documents and stays NUL-terminated also where the call fails.
             unsafe {
                 sys::$get_uuid(object, uuid.as_mut_ptr());
-                (
-                    text::copy(sys::$get_name(object)),
-                    text::copy(uuid.as_ptr()),
-                )
+                (text::copy(sys::$get_name(object)), text::copy(uuid.as_ptr()))
             }
         }
     };
 }
 
-identity!(
-    of_domain,
-    sys::virDomainPtr,
-    virDomainGetName,
-    virDomainGetUUIDString
-);
-identity!(
-    of_network,
-    sys::virNetworkPtr,
-    virNetworkGetName,
-    virNetworkGetUUIDString
-);
-identity!(
-    of_pool,
-    sys::virStoragePoolPtr,
-    virStoragePoolGetName,
-    virStoragePoolGetUUIDString
-);
+identity!(of_domain, sys::virDomainPtr, virDomainGetName, virDomainGetUUIDString);
+identity!(of_network, sys::virNetworkPtr, virNetworkGetName, virNetworkGetUUIDString);
+identity!(of_pool, sys::virStoragePoolPtr, virStoragePoolGetName, virStoragePoolGetUUIDString);
 
 unsafe extern "C" fn on_domain(
     _conn: sys::virConnectPtr,
@@ -324,10 +286,7 @@ unsafe extern "C" fn on_domain(
 ) -> c_int {
     // SAFETY: libvirt keeps both valid during the callback.
     let (listener, (name, uuid)) = unsafe { (listener(opaque), of_domain(domain)) };
-    let kind = EventKind::Domain {
-        change: DomainChange::of(change),
-        detail,
-    };
+    let kind = EventKind::Domain { change: DomainChange::of(change), detail };
     listener.sink.event(Event { kind, name, uuid });
     0
 }
@@ -374,7 +333,5 @@ unsafe extern "C" fn on_pool(
 unsafe extern "C" fn on_close(_conn: sys::virConnectPtr, reason: c_int, opaque: *mut c_void) {
     // SAFETY: libvirt keeps it valid during the callback.
     let listener = unsafe { listener(opaque) };
-    listener
-        .sink
-        .closed(listener.generation, CloseReason::of(reason));
+    listener.sink.closed(listener.generation, CloseReason::of(reason));
 }

@@ -148,11 +148,7 @@ fn read(domain: &Domain) -> Result<DomainRecord, Error> {
     let inactive_xml = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
     // The handle carries its id since it was looked up, so the two forms cost one question each.
     let active = domain.get_id().is_some() && state != RunState::ShutOff;
-    let live_xml = if active {
-        Some(domain.get_xml_desc(0)?)
-    } else {
-        None
-    };
+    let live_xml = if active { Some(domain.get_xml_desc(0)?) } else { None };
     Ok(DomainRecord {
         name: domain.get_name()?,
         uuid: domain.get_uuid_string()?,
@@ -216,10 +212,7 @@ fn interfaces(domain: &Domain, source: AddressSource) -> Result<Vec<GuestInterfa
             let interface = *list.add(n);
             let addresses = (0..(*interface).naddrs as usize).map(|a| {
                 let address = (*interface).addrs.add(a);
-                Address {
-                    address: text::copy((*address).addr),
-                    prefix: (*address).prefix,
-                }
+                Address { address: text::copy((*address).addr), prefix: (*address).prefix }
             });
             interfaces.push(GuestInterface {
                 addresses: addresses.collect(),
@@ -252,8 +245,7 @@ impl Client {
     /// [`Code::NoDomain`] where there is none of that name.
     pub async fn domain(&self, name: &str) -> Result<DomainRecord, Error> {
         let owned = name.to_owned();
-        self.call("domain", name, &[], move |conn| record(conn, &owned))
-            .await
+        self.call("domain", name, &[], move |conn| record(conn, &owned)).await
     }
 
     /// The stored form of a domain with its secrets (passwords of displays), which a new form must
@@ -314,10 +306,7 @@ impl Client {
     ///
     /// [`Code::NoDomain`] where there is none of that name.
     pub async fn undefine_domain(&self, name: &str, keep_nvram: bool) -> Result<(), Error> {
-        self.on_domain("undefine_domain", name, &[], move |d| {
-            undefine(d, keep_nvram)
-        })
-        .await
+        self.on_domain("undefine_domain", name, &[], move |d| undefine(d, keep_nvram)).await
     }
 
     /// Starts a stored domain.
@@ -326,8 +315,7 @@ impl Client {
     ///
     /// [`Code::OperationInvalid`] where it runs already.
     pub async fn start(&self, name: &str) -> Result<(), Error> {
-        self.on_domain("start", name, &[], |d| Ok(d.create().map(drop)?))
-            .await
+        self.on_domain("start", name, &[], |d| Ok(d.create().map(drop)?)).await
     }
 
     /// Starts a stored domain without letting its CPUs run; [`Client::resume`] does that.
@@ -337,8 +325,7 @@ impl Client {
     /// [`Code::OperationInvalid`] where it runs already.
     pub async fn start_paused(&self, name: &str) -> Result<(), Error> {
         self.on_domain("start_paused", name, &[], |d| {
-            Ok(d.create_with_flags(sys::VIR_DOMAIN_START_PAUSED)
-                .map(drop)?)
+            Ok(d.create_with_flags(sys::VIR_DOMAIN_START_PAUSED).map(drop)?)
         })
         .await
     }
@@ -354,10 +341,7 @@ impl Client {
             ShutdownMode::Acpi => sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
             ShutdownMode::Agent => sys::VIR_DOMAIN_SHUTDOWN_GUEST_AGENT,
         };
-        self.on_domain("shutdown", name, &[], move |d| {
-            Ok(d.shutdown_flags(flags).map(drop)?)
-        })
-        .await
+        self.on_domain("shutdown", name, &[], move |d| Ok(d.shutdown_flags(flags).map(drop)?)).await
     }
 
     /// Ends the guest without asking it. `graceful` gives the emulator time to write what it holds
@@ -372,10 +356,7 @@ impl Client {
         } else {
             sys::VIR_DOMAIN_DESTROY_DEFAULT
         };
-        self.on_domain("destroy", name, &[], move |d| {
-            Ok(d.destroy_flags(flags).map(drop)?)
-        })
-        .await
+        self.on_domain("destroy", name, &[], move |d| Ok(d.destroy_flags(flags).map(drop)?)).await
     }
 
     /// Asks the guest to boot anew; it may never do so.
@@ -384,8 +365,7 @@ impl Client {
     ///
     /// [`Code::OperationInvalid`] where it does not run.
     pub async fn reboot(&self, name: &str) -> Result<(), Error> {
-        self.on_domain("reboot", name, &[], |d| Ok(d.reboot(0)?))
-            .await
+        self.on_domain("reboot", name, &[], |d| Ok(d.reboot(0)?)).await
     }
 
     /// Stops the guest's CPUs; its memory stays.
@@ -394,8 +374,7 @@ impl Client {
     ///
     /// [`Code::OperationInvalid`] where it does not run.
     pub async fn suspend(&self, name: &str) -> Result<(), Error> {
-        self.on_domain("suspend", name, &[], |d| Ok(d.suspend().map(drop)?))
-            .await
+        self.on_domain("suspend", name, &[], |d| Ok(d.suspend().map(drop)?)).await
     }
 
     /// Lets the CPUs of a paused guest run.
@@ -404,8 +383,7 @@ impl Client {
     ///
     /// [`Code::OperationInvalid`] where it does not run.
     pub async fn resume(&self, name: &str) -> Result<(), Error> {
-        self.on_domain("resume", name, &[], |d| Ok(d.resume().map(drop)?))
-            .await
+        self.on_domain("resume", name, &[], |d| Ok(d.resume().map(drop)?)).await
     }
 
     /// Sets whether the domain starts with libvirtd.
@@ -428,9 +406,7 @@ impl Client {
         act: impl FnOnce(&Domain) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let owned = name.to_owned();
-        self.call(call, name, arguments, move |conn| {
-            act(&Domain::lookup_by_name(conn, &owned)?)
-        })
-        .await
+        self.call(call, name, arguments, move |conn| act(&Domain::lookup_by_name(conn, &owned)?))
+            .await
     }
 }

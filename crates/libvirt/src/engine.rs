@@ -126,9 +126,7 @@ impl Engine {
             queue: VecDeque::new(),
             running: HashMap::new(),
             calls: 0,
-            link: Link::Down {
-                since: Instant::now(),
-            },
+            link: Link::Down { since: Instant::now() },
             generation: 0,
             keep: false,
             reopening: false,
@@ -181,12 +179,7 @@ impl Engine {
         self.start_helpers(&mut state)?;
         self.start_worker(&mut state)?;
         let since = Instant::now();
-        state.queue.push_back(Call {
-            limit,
-            since,
-            answer,
-            run,
-        });
+        state.queue.push_back(Call { limit, since, answer, run });
         self.work.notify_one();
         if let Link::Down { .. } = state.link {
             self.opener.notify_all();
@@ -218,8 +211,7 @@ impl Engine {
         drop(state);
         drop(link);
         for call in waiting {
-            call.answer
-                .fail(Error::own(Code::Closed, "the client was closed"));
+            call.answer.fail(Error::own(Code::Closed, "the client was closed"));
         }
         self.hub.close();
     }
@@ -240,13 +232,12 @@ impl Engine {
         self.opener.notify_all();
         self.clock.notify_all();
         // Under the lock, so that no opening can be told before it.
-        self.hub
-            .emit(&Event::of_connection(EventKind::ConnectionClosed(reason)));
+        self.hub.emit(&Event::of_connection(EventKind::ConnectionClosed(reason)));
         drop(state);
         drop(link);
     }
 
-    /// Wakes the clock for a deadline that comes before the one it waits for; nearly all come after.
+    /// Wakes the clock for a deadline before the one it waits for; nearly all come after.
     fn wake_clock(&self, state: &State, deadline: Instant) {
         if state.clock_due.is_none_or(|due| deadline < due) {
             self.clock.notify_all();
@@ -283,9 +274,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let engine = self.this.upgrade();
         let engine = engine.ok_or_else(|| Error::own(Code::Closed, "the client is closed"))?;
-        let spawned = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || body(engine));
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || body(engine));
         let failed = |e| Error::own(Code::ResourceBusy, format!("cannot start a thread: {e}"));
         spawned.map(drop).map_err(failed)
     }
@@ -295,10 +284,7 @@ impl Engine {
 fn guarded<T>(conn: &Conn, act: impl FnOnce(&Connect) -> Result<T, Error>) -> Result<T, Error> {
     let connect = conn.connect()?;
     let result = catch_unwind(AssertUnwindSafe(|| act(connect))).unwrap_or_else(|_| {
-        Err(Error::own(
-            Code::Other(0),
-            "the call panicked; this is a bug in trueup or `virt`",
-        ))
+        Err(Error::own(Code::Other(0), "the call panicked; this is a bug in trueup or `virt`"))
     });
     result.map_err(|mut e| {
         if e.is_transport() && !conn.alive() {
@@ -324,12 +310,7 @@ impl State {
 
     /// Takes the connection out, to be dropped once the lock is let go.
     fn take_down(&mut self) -> Link {
-        std::mem::replace(
-            &mut self.link,
-            Link::Down {
-                since: Instant::now(),
-            },
-        )
+        std::mem::replace(&mut self.link, Link::Down { since: Instant::now() })
     }
 }
 

@@ -117,11 +117,7 @@ struct On<'a>(&'a str);
 
 impl fmt::Display for On<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " of {}", self.0)
-        }
+        if self.0.is_empty() { Ok(()) } else { write!(f, " of {}", self.0) }
     }
 }
 

@@ -185,10 +185,7 @@ impl Hub {
     /// A new receiver, which sees the events from now on.
     pub(crate) fn subscribe(&self) -> EventReceiver {
         let mailbox = Arc::new(Mailbox::default());
-        let mut mailboxes = self
-            .mailboxes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
         mailboxes.retain(|m| m.strong_count() > 0);
         mailboxes.push(Arc::downgrade(&mailbox));
         EventReceiver { mailbox }
@@ -203,9 +200,7 @@ impl Hub {
             }
             if content.events.len() >= EVENTS_MAX {
                 content.events.clear();
-                content
-                    .events
-                    .push_back(Event::of_connection(EventKind::Missed));
+                content.events.push_back(Event::of_connection(EventKind::Missed));
             }
             content.events.push_back(event.clone());
         });
@@ -217,15 +212,9 @@ impl Hub {
     }
 
     fn each(&self, act: impl Fn(&mut Content)) {
-        let mailboxes = self
-            .mailboxes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
         for mailbox in mailboxes.iter().filter_map(Weak::upgrade) {
-            act(&mut mailbox
-                .content
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner));
+            act(&mut mailbox.content.lock().unwrap_or_else(PoisonError::into_inner));
             mailbox.wake.notify_one();
             mailbox.arrived.notify_all();
         }
@@ -234,11 +223,7 @@ impl Hub {
 
 impl Event {
     pub(crate) fn of_connection(kind: EventKind) -> Event {
-        Event {
-            kind,
-            name: String::new(),
-            uuid: String::new(),
-        }
+        Event { kind, name: String::new(), uuid: String::new() }
     }
 }
 
@@ -279,10 +264,7 @@ impl EventReceiver {
     }
 
     fn content(&self) -> std::sync::MutexGuard<'_, Content> {
-        self.mailbox
-            .content
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.mailbox.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -292,11 +274,7 @@ mod tests {
 
     fn network(name: &str) -> Event {
         let kind = EventKind::Network(NetworkChange::Started);
-        Event {
-            kind,
-            name: name.to_owned(),
-            uuid: String::new(),
-        }
+        Event { kind, name: name.to_owned(), uuid: String::new() }
     }
 
     #[test]
@@ -308,10 +286,7 @@ mod tests {
         }
         let first = receiver.next_blocking(Duration::ZERO).unwrap();
         assert_eq!(first.kind, EventKind::Missed);
-        assert_eq!(
-            receiver.next_blocking(Duration::ZERO).unwrap().name,
-            EVENTS_MAX.to_string()
-        );
+        assert_eq!(receiver.next_blocking(Duration::ZERO).unwrap().name, EVENTS_MAX.to_string());
         assert_eq!(receiver.next_blocking(Duration::ZERO), None);
     }
 
@@ -322,9 +297,8 @@ mod tests {
         for name in ["a", "a", "b", "a"] {
             hub.emit(&network(name));
         }
-        let names: Vec<_> = std::iter::from_fn(|| receiver.next_blocking(Duration::ZERO))
-            .map(|e| e.name)
-            .collect();
+        let names: Vec<_> =
+            std::iter::from_fn(|| receiver.next_blocking(Duration::ZERO)).map(|e| e.name).collect();
         assert_eq!(names, ["a", "b", "a"]);
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// A version as libvirt packs it: `major * 1_000_000 + minor * 1_000 + release`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,13 +11,7 @@ pub struct Version(pub u32);
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{}.{}",
-            self.0 / 1_000_000,
-            self.0 / 1_000 % 1_000,
-            self.0 % 1_000
-        )
+        write!(f, "{}.{}.{}", self.0 / 1_000_000, self.0 / 1_000 % 1_000, self.0 % 1_000)
     }
 }
 
@@ -44,9 +38,14 @@ impl Client {
     /// When libvirt does not answer.
     pub async fn host(&self) -> Result<Host, Error> {
         self.call("host", "", &[], |conn| {
+            let hypervisor = match conn.get_hyp_version().map_err(Error::from) {
+                Ok(packed) => Some(Version(packed)),
+                Err(e) if e.code == Code::NoSupport => None,
+                Err(e) => return Err(e),
+            };
             Ok(Host {
                 libvirt: Version(conn.get_lib_version()?),
-                hypervisor: conn.get_hyp_version().ok().map(Version),
+                hypervisor,
                 hostname: conn.get_hostname()?,
                 uri: conn.get_uri()?,
                 capabilities_xml: conn.get_capabilities()?,
@@ -68,11 +67,8 @@ impl Client {
         virt_type: Option<&str>,
     ) -> Result<String, Error> {
         let given: Vec<&str> = [arch, machine, virt_type].into_iter().flatten().collect();
-        let (arch, machine, virt_type) = (
-            arch.map(str::to_owned),
-            machine.map(str::to_owned),
-            virt_type.map(str::to_owned),
-        );
+        let (arch, machine, virt_type) =
+            (arch.map(str::to_owned), machine.map(str::to_owned), virt_type.map(str::to_owned));
         self.call("domain_capabilities", "", &given, move |conn| {
             let (arch, machine, virt_type) =
                 (arch.as_deref(), machine.as_deref(), virt_type.as_deref());

@@ -111,9 +111,7 @@ fn forms(network: &Network, active: bool) -> Result<(String, Option<String>), Er
     if !active {
         return Ok((present, None));
     }
-    let stored = network
-        .get_xml_desc(sys::VIR_NETWORK_XML_INACTIVE)
-        .map_err(Error::from);
+    let stored = network.get_xml_desc(sys::VIR_NETWORK_XML_INACTIVE).map_err(Error::from);
     Ok((text::or_only_form(stored, &present)?, Some(present)))
 }
 
@@ -217,8 +215,7 @@ impl Client {
     /// [`crate::Code::NoNetwork`] where there is none of that name.
     pub async fn network(&self, name: &str) -> Result<NetworkRecord, Error> {
         let owned = name.to_owned();
-        self.call("network", name, &[], move |conn| record(conn, &owned))
-            .await
+        self.call("network", name, &[], move |conn| record(conn, &owned)).await
     }
 
     /// Stores a network, or a new form of one; XML that the schema does not know is refused.
@@ -242,10 +239,8 @@ impl Client {
     /// [`crate::Code::InvalidXml`], or a conflict of name and UUID.
     pub async fn define_network_unvalidated(&self, xml: &str) -> Result<(), Error> {
         let owned = xml.to_owned();
-        self.call("define_network_unvalidated", "", &[xml], move |conn| {
-            define(conn, &owned, 0)
-        })
-        .await
+        self.call("define_network_unvalidated", "", &[xml], move |conn| define(conn, &owned, 0))
+            .await
     }
 
     /// Starts a stored network.
@@ -254,8 +249,7 @@ impl Client {
     ///
     /// [`crate::Code::OperationInvalid`] where it is started already.
     pub async fn start_network(&self, name: &str) -> Result<(), Error> {
-        self.on_network("start_network", name, |n| n.create().map(drop))
-            .await
+        self.on_network("start_network", name, |n| n.create().map(drop)).await
     }
 
     /// Stops a network; one that is not persistent is gone then. Guests on it lose it.
@@ -264,8 +258,7 @@ impl Client {
     ///
     /// [`crate::Code::OperationInvalid`] where it is not started.
     pub async fn destroy_network(&self, name: &str) -> Result<(), Error> {
-        self.on_network("destroy_network", name, Network::destroy)
-            .await
+        self.on_network("destroy_network", name, Network::destroy).await
     }
 
     /// Forgets the stored form; a started network goes on until its stop.
@@ -274,8 +267,7 @@ impl Client {
     ///
     /// [`crate::Code::NoNetwork`] where there is none of that name.
     pub async fn undefine_network(&self, name: &str) -> Result<(), Error> {
-        self.on_network("undefine_network", name, Network::undefine)
-            .await
+        self.on_network("undefine_network", name, Network::undefine).await
     }
 
     /// Sets whether the network starts with libvirtd.
@@ -322,8 +314,7 @@ impl Client {
     /// [`crate::Code::NoSupport`] where the driver has none.
     pub async fn leases(&self, network: &str) -> Result<Vec<Lease>, Error> {
         let owned = network.to_owned();
-        self.call("leases", network, &[], move |conn| leases(conn, &owned))
-            .await
+        self.call("leases", network, &[], move |conn| leases(conn, &owned)).await
     }
 
     async fn on_network(
@@ -333,9 +324,7 @@ impl Client {
         act: impl FnOnce(&Network) -> Result<(), virt::error::Error> + Send + 'static,
     ) -> Result<(), Error> {
         let owned = name.to_owned();
-        self.call(call, name, &[], move |conn| {
-            Ok(act(&Network::lookup_by_name(conn, &owned)?)?)
-        })
-        .await
+        self.call(call, name, &[], move |conn| Ok(act(&Network::lookup_by_name(conn, &owned)?)?))
+            .await
     }
 }

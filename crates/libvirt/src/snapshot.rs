@@ -71,8 +71,7 @@ impl Client {
     ///
     /// [`crate::Code::NoSnapshot`] where there is none of that name.
     pub async fn delete_snapshot(&self, domain: &str, name: &str) -> Result<(), Error> {
-        self.on_snapshot("delete_snapshot", domain, name, |s| s.delete(0))
-            .await
+        self.on_snapshot("delete_snapshot", domain, name, |s| s.delete(0)).await
     }
 
     /// Takes the domain back to a snapshot; what happened since is lost.
@@ -81,8 +80,7 @@ impl Client {
     ///
     /// [`crate::Code::NoSupport`] for an external snapshot on libvirt before 9.9.
     pub async fn revert_snapshot(&self, domain: &str, name: &str) -> Result<(), Error> {
-        self.on_snapshot("revert_snapshot", domain, name, |s| s.revert(0))
-            .await
+        self.on_snapshot("revert_snapshot", domain, name, |s| s.revert(0)).await
     }
 
     async fn on_snapshot(
@@ -95,9 +93,7 @@ impl Client {
         let (owned, snapshot) = (domain.to_owned(), name.to_owned());
         self.call(call, domain, &[name], move |conn| {
             let domain = Domain::lookup_by_name(conn, &owned)?;
-            Ok(act(&DomainSnapshot::lookup_by_name(
-                &domain, &snapshot, 0,
-            )?)?)
+            Ok(act(&DomainSnapshot::lookup_by_name(&domain, &snapshot, 0)?)?)
         })
         .await
     }

@@ -110,9 +110,7 @@ fn read(pool: &StoragePool) -> Result<PoolRecord, Error> {
     let xml = if PoolState::of(info.state) == PoolState::Inactive {
         present
     } else {
-        let stored = pool
-            .get_xml_desc(sys::VIR_STORAGE_XML_INACTIVE)
-            .map_err(Error::from);
+        let stored = pool.get_xml_desc(sys::VIR_STORAGE_XML_INACTIVE).map_err(Error::from);
         text::or_only_form(stored, &present)?
     };
     Ok(PoolRecord {
@@ -177,8 +175,7 @@ impl Client {
     /// [`crate::Code::NoPool`] where there is none of that name.
     pub async fn pool(&self, name: &str) -> Result<PoolRecord, Error> {
         let owned = name.to_owned();
-        self.call("pool", name, &[], move |conn| record(conn, &owned))
-            .await
+        self.call("pool", name, &[], move |conn| record(conn, &owned)).await
     }
 
     /// Stores a pool, or a new form of one; XML that the schema does not know is refused.
@@ -201,10 +198,8 @@ impl Client {
     ///
     /// When the place cannot be made.
     pub async fn build_pool(&self, name: &str) -> Result<(), Error> {
-        self.on_pool("build_pool", name, |p| {
-            p.build(sys::VIR_STORAGE_POOL_BUILD_NEW).map(drop)
-        })
-        .await
+        self.on_pool("build_pool", name, |p| p.build(sys::VIR_STORAGE_POOL_BUILD_NEW).map(drop))
+            .await
     }
 
     /// Starts a stored pool.
@@ -213,8 +208,7 @@ impl Client {
     ///
     /// [`crate::Code::OperationInvalid`] where it is started already.
     pub async fn start_pool(&self, name: &str) -> Result<(), Error> {
-        self.on_pool("start_pool", name, |p| p.create(0).map(drop))
-            .await
+        self.on_pool("start_pool", name, |p| p.create(0).map(drop)).await
     }
 
     /// Stops a pool; its volumes stay where they are.
@@ -223,8 +217,7 @@ impl Client {
     ///
     /// [`crate::Code::OperationInvalid`] where it is not started.
     pub async fn destroy_pool(&self, name: &str) -> Result<(), Error> {
-        self.on_pool("destroy_pool", name, StoragePool::destroy)
-            .await
+        self.on_pool("destroy_pool", name, StoragePool::destroy).await
     }
 
     /// Forgets a stopped pool; its volumes stay where they are.
@@ -233,8 +226,7 @@ impl Client {
     ///
     /// [`crate::Code::OperationInvalid`] where it is started.
     pub async fn undefine_pool(&self, name: &str) -> Result<(), Error> {
-        self.on_pool("undefine_pool", name, StoragePool::undefine)
-            .await
+        self.on_pool("undefine_pool", name, StoragePool::undefine).await
     }
 
     /// Sets whether the pool starts with libvirtd.
@@ -243,10 +235,8 @@ impl Client {
     ///
     /// [`crate::Code::OperationInvalid`] for a pool that is not persistent.
     pub async fn set_pool_autostart(&self, name: &str, autostart: bool) -> Result<(), Error> {
-        self.on_pool("set_pool_autostart", name, move |p| {
-            p.set_autostart(autostart).map(drop)
-        })
-        .await
+        self.on_pool("set_pool_autostart", name, move |p| p.set_autostart(autostart).map(drop))
+            .await
     }
 
     /// Has libvirt look again at what lies in the pool.
@@ -255,8 +245,7 @@ impl Client {
     ///
     /// [`crate::Code::OperationInvalid`] where it is not started.
     pub async fn refresh_pool(&self, name: &str) -> Result<(), Error> {
-        self.on_pool("refresh_pool", name, |p| p.refresh(0).map(drop))
-            .await
+        self.on_pool("refresh_pool", name, |p| p.refresh(0).map(drop)).await
     }
 
     async fn on_pool(
@@ -282,8 +271,7 @@ impl Client {
     /// [`crate::Code::OperationInvalid`] where the pool is not started.
     pub async fn volumes(&self, pool: &str) -> Result<Listing<VolumeRecord>, Error> {
         let owned = pool.to_owned();
-        self.call("volumes", pool, &[], move |conn| volumes(conn, &owned))
-            .await
+        self.call("volumes", pool, &[], move |conn| volumes(conn, &owned)).await
     }
 
     /// One volume of a started pool.
@@ -315,8 +303,7 @@ impl Client {
     ///
     /// [`crate::Code::NoVolume`] where there is none of that name.
     pub async fn delete_volume(&self, pool: &str, name: &str) -> Result<(), Error> {
-        self.on_volume("delete_volume", pool, name, |v| Ok(v.delete(0)?))
-            .await
+        self.on_volume("delete_volume", pool, name, |v| Ok(v.delete(0)?)).await
     }
 
     /// Sets a volume's capacity in bytes; shrinking is refused by libvirt.
@@ -325,10 +312,8 @@ impl Client {
     ///
     /// [`crate::Code::InvalidArgument`] or [`crate::Code::OperationInvalid`] for a smaller size.
     pub async fn resize_volume(&self, pool: &str, name: &str, bytes: u64) -> Result<(), Error> {
-        self.on_volume("resize_volume", pool, name, move |v| {
-            Ok(v.resize(bytes, 0).map(drop)?)
-        })
-        .await
+        self.on_volume("resize_volume", pool, name, move |v| Ok(v.resize(bytes, 0).map(drop)?))
+            .await
     }
 
     async fn on_volume<T: Send + 'static>(

@@ -7,10 +7,7 @@ use crate::error::{Code, Error};
 /// Refuses text that C would read as shorter than it is; `virt` panics for it.
 pub(crate) fn refuse_nul(texts: &[&str]) -> Result<(), Error> {
     if texts.iter().any(|t| t.contains('\0')) {
-        return Err(Error::own(
-            Code::InvalidArgument,
-            "an argument contains a NUL byte",
-        ));
+        return Err(Error::own(Code::InvalidArgument, "an argument contains a NUL byte"));
     }
     Ok(())
 }
@@ -31,9 +28,7 @@ pub(crate) unsafe fn copy(text: *const c_char) -> String {
         return String::new();
     }
     // SAFETY: not null, and the caller vouches for the rest.
-    unsafe { CStr::from_ptr(text) }
-        .to_string_lossy()
-        .into_owned()
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
 /// The stored form of an object; libvirt's test driver knows no flag for it, as its objects have

@@ -16,7 +16,7 @@ pub use plan::{
     StepStarted, StepSucceeded, StepSummary,
 };
 pub use resource::{
-    Adopted, Drifted, Flapping, Observable, Pruned, Recovered, Released, Synced, Unobservable,
+    Adopted, Drifted, Flapping, Observable, Pruned, Recovered, Synced, Unobservable,
 };
 pub use source::{
     CommitObserved, Problem, Reachable, RewriteAccepted, RewriteRefused, SignatureRejected,
@@ -146,8 +146,6 @@ events! {
     "resource.observable" 1 Observable(Observable),
     /// It is gone from the commit and from the machine.
     "resource.pruned" 1 Pruned(Pruned),
-    /// It is gone from the commit, kept on the machine, and no longer managed.
-    "resource.released" 1 Released(Released),
     /// An operator stopped all changes.
     "operator.paused" 1 OperatorPaused(OperatorPaused),
     /// An operator let changes go on.

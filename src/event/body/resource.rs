@@ -60,7 +60,3 @@ pub struct Pruned {
     /// Digest of the last wish there was for it.
     pub wish: Option<Digest>,
 }
-
-/// `resource.released`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Released {}

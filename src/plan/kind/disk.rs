@@ -114,10 +114,9 @@ fn replaces(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) 
 fn size(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) {
     let mut diff = Diff::default();
     let live = case.facts.live_target(&from.path);
-    let disruption = if live.is_some() {
-        Disruption::Live
-    } else {
-        Disruption::None
+    let disruption = match live {
+        Some(_) if to.size > from.size => Disruption::Live,
+        _ => Disruption::None,
     };
     diff.field(format_args!("/size"), &from.size, &to.size, disruption);
     if to.size < from.size {

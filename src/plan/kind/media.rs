@@ -13,12 +13,7 @@ pub(in super::super) fn decide_image(
 ) -> Verdict {
     let mut diff = Diff::default();
     if let Some(from) = from {
-        diff.field(
-            format_args!("/path"),
-            &from.path,
-            &to.path,
-            Disruption::None,
-        );
+        diff.field(format_args!("/path"), &from.path, &to.path, Disruption::None);
         diff.optional(
             format_args!("/bootFiles"),
             &from.boot_files,
@@ -27,9 +22,7 @@ pub(in super::super) fn decide_image(
         );
     }
     let image = || to.clone();
-    create(case, from.is_some(), diff, || Action::ImageCreate {
-        image: image(),
-    })
+    create(case, from.is_some(), diff, || Action::ImageCreate { image: image() })
 }
 
 /// What has to be done for cloud-init media. Their texts never enter a field change: they may hold
@@ -41,24 +34,12 @@ pub(in super::super) fn decide_seed(
 ) -> Verdict {
     let mut diff = Diff::default();
     if let Some(from) = from {
-        diff.field(
-            format_args!("/path"),
-            &from.path,
-            &to.path,
-            Disruption::None,
-        );
+        diff.field(format_args!("/path"), &from.path, &to.path, Disruption::None);
         if !diff.changes.is_empty() {
-            diff.field(
-                format_args!("/content"),
-                &from.content,
-                &to.content,
-                Disruption::None,
-            );
+            diff.field(format_args!("/content"), &from.content, &to.content, Disruption::None);
         }
     }
-    create(case, from.is_some(), diff, || Action::SeedCreate {
-        seed: to.clone(),
-    })
+    create(case, from.is_some(), diff, || Action::SeedCreate { seed: to.clone() })
 }
 
 /// One step where the file is absent, another, or to be taken over.

@@ -82,13 +82,7 @@ pub(super) struct Draft {
 impl Draft {
     /// A step nobody notices.
     pub(super) fn quiet(action: Action, reason: Reason, changes: Vec<FieldChange>) -> Self {
-        Self {
-            action,
-            disruption: Disruption::None,
-            reason,
-            changes,
-            interrupts: BTreeSet::new(),
-        }
+        Self { action, disruption: Disruption::None, reason, changes, interrupts: BTreeSet::new() }
     }
 
     /// The same step with what it disturbs.

@@ -14,19 +14,11 @@ pub(in super::super) fn decide(
     from: Option<&Network>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let define = || Action::NetworkDefine {
-        network: to.clone(),
-        uuid: case.uuid(),
-    };
+    let define = || Action::NetworkDefine { network: to.clone(), uuid: case.uuid() };
     let start = || {
-        let reconnect = case
-            .facts
-            .running_on(&case.id.name)
-            .map(|vm| vm.name.clone());
+        let reconnect = case.facts.running_on(&case.id.name).map(|vm| vm.name.clone());
         Draft::quiet(
-            Action::NetworkStart {
-                reconnect: reconnect.collect(),
-            },
+            Action::NetworkStart { reconnect: reconnect.collect() },
             case.reason,
             Vec::new(),
         )
@@ -45,8 +37,7 @@ pub(in super::super) fn decide(
         return verdict;
     }
     let mut live = diff(case.live_network().unwrap_or(from), to, true);
-    live.changes
-        .retain(|change| change.disruption > Disruption::None);
+    live.changes.retain(|change| change.disruption > Disruption::None);
     if live.reaches(Disruption::Restart) {
         if !case.facts.window_open {
             verdict.skip(SkipReason::RestartNeeded, live.changes);
@@ -62,9 +53,7 @@ pub(in super::super) fn decide(
         );
         verdict.step(start());
     } else if !live.changes.is_empty() {
-        let update = Action::NetworkUpdateLive {
-            network: to.clone(),
-        };
+        let update = Action::NetworkUpdateLive { network: to.clone() };
         verdict.step(
             Draft::quiet(update, case.reason, live.changes)
                 .disturbing(Disruption::Live, BTreeSet::new()),
@@ -101,12 +90,7 @@ fn diff(from: &Network, to: &Network, active: bool) -> Diff {
     }
     diff.owned(format_args!("/domain"), &from.domain, &to.domain, restart);
     diff.owned(format_args!("/mtu"), &from.mtu, &to.mtu, restart);
-    diff.field(
-        format_args!("/autostart"),
-        &from.autostart,
-        &to.autostart,
-        Disruption::None,
-    );
+    diff.field(format_args!("/autostart"), &from.autostart, &to.autostart, Disruption::None);
     diff
 }
 
@@ -124,21 +108,11 @@ fn dhcp(
         return;
     };
     let base = format!("/addresses/{key}/dhcp");
-    diff.field(
-        format_args!("{base}/ranges"),
-        &from.ranges,
-        &to.ranges,
-        restart,
-    );
+    diff.field(format_args!("{base}/ranges"), &from.ranges, &to.ranges, restart);
     if from.hosts != to.hosts {
         for (mac, (from, to)) in pairs(&from.hosts, &to.hosts, |host| host.mac.as_str()) {
             if from != to {
-                diff.push(
-                    format_args!("{base}/hosts/{mac}"),
-                    from,
-                    to,
-                    at(Disruption::Live),
-                );
+                diff.push(format_args!("{base}/hosts/{mac}"), from, to, at(Disruption::Live));
             }
         }
     }

@@ -12,21 +12,13 @@ pub(in super::super) fn decide(
     from: Option<&StoragePool>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let define = || Action::PoolDefine {
-        pool: to.clone(),
-        uuid: case.uuid(),
-    };
+    let define = || Action::PoolDefine { pool: to.clone(), uuid: case.uuid() };
     let (Some(from), Some(seen)) = (from, case.observation) else {
         verdict.step(Draft::quiet(define(), case.reason, Vec::new()));
         return verdict;
     };
     let mut diff = Diff::default();
-    diff.field(
-        format_args!("/path"),
-        &from.path,
-        &to.path,
-        Disruption::Replace,
-    );
+    diff.field(format_args!("/path"), &from.path, &to.path, Disruption::Replace);
     if !diff.changes.is_empty() {
         let text = format!(
             "its files are in {}: give the pool another name, or move the files by hand",
@@ -35,12 +27,7 @@ pub(in super::super) fn decide(
         verdict.skip(SkipReason::Immutable(text), diff.changes);
         return verdict;
     }
-    diff.field(
-        format_args!("/autostart"),
-        &from.autostart,
-        &to.autostart,
-        Disruption::None,
-    );
+    diff.field(format_args!("/autostart"), &from.autostart, &to.autostart, Disruption::None);
     if case.adopting() || !diff.changes.is_empty() {
         verdict.step(Draft::quiet(define(), case.reason, diff.changes));
     } else if !seen.active {

@@ -16,10 +16,7 @@ use crate::model::resource::{
 /// How long a guest may take to shut down where nothing says otherwise, seconds: what libvirt's own
 /// `libvirt-guests` service grants by default is 300; two minutes are enough for a guest that reacts
 /// at all, and a guest that does not is never powered off without being asked for.
-pub(in super::super) const STOP_DEFAULT: StopPolicy = StopPolicy {
-    timeout_s: 120,
-    force: false,
-};
+pub(in super::super) const STOP_DEFAULT: StopPolicy = StopPolicy { timeout_s: 120, force: false };
 
 /// What has to be done for a domain.
 pub(in super::super) fn decide(
@@ -65,20 +62,24 @@ fn running(
     to: &VirtualMachine,
 ) {
     let mut live = diff(case.live_vm().unwrap_or(from), to, true);
-    live.changes
-        .retain(|change| change.disruption > Disruption::None);
+    live.changes.retain(|change| change.disruption > Disruption::None);
     let replaced = case.facts.loses_a_disk(case.live_vm().unwrap_or(from));
     let restart = live.reaches(Disruption::Restart);
     if replaced || (restart && case.facts.window_open) {
+        let first = verdict.drafts.len();
         snapshot(case, verdict, to);
+        let needed = live.changes.is_empty();
         verdict.step(stop(case, to, live.changes, Disruption::Restart));
         power_up(case, verdict, to, Power::Off, Vec::new());
+        if needed {
+            // Nothing of the domain differs: it is restarted for its disk, which is no drift of it.
+            let restart = verdict.drafts.iter_mut().skip(first);
+            restart.for_each(|draft| draft.reason = Reason::Needed);
+        }
         return;
     }
-    let (waiting, now): (Vec<_>, Vec<_>) = live
-        .changes
-        .into_iter()
-        .partition(|change| change.disruption >= Disruption::Restart);
+    let (waiting, now): (Vec<_>, Vec<_>) =
+        live.changes.into_iter().partition(|change| change.disruption >= Disruption::Restart);
     replug(case, seen, to, &mut live.live);
     if !live.live.is_empty() {
         let update = Action::VmUpdateLive { changes: live.live };
@@ -102,11 +103,7 @@ fn replug(
     to: &VirtualMachine,
     changes: &mut Vec<LiveChange>,
 ) {
-    for nic in to
-        .nics
-        .iter()
-        .filter(|nic| seen.unplugged.contains(&nic.mac))
-    {
+    for nic in to.nics.iter().filter(|nic| seen.unplugged.contains(&nic.mac)) {
         let restarted = match &nic.source {
             NicSource::Network(name) => case.facts.network_starts(name),
             NicSource::Bridge(_) | NicSource::User | NicSource::Other(_) => false,
@@ -121,10 +118,7 @@ fn replug(
 
 /// Defines or redefines.
 fn define(case: &Case<'_, '_>, vm: VirtualMachine, changes: Vec<FieldChange>) -> Draft {
-    let action = Action::VmDefine {
-        vm: Box::new(vm),
-        uuid: case.uuid(),
-    };
+    let action = Action::VmDefine { vm: Box::new(vm), uuid: case.uuid() };
     Draft::quiet(action, case.reason, changes)
 }
 
@@ -178,10 +172,7 @@ fn power_up(
 /// Waits until the guest proves that it is up, where it can.
 pub(in super::super) fn await_ready(vm: &VirtualMachine) -> Option<Draft> {
     let readiness = vm.readiness.clone()?;
-    let action = Action::VmAwaitReady {
-        readiness,
-        console_log: vm.console_log.clone(),
-    };
+    let action = Action::VmAwaitReady { readiness, console_log: vm.console_log.clone() };
     Some(Draft::quiet(action, Reason::Needed, Vec::new()))
 }
 

@@ -1,7 +1,10 @@
 //! A plan for a comment on a pull request: a table, details folded, within a size.
 
+use std::collections::BTreeSet;
+
 use super::super::{Plan, Step};
 use super::{summary_line, words};
+use crate::model::ResourceId;
 
 /// Room kept for the lines that say what was left out, in bytes.
 const NOTE_ROOM: usize = 200;
@@ -12,24 +15,22 @@ pub fn markdown(plan: &Plan, budget: usize) -> String {
     let room = budget.saturating_sub(NOTE_ROOM);
     if !plan.steps.is_empty() {
         out += "\n| # | step | resource | why | disturbs |\n|--:|---|---|---|---|\n";
-        let rows = plan
-            .steps
-            .iter()
-            .enumerate()
-            .map(|(number, step)| row(number, step));
+        let rows = plan.steps.iter().enumerate().map(|(number, step)| row(number, step));
         let left = fill(&mut out, rows, room);
         if left > 0 {
             out += &format!("\n… and {left} more steps.\n");
         }
     }
-    let changes: Vec<String> = plan.steps.iter().filter_map(fields).collect();
+    let mut told = BTreeSet::new();
+    let changes: Vec<String> = plan
+        .steps
+        .iter()
+        .filter_map(|step| fields(step, &mut told))
+        .collect();
     fold(&mut out, "What differs", changes, room);
     let skipped = plan.skipped.iter().map(|skipped| {
-        let mut line = format!(
-            "- `{}`: {}\n",
-            skipped.resource,
-            escape(&words::skip_reason(&skipped.why))
-        );
+        let mut line =
+            format!("- `{}`: {}\n", skipped.resource, escape(&words::skip_reason(&skipped.why)));
         for change in &skipped.changes {
             line += &format!("  - {}\n", escape(&words::change(change)));
         }
@@ -55,13 +56,16 @@ fn row(number: usize, step: &Step) -> String {
     )
 }
 
-/// The field changes of one step.
-fn fields(step: &Step) -> Option<String> {
-    let mut lines = format!("- `{}` ({})\n", step.resource, step.action.verb());
+/// The field changes of one step that were not told with an earlier step of its resource.
+fn fields<'a>(step: &'a Step, told: &mut BTreeSet<(&'a ResourceId, &'a str)>) -> Option<String> {
+    let mut lines = String::new();
     for change in &step.changes {
-        lines += &format!("  - {}\n", escape(&words::change(change)));
+        if told.insert((&step.resource, &change.path)) {
+            lines += &format!("  - {}\n", escape(&words::change(change)));
+        }
     }
-    (!step.changes.is_empty()).then_some(lines)
+    let title = format!("- `{}` ({})\n", step.resource, step.action.verb());
+    (!lines.is_empty()).then(|| title + &lines)
 }
 
 /// A folded part, where there is anything in it.

@@ -49,9 +49,7 @@ pub fn summary(plan: &Plan) -> Summary {
     let touched = of(&|step| !step.action.removes() && !idle(step));
     let restarted = of(&|step| step.disruption == Disruption::Restart);
     let only = |set: &BTreeSet<&ResourceId>, without: &[&BTreeSet<&ResourceId>]| {
-        set.iter()
-            .filter(|id| !without.iter().any(|other| other.contains(**id)))
-            .count()
+        set.iter().filter(|id| !without.iter().any(|other| other.contains(**id))).count()
     };
     Summary {
         create: only(&created, &[&destroyed, &replaced]),

@@ -32,6 +32,7 @@ pub fn text(plan: &Plan, style: Style) -> String {
         .steps
         .iter()
         .map(|step| step.resource.to_string().chars().count());
+    let mut told = BTreeSet::new();
     let wide = names.max().unwrap_or(0);
     for (number, step) in plan.steps.iter().enumerate() {
         let verb = step.action.verb();
@@ -43,6 +44,10 @@ pub fn text(plan: &Plan, style: Style) -> String {
         );
         put(&mut out, line.trim_end(), style, step.disruption);
         for change in &step.changes {
+            // A field is told once: a definition and the restart for it differ in the same.
+            if !told.insert((&step.resource, &change.path)) {
+                continue;
+            }
             let line = format!("                {}", words::change(change));
             put(&mut out, &line, style, Disruption::None);
         }

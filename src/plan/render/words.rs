@@ -104,7 +104,7 @@ pub(super) fn bytes(number: u64) -> String {
     ];
     let exact = UNITS
         .iter()
-        .find(|(_, unit)| number >= *unit && number % unit == 0);
+        .find(|(_, unit)| number >= *unit && number.is_multiple_of(*unit));
     exact.map_or_else(
         || format!("{number} B"),
         |(name, unit)| format!("{} {name}", number / unit),

@@ -65,22 +65,13 @@ struct NoClock;
 
 impl TimeProvider for NoClock {
     fn get_current_date(&self) -> Date {
-        Date {
-            year: 1980,
-            month: 1,
-            day: 1,
-        }
+        Date { year: 1980, month: 1, day: 1 }
     }
 
     fn get_current_date_time(&self) -> DateTime {
         DateTime {
             date: self.get_current_date(),
-            time: Time {
-                hour: 0,
-                min: 0,
-                sec: 0,
-                millis: 0,
-            },
+            time: Time { hour: 0, min: 0, sec: 0, millis: 0 },
         }
     }
 }
@@ -90,22 +81,10 @@ impl TimeProvider for NoClock {
 /// # Errors
 /// [`SeedError::TooLarge`] above [`SEED_CONTENT_MAX`].
 pub fn seed_image(content: &SeedContent) -> Result<Vec<u8>, SeedError> {
-    let mut files = vec![
-        ("meta-data", content.meta_data.as_str()),
-        ("user-data", content.user_data.as_str()),
-    ];
-    files.extend(
-        content
-            .network_config
-            .as_deref()
-            .map(|text| ("network-config", text)),
-    );
-    files.extend(
-        content
-            .vendor_data
-            .as_deref()
-            .map(|text| ("vendor-data", text)),
-    );
+    let mut files =
+        vec![("meta-data", content.meta_data.as_str()), ("user-data", content.user_data.as_str())];
+    files.extend(content.network_config.as_deref().map(|text| ("network-config", text)));
+    files.extend(content.vendor_data.as_deref().map(|text| ("vendor-data", text)));
 
     let bytes: usize = files.iter().map(|(_, text)| text.len()).sum();
     if bytes > SEED_CONTENT_MAX {
@@ -170,11 +149,7 @@ mod tests {
             .arg(format!("::{file}"))
             .output()
             .expect("mtools is installed");
-        assert!(
-            out.status.success(),
-            "{}",
-            String::from_utf8_lossy(&out.stderr)
-        );
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         out.stdout
     }
 
@@ -183,7 +158,8 @@ mod tests {
         let image = seed_image(&content()).unwrap();
         assert_eq!(image, seed_image(&content()).unwrap());
         // A changed digest here means every seed in the field is replaced once: say so when you do.
-        expect_test::expect!["866b8ffeaf8820cd196f4a4f5dd803eff7d5095968627dc6db9ce50a6ca27894"].assert_eq(&Digest::of(&image).to_string());
+        expect_test::expect!["866b8ffeaf8820cd196f4a4f5dd803eff7d5095968627dc6db9ce50a6ca27894"]
+            .assert_eq(&Digest::of(&image).to_string());
         let mut changed = content();
         changed.user_data.push('\n');
         assert_ne!(image, seed_image(&changed).unwrap());

@@ -71,10 +71,7 @@ pub fn instance_id(user_data: &str, network_config: Option<&str>) -> String {
     let mut bytes = Vec::new();
     for text in [Some(user_data), network_config] {
         // With its length in front, no two different pairs of texts give the same bytes.
-        bytes.extend(
-            text.map_or(u64::MAX, |text| text.len() as u64)
-                .to_le_bytes(),
-        );
+        bytes.extend(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
         bytes.extend(text.unwrap_or_default().as_bytes());
     }
     format!("trueup-{}", Digest::of(bytes).short())
@@ -89,11 +86,7 @@ pub fn render_meta_data(hostname: &str, instance_id: &str) -> String {
 pub fn render_user_data(data: &UserData) -> String {
     let (ssh_keys, users, extra) = match data {
         UserData::Raw(text) => return text.clone(),
-        UserData::Config {
-            ssh_keys,
-            users,
-            extra,
-        } => (ssh_keys, users, extra),
+        UserData::Config { ssh_keys, users, extra } => (ssh_keys, users, extra),
     };
     let mut config = Map::new();
     if !ssh_keys.is_empty() {
@@ -141,10 +134,7 @@ fn ethernet(nic: &NicConfig) -> Value {
     let mut entry = json!({ "match": { "macaddress": nic.mac.to_ascii_lowercase() } });
     match &nic.address {
         Address::Dhcp4 => entry["dhcp4"] = json!(true),
-        Address::Static {
-            addresses,
-            gateways,
-        } => {
+        Address::Static { addresses, gateways } => {
             entry["addresses"] = json!(addresses);
             // `gateway4` is deprecated; `to: default` is not known to cloud-init's ENI renderer
             // before 23, so the default routes are spelled out.
@@ -186,12 +176,15 @@ mod tests {
 
     #[test]
     fn meta_data() {
-        check(render_meta_data("web", "trueup-1"), expect![[r#"
+        check(
+            render_meta_data("web", "trueup-1"),
+            expect![[r#"
             {
               "instance-id": "trueup-1",
               "local-hostname": "web"
             }
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -206,7 +199,9 @@ mod tests {
             }],
             extra: Map::from_iter([("locale".to_owned(), json!(false))]),
         };
-        check(render_user_data(&data), expect![[r##"
+        check(
+            render_user_data(&data),
+            expect![[r##"
             #cloud-config
             {
               "ssh_authorized_keys": [
@@ -229,11 +224,9 @@ mod tests {
               ],
               "locale": false
             }
-        "##]]);
-        assert_eq!(
-            render_user_data(&UserData::Raw("#!/bin/sh\n".into())),
-            "#!/bin/sh\n"
+        "##]],
         );
+        assert_eq!(render_user_data(&UserData::Raw("#!/bin/sh\n".into())), "#!/bin/sh\n");
     }
 
     #[test]
@@ -248,17 +241,16 @@ mod tests {
             NicConfig {
                 mac: "52:54:00:aa:00:02".into(),
                 address: Address::Static {
-                    addresses: vec![
-                        "10.0.0.5/24".parse().unwrap(),
-                        "fd00::5/64".parse().unwrap(),
-                    ],
+                    addresses: vec!["10.0.0.5/24".parse().unwrap(), "fd00::5/64".parse().unwrap()],
                     gateways: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
                 },
                 dns: vec!["10.0.0.1".parse().unwrap()],
                 mtu: None,
             },
         ];
-        check(render_network_config(&nics), expect![[r#"
+        check(
+            render_network_config(&nics),
+            expect![[r#"
             {
               "version": 2,
               "ethernets": {
@@ -295,7 +287,8 @@ mod tests {
                 }
               }
             }
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

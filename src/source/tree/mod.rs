@@ -8,6 +8,7 @@
 
 mod change;
 pub(crate) mod lfs;
+mod name;
 mod walk;
 
 use std::sync::Arc;

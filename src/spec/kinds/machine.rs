@@ -248,10 +248,7 @@ pub struct StopSpec {
 
 impl Default for StopSpec {
     fn default() -> Self {
-        Self {
-            timeout: "60s".to_owned(),
-            force: false,
-        }
+        Self { timeout: "60s".to_owned(), force: false }
     }
 }
 

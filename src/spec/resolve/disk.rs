@@ -10,12 +10,8 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &DiskSpec) -> Option<Disk> {
     let pool = cx.pool("/spec/pool", spec.pool.as_deref());
     let image = spec.image.as_deref().map(|name| below(cx, name));
     if spec.image.is_some() && spec.format == VolumeFormat::Raw {
-        cx.err(
-            "spec/conflict",
-            "/spec/format",
-            "a raw disk cannot lie on top of an image",
-        )
-        .hint("use `qcow2`, which is the default");
+        cx.err("spec/conflict", "/spec/format", "a raw disk cannot lie on top of an image")
+            .hint("use `qcow2`, which is the default");
     }
     let base = image.as_ref().and_then(|i| i.as_ref()?.size);
     let size = match &spec.size {
@@ -28,8 +24,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &DiskSpec) -> Option<Disk> {
                 None => Some("give a `size`: `20GiB`"),
             };
             if let Some(hint) = asked {
-                cx.err("spec/missing-field", "/spec", "field `size` is missing")
-                    .hint(hint);
+                cx.err("spec/missing-field", "/spec", "field `size` is missing").hint(hint);
             }
             None
         }
@@ -47,10 +42,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &DiskSpec) -> Option<Disk> {
         None => None,
         Some(image) => {
             let image = image?;
-            Some(Backing {
-                path: image.path,
-                format: image.format,
-            })
+            Some(Backing { path: image.path, format: image.format })
         }
     };
     Some(Disk {

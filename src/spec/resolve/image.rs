@@ -42,11 +42,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ImageSpec) -> Option<Image> {
             None
         }
         (None, None) => {
-            cx.err(
-                "spec/missing-field",
-                "/spec",
-                "an image needs a `source` or a `build`",
-            );
+            cx.err("spec/missing-field", "/spec", "an image needs a `source` or a `build`");
             None
         }
     };
@@ -56,10 +52,8 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ImageSpec) -> Option<Image> {
         ImageOrigin::Build(build) => digest_of(&(build, spec.format, size)),
     };
     let stem = format!("{}/image-{}-{}", pool.path, cx.id.name, content.short());
-    let boot_files = matches!(origin, ImageOrigin::Build(_)).then(|| BootFiles {
-        kernel: format!("{stem}.vmlinuz"),
-        initrd: format!("{stem}.initrd"),
-    });
+    let boot_files = matches!(origin, ImageOrigin::Build(_))
+        .then(|| BootFiles { kernel: format!("{stem}.vmlinuz"), initrd: format!("{stem}.initrd") });
     Some(Image {
         pool: pool.name,
         path: format!("{stem}.{}", spec.format.as_str()),
@@ -83,41 +77,22 @@ fn fetch(cx: &mut Cx<'_>, source: &str, sha256: Option<&str>) -> Option<ImageOri
     };
     let source = cx.check("/spec/source", plain);
     let Some(sha256) = sha256 else {
-        cx.err(
-            "spec/missing-field",
-            "/spec/source",
-            "field `sha256` is missing",
-        )
-        .hint("an image is verified before use: add the output of `sha256sum`");
+        cx.err("spec/missing-field", "/spec/source", "field `sha256` is missing")
+            .hint("an image is verified before use: add the output of `sha256sum`");
         return None;
     };
     let read = sha256.to_ascii_lowercase().parse::<Digest>();
     let sha256 = cx.check("/spec/sha256", read.map_err(|e| e.to_string()))?;
-    Some(ImageOrigin::Fetch {
-        source: source?,
-        sha256,
-    })
+    Some(ImageOrigin::Fetch { source: source?, sha256 })
 }
 
 fn build_spec(cx: &mut Cx<'_>, build: &BuildDoc) -> Option<BuildSpec> {
-    words(
-        cx,
-        "/spec/build/suite",
-        std::slice::from_ref(&build.suite),
-        false,
-    );
-    words(
-        cx,
-        "/spec/build/kernel",
-        std::slice::from_ref(&build.kernel),
-        false,
-    );
+    words(cx, "/spec/build/suite", std::slice::from_ref(&build.suite), false);
+    words(cx, "/spec/build/kernel", std::slice::from_ref(&build.kernel), false);
     words(cx, "/spec/build/packages", &build.packages, true);
     words(cx, "/spec/build/components", &build.components, true);
     if let Some(mirror) = &build.mirror {
-        let good = ["http://", "https://"]
-            .iter()
-            .any(|p| mirror.starts_with(p))
+        let good = ["http://", "https://"].iter().any(|p| mirror.starts_with(p))
             && !mirror.contains(char::is_whitespace);
         if !good {
             let message = format!("`{}` is not an archive's URL", mirror.escape_debug());
@@ -153,9 +128,7 @@ fn build_spec(cx: &mut Cx<'_>, build: &BuildDoc) -> Option<BuildSpec> {
 fn words(cx: &mut Cx<'_>, pointer: &str, given: &[String], list: bool) {
     for (n, word) in given.iter().enumerate() {
         let good = word.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && word
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"+-.:/".contains(&b));
+            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.:/".contains(&b));
         if !good {
             let pointer = match list {
                 true => format!("{pointer}/{n}"),
@@ -191,8 +164,7 @@ pub(super) fn users(
     let word = |w: &str| {
         w.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
             && w.len() <= 32
-            && w.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+            && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
     };
     let mut users = BTreeMap::new();
     for (name, user) in given {
@@ -224,19 +196,11 @@ pub(super) fn keys(cx: &mut Cx<'_>, pointer: &str, given: &[String]) {
     for (n, key) in given.iter().enumerate() {
         let known = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
         if key.contains("PRIVATE KEY") {
-            cx.err(
-                "spec/private-key",
-                format!("{pointer}/{n}"),
-                "this is a private key",
-            )
-            .hint("take it out of the repository and out of use; the public one belongs here");
+            cx.err("spec/private-key", format!("{pointer}/{n}"), "this is a private key")
+                .hint("take it out of the repository and out of use; the public one belongs here");
         } else if !known.iter().any(|k| key.starts_with(k)) || key.trim().contains('\n') {
-            cx.err(
-                "spec/wrong-value",
-                format!("{pointer}/{n}"),
-                "this is not an SSH public key",
-            )
-            .hint("paste the one line of the `.pub` file");
+            cx.err("spec/wrong-value", format!("{pointer}/{n}"), "this is not an SSH public key")
+                .hint("paste the one line of the `.pub` file");
         }
     }
 }

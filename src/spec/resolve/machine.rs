@@ -29,10 +29,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
     let mut disks = disks(cx, &spec.disks);
     let pool = home(cx);
     let nics = nic::resolve(cx, &spec.nics);
-    let boot = spec
-        .boot
-        .as_ref()
-        .map_or(Some(Boot::Devices), |b| boot(cx, b));
+    let boot = spec.boot.as_ref().map_or(Some(Boot::Devices), |b| boot(cx, b));
     let cpus = cpus(cx, &spec.cpus);
     let memory = memory(cx, &spec.memory);
     let host_devices = host_devices(cx, &spec.host_devices);
@@ -43,9 +40,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
     boot_orders(cx, spec);
     if let Some(machine) = &spec.machine
         && (machine.is_empty()
-            || !machine
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)))
+            || !machine.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)))
     {
         let message = format!("`{}` is not a machine type", machine.escape_debug());
         cx.err("spec/wrong-value", "/spec/machine", message);
@@ -58,9 +53,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
         && nothing_boots(spec)
         && let Some(first) = spec.disks.first()
     {
-        let disk = disks
-            .iter_mut()
-            .find(|d| d.path.as_deref().is_some_and(|p| is_disk(p, first)));
+        let disk = disks.iter_mut().find(|d| d.path.as_deref().is_some_and(|p| is_disk(p, first)));
         if let Some(disk) = disk {
             disk.boot_order = Some(1);
         }
@@ -86,10 +79,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
         guest_agent: spec.guest_agent || spec.readiness.as_ref().is_some_and(|r| r.guest_agent),
         autostart: spec.autostart,
         power: spec.power,
-        stop: Some(StopPolicy {
-            timeout_s: timeout?,
-            force: spec.stop.force,
-        }),
+        stop: Some(StopPolicy { timeout_s: timeout?, force: spec.stop.force }),
         readiness: match readiness {
             None => None,
             Some(readiness) => Some(readiness?),
@@ -100,8 +90,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
 
 fn is_disk(path: &str, used: &DiskUse) -> bool {
     let file = path.rsplit('/').next().unwrap_or_default();
-    file.rsplit_once('.')
-        .is_some_and(|(stem, _)| stem == used.disk)
+    file.rsplit_once('.').is_some_and(|(stem, _)| stem == used.disk)
 }
 
 fn nothing_boots(spec: &MachineSpec) -> bool {
@@ -140,11 +129,7 @@ fn disks(cx: &mut Cx<'_>, uses: &[DiskUse]) -> Vec<DiskAttachment> {
             cx.err("spec/wrong-value", pointer, message)
                 .hint(format!("`{}a` to `{0}z`", prefix(used.bus)));
         } else if !taken.insert(target.clone()) {
-            cx.err(
-                "spec/duplicate-target",
-                pointer,
-                format!("two disks are `{target}`"),
-            );
+            cx.err("spec/duplicate-target", pointer, format!("two disks are `{target}`"));
         }
     }
     let mut seen = HashSet::new();
@@ -224,15 +209,9 @@ fn boot(cx: &mut Cx<'_>, spec: &BootSpec) -> Option<Boot> {
             let kernel = cx.check("/spec/boot/kernel", scalar::absolute_path(kernel));
             let initrd = match &spec.initrd {
                 None => Some(None),
-                Some(path) => cx
-                    .check("/spec/boot/initrd", scalar::absolute_path(path))
-                    .map(Some),
+                Some(path) => cx.check("/spec/boot/initrd", scalar::absolute_path(path)).map(Some),
             };
-            Some(Boot::Kernel {
-                kernel: kernel?,
-                initrd: initrd?,
-                cmdline: spec.cmdline.clone(),
-            })
+            Some(Boot::Kernel { kernel: kernel?, initrd: initrd?, cmdline: spec.cmdline.clone() })
         }
         (None, Some(name)) => {
             if spec.initrd.is_some() {
@@ -261,11 +240,7 @@ fn boot(cx: &mut Cx<'_>, spec: &BootSpec) -> Option<Boot> {
             })
         }
         _ => {
-            cx.err(
-                "spec/conflict",
-                "/spec/boot",
-                "`boot` needs one of `kernel` and `image`",
-            );
+            cx.err("spec/conflict", "/spec/boot", "`boot` needs one of `kernel` and `image`");
             None
         }
     }
@@ -293,16 +268,11 @@ fn cpus(cx: &mut Cx<'_>, spec: &CpusSpec) -> Option<Cpus> {
         return None;
     }
     if max < detail.count || max > CPUS_MAX {
-        let message = format!(
-            "at most {max} processors, but {} to start with",
-            detail.count
-        );
+        let message = format!("at most {max} processors, but {} to start with", detail.count);
         cx.err("spec/range", "/spec/cpus/max", message);
     }
     if let Some(t) = detail.topology {
-        let product = [t.sockets, t.cores, t.threads]
-            .into_iter()
-            .try_fold(1u32, u32::checked_mul);
+        let product = [t.sockets, t.cores, t.threads].into_iter().try_fold(1u32, u32::checked_mul);
         if product != Some(max) {
             let message = format!(
                 "{} sockets of {} cores of {} threads do not make {max} processors",
@@ -315,9 +285,7 @@ fn cpus(cx: &mut Cx<'_>, spec: &CpusSpec) -> Option<Cpus> {
     for (cpu, list) in &detail.pinning {
         let pointer = format!("/spec/cpus/pinning/{cpu}");
         let good = !list.is_empty()
-            && list
-                .bytes()
-                .all(|b| b.is_ascii_digit() || b"-,^".contains(&b))
+            && list.bytes().all(|b| b.is_ascii_digit() || b"-,^".contains(&b))
             && list.bytes().any(|b| b.is_ascii_digit());
         match cpu.parse::<u32>() {
             Ok(number) if number < max && good => {
@@ -325,8 +293,7 @@ fn cpus(cx: &mut Cx<'_>, spec: &CpusSpec) -> Option<Cpus> {
             }
             Ok(number) if number < max => {
                 let message = format!("`{}` is not a list of processors", list.escape_debug());
-                cx.err("spec/wrong-value", pointer, message)
-                    .hint("write `0-3,^2`");
+                cx.err("spec/wrong-value", pointer, message).hint("write `0-3,^2`");
             }
             _ => {
                 let message = format!("there is no virtual processor `{}`", cpu.escape_debug());
@@ -352,17 +319,9 @@ fn memory(cx: &mut Cx<'_>, spec: &MemorySpec) -> Option<Memory> {
     match spec {
         MemorySpec::Size(size) => {
             let current = kib("/spec/memory", &size.0)?;
-            Some(Memory {
-                current,
-                max: current,
-                hugepages: None,
-            })
+            Some(Memory { current, max: current, hugepages: None })
         }
-        MemorySpec::Detail(MemoryDetail {
-            current,
-            max,
-            hugepages,
-        }) => {
+        MemorySpec::Detail(MemoryDetail { current, max, hugepages }) => {
             let current = kib("/spec/memory/current", &current.0);
             let max = match max {
                 None => current,
@@ -380,11 +339,7 @@ fn memory(cx: &mut Cx<'_>, spec: &MemorySpec) -> Option<Memory> {
                     "the most is less than the memory to start with",
                 );
             }
-            Some(Memory {
-                current,
-                max,
-                hugepages,
-            })
+            Some(Memory { current, max, hugepages })
         }
     }
 }
@@ -412,11 +367,7 @@ fn host_devices(cx: &mut Cx<'_>, specs: &[HostDeviceSpec]) -> Vec<HostDevice> {
         };
         let Some(device) = device else { continue };
         if devices.contains(&device) {
-            cx.err(
-                "spec/duplicate-device",
-                pointer,
-                "this device is in the list already",
-            );
+            cx.err("spec/duplicate-device", pointer, "this device is in the list already");
         } else {
             devices.push(device);
         }
@@ -426,18 +377,12 @@ fn host_devices(cx: &mut Cx<'_>, specs: &[HostDeviceSpec]) -> Vec<HostDevice> {
 }
 
 fn pci_function(text: &str) -> Result<HostDevice, String> {
-    let shape: String = text
-        .chars()
-        .map(|c| if c.is_ascii_hexdigit() { 'x' } else { c })
-        .collect();
+    let shape: String = text.chars().map(|c| if c.is_ascii_hexdigit() { 'x' } else { c }).collect();
     let function = text.ends_with(|c: char| ('0'..='7').contains(&c));
     if shape == "xxxx:xx:xx.x" && function {
         Ok(HostDevice::Pci(text.to_ascii_lowercase()))
     } else {
-        Err(format!(
-            "`{}` is not a PCI function: write `0000:65:00.0`",
-            text.escape_debug()
-        ))
+        Err(format!("`{}` is not a PCI function: write `0000:65:00.0`", text.escape_debug()))
     }
 }
 
@@ -448,9 +393,9 @@ fn console(
     pool: Option<&Pool>,
 ) -> Option<Option<String>> {
     match spec {
-        ConsoleLog::Path(path) => cx
-            .check("/spec/consoleLog", scalar::absolute_path(path))
-            .map(Some),
+        ConsoleLog::Path(path) => {
+            cx.check("/spec/consoleLog", scalar::absolute_path(path)).map(Some)
+        }
         ConsoleLog::Flag(false) if !needed => Some(None),
         ConsoleLog::Flag(_) => Some(Some(format!("{}/{}.console.log", pool?.path, cx.id.name))),
     }
@@ -464,11 +409,7 @@ fn readiness(cx: &mut Cx<'_>, spec: &ReadinessSpec, nics: &[NicPlan]) -> Option<
             Some(Probe::Console { line: line.clone() })
         }
         (false, None, Some(_)) => {
-            cx.err(
-                "spec/wrong-value",
-                "/spec/readiness/console",
-                "an empty text proves nothing",
-            );
+            cx.err("spec/wrong-value", "/spec/readiness/console", "an empty text proves nothing");
             None
         }
         (false, Some(tcp), None) => {
@@ -485,16 +426,9 @@ fn readiness(cx: &mut Cx<'_>, spec: &ReadinessSpec, nics: &[NicPlan]) -> Option<
                 .hint("give an interface an `address`, or the probe");
             }
             if tcp.port == 0 {
-                cx.err(
-                    "spec/wrong-value",
-                    "/spec/readiness/tcp/port",
-                    "there is no port 0",
-                );
+                cx.err("spec/wrong-value", "/spec/readiness/tcp/port", "there is no port 0");
             }
-            address.map(|address| Probe::Tcp {
-                address,
-                port: tcp.port,
-            })
+            address.map(|address| Probe::Tcp { address, port: tcp.port })
         }
         _ => {
             cx.err(
@@ -505,10 +439,7 @@ fn readiness(cx: &mut Cx<'_>, spec: &ReadinessSpec, nics: &[NicPlan]) -> Option<
             None
         }
     };
-    Some(Readiness {
-        probe: probe?,
-        timeout_s: timeout?,
-    })
+    Some(Readiness { probe: probe?, timeout_s: timeout? })
 }
 
 /// The cloud-init media as a disk of the machine.

@@ -75,11 +75,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn value(member: usize, pointer: impl Into<String>) -> Self {
-        Self {
-            member,
-            pointer: pointer.into(),
-            at: At::Value,
-        }
+        Self { member, pointer: pointer.into(), at: At::Value }
     }
 }
 
@@ -153,10 +149,7 @@ impl Resolved {
             now.is_some_and(|now| Arc::ptr_eq(now, doc))
         };
         let resolved_same = |(id, then): &(ResourceId, Arc<Self>)| {
-            world
-                .resolved
-                .get(id)
-                .is_some_and(|now| Arc::ptr_eq(now, then))
+            world.resolved.get(id).is_some_and(|now| Arc::ptr_eq(now, then))
         };
         Arc::ptr_eq(&self.doc, &member.doc)
             && Arc::ptr_eq(&self.settings, settings)
@@ -271,9 +264,8 @@ impl Cx<'_> {
 
     /// Reads an address.
     pub(crate) fn ip(&mut self, pointer: impl Into<String>, text: &str) -> Option<IpAddr> {
-        let read = text
-            .parse()
-            .map_err(|_| format!("`{}` is not an IP address", text.escape_debug()));
+        let read =
+            text.parse().map_err(|_| format!("`{}` is not an IP address", text.escape_debug()));
         self.check(pointer, read)
     }
 
@@ -293,12 +285,8 @@ impl Cx<'_> {
         let hint = did_you_mean(name, names.iter().map(String::as_str)).unwrap_or_else(|| {
             format!("the environment's `storagePools` are {}", names.join(", "))
         });
-        self.err(
-            "spec/dangling-reference",
-            pointer,
-            format!("there is no storage pool `{name}`"),
-        )
-        .hint(hint);
+        self.err("spec/dangling-reference", pointer, format!("there is no storage pool `{name}`"))
+            .hint(hint);
         None
     }
 
@@ -342,10 +330,7 @@ impl Cx<'_> {
         }
         let other = self.world.by_id.keys().filter(|k| k.name == id.name).min();
         let hint = match other {
-            Some(other) => Some(format!(
-                "`{other}` is there, but {} is asked for here",
-                a(kind)
-            )),
+            Some(other) => Some(format!("`{other}` is there, but {} is asked for here", a(kind))),
             None => {
                 let names: Vec<&str> = self
                     .world
@@ -361,10 +346,7 @@ impl Cx<'_> {
             Some(_) => "spec/wrong-kind-of-reference",
             None => "spec/dangling-reference",
         };
-        let message = format!(
-            "there is no `{id}` in environment `{}`",
-            self.settings.environment
-        );
+        let message = format!("there is no `{id}` in environment `{}`", self.settings.environment);
         self.err(code, pointer, message).hint = hint;
         None
     }
@@ -394,12 +376,8 @@ impl Cx<'_> {
         for (n, path) in doc.lifecycle.ignore_differences.iter().enumerate() {
             if !path.starts_with('/') || path.len() < 2 {
                 let message = format!("`{}` is not a field path", path.escape_debug());
-                self.err(
-                    "spec/wrong-value",
-                    format!("/lifecycle/ignoreDifferences/{n}"),
-                    message,
-                )
-                .hint("write it as a JSON pointer into the spec: `/memory/current`");
+                self.err("spec/wrong-value", format!("/lifecycle/ignoreDifferences/{n}"), message)
+                    .hint("write it as a JSON pointer into the spec: `/memory/current`");
             }
         }
     }
@@ -411,10 +389,7 @@ impl Cx<'_> {
         resource: Resource,
         depends_on: BTreeSet<ResourceId>,
     ) {
-        let lifecycle = Lifecycle {
-            self_heal: self.self_heal(),
-            ..Lifecycle::default()
-        };
+        let lifecycle = Lifecycle { self_heal: self.self_heal(), ..Lifecycle::default() };
         let desired = DesiredResource {
             digest: digest_of(&(&resource, &lifecycle)),
             resource,
@@ -484,8 +459,7 @@ pub(crate) fn reference(text: &str) -> Result<ResourceId, String> {
         let name = Name::new(name).map_err(|e| e.to_string())?;
         return Ok(ResourceId::new(kind, name));
     }
-    text.parse()
-        .map_err(|e: crate::model::IdError| e.to_string())
+    text.parse().map_err(|e: crate::model::IdError| e.to_string())
 }
 
 fn a(kind: Kind) -> &'static str {

@@ -19,30 +19,19 @@ use crate::model::{Kind, Name};
 pub(crate) fn subnets(spec: &NetworkSpec) -> Vec<IpNet> {
     let single = spec.cidr.as_deref();
     let many = spec.addresses.iter().map(|a| a.cidr.as_str());
-    single
-        .into_iter()
-        .chain(many)
-        .filter_map(|text| host_address(text).ok())
-        .collect()
+    single.into_iter().chain(many).filter_map(|text| host_address(text).ok()).collect()
 }
 
 /// Reads a range; its first address is the host's where the network's own is given.
 fn host_address(text: &str) -> Result<IpNet, String> {
-    let bad = || {
-        format!(
-            "`{}` is not an address range: write `10.7.0.0/24`",
-            text.escape_debug()
-        )
-    };
+    let bad = || format!("`{}` is not an address range: write `10.7.0.0/24`", text.escape_debug());
     let net: IpNet = text.parse().map_err(|_| bad())?;
     let widest = match net {
         IpNet::V4(_) => 30,
         IpNet::V6(_) => 126,
     };
     if net.prefix_len() > widest || net.prefix_len() < 8 {
-        return Err(format!(
-            "`{text}` has no room for a network: the prefix is /8 to /{widest}"
-        ));
+        return Err(format!("`{text}` has no room for a network: the prefix is /8 to /{widest}"));
     }
     let address = match net.addr() {
         addr if addr == net.network() => net.hosts().nth(match net {
@@ -65,11 +54,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &NetworkSpec, asked: &[Lease]) -> O
         let address = cx.check("/spec/cidr", host_address(cidr));
         addresses.push((address, spec.dhcp.as_ref(), "/spec".to_owned()));
     } else if spec.dhcp.is_some() && spec.addresses.is_empty() {
-        cx.err(
-            "spec/missing-field",
-            "/spec/dhcp",
-            "DHCP needs a `cidr` to hand out from",
-        );
+        cx.err("spec/missing-field", "/spec/dhcp", "DHCP needs a `cidr` to hand out from");
     }
     for (n, range) in spec.addresses.iter().enumerate() {
         let pointer = format!("/spec/addresses/{n}");
@@ -95,10 +80,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &NetworkSpec, asked: &[Lease]) -> O
             service.hosts.sort();
             service.ranges.sort();
         }
-        resolved.push(NetworkAddress {
-            address: net,
-            dhcp: service,
-        });
+        resolved.push(NetworkAddress { address: net, dhcp: service });
     }
     resolved.sort_by_key(|a| a.address);
     let dns = spec.dns.as_ref().map(|records| dns(cx, records));
@@ -107,10 +89,10 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &NetworkSpec, asked: &[Lease]) -> O
         bridge: spec.bridge.clone(),
         addresses: resolved,
         dns,
-        domain: spec.domain.as_ref().map(|d| NetworkDomain {
-            name: d.name.clone(),
-            local_only: d.local_only,
-        }),
+        domain: spec
+            .domain
+            .as_ref()
+            .map(|d| NetworkDomain { name: d.name.clone(), local_only: d.local_only }),
         mtu: spec.mtu,
         autostart: spec.autostart,
     })
@@ -120,9 +102,7 @@ fn mode_rules(cx: &mut Cx<'_>, spec: &NetworkSpec) {
     if let Some(bridge) = &spec.bridge {
         // IFNAMSIZ of Linux is 16 with the terminator.
         let good = (1..=15).contains(&bridge.len())
-            && bridge
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+            && bridge.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         if !good {
             let message = format!("`{}` is not a device name", bridge.escape_debug());
             cx.err("spec/wrong-value", "/spec/bridge", message);
@@ -137,11 +117,7 @@ fn mode_rules(cx: &mut Cx<'_>, spec: &NetworkSpec) {
     }
     if spec.mode == NetworkMode::Bridge {
         if spec.bridge.is_none() {
-            cx.err(
-                "spec/missing-field",
-                "/spec",
-                "mode `bridge` needs the host's `bridge` device",
-            );
+            cx.err("spec/missing-field", "/spec", "mode `bridge` needs the host's `bridge` device");
         }
         for (given, name) in [
             (spec.cidr.is_some(), "cidr"),
@@ -158,12 +134,8 @@ fn mode_rules(cx: &mut Cx<'_>, spec: &NetworkSpec) {
         }
     }
     if spec.cidr.is_some() && !spec.addresses.is_empty() {
-        cx.err(
-            "spec/conflict",
-            "/spec/addresses",
-            "`cidr` and `addresses` are both given",
-        )
-        .hint("move `cidr` and `dhcp` into the list");
+        cx.err("spec/conflict", "/spec/addresses", "`cidr` and `addresses` are both given")
+            .hint("move `cidr` and `dhcp` into the list");
     }
 }
 
@@ -175,11 +147,8 @@ fn own_overlaps(cx: &mut Cx<'_>, addresses: &[(Option<IpNet>, Option<&DhcpSpec>,
             .filter_map(|a| a.0)
             .find(|other| other.contains(&one.network()) || one.contains(&other.network()));
         if let Some(other) = other {
-            let message = format!(
-                "`{}` overlaps `{}` of the same network",
-                one.trunc(),
-                other.trunc()
-            );
+            let message =
+                format!("`{}` overlaps `{}` of the same network", one.trunc(), other.trunc());
             cx.err("spec/overlap", format!("{pointer}/cidr"), message);
         }
     }
@@ -203,18 +172,10 @@ fn service(
         (None, None) if dhcp.ranges.is_empty() => ranges.extend(whole(net)),
         (None, None) => {}
         (Some(_), None) => {
-            cx.err(
-                "spec/missing-field",
-                pointer.clone(),
-                "`start` is given without `end`",
-            );
+            cx.err("spec/missing-field", pointer.clone(), "`start` is given without `end`");
         }
         (None, Some(_)) => {
-            cx.err(
-                "spec/missing-field",
-                pointer.clone(),
-                "`end` is given without `start`",
-            );
+            cx.err("spec/missing-field", pointer.clone(), "`end` is given without `start`");
         }
     }
     for (n, given) in dhcp.ranges.iter().enumerate() {
@@ -254,10 +215,7 @@ fn whole(net: IpNet) -> Option<AddressRange> {
     } else {
         (own + 1, last)
     };
-    (start <= end).then_some(AddressRange {
-        start: address(net, start)?,
-        end: address(net, end)?,
-    })
+    (start <= end).then_some(AddressRange { start: address(net, start)?, end: address(net, end)? })
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -269,9 +227,7 @@ fn number(address: IpAddr) -> u128 {
 
 fn address(net: IpNet, number: u128) -> Option<IpAddr> {
     match net {
-        IpNet::V4(_) => u32::try_from(number)
-            .ok()
-            .map(|n| IpAddr::from(n.to_be_bytes())),
+        IpNet::V4(_) => u32::try_from(number).ok().map(|n| IpAddr::from(n.to_be_bytes())),
         IpNet::V6(_) => Some(IpAddr::from(number.to_be_bytes())),
     }
 }
@@ -288,8 +244,7 @@ fn range(
     let (start, end) = (first?, last?);
     if start > end {
         let message = format!("the range ends at {end}, before it starts at {start}");
-        cx.err("spec/range", format!("{pointer}/end"), message)
-            .hint("swap `start` and `end`");
+        cx.err("spec/range", format!("{pointer}/end"), message).hint("swap `start` and `end`");
         return None;
     }
     if (start..=end).contains(&net.addr()) {
@@ -326,11 +281,7 @@ fn fixed(
         (Some(mac), None) => (cx.check(format!("{pointer}/mac"), scalar::mac(mac)), "mac"),
         (None, Some(vm)) => (mac_of_machine(cx, &format!("{pointer}/vm"), vm), "vm"),
         _ => {
-            cx.err(
-                "spec/conflict",
-                pointer,
-                "a fixed lease is for one of `mac` and `vm`",
-            );
+            cx.err("spec/conflict", pointer, "a fixed lease is for one of `mac` and `vm`");
             (None, "mac")
         }
     };
@@ -345,27 +296,14 @@ fn fixed(
         .see(other, "the other one is here");
     }
     let at = format!("{pointer}/ip");
-    take(
-        cx,
-        ip,
-        Place::value(cx.member, at),
-        "a fixed lease".to_owned(),
-        taken,
-    );
-    Some(DhcpHost {
-        mac,
-        ip,
-        name: lease.name.clone().or_else(|| lease.vm.clone()),
-    })
+    take(cx, ip, Place::value(cx.member, at), "a fixed lease".to_owned(), taken);
+    Some(DhcpHost { mac, ip, name: lease.name.clone().or_else(|| lease.vm.clone()) })
 }
 
 fn take(cx: &mut Cx<'_>, ip: IpAddr, place: Place, what: String, taken: &mut Taken) {
     if let Some((other, whose)) = taken.insert(ip, (place.clone(), what)) {
-        let mut draft = super::Draft::new(
-            "spec/duplicate-address",
-            place,
-            format!("{ip} is taken by {whose}"),
-        );
+        let mut draft =
+            super::Draft::new("spec/duplicate-address", place, format!("{ip} is taken by {whose}"));
         draft.see(other, "here");
         cx.drafts.push(draft);
     }
@@ -378,10 +316,7 @@ fn mac_of_machine(cx: &mut Cx<'_>, pointer: &str, vm: &str) -> Option<String> {
         return None;
     };
     let own = cx.id.name.as_str();
-    let nic = spec
-        .nics
-        .iter()
-        .position(|n| n.network.as_deref() == Some(own));
+    let nic = spec.nics.iter().position(|n| n.network.as_deref() == Some(own));
     let Some(nic) = nic else {
         cx.err(
             "spec/dangling-reference",
@@ -391,13 +326,7 @@ fn mac_of_machine(cx: &mut Cx<'_>, pointer: &str, vm: &str) -> Option<String> {
         return None;
     };
     let name = Name::new(vm).ok()?;
-    mac_of(
-        &cx.settings.environment,
-        &name,
-        nic,
-        spec.nics[nic].mac.as_deref(),
-    )
-    .ok()
+    mac_of(&cx.settings.environment, &name, nic, spec.nics[nic].mac.as_deref()).ok()
 }
 
 /// Adds a lease that an interface asks for; one that is written out as well must agree with it.
@@ -411,21 +340,13 @@ fn add_asked(
     let machine = crate::model::ResourceId::new(Kind::VirtualMachine, lease.machine.clone());
     let member = cx.world.by_id.get(&machine).copied().unwrap_or(cx.member);
     let place = Place::value(member, format!("/spec/nics/{}/address", lease.nic));
-    let written = service.as_ref().is_some_and(|s| {
-        s.hosts
-            .iter()
-            .any(|h| h.mac == lease.mac && h.ip == lease.ip)
-    });
+    let written = service
+        .as_ref()
+        .is_some_and(|s| s.hosts.iter().any(|h| h.mac == lease.mac && h.ip == lease.ip));
     if written {
         return;
     }
-    take(
-        cx,
-        lease.ip,
-        place.clone(),
-        format!("`vm/{}`", lease.machine),
-        taken,
-    );
+    take(cx, lease.ip, place.clone(), format!("`vm/{}`", lease.machine), taken);
     let Some(service) = service.filter(|_| lease.reserve) else {
         return;
     };
@@ -436,11 +357,7 @@ fn add_asked(
         cx.drafts.push(draft);
         return;
     }
-    service.hosts.push(DhcpHost {
-        mac: lease.mac.clone(),
-        ip: lease.ip,
-        name: lease.name.clone(),
-    });
+    service.hosts.push(DhcpHost { mac: lease.mac.clone(), ip: lease.ip, name: lease.name.clone() });
 }
 
 fn dns(cx: &mut Cx<'_>, records: &[DnsSpec]) -> Vec<DnsRecord> {
@@ -452,9 +369,7 @@ fn dns(cx: &mut Cx<'_>, records: &[DnsSpec]) -> Vec<DnsRecord> {
         };
         for (i, name) in record.names.iter().enumerate() {
             let good = (1..=253).contains(&name.len())
-                && name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
             if !good {
                 let message = format!("`{}` is not a DNS name", name.escape_debug());
                 cx.err("spec/wrong-value", format!("{pointer}/names/{i}"), message);

@@ -63,11 +63,7 @@ fn one(cx: &mut Cx<'_>, index: usize, spec: &NicSpec) -> Option<NicPlan> {
     let name = cx.id.name.clone();
     let read = mac_of(&cx.settings.environment, &name, index, spec.mac.as_deref());
     let mac = cx.check(format!("{pointer}/mac"), read);
-    if spec.model.is_empty()
-        || !spec
-            .model
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    if spec.model.is_empty() || !spec.model.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     {
         let message = format!("`{}` is not a device model", spec.model.escape_debug());
         cx.err("spec/wrong-value", format!("{pointer}/model"), message);

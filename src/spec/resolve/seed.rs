@@ -34,12 +34,8 @@ pub(super) fn resolve(
         && text != "auto"
         && !text.contains('\n')
     {
-        cx.err(
-            "spec/wrong-value",
-            "/spec/cloudInit/networkConfig",
-            "one word other than `auto`",
-        )
-        .hint("write `auto`, a mapping, or the whole text");
+        cx.err("spec/wrong-value", "/spec/cloudInit/networkConfig", "one word other than `auto`")
+            .hint("write `auto`, a mapping, or the whole text");
     }
     if !cx.drafts.is_empty() {
         return None;
@@ -57,8 +53,7 @@ pub(super) fn resolve(
     let size = texts.user_data.len() + texts.network_config.as_ref().map_or(0, String::len);
     if size > SEED_TEXT_MAX {
         let message = format!("the texts have {size} bytes; at most {SEED_TEXT_MAX} fit the media");
-        cx.err("spec/too-large", "/spec/cloudInit", message)
-            .hint("put large files into the image");
+        cx.err("spec/too-large", "/spec/cloudInit", message).hint("put large files into the image");
         return None;
     }
     let content = digest_of(&(&texts.meta_data, &texts.user_data, &texts.network_config));
@@ -76,11 +71,7 @@ pub(super) fn resolve(
     cx.add_owned(id, Resource::Seed(seed), depends_on);
     let attached = machine::seed_attachment(path, disks);
     if attached.is_none() {
-        cx.err(
-            "spec/too-many",
-            "/spec/disks",
-            "no target is left for the cloud-init media",
-        );
+        cx.err("spec/too-many", "/spec/disks", "no target is left for the cloud-init media");
     }
     attached
 }

@@ -27,29 +27,21 @@ impl Engine {
         while !state.closed {
             let now = Instant::now();
             let expired = state.expire(now);
-            if state
-                .opening
-                .is_some_and(|since| since + OPENING_MAX <= now)
-            {
+            if state.opening.is_some_and(|since| since + OPENING_MAX <= now) {
                 self.replace_opener(&mut state);
             }
             if !state.queue.is_empty() && matches!(state.link, Link::Up(_)) {
                 // Where no thread can be had, the calls wait for one of those that are left.
                 drop(self.start_worker(&mut state));
             }
-            let stranded = if state.exhausted() {
-                std::mem::take(&mut state.queue)
-            } else {
-                VecDeque::new()
-            };
+            let stranded =
+                if state.exhausted() { std::mem::take(&mut state.queue) } else { VecDeque::new() };
             if !expired.answers.is_empty() || !stranded.is_empty() {
                 drop(state);
                 for (answer, error) in expired.answers {
                     answer.fail(error);
                 }
-                stranded
-                    .iter()
-                    .for_each(|call| call.answer.fail(exhausted()));
+                stranded.iter().for_each(|call| call.answer.fail(exhausted()));
                 for generation in expired.generations {
                     self.give_up(generation, CloseReason::Timeout);
                 }
@@ -58,14 +50,9 @@ impl Engine {
             }
             state.clock_due = state.next_deadline();
             state = match state.clock_due {
-                None => self
-                    .clock
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.clock.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(due) => {
-                    let waited = self
-                        .clock
-                        .wait_timeout(state, due.saturating_duration_since(now));
+                    let waited = self.clock.wait_timeout(state, due.saturating_duration_since(now));
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
@@ -76,9 +63,7 @@ impl Engine {
     fn replace_opener(&self, state: &mut State) {
         let next = state.opener + 1;
         state.opening = if state.abandoned < ABANDONED_THREADS_MAX
-            && self
-                .spawn("libvirt-open", move |engine| engine.open_connections(next))
-                .is_ok()
+            && self.spawn("libvirt-open", move |engine| engine.open_connections(next)).is_ok()
         {
             state.opener = next;
             state.abandoned += 1;
@@ -94,20 +79,14 @@ impl State {
     /// Takes out all calls whose time is over.
     fn expire(&mut self, now: Instant) -> Expired {
         let mut expired = Expired::default();
-        let over: Vec<u64> = self
-            .running
-            .iter()
-            .filter(|(_, r)| r.deadline <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        let over: Vec<u64> =
+            self.running.iter().filter(|(_, r)| r.deadline <= now).map(|(id, _)| *id).collect();
         for running in over.iter().filter_map(|id| self.running.remove(id)) {
             self.workers -= 1;
             self.abandoned += 1;
             expired.generations.push(running.generation);
             let message = format!("no answer within {} ms", running.limit.as_millis());
-            expired
-                .answers
-                .push((running.answer, Error::own(Code::Timeout, message)));
+            expired.answers.push((running.answer, Error::own(Code::Timeout, message)));
         }
         if let Link::Down { since } = self.link {
             let (over, waiting) = std::mem::take(&mut self.queue)
@@ -116,9 +95,7 @@ impl State {
             self.queue = waiting;
             for call in over {
                 let message = format!("no connection within {} ms", call.limit.as_millis());
-                expired
-                    .answers
-                    .push((call.answer, Error::own(Code::Timeout, message)));
+                expired.answers.push((call.answer, Error::own(Code::Timeout, message)));
             }
         }
         expired

@@ -42,7 +42,7 @@ impl Engine {
                     }
                     self.work.notify_all();
                     drop(state);
-                    // Its end was not heard if it came before the line that makes it the present one.
+                    // Its end was not heard if it came before it was made the present one.
                     if !conn.alive() {
                         self.give_up(generation, CloseReason::EndOfFile);
                     }
@@ -54,9 +54,7 @@ impl Engine {
                     let waiting = std::mem::take(&mut state.queue);
                     drop(state);
                     let error = unreachable(e);
-                    waiting
-                        .iter()
-                        .for_each(|call| call.answer.fail(error.clone()));
+                    waiting.iter().for_each(|call| call.answer.fail(error.clone()));
                 }
             }
         }
@@ -85,10 +83,7 @@ impl Engine {
                 }
             };
             state = match wait {
-                None => self
-                    .opener
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
+                None => self.opener.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(wait) => {
                     let waited = self.opener.wait_timeout(state, wait);
                     waited.unwrap_or_else(PoisonError::into_inner).0

@@ -10,10 +10,7 @@ const SHORT: Duration = Duration::from_millis(50);
 const LONG: Duration = Duration::from_secs(30);
 
 fn engine(threads: usize) -> Arc<Engine> {
-    Engine::new(Options {
-        threads,
-        ..Options::new("test:///default")
-    })
+    Engine::new(Options { threads, ..Options::new("test:///default") })
 }
 
 /// A call that hangs until the sender given with it is dropped.
@@ -49,10 +46,8 @@ fn a_call_that_hangs_loses_its_thread_and_its_connection() {
     let error = answer.blocking_recv().unwrap().unwrap_err();
     assert_eq!(error.code, Code::Timeout);
     ping(&engine);
-    let seen: Vec<_> = std::iter::from_fn(|| events.next_blocking(LONG))
-        .map(|event| event.kind)
-        .take(2)
-        .collect();
+    let seen: Vec<_> =
+        std::iter::from_fn(|| events.next_blocking(LONG)).map(|event| event.kind).take(2).collect();
     let closed = EventKind::ConnectionClosed(CloseReason::Timeout);
     assert_eq!(seen, [closed, EventKind::Reopened]);
     assert_eq!(engine.lock().abandoned, 1);
@@ -70,10 +65,7 @@ fn abandoned_threads_are_bounded_and_their_return_is_noticed() {
         let (release, released) = mpsc::channel();
         releases.push(release);
         let answer = engine.submit(SHORT / 10, hang(released)).unwrap();
-        assert_eq!(
-            answer.blocking_recv().unwrap().unwrap_err().code,
-            Code::Timeout
-        );
+        assert_eq!(answer.blocking_recv().unwrap().unwrap_err().code, Code::Timeout);
     }
     assert!(releases.len() >= ABANDONED_THREADS_MAX);
     let refused = engine.submit(LONG, |_| Ok(())).map(drop).unwrap_err();
@@ -123,14 +115,8 @@ fn closing_fails_what_waits_and_ends_the_threads() {
     await_state(&engine, |state| !state.running.is_empty());
     let waiting = engine.submit(LONG, |_| Ok(())).unwrap();
     engine.close();
-    assert_eq!(
-        waiting.blocking_recv().unwrap().unwrap_err().code,
-        Code::Closed
-    );
-    assert_eq!(
-        engine.submit(LONG, |_| Ok(())).map(drop).unwrap_err().code,
-        Code::Closed
-    );
+    assert_eq!(waiting.blocking_recv().unwrap().unwrap_err().code, Code::Closed);
+    assert_eq!(engine.submit(LONG, |_| Ok(())).map(drop).unwrap_err().code, Code::Closed);
     drop(release);
     running.blocking_recv().unwrap().unwrap();
     await_state(&engine, |state| state.workers == 0);
@@ -144,14 +130,9 @@ fn calls_that_wait_for_a_hanging_daemon_cost_no_threads() {
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let uri = format!("qemu+unix:///system?socket={}", path.display());
     let engine = Engine::new(Options::new(uri));
-    let answers: Vec<_> = (0..40)
-        .map(|_| engine.submit(SHORT, |_| Ok(())).unwrap())
-        .collect();
+    let answers: Vec<_> = (0..40).map(|_| engine.submit(SHORT, |_| Ok(())).unwrap()).collect();
     for answer in answers {
-        assert_eq!(
-            answer.blocking_recv().unwrap().unwrap_err().code,
-            Code::Timeout
-        );
+        assert_eq!(answer.blocking_recv().unwrap().unwrap_err().code, Code::Timeout);
     }
     {
         let state = engine.lock();
@@ -163,8 +144,5 @@ fn calls_that_wait_for_a_hanging_daemon_cost_no_threads() {
     drop((listener, accepted));
     await_state(&engine, |state| state.opening.is_none());
     let answer = engine.submit(LONG, |_| Ok(())).unwrap();
-    assert_eq!(
-        answer.blocking_recv().unwrap().unwrap_err().code,
-        Code::ConnectionLost
-    );
+    assert_eq!(answer.blocking_recv().unwrap().unwrap_err().code, Code::ConnectionLost);
 }

@@ -27,9 +27,7 @@ impl Daemon {
         static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let uri = std::env::var("TRUEUP_TEST_LIBVIRT_URI").ok()?;
         let dir = PathBuf::from(std::env::var_os("TRUEUP_PRIVATE_DIR")?);
-        let guard = ONE
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let guard = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Some((Daemon { uri, dir }, guard))
     }
 
@@ -44,20 +42,12 @@ impl Daemon {
     }
 
     fn script(&self, name: &str) {
-        assert!(
-            Command::new(self.dir.join(name))
-                .status()
-                .expect(name)
-                .success(),
-            "{name}"
-        );
+        assert!(Command::new(self.dir.join(name)).status().expect(name).success(), "{name}");
     }
 }
 
 fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd")
-        .expect("our open files")
-        .count()
+    std::fs::read_dir("/proc/self/fd").expect("our open files").count()
 }
 
 fn network(name: &str, subnet: u8) -> String {
@@ -92,10 +82,7 @@ fn a_silent_daemon_fails_calls_in_time_and_is_found_again() {
         let start = Instant::now();
         let error = run(impatient.networks()).unwrap_err();
         let took = start.elapsed();
-        assert!(
-            matches!(error.code, Code::Timeout | Code::ConnectionLost),
-            "{error:?}"
-        );
+        assert!(matches!(error.code, Code::Timeout | Code::ConnectionLost), "{error:?}");
         assert!(error.is_transient());
         assert!(took < IMPATIENT + Duration::from_secs(1), "{took:?}");
     }
@@ -140,13 +127,9 @@ fn a_restarted_daemon_is_found_again_without_a_call() {
     run(client.define_network(&network("again", 2))).unwrap();
     let files = open_files();
     for signal in ["TERM", "KILL"] {
-        let stop = Command::new(daemon.dir.join("stop-libvirtd"))
-            .arg(signal)
-            .status();
+        let stop = Command::new(daemon.dir.join("stop-libvirtd")).arg(signal).status();
         assert!(stop.expect("stop-libvirtd").success());
-        await_event(&mut events, |e| {
-            matches!(e.kind, EventKind::ConnectionClosed(_))
-        });
+        await_event(&mut events, |e| matches!(e.kind, EventKind::ConnectionClosed(_)));
         let error = run(client.networks()).unwrap_err();
         assert!(error.connection_lost(), "{error:?}");
         daemon.script("start-libvirtd");
@@ -156,11 +139,7 @@ fn a_restarted_daemon_is_found_again_without_a_call() {
     // The lost connections are closed, on threads of their own.
     let limit = Instant::now() + Duration::from_secs(30);
     while open_files() > files {
-        assert!(
-            Instant::now() < limit,
-            "{} files are open, not {files}",
-            open_files()
-        );
+        assert!(Instant::now() < limit, "{} files are open, not {files}", open_files());
         std::thread::yield_now();
     }
     run(client.undefine_network("again")).unwrap();
@@ -183,10 +162,7 @@ fn a_machine_runs_and_is_changed() {
         client.start_network("lan").await.unwrap();
         let host = "<host mac='52:54:00:00:00:01' name='a' ip='10.77.3.5'/>";
         let (add, hosts) = (UpdateCommand::AddLast, NetworkSection::IpDhcpHost);
-        client
-            .update_network("lan", add, hosts, -1, host, Scope::Both)
-            .await
-            .unwrap();
+        client.update_network("lan", add, hosts, -1, host, Scope::Both).await.unwrap();
         let lan = client.network("lan").await.unwrap();
         assert!(lan.inactive_xml.contains("10.77.3.5") && lan.active);
         assert!(lan.live_xml.unwrap().contains("10.77.3.5"));
@@ -199,14 +175,8 @@ fn a_machine_runs_and_is_changed() {
                    <target><format type='qcow2'/></target></volume>";
         let volume = client.create_volume("p", xml).await.unwrap();
         assert_eq!(volume.capacity, 8 << 20);
-        client
-            .resize_volume("p", "d.qcow2", 16 << 20)
-            .await
-            .unwrap();
-        assert_eq!(
-            client.volume("p", "d.qcow2").await.unwrap().capacity,
-            16 << 20
-        );
+        client.resize_volume("p", "d.qcow2", 16 << 20).await.unwrap();
+        assert_eq!(client.volume("p", "d.qcow2").await.unwrap().capacity, 16 << 20);
 
         let disk = format!(
             "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>\
@@ -227,40 +197,21 @@ fn a_machine_runs_and_is_changed() {
 
         client.block_resize("m", "vda", 32 << 20).await.unwrap();
         client.refresh_pool("p").await.unwrap();
-        assert_eq!(
-            client.volume("p", "d.qcow2").await.unwrap().capacity,
-            32 << 20
-        );
+        assert_eq!(client.volume("p", "d.qcow2").await.unwrap().capacity, 32 << 20);
         let snapshot = "<domainsnapshot><name>s</name></domainsnapshot>";
         let kind = SnapshotKind::DiskOnly;
-        assert_eq!(
-            client.create_snapshot("m", snapshot, kind).await.unwrap(),
-            "s"
-        );
+        assert_eq!(client.create_snapshot("m", snapshot, kind).await.unwrap(), "s");
         let interface = "<interface type='network'><mac address='52:54:00:00:00:09'/>\
                          <source network='lan'/><model type='virtio'/></interface>";
-        client
-            .attach_device("m", interface, Scope::Config)
-            .await
-            .unwrap();
+        client.attach_device("m", interface, Scope::Config).await.unwrap();
         let changed = client.domain("m").await.unwrap();
         assert!(changed.inactive_xml.contains("52:54:00:00:00:09"));
         assert!(!changed.live_xml.unwrap().contains("52:54:00:00:00:09"));
-        let nonsense = client
-            .attach_device("m", "<nonsense/>", Scope::Config)
-            .await;
+        let nonsense = client.attach_device("m", "<nonsense/>", Scope::Config).await;
         assert!(nonsense.is_err());
-        assert_eq!(
-            client
-                .interface_addresses("m", AddressSource::Lease)
-                .await
-                .unwrap(),
-            []
-        );
+        assert_eq!(client.interface_addresses("m", AddressSource::Lease).await.unwrap(), []);
         let limit = Duration::from_secs(2);
-        let asked = client
-            .agent_command("m", r#"{"execute":"guest-ping"}"#, limit)
-            .await;
+        let asked = client.agent_command("m", r#"{"execute":"guest-ping"}"#, limit).await;
         assert_eq!(asked.unwrap_err().code, Code::AgentUnresponsive);
 
         client.destroy("m", true).await.unwrap();
@@ -271,13 +222,7 @@ fn a_machine_runs_and_is_changed() {
         client.undefine_network("lan").await.unwrap();
     });
     await_event(&mut events, |e| {
-        matches!(
-            e.kind,
-            EventKind::Domain {
-                change: DomainChange::Stopped,
-                ..
-            }
-        ) && e.name == "m"
+        matches!(e.kind, EventKind::Domain { change: DomainChange::Stopped, .. }) && e.name == "m"
     });
 }
 
@@ -297,13 +242,7 @@ fn a_killed_machine_is_noticed_at_once() {
     let killed = Command::new("virsh").args(["-q", "destroy", "k"]).status();
     assert!(killed.expect("virsh").success());
     await_event(&mut events, |e| {
-        matches!(
-            e.kind,
-            EventKind::Domain {
-                change: DomainChange::Stopped,
-                ..
-            }
-        )
+        matches!(e.kind, EventKind::Domain { change: DomainChange::Stopped, .. })
     });
     let delivered = start.elapsed();
     assert!(delivered < Duration::from_secs(5), "{delivered:?}");

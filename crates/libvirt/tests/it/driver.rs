@@ -24,10 +24,7 @@ fn node() -> Node {
     let mut file = NamedTempFile::new().expect("a temporary file");
     file.write_all(NODE.as_bytes()).expect("its content");
     let client = Client::new(Options::new(format!("test://{}", file.path().display())));
-    Node {
-        client,
-        _file: file,
-    }
+    Node { client, _file: file }
 }
 
 fn domain(name: &str) -> String {
@@ -74,22 +71,14 @@ fn a_domain_lives_and_dies() {
         client.start("web").await.unwrap();
         client.set_autostart("web", true).await.unwrap();
         client.set_vcpus("web", 2, Scope::Live).await.unwrap();
-        client
-            .set_memory("web", 32 * 1024, Scope::Live)
-            .await
-            .unwrap();
+        client.set_memory("web", 32 * 1024, Scope::Live).await.unwrap();
         let listing = client.domains().await.unwrap();
         assert!(listing.failed.is_empty());
-        let [record] = &listing.items[..] else {
-            panic!("{listing:?}")
-        };
+        let [record] = &listing.items[..] else { panic!("{listing:?}") };
         assert_eq!((record.state, record.active), (RunState::Running, true));
         assert!(record.persistent && record.autostart);
         let live = record.live_xml.as_deref().unwrap();
-        assert!(
-            live.contains("<currentMemory unit='KiB'>32768</currentMemory>"),
-            "{live}"
-        );
+        assert!(live.contains("<currentMemory unit='KiB'>32768</currentMemory>"), "{live}");
         assert!(!record.inactive_xml.contains("32768"));
         assert_eq!(*record, client.domain("web").await.unwrap());
 
@@ -114,48 +103,23 @@ fn metadata_and_snapshots_are_kept() {
         client.define_domain(&domain("web")).await.unwrap();
         client.start("web").await.unwrap();
         let uri = "urn:example:owner";
-        assert_eq!(
-            client.metadata("web", uri, Scope::Config).await.unwrap(),
-            None
-        );
+        assert_eq!(client.metadata("web", uri, Scope::Config).await.unwrap(), None);
         let owner = "<owner generation='1'/>";
-        client
-            .set_metadata("web", "x", uri, Some(owner), Scope::Both)
-            .await
-            .unwrap();
+        client.set_metadata("web", "x", uri, Some(owner), Scope::Both).await.unwrap();
         for scope in [Scope::Config, Scope::Live] {
             let found = client.metadata("web", uri, scope).await.unwrap().unwrap();
             assert!(found.contains("<owner generation="), "{found}");
         }
-        assert!(
-            client
-                .domain("web")
-                .await
-                .unwrap()
-                .inactive_xml
-                .contains(uri)
-        );
-        client
-            .set_metadata("web", "x", uri, None, Scope::Both)
-            .await
-            .unwrap();
-        assert_eq!(
-            client.metadata("web", uri, Scope::Config).await.unwrap(),
-            None
-        );
+        assert!(client.domain("web").await.unwrap().inactive_xml.contains(uri));
+        client.set_metadata("web", "x", uri, None, Scope::Both).await.unwrap();
+        assert_eq!(client.metadata("web", uri, Scope::Config).await.unwrap(), None);
 
         let xml = "<domainsnapshot><name>before</name></domainsnapshot>";
-        let name = client
-            .create_snapshot("web", xml, SnapshotKind::AsDescribed)
-            .await
-            .unwrap();
+        let name = client.create_snapshot("web", xml, SnapshotKind::AsDescribed).await.unwrap();
         assert_eq!(name, "before");
         assert_eq!(client.snapshots("web").await.unwrap(), ["before"]);
         client.delete_snapshot("web", "before").await.unwrap();
-        assert_eq!(
-            code(client.delete_snapshot("web", "before").await),
-            Code::NoSnapshot
-        );
+        assert_eq!(code(client.delete_snapshot("web", "before").await), Code::NoSnapshot);
     });
 }
 
@@ -171,14 +135,9 @@ fn a_network_lives_and_dies() {
         client.start_network("lan").await.unwrap();
         let host = "<host mac='52:54:00:00:00:01' name='a' ip='10.9.1.5'/>";
         let (add, hosts) = (UpdateCommand::AddLast, NetworkSection::IpDhcpHost);
-        client
-            .update_network("lan", add, hosts, -1, host, Scope::Both)
-            .await
-            .unwrap();
+        client.update_network("lan", add, hosts, -1, host, Scope::Both).await.unwrap();
         let listing = client.networks().await.unwrap();
-        let [record] = &listing.items[..] else {
-            panic!("{listing:?}")
-        };
+        let [record] = &listing.items[..] else { panic!("{listing:?}") };
         assert!(record.active && record.live_xml.as_deref().unwrap().contains("10.9.1.5"));
         assert!(record.inactive_xml.contains("10.9.1.5"));
         assert_eq!(*record, client.network("lan").await.unwrap());
@@ -199,33 +158,19 @@ fn a_pool_and_its_volumes_live_and_die() {
         client.set_pool_autostart("disks", true).await.unwrap();
         client.refresh_pool("disks").await.unwrap();
         let listing = client.pools().await.unwrap();
-        let [record] = &listing.items[..] else {
-            panic!("{listing:?}")
-        };
+        let [record] = &listing.items[..] else { panic!("{listing:?}") };
         assert!(record.active && record.persistent && record.autostart && record.capacity > 0);
         assert_eq!(*record, client.pool("disks").await.unwrap());
 
-        let created = client
-            .create_volume("disks", &volume("a.img"))
-            .await
-            .unwrap();
-        assert_eq!(
-            (created.name.as_str(), created.capacity),
-            ("a.img", 8 << 20)
-        );
+        let created = client.create_volume("disks", &volume("a.img")).await.unwrap();
+        assert_eq!((created.name.as_str(), created.capacity), ("a.img", 8 << 20));
         assert_eq!(created.path, "/pools/disks/a.img");
         let listing = client.volumes("disks").await.unwrap();
         assert_eq!(listing.items, std::slice::from_ref(&created));
         assert_eq!(client.volume("disks", "a.img").await.unwrap(), created);
-        assert_eq!(
-            code(client.create_volume("disks", &volume("a.img")).await),
-            Code::Exists
-        );
+        assert_eq!(code(client.create_volume("disks", &volume("a.img")).await), Code::Exists);
         client.delete_volume("disks", "a.img").await.unwrap();
-        assert_eq!(
-            code(client.delete_volume("disks", "a.img").await),
-            Code::NoVolume
-        );
+        assert_eq!(code(client.delete_volume("disks", "a.img").await), Code::NoVolume);
         client.destroy_pool("disks").await.unwrap();
         client.undefine_pool("disks").await.unwrap();
         assert_eq!(code(client.pool("disks").await), Code::NoPool);
@@ -245,13 +190,7 @@ fn events_arrive() {
         client.start_pool("disks").await.unwrap();
     });
     let started = await_event(&mut events, |e| {
-        matches!(
-            e.kind,
-            EventKind::Domain {
-                change: DomainChange::Started,
-                ..
-            }
-        )
+        matches!(e.kind, EventKind::Domain { change: DomainChange::Started, .. })
     });
     assert_eq!(started.name, "web");
     assert_eq!(started.uuid, run(client.domain("web")).unwrap().uuid);
@@ -270,10 +209,7 @@ fn failures_are_typed_and_named() {
         assert_eq!(code(client.start("web").await), Code::NoDomain);
         assert_eq!(code(client.network("lan").await), Code::NoNetwork);
         assert_eq!(code(client.refresh_pool("disks").await), Code::NoPool);
-        assert_eq!(
-            code(client.define_domain("<domain").await),
-            Code::InvalidXml
-        );
+        assert_eq!(code(client.define_domain("<domain").await), Code::InvalidXml);
         let typo = domain("web").replace("memory", "memmory");
         assert_eq!(code(client.define_domain(&typo).await), Code::InvalidXml);
         let typo = network("lan", 1).replace("forward", "foreward");
@@ -281,36 +217,19 @@ fn failures_are_typed_and_named() {
         assert_eq!(code(client.define_network(&typo).await), Code::InvalidXml);
 
         client.define_domain(&domain("web")).await.unwrap();
-        let other = domain("web").replace(
-            "<name>",
-            "<uuid>8f3f0f1e-0000-4000-8000-000000000001</uuid><name>",
-        );
+        let other = domain("web")
+            .replace("<name>", "<uuid>8f3f0f1e-0000-4000-8000-000000000001</uuid><name>");
         assert_eq!(code(client.define_domain(&other).await), Code::Exists);
         let error = client.destroy("web", false).await.unwrap_err();
         assert_eq!(error.code, Code::OperationInvalid);
-        assert_eq!(
-            (error.call, error.object.as_str(), error.number),
-            ("destroy", "web", 55)
-        );
+        assert_eq!((error.call, error.object.as_str(), error.number), ("destroy", "web", 55));
         assert!(error.to_string().starts_with("destroy of web: "), "{error}");
         assert!(!error.is_transient() && !error.connection_lost());
         client.start("web").await.unwrap();
-        let agent = client
-            .agent_command("web", "{}", Duration::from_secs(1))
-            .await;
+        let agent = client.agent_command("web", "{}", Duration::from_secs(1)).await;
         assert_eq!(code(agent), Code::NoSupport);
-        assert!(
-            client
-                .attach_device("web", "<nonsense/>", Scope::Live)
-                .await
-                .is_err()
-        );
-        assert!(
-            client
-                .set_memory("web", 1 << 40, Scope::Live)
-                .await
-                .is_err()
-        );
+        assert!(client.attach_device("web", "<nonsense/>", Scope::Live).await.is_err());
+        assert!(client.set_memory("web", 1 << 40, Scope::Live).await.is_err());
     });
 }
 
@@ -319,21 +238,10 @@ fn a_nul_byte_is_refused_and_not_a_panic() {
     run(async {
         let Node { client, _file } = node();
         assert_eq!(code(client.start("a\0b").await), Code::InvalidArgument);
-        assert_eq!(
-            code(client.define_domain("<domain/>\0").await),
-            Code::InvalidArgument
-        );
-        assert_eq!(
-            code(client.define_network("\0").await),
-            Code::InvalidArgument
-        );
-        assert_eq!(
-            code(client.delete_volume("p", "\0").await),
-            Code::InvalidArgument
-        );
-        let mark = client
-            .set_metadata("a", "p", "u\0", None, Scope::Config)
-            .await;
+        assert_eq!(code(client.define_domain("<domain/>\0").await), Code::InvalidArgument);
+        assert_eq!(code(client.define_network("\0").await), Code::InvalidArgument);
+        assert_eq!(code(client.delete_volume("p", "\0").await), Code::InvalidArgument);
+        let mark = client.set_metadata("a", "p", "u\0", None, Scope::Config).await;
         assert_eq!(code(mark), Code::InvalidArgument);
         let asked = client.domain_capabilities(Some("x\0"), None, None).await;
         assert_eq!(code(asked), Code::InvalidArgument);
@@ -347,9 +255,7 @@ fn a_nul_byte_is_refused_and_not_a_panic() {
 #[test]
 fn a_host_that_is_not_there_is_a_lost_connection() {
     run(async {
-        let client = Client::new(Options::new(
-            "qemu+unix:///system?socket=/nowhere/libvirt-sock",
-        ));
+        let client = Client::new(Options::new("qemu+unix:///system?socket=/nowhere/libvirt-sock"));
         let error = client.host().await.unwrap_err();
         assert!(error.connection_lost() && error.is_transient(), "{error:?}");
         let client = Client::new(Options::new("nonsense:///"));
@@ -388,10 +294,6 @@ fn many_callers_share_few_threads() {
         let start = Instant::now();
         let listing = client.networks().await.unwrap();
         assert_eq!((listing.items.len(), listing.failed.len()), (200, 0));
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     });
 }

@@ -17,14 +17,9 @@ use trueup_libvirt::{Event, EventReceiver};
 /// Drives a future to its end; a test that hangs fails in place of hanging.
 #[track_caller]
 fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let limit = async { tokio::time::timeout(Duration::from_secs(100), future).await };
-    runtime
-        .expect("a runtime")
-        .block_on(limit)
-        .expect("the test hangs")
+    runtime.expect("a runtime").block_on(limit).expect("the test hangs")
 }
 
 /// Waits for an event that `wanted` accepts.

@@ -35,36 +35,27 @@ fn methods_that_hide_failures_are_not_used() {
     assert!(found.len() > 10, "the sources were not found");
     for path in found {
         let text = fs::read_to_string(&path).expect("a source");
-        for (line, banned) in text
-            .lines()
-            .flat_map(|line| BANNED.iter().map(move |banned| (line, banned)))
+        for (line, banned) in
+            text.lines().flat_map(|line| BANNED.iter().map(move |banned| (line, banned)))
         {
             assert!(!line.contains(banned), "{}: {line}", path.display());
         }
     }
     let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("the manifest");
-    assert!(
-        manifest.contains(r#"virt = { version = "0.4"#),
-        "check `get_state` of the new `virt`"
-    );
+    assert!(manifest.contains(r#"virt = { version = "0.4"#), "check `get_state` of the new `virt`");
 }
 
 #[test]
 fn every_unsafe_block_states_why_it_is_sound() {
     let mut found = Vec::new();
-    sources(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
-        &mut found,
-    );
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     for path in found {
         let text = fs::read_to_string(&path).expect("a source");
         let lines: Vec<&str> = text.lines().collect();
         for (n, line) in lines.iter().enumerate() {
             let opens = line.contains("unsafe {") && !line.trim_start().starts_with("//");
             // The callbacks of one registration share a comment, at most 80 lines above.
-            let stated = lines[n.saturating_sub(80)..=n]
-                .iter()
-                .any(|l| l.contains("// SAFETY"));
+            let stated = lines[n.saturating_sub(80)..=n].iter().any(|l| l.contains("// SAFETY"));
             assert!(!opens || stated, "{}:{}: {line}", path.display(), n + 1);
         }
     }

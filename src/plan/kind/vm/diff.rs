@@ -10,31 +10,12 @@ use crate::model::resource::{
 ///
 /// Power, stop, readiness and snapshot are no part of the configuration and are not compared.
 pub(super) fn diff(from: &VirtualMachine, to: &VirtualMachine, active: bool) -> Diff {
-    let restart = if active {
-        Disruption::Restart
-    } else {
-        Disruption::None
-    };
+    let restart = if active { Disruption::Restart } else { Disruption::None };
     let mut diff = Diff::default();
     let it = &mut diff;
-    it.owned(
-        format_args!("/accelerator"),
-        &from.accelerator,
-        &to.accelerator,
-        restart,
-    );
-    it.owned(
-        format_args!("/machine"),
-        &from.machine,
-        &to.machine,
-        restart,
-    );
-    it.field(
-        format_args!("/firmware"),
-        &from.firmware,
-        &to.firmware,
-        restart,
-    );
+    it.owned(format_args!("/accelerator"), &from.accelerator, &to.accelerator, restart);
+    it.owned(format_args!("/machine"), &from.machine, &to.machine, restart);
+    it.field(format_args!("/firmware"), &from.firmware, &to.firmware, restart);
     it.field(format_args!("/boot"), &from.boot, &to.boot, restart);
     cpus(it, &from.cpus, &to.cpus, active, restart);
     memory(it, &from.memory, &to.memory, active, restart);
@@ -48,30 +29,10 @@ pub(super) fn diff(from: &VirtualMachine, to: &VirtualMachine, active: bool) -> 
             nic(it, mac, from, to, active);
         }
     }
-    it.field(
-        format_args!("/hostDevices"),
-        &from.host_devices,
-        &to.host_devices,
-        restart,
-    );
-    it.owned(
-        format_args!("/consoleLog"),
-        &from.console_log,
-        &to.console_log,
-        restart,
-    );
-    it.field(
-        format_args!("/guestAgent"),
-        &from.guest_agent,
-        &to.guest_agent,
-        restart,
-    );
-    it.field(
-        format_args!("/autostart"),
-        &from.autostart,
-        &to.autostart,
-        Disruption::None,
-    );
+    it.field(format_args!("/hostDevices"), &from.host_devices, &to.host_devices, restart);
+    it.owned(format_args!("/consoleLog"), &from.console_log, &to.console_log, restart);
+    it.field(format_args!("/guestAgent"), &from.guest_agent, &to.guest_agent, restart);
+    it.field(format_args!("/autostart"), &from.autostart, &to.autostart, Disruption::None);
     diff
 }
 
@@ -81,30 +42,15 @@ fn cpus(diff: &mut Diff, from: &Cpus, to: &Cpus, active: bool, restart: Disrupti
     if from.count != to.count {
         let live = active && to.count > from.count && to.count <= from.max;
         let disruption = if live { Disruption::Live } else { restart };
-        diff.field(
-            format_args!("/cpus/count"),
-            &from.count,
-            &to.count,
-            disruption,
-        );
+        diff.field(format_args!("/cpus/count"), &from.count, &to.count, disruption);
         if live {
             diff.live.push(LiveChange::Vcpus(to.count));
         }
     }
     diff.field(format_args!("/cpus/max"), &from.max, &to.max, restart);
     diff.owned(format_args!("/cpus/mode"), &from.mode, &to.mode, restart);
-    diff.owned(
-        format_args!("/cpus/topology"),
-        &from.topology,
-        &to.topology,
-        restart,
-    );
-    diff.field(
-        format_args!("/cpus/pinning"),
-        &from.pinning,
-        &to.pinning,
-        restart,
-    );
+    diff.owned(format_args!("/cpus/topology"), &from.topology, &to.topology, restart);
+    diff.field(format_args!("/cpus/pinning"), &from.pinning, &to.pinning, restart);
 }
 
 /// Memory: the balloon moves up to the running maximum.
@@ -112,23 +58,13 @@ fn memory(diff: &mut Diff, from: &Memory, to: &Memory, active: bool, restart: Di
     if from.current != to.current {
         let live = active && to.current <= from.max;
         let disruption = if live { Disruption::Live } else { restart };
-        diff.field(
-            format_args!("/memory/current"),
-            &from.current,
-            &to.current,
-            disruption,
-        );
+        diff.field(format_args!("/memory/current"), &from.current, &to.current, disruption);
         if live {
             diff.live.push(LiveChange::Memory(to.current));
         }
     }
     diff.field(format_args!("/memory/max"), &from.max, &to.max, restart);
-    diff.optional(
-        format_args!("/memory/hugepages"),
-        &from.hugepages,
-        &to.hugepages,
-        restart,
-    );
+    diff.optional(format_args!("/memory/hugepages"), &from.hugepages, &to.hugepages, restart);
 }
 
 /// A disk: virtio disks come and go while the guest runs; nothing of an attachment changes in place.
@@ -141,11 +77,7 @@ fn disk(
 ) {
     let pluggable =
         |disk: &DiskAttachment| disk.bus == DiskBus::Virtio && disk.device == DiskDevice::Disk;
-    let restart = if active {
-        Disruption::Restart
-    } else {
-        Disruption::None
-    };
+    let restart = if active { Disruption::Restart } else { Disruption::None };
     match (from, to) {
         (None, Some(new)) if active && pluggable(new) => {
             diff.push(format_args!("/disks/{target}"), from, to, Disruption::Live);
@@ -158,25 +90,10 @@ fn disk(
         (Some(old), Some(new)) => {
             let at = format!("/disks/{target}");
             diff.field(format_args!("{at}/bus"), &old.bus, &new.bus, restart);
-            diff.field(
-                format_args!("{at}/device"),
-                &old.device,
-                &new.device,
-                restart,
-            );
+            diff.field(format_args!("{at}/device"), &old.device, &new.device, restart);
             diff.optional(format_args!("{at}/path"), &old.path, &new.path, restart);
-            diff.field(
-                format_args!("{at}/format"),
-                &old.format,
-                &new.format,
-                restart,
-            );
-            diff.field(
-                format_args!("{at}/readOnly"),
-                &old.read_only,
-                &new.read_only,
-                restart,
-            );
+            diff.field(format_args!("{at}/format"), &old.format, &new.format, restart);
+            diff.field(format_args!("{at}/readOnly"), &old.read_only, &new.read_only, restart);
             diff.optional(
                 format_args!("{at}/bootOrder"),
                 &old.boot_order,
@@ -194,11 +111,7 @@ fn disk(
 /// An interface: virtio interfaces come and go while the guest runs, and move between networks.
 fn nic(diff: &mut Diff, mac: &str, from: Option<&Nic>, to: Option<&Nic>, active: bool) {
     let pluggable = |nic: &Nic| nic.model == "virtio";
-    let restart = if active {
-        Disruption::Restart
-    } else {
-        Disruption::None
-    };
+    let restart = if active { Disruption::Restart } else { Disruption::None };
     let at = format!("/nics/{mac}");
     match (from, to) {
         (None, Some(new)) if active && pluggable(new) => {
@@ -213,12 +126,7 @@ fn nic(diff: &mut Diff, mac: &str, from: Option<&Nic>, to: Option<&Nic>, active:
             if old.source != new.source {
                 let live = active && switchable(&old.source) && switchable(&new.source);
                 let disruption = if live { Disruption::Live } else { restart };
-                diff.field(
-                    format_args!("{at}/source"),
-                    &old.source,
-                    &new.source,
-                    disruption,
-                );
+                diff.field(format_args!("{at}/source"), &old.source, &new.source, disruption);
                 if live {
                     diff.live.push(LiveChange::ReplugNic(new.clone()));
                 }

@@ -1,0 +1,176 @@
+//! What a look at the machine means: drifted, recovered, synced, pruned — each only at the edge.
+//!
+//! Pure: state, wish, observation and plan in, events out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::body::{Drifted, Pruned, Recovered, Synced};
+use crate::event::{Entry, Event};
+use crate::model::{Observed, Resource, ResourceId};
+use crate::plan::{FieldChange, Plan, Reason, SkipReason, Skipped, Step};
+use crate::spec::{Desired, DesiredResource};
+use crate::state::{ResourceState, State};
+
+use super::claim::claim_of;
+
+/// The events that follow from comparing what is known with what was seen.
+pub(super) fn events_of_look(
+    state: &State,
+    desired: &Desired,
+    observed: &Observed,
+    plan: &Plan,
+) -> Vec<Entry> {
+    let differences = Differences::of(plan);
+    let mut entries = Vec::new();
+    for (id, wish) in &desired.resources {
+        if observed.why_unobservable(id).is_some() {
+            continue;
+        }
+        let known = state.resources.get(id);
+        entries.extend(differences.event_for(id, wish, known, observed));
+    }
+    entries
+}
+
+/// The events for resources that are gone from the commit and from the machine. Before planning:
+/// what is gone needs no step.
+pub(super) fn farewells(state: &State, desired: &Desired, observed: &Observed) -> Vec<Entry> {
+    let there = |id: &ResourceId| {
+        observed.resources.contains_key(id)
+            || observed.stale.iter().any(|stale| stale.resource == *id)
+    };
+    let gone = state.resources.iter().filter(|(id, known)| {
+        known.is_ours()
+            && !desired.resources.contains_key(*id)
+            && observed.why_unobservable(id).is_none()
+            && !there(id)
+    });
+    gone.map(|(id, known)| {
+        let wish = known.applied.as_ref().map(|applied| applied.wish);
+        Entry::new(Event::Pruned(Pruned { wish })).about(id)
+    })
+    .collect()
+}
+
+/// What differs, by resource.
+struct Differences<'a> {
+    steps: BTreeMap<&'a ResourceId, Vec<&'a Step>>,
+    skips: BTreeMap<&'a ResourceId, Vec<&'a Skipped>>,
+}
+
+impl<'a> Differences<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        let mut differences = Self { steps: BTreeMap::new(), skips: BTreeMap::new() };
+        for step in &plan.steps {
+            differences.steps.entry(&step.resource).or_default().push(step);
+        }
+        for skip in &plan.skipped {
+            differences.skips.entry(&skip.resource).or_default().push(skip);
+        }
+        differences
+    }
+
+    fn event_for(
+        &self,
+        id: &ResourceId,
+        wish: &DesiredResource,
+        known: Option<&ResourceState>,
+        observed: &Observed,
+    ) -> Option<Entry> {
+        let steps = self.steps.get(id).map_or(&[][..], Vec::as_slice);
+        let skips = self.skips.get(id).map_or(&[][..], Vec::as_slice);
+        let applied = known.and_then(|known| known.applied.as_ref());
+        let fulfilled_before = applied.is_some_and(|applied| applied.wish == wish.digest);
+        // Cleaning up behind a resource is no difference in the resource itself.
+        let at_work = steps.iter().any(|step| !step.action.removes());
+        let left_alone = skips.iter().any(|skip| !is_remark(&skip.why));
+        if !at_work && !left_alone {
+            return synced(id, wish, known, fulfilled_before, observed);
+        }
+        let drifting = steps.iter().any(|step| step.reason == Reason::Drifted)
+            || skips.iter().any(|skip| is_drift(&skip.why));
+        let known = known.filter(|_| fulfilled_before && drifting)?;
+        if known.in_flight.is_some() {
+            return None;
+        }
+        let drifted = drift(id, steps, skips, observed);
+        let said = known.drift.as_ref();
+        let news =
+            said.is_none_or(|said| said.what != drifted.what || said.changes != drifted.changes);
+        news.then(|| Entry::new(Event::Drifted(drifted)).about(id))
+    }
+}
+
+fn synced(
+    id: &ResourceId,
+    wish: &DesiredResource,
+    known: Option<&ResourceState>,
+    fulfilled_before: bool,
+    observed: &Observed,
+) -> Option<Entry> {
+    if !observed.resources.contains_key(id) {
+        return None;
+    }
+    if !fulfilled_before {
+        let synced = Synced { wish: wish.digest, claim: claim_of(wish) };
+        return Some(Entry::new(Event::Synced(synced)).about(id));
+    }
+    let known = known?;
+    let troubled = known.drift.is_some() || known.failure.is_some();
+    troubled.then(|| Entry::new(Event::Recovered(Recovered {})).about(id))
+}
+
+fn drift(id: &ResourceId, steps: &[&Step], skips: &[&Skipped], observed: &Observed) -> Drifted {
+    let changes: Vec<FieldChange> = steps
+        .iter()
+        .filter(|step| step.reason == Reason::Drifted)
+        .flat_map(|step| step.changes.iter())
+        .chain(skips.iter().filter(|skip| is_drift(&skip.why)).flat_map(|skip| &skip.changes))
+        .cloned()
+        .collect();
+    let what = match observed.resources.get(id) {
+        None => "missing",
+        Some(seen) if !seen.active && expects_activity(&seen.config) => "stopped",
+        Some(_) => "changed",
+    };
+    let heal = steps.iter().any(|step| step.reason == Reason::Drifted);
+    Drifted { changes, what: what.to_owned(), heal }
+}
+
+fn expects_activity(resource: &Resource) -> bool {
+    matches!(
+        resource,
+        Resource::StoragePool(_) | Resource::Network(_) | Resource::VirtualMachine(_)
+    )
+}
+
+/// A remark about a resource that is otherwise what it should be.
+fn is_remark(why: &SkipReason) -> bool {
+    matches!(why, SkipReason::ImageKept | SkipReason::InUse(_) | SkipReason::PruneOff)
+}
+
+/// A difference that is drift although nothing is done about it now.
+fn is_drift(why: &SkipReason) -> bool {
+    matches!(
+        why,
+        SkipReason::ReportOnly
+            | SkipReason::RestartNeeded
+            | SkipReason::BackingOff
+            | SkipReason::Paused
+    )
+}
+
+/// Resources in `plan` that succeeded before in this pass with the very same step: putting them
+/// right does not last.
+pub(super) fn repeated(plan: &Plan, done: &BTreeSet<(ResourceId, String)>) -> BTreeSet<ResourceId> {
+    plan.steps
+        .iter()
+        .filter(|step| done.contains(&(step.resource.clone(), signature(step))))
+        .map(|step| step.resource.clone())
+        .collect()
+}
+
+/// What makes two steps the same wish.
+pub(super) fn signature(step: &Step) -> String {
+    crate::model::digest_of(&step.action).to_string()
+}

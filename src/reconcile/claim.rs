@@ -1,0 +1,53 @@
+//! What the log remembers of a resource, so that it can be found and judged when its spec is gone.
+//!
+//! Never the texts it was made from: those may hold what does not belong in a log.
+
+use crate::event::body::Claim;
+use crate::model::Resource;
+use crate::plan::{Action, Step};
+use crate::spec::DesiredResource;
+
+/// The claim on what `desired` asks for.
+pub(super) fn claim_of(desired: &DesiredResource) -> Claim {
+    Claim {
+        resource: findable(&desired.resource),
+        prevent_destroy: desired.lifecycle.prevent_destroy,
+        orphan: desired.lifecycle.orphan,
+        depends_on: desired.depends_on.clone(),
+    }
+}
+
+/// The claim that `step` makes before it acts; `None` where it makes nothing ours.
+pub(super) fn claim_before(step: &Step, desired: Option<&DesiredResource>) -> Option<Claim> {
+    desired.filter(|_| makes_ours(&step.action)).map(claim_of)
+}
+
+/// Whether the action makes something ours.
+pub(super) fn makes_ours(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::PoolDefine { .. }
+            | Action::NetworkDefine { .. }
+            | Action::ImageCreate { .. }
+            | Action::DiskCreate { .. }
+            | Action::SeedCreate { .. }
+            | Action::VmDefine { .. }
+    )
+}
+
+/// The part of a resource that finds it again: files have a path, marked objects need nothing.
+fn findable(resource: &Resource) -> Option<Resource> {
+    match resource {
+        Resource::StoragePool(_) | Resource::Disk(_) => Some(resource.clone()),
+        Resource::Image(image) => {
+            Some(Resource::Image(crate::model::resource::Image { origin: None, ..image.clone() }))
+        }
+        Resource::Seed(seed) => Some(Resource::Seed(crate::model::resource::Seed {
+            meta_data: None,
+            user_data: None,
+            network_config: None,
+            ..seed.clone()
+        })),
+        Resource::Network(_) | Resource::VirtualMachine(_) => None,
+    }
+}

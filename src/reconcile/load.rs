@@ -1,0 +1,188 @@
+//! From the head of the repository to the desired state in force.
+//!
+//! A commit with mistakes never replaces the last good one, and an unreadable mirror is not an
+//! empty environment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ledger::Ledger;
+use crate::event::body::{Problem, SpecAccepted, SpecRejected};
+use crate::event::{Entry, Event};
+use crate::model::{CommitId, Digest, Fault, ResourceId, digest_of};
+use crate::plan::Guards;
+use crate::port::{Source, TreeFault};
+use crate::spec::{self, Desired, ParseCache, RepoFile, RepoFiles, Select};
+use crate::state::State;
+
+/// Mistakes named in a `spec.rejected` event; the rest is counted, so that the event stays small.
+const PROBLEMS_NAMED_MAX: usize = 100;
+
+/// The desired state in force.
+#[derive(Debug, Clone)]
+pub(super) struct Load {
+    pub(super) commit: CommitId,
+    pub(super) desired: Arc<Desired>,
+    pub(super) guards: Guards,
+}
+
+/// Reads desired states and remembers what it has read.
+#[derive(Debug)]
+pub struct Loader {
+    select: Select,
+    cache: ParseCache,
+    good: Option<Load>,
+    // Content at a commit never changes, so a bad commit need not be read twice.
+    bad: Option<CommitId>,
+}
+
+/// Why a commit gives no desired state.
+enum LoadFault {
+    Mistakes(Vec<Problem>),
+    Mirror(Fault),
+}
+
+impl Loader {
+    /// A loader of the environment that `select` names.
+    pub fn new(select: Select) -> Self {
+        Self { select, cache: ParseCache::new(), good: None, bad: None }
+    }
+
+    /// The desired state in force, and what has to be noted about the head.
+    pub(super) async fn load(
+        &mut self,
+        source: &dyn Source,
+        ledger: &Ledger,
+    ) -> (Option<Load>, Vec<Entry>) {
+        let (head, last_good) =
+            ledger.read(|state| (state.source.head.clone(), state.spec.commit.clone()));
+        let mut entries = Vec::new();
+        if let Some(head) = head
+            && self.bad.as_ref() != Some(&head)
+        {
+            match self.at(source, &head).await {
+                Ok(load) => {
+                    if let Some(entry) = ledger.read(|state| accepted(state, &load)) {
+                        self.keep(source, &load.commit).await;
+                        entries.push(entry);
+                    }
+                    return (Some(load), entries);
+                }
+                Err(LoadFault::Mistakes(problems)) => {
+                    entries.extend(ledger.read(|state| rejected(state, &head, &problems)));
+                    self.bad = Some(head);
+                }
+                Err(LoadFault::Mirror(fault)) => {
+                    tracing::warn!(commit = %head, %fault, "the mirror cannot be read");
+                }
+            }
+        }
+        let Some(last_good) = last_good else { return (None, entries) };
+        match self.at(source, &last_good).await {
+            Ok(load) => (Some(load), entries),
+            Err(LoadFault::Mirror(fault)) => {
+                tracing::warn!(commit = %last_good, %fault, "the last good commit cannot be read");
+                (None, entries)
+            }
+            Err(LoadFault::Mistakes(_)) => {
+                tracing::error!(
+                    commit = %last_good,
+                    "the last good commit is refused by this version of trueup; nothing is changed"
+                );
+                (None, entries)
+            }
+        }
+    }
+
+    /// The commit in force must stay readable when the remote's history is rewritten.
+    async fn keep(&self, source: &dyn Source, commit: &CommitId) {
+        if let Err(fault) = source.keep(vec![commit.clone()]).await {
+            tracing::warn!(%commit, %fault, "the commit in force is not protected in the mirror");
+        }
+    }
+
+    async fn at(&mut self, source: &dyn Source, commit: &CommitId) -> Result<Load, LoadFault> {
+        if let Some(good) = self.good.as_ref().filter(|good| good.commit == *commit) {
+            return Ok(good.clone());
+        }
+        let files = self.read(source, commit).await?;
+        let loaded = spec::load(&RepoFiles { files }, &self.select, &mut self.cache)
+            .map_err(|mistakes| LoadFault::Mistakes(mistakes.iter().map(problem).collect()))?;
+        let load = Load {
+            commit: commit.clone(),
+            guards: Guards { prune: !loaded.empty },
+            desired: Arc::new(loaded.desired),
+        };
+        self.good = Some(load.clone());
+        Ok(load)
+    }
+
+    /// The files at `commit`; the bytes of those only whose content is not known yet.
+    async fn read(
+        &self,
+        source: &dyn Source,
+        commit: &CommitId,
+    ) -> Result<Vec<RepoFile>, LoadFault> {
+        let files = source.files(commit.clone()).await.map_err(|fault| match fault {
+            TreeFault::Refused(problems) => LoadFault::Mistakes(problems),
+            TreeFault::Mirror(fault) => LoadFault::Mirror(fault),
+        })?;
+        let unknown: Vec<_> =
+            files.iter().map(|file| &file.blob).filter(|blob| !self.cache.contains(blob)).collect();
+        let wanted = unknown.iter().map(|blob| (*blob).clone()).collect();
+        let contents = source.blobs(wanted).await.map_err(LoadFault::Mirror)?;
+        let mut bytes: BTreeMap<String, Arc<[u8]>> =
+            unknown.into_iter().cloned().zip(contents).collect();
+        let with_bytes = files.into_iter().map(|file| RepoFile {
+            bytes: bytes.get_mut(&file.blob).map(|bytes| Arc::clone(bytes)),
+            path: file.path,
+            blob: file.blob,
+        });
+        Ok(with_bytes.collect())
+    }
+}
+
+fn problem(mistake: &spec::Diagnostic) -> Problem {
+    Problem {
+        path: mistake.path.clone(),
+        line: mistake.line,
+        column: mistake.column,
+        message: mistake.message.clone(),
+    }
+}
+
+fn accepted(state: &State, load: &Load) -> Option<Entry> {
+    if state.spec.commit.as_ref() == Some(&load.commit) {
+        return None;
+    }
+    let wish = |id: &ResourceId| state.resources.get(id).and_then(|known| known.wish);
+    let desired = &load.desired;
+    let changed = desired.resources.iter().filter(|(id, new)| wish(id) != Some(new.digest));
+    let wished = state.resources.iter().filter(|(_, known)| known.wish.is_some());
+    let accepted = SpecAccepted {
+        environment: desired.environment.clone(),
+        desired: digest_of_desired(desired),
+        changed: changed.map(|(id, new)| (id.clone(), new.digest)).collect(),
+        removed: wished
+            .map(|(id, _)| id)
+            .filter(|id| !desired.resources.contains_key(*id))
+            .cloned()
+            .collect(),
+    };
+    Some(Entry::new(Event::SpecAccepted(accepted)).at_commit(&load.commit))
+}
+
+/// Digest of everything that is asked for, by the digests of its parts.
+fn digest_of_desired(desired: &Desired) -> Digest {
+    let parts: Vec<_> = desired.resources.iter().map(|(id, wish)| (id, wish.digest)).collect();
+    digest_of(&(&desired.environment, &desired.sync, parts))
+}
+
+fn rejected(state: &State, head: &CommitId, problems: &[Problem]) -> Option<Entry> {
+    let said = state.spec.rejected.as_ref().is_some_and(|rejected| rejected.commit == *head);
+    let rejected = SpecRejected {
+        errors: problems.len() as u64,
+        problems: problems.iter().take(PROBLEMS_NAMED_MAX).cloned().collect(),
+    };
+    (!said).then(|| Entry::new(Event::SpecRejected(rejected)).at_commit(head))
+}

@@ -1,0 +1,144 @@
+//! The source's part of a pass: what the repository says, as events.
+//!
+//! Pure: it is handed what was polled and what is known, and gives the events to append. It never
+//! lets a commit through that does not follow from the one in force.
+
+use crate::event::body::{
+    CommitObserved, Reachable, RewriteRefused, SignatureRejected, Unreachable,
+};
+use crate::event::{Entry, Event};
+use crate::model::{CommitId, Fault};
+use crate::port::{Head, Relation};
+use crate::state::SourceState;
+
+/// The events that follow from one poll; each only once, at the edge.
+pub(super) fn events_of_poll(known: &SourceState, polled: &Result<Head, Fault>) -> Vec<Entry> {
+    match polled {
+        Err(_) if known.unreachable.is_some() => Vec::new(),
+        Err(fault) => {
+            vec![Entry::new(Event::SourceUnreachable(Unreachable { error: fault.to_string() }))]
+        }
+        Ok(head) => {
+            let mut entries = Vec::new();
+            if known.unreachable.is_some() {
+                entries.push(Entry::new(Event::SourceReachable(Reachable {})));
+            }
+            entries.extend(event_of_head(known, head));
+            entries
+        }
+    }
+}
+
+fn event_of_head(known: &SourceState, head: &Head) -> Option<Entry> {
+    let refused_already =
+        known.refused.as_ref().is_some_and(|refused| refused.commit == head.commit);
+    let allowed = known.allowed.as_ref() == Some(&head.commit);
+    if head.relation == Relation::Same || (refused_already && !allowed) {
+        return None;
+    }
+    let signer = match &head.signer {
+        Ok(signer) => signer.clone(),
+        // An operator may let a rewrite through, never a missing signature.
+        Err(_) if refused_already => return None,
+        Err(why) => {
+            let rejected = SignatureRejected { why: why.clone() };
+            let event = Event::SignatureRejected(rejected);
+            return Some(Entry::new(event).at_commit(&head.commit));
+        }
+    };
+    if !allowed && let Some(event) = refusal(known.head.as_ref(), head) {
+        return Some(Entry::new(event));
+    }
+    let observed = CommitObserved {
+        author: head.author.clone(),
+        time: head.time.clone(),
+        subject: head.subject.clone(),
+        signer,
+    };
+    Some(Entry::new(Event::CommitObserved(observed)).at_commit(&head.commit))
+}
+
+fn refusal(have: Option<&CommitId>, head: &Head) -> Option<Event> {
+    let relation = match head.relation {
+        Relation::First | Relation::Same | Relation::Ahead => return None,
+        Relation::Behind => "behind",
+        Relation::Diverged => "diverged",
+    };
+    let offered = head.commit.clone();
+    let have = have.cloned().unwrap_or_else(|| offered.clone());
+    Some(Event::RewriteRefused(RewriteRefused { have, offered, relation: relation.to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Refused;
+
+    fn commit(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn head(digit: char, relation: Relation, signer: Result<Option<String>, String>) -> Head {
+        Head {
+            commit: commit(digit),
+            relation,
+            author: "ann <ann@example.org>".into(),
+            time: "2026-01-01T00:00:00Z".into(),
+            subject: "change".into(),
+            signer,
+        }
+    }
+
+    fn names(known: &SourceState, polled: Result<Head, Fault>) -> Vec<&'static str> {
+        events_of_poll(known, &polled).iter().map(|entry| entry.event.type_name()).collect()
+    }
+
+    #[test]
+    fn a_fast_forward_is_taken_and_the_same_commit_says_nothing() {
+        let known = SourceState { head: Some(commit('a')), ..SourceState::default() };
+        let ahead = head('b', Relation::Ahead, Ok(None));
+        assert_eq!(names(&known, Ok(ahead)), ["source.commit_observed"]);
+        assert!(names(&known, Ok(head('a', Relation::Same, Ok(None)))).is_empty());
+    }
+
+    #[test]
+    fn a_rewrite_is_refused_once_and_passes_when_allowed() {
+        let mut known = SourceState { head: Some(commit('a')), ..SourceState::default() };
+        let rewrite = head('b', Relation::Diverged, Ok(None));
+        assert_eq!(names(&known, Ok(rewrite.clone())), ["source.rewrite_refused"]);
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        known.refused = Some(Refused { commit: commit('b'), why: String::new(), since });
+        assert!(names(&known, Ok(rewrite.clone())).is_empty(), "said once");
+        known.allowed = Some(commit('b'));
+        assert_eq!(names(&known, Ok(rewrite)), ["source.commit_observed"]);
+    }
+
+    #[test]
+    fn an_operator_cannot_let_a_bad_signature_through() {
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let known = SourceState {
+            head: Some(commit('a')),
+            refused: Some(Refused { commit: commit('b'), why: String::new(), since }),
+            allowed: Some(commit('b')),
+            ..SourceState::default()
+        };
+        let bad = head('b', Relation::Diverged, Err("unsigned".into()));
+        assert!(names(&known, Ok(bad)).is_empty());
+        let fresh = SourceState { head: Some(commit('a')), ..SourceState::default() };
+        let bad = head('b', Relation::Ahead, Err("unsigned".into()));
+        assert_eq!(names(&fresh, Ok(bad)), ["source.signature_rejected"]);
+    }
+
+    #[test]
+    fn unreachable_and_back_are_edges() {
+        let known = SourceState::default();
+        let down = || Err(Fault::unobservable("no route"));
+        assert_eq!(names(&known, down()), ["source.unreachable"]);
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let known =
+            SourceState { unreachable: Some((since, "no route".into())), ..SourceState::default() };
+        assert!(names(&known, down()).is_empty());
+        let first = head('a', Relation::First, Ok(None));
+        assert_eq!(names(&known, Ok(first)), ["source.reachable", "source.commit_observed"]);
+    }
+}

@@ -1,0 +1,152 @@
+//! A deterministic world: fake host, clock, repository and log behind the real ports.
+//!
+//! The loop under test is the real one; only what lies behind `port` is made here. One script gives
+//! one transcript, always the same.
+
+mod clock;
+mod host;
+mod log;
+mod remote;
+mod scenarios;
+mod script;
+mod sweep;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use trueup::model::Name;
+use trueup::port::{Clock, Crash, CrashPoint};
+use trueup::reconcile::{Ledger, Loader, PassError, PassOptions, PassReport, Reconciler, Settings};
+use trueup::spec::Select;
+use trueup::state::State;
+
+pub(crate) use clock::FakeClock;
+pub(crate) use host::FakeHost;
+pub(crate) use log::MemoryLog;
+pub(crate) use remote::FakeRemote;
+
+/// The environment every scenario is about.
+pub(crate) const ENVIRONMENT: &str = "lab";
+
+/// Ends a pass at the n-th point at which it could crash.
+#[derive(Default)]
+pub(crate) struct CrashAt {
+    seen: AtomicUsize,
+    at: Mutex<Option<usize>>,
+}
+
+impl CrashAt {
+    /// Crashes at point `n` from here, counted from 0.
+    pub(crate) fn arm(&self, n: usize) {
+        self.seen.store(0, Ordering::SeqCst);
+        *self.at.lock().unwrap() = Some(n);
+    }
+
+    /// Points passed since it was armed or made.
+    pub(crate) fn seen(&self) -> usize {
+        self.seen.load(Ordering::SeqCst)
+    }
+}
+
+impl Crash for CrashAt {
+    fn here(&self, _point: CrashPoint) -> bool {
+        let n = self.seen.fetch_add(1, Ordering::SeqCst);
+        let mut at = self.at.lock().unwrap();
+        let crash = *at == Some(n);
+        if crash {
+            *at = None;
+        }
+        crash
+    }
+}
+
+/// Everything that outlives the program: the machine, the remote, the log and the time.
+pub(crate) struct World {
+    pub(crate) host: Arc<FakeHost>,
+    pub(crate) remote: Arc<FakeRemote>,
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) clock: Arc<FakeClock>,
+    pub(crate) crash: Arc<CrashAt>,
+    pub(crate) program: Reconciler,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let clock = Arc::new(FakeClock::new());
+        let log = Arc::new(MemoryLog::new(Arc::clone(&clock)));
+        let host = Arc::new(FakeHost::new(Name::new(ENVIRONMENT).unwrap()));
+        let remote = Arc::new(FakeRemote::default());
+        let crash = Arc::new(CrashAt::default());
+        log.open().await;
+        let program = program(&host, &remote, &log, &clock, &crash);
+        program.recover().await.unwrap();
+        Self { host, remote, log, clock, crash, program }
+    }
+
+    /// Starts the program anew, knowing nothing but its log.
+    pub(crate) async fn restart(&mut self) {
+        self.log.open().await;
+        self.program = program(&self.host, &self.remote, &self.log, &self.clock, &self.crash);
+        self.program.recover().await.unwrap();
+    }
+
+    pub(crate) async fn pass(&self) -> Result<PassReport, PassError> {
+        self.program.pass(PassOptions::default()).await
+    }
+
+    /// Passes until nothing is left to do, as the daemon would, waiting for retries.
+    ///
+    /// # Panics
+    /// When it does not settle within a day of the world's time: liveness (I11).
+    pub(crate) async fn settle(&mut self) -> PassReport {
+        for _ in 0..64 {
+            match self.pass().await {
+                Ok(report) => match report.next_retry {
+                    Some(at) if report.held.is_empty() => {
+                        let wait = at.duration_since(self.clock.now());
+                        let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
+                        self.clock.sleep(wait + Duration::from_secs(1)).await;
+                    }
+                    _ => return report,
+                },
+                Err(PassError::Crashed) => self.restart().await,
+                Err(error) => panic!("a pass ended with: {error}"),
+            }
+        }
+        panic!("it does not settle; the log ends with\n{}", self.log.tail(30));
+    }
+
+    /// What the program knows.
+    pub(crate) fn state(&self) -> State {
+        self.program.ledger.read(State::clone)
+    }
+
+    /// Requires what holds at every moment: the log is whole and its replay is what is known.
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.log.replay(), self.state(), "replay differs from what is known (I4)");
+    }
+}
+
+fn program(
+    host: &Arc<FakeHost>,
+    remote: &Arc<FakeRemote>,
+    log: &Arc<MemoryLog>,
+    clock: &Arc<FakeClock>,
+    crash: &Arc<CrashAt>,
+) -> Reconciler {
+    let (_, stop) = watch::channel(false);
+    Reconciler {
+        ledger: Arc::new(Ledger::new(log.clone(), log.replay())),
+        source: remote.clone(),
+        providers: vec![host.clone()],
+        clock: clock.clone(),
+        crash: crash.clone(),
+        settings: Settings { observe_limit: Duration::from_secs(30), parallel: 1, progress: None },
+        stop,
+        loader: tokio::sync::Mutex::new(Loader::new(Select::Environment(
+            Name::new(ENVIRONMENT).unwrap(),
+        ))),
+    }
+}

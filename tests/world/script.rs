@@ -1,0 +1,235 @@
+//! Scenarios as text: a script of what happens, and the transcript of what trueup did about it.
+//!
+//! A line is a command; `#` begins a comment; `write PATH <<END` is followed by the file's lines.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use trueup::event::{Event, Recorded};
+use trueup::model::{Fault, ResourceId};
+use trueup::port::Clock;
+use trueup::reconcile::{PassError, PassOptions, PassReport};
+use trueup::state::{Command, decide};
+
+use super::World;
+use super::host::Trouble;
+
+/// Runs `script` and gives its transcript.
+pub(crate) async fn run(script: &str) -> String {
+    let mut world = World::new().await;
+    let mut transcript = String::new();
+    let mut shown = world.log.events().len();
+    let mut lines = script.lines();
+    while let Some(line) = lines.next() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("write ") {
+            let (path, end) = rest.split_once(" <<").expect("write PATH <<END");
+            let body: Vec<_> = lines.by_ref().take_while(|line| line.trim() != end).collect();
+            world.remote.write(path, &(body.join("\n") + "\n"));
+            continue;
+        }
+        writeln!(transcript, "> {line}").unwrap();
+        let said = command(&mut world, line).await;
+        let events = world.log.events();
+        for event in &events[shown..] {
+            writeln!(transcript, "  {}", describe(event)).unwrap();
+        }
+        shown = events.len();
+        transcript.push_str(&said);
+        world.check_invariants();
+    }
+    transcript
+}
+
+async fn command(world: &mut World, line: &str) -> String {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let id = |text: &str| -> ResourceId { text.parse().unwrap() };
+    match words.as_slice() {
+        ["pass"] => report(world.pass().await),
+        ["retry"] => {
+            let options = PassOptions { retry_now: true, ..PassOptions::default() };
+            report(world.program.pass(options).await)
+        }
+        ["settle"] => report(Ok(world.settle().await)),
+        ["commit", subject @ ..] => {
+            world.remote.commit(&subject.join(" "));
+            String::new()
+        }
+        ["rewind", n] => silent(world.remote.rewind(n.parse().unwrap())),
+        ["delete", path] => silent(world.remote.delete(path)),
+        ["refuse", path, why @ ..] => silent(world.remote.refuse(path, &why.join(" "))),
+        ["remote", "down"] => silent(world.remote.set_down(true)),
+        ["remote", "up"] => silent(world.remote.set_down(false)),
+        ["signer", "nobody"] => silent(world.remote.set_signer(Err("it is not signed".into()))),
+        ["signer", who] => silent(world.remote.set_signer(Ok((*who).to_owned()))),
+        ["host", "down", why @ ..] => silent(world.host.set_down(Some(&why.join(" ")))),
+        ["host", "up"] => {
+            world.host.set_hang(false);
+            silent(world.host.set_down(None))
+        }
+        ["host", "hangs"] => silent(world.host.set_hang(true)),
+        ["stop", what] => silent(world.host.stop(&id(what))),
+        ["remove", what] => silent(world.host.remove(&id(what))),
+        ["foreign", what] => silent(world.host.make_foreign(&id(what))),
+        ["undo", what, times] => silent(world.host.undo(&id(what), times.parse().unwrap())),
+        ["set", what, pointer, value] => {
+            silent(world.host.set(&id(what), pointer, &serde_json::from_str(value).unwrap()))
+        }
+        ["trouble", what, verb, kind] => {
+            let busy = Fault::transient(format!("{what}: busy"));
+            let trouble = match *kind {
+                "fails" => Trouble::Fail(busy),
+                "refused" => Trouble::Fail(Fault::permanent(format!("{what}: not supported"))),
+                "fails-after" => Trouble::FailAfter(busy),
+                "lies" => Trouble::Lie,
+                "panics" => Trouble::Panic,
+                other => panic!("no trouble of kind {other}"),
+            };
+            silent(world.host.trouble(&id(what), verb, trouble))
+        }
+        ["crash", n] => silent(world.crash.arm(n.parse().unwrap())),
+        ["restart"] => silent(world.restart().await),
+        ["disk", "full"] => silent(world.log.set_full(true)),
+        ["disk", "free"] => silent(world.log.set_full(false)),
+        ["wait", seconds] => {
+            world.clock.sleep(Duration::from_secs(seconds.parse().unwrap())).await;
+            String::new()
+        }
+        ["clock", seconds] => {
+            let by = jiff::SignedDuration::from_secs(seconds.parse().unwrap());
+            silent(world.clock.jump(by))
+        }
+        ["status"] => status(world),
+        ["blobs"] => format!("  {} blobs read\n", world.remote.blobs_read()),
+        ["effects"] => world.host.effects().iter().map(|e| format!("  {e}\n")).collect(),
+        ["operator", verb, rest @ ..] => operator(world, verb, rest).await,
+        other => panic!("no such command: {other:?}"),
+    }
+}
+
+fn silent((): ()) -> String {
+    String::new()
+}
+
+async fn operator(world: &World, verb: &str, rest: &[&str]) -> String {
+    let command = match (verb, rest) {
+        ("pause", why) => Command::Pause { reason: why.join(" ") },
+        ("resume", []) => Command::Resume,
+        ("hold", [what, why @ ..]) => {
+            Command::Hold { resource: what.parse().unwrap(), reason: why.join(" ") }
+        }
+        ("release", [what]) => Command::Release { resource: what.parse().unwrap() },
+        ("approve", []) => {
+            let plan = world.state().plan.expect("a plan").plan.to_string();
+            Command::Approve { plan }
+        }
+        ("accept-rewrite", []) => Command::AcceptRewrite { commit: world.remote.head() },
+        other => panic!("no such operator command: {other:?}"),
+    };
+    let decided = world.program.ledger.decide(|state| decide(state, &command, "operator:ann"));
+    match decided.await {
+        Ok(_) => String::new(),
+        Err(refusal) => format!("  refused: {refusal}\n"),
+    }
+}
+
+fn report(result: Result<PassReport, PassError>) -> String {
+    match result {
+        Err(error) => format!("  = ended early: {error}\n"),
+        Ok(report) => {
+            let mut text = String::new();
+            for skip in report.plan.iter().flat_map(|plan| &plan.skipped) {
+                writeln!(text, "  - {} left alone: {:?}", skip.resource, skip.why).unwrap();
+            }
+            for reason in &report.held {
+                writeln!(text, "  - held: {reason}").unwrap();
+            }
+            let PassReport { succeeded, failed, blocked, .. } = report;
+            writeln!(text, "  = {succeeded} done, {failed} failed, {blocked} blocked").unwrap();
+            text
+        }
+    }
+}
+
+fn status(world: &World) -> String {
+    let state = world.state();
+    let mut text = String::new();
+    if let Some(refused) = &state.source.refused {
+        writeln!(text, "  refused head: {}", refused.why).unwrap();
+    }
+    for (id, resource) in &state.resources {
+        let mut words = Vec::new();
+        match (&resource.wish, &resource.applied) {
+            (Some(wish), Some(applied)) if applied.wish == *wish => words.push("synced".to_owned()),
+            (Some(_), _) => words.push("wished".to_owned()),
+            (None, _) => words.push("gone".to_owned()),
+        }
+        if let Some(drift) = &resource.drift {
+            words.push(format!("drifted ({})", drift.what));
+        }
+        if let Some(failure) = &resource.failure {
+            words.push(format!("failed {} time(s): {}", failure.attempts, failure.fault));
+        }
+        if let Some(why) = &resource.unobservable {
+            words.push(format!("unobservable: {why}"));
+        }
+        if let Some(hold) = &resource.hold {
+            words.push(format!("held by {}", hold.by));
+        }
+        if resource.in_flight.is_some() {
+            words.push("in flight".to_owned());
+        }
+        writeln!(text, "  {id}: {}", words.join(", ")).unwrap();
+    }
+    text
+}
+
+/// An event in a line, without what differs for no reason (digests, times).
+fn describe(recorded: &Recorded) -> String {
+    let entry = &recorded.entry;
+    let mut line = entry.event.type_name().to_owned();
+    if let Some(subject) = &entry.subject {
+        write!(line, " {subject}").unwrap();
+    }
+    if entry.actor != trueup::event::ACTOR_SELF {
+        write!(line, " by {}", entry.actor).unwrap();
+    }
+    let detail = match &entry.event {
+        Event::StepStarted(step) => {
+            format!("{} ({:?}, {:?})", step.verb, step.reason, step.disruption)
+        }
+        Event::StepFailed(step) => format!("attempt {}: {}", step.attempt, step.fault),
+        Event::Drifted(drift) => {
+            let paths: Vec<_> = drift.changes.iter().map(|change| change.path.as_str()).collect();
+            format!("{} {} heal: {}", drift.what, paths.join(" "), drift.heal)
+        }
+        Event::PlanMade(plan) => format!("{} step(s)", plan.total),
+        Event::PlanHeld(plan) => plan.reasons.join("; "),
+        Event::PlanFinished(plan) => {
+            format!("{} done, {} failed, {} blocked", plan.succeeded, plan.failed, plan.blocked)
+        }
+        Event::SpecAccepted(spec) => {
+            format!("{} changed, {} removed", spec.changed.len(), spec.removed.len())
+        }
+        Event::SpecRejected(spec) => {
+            let all: Vec<_> = spec
+                .problems
+                .iter()
+                .map(|p| format!("{}:{}:{} {}", p.path, p.line, p.column, p.message))
+                .collect();
+            all.join("; ")
+        }
+        Event::RewriteRefused(refused) => refused.relation.clone(),
+        Event::SourceUnreachable(unreachable) => unreachable.error.clone(),
+        Event::SignatureRejected(rejected) => rejected.why.clone(),
+        Event::Unobservable(unobservable) => unobservable.why.clone(),
+        _ => String::new(),
+    };
+    if !detail.is_empty() {
+        write!(line, ": {}", detail.trim()).unwrap();
+    }
+    line
+}

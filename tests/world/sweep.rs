@@ -1,0 +1,84 @@
+//! Break every step, everywhere: crash at each point of a story, come back, and require the same end.
+
+use std::collections::BTreeMap;
+
+use trueup::model::ResourceId;
+
+use super::host::Trouble;
+use super::{ENVIRONMENT, World};
+
+const STORY: [&[(&str, &str)]; 3] = [
+    &[
+        ("trueup.yaml", include_str!("../scenarios/repository.yaml")),
+        ("environments/lab/all.yaml", include_str!("../scenarios/lab.yaml")),
+    ],
+    &[("environments/lab/all.yaml", include_str!("../scenarios/lab-changed.yaml"))],
+    &[("environments/lab/all.yaml", include_str!("../scenarios/lab-removed.yaml"))],
+];
+
+/// Tells the whole story to `world`, settling after each chapter.
+async fn tell(world: &mut World) {
+    for chapter in STORY {
+        for (path, text) in chapter {
+            world.remote.write(path, text);
+        }
+        world.remote.commit("chapter");
+        world.settle().await;
+        world.check_invariants();
+    }
+}
+
+/// What has to be the same however often it crashed.
+fn end_of(world: &World) -> (String, BTreeMap<ResourceId, bool>) {
+    let machine = serde_json::to_string_pretty(&world.host.machine()).unwrap();
+    let state = world.state();
+    let known = state.resources.iter().map(|(id, known)| (id.clone(), known.is_ours())).collect();
+    (machine, known)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_point_comes_to_the_same_end() {
+    let mut calm = World::new().await;
+    tell(&mut calm).await;
+    let (points, effects) = (calm.crash.seen(), calm.host.effects());
+    assert!(points > 40, "the story has only {points} places to crash in");
+    for n in 0..points {
+        let mut world = World::new().await;
+        world.crash.arm(n);
+        tell(&mut world).await;
+        assert_eq!(end_of(&world), end_of(&calm), "after a crash at point {n}");
+        let mut sorted = (world.host.effects(), effects.clone());
+        sorted.0.sort();
+        sorted.1.sort();
+        assert_eq!(sorted.0, sorted.1, "a crash at point {n} did something twice, or not at all");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_any_step_comes_to_the_same_end() {
+    let mut calm = World::new().await;
+    tell(&mut calm).await;
+    let passing = || trueup::model::Fault::transient("busy");
+    for effect in calm.host.effects() {
+        let (verb, id) = effect.split_once(' ').unwrap();
+        let id: ResourceId = id.parse().unwrap();
+        for trouble in [Trouble::Fail(passing()), Trouble::FailAfter(passing()), Trouble::Panic] {
+            let mut world = World::new().await;
+            world.host.trouble(&id, verb, trouble.clone());
+            tell(&mut world).await;
+            assert_eq!(end_of(&world), end_of(&calm), "after {trouble:?} in {effect}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_pass_does_nothing() {
+    let mut world = World::new().await;
+    tell(&mut world).await;
+    let (effects, events) = (world.host.effects().len(), world.log.events().len());
+    for _ in 0..3 {
+        world.pass().await.unwrap();
+    }
+    assert_eq!(world.host.effects().len(), effects, "in {ENVIRONMENT}");
+    assert_eq!(world.log.events().len(), events, "a pass with nothing to do is no event");
+}

@@ -109,8 +109,8 @@ fn cold(repo: &RepoFiles, select: &Select) -> Duration {
 
 fn main() {
     let select = Select::Host("here".to_owned());
-    let one = repository(DOCUMENTS, "one");
-    let two = repository(DOCUMENTS, "two");
+    let one = repository(DOCUMENTS, "first");
+    let two = repository(DOCUMENTS, "second");
     let parser = parser_alone(&one);
     let cold_time = cold(&one, &select);
     let warm = best(|| {
@@ -119,7 +119,7 @@ fn main() {
         assert!(load(&one, &select, &mut cache).is_ok());
         timed(|| assert!(black_box(load(&two, &select, &mut cache)).is_ok()))
     });
-    let small = cold(&repository(DOCUMENTS / 10, "one"), &select);
+    let small = cold(&repository(DOCUMENTS / 10, "first"), &select);
     let exponent = (cold_time.as_secs_f64() / small.as_secs_f64()).log10();
     let bytes: usize = one
         .files

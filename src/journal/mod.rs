@@ -53,3 +53,6 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub const QUEUE_MAX: usize = 1024;
 /// Nothing torn can be longer than the longest batch, so more than this is damage.
 pub const TAIL_BYTES_MAX: u64 = (APPEND_BYTES_MAX + BATCH_BYTES_MAX) as u64;
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,6 @@ use super::layout;
 use super::lines::{Lines, Step};
 use crate::event::chain::{self, Head};
 use crate::event::envelope::{LINE_BYTES_MAX, Record};
-use crate::event::line;
 
 /// How long a [`Follower`] goes without looking, should the filesystem report no changes (network
 /// filesystems do not).
@@ -109,7 +108,7 @@ impl Cursor {
     /// # Errors
     /// [`JournalError::Damaged`] with the place.
     pub fn read(&mut self) -> Result<Option<StoredLine<'_>>, JournalError> {
-        Ok(if self.advance()? { self.entry() } else { None })
+        if self.ready()? { self.take() } else { Ok(None) }
     }
 
     /// The seq of the event handed out last, or of the one before the start.
@@ -124,10 +123,27 @@ impl Cursor {
         self.before.head
     }
 
-    /// Moves on; whether there is a line.
-    fn advance(&mut self) -> Result<bool, JournalError> {
+    /// Moves to the next line to hand out; whether there is one.
+    fn ready(&mut self) -> Result<bool, JournalError> {
+        while self.step()? {
+            if self.before.seq + 1 >= self.from {
+                return Ok(true);
+            }
+            self.take()?;
+        }
+        Ok(false)
+    }
+
+    /// Moves to the next line; whether there is one.
+    fn step(&mut self) -> Result<bool, JournalError> {
         loop {
-            let path = layout::segment_path(&self.dir, self.position.segment);
+            // The usual case, without any name being made.
+            if let Some(lines) = &mut self.lines
+                && lines.advance().is_ok_and(|step| step == Step::Line)
+            {
+                return Ok(true);
+            }
+            let path = self.path();
             let Some(lines) = self.open(&path)? else { return Ok(false) };
             let mut step = lines.advance().map_err(JournalError::io("read", &path))?;
             let mut next = None;
@@ -140,12 +156,7 @@ impl Cursor {
                 }
             }
             match (step, next) {
-                (Step::Line, _) => {
-                    self.check(&path)?;
-                    if self.before.seq >= self.from {
-                        return Ok(true);
-                    }
-                }
+                (Step::Line, _) => return Ok(true),
                 (Step::TooLong, _) => {
                     return Err(self.damage(&path, Finding::TooLong { limit: LINE_BYTES_MAX }));
                 }
@@ -156,6 +167,10 @@ impl Cursor {
                 (Step::End | Step::Partial(_), None) => return Ok(false),
             }
         }
+    }
+
+    fn path(&self) -> PathBuf {
+        layout::segment_path(&self.dir, self.position.segment)
     }
 
     fn open(&mut self, path: &Path) -> Result<Option<&mut Lines>, JournalError> {
@@ -174,23 +189,24 @@ impl Cursor {
         self.position == Position { segment: 1, offset: 0 }
     }
 
-    /// Checks the current line against what came before it.
-    fn check(&mut self, path: &Path) -> Result<(), JournalError> {
-        let Some(lines) = &self.lines else { return Ok(()) };
-        let checked = chain::verify_alone(lines.line()).and_then(|record| {
+    /// The current line, checked against what came before it.
+    fn take(&mut self) -> Result<Option<StoredLine<'_>>, JournalError> {
+        let Some(lines) = &self.lines else { return Ok(None) };
+        let (segment, offset, bytes) = (self.position.segment, lines.offset(), lines.line());
+        let checked = chain::verify_alone(bytes).and_then(|record| {
             let unknown = Head { seq: self.before.seq, hash: record.prev, at: None };
             chain::follows(&record, &self.before.head.unwrap_or(unknown))?;
-            Ok(Head::after(&record))
+            Ok(record)
         });
         match checked {
-            Ok(head) => {
-                self.before = Before { seq: head.seq, head: Some(head) };
-                Ok(())
+            Ok(record) => {
+                self.before = Before { seq: record.seq, head: Some(Head::after(&record)) };
+                let position = Position { segment, offset };
+                Ok(Some(StoredLine { record, bytes, position }))
             }
             Err(fault) => {
-                let offset = lines.offset();
-                let line = self.before.seq + 2 - self.position.segment;
-                Err(JournalError::damage(path, line, offset, Finding::Line(fault)))
+                let line = self.before.seq + 2 - segment;
+                Err(JournalError::damage(&self.path(), line, offset, Finding::Line(fault)))
             }
         }
     }
@@ -217,14 +233,6 @@ impl Cursor {
         let line = self.before.seq + 2 - self.position.segment;
         let offset = self.lines.as_ref().map_or(0, Lines::next_offset);
         JournalError::damage(path, line, offset, finding)
-    }
-
-    fn entry(&self) -> Option<StoredLine<'_>> {
-        let lines = self.lines.as_ref()?;
-        // `check` has parsed these bytes a moment ago; parsing twice is cheaper than owning.
-        let record = line::parse(lines.line()).ok()?;
-        let position = Position { segment: self.position.segment, offset: lines.offset() };
-        Some(StoredLine { record, bytes: lines.line(), position })
     }
 }
 
@@ -262,10 +270,7 @@ impl Follower {
     /// As [`Cursor::read`].
     pub fn wait(&mut self, patience: Duration) -> Result<Option<StoredLine<'_>>, JournalError> {
         let deadline = Instant::now() + patience;
-        loop {
-            if self.cursor.advance()? {
-                return Ok(self.cursor.entry());
-            }
+        while !self.cursor.ready()? {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(None);
@@ -277,5 +282,6 @@ impl Follower {
                 return Ok(None);
             }
         }
+        self.cursor.take()
     }
 }

@@ -61,6 +61,13 @@ struct Waiting {
     sealed: Vec<Sealed>,
 }
 
+/// Whether a batch is written on the space of the released reserve.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spend {
+    Never,
+    Reserve,
+}
+
 pub(super) struct Writer {
     pub(super) dir: PathBuf,
     pub(super) disk: Box<dyn Disk>,
@@ -95,19 +102,24 @@ impl Writer {
                 message = if bytes < BATCH_BYTES_MAX { queue.try_recv().ok() } else { None };
             }
             open = message.is_none();
-            self.commit(batch, &mut buffer);
+            self.commit(batch, &mut buffer, Spend::Never);
+            // One very large append must not cost memory for ever.
+            buffer.shrink_to(BATCH_BYTES_MAX);
         }
         self.close();
     }
 
-    fn commit(&mut self, batch: Vec<Request>, buffer: &mut Vec<u8>) {
+    fn commit(&mut self, batch: Vec<Request>, buffer: &mut Vec<u8>, spend: Spend) {
         if batch.is_empty() {
             return;
         }
         if let Err(error) = self.may_write() {
             return refuse(batch, &error);
         }
-        let batch = self.keep_reserve(batch);
+        let batch = match spend {
+            Spend::Never => self.keep_reserve(batch),
+            Spend::Reserve => batch,
+        };
         buffer.clear();
         let (waiting, head) = seal(batch, self.head, buffer);
         if waiting.is_empty() {
@@ -123,20 +135,17 @@ impl Writer {
             Err(error @ AppendError::Full { .. }) => {
                 let requests = waiting.into_iter().map(|waiting| waiting.request);
                 let (urgent, normal): (Vec<_>, Vec<_>) =
-                    requests.partition(|request| request.urgent && self.reserved);
+                    requests.partition(|request| request.urgent && spend == Spend::Never);
                 refuse(normal, &error);
                 if !urgent.is_empty() {
-                    // Not again without end: the reserve is gone now.
                     self.release();
-                    self.commit(urgent, buffer);
+                    self.commit(urgent, buffer, Spend::Reserve);
                 }
             }
             Err(error) => {
                 refuse(waiting.into_iter().map(|waiting| waiting.request).collect(), &error);
             }
         }
-        // One very large append must not cost memory for ever.
-        buffer.shrink_to(BATCH_BYTES_MAX);
     }
 
     /// Refuses when the journal is poisoned or has lost its place to another writer.

@@ -1,12 +1,12 @@
 //! The port to the machine: observe and perform.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
-use crate::model::{Fault, Kind, Observed, ResourceId};
+use crate::model::{Fault, Kind, Observed, Resource, ResourceId};
 use crate::plan::Step;
 use crate::spec::Desired;
 
@@ -17,6 +17,8 @@ pub struct Scope {
     pub desired: Arc<Desired>,
     /// Resources that the log says are ours, whether or not they are still asked for.
     pub known: Arc<BTreeSet<ResourceId>>,
+    /// What the log remembers of files: where ours may lie although nothing asks for them any more.
+    pub claims: Arc<BTreeMap<ResourceId, Resource>>,
 }
 
 /// What a step that succeeded has to tell.
@@ -26,7 +28,7 @@ pub struct Outcome {
     /// Whether the machine was already as the step would have made it.
     pub already: bool,
     /// Facts worth keeping: digests of a build's log, seconds to readiness. Never a secret.
-    pub facts: std::collections::BTreeMap<String, String>,
+    pub facts: BTreeMap<String, String>,
 }
 
 /// Where a long step tells how far it is.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::ResourceId;
+use crate::model::{Resource, ResourceId};
 use crate::plan::{Known, KnownResource, SkipReason};
 use crate::state::{ResourceState, State};
 
@@ -58,4 +58,13 @@ pub(super) fn next_retry(state: &State, now: Timestamp) -> Option<Timestamp> {
 pub(super) fn ours(state: &State) -> std::collections::BTreeSet<ResourceId> {
     let ours = state.resources.iter().filter(|(_, resource)| resource.is_ours());
     ours.map(|(id, _)| id.clone()).collect()
+}
+
+/// What is remembered of files that are ours.
+pub(super) fn claims(state: &State) -> std::collections::BTreeMap<ResourceId, Resource> {
+    let claims = state.resources.iter().filter_map(|(id, resource)| {
+        let claim = resource.claim.as_ref()?.resource.clone()?;
+        Some((id.clone(), claim))
+    });
+    claims.collect()
 }

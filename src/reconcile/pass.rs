@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::assess::{events_of_look, farewells, repeated};
 use super::backoff::{RETRY_MAX_S, flapping};
-use super::known::{known_at, next_retry, ours};
+use super::known::{claims, known_at, next_retry, ours};
 use super::ledger::Ledger;
 use super::load::{Load, Loader};
 use super::look::{observe, sight_events};
@@ -240,8 +240,12 @@ impl Reconciler {
     }
 
     async fn observe(&self, load: &Load) -> (Scope, Observed) {
-        let known = Arc::new(self.ledger.read(ours));
-        let scope = Scope { desired: Arc::clone(&load.desired), known };
+        let (known, claims) = self.ledger.read(|state| (ours(state), claims(state)));
+        let scope = Scope {
+            desired: Arc::clone(&load.desired),
+            known: Arc::new(known),
+            claims: Arc::new(claims),
+        };
         let limit = self.settings.observe_limit;
         let observed = observe(&self.providers, &self.clock, &scope, limit).await;
         (scope, observed)

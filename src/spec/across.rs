@@ -1,6 +1,7 @@
 //! What only shows when all resources of an environment are seen together: overlaps, things taken
 //! twice, and cycles. Every check is linear, or sorts once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::environment::Gathered;
-use super::resolve::{Draft, Place, Resolved, reference};
+use super::kinds::Spec;
+use super::resolve::{Draft, Place, Resolved, reference, subnets};
 use crate::model::resource::NetworkMode;
 use crate::model::{Kind, Resource, ResourceId};
 
@@ -30,6 +32,30 @@ pub(crate) fn check(all: &mut Gathered, resolved: &Everything) {
 
 fn at(all: &Gathered, id: &ResourceId, pointer: impl Into<String>) -> Place {
     Place::value(all.by_id.get(id).copied().unwrap_or_default(), pointer)
+}
+
+/// Where the network `id` writes the range `net`.
+fn range_at(all: &Gathered, id: &ResourceId, net: ipnet::IpNet) -> Place {
+    let listed = all
+        .by_id
+        .get(id)
+        .and_then(|&m| match &all.members[m].doc.spec {
+            Spec::Network(spec) => subnets(spec).iter().position(|n| n.trunc() == net),
+            _ => None,
+        });
+    match listed {
+        Some(n) if has_list(all, id) => at(all, id, format!("/spec/addresses/{n}/cidr")),
+        _ => at(all, id, "/spec/cidr"),
+    }
+}
+
+fn has_list(all: &Gathered, id: &ResourceId) -> bool {
+    all.by_id
+        .get(id)
+        .is_some_and(|&m| match &all.members[m].doc.spec {
+            Spec::Network(spec) => !spec.addresses.is_empty(),
+            _ => false,
+        })
 }
 
 type Sorted<'a> = [(&'a ResourceId, &'a Arc<Resolved>)];
@@ -67,8 +93,8 @@ fn networks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
             {
                 if id != other {
                     let message = format!("`{net}` overlaps `{other_net}` of `{other}`");
-                    let mut draft = Draft::new("spec/overlap", at(all, id, "/spec/cidr"), message);
-                    draft.see(at(all, other, "/spec/cidr"), "the other network is here");
+                    let mut draft = Draft::new("spec/overlap", range_at(all, id, net), message);
+                    draft.see(range_at(all, other, other_net), "the other network is here");
                     draft.hint("give each network a range of its own");
                     drafts.push(draft);
                 }
@@ -205,8 +231,8 @@ fn way_round<'a>(
                 way.reverse();
                 return way.into_iter().map(|n| graph[n]).collect();
             }
-            if !came_from.contains_key(&to) {
-                came_from.insert(to, node);
+            if let Entry::Vacant(unseen) = came_from.entry(to) {
+                unseen.insert(node);
                 queue.push_back(to);
             }
         }

@@ -79,13 +79,13 @@ pub(crate) fn parse_file(bytes: &[u8]) -> ParsedFile {
 
 /// Reads one document, or says everything that is wrong with it.
 fn read(part: Part<'_>) -> Result<Doc, Vec<ContentError>> {
-    let value = parse(part).map_err(|e| vec![e])?;
+    let value = parse(part)?;
     let kind = kind_of(&value, part).map_err(|e| vec![e])?;
     let version = value.get("apiVersion").and_then(Value::as_str) == Some(API_VERSION);
     match Doc::typed(kind, value) {
         Ok(doc) if version => Ok(doc),
         other => {
-            let value = parse(part).map_err(|e| vec![e])?;
+            let value = parse(part)?;
             let why = other.err().map(|e| e.to_string()).unwrap_or_default();
             Err(located(kind, &value, part, &why))
         }

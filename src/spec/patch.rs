@@ -91,7 +91,8 @@ fn lay_over(
             |message: String| vec![Draft::new("spec/patch", Place::value(member, ""), message)];
         let part =
             part_of(&parsed.text, index).ok_or_else(|| broken("the document is gone".into()))?;
-        let mut value = parse(part).map_err(|e| broken(e.message))?;
+        let mut value =
+            parse(part).map_err(|_| broken("the document cannot be read again".into()))?;
         for patch in &patches {
             json_patch::merge(&mut value, patch);
         }

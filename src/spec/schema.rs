@@ -213,7 +213,7 @@ fn explain_choice(
         .flatten()
         .filter(|e| same_place(e) && matches!(e.kind(), ValidationErrorKind::Type { .. }))
         .filter_map(|e| keyword(e, schema).map(words))
-        .filter(|t| t != "null" && (constants.is_empty() || t != "string"))
+        .filter(|t| !t.is_empty() && (constants.is_empty() || t != "string"))
         .collect();
     let (code, (message, hint)) = if constants.is_empty() {
         ("spec/wrong-type", wrong_type(&types.join(" or "), error.instance(), &shown))

@@ -56,9 +56,9 @@ fn options() -> Options {
 }
 
 /// Reads one document.
-pub(crate) fn parse(part: Part<'_>) -> Result<Value, ContentError> {
-    let value: Value =
-        serde_saphyr::from_str_with_options(part.text, options()).map_err(|e| explain(&e, part))?;
+pub(crate) fn parse(part: Part<'_>) -> Result<Value, Vec<ContentError>> {
+    let value: Value = serde_saphyr::from_str_with_options(part.text, options())
+        .map_err(|e| vec![explain(&e, part)])?;
     match suspect(&value) {
         true => refuse_suspects(&value, part).map(|()| value),
         false => Ok(value),
@@ -66,30 +66,55 @@ pub(crate) fn parse(part: Part<'_>) -> Result<Value, ContentError> {
 }
 
 fn explain(error: &serde_saphyr::Error, part: Part<'_>) -> ContentError {
-    let spot = error
-        .location()
-        .map_or(Spot { line: part.first, column: 1, len: 0 }, |l| spot_of(l, part.above));
+    let spot = error.location().map_or(
+        Spot {
+            line: part.first,
+            column: 1,
+            len: 0,
+        },
+        |l| spot_of(l, part.above),
+    );
     let mut message = error.without_snippet().to_string();
     if let Some(end) = message.rfind(" at line ") {
         message.truncate(end);
     }
-    let message = message.lines().next().unwrap_or_default().to_owned();
+    let mut message = message.lines().next().unwrap_or_default().to_owned();
+    if let Some(key) = message.strip_prefix("duplicate mapping key: ") {
+        let key = key.split(", set ").next().unwrap_or_default();
+        message = format!("duplicate key `{key}`");
+    }
     let lower = message.to_lowercase();
     let (code, hint) = if lower.contains("duplicate") {
         ("spec/duplicate-key", "keep one of the two")
     } else if lower.contains("merge key") {
-        ("spec/merge-key", "write the fields out, or use a base and a patch")
-    } else if lower.contains("tag") {
+        (
+            "spec/merge-key",
+            "write the fields out, or use a base and a patch",
+        )
+    } else if lower.contains(" tag ") {
         ("spec/tag", "remove the tag: values are read as they stand")
-    } else if ["budget", "limit", "exceed", "depth", "too many", "breach"]
-        .iter()
-        .any(|w| lower.contains(w))
+    } else if [
+        "budget", "limit", "exceed", "depth", "too many", "breach", "alias",
+    ]
+    .iter()
+    .any(|w| lower.contains(w))
     {
-        ("spec/bomb", "write it out smaller, with fewer levels, nodes and aliases")
-    } else if line_of(part, spot).is_some_and(|l| l.trim_start_matches(' ').starts_with('\t')) {
-        ("spec/tab", "indent with spaces: YAML does not allow tabs there")
+        (
+            "spec/bomb",
+            "write it out smaller, with fewer levels, nodes and aliases",
+        )
+    } else if lower.contains("tab")
+        || line_of(part, spot).is_some_and(|l| l.trim_start_matches(' ').starts_with('\t'))
+    {
+        (
+            "spec/tab",
+            "indent with spaces: YAML does not allow tabs there",
+        )
     } else {
-        ("spec/syntax", "check the indentation and the quotes around here")
+        (
+            "spec/syntax",
+            "check the indentation and the quotes around here",
+        )
     };
     ContentError::new(code, spot, message).hint(hint)
 }
@@ -112,9 +137,9 @@ fn spot_of(location: serde_saphyr::Location, above: u32) -> Spot {
 fn suspect(value: &Value) -> bool {
     match value {
         Value::String(text) => is_yaml11_boolean(text),
-        Value::Number(number) => {
-            number.as_f64().is_some_and(|f| number.is_f64() && f.fract() == 0.0)
-        }
+        Value::Number(number) => number
+            .as_f64()
+            .is_some_and(|f| number.is_f64() && f.fract() == 0.0),
         Value::Array(items) => items.iter().any(suspect),
         Value::Object(map) => map.iter().any(|(k, v)| is_yaml11_boolean(k) || suspect(v)),
         Value::Null | Value::Bool(_) => false,
@@ -126,31 +151,36 @@ fn is_yaml11_boolean(text: &str) -> bool {
 }
 
 /// Looks at the text of what looked like a trap: only plain scalars are traps.
-fn refuse_suspects(value: &Value, part: Part<'_>) -> Result<(), ContentError> {
+fn refuse_suspects(value: &Value, part: Part<'_>) -> Result<(), Vec<ContentError>> {
     let index = Index::of(part);
-    let mut found = None;
+    let mut found = Vec::new();
     walk(value, &mut String::new(), &mut |pointer, value, is_key| {
-        if found.is_some() || WORDS_MEANT.contains(&pointer) {
+        if !suspect(value) || (!is_key && WORDS_MEANT.contains(&pointer)) {
             return;
         }
-        let Some(spot) = index.spot(pointer, if is_key { At::Key } else { At::Value }) else {
+        let at = if is_key { At::Key } else { At::Value };
+        let Some(spot) = index.spot(pointer, at) else {
             return;
         };
         let plain = char_at(part, spot).is_some_and(|c| !matches!(c, '"' | '\'' | '|' | '>' | '*'));
-        found = match value {
-            Value::String(text) if plain && is_yaml11_boolean(text) => Some(yaml11(text, spot)),
-            Value::Number(_) if plain => odd_number(part, spot),
-            _ => None,
-        };
+        match value {
+            Value::String(text) if plain => found.push(yaml11(text, spot)),
+            Value::Number(_) if plain => found.extend(odd_number(part, spot)),
+            _ => {}
+        }
     });
-    found.map_or(Ok(()), Err)
+    if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
 fn yaml11(text: &str, spot: Spot) -> ContentError {
-    let truth = matches!(text.to_ascii_lowercase().as_str(), "y" | "yes" | "on" | "true");
+    let truth = matches!(
+        text.to_ascii_lowercase().as_str(),
+        "y" | "yes" | "on" | "true"
+    );
     let message = format!("`{text}` is a boolean to some YAML readers and text to others");
-    ContentError::new("spec/yaml11-boolean", spot, message)
-        .hint(format!("write `{truth}` if you mean that, else quote it: \"{text}\""))
+    ContentError::new("spec/yaml11-boolean", spot, message).hint(format!(
+        "write `{truth}` if you mean that, else quote it: \"{text}\""
+    ))
 }
 
 fn odd_number(part: Part<'_>, spot: Spot) -> Option<ContentError> {
@@ -252,7 +282,10 @@ impl Index {
         let spot = spot_of(tree.referenced, above);
         let length = pointer.len();
         let scalar = matches!(tree.value, Tree::Scalar);
-        let spot = Spot { len: if scalar { spot.len } else { 0 }, ..spot };
+        let spot = Spot {
+            len: if scalar { spot.len } else { 0 },
+            ..spot
+        };
         self.places.insert(pointer.clone(), (key, spot));
         match &tree.value {
             Tree::Scalar => {}

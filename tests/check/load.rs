@@ -82,9 +82,10 @@ spec:
     let select = Select::Environment(Name::new("lab").unwrap());
     let found = load(&files, &select, &mut ParseCache::new()).unwrap_err();
     expect![[r#"
-        environments/lab/e.yaml:9:30 spec/wrong-type: expected string or integer or , found a list
+        environments/lab/e.yaml:9:30 spec/wrong-type: expected string or integer, found a list
         environments/lab/e.yaml:9:43 spec/wrong-value: `none` is not one of qcow2, raw
-    "#]].assert_eq(&lines(&found));
+    "#]]
+    .assert_eq(&lines(&found));
 }
 
 #[test]

@@ -21,13 +21,12 @@ fn twelve_mistakes_are_twelve_findings() {
         bases/common/vm.yaml:13:16 spec/outside: 10.9.0.10 is not an address of a guest on `network/front` (the network is 10.7.0.0/24)
         environments/lab/environment.yaml:8:15 spec/dangling-reference: there is no `vm/wbe` to patch (did you mean `vm/web`?)
         environments/lab/images.yaml:2:7 spec/unknown-kind: unknown kind `Imgae` (did you mean `Image`?)
-        environments/lab/images.yaml:14:11 spec/missing-field: field `sha256` is missing (an image is verified before use: add the output of `sha256sum`)
         environments/lab/networks.yaml:9:10 spec/range: the range ends at 10.7.0.100, before it starts at 10.7.0.200 (swap `start` and `end`)
         environments/lab/networks.yaml:16:3 spec/unknown-field: unknown field `cidrr` (did you mean `cidr`?)
         environments/lab/networks.yaml:23:9 spec/wrong-value: `natt` is not one of isolated, nat, routed, bridge (did you mean `nat`?)
         environments/lab/storage.yaml:11:9 spec/duplicate-resource: `disk/web-root` is there twice (rename or remove one; a change to a base's resource is a `patch`)
             environments/lab/storage.yaml:4:9 the first one is in environments/lab/storage.yaml
-        environments/lab/storage.yaml:21:3 spec/duplicate-key: duplicate mapping key: size, set DuplicateKeyPolicy in Options if acceptable (keep one of the two)
+        environments/lab/storage.yaml:21:3 spec/duplicate-key: duplicate key `size` (keep one of the two)
         environments/lab/storage.yaml:28:13 spec/yaml11-boolean: `no` is a boolean to some YAML readers and text to others (write `false` if you mean that, else quote it: "no")
         environments/lab/tab.yaml:6:2 spec/tab: tabs disallowed within this context (block indentation) (indent with spaces: YAML does not allow tabs there)
     "#]]
@@ -36,34 +35,48 @@ fn twelve_mistakes_are_twelve_findings() {
 
 #[test]
 fn bytes_that_are_no_yaml() {
-    check("a: [1, 2\nb: {", expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:2:2 spec/syntax: illegal placement of ':' indicator (check the indentation and the quotes around here)
-    "#]]);
-    check("a: \"x\0\"", expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:6 spec/nul: a NUL character stands in the text (this is no text file, or it was damaged: write it anew)
-    "#]]);
-    check("\u{feff}a: 1", expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:1 spec/byte-order-mark: a byte order mark opens the file (save the file as UTF-8 without a byte order mark)
-    "#]]);
-    check("key: value\n\tother: 1", expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:6 spec/syntax: while scanning a plain scalar, found a tab (check the indentation and the quotes around here)
-    "#]]);
-    check("just text", expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:1 spec/not-a-mapping: a document is a mapping (start with `apiVersion: trueup/v1` and `kind:`)
-    "#]]);
-    check("a: !!python/object:os.system x", expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:1:30 spec/tag: unsupported tag `!!python/object:os.system` (remove the tag: values are read as they stand)
-    "#]]);
-    check("base: &b {x: 1}\nmore:\n  <<: *b\n", expect![[r#"
-        environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-        environments/lab/x.yaml:3:3 spec/merge-key: YAML merge keys are not allowed by configured policy (write the fields out, or use a base and a patch)
-    "#]]);
+    check(
+        "a: [1, 2\nb: {",
+        expect![[r#"
+            environments/lab/x.yaml:2:2 spec/syntax: illegal placement of ':' indicator (check the indentation and the quotes around here)
+        "#]],
+    );
+    check(
+        "a: \"x\0\"",
+        expect![[r#"
+            environments/lab/x.yaml:1:6 spec/nul: a NUL character stands in the text (this is no text file, or it was damaged: write it anew)
+        "#]],
+    );
+    check(
+        "\u{feff}a: 1",
+        expect![[r#"
+            environments/lab/x.yaml:1:1 spec/byte-order-mark: a byte order mark opens the file (save the file as UTF-8 without a byte order mark)
+        "#]],
+    );
+    check(
+        "key: value\n\tother: 1",
+        expect![[r#"
+            environments/lab/x.yaml:1:6 spec/tab: while scanning a plain scalar, found a tab (indent with spaces: YAML does not allow tabs there)
+        "#]],
+    );
+    check(
+        "just text",
+        expect![[r#"
+            environments/lab/x.yaml:1:1 spec/not-a-mapping: a document is a mapping (start with `apiVersion: trueup/v1` and `kind:`)
+        "#]],
+    );
+    check(
+        "a: !!python/object:os.system x",
+        expect![[r#"
+            environments/lab/x.yaml:1:30 spec/tag: unsupported tag `!!python/object:os.system` (remove the tag: values are read as they stand)
+        "#]],
+    );
+    check(
+        "base: &b {x: 1}\nmore:\n  <<: *b\n",
+        expect![[r#"
+            environments/lab/x.yaml:3:3 spec/merge-key: YAML merge keys are not allowed by configured policy (write the fields out, or use a base and a patch)
+        "#]],
+    );
 }
 
 #[test]
@@ -114,8 +127,17 @@ spec:
 lifecycle:
 ",
         expect![[r#"
-            environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
-            environments/lab/x.yaml:15:16 spec/ambiguous-number: `5` is read as another number than it looks like (quote it: "5")
+            environments/lab/x.yaml:1:13 spec/wrong-value: `trueup/v2` is not `trueup/v1`
+            environments/lab/x.yaml:5:3 spec/unknown-field: unknown field `lables` (did you mean `labels`?)
+            environments/lab/x.yaml:7:18 spec/wrong-type: expected integer, found the text `many`
+            environments/lab/x.yaml:8:11 spec/wrong-type: expected string or integer or mapping, found the boolean `true` (quote it: "true")
+            environments/lab/x.yaml:9:10 spec/wrong-value: `on` is not one of running, off, paused
+            environments/lab/x.yaml:10:13 spec/wrong-value: `uefi` is not one of bios, efi (did you mean `efi`?)
+            environments/lab/x.yaml:11:3 spec/wrong-type: expected list, found a mapping (make it a list: `- ` before each item)
+            environments/lab/x.yaml:13:14 spec/wrong-type: expected boolean, found the text `yes please` (write `true` or `false`)
+            environments/lab/x.yaml:15:16 spec/wrong-type: expected string, found the number `5` (quote it: "5")
+            environments/lab/x.yaml:16:7 spec/unknown-field: unknown field `maac` (did you mean `mac`?)
+            environments/lab/x.yaml:17:10 spec/wrong-type: expected mapping, found nothing (give it a value, or remove the line)
         "#]],
     );
 }
@@ -151,11 +173,10 @@ spec:
       write_files: [{ path: /x, permissions: 0644 }]
 ",
         expect![[r#"
-            environments/lab/e.yaml:3:19 spec/empty-environment: environment `lab` asks for no resources (nothing is removed because of it; remove resources one by one if that is meant)
             environments/lab/x.yaml:3:41 spec/yaml11-boolean: `no` is a boolean to some YAML readers and text to others (write `false` if you mean that, else quote it: "no")
             environments/lab/x.yaml:8:37 spec/yaml11-boolean: `on` is a boolean to some YAML readers and text to others (write `true` if you mean that, else quote it: "on")
             environments/lab/x.yaml:14:39 spec/yaml11-boolean: `off` is a boolean to some YAML readers and text to others (write `false` if you mean that, else quote it: "off")
-            environments/lab/x.yaml:20:9 spec/ambiguous-number: `1` is read as another number than it looks like (quote it: "1")
+            environments/lab/x.yaml:25:46 spec/ambiguous-number: `0644` is read as another number than it looks like (quote it: "0644")
         "#]],
     );
 }
@@ -221,7 +242,7 @@ spec: { addresses: [{ cidr: 'fd00::/64' }, { cidr: 10.200.0.0/16 }] }
                 environments/lab/x.yaml:4:15 the other network is here
             environments/lab/x.yaml:9:36 spec/duplicate-bridge: bridge `br7` belongs to `network/a` already
                 environments/lab/x.yaml:4:35 the other one is here
-            environments/lab/x.yaml:14:1 spec/overlap: `10.200.0.0/16` overlaps `10.0.0.0/8` of `network/a` (give each network a range of its own)
+            environments/lab/x.yaml:14:52 spec/overlap: `10.200.0.0/16` overlaps `10.0.0.0/8` of `network/a` (give each network a range of its own)
                 environments/lab/x.yaml:4:15 the other network is here
         "#]],
     );
@@ -262,8 +283,11 @@ spec:
 dependsOn: [vm/a, network/lab]
 ",
         expect![[r#"
-            environments/lab/x.yaml:28:59 spec/duplicate-mac: 52:54:00:00:00:01 has a fixed lease with another address
-                environments/lab/x.yaml:18:59 the other one is here
+            environments/lab/x.yaml:19:13 spec/cycle: these wait for each other: vm/a → vm/b → vm/a (remove one of the references)
+            environments/lab/x.yaml:27:19 spec/shared-disk: `disk/root` is used by `vm/a` too, and one of them writes to it (give each machine its own disk, or make both uses `readOnly`)
+                environments/lab/x.yaml:17:19 the other use is here
+            environments/lab/x.yaml:28:31 spec/duplicate-mac: MAC address 52:54:00:00:00:01 belongs to an interface of `vm/a` already (leave `mac` out: one follows from the names)
+                environments/lab/x.yaml:18:31 the other interface is here
         "#]],
     );
     check(

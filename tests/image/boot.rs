@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trueup::model::resource::VolumeFormat::Qcow2;
 use trueup::provider::image::{BootCheck, ImageError, boot_check, digest_file};
-use trueup::provider::seed::{SeedContent, render_meta_data, seed_image};
+use trueup::provider::seed::{SeedContent, seed_image};
 
 use crate::support::tiny_guest::{TinyGuest, tiny_guest};
 
@@ -26,7 +26,7 @@ async fn a_guest_that_boots_is_seen_reads_its_seed_and_leaves_the_image_alone() 
     let dir = tempfile::tempdir().unwrap();
     let seed = dir.path().join("seed");
     let content = SeedContent {
-        meta_data: render_meta_data("web", "trueup-42"),
+        meta_data: "instance-id: trueup-42\nlocal-hostname: web\n".into(),
         user_data: "#cloud-config\n{}\n".into(),
         ..SeedContent::default()
     };

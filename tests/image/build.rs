@@ -9,10 +9,7 @@ use trueup::model::resource::{BuildFile, BuildSpec, BuildUser};
 use trueup::provider::image::{
     BootCheck, Package, Targets, boot_check, build, digest_file, inspect,
 };
-use trueup::provider::seed::{
-    SeedContent, SeedUser, UserData, instance_id, render_meta_data, render_network_config,
-    render_user_data, seed_image,
-};
+use trueup::provider::seed::{SeedContent, seed_image};
 
 fn spec() -> BuildSpec {
     BuildSpec {
@@ -131,22 +128,13 @@ async fn cloud_init_in_a_built_image_obeys_our_seed() {
     eprintln!("built: {:?}", outcome.unwrap_or_else(|e| panic!("{}", e.chain())));
 
     let run = "echo CLOUD-OK $(hostname) $(id -un ops) $(ls /etc/systemd/network | tr '\\n' ,) > /dev/ttyS0";
-    let user_data = render_user_data(&UserData::Config {
-        ssh_keys: Vec::new(),
-        users: vec![SeedUser {
-            name: "ops".into(),
-            ssh_keys: Vec::new(),
-            groups: vec!["adm".into()],
-            sudo: false,
-        }],
-        extra: serde_json::Map::from_iter([("runcmd".to_owned(), serde_json::json!([run]))]),
-    });
-    let network = render_network_config(&[]);
+    let user = serde_json::json!({ "name": "ops", "groups": ["adm"] });
+    let config = serde_json::json!({ "users": [user], "runcmd": [run] });
     let seed = dir.path().join("seed");
     let content = SeedContent {
-        meta_data: render_meta_data("web", &instance_id(&user_data, Some(&network))),
-        user_data,
-        network_config: Some(network),
+        meta_data: "instance-id: trueup-1\nlocal-hostname: web\n".into(),
+        user_data: format!("#cloud-config\n{config}\n"),
+        network_config: Some("version: 2\nethernets: {}\n".into()),
         vendor_data: None,
     };
     std::fs::write(&seed, seed_image(&content).unwrap()).unwrap();

@@ -58,25 +58,68 @@ async fn command(world: &mut World, line: &str) -> String {
             world.remote.commit(&subject.join(" "));
             String::new()
         }
-        ["rewind", n] => silent(world.remote.rewind(n.parse().unwrap())),
-        ["delete", path] => silent(world.remote.delete(path)),
-        ["refuse", path, why @ ..] => silent(world.remote.refuse(path, &why.join(" "))),
-        ["remote", "down"] => silent(world.remote.set_down(true)),
-        ["remote", "up"] => silent(world.remote.set_down(false)),
-        ["signer", "nobody"] => silent(world.remote.set_signer(Err("it is not signed".into()))),
-        ["signer", who] => silent(world.remote.set_signer(Ok((*who).to_owned()))),
-        ["host", "down", why @ ..] => silent(world.host.set_down(Some(&why.join(" ")))),
+        ["rewind", n] => {
+            world.remote.rewind(n.parse().unwrap());
+            String::new()
+        }
+        ["delete", path] => {
+            world.remote.delete(path);
+            String::new()
+        }
+        ["refuse", path, why @ ..] => {
+            world.remote.refuse(path, &why.join(" "));
+            String::new()
+        }
+        ["remote", "down"] => {
+            world.remote.set_down(true);
+            String::new()
+        }
+        ["remote", "up"] => {
+            world.remote.set_down(false);
+            String::new()
+        }
+        ["signer", "nobody"] => {
+            world.remote.set_signer(Err("it is not signed".into()));
+            String::new()
+        }
+        ["signer", who] => {
+            world.remote.set_signer(Ok((*who).to_owned()));
+            String::new()
+        }
+        ["host", "down", why @ ..] => {
+            world.host.set_down(Some(&why.join(" ")));
+            String::new()
+        }
         ["host", "up"] => {
             world.host.set_hang(false);
-            silent(world.host.set_down(None))
+            {
+                world.host.set_down(None);
+                String::new()
+            }
         }
-        ["host", "hangs"] => silent(world.host.set_hang(true)),
-        ["stop", what] => silent(world.host.stop(&id(what))),
-        ["remove", what] => silent(world.host.remove(&id(what))),
-        ["foreign", what] => silent(world.host.make_foreign(&id(what))),
-        ["undo", what, times] => silent(world.host.undo(&id(what), times.parse().unwrap())),
+        ["host", "hangs"] => {
+            world.host.set_hang(true);
+            String::new()
+        }
+        ["stop", what] => {
+            world.host.stop(&id(what));
+            String::new()
+        }
+        ["remove", what] => {
+            world.host.remove(&id(what));
+            String::new()
+        }
+        ["foreign", what] => {
+            world.host.make_foreign(&id(what));
+            String::new()
+        }
+        ["undo", what, times] => {
+            world.host.undo(&id(what), times.parse().unwrap());
+            String::new()
+        }
         ["set", what, pointer, value] => {
-            silent(world.host.set(&id(what), pointer, &serde_json::from_str(value).unwrap()))
+            world.host.set(&id(what), pointer, &serde_json::from_str(value).unwrap());
+            String::new()
         }
         ["trouble", what, verb, kind] => {
             let busy = Fault::transient(format!("{what}: busy"));
@@ -88,19 +131,37 @@ async fn command(world: &mut World, line: &str) -> String {
                 "panics" => Trouble::Panic,
                 other => panic!("no trouble of kind {other}"),
             };
-            silent(world.host.trouble(&id(what), verb, trouble))
+            {
+                world.host.trouble(&id(what), verb, trouble);
+                String::new()
+            }
         }
-        ["crash", n] => silent(world.crash.arm(n.parse().unwrap())),
-        ["restart"] => silent(world.restart().await),
-        ["disk", "full"] => silent(world.log.set_full(true)),
-        ["disk", "free"] => silent(world.log.set_full(false)),
+        ["crash", n] => {
+            world.crash.arm(n.parse().unwrap());
+            String::new()
+        }
+        ["restart"] => {
+            world.restart().await;
+            String::new()
+        }
+        ["disk", "full"] => {
+            world.log.set_full(true);
+            String::new()
+        }
+        ["disk", "free"] => {
+            world.log.set_full(false);
+            String::new()
+        }
         ["wait", seconds] => {
             world.clock.sleep(Duration::from_secs(seconds.parse().unwrap())).await;
             String::new()
         }
         ["clock", seconds] => {
             let by = jiff::SignedDuration::from_secs(seconds.parse().unwrap());
-            silent(world.clock.jump(by))
+            {
+                world.clock.jump(by);
+                String::new()
+            }
         }
         ["status"] => status(world),
         ["blobs"] => format!("  {} blobs read\n", world.remote.blobs_read()),
@@ -108,10 +169,6 @@ async fn command(world: &mut World, line: &str) -> String {
         ["operator", verb, rest @ ..] => operator(world, verb, rest).await,
         other => panic!("no such command: {other:?}"),
     }
-}
-
-fn silent((): ()) -> String {
-    String::new()
 }
 
 async fn operator(world: &World, verb: &str, rest: &[&str]) -> String {

@@ -171,7 +171,11 @@ impl Store {
 
     /// Closes sled, whatever state it is in: its destructors may panic too.
     pub(super) fn discard(self) {
-        if guarded(|| Some(drop(self))).is_none() {
+        let dropped = guarded(|| {
+            drop(self);
+            Some(())
+        });
+        if dropped.is_none() {
             tracing::debug!("sled did not close well");
         }
     }

@@ -3,6 +3,7 @@
 //! A file here appears whole, durable and read-only, or not at all; it is never changed afterwards.
 //! Nothing passes through a shell, and every program has a deadline.
 
+mod behind_port;
 mod boot;
 mod build;
 mod child;
@@ -12,6 +13,7 @@ mod place;
 mod qemu_img;
 mod workdir;
 
+pub use behind_port::ImageProvider;
 pub use boot::{BootCheck, BootReport, boot_check, kvm_works};
 pub use build::{BuildOutcome, Package, RECIPE, Targets, build, inputs_digest, validate};
 pub use child::ChildError;

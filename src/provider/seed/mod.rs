@@ -1,13 +1,10 @@
-//! cloud-init NoCloud seed media: the texts and the disk that carries them.
+//! cloud-init NoCloud media: the disk that carries the texts, and its provider.
 //!
-//! Everything here is pure: the same content gives the same bytes on every machine and at any time,
-//! so media can be named by their digest. It never reads a file and never looks at a clock.
+//! The same content gives the same bytes on every machine and at any time, so media can be named by
+//! their digest. What the texts say is decided in `spec`.
 
+mod behind_port;
 mod media;
-mod render;
 
+pub use behind_port::SeedProvider;
 pub use media::{SEED_CONTENT_MAX, SeedContent, SeedError, seed_image};
-pub use render::{
-    Address, NicConfig, SeedUser, UserData, instance_id, render_meta_data, render_network_config,
-    render_user_data,
-};

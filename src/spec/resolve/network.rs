@@ -351,6 +351,10 @@ fn add_asked(
         return;
     };
     if let Some(other) = macs.insert(lease.mac.clone(), place.clone()) {
+        if other.member != cx.member {
+            // Two interfaces with one MAC address: reported once, where all interfaces are compared.
+            return;
+        }
         let message = format!("{} has a fixed lease with another address", lease.mac);
         let mut draft = super::Draft::new("spec/duplicate-mac", place, message);
         draft.see(other, "the other one is here");

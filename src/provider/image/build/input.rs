@@ -182,6 +182,8 @@ fn packages(spec: &BuildSpec) -> Vec<&str> {
 pub(super) fn mmdebstrap_args(spec: &BuildSpec, apt: &[String], root: &Path) -> Vec<OsString> {
     let mut args: Vec<OsString> = [
         "--mode=root",
+        // apt's and dpkg's own words belong in the build's log.
+        "--verbose",
         "--variant=minbase",
         "--format=directory",
         "--aptopt=APT::Install-Recommends \"false\"",

@@ -101,6 +101,7 @@ fn arguments() {
     let text: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
     expect![[r#"
         --mode=root
+        --verbose
         --variant=minbase
         --format=directory
         --aptopt=APT::Install-Recommends "false"

@@ -15,6 +15,10 @@ const FSTAB: &str = "LABEL=root / ext4 rw,errors=remount-ro,x-systemd.growfs 0 1
 /// DHCP on every card that no other file speaks about; cloud-init's own come first by name.
 const NETWORK: &str = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n";
 
+/// A guest without a network still starts: the service would wait for ever, and cloud-init for it. One
+/// card online is enough, since the others may be for the guest's own use.
+const WAIT_ONLINE: &str = "[Service]\nExecStart=\nExecStart=/lib/systemd/systemd-networkd-wait-online --any --timeout=30\n";
+
 /// cloud-init asks for no cloud's metadata service, and uses the network service that is there.
 const CLOUD: &str =
     "datasource_list: [ NoCloud, None ]\nsystem_info:\n  network:\n    renderers: [ networkd ]\n";
@@ -66,6 +70,8 @@ fn system(root: &Root, spec: &BuildSpec) -> Result<(), ImageError> {
     put("/etc/hostname", "debian\n")?;
     put("/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 debian\n::1 localhost ip6-localhost\n")?;
     put("/etc/systemd/network/80-trueup.network", NETWORK)?;
+    let drop_in = "/etc/systemd/system/systemd-networkd-wait-online.service.d/10-trueup.conf";
+    put(drop_in, WAIT_ONLINE)?;
     if spec.cloud_init {
         put("/etc/cloud/cloud.cfg.d/90_trueup.cfg", CLOUD)?;
     }

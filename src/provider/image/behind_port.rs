@@ -1,0 +1,171 @@
+//! Golden images behind `port::Provider`.
+//!
+//! It only ever touches files whose name says that they are an image of ours.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::build::{Targets, build};
+use super::fetch::{FetchLimits, fetch};
+use super::qemu_img::convert;
+use super::workdir::reap;
+use crate::model::resource::{BootFiles, Image, ImageOrigin};
+use crate::model::{Fault, Kind, Observed, Resource};
+use crate::plan::{Action, Step};
+use crate::port::{BoxFuture, Outcome, Progress, ProgressUpdate, Provider, Scope};
+use crate::provider::files::{Naming, remove};
+
+/// Time limit of one conversion: 128 GiB at 20 MB/s.
+const CONVERT_TIME: Duration = Duration::from_secs(2 * 3600);
+
+const NAMING: Naming = Naming { kind: Kind::Image, prefix: "image", endings: &["qcow2", "raw"] };
+
+/// Makes and removes golden images.
+#[derive(Debug, Clone)]
+pub struct ImageProvider {
+    downloads: PathBuf,
+}
+
+impl ImageProvider {
+    /// A provider that keeps unfinished downloads in `downloads`.
+    pub fn new(downloads: PathBuf) -> Self {
+        Self { downloads }
+    }
+
+    async fn create(&self, image: &Image, progress: &Progress) -> Result<Outcome, Fault> {
+        if there(image).is_some() {
+            return Ok(Outcome { already: true, facts: BTreeMap::new() });
+        }
+        let target = PathBuf::from(&image.path);
+        ours(&target)?;
+        if let Some(folder) = target.parent() {
+            // What a killed build left behind; a build that still runs keeps its lock and stays.
+            for left in reap(folder).map_err(|error| error.to_fault())? {
+                tracing::info!(path = %left.display(), "removed what an unfinished build left");
+            }
+        }
+        match &image.origin {
+            None => Err(Fault::permanent(format!(
+                "{}: the plan does not say what the image is made from, which is a bug",
+                image.path
+            ))),
+            Some(ImageOrigin::Fetch { source, sha256 }) => {
+                let told = |done, total| {
+                    progress(ProgressUpdate { what: "fetching".to_owned(), done, total });
+                };
+                let limits = FetchLimits::default();
+                let file = fetch(source, *sha256, &self.downloads, limits, told)
+                    .await
+                    .map_err(|error| error.to_fault())?;
+                let made = convert(&file, &target, image.format, image.size, CONVERT_TIME).await;
+                let info = made.map_err(|error| error.to_fault())?;
+                remove(&file)?;
+                let facts = [
+                    ("sha256".to_owned(), sha256.to_string()),
+                    ("virtualSize".to_owned(), info.virtual_size.to_string()),
+                ];
+                Ok(Outcome { already: false, facts: facts.into() })
+            }
+            Some(ImageOrigin::Build(spec)) => {
+                let told = |stage: &'static str| {
+                    progress(ProgressUpdate { what: stage.to_owned(), done: 0, total: None });
+                };
+                let targets = Targets::beside(&target);
+                let made = build(spec, image.format, image.size, &targets, told)
+                    .await
+                    .map_err(|error| error.to_fault())?;
+                let mut facts = BTreeMap::from([
+                    ("image".to_owned(), made.image.to_string()),
+                    ("packages".to_owned(), made.packages.to_string()),
+                    ("packageCount".to_owned(), made.package_count.to_string()),
+                    ("log".to_owned(), made.log.to_string()),
+                    ("bytes".to_owned(), made.bytes.to_string()),
+                ]);
+                if let Some(boot) = made.boot {
+                    facts.insert("bootedIn".to_owned(), format!("{:.1} s", boot.seconds));
+                }
+                Ok(Outcome { already: false, facts })
+            }
+        }
+    }
+}
+
+/// What is on the machine of the image asked for; `None` where it is not there whole.
+fn there(image: &Image) -> Option<Image> {
+    let is_file = |path: &str| Path::new(path).symlink_metadata().is_ok_and(|meta| meta.is_file());
+    let whole = |files: &BootFiles| is_file(&files.kernel) && is_file(&files.initrd);
+    let complete = is_file(&image.path) && image.boot_files.as_ref().is_none_or(whole);
+    complete.then(|| Image { origin: None, ..image.clone() })
+}
+
+fn path_of(resource: &Resource) -> Option<&str> {
+    match resource {
+        Resource::Image(image) => Some(image.path.as_str()),
+        _ => None,
+    }
+}
+
+fn ours(path: &Path) -> Result<(), Fault> {
+    if path.is_absolute() && NAMING.owner(path).is_some() {
+        return Ok(());
+    }
+    Err(Fault::permanent(format!(
+        "{}: it is not named as an image of ours, so it is not touched",
+        path.display()
+    )))
+}
+
+fn delete(path: &Path) -> Result<Outcome, Fault> {
+    ours(path)?;
+    let targets = Targets::beside(path);
+    for companion in [
+        targets.failed_log(),
+        targets.console(),
+        targets.kernel,
+        targets.initrd,
+        targets.packages,
+        targets.log,
+    ] {
+        remove(&companion)?;
+    }
+    Ok(Outcome { already: !remove(path)?, facts: BTreeMap::new() })
+}
+
+impl Provider for ImageProvider {
+    fn name(&self) -> &'static str {
+        "image"
+    }
+
+    fn kinds(&self) -> &[Kind] {
+        &[Kind::Image]
+    }
+
+    fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
+        Box::pin(async move {
+            NAMING.observe(scope, path_of, |resource| match resource {
+                Resource::Image(image) => there(image).map(Resource::Image),
+                _ => None,
+            })
+        })
+    }
+
+    fn perform<'a>(
+        &'a self,
+        step: &'a Step,
+        _scope: &'a Scope,
+        progress: Progress,
+    ) -> BoxFuture<'a, Result<Outcome, Fault>> {
+        Box::pin(async move {
+            match &step.action {
+                Action::ImageCreate { image } => self.create(image, &progress).await,
+                Action::ImageDelete { path } => delete(Path::new(path)),
+                other => Err(Fault::permanent(format!(
+                    "{}: the image provider cannot {} it, which is a bug",
+                    step.resource,
+                    other.verb()
+                ))),
+            }
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! Pools, and the disks in them.
+//!
+//! A pool that cannot be looked into hides its disks; hidden is not absent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trueup_libvirt::{Client, Code, PoolRecord, VolumeRecord};
+use uuid::Uuid;
+
+use super::super::fault;
+use super::super::xml::{pool, volume};
+use super::{id, unreadable};
+use crate::model::resource::{Disk, StoragePool, VolumeFormat};
+use crate::model::{Fault, Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
+use crate::port::Scope;
+
+/// Prefixes of files in a pool that are other providers' business: images and cloud-init media.
+const OTHERS: [&str; 2] = ["image-", "seed-"];
+
+/// Suffixes of files in a pool that are no disks: consoles and unfinished downloads.
+const NO_DISKS: [&str; 3] = [".log", ".partial", ".part"];
+
+pub(super) async fn look_at_pools(
+    client: &Client,
+    scope: &Scope,
+    seen: &mut Observed,
+    records: &[PoolRecord],
+) -> Result<(), Fault> {
+    let mut found = BTreeMap::new();
+    for record in records {
+        let parsed = match pool::parse(&record.xml) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                unreadable(seen, Kind::StoragePool, &record.name, error);
+                continue;
+            }
+        };
+        let id = id(Kind::StoragePool, &record.name);
+        let ours_to_be = parsed.kind == "dir" && record.persistent;
+        let observation = Observation {
+            ownership: if ours_to_be {
+                Ownership::Unmarked
+            } else {
+                Ownership::Foreign
+            },
+            config: Resource::StoragePool(StoragePool {
+                path: parsed.path.clone(),
+                autostart: record.autostart,
+            }),
+            live: None,
+            active: record.active,
+            uuid: Uuid::parse_str(&record.uuid).ok(),
+            unplugged: Vec::new(),
+        };
+        seen.resources.insert(id.clone(), observation);
+        if ours_to_be && id.name.as_str() == record.name {
+            look_into_pool(client, scope, seen, record, &id.name, &mut found).await?;
+        }
+    }
+    let hidden: Vec<Name> = seen
+        .unreadable
+        .keys()
+        .filter(|id| id.kind == Kind::StoragePool)
+        .map(|id| id.name.clone())
+        .collect();
+    for pool in hidden {
+        for id in wanted_in(scope, &pool, None) {
+            let why = format!("its pool `{pool}` cannot be read");
+            seen.unreadable.insert(id, why);
+        }
+    }
+    // What one pool hides, another may have shown.
+    seen.unreadable.retain(|id, _| !found.contains_key(id));
+    seen.resources.extend(found);
+    Ok(())
+}
+
+/// Files the disks of one pool into `found`; those of a pool that cannot be looked into are
+/// unreadable rather than absent.
+async fn look_into_pool(
+    client: &Client,
+    scope: &Scope,
+    seen: &mut Observed,
+    record: &PoolRecord,
+    pool: &Name,
+    found: &mut BTreeMap<ResourceId, Observation>,
+) -> Result<(), Fault> {
+    let volumes = if record.active {
+        match client.refresh_pool(&record.name).await {
+            Ok(()) => client.volumes(&record.name).await,
+            Err(error) => Err(error),
+        }
+        .map_err(|error| {
+            let lost = matches!(
+                error.code,
+                Code::ConnectionLost | Code::Timeout | Code::Closed
+            );
+            (lost, fault::observation(&error), error.message)
+        })
+    } else {
+        let why = format!("its pool `{pool}` is not started");
+        Err((false, Fault::unobservable(why.clone()), why))
+    };
+    match volumes {
+        Ok(volumes) => {
+            for (name, error) in &volumes.failed {
+                for id in wanted_in(scope, pool, Some(name)) {
+                    seen.unreadable.insert(id, error.message.clone());
+                }
+            }
+            for volume in &volumes.items {
+                look_at_volume(scope, seen, pool, volume, found);
+            }
+        }
+        Err((true, fault, _)) => return Err(fault),
+        Err((false, _, why)) => {
+            for id in wanted_in(scope, pool, None) {
+                seen.unreadable.insert(id, why.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Disks asked for in `pool`, or known and no longer asked for: any pool may hold those. With a
+/// `file`, only those whose file it is.
+fn wanted_in(scope: &Scope, pool: &Name, file: Option<&str>) -> BTreeSet<ResourceId> {
+    let asked = scope.desired.resources.iter().filter_map(|(id, want)| {
+        let Resource::Disk(disk) = &want.resource else {
+            return None;
+        };
+        let here = disk.pool == *pool && file.is_none_or(|file| file_name(&disk.path) == file);
+        here.then(|| id.clone())
+    });
+    let known = scope.known.iter().filter(|id| {
+        id.kind == Kind::Disk
+            && !scope.desired.resources.contains_key(id)
+            && file.is_none_or(|file| stem(file) == id.name.as_str())
+    });
+    asked.chain(known.cloned()).collect()
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn stem(file: &str) -> &str {
+    file.rsplit_once('.').map_or(file, |(stem, _)| stem)
+}
+
+/// Whose disk a file is: that of the resource that asks for this path, else the one of its name.
+fn disk_id(scope: &Scope, path: &str) -> Option<(ResourceId, bool)> {
+    let asked = scope
+        .desired
+        .resources
+        .iter()
+        .find(|(_, want)| matches!(&want.resource, Resource::Disk(disk) if disk.path == path));
+    if let Some((id, _)) = asked {
+        return Some((id.clone(), true));
+    }
+    let file = file_name(path);
+    let other = OTHERS.iter().any(|prefix| file.starts_with(prefix))
+        || NO_DISKS.iter().any(|suffix| file.ends_with(suffix));
+    if other {
+        return None;
+    }
+    let name = Name::new(stem(file)).ok()?;
+    Some((ResourceId::new(Kind::Disk, name), false))
+}
+
+fn look_at_volume(
+    scope: &Scope,
+    seen: &mut Observed,
+    pool: &Name,
+    record: &VolumeRecord,
+    found: &mut BTreeMap<ResourceId, Observation>,
+) {
+    let Some((id, exact)) = disk_id(scope, &record.path) else {
+        return;
+    };
+    // The file that is asked for wins over one of the same name in another place.
+    if !exact && found.contains_key(&id) {
+        return;
+    }
+    let parsed = match volume::parse(&record.xml) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            seen.unreadable.insert(id, error.to_string());
+            return;
+        }
+    };
+    let format = match parsed.format {
+        Some(format) => format,
+        // Nobody's file of another kind is no disk; one that is asked for is a broken one.
+        None if !exact => return,
+        None => VolumeFormat::Raw,
+    };
+    let disk = Disk {
+        pool: pool.clone(),
+        path: record.path.clone(),
+        format,
+        size: parsed.capacity,
+        backing: parsed.backing,
+        on_image_change: None,
+    };
+    let observation = Observation {
+        ownership: Ownership::Unmarked,
+        config: Resource::Disk(disk),
+        live: None,
+        active: true,
+        uuid: None,
+        unplugged: Vec::new(),
+    };
+    found.insert(id, observation);
+}

@@ -161,6 +161,28 @@ impl From<crate::state::Refusal> for CliError {
     }
 }
 
+impl From<crate::reconcile::PassError> for CliError {
+    fn from(error: crate::reconcile::PassError) -> Self {
+        use crate::reconcile::PassError as E;
+        let kind = match &error {
+            E::Journal(_) | E::Crashed => ErrorKind::Machine,
+            E::Judged { .. } => ErrorKind::Bug,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<super::control::BindError> for CliError {
+    fn from(error: super::control::BindError) -> Self {
+        use super::control::BindError as E;
+        match &error {
+            E::Taken { .. } => Self::new(ErrorKind::Held, error)
+                .hint("one daemon runs on a host: systemctl status trueup"),
+            E::Io { .. } => Self::machine(error),
+        }
+    }
+}
+
 impl From<crate::telemetry::TelemetryError> for CliError {
     fn from(error: crate::telemetry::TelemetryError) -> Self {
         use crate::telemetry::TelemetryError as E;

@@ -4,11 +4,14 @@
 //! what acts is asked of the daemon, or done under the log's lock where no daemon runs.
 
 mod accept_rewrite;
+mod apply;
 mod approve;
+mod bars;
 mod check;
 mod completions;
 mod context;
 pub mod control;
+mod desk;
 mod drift;
 pub mod exit;
 mod hold;
@@ -18,9 +21,12 @@ mod log_verify;
 mod operate;
 pub mod paint;
 mod pause;
+mod plan;
 mod release;
 mod replay;
+mod report;
 mod resume;
+mod run;
 mod schema;
 mod state;
 mod status;
@@ -103,6 +109,9 @@ struct Output {
 enum Command {
     Init(init::Init),
     Check(check::Check),
+    Plan(plan::Plan),
+    Apply(apply::Apply),
+    Run(run::Run),
     Status(status::Status),
     Drift(drift::Drift),
     Why(why::Why),
@@ -123,6 +132,8 @@ impl Command {
     /// The form asked for, where the command takes one.
     fn format(&self) -> Format {
         match self {
+            Self::Plan(command) => command.output.output,
+            Self::Apply(command) => command.output.output,
             Self::Status(command) => command.output.output,
             Self::Drift(command) => command.output.output,
             Self::Why(command) => command.output.output,
@@ -131,6 +142,7 @@ impl Command {
             Self::Replay(command) => command.output.output,
             Self::Init(_)
             | Self::Check(_)
+            | Self::Run(_)
             | Self::Approve(_)
             | Self::Hold(_)
             | Self::Release(_)
@@ -146,6 +158,9 @@ impl Command {
         match self {
             Self::Init(command) => command.run(context),
             Self::Check(command) => command.run(context),
+            Self::Plan(command) => command.run(context),
+            Self::Apply(command) => command.run(context),
+            Self::Run(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Drift(command) => command.run(context),
             Self::Why(command) => command.run(context),

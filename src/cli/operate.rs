@@ -54,12 +54,14 @@ pub(super) fn unanswered(error: AskError) -> CliError {
 async fn alone(dir: &Path, command: &Command) -> Result<(), CliError> {
     wire::known(dir)?;
     let host = crate::config::Config::new("").host();
-    let log = wire::open_log(dir, &host, Arc::new(HostClock::default())).await?;
+    let mut log = wire::open_log(dir, &host, Arc::new(HostClock::default())).await?;
     let decided = match decide(&log.state, command, &control::operator_here()) {
-        Ok(entries) => wire::append(&*log.port, entries).await.map(drop),
+        Ok(entries) => wire::append(&*log.port, entries).await,
         Err(refusal) => Err(refusal.into()),
     };
-    drop(log.port);
-    log.journal.close();
+    let decided = decided.map(|appended| {
+        appended.iter().for_each(|recorded| log.state.apply(recorded));
+    });
+    log.close();
     decided
 }

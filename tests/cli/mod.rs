@@ -17,12 +17,12 @@ use trueup::journal::{Journal, Options};
 use trueup::model::{CommitId, Digest, Name, ResourceId};
 
 /// A state directory with a config that points to it.
-pub struct Host {
+pub(super) struct Host {
     folder: tempfile::TempDir,
 }
 
 impl Host {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().display();
         let config = format!(
@@ -32,23 +32,23 @@ impl Host {
         Self { folder }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(super) fn state(&self) -> PathBuf {
         self.path().join("state")
     }
 
     /// Runs the program with this host's config.
-    pub fn run(&self, words: &[&str]) -> Ended {
+    pub(super) fn run(&self, words: &[&str]) -> Ended {
         let mut command = program();
         command.arg("--config").arg(self.path().join("config.yaml")).args(words);
         Ended::of(command.output().unwrap())
     }
 
     /// Appends events to the log, as a daemon would.
-    pub fn append(&self, entries: Vec<Entry>) {
+    pub(super) fn append(&self, entries: Vec<Entry>) {
         let (journal, _) = Journal::open(&self.state(), &Options::default()).unwrap();
         let drafts = entries.iter().map(|entry| entry.draft().unwrap()).collect();
         journal.append(Timestamp::now(), drafts).unwrap();
@@ -56,7 +56,7 @@ impl Host {
     }
 
     /// A log with a commit, a synced network, a drifted VM and a plan that is held.
-    pub fn with_past(self) -> Self {
+    pub(super) fn with_past(self) -> Self {
         let commit: CommitId = "a".repeat(40).parse().unwrap();
         let wish = Digest::of("wish");
         let spec = SpecAccepted {
@@ -97,7 +97,7 @@ fn id(text: &str) -> ResourceId {
 }
 
 /// The program, with nothing of this process's environment that it would read.
-pub fn program() -> Command {
+pub(super) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
     for variable in ["TRUEUP_CONFIG", "TRUEUP_STATE", "RUST_LOG", "NO_COLOR", "STATE_DIRECTORY"] {
         command.env_remove(variable);
@@ -107,14 +107,14 @@ pub fn program() -> Command {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(super) struct Ended {
+    pub(super) code: i32,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
 impl Ended {
-    pub fn of(output: Output) -> Self {
+    pub(super) fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let code = output.status.code().expect("it was not killed");
         Self { code, out: text(output.stdout), err: text(output.stderr) }
@@ -122,13 +122,13 @@ impl Ended {
 
     /// Requires this exit code.
     #[track_caller]
-    pub fn code(self, code: i32) -> Self {
+    pub(super) fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
 }
 
 /// A lock that is held while it lives: another writer of the log.
-pub fn writer(host: &Host) -> Arc<Journal> {
+pub(super) fn writer(host: &Host) -> Arc<Journal> {
     Arc::new(Journal::open(&host.state(), &Options::default()).unwrap().0)
 }

@@ -25,7 +25,7 @@ fn status_is_one_table() {
     let ended = host.run(&["status"]).code(0);
     expect![[r#"
         environment lab  commit aaaaaaaaaa  event 8  resources 1 Drifted, 1 Held, 1 Synced
-        held: plan 67e9b3f0c3f7: it destroys 4 resources, maxDestroy is 3
+        held: plan 64879f7d6b96: it destroys 4 resources, maxDestroy is 3
 
         RESOURCE     STATUS   SINCE                WHY
         network/lan  Synced   <date> <time>

@@ -12,7 +12,7 @@ use trueup::model::{CommitId, Digest, Fault, Name, Resource, ResourceId};
 use trueup::plan::{Disruption, FieldChange, Reason};
 
 /// One of each, in the order of `Event::TYPES`.
-pub fn samples() -> Vec<Event> {
+pub(super) fn samples() -> Vec<Event> {
     let mut samples = vec![
         Event::LogOpened(LogOpened { version: "0.1.0".into(), epoch: 3, host: "node1".into() }),
         Event::LogTailCut(LogTailCut {

@@ -2,11 +2,18 @@
 //!
 //! It only puts things together; what they do is theirs.
 
+mod engine;
+mod memory;
+mod providers;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+
+pub(super) use engine::{Engine, engine};
+use memory::Memory;
 
 use super::exit::{CliError, ErrorKind};
 use crate::event::{Entry, Event, Recorded, body};
@@ -111,6 +118,17 @@ pub(super) struct Written {
     pub(super) port: Arc<dyn port::Journal>,
     /// The fold, the opening included.
     pub(super) state: State,
+    /// What makes the next start faster.
+    pub(super) memory: Memory,
+}
+
+impl Written {
+    /// Keeps `state` for the next start and closes the log.
+    pub(super) fn close(self) {
+        drop(self.port);
+        self.journal.close();
+        self.memory.keep(&self.state);
+    }
 }
 
 /// Opens the log in `dir` for writing, as `host`, and says so in it.
@@ -122,11 +140,11 @@ pub(super) async fn open_log(
     let options = Options { known: knows, ..Options::default() };
     let (journal, opened) = Journal::open(dir, &options)?;
     let port: Arc<dyn port::Journal> = Arc::new(LogPort::new(journal.clone(), clock));
-    let mut state = fold(dir, Until::End)?;
+    let (memory, mut state) = Memory::recall(dir)?;
     for recorded in append(&*port, opening(&opened, host)).await? {
         state.apply(&recorded);
     }
-    Ok(Written { journal, port, state })
+    Ok(Written { journal, port, state, memory })
 }
 
 fn opening(opened: &Opened, host: &str) -> Vec<Entry> {
@@ -154,7 +172,7 @@ pub(super) async fn append(
     port.append(entries).await.map_err(|fault| CliError::new(ErrorKind::Machine, fault))
 }
 
-/// Runs `work` to its end on this thread.
+/// Runs `work` to its end on this thread; blocking parts have threads of their own.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.map_err(CliError::machine)?.block_on(work))

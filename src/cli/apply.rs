@@ -1,0 +1,92 @@
+//! `trueup apply`.
+
+use clap::Args;
+use tokio::sync::watch;
+
+use super::context::Context;
+use super::control::{self, AskError, Reply, Report, Request};
+use super::exit::{CliError, CliResult, Done, ErrorKind};
+use super::operate::{unanswered, unexpected};
+use super::{Output, bars, report, wire};
+use crate::config::Config;
+use crate::reconcile::{PassOptions, StepProgress};
+
+/// Bring the machine to the newest commit, once
+///
+/// One pass of the loop: asks the repository, looks at the machine, plans, does what may be done,
+/// and looks again. A running daemon makes the pass; else this process does, under the log's lock.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  trueup apply\n  trueup apply --approve")]
+pub(super) struct Apply {
+    /// Also run a plan that only waits for an approval
+    #[arg(long)]
+    approve: bool,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+impl Apply {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let config = context.settings()?.config;
+        let look = report::look(context);
+        let request = Request::Apply { look, approved: self.approve };
+        let made = match control::ask(&config.socket(), &request) {
+            Ok(Reply::Report(made)) => *made,
+            Ok(other) => return Err(unexpected(other)),
+            Err(AskError::NoDaemon { .. }) => {
+                let progress = bars::progress(context.ui.progress());
+                wire::block_on(alone(&config, self.approve, progress, look))??
+            }
+            Err(error) => return Err(unanswered(error)),
+        };
+        report::commit_in_force(context, &config.state_directory(), &made)?;
+        report::print(context, &made)?;
+        verdict(context, &made)
+    }
+}
+
+fn verdict(context: &Context, made: &Report) -> CliResult {
+    let Report { succeeded, failed, blocked, .. } = made;
+    if *failed > 0 || *blocked > 0 {
+        let message = format!("{succeeded} steps succeeded, {failed} failed, {blocked} blocked");
+        return Err(CliError::machine(message)
+            .hint("`trueup status` shows what failed, `trueup why RESOURCE` how it came to it"));
+    }
+    if !made.held.is_empty() {
+        let error = CliError::new(ErrorKind::Held, made.held.join("; "));
+        return Err(match &made.plan {
+            Some(plan) => error.hint(format!(
+                "look at it with `trueup plan`; where an approval is enough: trueup approve {}",
+                plan.digest.short()
+            )),
+            None => error,
+        });
+    }
+    context.ui.say(&format!("{succeeded} steps done"));
+    Ok(Done::Fine)
+}
+
+async fn alone(
+    config: &Config,
+    approved: bool,
+    progress: Option<StepProgress>,
+    look: control::Look,
+) -> Result<Report, CliError> {
+    let (stop, stopped) = watch::channel(false);
+    let interrupted = tokio::spawn(async move {
+        match tokio::signal::ctrl_c().await {
+            // The pass ends what it is doing and starts nothing new.
+            Ok(()) => drop(stop.send_replace(true)),
+            Err(error) => tracing::warn!(%error, "Ctrl-C ends this command at once"),
+        }
+    });
+    let engine = wire::engine(config, progress, stopped).await?;
+    let options = PassOptions { retry_now: true, approved };
+    let made = match engine.reconciler.recover().await {
+        Ok(()) => engine.reconciler.pass(options).await,
+        Err(error) => Err(error),
+    };
+    interrupted.abort();
+    engine.close();
+    Ok(Report::of(&made?, look))
+}

@@ -1,0 +1,53 @@
+//! `trueup plan`.
+
+use clap::Args;
+use tokio::sync::watch;
+
+use super::context::Context;
+use super::control::{self, AskError, Reply, Report, Request};
+use super::exit::{CliError, CliResult, Done};
+use super::operate::{unanswered, unexpected};
+use super::{Output, report, wire};
+use crate::config::Config;
+
+/// Show what would be done, and why
+///
+/// Asks the repository for its newest commit, looks at the machine, and prints the steps, what each
+/// interrupts, and what is left alone. Nothing is done. Exits with 3 where there is something to do.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  \
+    trueup plan\n  \
+    trueup plan -o markdown > plan.md\n  \
+    trueup plan -o json | jq -r '.plan.digest'")]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+impl Plan {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let config = context.settings()?.config;
+        let look = report::look(context);
+        let made = match control::ask(&config.socket(), &Request::Plan(look)) {
+            Ok(Reply::Report(made)) => *made,
+            Ok(other) => return Err(unexpected(other)),
+            Err(AskError::NoDaemon { .. }) => wire::block_on(alone(&config, look))??,
+            Err(error) => return Err(unanswered(error)),
+        };
+        report::commit_in_force(context, &config.state_directory(), &made)?;
+        report::print(context, &made)?;
+        let nothing = made.plan.as_ref().is_none_or(|plan| plan.steps == 0);
+        Ok(if nothing { Done::Fine } else { Done::Changes })
+    }
+}
+
+async fn alone(config: &Config, look: control::Look) -> Result<Report, CliError> {
+    let (_stop, stopped) = watch::channel(false);
+    let engine = wire::engine(config, None, stopped).await?;
+    let made = match engine.reconciler.recover().await {
+        Ok(()) => engine.reconciler.preview().await,
+        Err(error) => Err(error),
+    };
+    engine.close();
+    Ok(Report::of(&made?, look))
+}

@@ -1,0 +1,222 @@
+//! `trueup run`: the daemon.
+//!
+//! It never forks and never changes its user: systemd does both. Whatever happens, it ends with the
+//! log closed, so that the next start is a fast one.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{interval, timeout};
+
+use super::context::Context;
+use super::control;
+use super::desk::DaemonDesk;
+use super::exit::{CliError, CliResult, Done, ErrorKind};
+use super::wire::{self, Engine};
+use crate::config::Config;
+use crate::reconcile::{Daemon, Handle, PassError};
+use crate::source::{GitSource, MirrorConfig, Watch};
+
+/// Time the runtime's blocking threads get at the end: what hangs there is left to the kernel.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+/// How often a watch on a local repository that broke is set up again.
+const REWATCH: Duration = Duration::from_secs(30);
+
+/// Run the daemon: follow the repository and keep the machine true to it
+///
+/// Meant for systemd (`Type=notify`, with a watchdog); it also runs on a terminal. SIGTERM and
+/// Ctrl-C end it, within the config's `limits.stopTimeout` even in the middle of a pass. SIGHUP
+/// reads the config again; one with mistakes is refused and the old one stays.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  \
+    trueup run\n  \
+    trueup run --config ./config.yaml -v\n  \
+    trueup status                     # meanwhile, elsewhere")]
+pub(super) struct Run {}
+
+/// What comes after one life of the loop.
+enum Next {
+    Stop,
+    Reload(Box<Config>),
+}
+
+impl Run {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let config = context.settings()?.config;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(CliError::machine)?;
+        let ended = runtime.block_on(lives(context, config));
+        runtime.shutdown_timeout(LEFTOVERS);
+        ended
+    }
+}
+
+async fn lives(context: &Context, mut config: Config) -> CliResult {
+    let mut signals = Signals::new()?;
+    let _watchdog = watchdog();
+    loop {
+        match live(context, &config, &mut signals).await? {
+            Next::Stop => return Ok(Done::Fine),
+            Next::Reload(new) => config = *new,
+        }
+    }
+}
+
+/// One life of the loop, under one config.
+async fn live(context: &Context, config: &Config, signals: &mut Signals) -> Result<Next, CliError> {
+    let (stop, stopped) = watch::channel(false);
+    let listener = control::bind(&config.socket())?;
+    let engine = wire::engine(config, None, stopped.clone()).await?;
+    let poll = config.repository.poll.interval.min(config.limits.resync).duration();
+    let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), poll);
+    let mut helpers = JoinSet::new();
+    let desk = DaemonDesk::new(handle.clone(), Arc::clone(&engine.source));
+    helpers.spawn(control::serve(listener, Arc::new(desk), stopped));
+    helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
+    let mut running = tokio::spawn(daemon.run());
+    tell(&[NotifyState::Ready, NotifyState::Status("following the repository")]);
+    tracing::info!(url = config.repository.url, host = config.host(), "started");
+    let next = tokio::select! {
+        ended = &mut running => Err(ended),
+        next = signals.next(context) => Ok(next),
+    };
+    stop.send_replace(true);
+    let outcome = match next {
+        Err(ended) => Err(broken(ended)),
+        Ok(next) => {
+            tell(&[match &next {
+                Next::Stop => NotifyState::Stopping,
+                Next::Reload(_) => NotifyState::Reloading,
+            }]);
+            wind_down(&mut running, config.limits.stop_timeout.duration()).await;
+            Ok(next)
+        }
+    };
+    helpers.shutdown().await;
+    finish(engine, handle, config);
+    outcome
+}
+
+/// Waits for the loop to end what it is doing; what takes too long is cut off and looked at anew at
+/// the next start.
+async fn wind_down(running: &mut tokio::task::JoinHandle<Result<(), PassError>>, limit: Duration) {
+    match timeout(limit, &mut *running).await {
+        Ok(Ok(Ok(()))) => tracing::info!("stopped"),
+        Ok(Ok(Err(error))) => tracing::error!(%error, "the last pass failed"),
+        Ok(Err(error)) => tracing::error!(%error, "the loop panicked"),
+        Err(_) => {
+            tracing::warn!(limit_s = limit.as_secs(), "a pass was cut off");
+            running.abort();
+        }
+    }
+}
+
+fn broken(ended: Result<Result<(), PassError>, tokio::task::JoinError>) -> CliError {
+    match ended {
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(())) => CliError::new(ErrorKind::Bug, "the loop ended without being asked to"),
+        Err(error) => CliError::new(ErrorKind::Bug, error),
+    }
+}
+
+fn finish(engine: Engine, handle: Handle, config: &Config) {
+    drop(handle);
+    engine.close();
+    if let Err(error) = std::fs::remove_file(config.socket()) {
+        tracing::warn!(%error, "the socket could not be removed");
+    }
+}
+
+/// Wakes the loop when somebody pushes to a repository on this machine. Never ends.
+async fn repository_wakes(config: Config, source: Arc<GitSource>, handle: Handle) {
+    let repository = &config.repository;
+    let mirror = MirrorConfig::new(&repository.url, &repository.branch, &config.state_directory());
+    let Some(path) = mirror.local_path() else { return pending().await };
+    let pushed = Arc::new(Notify::new());
+    let mut retries = interval(REWATCH);
+    let mut watch: Option<Watch> = None;
+    loop {
+        tokio::select! {
+            () = pushed.notified() => {
+                source.hurry();
+                handle.wake();
+            }
+            _ = retries.tick() => {
+                if watch.as_ref().is_some_and(Watch::is_alive) {
+                    continue;
+                }
+                watch = match Watch::start(&path, Arc::clone(&pushed)) {
+                    Ok(watch) => Some(watch),
+                    Err(error) => {
+                        tracing::debug!(%error, "pushes are found by polling only");
+                        None
+                    }
+                };
+            }
+        }
+    }
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(CliError::machine);
+        let (term, int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(Self { term, int, hup: listen(SignalKind::hangup())? })
+    }
+
+    /// Waits for a signal that ends this life.
+    async fn next(&mut self, context: &Context) -> Next {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return Next::Stop,
+                _ = self.int.recv() => return Next::Stop,
+                _ = self.hup.recv() => {}
+            }
+            match context.settings() {
+                Ok(found) => {
+                    tracing::info!(config = %found.path.display(), "reloading");
+                    return Next::Reload(Box::new(found.config));
+                }
+                Err(error) => {
+                    let why = error.chain().join(": ");
+                    tracing::error!(why, "the config was not reloaded; the old one stays");
+                }
+            }
+        }
+    }
+}
+
+/// Tells systemd; without one it does nothing.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+/// Tells systemd that the program is alive, twice in each of its intervals, from the same runtime
+/// the loop runs on.
+fn watchdog() -> Option<JoinSet<()>> {
+    let every = sd_notify::watchdog_enabled()? / 2;
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let mut ticks = interval(every.max(Duration::from_millis(100)));
+        loop {
+            ticks.tick().await;
+            tell(&[NotifyState::Watchdog]);
+        }
+    });
+    Some(task)
+}

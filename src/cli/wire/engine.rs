@@ -1,0 +1,126 @@
+//! The loop with everything it works with, put together from the settings.
+//!
+//! It is built the same for the daemon and for one pass, so that both do the same.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{HostClock, Memory, Written, providers};
+use crate::cli::exit::CliError;
+use crate::config::{Config, CredentialSettings};
+use crate::journal::Journal;
+use crate::port::{Clock, NeverCrash, Source};
+use crate::reconcile::{Ledger, Loader, Reconciler, Settings, StepProgress};
+use crate::source::{
+    Credentials, GitSource, Mirror, MirrorConfig, PollSchedule, SignaturePolicy, SshOptions,
+    TreeLimits,
+};
+use crate::spec::Select;
+
+/// The loop and what belongs to it.
+pub(in super::super) struct Engine {
+    /// The loop's passes.
+    pub(in super::super) reconciler: Arc<Reconciler>,
+    /// The repository, to be hurried.
+    pub(in super::super) source: Arc<GitSource>,
+    /// The log; to be closed at the end.
+    journal: Journal,
+    memory: Memory,
+}
+
+/// Puts the loop together. It takes the log's lock.
+pub(in super::super) async fn engine(
+    config: &Config,
+    progress: Option<StepProgress>,
+    stop: watch::Receiver<bool>,
+) -> Result<Engine, CliError> {
+    let dir = config.state_directory();
+    let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
+    let Written { journal, port, state, memory } =
+        super::open_log(&dir, &config.host(), Arc::clone(&clock)).await?;
+    let built = source(config, Arc::clone(&clock));
+    let source = match built {
+        Ok(source) => Arc::new(source),
+        Err(error) => {
+            drop(port);
+            journal.close();
+            return Err(error);
+        }
+    };
+    let reconciler = Reconciler {
+        ledger: Arc::new(Ledger::new(port, state)),
+        source: Arc::clone(&source) as Arc<dyn Source>,
+        providers: providers::all(config),
+        clock,
+        crash: Arc::new(NeverCrash),
+        settings: Settings {
+            observe_limit: config.limits.observe_timeout.duration(),
+            parallel: usize::from(config.limits.parallelism),
+            progress,
+        },
+        stop,
+        loader: tokio::sync::Mutex::new(Loader::new(select(config))),
+    };
+    Ok(Engine { reconciler: Arc::new(reconciler), source, journal, memory })
+}
+
+impl Engine {
+    /// Keeps what is known for a faster start and closes the log.
+    pub(in super::super) fn close(self) {
+        let Self { reconciler, source, journal, memory } = self;
+        let kept = reconciler.ledger.read(Clone::clone);
+        drop((reconciler, source));
+        journal.close();
+        memory.keep(&kept);
+    }
+}
+
+fn select(config: &Config) -> Select {
+    match &config.environment {
+        Some(name) => Select::Environment(name.clone()),
+        None => Select::Host(config.host()),
+    }
+}
+
+fn source(config: &Config, clock: Arc<dyn Clock>) -> Result<GitSource, CliError> {
+    let repository = &config.repository;
+    let mut mirror =
+        MirrorConfig::new(&repository.url, &repository.branch, &config.state_directory());
+    mirror.deadline = repository.poll.timeout.duration();
+    mirror.credentials = credentials(&repository.credentials);
+    mirror.ca_file.clone_from(&repository.ca_file);
+    mirror.ssh = SshOptions {
+        identity: repository.ssh.identity_file.clone(),
+        known_hosts: repository.ssh.known_hosts.clone(),
+    };
+    let mirror = Mirror::open_or_create(mirror).map_err(|error| {
+        let kind = if error.is_transient() { CliError::machine } else { CliError::input };
+        kind(error)
+    })?;
+    // Hosts that start together must not ask together: the seed is the host's name and the time.
+    let seed = crate::model::digest_of(&(config.host(), clock.now().as_nanosecond() as u64));
+    let seed = seed.bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    let interval = repository.poll.interval.duration();
+    let schedule = PollSchedule::new(interval, seed, clock.monotonic());
+    let signatures = &repository.signatures;
+    let policy = signatures.required.then(|| SignaturePolicy {
+        ssh_allowed_signers: signatures.ssh.as_ref().map(|ssh| ssh.allowed_signers.clone()),
+        openpgp_keyring: signatures.openpgp.as_ref().map(|openpgp| openpgp.keyring.clone()),
+        match_committer: signatures.match_committer,
+    });
+    Ok(GitSource::new(mirror, TreeLimits::default(), policy, clock, schedule))
+}
+
+fn credentials(settings: &CredentialSettings) -> Credentials {
+    let username = settings.username().to_owned();
+    if let Some(path) = settings.token_file.clone() {
+        Credentials::File { username, path }
+    } else if let Some(name) = settings.credential.clone() {
+        Credentials::Systemd { username, name }
+    } else if settings.helper {
+        Credentials::Helper
+    } else {
+        Credentials::None
+    }
+}

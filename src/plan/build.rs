@@ -112,11 +112,12 @@ fn one(
     if verdict.drafts.is_empty() {
         return;
     }
+    let unseen = work.facts.unseen_user(&verdict.drafts);
     let drifted = verdict
         .drafts
         .iter()
         .any(|draft| draft.reason == Reason::Drifted);
-    let why_not = refusal(work, id, wish, seen, drifted);
+    let why_not = refusal(work, id, wish, seen, drifted).or(unseen);
     if why_not.is_none() {
         work.facts.note(id, &verdict);
     }
@@ -131,7 +132,8 @@ fn refusal(
     seen: Option<&Observation>,
     drifted: bool,
 ) -> Option<SkipReason> {
-    if let Some(why) = work.input.known.suspended.get(id) {
+    let held = work.input.known.suspended.get(id);
+    if let Some(why) = held.or_else(|| work.refused.get(id)) {
         return Some(why.clone());
     }
     let policies = [wish.lifecycle.self_heal, work.input.desired.sync.self_heal];

@@ -14,12 +14,7 @@ use crate::model::{Kind, Observation, Resource, ResourceId};
 pub(super) fn all(work: &mut Work<'_>) {
     let count = work.blocks.len();
     let gone = GoneUsers::of(work);
-    let blind = work.facts.blind();
     for at in 0..count {
-        if let Some(why) = blind.as_ref().filter(|_| needs_sight(&work.blocks[at])) {
-            let why = format!("who uses it: {why}");
-            work.refuse(at, SkipReason::Unobservable(why));
-        }
         if work.blocks[at].build {
             references(work, at);
             replaced_disk(work, at);
@@ -29,14 +24,6 @@ pub(super) fn all(work: &mut Work<'_>) {
             gone_users(work, at, &gone);
         }
     }
-}
-
-/// Whether a block would harm a running domain that nobody saw.
-fn needs_sight(block: &Block) -> bool {
-    block.drafts.iter().any(|draft| {
-        draft.action.removes()
-            || matches!(draft.action, Action::DiskGrow { .. } | Action::NetworkStop)
-    })
 }
 
 /// A block that builds needs everything its resource refers to.

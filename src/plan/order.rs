@@ -174,10 +174,10 @@ fn number(work: &mut Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> 
     }
     let after: Vec<BTreeSet<usize>> = (0..after.len()).map(|step| reduced(&after, step)).collect();
     let leaving = leaving(work);
-    let blocks = std::mem::take(&mut work.blocks);
-    let mut drafts: Vec<(ResourceId, Vec<Option<super::kind::Draft>>)> = blocks
-        .into_iter()
-        .map(|block| (block.id, block.drafts.into_iter().map(Some).collect()))
+    let mut drafts: Vec<(ResourceId, Vec<Option<super::kind::Draft>>)> = work
+        .blocks
+        .iter_mut()
+        .map(|block| (block.id.clone(), block.drafts.drain(..).map(Some).collect()))
         .collect();
     let mut steps = Vec::with_capacity(order.len());
     for (after, &step) in after.into_iter().zip(order) {

@@ -89,6 +89,7 @@ fn one<'a>(work: &mut Work<'a>, id: &'a ResourceId, mut files: BTreeSet<&'a str>
         }
     } else if let Some(seen) = seen {
         let drafts = object(work, id, seen, claimed);
+        let why = why.or_else(|| work.facts.unseen_user(&drafts));
         work.add(id, false, drafts, why);
     }
 }
@@ -159,5 +160,7 @@ fn file(
     if disruption > Disruption::None {
         draft = draft.disturbing(disruption, BTreeSet::from([id.clone()]));
     }
-    work.add(id, false, vec![draft], why);
+    let drafts = vec![draft];
+    let why = why.or_else(|| work.facts.unseen_user(&drafts));
+    work.add(id, false, drafts, why);
 }

@@ -67,19 +67,22 @@ pub(super) struct Work<'a> {
     pub(super) by_id: HashMap<ResourceId, usize>,
     /// Order between steps of different blocks.
     pub(super) edges: Vec<Edge>,
+    /// Disks that an earlier attempt found cannot be made anew: nobody is stopped for them.
+    pub(super) refused: BTreeMap<ResourceId, SkipReason>,
     /// What is left alone.
     pub(super) skipped: Vec<Skipped>,
 }
 
 impl<'a> Work<'a> {
     /// Nothing planned yet.
-    pub(super) fn new(input: &'a Input<'a>) -> Self {
+    pub(super) fn new(input: &'a Input<'a>, refused: BTreeMap<ResourceId, SkipReason>) -> Self {
         Self {
             input,
             facts: Facts::new(input),
             blocks: Vec::new(),
             by_id: HashMap::new(),
             edges: Vec::new(),
+            refused,
             skipped: Vec::new(),
         }
     }
@@ -130,6 +133,18 @@ impl<'a> Work<'a> {
     /// Orders two steps.
     pub(super) fn order(&mut self, from: At, to: At, bond: Bond) {
         self.edges.push(Edge { from, to, bond });
+    }
+
+    /// Disks that were to be made anew and cannot be.
+    pub(super) fn fallen_replacements(&self) -> BTreeMap<ResourceId, SkipReason> {
+        let disks = self
+            .blocks
+            .iter()
+            .filter(|block| block.build && block.id.kind == Kind::Disk);
+        disks
+            .filter(|block| self.facts.is_replaced(&block.id))
+            .filter_map(|block| Some((block.id.clone(), block.skip.clone()?)))
+            .collect()
     }
 
     /// The last step of a block.

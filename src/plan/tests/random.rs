@@ -182,7 +182,8 @@ proptest! {
         let mut crashed = machine.clone();
         run(&mut crashed, &mut rng, true);
         for (id, seen) in &straight.observed.resources {
-            prop_assert_eq!(Some(seen), crashed.observed.resources.get(id), "{}", id);
+            let shown = crashed.shown();
+            prop_assert_eq!(Some(seen), crashed.observed.resources.get(id), "{}: {}", id, shown);
         }
         prop_assert_eq!(straight.observed, crashed.observed);
     }

@@ -80,6 +80,8 @@ async fn live(context: &Context, config: &Config, signals: &mut Signals) -> Resu
     let desk = DaemonDesk::new(handle.clone(), Arc::clone(&engine.source));
     helpers.spawn(control::serve(listener, Arc::new(desk), stopped));
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
+    let woken = handle.clone();
+    helpers.spawn(engine.machine_wakes(move || woken.wake()));
     let mut running = tokio::spawn(daemon.run());
     tell(&[NotifyState::Ready, NotifyState::Status("following the repository")]);
     tracing::info!(url = config.repository.url, host = config.host(), "started");

@@ -51,7 +51,7 @@ impl Bench {
     pub(crate) fn new(uri: String) -> Self {
         let directory = PathBuf::from(std::env::var("TRUEUP_PRIVATE_DIR").unwrap());
         let client = Client::new(Options::new(uri));
-        let settings = Settings::new(name("lab"), false);
+        let settings = Settings::new(false);
         let provider = LibvirtProvider::new(client.clone(), settings);
         Self {
             client,

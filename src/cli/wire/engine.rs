@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{HostClock, Memory, Written, providers};
+use super::providers::{self, Hands};
+use super::{HostClock, Memory, Written};
 use crate::cli::exit::CliError;
 use crate::config::{Config, CredentialSettings};
 use crate::journal::Journal;
@@ -27,6 +28,7 @@ pub(in super::super) struct Engine {
     /// The log; to be closed at the end.
     journal: Journal,
     memory: Memory,
+    hands: Arc<Hands>,
 }
 
 /// Puts the loop together. It takes the log's lock.
@@ -48,10 +50,11 @@ pub(in super::super) async fn engine(
             return Err(error);
         }
     };
+    let hands = Arc::new(providers::hands(config).await);
     let reconciler = Reconciler {
         ledger: Arc::new(Ledger::new(port, state)),
         source: Arc::clone(&source) as Arc<dyn Source>,
-        providers: providers::all(config),
+        providers: hands.providers.clone(),
         clock,
         crash: Arc::new(NeverCrash),
         settings: Settings {
@@ -62,15 +65,24 @@ pub(in super::super) async fn engine(
         stop,
         loader: tokio::sync::Mutex::new(Loader::new(select(config))),
     };
-    Ok(Engine { reconciler: Arc::new(reconciler), source, journal, memory })
+    Ok(Engine { reconciler: Arc::new(reconciler), source, journal, memory, hands })
 }
 
 impl Engine {
+    /// Calls `wake` whenever the machine says that something happened to it. Never ends.
+    pub(in super::super) fn machine_wakes(
+        &self,
+        wake: impl Fn() + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let hands = Arc::clone(&self.hands);
+        async move { hands.wakes(wake).await }
+    }
+
     /// Keeps what is known for a faster start and closes the log.
     pub(in super::super) fn close(self) {
-        let Self { reconciler, source, journal, memory } = self;
+        let Self { reconciler, source, journal, memory, hands } = self;
         let kept = reconciler.ledger.read(Clone::clone);
-        drop((reconciler, source));
+        drop((reconciler, source, hands));
         journal.close();
         memory.keep(&kept);
     }

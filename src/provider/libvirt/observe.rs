@@ -26,7 +26,7 @@ pub(super) async fn observe(provider: &LibvirtProvider, scope: &Scope) -> Result
     let pools = listed(&mut seen, &[Kind::StoragePool, Kind::Disk], pools)?;
     let networks = listed(&mut seen, &[Kind::Network], networks)?;
     let domains = listed(&mut seen, &[Kind::VirtualMachine], domains)?;
-    let (bridges, own) = look_at_networks(provider, &mut seen, &networks);
+    let (bridges, own) = look_at_networks(scope, &mut seen, &networks);
     look_at_domains(provider, scope, &mut seen, &domains, &bridges);
     storage::look_at_pools(client, scope, &mut seen, &pools).await?;
     seen.host.accelerator = Some(provider.settings.accelerator());
@@ -85,7 +85,7 @@ fn unreadable(seen: &mut Observed, kind: Kind, name: &str, why: impl ToString) {
 
 /// Files the networks; gives the bridge of each, and the bridges that libvirt made itself.
 fn look_at_networks(
-    provider: &LibvirtProvider,
+    scope: &Scope,
     seen: &mut Observed,
     records: &[NetworkRecord],
 ) -> (BTreeMap<String, String>, BTreeSet<String>) {
@@ -118,7 +118,7 @@ fn look_at_networks(
             network.autostart = record.autostart;
             Resource::Network(network)
         };
-        let ownership = ownership(provider, config.mark.as_ref(), &id, record.persistent);
+        let ownership = ownership(scope, config.mark.as_ref(), &id, record.persistent);
         let observation = Observation {
             ownership,
             uuid: Some(config.uuid),
@@ -134,13 +134,13 @@ fn look_at_networks(
 
 /// What does not outlive its stop was made by hand, whatever it is marked with.
 fn ownership(
-    provider: &LibvirtProvider,
+    scope: &Scope,
     mark: Option<&Mark>,
     id: &ResourceId,
     persistent: bool,
 ) -> Ownership {
     let mark = mark.filter(|_| persistent);
-    Mark::ownership(mark, id, &provider.settings.environment)
+    Mark::ownership(mark, id, &scope.desired.environment)
 }
 
 fn look_at_domains(
@@ -189,7 +189,7 @@ fn look_at_domain(
         unplugged = broken_links(provider, live, bridges);
     }
     Ok(Observation {
-        ownership: ownership(provider, config.mark.as_ref(), id, record.persistent),
+        ownership: ownership(scope, config.mark.as_ref(), id, record.persistent),
         config: Resource::VirtualMachine(Box::new(config.vm)),
         live: live.map(|live| Resource::VirtualMachine(Box::new(live.vm))),
         active: record.active,

@@ -6,15 +6,13 @@ use trueup_libvirt::{Client, EventReceiver};
 
 use super::{act, observe};
 use crate::model::resource::Accelerator;
-use crate::model::{Fault, Kind, Name, Observed};
+use crate::model::{Fault, Kind, Observed};
 use crate::plan::Step;
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
 
 /// What the provider has to know beside what it is asked for.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The environment whose objects are ours.
-    pub environment: Name,
     /// Whether a probe has shown that guests really execute under KVM here.
     pub kvm: bool,
     /// Where the kernel shows network devices: `/sys/class/net`.
@@ -22,10 +20,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual settings for `environment`.
-    pub fn new(environment: Name, kvm: bool) -> Self {
+    /// The usual settings.
+    pub fn new(kvm: bool) -> Self {
         Self {
-            environment,
             kvm,
             net_devices: PathBuf::from("/sys/class/net"),
         }

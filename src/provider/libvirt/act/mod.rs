@@ -148,7 +148,7 @@ impl Act<'_> {
     fn mark(&self, memory: Option<u64>) -> Mark {
         let wanted = self.scope.desired.resources.get(self.id());
         Mark {
-            environment: self.provider.settings.environment.clone(),
+            environment: self.scope.desired.environment.clone(),
             id: self.id().clone(),
             digest: wanted.map(|wanted| wanted.digest),
             memory,
@@ -164,7 +164,7 @@ impl Act<'_> {
     /// Refuses to touch what is not ours.
     fn check_ours(&self, mark: Option<&Mark>, persistent: bool, adopt: bool) -> Result<(), Fault> {
         let mark = mark.filter(|_| persistent);
-        match Mark::ownership(mark, self.id(), &self.provider.settings.environment) {
+        match Mark::ownership(mark, self.id(), &self.scope.desired.environment) {
             Ownership::Ours { .. } => Ok(()),
             Ownership::Foreign | Ownership::Unmarked if adopt && persistent => Ok(()),
             Ownership::Foreign | Ownership::Unmarked => Err(Fault::needs_human(

@@ -146,7 +146,7 @@ impl Act<'_> {
         };
         let live = domain::parse(xml).map_err(self.bad_xml(&doing))?;
         let id = ResourceId::new(Kind::VirtualMachine, vm.clone());
-        let environment = &self.provider.settings.environment;
+        let environment = &self.scope.desired.environment;
         let ownership = Mark::ownership(live.mark.as_ref(), &id, environment);
         if !matches!(ownership, Ownership::Ours { .. }) {
             return Ok(0);

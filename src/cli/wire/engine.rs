@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{HostClock, Memory, Written, providers};
+use super::providers::{self, Wakes};
+use super::{HostClock, Memory, Written};
 use crate::cli::exit::CliError;
 use crate::config::{Config, CredentialSettings};
 use crate::journal::Journal;
@@ -24,6 +25,8 @@ pub(in super::super) struct Engine {
     pub(in super::super) reconciler: Arc<Reconciler>,
     /// The repository, to be hurried.
     pub(in super::super) source: Arc<GitSource>,
+    /// What wakes the loop beside the clock and the repository.
+    pub(in super::super) wakes: Option<Wakes>,
     /// The log; to be closed at the end.
     journal: Journal,
     memory: Memory,
@@ -48,10 +51,11 @@ pub(in super::super) async fn engine(
             return Err(error);
         }
     };
+    let (providers, wakes) = providers::all(config);
     let reconciler = Reconciler {
         ledger: Arc::new(Ledger::new(port, state)),
         source: Arc::clone(&source) as Arc<dyn Source>,
-        providers: providers::all(config),
+        providers,
         clock,
         crash: Arc::new(NeverCrash),
         settings: Settings {
@@ -62,15 +66,16 @@ pub(in super::super) async fn engine(
         stop,
         loader: tokio::sync::Mutex::new(Loader::new(select(config))),
     };
-    Ok(Engine { reconciler: Arc::new(reconciler), source, journal, memory })
+    let reconciler = Arc::new(reconciler);
+    Ok(Engine { reconciler, source, wakes: Some(wakes), journal, memory })
 }
 
 impl Engine {
     /// Keeps what is known for a faster start and closes the log.
     pub(in super::super) fn close(self) {
-        let Self { reconciler, source, journal, memory } = self;
+        let Self { reconciler, source, wakes, journal, memory } = self;
         let kept = reconciler.ledger.read(Clone::clone);
-        drop((reconciler, source));
+        drop((reconciler, source, wakes));
         journal.close();
         memory.keep(&kept);
     }

@@ -1,7 +1,8 @@
 //! From every desired resource to its block: whose it is, why it differs, what its kind's arm says.
 
 use std::borrow::Cow;
-use std::collections::btree_map;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
 
 use super::diff::with_ignored;
@@ -14,37 +15,67 @@ use crate::model::{Observation, Resource, ResourceId};
 use crate::spec::{DesiredResource, SelfHeal};
 
 /// Walks a sorted map beside another one, without a search for each key.
-pub(super) struct Cursor<'a, V>(Peekable<btree_map::Iter<'a, ResourceId, V>>);
+struct Cursor<'a, V> {
+    rest: Peekable<btree_map::Iter<'a, ResourceId, V>>,
+    /// What was not asked for.
+    passed: Vec<(&'a ResourceId, &'a V)>,
+}
 
 impl<'a, V> Cursor<'a, V> {
     /// At the start of `map`.
-    pub(super) fn new(map: &'a std::collections::BTreeMap<ResourceId, V>) -> Self {
-        Self(map.iter().peekable())
+    fn new(map: &'a BTreeMap<ResourceId, V>) -> Self {
+        Self {
+            rest: map.iter().peekable(),
+            passed: Vec::new(),
+        }
     }
 
     /// The value at `id`; ids have to be asked for in ascending order.
-    pub(super) fn seek(&mut self, id: &ResourceId) -> Option<&'a V> {
-        while let Some(&(key, value)) = self.0.peek() {
+    fn seek(&mut self, id: &ResourceId) -> Option<&'a V> {
+        while let Some(&(key, value)) = self.rest.peek() {
             match key.cmp(id) {
-                std::cmp::Ordering::Less => {
-                    self.0.next();
+                Ordering::Less => {
+                    self.passed.push((key, value));
+                    self.rest.next();
                 }
-                std::cmp::Ordering::Equal => return Some(value),
-                std::cmp::Ordering::Greater => return None,
+                Ordering::Equal => {
+                    self.rest.next();
+                    return Some(value);
+                }
+                Ordering::Greater => return None,
             }
         }
         None
     }
+
+    /// Everything that was not asked for.
+    fn left(mut self) -> Vec<(&'a ResourceId, &'a V)> {
+        self.passed.extend(self.rest);
+        self.passed
+    }
+}
+
+/// What the commit does not name: on the machine, and in the log.
+pub(super) struct Unnamed<'a> {
+    /// On the machine, ours or not.
+    pub(super) seen: Vec<(&'a ResourceId, &'a Observation)>,
+    /// In the log.
+    pub(super) known: Vec<(&'a ResourceId, &'a KnownResource)>,
 }
 
 /// Decides on every desired resource. The map's order is the order of kinds, so that what a disk or
-/// a network is in for is known when its domains are decided on.
-pub(super) fn all(work: &mut Work<'_>) {
+/// a network is in for is known when its domains are decided on. Every map is walked once: at a
+/// hundred thousand resources, memory is what a plan waits for.
+pub(super) fn all<'a>(work: &mut Work<'a>) -> Unnamed<'a> {
     let input = work.input;
     let mut seen = Cursor::new(&input.observed.resources);
     let mut known = Cursor::new(&input.known.resources);
     for (id, wish) in &input.desired.resources {
         one(work, id, wish, seen.seek(id), known.seek(id));
+    }
+    Unnamed {
+        seen: seen.left(),
+        known: known.left(),
     }
 }
 
@@ -81,11 +112,12 @@ fn one(
     if verdict.drafts.is_empty() {
         return;
     }
+    let unseen = work.facts.unseen_user(&verdict.drafts);
     let drifted = verdict
         .drafts
         .iter()
         .any(|draft| draft.reason == Reason::Drifted);
-    let why_not = refusal(work, id, wish, seen, drifted);
+    let why_not = refusal(work, id, wish, seen, drifted).or(unseen);
     if why_not.is_none() {
         work.facts.note(id, &verdict);
     }
@@ -100,7 +132,8 @@ fn refusal(
     seen: Option<&Observation>,
     drifted: bool,
 ) -> Option<SkipReason> {
-    if let Some(why) = work.input.known.suspended.get(id) {
+    let held = work.input.known.suspended.get(id);
+    if let Some(why) = held.or_else(|| work.refused.get(id)) {
         return Some(why.clone());
     }
     let policies = [wish.lifecycle.self_heal, work.input.desired.sync.self_heal];

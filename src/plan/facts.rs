@@ -5,8 +5,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::input::{Input, KnownResource, window_open};
-use super::kind::Verdict;
-use super::{Action, refs};
+use super::kind::{Draft, Verdict};
+use super::{Action, SkipReason, refs};
 use crate::model::resource::{Network, NicSource, Power, VirtualMachine};
 use crate::model::{Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::spec::{Desired, DesiredResource};
@@ -18,6 +18,8 @@ pub(super) struct Facts<'a> {
     pub(super) window_open: bool,
     /// Files of disks that are made anew in this plan.
     replaced: BTreeSet<String>,
+    /// Those disks.
+    replacing: BTreeSet<ResourceId>,
     /// Networks that are started in this plan.
     starting: BTreeSet<Name>,
     networks: OnceCell<Vec<(&'a ResourceId, &'a Observation, &'a Network)>>,
@@ -52,6 +54,7 @@ impl<'a> Facts<'a> {
             input,
             window_open: window_open(windows, input.now_minute_of_week),
             replaced: BTreeSet::new(),
+            replacing: BTreeSet::new(),
             starting: BTreeSet::new(),
             networks: OnceCell::new(),
             domains: OnceCell::new(),
@@ -67,6 +70,7 @@ impl<'a> Facts<'a> {
             match &draft.action {
                 Action::DiskDelete { path, .. } => {
                     self.replaced.insert(path.clone());
+                    self.replacing.insert(id.clone());
                 }
                 Action::NetworkStart { .. } => {
                     self.starting.insert(id.name.clone());
@@ -88,8 +92,18 @@ impl<'a> Facts<'a> {
         self.input.observed
     }
 
+    /// Why steps are not done: they would harm a running domain, had nobody seen it.
+    pub(super) fn unseen_user(&self, drafts: &[Draft]) -> Option<SkipReason> {
+        let harmful = drafts.iter().any(|draft| {
+            draft.action.removes()
+                || matches!(draft.action, Action::DiskGrow { .. } | Action::NetworkStop)
+        });
+        let why = self.blind().filter(|_| harmful)?;
+        Some(SkipReason::Unobservable(format!("who uses it: {why}")))
+    }
+
     /// Why it is not known who uses what: some domain could not be observed.
-    pub(super) fn blind(&self) -> Option<String> {
+    fn blind(&self) -> Option<String> {
         let observed = self.observed();
         let whole = observed.unobservable.get(&Kind::VirtualMachine).cloned();
         let one = || {
@@ -113,6 +127,11 @@ impl<'a> Facts<'a> {
                 .iter()
                 .filter_map(|disk| disk.path.as_deref())
                 .any(|path| self.replaced.contains(path))
+    }
+
+    /// Whether this disk is made anew in this plan.
+    pub(super) fn is_replaced(&self, disk: &ResourceId) -> bool {
+        self.replacing.contains(disk)
     }
 
     /// Whether this plan starts the network of that name.
@@ -233,7 +252,13 @@ impl<'a> Facts<'a> {
         self.ours_by(seen, || self.input.known.resources.get(id))
     }
 
-    /// The same, where the log's record is at hand.
+    /// Whether an observed object of this id is ours.
+    pub(super) fn ours_now(&self, id: &ResourceId) -> bool {
+        let seen = self.observed().resources.get(id);
+        seen.is_some_and(|seen| self.ours(id, seen))
+    }
+
+    /// As [`Self::ours`], where the log's record is at hand.
     pub(super) fn ours_by<'k>(
         &self,
         seen: &Observation,

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::build::collision;
 use super::kind::vm::await_ready;
 use super::work::{Block, Bond, Work};
-use super::{Action, LiveChange, SkipReason, refs};
+use super::{Action, LiveChange, Reason, SkipReason, refs};
 use crate::model::resource::VirtualMachine;
 use crate::model::{Kind, Observation, Resource, ResourceId};
 
@@ -14,12 +14,7 @@ use crate::model::{Kind, Observation, Resource, ResourceId};
 pub(super) fn all(work: &mut Work<'_>) {
     let count = work.blocks.len();
     let gone = GoneUsers::of(work);
-    let blind = work.facts.blind();
     for at in 0..count {
-        if let Some(why) = blind.as_ref().filter(|_| needs_sight(&work.blocks[at])) {
-            let why = format!("who uses it: {why}");
-            work.refuse(at, SkipReason::Unobservable(why));
-        }
         if work.blocks[at].build {
             references(work, at);
             replaced_disk(work, at);
@@ -29,14 +24,6 @@ pub(super) fn all(work: &mut Work<'_>) {
             gone_users(work, at, &gone);
         }
     }
-}
-
-/// Whether a block would harm a running domain that nobody saw.
-fn needs_sight(block: &Block) -> bool {
-    block.drafts.iter().any(|draft| {
-        draft.action.removes()
-            || matches!(draft.action, Action::DiskGrow { .. } | Action::NetworkStop)
-    })
 }
 
 /// A block that builds needs everything its resource refers to.
@@ -52,7 +39,11 @@ fn references(work: &mut Work<'_>, at: usize) {
             work.refuse(at, SkipReason::Blocked(on));
             continue;
         }
-        let other = work.by_id.get(&on).copied().filter(|&other| work.blocks[other].build);
+        let other = work
+            .by_id
+            .get(&on)
+            .copied()
+            .filter(|&other| work.blocks[other].build);
         let Some(other) = other.or_else(|| gate(work, &on, usable)) else {
             if !usable {
                 work.refuse(at, SkipReason::Blocked(on));
@@ -79,7 +70,16 @@ fn references(work: &mut Work<'_>, at: usize) {
                     }
                 }
             }
-            None => work.order(work.last(other), (at, 0), Bond::Hard),
+            None => {
+                let there = work.input.observed.resources.contains_key(&id);
+                let guests = id.kind == Kind::VirtualMachine && on.kind == id.kind;
+                let bond = if there && guests {
+                    Bond::Wish
+                } else {
+                    Bond::Hard
+                };
+                work.order(work.last(other), (at, 0), bond);
+            }
         }
     }
 }
@@ -131,7 +131,9 @@ fn replaced_disk(work: &mut Work<'_>, at: usize) {
             Some((block, stop)) => {
                 work.need(at, block, SkipReason::Blocked(vm.clone()));
                 work.order((block, stop), (at, 0), Bond::Hard);
-                if work.blocks[block].build {
+                // A domain that is stopped for the disk alone is not stopped without it.
+                let alone = work.blocks[block].drafts[stop].reason == Reason::Needed;
+                if work.blocks[block].build && alone {
                     work.need(block, at, SkipReason::Blocked(disk.clone()));
                 }
             }
@@ -143,7 +145,11 @@ fn replaced_disk(work: &mut Work<'_>, at: usize) {
 /// A block that removes waits until nothing uses the resource any more.
 fn users(work: &mut Work<'_>, at: usize) {
     let id = work.blocks[at].id.clone();
-    let Some(first) = work.blocks[at].drafts.last().map(|draft| draft.action.clone()) else {
+    let Some(first) = work.blocks[at]
+        .drafts
+        .last()
+        .map(|draft| draft.action.clone())
+    else {
         return;
     };
     match &first {
@@ -179,8 +185,16 @@ struct GoneUsers {
 
 impl GoneUsers {
     fn of(work: &Work<'_>) -> Self {
-        let mut index = Self { resource: HashMap::new(), file: HashMap::new() };
-        for (at, block) in work.blocks.iter().enumerate().filter(|(_, block)| !block.build) {
+        let mut index = Self {
+            resource: HashMap::new(),
+            file: HashMap::new(),
+        };
+        for (at, block) in work
+            .blocks
+            .iter()
+            .enumerate()
+            .filter(|(_, block)| !block.build)
+        {
             let Some(known) = work.input.known.resources.get(&block.id) else {
                 continue;
             };
@@ -200,9 +214,17 @@ impl GoneUsers {
 /// Removed resources go before those that they refer to, by the log's memory of them.
 fn gone_users(work: &mut Work<'_>, at: usize, gone: &GoneUsers) {
     let id = work.blocks[at].id.clone();
-    let own = work.facts.claimed(&id).map(refs::own_files).unwrap_or_default();
+    let own = work
+        .facts
+        .claimed(&id)
+        .map(refs::own_files)
+        .unwrap_or_default();
     let by_file = own.into_iter().filter_map(|path| gone.file.get(path));
-    let users: BTreeSet<usize> = by_file.chain(gone.resource.get(&id)).flatten().copied().collect();
+    let users: BTreeSet<usize> = by_file
+        .chain(gone.resource.get(&id))
+        .flatten()
+        .copied()
+        .collect();
     for other in users {
         let user = work.blocks[other].id.clone();
         if user != id {
@@ -233,6 +255,13 @@ fn released(
         return work.refuse(at, why);
     };
     work.need(at, block, why);
+    if let Some(last) = released_at(&work.blocks[block]) {
+        work.order((block, last), (at, 0), bond);
+    }
+}
+
+/// The last step of a block that lets go of something.
+fn released_at(block: &Block) -> Option<usize> {
     let ends = |action: &Action| {
         matches!(
             action,
@@ -243,10 +272,7 @@ fn released(
                 | Action::DiskDelete { .. }
         )
     };
-    let last = work.blocks[block].drafts.iter().rposition(|draft| ends(&draft.action));
-    if let Some(last) = last {
-        work.order((block, last), (at, 0), bond);
-    }
+    block.drafts.iter().rposition(|draft| ends(&draft.action))
 }
 
 /// Whether after a block its resource no longer uses what `uses` says.
@@ -342,30 +368,52 @@ fn network_place(work: &mut Work<'_>, at: usize, network: &crate::model::resourc
     }
 }
 
-/// A domain waits for domains of ours that have its MAC addresses or its disks and are to lose them.
+/// A domain waits for domains of ours that have its disks or MAC addresses and are to lose them.
 fn vm_place(work: &mut Work<'_>, at: usize, vm: &VirtualMachine) {
-    let id = work.blocks[at].id.clone();
     let writable = vm.disks.iter().filter(|disk| !disk.read_only);
-    let mut holders: BTreeSet<&ResourceId> = BTreeSet::new();
     for path in writable.filter_map(|disk| disk.path.as_deref()) {
-        holders.extend(work.facts.users_of_file(path));
+        for holder in work.facts.users_of_file(path) {
+            let uses = |vm: &VirtualMachine| refs::vm_files(vm).contains(&path);
+            taken_over(work, at, holder, path, uses);
+        }
     }
-    for nic in &vm.nics {
-        holders.extend(work.facts.holders_of_mac(&nic.mac));
+    for mac in vm.nics.iter().map(|nic| nic.mac.as_str()) {
+        for holder in work.facts.holders_of_mac(mac) {
+            let uses = |vm: &VirtualMachine| vm.nics.iter().any(|nic| nic.mac == mac);
+            taken_over(work, at, holder, mac, uses);
+        }
     }
-    for holder in holders {
-        if *holder == id || holder.kind != Kind::VirtualMachine {
-            continue;
+}
+
+/// Makes block `at` wait until `holder` no longer has what both cannot have.
+fn taken_over(
+    work: &mut Work<'_>,
+    at: usize,
+    holder: &ResourceId,
+    what: &str,
+    uses: impl Fn(&VirtualMachine) -> bool,
+) {
+    let Some(seen) = work.input.observed.resources.get(holder) else {
+        return;
+    };
+    let wish = work.input.desired.resources.get(holder);
+    let shared = match wish.map(|wish| &wish.resource) {
+        Some(Resource::VirtualMachine(wish)) => uses(wish),
+        _ => false,
+    };
+    let other = work.blocks[at].id == *holder || holder.kind != Kind::VirtualMachine;
+    if other || shared || !work.facts.ours(holder, seen) {
+        return;
+    }
+    let why = SkipReason::Conflict(format!("{what} still belongs to {holder}"));
+    let block = work.by_id.get(holder).copied();
+    match block.filter(|&block| lets_go(&work.blocks[block], seen, uses)) {
+        Some(block) => {
+            work.need(at, block, why);
+            if let Some(last) = released_at(&work.blocks[block]) {
+                work.order((block, last), (at, 0), Bond::Place);
+            }
         }
-        let wished = work.input.desired.resources.contains_key(holder);
-        let ours = work.input.observed.resources.get(holder);
-        if wished || !ours.is_some_and(|seen| work.facts.ours(holder, seen)) {
-            continue;
-        }
-        if let Some(&block) = work.by_id.get(holder) {
-            let why = format!("its disk or MAC address still belongs to {holder}");
-            work.need(at, block, SkipReason::Conflict(why));
-            work.order(work.last(block), (at, 0), Bond::Place);
-        }
+        None => work.refuse(at, why),
     }
 }

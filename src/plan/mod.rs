@@ -23,6 +23,8 @@ mod tests;
 mod types;
 mod work;
 
+use std::collections::BTreeMap;
+
 pub use hold::{HoldReason, destroys, hold_reasons};
 pub use input::{Guards, Input, Known, KnownResource, window_open};
 pub use types::{
@@ -33,17 +35,28 @@ pub use types::{
 ///
 /// What cannot be done is in [`Plan::skipped`] with its reason; there is no error.
 pub fn plan(input: &Input<'_>) -> Plan {
-    let mut work = work::Work::new(input);
-    build::all(&mut work);
-    remove::all(&mut work);
-    link::all(&mut work);
-    work.settle();
-    let mut skipped = std::mem::take(&mut work.skipped);
-    skipped.sort_by(|a, b| a.resource.cmp(&b.resource));
-    Plan {
-        commit: input.commit.clone(),
-        environment: input.desired.environment.clone(),
-        steps: order::steps(work),
-        skipped,
+    let mut refused = BTreeMap::new();
+    loop {
+        let mut work = work::Work::new(input, refused.clone());
+        let unnamed = build::all(&mut work);
+        remove::all(&mut work, &unnamed);
+        link::all(&mut work);
+        work.settle();
+        let steps = order::steps(&mut work);
+        // A domain was to be stopped for a disk that cannot be made anew: once more without it. Each
+        // round refuses another disk, so there are no more rounds than disks.
+        let fallen = work.fallen_replacements();
+        if !fallen.is_empty() {
+            refused.extend(fallen);
+            continue;
+        }
+        let mut skipped = work.skipped;
+        skipped.sort_by(|a, b| a.resource.cmp(&b.resource));
+        return Plan {
+            commit: input.commit.clone(),
+            environment: input.desired.environment.clone(),
+            steps,
+            skipped,
+        };
     }
 }

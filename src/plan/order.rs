@@ -7,12 +7,23 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::work::{At, Bond, Edge, Work, rank};
-use super::{Action, Step};
+use super::{Action, SkipReason, Step};
 use crate::model::{Name, ResourceId};
 
 /// Orders what has not fallen. Removals come first where nothing else decides, then lower kinds,
 /// then names.
-pub(super) fn steps(mut work: Work<'_>) -> Vec<Step> {
+pub(super) fn steps(work: &mut Work<'_>) -> Vec<Step> {
+    loop {
+        if let Some(steps) = attempt(work) {
+            return steps;
+        }
+        work.settle();
+    }
+}
+
+/// Orders what stands; or lets blocks fall that wait for themselves, of which there is one fewer
+/// with every attempt.
+fn attempt(work: &mut Work<'_>) -> Option<Vec<Step>> {
     let mut places: Vec<At> = Vec::new();
     for (at, block) in work.blocks.iter().enumerate() {
         if block.skip.is_none() {
@@ -26,14 +37,14 @@ pub(super) fn steps(mut work: Work<'_>) -> Vec<Step> {
         (block.build, rank, block.id.name.clone(), at, step)
     });
     let index: HashMap<At, usize> = places.iter().enumerate().map(|(i, &at)| (at, i)).collect();
-    let mut edges = bonds(&work, &index);
+    let mut edges = bonds(work, &index);
     let order = loop {
         match sorted(places.len(), &edges) {
             Ok(order) => break order,
-            Err(stuck) => soften(&mut work, &places, &mut edges, &stuck),
+            Err(stuck) => soften(work, &places, &mut edges, &stuck)?,
         }
     };
-    number(work, &places, &edges, &order)
+    Some(number(work, &places, &edges, &order))
 }
 
 /// A bond between two steps by their place in the sorted list.
@@ -86,10 +97,14 @@ fn sorted(count: usize, arcs: &[Arc]) -> Result<Vec<usize>, Vec<usize>> {
 
 /// Breaks the softest bonds on the cycles among `stuck`: a domain then loses its network for a while
 /// rather than the whole plan being impossible.
-fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usize]) {
+///
+/// Where none is soft, the change cannot be made in one go: `None`, and the blocks have fallen.
+fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usize]) -> Option<()> {
     let mut graph = DiGraph::<usize, ()>::new();
-    let nodes: HashMap<usize, NodeIndex> =
-        stuck.iter().map(|&step| (step, graph.add_node(step))).collect();
+    let nodes: HashMap<usize, NodeIndex> = stuck
+        .iter()
+        .map(|&step| (step, graph.add_node(step)))
+        .collect();
     for (from, to, _) in arcs.iter() {
         if let (Some(&from), Some(&to)) = (nodes.get(from), nodes.get(to)) {
             graph.add_edge(from, to, ());
@@ -104,13 +119,19 @@ fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usiz
     let inside = |&(from, to, _): &Arc| {
         from == to || (group.contains_key(&from) && group.get(&from) == group.get(&to))
     };
-    let Some(softest) = arcs.iter().filter(|arc| inside(arc)).map(|&(.., bond)| bond).min() else {
-        arcs.clear();
-        return;
+    let softest = arcs
+        .iter()
+        .filter(|arc| inside(arc))
+        .map(|&(.., bond)| bond)
+        .min();
+    let Some(softest) = softest.filter(|&bond| bond < Bond::Hard) else {
+        let caught = stuck.iter().filter(|step| group.contains_key(step));
+        give_up(work, caught.map(|&step| places[step].0).collect());
+        return None;
     };
     let mut cut: Vec<Arc> = Vec::new();
     arcs.retain(|arc| {
-        let goes = inside(arc) && arc.2 == softest && !same_block(places, arc, softest);
+        let goes = inside(arc) && arc.2 == softest;
         if goes {
             cut.push(*arc);
         }
@@ -121,18 +142,28 @@ fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usiz
         let (removal, step) = places[to];
         if bond == Bond::Release {
             let interrupted = work.facts.interrupted_with(&work.blocks[user].id);
-            work.blocks[removal].drafts[step].interrupts.extend(interrupted);
+            let draft = &mut work.blocks[removal].drafts[step];
+            draft.interrupts.extend(interrupted);
         }
+    }
+    Some(())
+}
+
+/// Lets blocks fall that wait for each other: what would be lost first, else all of them.
+fn give_up(work: &mut Work<'_>, caught: BTreeSet<usize>) {
+    let removing = |at: &usize| {
+        let drafts = &work.blocks[*at].drafts;
+        drafts.iter().any(|draft| draft.action.removes())
+    };
+    let first: BTreeSet<usize> = caught.iter().copied().filter(removing).collect();
+    for at in if first.is_empty() { caught } else { first } {
+        let why = "its steps would wait for each other: make the change in two commits";
+        work.refuse(at, SkipReason::Conflict(why.to_owned()));
     }
 }
 
-/// Whether an arc is a block's own order, which is never broken.
-fn same_block(places: &[At], &(from, to, _): &Arc, bond: Bond) -> bool {
-    bond == Bond::Hard && places[from].0 == places[to].0
-}
-
 /// Turns the order into steps, each waiting for no more than it has to be told.
-fn number(work: Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> Vec<Step> {
+fn number(work: &mut Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> Vec<Step> {
     let mut position = vec![0usize; order.len()];
     for (number, &step) in order.iter().enumerate() {
         position[step] = number;
@@ -142,11 +173,11 @@ fn number(work: Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> Vec<S
         after[position[to]].insert(position[from]);
     }
     let after: Vec<BTreeSet<usize>> = (0..after.len()).map(|step| reduced(&after, step)).collect();
-    let leaving = leaving(&work);
+    let leaving = leaving(work);
     let mut drafts: Vec<(ResourceId, Vec<Option<super::kind::Draft>>)> = work
         .blocks
-        .into_iter()
-        .map(|block| (block.id, block.drafts.into_iter().map(Some).collect()))
+        .iter_mut()
+        .map(|block| (block.id.clone(), block.drafts.drain(..).map(Some).collect()))
         .collect();
     let mut steps = Vec::with_capacity(order.len());
     for (after, &step) in after.into_iter().zip(order) {
@@ -175,7 +206,10 @@ fn number(work: Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> Vec<S
 fn leaving(work: &Work<'_>) -> BTreeSet<Name> {
     let gone = work.blocks.iter().filter(|block| {
         block.skip.is_none()
-            && block.drafts.iter().any(|draft| matches!(draft.action, Action::VmUndefine))
+            && block
+                .drafts
+                .iter()
+                .any(|draft| matches!(draft.action, Action::VmUndefine))
     });
     gone.map(|block| block.id.name.clone()).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::build::Cursor;
+use super::build::Unnamed;
 use super::kind::Draft;
 use super::kind::vm::STOP_DEFAULT;
 use super::work::Work;
@@ -10,13 +10,13 @@ use super::{Action, Disruption, Reason, SkipReason, refs};
 use crate::model::{Kind, Observation, Ownership, Resource, ResourceId};
 
 /// Decides on everything of ours that the commit does not name, and on files left behind.
-pub(super) fn all(work: &mut Work<'_>) {
+pub(super) fn all<'a>(work: &mut Work<'a>, unnamed: &Unnamed<'a>) {
     let input = work.input;
     let mut leftovers: BTreeMap<&ResourceId, BTreeSet<&str>> = BTreeMap::new();
     for stale in &input.observed.stale {
         leftovers.entry(&stale.resource).or_default().insert(&stale.path);
     }
-    for id in gone(work, &leftovers) {
+    for id in gone(work, unnamed, &leftovers) {
         let files = leftovers.remove(id).unwrap_or_default();
         one(work, id, files);
     }
@@ -31,23 +31,16 @@ pub(super) fn all(work: &mut Work<'_>) {
 /// What is ours and not desired, in the order of ids.
 fn gone<'a>(
     work: &Work<'a>,
+    unnamed: &Unnamed<'a>,
     leftovers: &BTreeMap<&'a ResourceId, BTreeSet<&'a str>>,
 ) -> BTreeSet<&'a ResourceId> {
-    let input = work.input;
-    let environment = &input.desired.environment;
+    let environment = work.facts.environment();
     let marked = |seen: &Observation| matches!(&seen.ownership, Ownership::Ours { environment: owner } if owner == environment);
-    let mut found = BTreeSet::new();
-    let mut wished = Cursor::new(&input.desired.resources);
-    for (id, seen) in &input.observed.resources {
-        if wished.seek(id).is_none() && marked(seen) {
-            found.insert(id);
-        }
-    }
-    let mut wished = Cursor::new(&input.desired.resources);
-    let known = input.known.resources.keys();
-    found.extend(known.filter(|id| wished.seek(id).is_none()));
+    let seen = unnamed.seen.iter().filter(|(_, seen)| marked(seen));
+    let mut found: BTreeSet<_> = seen.map(|(id, _)| *id).collect();
+    found.extend(unnamed.known.iter().map(|(id, _)| *id));
     let left = leftovers.keys().copied();
-    found.extend(left.filter(|id| !input.desired.resources.contains_key(*id)));
+    found.extend(left.filter(|id| !work.input.desired.resources.contains_key(*id)));
     found
 }
 
@@ -96,6 +89,7 @@ fn one<'a>(work: &mut Work<'a>, id: &'a ResourceId, mut files: BTreeSet<&'a str>
         }
     } else if let Some(seen) = seen {
         let drafts = object(work, id, seen, claimed);
+        let why = why.or_else(|| work.facts.unseen_user(&drafts));
         work.add(id, false, drafts, why);
     }
 }
@@ -166,5 +160,7 @@ fn file(
     if disruption > Disruption::None {
         draft = draft.disturbing(disruption, BTreeSet::from([id.clone()]));
     }
-    work.add(id, false, vec![draft], why);
+    let drafts = vec![draft];
+    let why = why.or_else(|| work.facts.unseen_user(&drafts));
+    work.add(id, false, drafts, why);
 }

@@ -22,6 +22,8 @@ pub(super) struct Block {
     pub(super) drafts: Vec<Draft>,
     /// Why it is not done, if so.
     pub(super) skip: Option<SkipReason>,
+    /// Whether its fall has been told.
+    pub(super) told: bool,
     /// Blocks that have to be done too, and the reason for not doing this one where they are not.
     pub(super) needs: Vec<(usize, SkipReason)>,
 }
@@ -31,6 +33,8 @@ pub(super) struct Block {
 pub(super) enum Bond {
     /// A network may go before a domain has left it: the domain is then interrupted.
     Release,
+    /// A domain that is there goes on without one that it depends on, which comes later.
+    Wish,
     /// An addition waits for the removal that frees its place.
     Place,
     /// Never broken.
@@ -63,19 +67,22 @@ pub(super) struct Work<'a> {
     pub(super) by_id: HashMap<ResourceId, usize>,
     /// Order between steps of different blocks.
     pub(super) edges: Vec<Edge>,
+    /// Disks that an earlier attempt found cannot be made anew: nobody is stopped for them.
+    pub(super) refused: BTreeMap<ResourceId, SkipReason>,
     /// What is left alone.
     pub(super) skipped: Vec<Skipped>,
 }
 
 impl<'a> Work<'a> {
     /// Nothing planned yet.
-    pub(super) fn new(input: &'a Input<'a>) -> Self {
+    pub(super) fn new(input: &'a Input<'a>, refused: BTreeMap<ResourceId, SkipReason>) -> Self {
         Self {
             input,
             facts: Facts::new(input),
             blocks: Vec::new(),
             by_id: HashMap::new(),
             edges: Vec::new(),
+            refused,
             skipped: Vec::new(),
         }
     }
@@ -104,6 +111,7 @@ impl<'a> Work<'a> {
             build,
             drafts,
             skip,
+            told: false,
             needs: Vec::new(),
         });
         if build || !self.input.desired.resources.contains_key(id) {
@@ -127,12 +135,24 @@ impl<'a> Work<'a> {
         self.edges.push(Edge { from, to, bond });
     }
 
+    /// Disks that were to be made anew and cannot be.
+    pub(super) fn fallen_replacements(&self) -> BTreeMap<ResourceId, SkipReason> {
+        let disks = self
+            .blocks
+            .iter()
+            .filter(|block| block.build && block.id.kind == Kind::Disk);
+        disks
+            .filter(|block| self.facts.is_replaced(&block.id))
+            .filter_map(|block| Some((block.id.clone(), block.skip.clone()?)))
+            .collect()
+    }
+
     /// The last step of a block.
     pub(super) fn last(&self, block: usize) -> At {
         (block, self.blocks[block].drafts.len().saturating_sub(1))
     }
 
-    /// Lets every block fall that needs a fallen one, however far away, and reports them.
+    /// Lets every block fall that needs a fallen one, however far away, and reports them once.
     pub(super) fn settle(&mut self) {
         let mut needed_by: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, block) in self.blocks.iter().enumerate() {
@@ -156,7 +176,8 @@ impl<'a> Work<'a> {
             }
         }
         let fallen = self.blocks.iter_mut().filter_map(|block| {
-            let why = block.skip.clone()?;
+            let why = block.skip.clone().filter(|_| !block.told)?;
+            block.told = true;
             let mut changes: Vec<FieldChange> = Vec::new();
             for change in block.drafts.drain(..).flat_map(|draft| draft.changes) {
                 if !changes.contains(&change) {

@@ -78,9 +78,8 @@ fn a_directory_that_is_not_ours_is_left_alone() {
 
 /// The child half of the test below: clones until it is killed.
 #[test]
-#[ignore = "run by a_clone_killed_half_way_leaves_nothing_behind"]
 fn child_that_clones() {
-    let root = std::env::var("TRUEUP_TEST_CLONE").unwrap();
+    let Ok(root) = std::env::var("TRUEUP_TEST_CLONE") else { return };
     let root = std::path::Path::new(&root);
     let url = format!("file://{}", root.join("origin.git").display());
     Mirror::open_or_create(config(url, root)).unwrap().fetch().unwrap();
@@ -104,7 +103,7 @@ fn a_clone_killed_half_way_leaves_nothing_behind() {
     let packs = config("x", repo.root()).directory.join("objects/pack");
 
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "source::leftovers::child_that_clones"])
+        .args(["--exact", "source::leftovers::child_that_clones"])
         .env("TRUEUP_TEST_CLONE", repo.root())
         .stdout(Stdio::null())
         .spawn()

@@ -20,7 +20,7 @@ pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };
 pub use volume::{
-    Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin, OnImageChange,
+    BUILD_RECIPE, Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin, OnImageChange,
     Seed, StoragePool, VolumeFormat,
 };
 

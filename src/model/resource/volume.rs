@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Digest, Name};
+use super::super::{Digest, Name, digest_of};
 
 /// A libvirt storage pool of type `dir`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,10 @@ pub enum ImageOrigin {
     Build(Box<BuildSpec>),
 }
 
+/// Version of the way images are built: raised when the same spec shall give another image, so
+/// that images are rebuilt.
+pub const BUILD_RECIPE: u32 = 1;
+
 /// What a Debian image is built from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,6 +113,13 @@ pub struct BuildSpec {
     /// A text on the console that proves the image boots; checked before the image is used.
     /// `None`: not boot-checked.
     pub boot_check: Option<String>,
+}
+
+impl BuildSpec {
+    /// The digest of everything that decides what a build gives, besides the archive's own state.
+    pub fn inputs_digest(&self) -> Digest {
+        digest_of(&(BUILD_RECIPE, self))
+    }
 }
 
 /// A file written into a built image.

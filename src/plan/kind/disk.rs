@@ -83,6 +83,8 @@ fn replaces(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) 
         &to.backing,
         Disruption::Replace,
     );
+    let mut running = case.facts.running_with_file(&from.path);
+    let foreign = running.find(|vm| !case.facts.ours_now(vm));
     let why = match to.on_image_change.unwrap_or_default() {
         OnImageChange::Keep => SkipReason::ImageKept,
         OnImageChange::Replace if case.desired.lifecycle.prevent_destroy => {
@@ -90,6 +92,9 @@ fn replaces(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) 
         }
         OnImageChange::Replace if case.adopting() => SkipReason::ImageKept,
         OnImageChange::Replace if !case.facts.window_open => SkipReason::RestartNeeded,
+        OnImageChange::Replace if foreign.is_some() => {
+            SkipReason::InUse(foreign.map(ToString::to_string).unwrap_or_default())
+        }
         OnImageChange::Replace => {
             let mut interrupts = BTreeSet::from([case.id.clone()]);
             interrupts.extend(case.facts.running_with_file(&from.path).cloned());

@@ -181,6 +181,10 @@ proptest! {
         run(&mut straight, &mut rng, false);
         let mut crashed = machine.clone();
         run(&mut crashed, &mut rng, true);
+        for (id, seen) in &straight.observed.resources {
+            let shown = crashed.shown();
+            prop_assert_eq!(Some(seen), crashed.observed.resources.get(id), "{}: {}", id, shown);
+        }
         prop_assert_eq!(straight.observed, crashed.observed);
     }
 }

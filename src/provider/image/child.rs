@@ -29,6 +29,9 @@ const OUTPUT_MAX: usize = 1 << 20;
 /// The most of the output's end quoted in an error, in bytes.
 const TAIL_MAX: usize = 1200;
 
+/// How long the rest of a line to stop at is waited for; a login prompt never ends its line.
+const LINE_REST: Duration = Duration::from_millis(500);
+
 /// How long a pipe may stay open after its child has ended, held by a grandchild.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -261,7 +264,10 @@ struct Capture {
     logged: u64,
     output: Vec<u8>,
     stop_at: Vec<Vec<u8>>,
+    /// Which text was found, and where in `output`.
+    found: Option<(usize, usize)>,
     stopped_at: Option<(usize, String)>,
+    line_ended: bool,
 }
 
 impl Capture {
@@ -278,50 +284,67 @@ impl Capture {
             logged: 0,
             output: Vec::new(),
             stop_at: child.stop_at.clone(),
+            found: None,
             stopped_at: None,
+            line_ended: false,
         })
     }
 
-    /// Reads until the end of the output or a text to stop at. May be dropped between two reads.
+    /// Reads until the end of the output or a line to stop at. May be dropped between two reads.
     async fn pump(&mut self) -> io::Result<()> {
+        while self.read().await? {
+            if self.stopped_at.is_none() {
+                continue;
+            }
+            let rest = async {
+                while !self.line_ended && self.read().await? {}
+                Ok(())
+            };
+            return timeout(LINE_REST, rest).await.unwrap_or(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// Takes in one chunk; `false` at the end of the output.
+    async fn read(&mut self) -> io::Result<bool> {
         let mut chunk = vec![0; 16 << 10];
-        loop {
-            let n = self.pipe.read(&mut chunk).await?;
-            if n == 0 {
-                return Ok(());
-            }
-            let bytes = &chunk[..n];
-            if let Some(log) = &mut self.log
-                && self.logged < LOG_MAX
-            {
-                log.write_all(bytes).await?;
-                self.logged += n as u64;
-                if self.logged >= LOG_MAX {
-                    log.write_all(b"\n[trueup: more output was dropped]\n").await?;
-                }
-            }
-            let seen = self.output.len();
-            self.output.extend_from_slice(bytes);
-            if let Some(found) = self.search(seen) {
-                self.stopped_at = Some(found);
-                return Ok(());
-            }
-            if self.output.len() > 2 * OUTPUT_MAX {
-                self.output.drain(..self.output.len() - OUTPUT_MAX);
+        let n = self.pipe.read(&mut chunk).await?;
+        let bytes = &chunk[..n];
+        if let Some(log) = &mut self.log
+            && self.logged < LOG_MAX
+        {
+            log.write_all(bytes).await?;
+            self.logged += n as u64;
+            if self.logged >= LOG_MAX {
+                log.write_all(b"\n[trueup: more output was dropped]\n").await?;
             }
         }
+        if self.output.len() > 2 * OUTPUT_MAX && self.stopped_at.is_none() {
+            self.output.drain(..self.output.len() - OUTPUT_MAX);
+        }
+        let seen = self.output.len();
+        self.output.extend_from_slice(bytes);
+        self.search(seen);
+        Ok(n > 0)
     }
 
-    /// Looks for a text to stop at in what came after `seen`, one text length further back.
-    fn search(&self, seen: usize) -> Option<(usize, String)> {
-        self.stop_at.iter().enumerate().find_map(|(index, text)| {
+    /// Looks for a text to stop at in what came after `seen`, one text length further back; once found,
+    /// takes the line's rest as it comes.
+    fn search(&mut self, seen: usize) {
+        let found = self.stop_at.iter().enumerate().find_map(|(index, text)| {
             let from = seen.saturating_sub(text.len());
-            let at = find(&self.output[from..], text)? + from;
-            let start = self.output[..at].iter().rposition(|b| *b == b'\n');
-            let line = &self.output[start.map_or(0, |s| s + 1)..];
-            let end = line.iter().position(|b| *b == b'\n').unwrap_or(line.len());
-            Some((index, printable(&line[..end])))
-        })
+            Some((index, find(&self.output[from..], text)? + from))
+        });
+        let Some((index, at)) = self.found.or(found) else {
+            return;
+        };
+        self.found = Some((index, at));
+        let start = self.output[..at].iter().rposition(|b| *b == b'\n');
+        let line = &self.output[start.map_or(0, |s| s + 1)..];
+        let end = line.iter().position(|b| *b == b'\n');
+        self.line_ended = end.is_some();
+        let line = printable(&line[..end.unwrap_or(line.len())]);
+        self.stopped_at = Some((index, line));
     }
 
     async fn close(&mut self) -> io::Result<()> {
@@ -433,6 +456,13 @@ mod tests {
             .unwrap();
         assert_eq!(ended.stopped_at, Some((1, "b: login:".to_owned())));
         assert!(ended.ran < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn the_line_stopped_at_is_whole() {
+        let script = "printf 'x READY'; sleep 0.1; printf ' yes\\nmore\\n'; sleep 1000";
+        let ended = sh(script, 20).stop_at(["READY"]).run().await.unwrap();
+        assert_eq!(ended.stopped_at, Some((0, "x READY yes".to_owned())));
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,6 +74,13 @@ pub async fn fetch(
     tokio::fs::create_dir_all(dest_dir).await.map_err(ImageError::file("make", dest_dir))?;
     let part = dest_dir.join(format!("{sha256}.part"));
     let file = open_part(&part)?;
+    // Shares the lock of `file`, and keeps it until the bytes are verified and in place.
+    let _lock = file.try_clone().map_err(ImageError::file("lock", &part))?;
+    if verify_existing(&dest, sha256).await? {
+        // Another fetch finished between our first look and our lock; what we opened is empty.
+        remove(&part)?;
+        return Ok(dest);
+    }
     let name = origin.to_string();
     match origin {
         Origin::Path(path) => {
@@ -150,17 +158,36 @@ impl std::fmt::Display for Origin {
 
 /// Opens the partial file and holds its lock, so that two fetches never write into one file.
 fn open_part(part: &Path) -> Result<File, ImageError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .read(true)
-        .open(part)
-        .map_err(ImageError::file("open", part))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ImageError::Busy { path: part.to_owned() }),
-        Err(error) => Err(ImageError::file("lock", part)(error.into())),
+    loop {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .read(true)
+            .open(part)
+            .map_err(ImageError::file("open", part))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(ImageError::Busy { path: part.to_owned() });
+            }
+            Err(error) => return Err(ImageError::file("lock", part)(error.into())),
+        }
+        // Its owner may have put it in place between our two calls: then this is the finished
+        // image, which nobody may write to.
+        if still_named(&file, part)? {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether `path` still leads to the open `file`.
+fn still_named(file: &File, path: &Path) -> Result<bool, ImageError> {
+    let open = file.metadata().map_err(ImageError::file("read", path))?;
+    match std::fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(ImageError::file("read", path)(error)),
     }
 }
 
@@ -402,4 +429,22 @@ pub async fn digest_file(path: &Path) -> Result<Digest, ImageError> {
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_was_put_in_place_meanwhile_is_not_taken_for_a_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let (part, done) = (dir.path().join("part"), dir.path().join("done"));
+        let file = open_part(&part).unwrap();
+        assert!(matches!(open_part(&part), Err(ImageError::Busy { .. })));
+        assert!(still_named(&file, &part).unwrap());
+        std::fs::rename(&part, &done).unwrap();
+        assert!(!still_named(&file, &part).unwrap());
+        let other = open_part(&part).unwrap();
+        assert!(still_named(&other, &part).unwrap() && !still_named(&file, &part).unwrap());
+    }
 }

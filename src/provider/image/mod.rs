@@ -15,7 +15,7 @@ mod workdir;
 
 pub use behind_port::ImageProvider;
 pub use boot::{BootCheck, BootReport, boot_check, kvm_works};
-pub use build::{BuildOutcome, Package, RECIPE, Targets, build, inputs_digest, validate};
+pub use build::{BuildOutcome, Package, Targets, build, validate};
 pub use child::ChildError;
 pub use error::ImageError;
 pub use fetch::{FetchLimits, digest_file, fetch};

@@ -49,7 +49,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ImageSpec) -> Option<Image> {
     let (pool, size, origin) = (pool?, size?, origin?);
     let content = match &origin {
         ImageOrigin::Fetch { sha256, .. } => digest_of(&(sha256, spec.format, size)),
-        ImageOrigin::Build(build) => digest_of(&(build, spec.format, size)),
+        ImageOrigin::Build(build) => digest_of(&(build.inputs_digest(), spec.format, size)),
     };
     let stem = format!("{}/image-{}-{}", pool.path, cx.id.name, content.short());
     let boot_files = matches!(origin, ImageOrigin::Build(_))

@@ -6,11 +6,6 @@ use std::path::Path;
 use super::super::error::ImageError;
 use super::Package;
 use crate::model::resource::{BuildFile, BuildSpec, BuildUser};
-use crate::model::{Digest, digest_of};
-
-/// The version of this recipe: raise it when the same spec shall give another image, so that images
-/// are rebuilt.
-pub const RECIPE: u32 = 1;
 
 /// The time all deterministic tools are told, in Unix seconds: 2024-01-01. Any constant will do.
 pub(super) const EPOCH: u64 = 1_704_067_200;
@@ -37,11 +32,6 @@ const BASE: [&str; 8] = [
     // initramfs-tools compresses with it by default and is much slower without.
     "zstd",
 ];
-
-/// The digest of everything that decides what a build gives, besides the archive's own state.
-pub fn inputs_digest(spec: &BuildSpec) -> Digest {
-    digest_of(&(RECIPE, spec))
-}
 
 /// Checks a spec before anything runs on it.
 ///

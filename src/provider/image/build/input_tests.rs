@@ -77,8 +77,8 @@ fn names_with_signs_are_packages() {
 
 #[test]
 fn the_digest_follows_every_input() {
-    let digest = inputs_digest(&spec());
-    assert_eq!(digest, inputs_digest(&spec()));
+    let digest = spec().inputs_digest();
+    assert_eq!(digest, spec().inputs_digest());
     let changes: [fn(&mut BuildSpec); 4] = [
         |s| s.packages.push("jq".into()),
         |s| s.files.get_mut("/etc/motd").unwrap().mode = 0o600,
@@ -88,7 +88,7 @@ fn the_digest_follows_every_input() {
     for change in changes {
         let mut changed = spec();
         change(&mut changed);
-        assert_ne!(digest, inputs_digest(&changed));
+        assert_ne!(digest, changed.inputs_digest());
     }
 }
 

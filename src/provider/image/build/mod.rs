@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use self::input::{RECIPE, inputs_digest, validate};
+pub use self::input::validate;
 use super::boot::{BootCheck, BootReport, boot_check};
 use super::child::Child;
 use super::error::ImageError;
@@ -260,7 +260,7 @@ impl Build<'_> {
         let raw = self.work.join("raw");
         let file = std::fs::File::create(&raw).map_err(ImageError::file("make", &raw))?;
         file.set_len(size).map_err(ImageError::file("grow", &raw))?;
-        let uuid = Uuid::new_v5(&UUID_SPACE, inputs_digest(self.spec).bytes()).to_string();
+        let uuid = Uuid::new_v5(&UUID_SPACE, self.spec.inputs_digest().bytes()).to_string();
         self.child("mke2fs", STEP_TIME)
             .args(["-q", "-F", "-t", "ext4", "-L", "root", "-U", &uuid, "-E"])
             .arg(format!("hash_seed={uuid},root_owner=0:0"))

@@ -97,11 +97,7 @@ pub fn label(text: &str, label: Label, color: bool) -> String {
         Label::Dim => Style::new().dimmed(),
         Label::Strong => Style::new().bold(),
     };
-    if color && label != Label::Plain {
-        format!("{style}{text}{style:#}")
-    } else {
-        text.to_owned()
-    }
+    if color && label != Label::Plain { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
 /// The blocks as text for a terminal.

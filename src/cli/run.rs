@@ -73,15 +73,17 @@ async fn lives(context: &Context, mut config: Config) -> CliResult {
 async fn live(context: &Context, config: &Config, signals: &mut Signals) -> Result<Next, CliError> {
     let (stop, stopped) = watch::channel(false);
     let listener = control::bind(&config.socket())?;
-    let engine = wire::engine(config, None, stopped.clone()).await?;
+    let mut engine = wire::engine(config, None, stopped.clone()).await?;
     let poll = config.repository.poll.interval.min(config.limits.resync).duration();
     let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), poll);
     let mut helpers = JoinSet::new();
     let desk = DaemonDesk::new(handle.clone(), Arc::clone(&engine.source));
     helpers.spawn(control::serve(listener, Arc::new(desk), stopped));
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
-    let woken = handle.clone();
-    helpers.spawn(engine.machine_wakes(move || woken.wake()));
+    if let Some(wakes) = engine.wakes.take() {
+        let handle = handle.clone();
+        helpers.spawn(wakes.each(move || handle.wake()));
+    }
     let mut running = tokio::spawn(daemon.run());
     tell(&[NotifyState::Ready, NotifyState::Status("following the repository")]);
     tracing::info!(url = config.repository.url, host = config.host(), "started");

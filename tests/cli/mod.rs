@@ -1,5 +1,7 @@
 //! The program from outside: what it prints, where, and how it ends.
 
+#[cfg(feature = "libvirt")]
+mod daemon;
 mod operate;
 mod past;
 mod streams;

@@ -91,3 +91,19 @@ fn check_reads_a_folder() {
     assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{json}");
     run(&["check", "/nowhere/at/all"]).code(1);
 }
+
+#[test]
+fn the_repository_of_the_readme_has_no_mistakes() {
+    let readme = include_str!("../../README.md");
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = readme.split("```yaml\n# ").skip(1).filter_map(|rest| rest.split_once('\n'));
+    let mut files = 0;
+    for (name, rest) in blocks {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, rest.split("```").next().unwrap()).unwrap();
+        files += 1;
+    }
+    assert_eq!(files, 2);
+    run(&["check", folder.path().to_str().unwrap()]).code(0);
+}

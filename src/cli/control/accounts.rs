@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn names_come_from_the_files() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\nbroken\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/bash\nbroken\nann:x:1000:1000::/home/ann:/bin/sh\n";
         assert_eq!(user_name(passwd, 1000), Some("ann"));
         assert_eq!(user_name(passwd, 7), None);
         assert_eq!(group_id("root:x:0:\ntrueup:x:998:ann\n", "trueup"), Some(998));

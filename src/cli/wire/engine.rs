@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::providers::{self, Hands};
+use super::providers::{self, Wakes};
 use super::{HostClock, Memory, Written};
 use crate::cli::exit::CliError;
 use crate::config::{Config, CredentialSettings};
@@ -25,10 +25,11 @@ pub(in super::super) struct Engine {
     pub(in super::super) reconciler: Arc<Reconciler>,
     /// The repository, to be hurried.
     pub(in super::super) source: Arc<GitSource>,
+    /// What wakes the loop beside the clock and the repository.
+    pub(in super::super) wakes: Option<Wakes>,
     /// The log; to be closed at the end.
     journal: Journal,
     memory: Memory,
-    hands: Arc<Hands>,
 }
 
 /// Puts the loop together. It takes the log's lock.
@@ -50,11 +51,11 @@ pub(in super::super) async fn engine(
             return Err(error);
         }
     };
-    let hands = Arc::new(providers::hands(config).await);
+    let (providers, wakes) = providers::all(config).await;
     let reconciler = Reconciler {
         ledger: Arc::new(Ledger::new(port, state)),
         source: Arc::clone(&source) as Arc<dyn Source>,
-        providers: hands.providers.clone(),
+        providers,
         clock,
         crash: Arc::new(NeverCrash),
         settings: Settings {
@@ -65,24 +66,16 @@ pub(in super::super) async fn engine(
         stop,
         loader: tokio::sync::Mutex::new(Loader::new(select(config))),
     };
-    Ok(Engine { reconciler: Arc::new(reconciler), source, journal, memory, hands })
+    let reconciler = Arc::new(reconciler);
+    Ok(Engine { reconciler, source, wakes: Some(wakes), journal, memory })
 }
 
 impl Engine {
-    /// Calls `wake` whenever the machine says that something happened to it. Never ends.
-    pub(in super::super) fn machine_wakes(
-        &self,
-        wake: impl Fn() + Send + 'static,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let hands = Arc::clone(&self.hands);
-        async move { hands.wakes(wake).await }
-    }
-
     /// Keeps what is known for a faster start and closes the log.
     pub(in super::super) fn close(self) {
-        let Self { reconciler, source, journal, memory, hands } = self;
+        let Self { reconciler, source, wakes, journal, memory } = self;
         let kept = reconciler.ledger.read(Clone::clone);
-        drop((reconciler, source, hands));
+        drop((reconciler, source, wakes));
         journal.close();
         memory.keep(&kept);
     }

@@ -1,6 +1,6 @@
 //! The hands: which provider answers for which kind.
 //!
-//! Every kind has exactly one. A kind that this build has no hand for is unobservable, never absent.
+//! A kind that this build has no hand for is unobservable, never absent.
 
 use std::sync::Arc;
 
@@ -9,106 +9,111 @@ use crate::port::Provider;
 use crate::provider::image::ImageProvider;
 use crate::provider::seed::SeedProvider;
 
-/// Folder of unfinished downloads, in the state directory.
-const DOWNLOADS: &str = "downloads";
+pub(in super::super) use libvirt::Wakes;
 
-/// The hands of this build.
-pub(in super::super) struct Hands {
-    /// Every provider.
-    pub(super) providers: Vec<Arc<dyn Provider>>,
-    #[cfg(feature = "libvirt")]
-    libvirt: crate::provider::libvirt::LibvirtProvider,
+/// Every provider of this build, and what wakes the loop. Every kind has exactly one provider.
+pub(super) async fn all(config: &Config) -> (Vec<Arc<dyn Provider>>, Wakes) {
+    let (machine, wakes) = libvirt::hand(config).await;
+    let downloads = config.state_directory().join("downloads");
+    let providers: Vec<Arc<dyn Provider>> =
+        vec![machine, Arc::new(ImageProvider::new(downloads)), Arc::new(SeedProvider)];
+    (providers, wakes)
 }
 
-impl Hands {
-    /// Waits until the machine says that something happened to it, and calls `wake` each time. Never
-    /// ends.
-    pub(super) async fn wakes(&self, wake: impl Fn()) {
-        #[cfg(feature = "libvirt")]
-        {
-            let mut events = self.libvirt.events();
-            while events.next().await == Some(()) {
+#[cfg(feature = "libvirt")]
+mod libvirt {
+    //! With libvirt: one client for the life of the loop.
+
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use trueup_libvirt::{Client, Options};
+
+    use crate::config::{AcceleratorChoice, Config};
+    use crate::port::Provider;
+    use crate::provider::image::kvm_works;
+    use crate::provider::libvirt::{LibvirtProvider, Settings};
+
+    /// What libvirt reports.
+    pub(in super::super::super) struct Wakes(LibvirtProvider);
+
+    pub(super) async fn hand(config: &Config) -> (Arc<dyn Provider>, Wakes) {
+        let mut options = Options::new(&config.libvirt.uri);
+        options.call_timeout = config.libvirt.call_timeout.duration();
+        let settings = Settings::new(kvm(config.accelerator).await);
+        let provider = LibvirtProvider::new(Client::new(options), settings);
+        (Arc::new(provider.clone()), Wakes(provider))
+    }
+
+    impl Wakes {
+        /// Calls `wake` for everything libvirt reports from now on. Ends with the client.
+        pub(in super::super::super) async fn each(self, wake: impl Fn()) {
+            let mut events = self.0.events();
+            while events.next().await.is_some() {
                 wake();
             }
         }
-        drop(wake);
-        std::future::pending::<()>().await;
     }
-}
 
-#[cfg(feature = "libvirt")]
-pub(super) async fn hands(config: &Config) -> Hands {
-    use crate::provider::libvirt::{LibvirtProvider, Settings};
-    use trueup_libvirt::{Client, Options};
-
-    let mut options = Options::new(&config.libvirt.uri);
-    options.call_timeout = config.libvirt.call_timeout.duration();
-    let client = Client::new(options);
-    let libvirt = LibvirtProvider::new(client, Settings::new(kvm(config).await));
-    let providers: Vec<Arc<dyn Provider>> =
-        vec![Arc::new(libvirt.clone()), Arc::new(images(config)), Arc::new(SeedProvider)];
-    Hands { providers, libvirt }
-}
-
-#[cfg(not(feature = "libvirt"))]
-pub(super) async fn hands(config: &Config) -> Hands {
-    let absent = absent::Absent { uri: config.libvirt.uri.clone() };
-    let providers: Vec<Arc<dyn Provider>> =
-        vec![Arc::new(absent), Arc::new(images(config)), Arc::new(SeedProvider)];
-    Hands { providers }
-}
-
-fn images(config: &Config) -> ImageProvider {
-    ImageProvider::new(config.state_directory().join(DOWNLOADS))
-}
-
-/// Whether guests are to run under KVM: as the config says, else what a probe with one of the
-/// host's own kernels shows.
-#[cfg(feature = "libvirt")]
-async fn kvm(config: &Config) -> bool {
-    use crate::config::AcceleratorChoice;
-    use crate::provider::image::kvm_works;
-
-    match config.accelerator {
-        AcceleratorChoice::Kvm => true,
-        AcceleratorChoice::Tcg => false,
-        AcceleratorChoice::Auto => match host_kernel() {
-            Some(kernel) => kvm_works(&kernel).await,
-            None => {
+    /// Whether guests run under KVM: as the config says, else what a probe shows.
+    async fn kvm(choice: AcceleratorChoice) -> bool {
+        match (choice, kernel()) {
+            (AcceleratorChoice::Kvm, _) => true,
+            (AcceleratorChoice::Tcg, _) => false,
+            (AcceleratorChoice::Auto, Some(kernel)) => kvm_works(&kernel).await,
+            (AcceleratorChoice::Auto, None) => {
                 tracing::warn!(
                     "no kernel in /boot to prove KVM with: guests are emulated; set \
                      `accelerator: kvm` where it works"
                 );
                 false
             }
-        },
+        }
+    }
+
+    /// A kernel to prove KVM with: the running one's file, or any other that is installed.
+    fn kernel() -> Option<PathBuf> {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let running = PathBuf::from(format!("/boot/vmlinuz-{release}"));
+        if running.is_file() {
+            return Some(running);
+        }
+        let installed = std::fs::read_dir("/boot").ok()?.filter_map(Result::ok);
+        let kernels = installed.map(|entry| entry.path()).filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"))
+        });
+        kernels.max()
     }
 }
 
-/// A kernel of the host itself; the first by name, so that every start takes the same.
-#[cfg(feature = "libvirt")]
-fn host_kernel() -> Option<std::path::PathBuf> {
-    let entries = std::fs::read_dir("/boot").ok()?;
-    let kernels = entries.filter_map(|entry| {
-        let path = entry.ok()?.path();
-        let name = path.file_name()?.to_str()?;
-        name.starts_with("vmlinuz").then_some(path)
-    });
-    kernels.min()
-}
-
 #[cfg(not(feature = "libvirt"))]
-mod absent {
-    //! Stands where libvirt would, and knows nothing.
+mod libvirt {
+    //! Without libvirt: its kinds cannot be looked at.
 
+    use std::sync::Arc;
+
+    use crate::config::Config;
     use crate::model::{Fault, Kind, Observed};
     use crate::plan::Step;
     use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
 
     /// Answers for kinds that this build cannot look at.
-    pub(super) struct Absent {
-        /// The libvirt that is not looked at.
-        pub(super) uri: String,
+    struct Absent {
+        uri: String,
+    }
+
+    /// Nothing ever reports.
+    pub(in super::super::super) struct Wakes;
+
+    pub(super) async fn hand(config: &Config) -> (Arc<dyn Provider>, Wakes) {
+        (Arc::new(Absent { uri: config.libvirt.uri.clone() }), Wakes)
+    }
+
+    impl Wakes {
+        /// Never calls `wake` and never ends.
+        pub(in super::super::super) async fn each(self, _wake: impl Fn()) {
+            std::future::pending::<()>().await;
+        }
     }
 
     impl Absent {
@@ -123,7 +128,7 @@ mod absent {
 
     impl Provider for Absent {
         fn name(&self) -> &'static str {
-            "absent"
+            "libvirt"
         }
 
         fn kinds(&self) -> &[Kind] {

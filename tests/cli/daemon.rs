@@ -1,0 +1,209 @@
+//! The daemon from outside, on libvirt's own `test:///` driver: start, push, operate, reload, stop.
+
+use std::io::BufRead as _;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Ended, Host, program};
+use crate::support::git_repo::GitRepo;
+
+/// The most anything here may take; a healthy machine needs a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const REPOSITORY: &str = "\
+apiVersion: trueup/v1
+kind: Repository
+metadata: {name: test}
+spec:
+  environments:
+    lab: {hosts: [node1]}
+";
+
+fn network(name: &str, third: u8) -> String {
+    format!(
+        "apiVersion: trueup/v1\nkind: Network\nmetadata: {{name: {name}}}\n\
+         spec: {{mode: isolated, cidr: 10.199.{third}.0/24}}\n"
+    )
+}
+
+/// A running daemon with what it follows.
+struct Running {
+    host: Host,
+    repo: GitRepo,
+    child: Child,
+    systemd: UnixDatagram,
+}
+
+impl Running {
+    fn start() -> Self {
+        let repo = GitRepo::new();
+        repo.write("trueup.yaml", REPOSITORY);
+        repo.write("environments/lab/a.yaml", network("alpha", 1));
+        repo.commit("start");
+        repo.push();
+        let host = Host::new();
+        write_config(&host, &repo, "15s");
+        let systemd = UnixDatagram::bind(host.path().join("notify")).unwrap();
+        systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+        let child = spawn(&host);
+        let running = Self { host, repo, child, systemd };
+        running.await_state("READY=1");
+        running
+    }
+
+    fn await_state(&self, state: &str) {
+        let mut bytes = [0; 512];
+        loop {
+            let length = self.systemd.recv(&mut bytes).expect("systemd was told nothing");
+            let text = String::from_utf8_lossy(&bytes[..length]);
+            if text.lines().any(|line| line == state) {
+                return;
+            }
+        }
+    }
+
+    fn await_event(&self, type_: &str, subject: &str) {
+        self.await_log(&["--type", type_, "--subject", subject]);
+    }
+
+    /// Follows the log until an event fits the filters.
+    fn await_log(&self, filters: &[&str]) {
+        let mut command = program();
+        command.arg("--config").arg(self.host.path().join("config.yaml")).args(["log", "-f"]);
+        let mut follower = command.args(filters).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = follower.stdout.take().unwrap();
+        let (sender, first) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = std::io::BufReader::new(stdout).read_line(&mut line);
+            // Whoever waited may have lost patience.
+            sender.send(read.is_ok_and(|bytes| bytes > 0)).unwrap_or_default();
+        });
+        let found = first.recv_timeout(PATIENCE);
+        follower.kill().unwrap();
+        follower.wait().unwrap();
+        reader.join().unwrap();
+        let log = || self.host.run(&["log"]).out;
+        assert_eq!(found, Ok(true), "{filters:?} not found in:\n{}", log());
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal)
+            .unwrap();
+    }
+
+    fn stop(&mut self) -> Duration {
+        let started = Instant::now();
+        self.signal(rustix::process::Signal::TERM);
+        assert!(self.child.wait().unwrap().success());
+        started.elapsed()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed leaves it running; one that passed has waited for its end.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+fn write_config(host: &Host, repo: &GitRepo, interval: &str) {
+    let at = host.path().display();
+    let config = format!(
+        "repository:\n  url: {}\n  poll: {{interval: {interval}}}\nhost: node1\n\
+         stateDirectory: {at}/state\nsocket: {at}/t.sock\nlibvirt: {{uri: 'test:///default'}}\n\
+         accelerator: tcg\n",
+        repo.bare().display()
+    );
+    std::fs::write(host.path().join("config.yaml"), config).unwrap();
+}
+
+fn spawn(host: &Host) -> Child {
+    let log = std::fs::File::create(host.path().join("daemon.log")).unwrap();
+    let mut command = program();
+    command.args(["run", "-v", "--config"]).arg(host.path().join("config.yaml"));
+    command.env("NOTIFY_SOCKET", host.path().join("notify"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+#[test]
+fn the_daemon_follows_a_repository_and_stops_cleanly() {
+    let mut running = Running::start();
+    running.await_event("resource.synced", "network/alpha");
+    let pushed = Instant::now();
+    running.repo.publish("environments/lab/b.yaml", &network("beta", 2));
+    running.await_event("resource.synced", "network/beta");
+    // The next poll is up to 15 s away: only the watch on the repository is this fast.
+    assert!(pushed.elapsed() < Duration::from_secs(10), "{:?}", pushed.elapsed());
+    let status = running.host.run(&["status"]).code(0).out;
+    assert!(status.contains("3 Synced"), "{status}");
+    running.host.run(&["plan"]).code(0);
+    let replay = running.host.run(&["replay"]).code(0).out;
+    assert!(replay.contains("equals the daemon's state"), "{replay}");
+    assert!(running.stop() < Duration::from_secs(10));
+    assert!(!running.host.path().join("t.sock").exists());
+    running.host.run(&["log", "verify"]).code(0);
+    let replay = running.host.run(&["replay"]).code(0).out;
+    assert!(replay.contains("equals the snapshot"), "{replay}");
+}
+
+#[test]
+fn operators_decide_through_the_daemon() {
+    let mut running = Running::start();
+    running.await_event("resource.synced", "network/alpha");
+    running.host.run(&["pause", "-m", "lunch"]).code(0);
+    running.repo.publish("environments/lab/b.yaml", &network("beta", 2));
+    running.await_log(&["--type", "plan.held"]);
+    running.host.run(&["plan"]).code(3);
+    running.host.run(&["apply"]).code(4);
+    let paused = running.host.run(&["status"]).code(0).out;
+    assert!(paused.contains("paused") && paused.contains("Held"), "{paused}");
+    running.host.run(&["resume"]).code(0);
+    running.await_event("resource.synced", "network/beta");
+    running.host.run(&["release", "network/beta"]).code(4);
+    running.host.run(&["hold", "network/beta", "-m", "mine"]).code(0);
+    running.stop();
+}
+
+#[test]
+fn a_reload_takes_a_good_config_and_refuses_a_bad_one() {
+    let mut running = Running::start();
+    running.await_event("resource.synced", "network/alpha");
+    std::fs::write(running.host.path().join("config.yaml"), "repository: {ulr: x}\n").unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    write_config(&running.host, &running.repo, "20s");
+    let log = || std::fs::read_to_string(running.host.path().join("daemon.log")).unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    running.await_state("RELOADING=1");
+    running.await_state("READY=1");
+    assert!(log().contains("reloading"), "{}", log());
+    running.host.run(&["status"]).code(0);
+    running.stop();
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_a_killed_one_leaves_a_whole_log() {
+    let mut running = Running::start();
+    running.await_event("resource.synced", "network/alpha");
+    let second = Ended::of(
+        program()
+            .args(["run", "--config"])
+            .arg(running.host.path().join("config.yaml"))
+            .output()
+            .unwrap(),
+    );
+    assert!(second.code(4).err.contains("another daemon"));
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    running.host.run(&["log", "verify"]).code(0);
+    running.child = spawn(&running.host);
+    running.await_state("READY=1");
+    let opened = running.host.run(&["log", "--type", "log.opened"]).code(0).out;
+    assert_eq!(opened.lines().count(), 2, "{opened}");
+    running.stop();
+}

@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-slow lint doc deny unit-check bench schemas ci clean
+.PHONY: help setup build install demo test lint doc deny unit-check bench schemas ci clean
 
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -26,9 +26,6 @@ demo: build ## Show the main job end to end on this machine
 
 test: setup ## Run the whole suite
 	@tests/support/run-tests
-
-test-slow: setup ## Run also what takes minutes under emulation
-	@tests/support/run-tests slow
 
 lint: ## Formatting and lints
 	$(CARGO) fmt --all --check

@@ -2,12 +2,7 @@
 //!
 //! Prints milliseconds and the growth exponent; judges nothing by itself.
 
-#![allow(
-    missing_docs,
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    clippy::unwrap_used
-)]
+#![allow(missing_docs, clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -34,10 +29,7 @@ fn wish(desired: &mut Desired, id: &str, resource: Resource) {
         owner: None,
         lifecycle: Lifecycle::default(),
         labels: BTreeMap::new(),
-        origin: Origin {
-            path: "lab/all.yaml".into(),
-            line: 1,
-        },
+        origin: Origin { path: "lab/all.yaml".into(), line: 1 },
         digest,
     };
     desired.resources.insert(id, wish);
@@ -76,17 +68,10 @@ fn desired(count: usize) -> Desired {
         sync: SyncSettings::default(),
         resources: BTreeMap::new(),
     };
-    let pool = StoragePool {
-        path: "/vm".into(),
-        autostart: true,
-    };
+    let pool = StoragePool { path: "/vm".into(), autostart: true };
     wish(&mut desired, "pool/main", Resource::StoragePool(pool));
     for number in 0..count / 20 {
-        wish(
-            &mut desired,
-            &format!("network/net-{number}"),
-            network(number),
-        );
+        wish(&mut desired, &format!("network/net-{number}"), network(number));
     }
     for number in 0..count - count / 20 {
         wish(&mut desired, &format!("disk/disk-{number}"), disk(number));
@@ -145,10 +130,7 @@ fn main() {
                 assert!(plan(&input(&commit, desired, observed, known)).is_empty());
             }
         }) / machines.len() as f64;
-        let create = machines
-            .iter()
-            .map(|machine| machine.3)
-            .fold(f64::MAX, f64::min);
+        let create = machines.iter().map(|machine| machine.3).fold(f64::MAX, f64::min);
         println!("plan/{count}: nothing to do {idle:.2} ms; everything to make {create:.1} ms");
         times.push((count as f64, idle));
     }

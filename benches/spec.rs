@@ -33,11 +33,8 @@ fn repository(documents: usize, changed: &str) -> RepoFiles {
             let text = format!(
                 "# One of many.\napiVersion: trueup/v1\nkind: {kind}\nmetadata:\n  name: {name}\n  labels:\n    role: bench\n    number: \"{n}\"\n    changed: \"{changed}\"\n  annotations:\n    owner: somebody@example.com\nspec:\n{spec}"
             );
-            let text = if n == 0 && kind == "VirtualMachine" {
-                text
-            } else {
-                text.replace(changed, "")
-            };
+            let text =
+                if n == 0 && kind == "VirtualMachine" { text } else { text.replace(changed, "") };
             files.push(file(&format!("environments/lab/{kind}-{name}.yaml"), &text));
         };
         put(
@@ -60,12 +57,7 @@ fn repository(documents: usize, changed: &str) -> RepoFiles {
             &format!("root{n}"),
             &format!("  size: 20GiB\n  image: image{n}\n  onImageChange: keep\n"),
         );
-        put(
-            &mut files,
-            "Disk",
-            &format!("data{n}"),
-            "  size: 100GiB\n  format: raw\n",
-        );
+        put(&mut files, "Disk", &format!("data{n}"), "  size: 100GiB\n  format: raw\n");
         put(
             &mut files,
             "VirtualMachine",
@@ -121,12 +113,7 @@ fn main() {
     });
     let small = cold(&repository(DOCUMENTS / 10, "first"), &select);
     let exponent = (cold_time.as_secs_f64() / small.as_secs_f64()).log10();
-    let bytes: usize = one
-        .files
-        .iter()
-        .filter_map(|f| f.bytes.as_ref())
-        .map(|b| b.len())
-        .sum();
+    let bytes: usize = one.files.iter().filter_map(|f| f.bytes.as_ref()).map(|b| b.len()).sum();
     println!("spec: {DOCUMENTS} documents, {bytes} bytes");
     println!("  YAML parser alone      {parser:>10.1?}");
     println!(

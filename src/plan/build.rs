@@ -24,10 +24,7 @@ struct Cursor<'a, V> {
 impl<'a, V> Cursor<'a, V> {
     /// At the start of `map`.
     fn new(map: &'a BTreeMap<ResourceId, V>) -> Self {
-        Self {
-            rest: map.iter().peekable(),
-            passed: Vec::new(),
-        }
+        Self { rest: map.iter().peekable(), passed: Vec::new() }
     }
 
     /// The value at `id`; ids have to be asked for in ascending order.
@@ -73,10 +70,7 @@ pub(super) fn all<'a>(work: &mut Work<'a>) -> Unnamed<'a> {
     for (id, wish) in &input.desired.resources {
         one(work, id, wish, seen.seek(id), known.seek(id));
     }
-    Unnamed {
-        seen: seen.left(),
-        known: known.left(),
-    }
+    Unnamed { seen: seen.left(), known: known.left() }
 }
 
 /// Decides on one desired resource.
@@ -113,10 +107,7 @@ fn one(
         return;
     }
     let unseen = work.facts.unseen_user(&verdict.drafts);
-    let drifted = verdict
-        .drafts
-        .iter()
-        .any(|draft| draft.reason == Reason::Drifted);
+    let drifted = verdict.drafts.iter().any(|draft| draft.reason == Reason::Drifted);
     let why_not = refusal(work, id, wish, seen, drifted).or(unseen);
     if why_not.is_none() {
         work.facts.note(id, &verdict);

@@ -39,11 +39,7 @@ fn references(work: &mut Work<'_>, at: usize) {
             work.refuse(at, SkipReason::Blocked(on));
             continue;
         }
-        let other = work
-            .by_id
-            .get(&on)
-            .copied()
-            .filter(|&other| work.blocks[other].build);
+        let other = work.by_id.get(&on).copied().filter(|&other| work.blocks[other].build);
         let Some(other) = other.or_else(|| gate(work, &on, usable)) else {
             if !usable {
                 work.refuse(at, SkipReason::Blocked(on));
@@ -73,11 +69,7 @@ fn references(work: &mut Work<'_>, at: usize) {
             None => {
                 let there = work.input.observed.resources.contains_key(&id);
                 let guests = id.kind == Kind::VirtualMachine && on.kind == id.kind;
-                let bond = if there && guests {
-                    Bond::Wish
-                } else {
-                    Bond::Hard
-                };
+                let bond = if there && guests { Bond::Wish } else { Bond::Hard };
                 work.order(work.last(other), (at, 0), bond);
             }
         }
@@ -145,11 +137,7 @@ fn replaced_disk(work: &mut Work<'_>, at: usize) {
 /// A block that removes waits until nothing uses the resource any more.
 fn users(work: &mut Work<'_>, at: usize) {
     let id = work.blocks[at].id.clone();
-    let Some(first) = work.blocks[at]
-        .drafts
-        .last()
-        .map(|draft| draft.action.clone())
-    else {
+    let Some(first) = work.blocks[at].drafts.last().map(|draft| draft.action.clone()) else {
         return;
     };
     match &first {
@@ -185,16 +173,8 @@ struct GoneUsers {
 
 impl GoneUsers {
     fn of(work: &Work<'_>) -> Self {
-        let mut index = Self {
-            resource: HashMap::new(),
-            file: HashMap::new(),
-        };
-        for (at, block) in work
-            .blocks
-            .iter()
-            .enumerate()
-            .filter(|(_, block)| !block.build)
-        {
+        let mut index = Self { resource: HashMap::new(), file: HashMap::new() };
+        for (at, block) in work.blocks.iter().enumerate().filter(|(_, block)| !block.build) {
             let Some(known) = work.input.known.resources.get(&block.id) else {
                 continue;
             };
@@ -214,17 +194,9 @@ impl GoneUsers {
 /// Removed resources go before those that they refer to, by the log's memory of them.
 fn gone_users(work: &mut Work<'_>, at: usize, gone: &GoneUsers) {
     let id = work.blocks[at].id.clone();
-    let own = work
-        .facts
-        .claimed(&id)
-        .map(refs::own_files)
-        .unwrap_or_default();
+    let own = work.facts.claimed(&id).map(refs::own_files).unwrap_or_default();
     let by_file = own.into_iter().filter_map(|path| gone.file.get(path));
-    let users: BTreeSet<usize> = by_file
-        .chain(gone.resource.get(&id))
-        .flatten()
-        .copied()
-        .collect();
+    let users: BTreeSet<usize> = by_file.chain(gone.resource.get(&id)).flatten().copied().collect();
     for other in users {
         let user = work.blocks[other].id.clone();
         if user != id {

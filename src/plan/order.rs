@@ -101,10 +101,8 @@ fn sorted(count: usize, arcs: &[Arc]) -> Result<Vec<usize>, Vec<usize>> {
 /// Where none is soft, the change cannot be made in one go: `None`, and the blocks have fallen.
 fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usize]) -> Option<()> {
     let mut graph = DiGraph::<usize, ()>::new();
-    let nodes: HashMap<usize, NodeIndex> = stuck
-        .iter()
-        .map(|&step| (step, graph.add_node(step)))
-        .collect();
+    let nodes: HashMap<usize, NodeIndex> =
+        stuck.iter().map(|&step| (step, graph.add_node(step))).collect();
     for (from, to, _) in arcs.iter() {
         if let (Some(&from), Some(&to)) = (nodes.get(from), nodes.get(to)) {
             graph.add_edge(from, to, ());
@@ -119,11 +117,7 @@ fn soften(work: &mut Work<'_>, places: &[At], arcs: &mut Vec<Arc>, stuck: &[usiz
     let inside = |&(from, to, _): &Arc| {
         from == to || (group.contains_key(&from) && group.get(&from) == group.get(&to))
     };
-    let softest = arcs
-        .iter()
-        .filter(|arc| inside(arc))
-        .map(|&(.., bond)| bond)
-        .min();
+    let softest = arcs.iter().filter(|arc| inside(arc)).map(|&(.., bond)| bond).min();
     let Some(softest) = softest.filter(|&bond| bond < Bond::Hard) else {
         let caught = stuck.iter().filter(|step| group.contains_key(step));
         give_up(work, caught.map(|&step| places[step].0).collect());
@@ -206,10 +200,7 @@ fn number(work: &mut Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> 
 fn leaving(work: &Work<'_>) -> BTreeSet<Name> {
     let gone = work.blocks.iter().filter(|block| {
         block.skip.is_none()
-            && block
-                .drafts
-                .iter()
-                .any(|draft| matches!(draft.action, Action::VmUndefine))
+            && block.drafts.iter().any(|draft| matches!(draft.action, Action::VmUndefine))
     });
     gone.map(|block| block.id.name.clone()).collect()
 }

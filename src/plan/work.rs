@@ -89,11 +89,7 @@ impl<'a> Work<'a> {
 
     /// Leaves a difference alone.
     pub(super) fn skip(&mut self, id: &ResourceId, why: SkipReason, changes: Vec<FieldChange>) {
-        self.skipped.push(Skipped {
-            resource: id.clone(),
-            why,
-            changes,
-        });
+        self.skipped.push(Skipped { resource: id.clone(), why, changes });
     }
 
     /// Adds a block; the first of a resource is its main one. Leftover files of a desired resource
@@ -137,10 +133,7 @@ impl<'a> Work<'a> {
 
     /// Disks that were to be made anew and cannot be.
     pub(super) fn fallen_replacements(&self) -> BTreeMap<ResourceId, SkipReason> {
-        let disks = self
-            .blocks
-            .iter()
-            .filter(|block| block.build && block.id.kind == Kind::Disk);
+        let disks = self.blocks.iter().filter(|block| block.build && block.id.kind == Kind::Disk);
         disks
             .filter(|block| self.facts.is_replaced(&block.id))
             .filter_map(|block| Some((block.id.clone(), block.skip.clone()?)))
@@ -161,10 +154,8 @@ impl<'a> Work<'a> {
             }
         }
         let fallen = |block: &Block| block.skip.is_some();
-        let mut open: Vec<usize> = (0..self.blocks.len())
-            .rev()
-            .filter(|&at| fallen(&self.blocks[at]))
-            .collect();
+        let mut open: Vec<usize> =
+            (0..self.blocks.len()).rev().filter(|&at| fallen(&self.blocks[at])).collect();
         while let Some(down) = open.pop() {
             for &at in needed_by.get(&down).into_iter().flatten() {
                 let block = &mut self.blocks[at];
@@ -184,11 +175,7 @@ impl<'a> Work<'a> {
                     changes.push(change);
                 }
             }
-            Some(Skipped {
-                resource: block.id.clone(),
-                why,
-                changes,
-            })
+            Some(Skipped { resource: block.id.clone(), why, changes })
         });
         self.skipped.extend(fallen);
     }
@@ -196,8 +183,5 @@ impl<'a> Work<'a> {
 
 /// How late a kind comes when a machine is built up.
 pub(super) fn rank(kind: Kind) -> usize {
-    Kind::ALL
-        .iter()
-        .position(|&other| other == kind)
-        .unwrap_or(Kind::ALL.len())
+    Kind::ALL.iter().position(|&other| other == kind).unwrap_or(Kind::ALL.len())
 }

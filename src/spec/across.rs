@@ -36,13 +36,10 @@ fn at(all: &Gathered, id: &ResourceId, pointer: impl Into<String>) -> Place {
 
 /// Where the network `id` writes the range `net`.
 fn range_at(all: &Gathered, id: &ResourceId, net: ipnet::IpNet) -> Place {
-    let listed = all
-        .by_id
-        .get(id)
-        .and_then(|&m| match &all.members[m].doc.spec {
-            Spec::Network(spec) => subnets(spec).iter().position(|n| n.trunc() == net),
-            _ => None,
-        });
+    let listed = all.by_id.get(id).and_then(|&m| match &all.members[m].doc.spec {
+        Spec::Network(spec) => subnets(spec).iter().position(|n| n.trunc() == net),
+        _ => None,
+    });
     match listed {
         Some(n) if has_list(all, id) => at(all, id, format!("/spec/addresses/{n}/cidr")),
         _ => at(all, id, "/spec/cidr"),
@@ -50,12 +47,10 @@ fn range_at(all: &Gathered, id: &ResourceId, net: ipnet::IpNet) -> Place {
 }
 
 fn has_list(all: &Gathered, id: &ResourceId) -> bool {
-    all.by_id
-        .get(id)
-        .is_some_and(|&m| match &all.members[m].doc.spec {
-            Spec::Network(spec) => !spec.addresses.is_empty(),
-            _ => false,
-        })
+    all.by_id.get(id).is_some_and(|&m| match &all.members[m].doc.spec {
+        Spec::Network(spec) => !spec.addresses.is_empty(),
+        _ => false,
+    })
 }
 
 type Sorted<'a> = [(&'a ResourceId, &'a Arc<Resolved>)];

@@ -49,10 +49,7 @@ pub(crate) fn load_environment(
     let mut all = Gathered::default();
     gather(session, &mut all, &session.below(&entry.folder), false);
     if all.members.is_empty() && session.found.len() == before {
-        let message = format!(
-            "environment `{name}` has no documents in `{}`",
-            entry.folder
-        );
+        let message = format!("environment `{name}` has no documents in `{}`", entry.folder);
         session.found.push(
             Diagnostic::nowhere("spec/empty-environment", &entry.folder, message).with_hint(
                 "an empty folder never means that everything is to be removed; an `Environment` \
@@ -84,11 +81,7 @@ pub(crate) fn load_environment(
         resources.insert(id.clone(), resource.clone());
     }
     Some(Loaded {
-        desired: Desired {
-            environment: name.clone(),
-            sync,
-            resources,
-        },
+        desired: Desired { environment: name.clone(), sync, resources },
         warnings: Vec::new(),
         empty,
         require_signatures: repository.require_signatures,
@@ -118,10 +111,7 @@ fn gather(session: &mut Session<'_>, all: &mut Gathered, files: &[usize], base: 
                 index: doc.index,
                 doc: Arc::clone(&doc.doc),
                 patches: Vec::new(),
-                origin: Origin {
-                    path: session.path(file).to_owned(),
-                    line: doc.line,
-                },
+                origin: Origin { path: session.path(file).to_owned(), line: doc.line },
             });
         }
         all.files.insert(file, parsed);
@@ -136,8 +126,7 @@ fn head_spec(all: &mut Gathered, name: &Name) -> EnvironmentSpec {
     if doc.metadata.name != name.as_str() {
         let place = Place::value(head, "/metadata/name");
         let message = format!("`trueup.yaml` calls this environment `{name}`");
-        all.drafts
-            .push(Draft::new("spec/wrong-value", place, message));
+        all.drafts.push(Draft::new("spec/wrong-value", place, message));
     }
     match &doc.spec {
         Spec::Environment(spec) => spec.as_ref().clone(),
@@ -151,14 +140,12 @@ fn bases(session: &mut Session<'_>, all: &mut Gathered, spec: &EnvironmentSpec) 
     for (n, base) in spec.bases.iter().enumerate() {
         let place = Place::value(head, format!("/spec/bases/{n}"));
         if let Err(error) = Name::new(base.as_str()) {
-            all.drafts
-                .push(Draft::new("spec/wrong-value", place, error.to_string()));
+            all.drafts.push(Draft::new("spec/wrong-value", place, error.to_string()));
             continue;
         }
         if !seen.insert(base) {
             let message = format!("base `{base}` is in the list already");
-            all.drafts
-                .push(Draft::new("spec/duplicate-base", place, message));
+            all.drafts.push(Draft::new("spec/duplicate-base", place, message));
             continue;
         }
         let files = session.below(&format!("{BASES_FOLDER}/{base}"));
@@ -188,8 +175,7 @@ fn identify(session: &Session<'_>, all: &mut Gathered) {
             Err(error) => {
                 let place = Place::value(n, "/metadata/name");
                 all.mentions.insert(member.doc.metadata.name.clone());
-                all.drafts
-                    .push(Draft::new("spec/wrong-value", place, error.to_string()));
+                all.drafts.push(Draft::new("spec/wrong-value", place, error.to_string()));
             }
             Ok(name) => {
                 let id = ResourceId::new(kind, name);
@@ -217,26 +203,18 @@ fn settings(
     spec: &EnvironmentSpec,
 ) -> (Settings, SyncSettings, Pools) {
     let given = if spec.storage_pools.is_empty() {
-        vec![PoolSpec {
-            name: POOL_NAME.to_owned(),
-            path: POOL_PATH.to_owned(),
-            autostart: true,
-        }]
+        vec![PoolSpec { name: POOL_NAME.to_owned(), path: POOL_PATH.to_owned(), autostart: true }]
     } else {
         spec.storage_pools.clone()
     };
     let head = all.head.unwrap_or_default();
     let origin = all.head.map_or_else(
-        || Origin {
-            path: super::repo::REPOSITORY_FILE.to_owned(),
-            line: 1,
-        },
+        || Origin { path: super::repo::REPOSITORY_FILE.to_owned(), line: 1 },
         |h| all.members[h].origin.clone(),
     );
     let mut err = |pointer: String, message: String| {
         let place = Place::value(head, pointer);
-        all.drafts
-            .push(Draft::new("spec/wrong-value", place, message));
+        all.drafts.push(Draft::new("spec/wrong-value", place, message));
     };
     let (mut pools, mut resources) = (Vec::<Pool>::new(), Pools::new());
     for (n, pool) in given.iter().enumerate() {
@@ -252,10 +230,7 @@ fn settings(
         }
         let id = ResourceId::new(Kind::StoragePool, pool_name.clone());
         resources.insert(id, pool_resource(&path, pool.autostart, spec, &origin));
-        pools.push(Pool {
-            name: pool_name,
-            path,
-        });
+        pools.push(Pool { name: pool_name, path });
     }
     let sync = sync(spec, &mut err);
     let settings = Settings {
@@ -273,14 +248,8 @@ fn pool_resource(
     spec: &EnvironmentSpec,
     origin: &Origin,
 ) -> DesiredResource {
-    let resource = Resource::StoragePool(StoragePool {
-        path: path.to_owned(),
-        autostart,
-    });
-    let lifecycle = Lifecycle {
-        self_heal: spec.sync.self_heal,
-        ..Lifecycle::default()
-    };
+    let resource = Resource::StoragePool(StoragePool { path: path.to_owned(), autostart });
+    let lifecycle = Lifecycle { self_heal: spec.sync.self_heal, ..Lifecycle::default() };
     DesiredResource {
         digest: digest_of(&(&resource, &lifecycle)),
         resource,
@@ -346,9 +315,8 @@ fn resolve_all(
                 Kind::Network => leases.remove(&id.name).unwrap_or_default(),
                 _ => Vec::new(),
             };
-            let known = memo.get(id, |known| {
-                known.still_fits(&world, &all.members[member], &settings, &asked)
-            });
+            let known = memo
+                .get(id, |known| known.still_fits(&world, &all.members[member], &settings, &asked));
             let resolved = match known {
                 Some(known) => known,
                 None => match resolve(&world, &settings, member, id, &asked) {
@@ -377,9 +345,7 @@ fn resolve_all(
 }
 
 fn limits(all: &mut Gathered, repository: &Repository) {
-    let set = repository
-        .resources_max
-        .map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    let set = repository.resources_max.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let most = set.unwrap_or(RESOURCES_MAX).min(RESOURCES_MAX);
     if all.by_id.len() > most {
         let message = format!("{} resources; at most {most} are taken", all.by_id.len());
@@ -390,11 +356,7 @@ fn limits(all: &mut Gathered, repository: &Repository) {
 
 fn nothing(all: &mut Gathered, name: &Name) {
     let Some(head) = all.head else { return };
-    let place = Place {
-        member: head,
-        pointer: "/metadata/name".to_owned(),
-        at: At::Value,
-    };
+    let place = Place { member: head, pointer: "/metadata/name".to_owned(), at: At::Value };
     let message = format!("environment `{name}` asks for no resources");
     let mut draft = Draft::new("spec/empty-environment", place, message);
     draft.severity = Severity::Warning;

@@ -66,14 +66,9 @@ pub(crate) fn parse(part: Part<'_>) -> Result<Value, Vec<ContentError>> {
 }
 
 fn explain(error: &serde_saphyr::Error, part: Part<'_>) -> ContentError {
-    let spot = error.location().map_or(
-        Spot {
-            line: part.first,
-            column: 1,
-            len: 0,
-        },
-        |l| spot_of(l, part.above),
-    );
+    let spot = error
+        .location()
+        .map_or(Spot { line: part.first, column: 1, len: 0 }, |l| spot_of(l, part.above));
     let mut message = error.without_snippet().to_string();
     if let Some(end) = message.rfind(" at line ") {
         message.truncate(end);
@@ -87,34 +82,20 @@ fn explain(error: &serde_saphyr::Error, part: Part<'_>) -> ContentError {
     let (code, hint) = if lower.contains("duplicate") {
         ("spec/duplicate-key", "keep one of the two")
     } else if lower.contains("merge key") {
-        (
-            "spec/merge-key",
-            "write the fields out, or use a base and a patch",
-        )
+        ("spec/merge-key", "write the fields out, or use a base and a patch")
     } else if lower.contains(" tag ") {
         ("spec/tag", "remove the tag: values are read as they stand")
-    } else if [
-        "budget", "limit", "exceed", "depth", "too many", "breach", "alias",
-    ]
-    .iter()
-    .any(|w| lower.contains(w))
+    } else if ["budget", "limit", "exceed", "depth", "too many", "breach", "alias"]
+        .iter()
+        .any(|w| lower.contains(w))
     {
-        (
-            "spec/bomb",
-            "write it out smaller, with fewer levels, nodes and aliases",
-        )
+        ("spec/bomb", "write it out smaller, with fewer levels, nodes and aliases")
     } else if lower.contains("tab")
         || line_of(part, spot).is_some_and(|l| l.trim_start_matches(' ').starts_with('\t'))
     {
-        (
-            "spec/tab",
-            "indent with spaces: YAML does not allow tabs there",
-        )
+        ("spec/tab", "indent with spaces: YAML does not allow tabs there")
     } else {
-        (
-            "spec/syntax",
-            "check the indentation and the quotes around here",
-        )
+        ("spec/syntax", "check the indentation and the quotes around here")
     };
     ContentError::new(code, spot, message).hint(hint)
 }
@@ -137,9 +118,9 @@ fn spot_of(location: serde_saphyr::Location, above: u32) -> Spot {
 fn suspect(value: &Value) -> bool {
     match value {
         Value::String(text) => is_yaml11_boolean(text),
-        Value::Number(number) => number
-            .as_f64()
-            .is_some_and(|f| number.is_f64() && f.fract() == 0.0),
+        Value::Number(number) => {
+            number.as_f64().is_some_and(|f| number.is_f64() && f.fract() == 0.0)
+        }
         Value::Array(items) => items.iter().any(suspect),
         Value::Object(map) => map.iter().any(|(k, v)| is_yaml11_boolean(k) || suspect(v)),
         Value::Null | Value::Bool(_) => false,
@@ -173,14 +154,10 @@ fn refuse_suspects(value: &Value, part: Part<'_>) -> Result<(), Vec<ContentError
 }
 
 fn yaml11(text: &str, spot: Spot) -> ContentError {
-    let truth = matches!(
-        text.to_ascii_lowercase().as_str(),
-        "y" | "yes" | "on" | "true"
-    );
+    let truth = matches!(text.to_ascii_lowercase().as_str(), "y" | "yes" | "on" | "true");
     let message = format!("`{text}` is a boolean to some YAML readers and text to others");
-    ContentError::new("spec/yaml11-boolean", spot, message).hint(format!(
-        "write `{truth}` if you mean that, else quote it: \"{text}\""
-    ))
+    ContentError::new("spec/yaml11-boolean", spot, message)
+        .hint(format!("write `{truth}` if you mean that, else quote it: \"{text}\""))
 }
 
 fn odd_number(part: Part<'_>, spot: Spot) -> Option<ContentError> {
@@ -282,10 +259,7 @@ impl Index {
         let spot = spot_of(tree.referenced, above);
         let length = pointer.len();
         let scalar = matches!(tree.value, Tree::Scalar);
-        let spot = Spot {
-            len: if scalar { spot.len } else { 0 },
-            ..spot
-        };
+        let spot = Spot { len: if scalar { spot.len } else { 0 }, ..spot };
         self.places.insert(pointer.clone(), (key, spot));
         match &tree.value {
             Tree::Scalar => {}

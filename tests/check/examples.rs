@@ -8,29 +8,9 @@ fn the_example_repository_has_no_mistakes() {
     assert_eq!(lines(&checked.diagnostics), "");
     let names: Vec<_> = checked.environments.keys().map(Name::as_str).collect();
     assert_eq!(names, ["demo", "workstation"]);
-    let demo = checked
-        .environments
-        .values()
-        .next()
-        .unwrap()
-        .as_ref()
-        .unwrap();
-    let ids: Vec<_> = demo
-        .desired
-        .resources
-        .keys()
-        .map(ToString::to_string)
-        .collect();
-    assert_eq!(
-        ids,
-        [
-            "pool/trueup",
-            "network/demo",
-            "image/debian",
-            "disk/hello-root",
-            "vm/hello"
-        ]
-    );
+    let demo = checked.environments.values().next().unwrap().as_ref().unwrap();
+    let ids: Vec<_> = demo.desired.resources.keys().map(ToString::to_string).collect();
+    assert_eq!(ids, ["pool/trueup", "network/demo", "image/debian", "disk/hello-root", "vm/hello"]);
 }
 
 /// Rewrite with `UPDATE_SCHEMAS=1`.

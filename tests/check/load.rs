@@ -66,18 +66,14 @@ spec:
     ]);
     let loaded = loaded(&files);
     let disk = &loaded.desired.resources[&id("disk/root")];
-    let Resource::Disk(spec) = &disk.resource else {
-        panic!("{disk:?}")
-    };
+    let Resource::Disk(spec) = &disk.resource else { panic!("{disk:?}") };
     assert_eq!((spec.size, spec.format.as_str()), (3 << 30, "qcow2"));
     assert_eq!(disk.labels["a"], "c");
     assert_eq!(disk.labels["site"], "home");
     assert_eq!(disk.origin.path, "bases/common/d.yaml");
 
     // A patch that breaks a document is reported in the patch.
-    let bad = environment
-        .replace("3GiB", "[3]")
-        .replace("format: null", "format: none");
+    let bad = environment.replace("3GiB", "[3]").replace("format: null", "format: none");
     files.files[1] = file("environments/lab/e.yaml", bad.as_bytes());
     let select = Select::Environment(Name::new("lab").unwrap());
     let found = load(&files, &select, &mut ParseCache::new()).unwrap_err();
@@ -125,20 +121,11 @@ spec:
     let mut cache = ParseCache::new();
     let mut of = |host: &str| {
         let select = Select::Host(host.to_owned());
-        load(&files, &select, &mut cache)
-            .unwrap()
-            .desired
-            .environment
-            .to_string()
+        load(&files, &select, &mut cache).unwrap().desired.environment.to_string()
     };
     assert_eq!(of("one"), "lab");
     assert_eq!(of("two"), "rest");
-    assert_eq!(
-        lines(&check_all(&files, &mut cache).diagnostics)
-            .lines()
-            .count(),
-        2
-    );
+    assert_eq!(lines(&check_all(&files, &mut cache).diagnostics).lines().count(), 2);
 }
 
 #[test]
@@ -149,10 +136,7 @@ fn one_changed_file_is_one_parse_and_the_same_result() {
         );
         file(&format!("environments/lab/d{n}.yaml"), text.as_bytes())
     };
-    let mut files = repo(&[
-        ("trueup.yaml", REPOSITORY),
-        ("environments/lab/e.yaml", ENVIRONMENT),
-    ]);
+    let mut files = repo(&[("trueup.yaml", REPOSITORY), ("environments/lab/e.yaml", ENVIRONMENT)]);
     files.files.extend((0..50).map(|n| disk(n, "1GiB")));
     let mut cache = ParseCache::new();
     let select = Select::Host("here".to_owned());
@@ -166,13 +150,8 @@ fn one_changed_file_is_one_parse_and_the_same_result() {
     let warm = load(&files, &select, &mut cache).unwrap();
     assert_eq!(cache.parses() - before, 1);
     // The same from nothing.
-    let mut fresh = repo(&[
-        ("trueup.yaml", REPOSITORY),
-        ("environments/lab/e.yaml", ENVIRONMENT),
-    ]);
-    fresh
-        .files
-        .extend((0..50).map(|n| disk(n, if n == 5 { "2GiB" } else { "1GiB" })));
+    let mut fresh = repo(&[("trueup.yaml", REPOSITORY), ("environments/lab/e.yaml", ENVIRONMENT)]);
+    fresh.files.extend((0..50).map(|n| disk(n, if n == 5 { "2GiB" } else { "1GiB" })));
     assert_eq!(warm, load(&fresh, &select, &mut ParseCache::new()).unwrap());
     // An error does not outlive its cause, and moves with its file.
     files.files[7] = disk(5, "none");
@@ -186,10 +165,7 @@ fn one_changed_file_is_one_parse_and_the_same_result() {
 
 #[test]
 fn content_that_is_missing_is_an_error() {
-    let mut files = repo(&[
-        ("trueup.yaml", REPOSITORY),
-        ("environments/lab/e.yaml", ENVIRONMENT),
-    ]);
+    let mut files = repo(&[("trueup.yaml", REPOSITORY), ("environments/lab/e.yaml", ENVIRONMENT)]);
     files.files[1].bytes = None;
     let select = Select::Host("here".to_owned());
     let found = load(&files, &select, &mut ParseCache::new()).unwrap_err();

@@ -7,14 +7,7 @@ fn twelve_mistakes_are_twelve_findings() {
     let files = read_folder(&here("tests/check/fixtures/twelve"));
     let checked = check_all(&files, &mut ParseCache::new());
     assert!(checked.has_errors());
-    assert_eq!(
-        checked
-            .environments
-            .values()
-            .filter(|l| l.is_some())
-            .count(),
-        0
-    );
+    assert_eq!(checked.environments.values().filter(|l| l.is_some()).count(), 0);
     expect![[r#"
         bases/common/vm.yaml:7:11 spec/wrong-value: `2 Gigs` is not a size: write a number and a unit, `20GiB`
         bases/common/vm.yaml:10:13 spec/dangling-reference: there is no `disk/data` in environment `lab`
@@ -90,9 +83,7 @@ fn bombs_go_off_in_nobody() {
         laughs,
         "[".repeat(100_000),
         format!("a: {}", "{b: ".repeat(5_000)),
-        (0..3_000)
-            .map(|n| format!("{}k:\n", " ".repeat(n)))
-            .collect(),
+        (0..3_000).map(|n| format!("{}k:\n", " ".repeat(n))).collect(),
         format!("a: &a x\nb: [{}]", "*a, ".repeat(20_000)),
         "- x\n".repeat(200_000),
         "---\na: 1\n".repeat(2_000),

@@ -16,9 +16,7 @@ fn file(path: &str, text: &[u8]) -> RepoFile {
 }
 
 fn repo(files: &[(&str, &str)]) -> RepoFiles {
-    RepoFiles {
-        files: files.iter().map(|(p, t)| file(p, t.as_bytes())).collect(),
-    }
+    RepoFiles { files: files.iter().map(|(p, t)| file(p, t.as_bytes())).collect() }
 }
 
 fn read_folder(root: &Path) -> RepoFiles {
@@ -30,12 +28,7 @@ fn read_folder(root: &Path) -> RepoFiles {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let name = path
-                    .strip_prefix(root)
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
                 files.push(file(&name, &fs::read(&path).unwrap()));
             }
         }
@@ -50,20 +43,13 @@ fn here(path: &str) -> std::path::PathBuf {
 fn lines(found: &[Diagnostic]) -> String {
     let mut shown = String::new();
     for d in found {
-        let hint = d
-            .hint
-            .as_deref()
-            .map(|h| format!(" ({h})"))
-            .unwrap_or_default();
+        let hint = d.hint.as_deref().map(|h| format!(" ({h})")).unwrap_or_default();
         shown.push_str(&format!(
             "{}:{}:{} {}: {}{hint}\n",
             d.path, d.line, d.column, d.code, d.message
         ));
         for r in &d.related {
-            shown.push_str(&format!(
-                "    {}:{}:{} {}\n",
-                r.path, r.line, r.column, r.message
-            ));
+            shown.push_str(&format!("    {}:{}:{} {}\n", r.path, r.line, r.column, r.message));
         }
     }
     shown
@@ -91,10 +77,7 @@ fn check(given: &str, expected: Expect) {
 }
 
 fn check_text(given: &[u8]) -> Checked {
-    let mut files = repo(&[
-        ("trueup.yaml", REPOSITORY),
-        ("environments/lab/e.yaml", ENVIRONMENT),
-    ]);
+    let mut files = repo(&[("trueup.yaml", REPOSITORY), ("environments/lab/e.yaml", ENVIRONMENT)]);
     files.files.push(file("environments/lab/x.yaml", given));
     check_all(&files, &mut ParseCache::new())
 }
@@ -110,10 +93,7 @@ fn loaded(files: &RepoFiles) -> Loaded {
 
 #[track_caller]
 fn loaded_text(given: &str) -> Loaded {
-    loaded(&repo(&[
-        ("trueup.yaml", REPOSITORY),
-        ("environments/lab/x.yaml", given),
-    ]))
+    loaded(&repo(&[("trueup.yaml", REPOSITORY), ("environments/lab/x.yaml", given)]))
 }
 
 fn id(text: &str) -> ResourceId {

@@ -53,12 +53,7 @@ impl Bench {
         let client = Client::new(Options::new(uri));
         let settings = Settings::new(false);
         let provider = LibvirtProvider::new(client.clone(), settings);
-        Self {
-            client,
-            provider,
-            resources: BTreeMap::new(),
-            directory,
-        }
+        Self { client, provider, resources: BTreeMap::new(), directory }
     }
 
     pub(crate) fn path(&self, file: &str) -> String {
@@ -73,10 +68,7 @@ impl Bench {
     pub(crate) fn place_image(&self) -> Backing {
         let path = self.path("pool/image-tiny-0123.qcow2");
         std::fs::copy(Self::tiny("disk.qcow2"), &path).unwrap();
-        Backing {
-            path,
-            format: VolumeFormat::Qcow2,
-        }
+        Backing { path, format: VolumeFormat::Qcow2 }
     }
 
     pub(crate) fn want(&mut self, id: &ResourceId, resource: Resource) -> Digest {
@@ -87,10 +79,7 @@ impl Bench {
             owner: None,
             lifecycle: Lifecycle::default(),
             labels: BTreeMap::new(),
-            origin: Origin {
-                path: "environments/lab/all.yaml".to_owned(),
-                line: 1,
-            },
+            origin: Origin { path: "environments/lab/all.yaml".to_owned(), line: 1 },
             digest,
         };
         self.resources.insert(id.clone(), wanted);
@@ -138,11 +127,7 @@ impl Bench {
         let begun = std::time::Instant::now();
         let outcome = self.try_act(id, action.clone()).await;
         let outcome = outcome.unwrap_or_else(|fault| panic!("{} {id}: {fault}", action.verb()));
-        assert!(
-            !outcome.already,
-            "{} {id} found nothing to do",
-            action.verb()
-        );
+        assert!(!outcome.already, "{} {id} found nothing to do", action.verb());
         let took = begun.elapsed().as_secs_f64();
         let again = self.try_act(id, action.clone()).await.unwrap();
         assert!(again.already, "{} {id}: twice is not once", action.verb());
@@ -154,10 +139,7 @@ impl Bench {
     pub(crate) async fn assert_converged(&self, id: &str) {
         let seen = self.seen(id).await;
         let wanted = &self.resources[&id.parse::<ResourceId>().unwrap()].resource;
-        for form in [Some(&seen.config), seen.live.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        for form in [Some(&seen.config), seen.live.as_ref()].into_iter().flatten() {
             match (wanted, form) {
                 (Resource::VirtualMachine(want), Resource::VirtualMachine(form)) => {
                     assert_eq!(domain::owned(want, form), **want);
@@ -177,10 +159,7 @@ impl Bench {
     }
 
     pub(crate) fn pool(&self) -> StoragePool {
-        StoragePool {
-            path: self.path("pool"),
-            autostart: true,
-        }
+        StoragePool { path: self.path("pool"), autostart: true }
     }
 
     pub(crate) fn disk(&self, file: &str, backing: Option<Backing>) -> Disk {
@@ -205,18 +184,8 @@ impl Bench {
                 initrd: Some(Self::tiny("initrd.gz").to_str().unwrap().to_owned()),
                 cmdline: Some("console=ttyS0 quiet panic=-1".to_owned()),
             },
-            cpus: Cpus {
-                count: 1,
-                max: 2,
-                mode: None,
-                topology: None,
-                pinning: BTreeMap::new(),
-            },
-            memory: Memory {
-                current: 192 << 10,
-                max: 256 << 10,
-                hugepages: None,
-            },
+            cpus: Cpus { count: 1, max: 2, mode: None, topology: None, pinning: BTreeMap::new() },
+            memory: Memory { current: 192 << 10, max: 256 << 10, hugepages: None },
             disks: vec![self.attachment("vda", "web")],
             nics: vec![nic(WEB_MAC, "lab")],
             host_devices: Vec::new(),
@@ -243,10 +212,7 @@ impl Bench {
     }
 
     pub(crate) async fn define_vm(&mut self, vm: &VirtualMachine) {
-        self.want(
-            &id("vm/web"),
-            Resource::VirtualMachine(Box::new(vm.clone())),
-        );
+        self.want(&id("vm/web"), Resource::VirtualMachine(Box::new(vm.clone())));
         let (vm, uuid) = (Box::new(vm.clone()), Self::uuid("vm/web"));
         self.act("vm/web", Action::VmDefine { vm, uuid }).await;
     }
@@ -254,23 +220,14 @@ impl Bench {
     pub(crate) async fn define_network(&mut self, network: &Network) {
         self.want(&id("network/lab"), Resource::Network(network.clone()));
         let (network, uuid) = (network.clone(), Self::uuid("network/lab"));
-        self.act("network/lab", Action::NetworkDefine { network, uuid })
-            .await;
+        self.act("network/lab", Action::NetworkDefine { network, uuid }).await;
     }
 
     pub(crate) async fn await_console(&self, line: &str) -> Outcome {
-        let probe = trueup::model::resource::Probe::Console {
-            line: line.to_owned(),
-        };
-        let readiness = Readiness {
-            probe,
-            timeout_s: 120,
-        };
+        let probe = trueup::model::resource::Probe::Console { line: line.to_owned() };
+        let readiness = Readiness { probe, timeout_s: 120 };
         let console_log = Some(self.path("console/web.log"));
-        let action = Action::VmAwaitReady {
-            readiness,
-            console_log,
-        };
+        let action = Action::VmAwaitReady { readiness, console_log };
         self.try_act("vm/web", action).await.unwrap()
     }
 }
@@ -313,7 +270,4 @@ pub(crate) fn lease(last: u8, host: &str) -> DhcpHost {
     }
 }
 
-pub(crate) const GRACEFUL: StopPolicy = StopPolicy {
-    timeout_s: 90,
-    force: false,
-};
+pub(crate) const GRACEFUL: StopPolicy = StopPolicy { timeout_s: 90, force: false };

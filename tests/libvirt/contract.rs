@@ -44,50 +44,27 @@ async fn build(bench: &mut Bench) {
     let pool = bench.pool();
     bench.want(&id("pool/fast"), Resource::StoragePool(pool.clone()));
     let uuid = Bench::uuid("pool/fast");
-    bench
-        .act("pool/fast", Action::PoolDefine { pool, uuid })
-        .await;
+    bench.act("pool/fast", Action::PoolDefine { pool, uuid }).await;
     bench.define_network(&lab()).await;
     let reconnect = Vec::new();
-    bench
-        .act("network/lab", Action::NetworkStart { reconnect })
-        .await;
+    bench.act("network/lab", Action::NetworkStart { reconnect }).await;
     let disk = bench.disk("web", Some(bench.place_image()));
     bench.want(&id("disk/web"), Resource::Disk(disk.clone()));
     bench.act("disk/web", Action::DiskCreate { disk }).await;
     bench.define_vm(&bench.vm()).await;
-    assert!(
-        !bench.seen("vm/web").await.active,
-        "defining starts nothing"
-    );
+    assert!(!bench.seen("vm/web").await.active, "defining starts nothing");
     bench.act("vm/web", Action::VmStart).await;
     bench.await_console("TINY-READY").await;
-    bench
-        .await_console("TINY-NET mac=52:54:00:91:00:05 ip=10.91.0.5")
-        .await;
+    bench.await_console("TINY-NET mac=52:54:00:91:00:05 ip=10.91.0.5").await;
     for resource in ["pool/fast", "network/lab", "disk/web", "vm/web"] {
         bench.assert_converged(resource).await;
     }
     let seen = bench.observe().await;
-    assert!(
-        seen.unobservable.is_empty() && seen.unreadable.is_empty(),
-        "{seen:?}"
-    );
-    assert!(
-        seen.host.addresses.is_empty(),
-        "libvirt's own: {:?}",
-        seen.host.addresses
-    );
-    let files: Vec<_> = seen
-        .resources
-        .keys()
-        .filter(|id| id.kind == Kind::Disk)
-        .collect();
+    assert!(seen.unobservable.is_empty() && seen.unreadable.is_empty(), "{seen:?}");
+    assert!(seen.host.addresses.is_empty(), "libvirt's own: {:?}", seen.host.addresses);
+    let files: Vec<_> = seen.resources.keys().filter(|id| id.kind == Kind::Disk).collect();
     assert_eq!(files, [&id("disk/web")], "an image is no disk");
-    assert_eq!(
-        seen.resources[&id("vm/theirs")].ownership,
-        Ownership::Foreign
-    );
+    assert_eq!(seen.resources[&id("vm/theirs")].ownership, Ownership::Foreign);
     let web = &seen.resources[&id("vm/web")];
     assert!(matches!(web.ownership, Ownership::Ours { .. }));
     assert!(web.active && web.unplugged.is_empty());
@@ -102,9 +79,7 @@ async fn redefining_changes_no_byte(bench: &Bench) {
         digest: Some(bench.resources[&id("vm/web")].digest),
         memory: Some(bench.vm().memory.current),
     };
-    let defaults = domain::Defaults {
-        accelerator: trueup::model::resource::Accelerator::Tcg,
-    };
+    let defaults = domain::Defaults { accelerator: trueup::model::resource::Accelerator::Tcg };
     let uuid = Bench::uuid("vm/web");
     let merged = domain::merge(Some(&before), &bench.vm(), "web", uuid, &mark, defaults);
     bench.client.define_domain(&merged.unwrap()).await.unwrap();
@@ -114,9 +89,7 @@ async fn redefining_changes_no_byte(bench: &Bench) {
 async fn change_live(bench: &mut Bench) {
     let data = bench.disk("data", None);
     bench.want(&id("disk/data"), Resource::Disk(data.clone()));
-    bench
-        .act("disk/data", Action::DiskCreate { disk: data })
-        .await;
+    bench.act("disk/data", Action::DiskCreate { disk: data }).await;
     let mut vm = bench.vm();
     vm.memory.current = 256 << 10;
     vm.cpus.count = 2;
@@ -147,24 +120,13 @@ async fn change_live(bench: &mut Bench) {
     bench.assert_converged("vm/web").await;
     let (pool, path) = (name("fast"), bench.path("pool/data.qcow2"));
     bench.resources.remove(&id("disk/data"));
-    bench
-        .act("disk/data", Action::DiskDelete { pool, path })
-        .await;
+    bench.act("disk/data", Action::DiskDelete { pool, path }).await;
 }
 
 async fn is_up(bench: &Bench) {
-    let probe = Probe::Tcp {
-        address: "10.91.0.5".parse().unwrap(),
-        port: 80,
-    };
-    let readiness = Readiness {
-        probe,
-        timeout_s: 60,
-    };
-    let action = Action::VmAwaitReady {
-        readiness,
-        console_log: None,
-    };
+    let probe = Probe::Tcp { address: "10.91.0.5".parse().unwrap(), port: 80 };
+    let readiness = Readiness { probe, timeout_s: 60 };
+    let action = Action::VmAwaitReady { readiness, console_log: None };
     bench.try_act("vm/web", action).await.unwrap();
 }
 
@@ -176,9 +138,7 @@ async fn reconnect(bench: &Bench) {
     assert!(!seen.resources[&id("network/lab")].active);
     assert_eq!(seen.resources[&id("vm/web")].unplugged, [WEB_MAC]);
     let reconnect = vec![name("web"), name("theirs"), name("nobody")];
-    let outcome = bench
-        .act("network/lab", Action::NetworkStart { reconnect })
-        .await;
+    let outcome = bench.act("network/lab", Action::NetworkStart { reconnect }).await;
     assert_eq!(outcome.facts["reconnected.web"], "1");
     assert!(bench.seen("vm/web").await.unplugged.is_empty());
     is_up(bench).await;
@@ -190,16 +150,9 @@ async fn keeps_a_snapshot(bench: &Bench) {
         let action = Action::VmSnapshot { name };
         bench.try_act("vm/web", action).await.unwrap();
     }
-    assert_eq!(
-        bench.client.snapshots("web").await.unwrap(),
-        ["trueup-before"]
-    );
+    assert_eq!(bench.client.snapshots("web").await.unwrap(), ["trueup-before"]);
     is_up(bench).await;
-    bench
-        .client
-        .delete_snapshot("web", "trueup-before")
-        .await
-        .unwrap();
+    bench.client.delete_snapshot("web", "trueup-before").await.unwrap();
 }
 
 async fn grows(bench: &mut Bench) {
@@ -213,9 +166,7 @@ async fn grows(bench: &mut Bench) {
     bench.act("disk/web", grow(80 << 20, live.clone())).await;
     bench.act("vm/web", Action::VmPause).await;
     bench.act("vm/web", Action::VmStart).await;
-    let outcome = bench
-        .act("vm/web", Action::VmStop { policy: GRACEFUL })
-        .await;
+    let outcome = bench.act("vm/web", Action::VmStop { policy: GRACEFUL }).await;
     assert_eq!(outcome.facts["stopped"], "gracefully");
     let console = std::fs::read_to_string(bench.path("console/web.log")).unwrap();
     assert!(console.contains("TINY-POWERBTN"), "it was asked: {console}");
@@ -223,14 +174,8 @@ async fn grows(bench: &mut Bench) {
     bench.act("disk/web", grow(96 << 20, live)).await;
     bench.act("vm/web", Action::VmStart).await;
     let console = std::fs::read_to_string(bench.path("console/web.log")).unwrap();
-    assert!(
-        !console.contains("TINY"),
-        "a console is that of this start: {console}"
-    );
-    let policy = StopPolicy {
-        timeout_s: 0,
-        force: true,
-    };
+    assert!(!console.contains("TINY"), "a console is that of this start: {console}");
+    let policy = StopPolicy { timeout_s: 0, force: true };
     bench.act("vm/web", Action::VmStop { policy }).await;
 }
 

@@ -32,17 +32,12 @@ fn beside_libvirt<F: Future<Output = ()>>(name: &str, test: impl FnOnce(String) 
     let support = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");
     let tiny = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tiny-guest");
     // Outside: inside there is no way to the archive that the guest's kernel comes from.
-    let made = Command::new(support.join("make-tiny-guest"))
-        .arg(&tiny)
-        .status();
+    let made = Command::new(support.join("make-tiny-guest")).arg(&tiny).status();
     assert!(made.unwrap().success(), "the tiny guest could not be made");
     let status = Command::new(support.join("private-libvirt"))
         .arg(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(TINY, &tiny)
         .status();
-    assert!(
-        status.unwrap().success(),
-        "{name} failed beside a private libvirt: see above"
-    );
+    assert!(status.unwrap().success(), "{name} failed beside a private libvirt: see above");
 }

@@ -17,9 +17,7 @@ fn leases_and_records_change_without_a_restart() {
             network.dns = Some(Vec::new());
             bench.define_network(&network).await;
             let reconnect = Vec::new();
-            bench
-                .act("network/lab", Action::NetworkStart { reconnect })
-                .await;
+            bench.act("network/lab", Action::NetworkStart { reconnect }).await;
             let started = pid_of_dnsmasq();
 
             let dhcp = network.addresses[0].dhcp.as_mut().unwrap();
@@ -29,9 +27,7 @@ fn leases_and_records_change_without_a_restart() {
                 names: vec!["db".to_owned(), "db.lab.test".to_owned()],
             }]);
             bench.define_network(&network).await;
-            let action = Action::NetworkUpdateLive {
-                network: network.clone(),
-            };
+            let action = Action::NetworkUpdateLive { network: network.clone() };
             bench.act("network/lab", action).await;
             bench.assert_converged("network/lab").await;
             assert_eq!(pid_of_dnsmasq(), started, "it was not restarted");
@@ -52,9 +48,7 @@ fn what_is_done_by_hand_wakes_within_a_second_and_a_lost_libvirt_comes_back() {
             let mut bench = Bench::new(uri);
             bench.define_network(&lab()).await;
             let reconnect = Vec::new();
-            bench
-                .act("network/lab", Action::NetworkStart { reconnect })
-                .await;
+            bench.act("network/lab", Action::NetworkStart { reconnect }).await;
             let mut wake = bench.provider.events();
             bench.observe().await;
             run(&["virsh", "net-destroy", "lab"]);
@@ -64,10 +58,7 @@ fn what_is_done_by_hand_wakes_within_a_second_and_a_lost_libvirt_comes_back() {
             run(&[&bench.path("stop-libvirtd")]);
             let lost = trueup::port::Provider::observe(&bench.provider, &bench.scope()).await;
             let fault = lost.unwrap_err();
-            assert!(
-                matches!(fault, trueup::model::Fault::Unobservable { .. }),
-                "{fault:?}"
-            );
+            assert!(matches!(fault, trueup::model::Fault::Unobservable { .. }), "{fault:?}");
             while let Ok(Some(())) =
                 tokio::time::timeout(Duration::from_millis(100), wake.next()).await
             {}

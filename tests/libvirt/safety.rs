@@ -16,9 +16,7 @@ fn what_is_foreign_misplaced_or_another_thing_is_left_alone() {
             let mut bench = Bench::new(uri);
             let pool = bench.pool();
             let uuid = Bench::uuid("pool/fast");
-            bench
-                .act("pool/fast", Action::PoolDefine { pool, uuid })
-                .await;
+            bench.act("pool/fast", Action::PoolDefine { pool, uuid }).await;
             domains(&mut bench).await;
             networks(&mut bench).await;
             disks(&mut bench).await;
@@ -47,21 +45,10 @@ async fn domains(bench: &mut Bench) {
     run(&["virsh", "start", "web"]);
     let before = run(&["virsh", "dumpxml", "web"]);
     let vm = Box::new(bench.vm());
-    let define = |uuid| Action::VmDefine {
-        vm: vm.clone(),
-        uuid,
-    };
+    let define = |uuid| Action::VmDefine { vm: vm.clone(), uuid };
     let ours = Bench::uuid("vm/web");
-    let policy = StopPolicy {
-        timeout_s: 0,
-        force: true,
-    };
-    for action in [
-        define(ours),
-        Action::VmStop { policy },
-        Action::VmPause,
-        Action::VmUndefine,
-    ] {
+    let policy = StopPolicy { timeout_s: 0, force: true };
+    for action in [define(ours), Action::VmStop { policy }, Action::VmPause, Action::VmUndefine] {
         asks_a_person(&bench.try_act("vm/web", action).await.unwrap_err());
     }
     assert_eq!(run(&["virsh", "dumpxml", "web"]), before);
@@ -75,19 +62,10 @@ async fn domains(bench: &mut Bench) {
     bench.act("vm/web", define(ours)).await;
     let seen = bench.seen("vm/web").await;
     assert!(seen.active, "adopting interrupts nothing");
-    assert_ne!(
-        seen.live,
-        Some(seen.config),
-        "the difference is shown until it restarts"
-    );
+    assert_ne!(seen.live, Some(seen.config), "the difference is shown until it restarts");
 
     // No operating system is there to hear it: it is not ended unless that is allowed.
-    let stop = |force| Action::VmStop {
-        policy: StopPolicy {
-            timeout_s: 1,
-            force,
-        },
-    };
+    let stop = |force| Action::VmStop { policy: StopPolicy { timeout_s: 1, force } };
     asks_a_person(&bench.try_act("vm/web", stop(false)).await.unwrap_err());
     assert!(bench.seen("vm/web").await.active);
     let outcome = bench.act("vm/web", stop(true)).await;
@@ -104,12 +82,9 @@ async fn networks(bench: &mut Bench) {
     let network = lab();
     let define = Action::NetworkDefine { network, uuid };
     let reconnect = Vec::new();
-    for action in [
-        define,
-        Action::NetworkStart { reconnect },
-        Action::NetworkStop,
-        Action::NetworkUndefine,
-    ] {
+    for action in
+        [define, Action::NetworkStart { reconnect }, Action::NetworkStop, Action::NetworkUndefine]
+    {
         asks_a_person(&bench.try_act("network/lab", action).await.unwrap_err());
     }
     run(&["virsh", "net-destroy", "lab"]);
@@ -121,9 +96,7 @@ async fn disks(bench: &mut Bench) {
     std::fs::write(&outside, "precious").unwrap();
     for path in [outside.clone(), bench.path("pool/../outside.qcow2")] {
         let pool = name("fast");
-        let fault = bench
-            .try_act("disk/outside", Action::DiskDelete { pool, path })
-            .await;
+        let fault = bench.try_act("disk/outside", Action::DiskDelete { pool, path }).await;
         assert!(matches!(fault, Err(Fault::Permanent { .. })), "{fault:?}");
     }
     assert!(std::path::Path::new(&outside).exists());
@@ -141,14 +114,9 @@ async fn disks(bench: &mut Bench) {
     bench.act("disk/web", create).await;
     let top = bench.disk(
         "top",
-        Some(trueup::model::resource::Backing {
-            path: disk.path.clone(),
-            format: disk.format,
-        }),
+        Some(trueup::model::resource::Backing { path: disk.path.clone(), format: disk.format }),
     );
-    bench
-        .act("disk/top", Action::DiskCreate { disk: top })
-        .await;
+    bench.act("disk/top", Action::DiskCreate { disk: top }).await;
     let (pool, path) = (name("fast"), disk.path);
     let delete = Action::DiskDelete { pool, path };
     asks_a_person(&bench.try_act("disk/web", delete).await.unwrap_err());

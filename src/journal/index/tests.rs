@@ -22,7 +22,8 @@ fn draft(number: u64) -> Draft {
         draft.subject = Some(format!("vm/{}", number % 7));
     }
     draft.run = number.is_multiple_of(5).then(|| uuid::Uuid::from_u128(u128::from(number / 50)));
-    draft.commit = number.is_multiple_of(6).then(|| format!("{:040x}", u128::from(number / 100) << 100));
+    draft.commit =
+        number.is_multiple_of(6).then(|| format!("{:040x}", u128::from(number / 100) << 100));
     draft
 }
 

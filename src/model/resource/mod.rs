@@ -20,8 +20,8 @@ pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };
 pub use volume::{
-    BUILD_RECIPE, Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin, OnImageChange,
-    Seed, StoragePool, VolumeFormat,
+    BUILD_RECIPE, Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin,
+    OnImageChange, Seed, StoragePool, VolumeFormat,
 };
 
 use super::Kind;

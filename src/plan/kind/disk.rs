@@ -48,27 +48,12 @@ fn moved_from(case: &Case<'_, '_>, to: &Disk) -> Option<SkipReason> {
 /// The fields that nothing but a new disk could change.
 fn immutable(from: &Disk, to: &Disk) -> Option<(SkipReason, Vec<FieldChange>)> {
     let mut diff = Diff::default();
-    diff.field(
-        format_args!("/path"),
-        &from.path,
-        &to.path,
-        Disruption::Replace,
-    );
-    diff.field(
-        format_args!("/format"),
-        &from.format,
-        &to.format,
-        Disruption::Replace,
-    );
+    diff.field(format_args!("/path"), &from.path, &to.path, Disruption::Replace);
+    diff.field(format_args!("/format"), &from.format, &to.format, Disruption::Replace);
     if let (Some(from), Some(to)) = (&from.backing, &to.backing)
         && from.path == to.path
     {
-        diff.field(
-            format_args!("/backing/format"),
-            &from.format,
-            &to.format,
-            Disruption::Replace,
-        );
+        diff.field(format_args!("/backing/format"), &from.format, &to.format, Disruption::Replace);
     }
     let text = "a disk keeps its file and format: give it another name to get a new one";
     (!diff.changes.is_empty()).then(|| (SkipReason::Immutable(text.to_owned()), diff.changes))
@@ -77,12 +62,7 @@ fn immutable(from: &Disk, to: &Disk) -> Option<(SkipReason, Vec<FieldChange>)> {
 /// Handles another image below; true where the disk is made anew.
 fn replaces(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) -> bool {
     let mut diff = Diff::default();
-    diff.optional(
-        format_args!("/backing"),
-        &from.backing,
-        &to.backing,
-        Disruption::Replace,
-    );
+    diff.optional(format_args!("/backing"), &from.backing, &to.backing, Disruption::Replace);
     let mut running = case.facts.running_with_file(&from.path);
     let foreign = running.find(|vm| !case.facts.ours_now(vm));
     let why = match to.on_image_change.unwrap_or_default() {
@@ -98,10 +78,7 @@ fn replaces(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) 
         OnImageChange::Replace => {
             let mut interrupts = BTreeSet::from([case.id.clone()]);
             interrupts.extend(case.facts.running_with_file(&from.path).cloned());
-            let delete = Action::DiskDelete {
-                pool: from.pool.clone(),
-                path: from.path.clone(),
-            };
+            let delete = Action::DiskDelete { pool: from.pool.clone(), path: from.path.clone() };
             verdict.step(
                 Draft::quiet(delete, case.reason, diff.changes)
                     .disturbing(Disruption::Replace, interrupts),
@@ -127,12 +104,8 @@ fn size(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) {
     if to.size < from.size {
         verdict.skip(SkipReason::ShrinkRefused, diff.changes);
     } else if to.size > from.size {
-        let grow = Action::DiskGrow {
-            path: to.path.clone(),
-            pool: to.pool.clone(),
-            size: to.size,
-            live,
-        };
+        let grow =
+            Action::DiskGrow { path: to.path.clone(), pool: to.pool.clone(), size: to.size, live };
         verdict.step(
             Draft::quiet(grow, case.reason, diff.changes).disturbing(disruption, BTreeSet::new()),
         );

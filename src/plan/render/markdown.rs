@@ -22,11 +22,8 @@ pub fn markdown(plan: &Plan, budget: usize) -> String {
         }
     }
     let mut told = BTreeSet::new();
-    let changes: Vec<String> = plan
-        .steps
-        .iter()
-        .filter_map(|step| fields(step, &mut told))
-        .collect();
+    let changes: Vec<String> =
+        plan.steps.iter().filter_map(|step| fields(step, &mut told)).collect();
     fold(&mut out, "What differs", changes, room);
     let skipped = plan.skipped.iter().map(|skipped| {
         let mut line =

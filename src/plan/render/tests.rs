@@ -12,10 +12,7 @@ fn markdown_folds_details_and_disarms_what_specs_say() {
     machine.edit_vm("vm/web", |vm| vm.memory.max = 4 * GIB);
     machine.edit_network("network/lan", |network| {
         let names = vec!["@all|<b>".into()];
-        network.dns = Some(vec![DnsRecord {
-            ip: "10.7.0.9".parse().unwrap(),
-            names,
-        }]);
+        network.dns = Some(vec![DnsRecord { ip: "10.7.0.9".parse().unwrap(), names }]);
     });
     expect![[r#"
         **Plan: 0 to create, 2 to change (1 restart), 0 to destroy · digest b1c13885f561**
@@ -57,21 +54,11 @@ fn no_form_shows_the_text_of_cloud_init_media() {
     machine.want("seed/web", seed("web", "password: hunter2"));
     let plan = machine.plan();
     let forms = [
-        text(
-            &plan,
-            Style {
-                color: true,
-                width: 80,
-            },
-        ),
+        text(&plan, Style { color: true, width: 80 }),
         markdown(&plan, 10_000),
         json(&plan).to_string(),
     ];
-    assert!(
-        forms
-            .iter()
-            .all(|form| form.contains("seed/web") && !form.contains("hunter2"))
-    );
+    assert!(forms.iter().all(|form| form.contains("seed/web") && !form.contains("hunter2")));
 }
 
 #[test]
@@ -80,20 +67,8 @@ fn colour_adds_nothing_and_width_cuts() {
     machine.desired.resources.clear();
     let plan = machine.plan();
     let plain = text(&plan, Style::default());
-    let colored = text(
-        &plan,
-        Style {
-            color: true,
-            ..Style::default()
-        },
-    );
+    let colored = text(&plan, Style { color: true, ..Style::default() });
     assert_eq!(anstream::adapter::strip_str(&colored).to_string(), plain);
-    let narrow = text(
-        &plan,
-        Style {
-            color: false,
-            width: 40,
-        },
-    );
+    let narrow = text(&plan, Style { color: false, width: 40 });
     assert!(narrow.lines().all(|line| line.chars().count() <= 40));
 }

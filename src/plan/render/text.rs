@@ -18,30 +18,20 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self {
-            color: false,
-            width: usize::MAX,
-        }
+        Self { color: false, width: usize::MAX }
     }
 }
 
 /// The plan as lines of text.
 pub fn text(plan: &Plan, style: Style) -> String {
     let mut out = String::new();
-    let names = plan
-        .steps
-        .iter()
-        .map(|step| step.resource.to_string().chars().count());
+    let names = plan.steps.iter().map(|step| step.resource.to_string().chars().count());
     let mut told = BTreeSet::new();
     let wide = names.max().unwrap_or(0);
     for (number, step) in plan.steps.iter().enumerate() {
         let verb = step.action.verb();
         let name = step.resource.to_string();
-        let line = format!(
-            "{:>4}  {verb:<8}  {name:<wide$}  {}",
-            number + 1,
-            about(step)
-        );
+        let line = format!("{:>4}  {verb:<8}  {name:<wide$}  {}", number + 1, about(step));
         put(&mut out, line.trim_end(), style, step.disruption);
         for change in &step.changes {
             // A field is told once: a definition and the restart for it differ in the same.
@@ -56,11 +46,7 @@ pub fn text(plan: &Plan, style: Style) -> String {
         put(&mut out, "Left alone:", style, Disruption::None);
     }
     for skipped in &plan.skipped {
-        let line = format!(
-            "      {}: {}",
-            skipped.resource,
-            words::skip_reason(&skipped.why)
-        );
+        let line = format!("      {}: {}", skipped.resource, words::skip_reason(&skipped.why));
         put(&mut out, &line, style, Disruption::None);
         for change in &skipped.changes {
             let line = format!("                {}", words::change(change));
@@ -73,16 +59,10 @@ pub fn text(plan: &Plan, style: Style) -> String {
 
 /// What a step does, why, what it disturbs and what it waits for.
 fn about(step: &Step) -> String {
-    let mut parts = vec![
-        words::detail(step),
-        format!("[{}]", words::reason(step.reason)),
-    ];
+    let mut parts = vec![words::detail(step), format!("[{}]", words::reason(step.reason))];
     parts.push(words::disruption(step.disruption).to_owned());
-    let others: BTreeSet<&ResourceId> = step
-        .interrupts
-        .iter()
-        .filter(|id| **id != step.resource)
-        .collect();
+    let others: BTreeSet<&ResourceId> =
+        step.interrupts.iter().filter(|id| **id != step.resource).collect();
     if !others.is_empty() {
         let names: Vec<String> = others.into_iter().map(ToString::to_string).collect();
         parts.push(format!("interrupts {}", names.join(", ")));
@@ -99,11 +79,7 @@ fn about(step: &Step) -> String {
 fn put(out: &mut String, line: &str, style: Style, disruption: Disruption) {
     let mut line = line.to_owned();
     if line.chars().count() > style.width {
-        line = line
-            .chars()
-            .take(style.width.saturating_sub(1))
-            .chain(['…'])
-            .collect();
+        line = line.chars().take(style.width.saturating_sub(1)).chain(['…']).collect();
     }
     let color = match disruption {
         Disruption::None => None,

@@ -55,26 +55,12 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
 
 /// `memory.current 1 GiB → 2 GiB (live)`.
 pub(super) fn change(change: &FieldChange) -> String {
-    let side = |side: &Option<Value>| {
-        side.as_ref()
-            .map_or("nothing".into(), |it| value(&change.path, it))
-    };
+    let side =
+        |side: &Option<Value>| side.as_ref().map_or("nothing".into(), |it| value(&change.path, it));
     let word = disruption(change.disruption).to_lowercase();
-    let word = if word.is_empty() {
-        word
-    } else {
-        format!(" ({word})")
-    };
-    let path = change
-        .path
-        .trim_start_matches('/')
-        .replace('/', ".")
-        .replace("~1", "/");
-    format!(
-        "{path}: {} → {}{word}",
-        side(&change.from),
-        side(&change.to)
-    )
+    let word = if word.is_empty() { word } else { format!(" ({word})") };
+    let path = change.path.trim_start_matches('/').replace('/', ".").replace("~1", "/");
+    format!("{path}: {} → {}{word}", side(&change.from), side(&change.to))
 }
 
 /// A value in the unit that people use.
@@ -96,19 +82,10 @@ fn value(path: &str, value: &Value) -> String {
 
 /// A size, exact or not shown as rounder than it is.
 pub(super) fn bytes(number: u64) -> String {
-    const UNITS: [(&str, u64); 4] = [
-        ("TiB", 1 << 40),
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-    ];
-    let exact = UNITS
-        .iter()
-        .find(|(_, unit)| number >= *unit && number.is_multiple_of(*unit));
-    exact.map_or_else(
-        || format!("{number} B"),
-        |(name, unit)| format!("{} {name}", number / unit),
-    )
+    const UNITS: [(&str, u64); 4] =
+        [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let exact = UNITS.iter().find(|(_, unit)| number >= *unit && number.is_multiple_of(*unit));
+    exact.map_or_else(|| format!("{number} B"), |(name, unit)| format!("{} {name}", number / unit))
 }
 
 /// A text without control characters, cut where it is long.
@@ -142,11 +119,7 @@ pub(super) fn detail(step: &Step) -> String {
             words.join(", ")
         }
         Action::VmStop { policy } => {
-            let then = if policy.force {
-                "then power off"
-            } else {
-                "never by force"
-            };
+            let then = if policy.force { "then power off" } else { "never by force" };
             format!("within {} s, {then}", policy.timeout_s)
         }
         Action::VmSnapshot { name } => name.clone(),

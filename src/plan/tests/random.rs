@@ -69,25 +69,18 @@ fn guest(
     networks: &[&'static str],
 ) {
     let disks: Vec<&str> = free.drain(..rng.usize(..=free.len())).collect();
-    let plugged: Vec<&str> = networks
-        .iter()
-        .copied()
-        .filter(|_| rng.u8(..3) == 0)
-        .take(1)
-        .collect();
+    let plugged: Vec<&str> =
+        networks.iter().copied().filter(|_| rng.u8(..3) == 0).take(1).collect();
     machine.want(&format!("vm/{at}"), vm(at, &disks, &plugged));
     let seeded = rng.bool().then(|| if rng.bool() { "one" } else { "two" });
     if let Some(text) = seeded {
         machine.want(&format!("seed/{at}"), seed(at, text));
     }
     let (current, max) = (rng.u64(1..4) * GIB, rng.u64(4..6) * GIB);
-    let power = *rng
-        .choice(&[Power::Running, Power::Running, Power::Off, Power::Paused])
-        .unwrap();
+    let power = *rng.choice(&[Power::Running, Power::Running, Power::Off, Power::Paused]).unwrap();
     machine.edit_vm(&format!("vm/{at}"), |vm| {
         (vm.memory.current, vm.memory.max, vm.power) = (current, max, power);
-        vm.disks
-            .extend(seeded.map(|text| seed_attachment(at, text)));
+        vm.disks.extend(seeded.map(|text| seed_attachment(at, text)));
     });
     let earlier = format!("vm/{}", if at == "c" { "b" } else { "a" });
     let before = id(&earlier);
@@ -104,10 +97,7 @@ fn accident(machine: &mut Machine, rng: &mut Rng) {
         return;
     };
     let text = at.to_string();
-    let policy = StopPolicy {
-        timeout_s: 0,
-        force: true,
-    };
+    let policy = StopPolicy { timeout_s: 0, force: true };
     match (at.kind, rng.u8(..5)) {
         (Kind::VirtualMachine, 0) => machine.by_hand(&text, Action::VmStop { policy }),
         (Kind::VirtualMachine, 1) if machine.seen(&text).active => {
@@ -144,11 +134,7 @@ fn next_of(plan: &Plan, done: &BTreeSet<usize>, rng: &mut Rng) -> Option<usize> 
 fn run(machine: &mut Machine, rng: &mut Rng, crash: bool) {
     for pass in 0..PASSES_MAX * 3 {
         let plan = machine.plan();
-        let limit = if crash && pass < PASSES_MAX {
-            rng.usize(..5)
-        } else {
-            usize::MAX
-        };
+        let limit = if crash && pass < PASSES_MAX { rng.usize(..5) } else { usize::MAX };
         let mut done = BTreeSet::new();
         while done.len() < limit
             && let Some(at) = next_of(&plan, &done, rng)

@@ -34,9 +34,9 @@ pub(super) fn step(doing: impl Display, error: &Error) -> Fault {
         | Code::NoVolume
         | Code::NoSnapshot
         | Code::NoMetadata
-        | Code::OperationInvalid => Fault::transient(format!(
-            "{message}; it changed meanwhile, so it is looked at again"
-        )),
+        | Code::OperationInvalid => {
+            Fault::transient(format!("{message}; it changed meanwhile, so it is looked at again"))
+        }
         Code::AgentUnresponsive | Code::ResourceBusy | Code::OperationFailed | Code::Other(_) => {
             Fault::transient(format!("{message}; it is tried again later"))
         }
@@ -86,10 +86,7 @@ mod tests {
             let fault = step("starting vm/web", &error(code));
             assert_eq!(fault.is_transient(), transient, "{code:?}");
             let text = fault.to_string();
-            assert!(
-                text.contains("vm/web") && text.contains("said so"),
-                "{text}"
-            );
+            assert!(text.contains("vm/web") && text.contains("said so"), "{text}");
         }
     }
 }

@@ -133,12 +133,7 @@ fn look_at_networks(
 }
 
 /// What does not outlive its stop was made by hand, whatever it is marked with.
-fn ownership(
-    scope: &Scope,
-    mark: Option<&Mark>,
-    id: &ResourceId,
-    persistent: bool,
-) -> Ownership {
+fn ownership(scope: &Scope, mark: Option<&Mark>, id: &ResourceId, persistent: bool) -> Ownership {
     let mark = mark.filter(|_| persistent);
     Mark::ownership(mark, id, &scope.desired.environment)
 }

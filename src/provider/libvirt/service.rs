@@ -22,19 +22,12 @@ pub struct Settings {
 impl Settings {
     /// The usual settings.
     pub fn new(kvm: bool) -> Self {
-        Self {
-            kvm,
-            net_devices: PathBuf::from("/sys/class/net"),
-        }
+        Self { kvm, net_devices: PathBuf::from("/sys/class/net") }
     }
 
     /// What executes guests best here.
     pub(super) fn accelerator(&self) -> Accelerator {
-        if self.kvm {
-            Accelerator::Kvm
-        } else {
-            Accelerator::Tcg
-        }
+        if self.kvm { Accelerator::Kvm } else { Accelerator::Tcg }
     }
 }
 
@@ -54,9 +47,7 @@ impl LibvirtProvider {
     /// Wakes for everything libvirt reports from now on. It also keeps the connection open, so that
     /// a libvirt that comes back is noticed.
     pub fn events(&self) -> WakeSource {
-        WakeSource {
-            receiver: self.client.events(),
-        }
+        WakeSource { receiver: self.client.events() }
     }
 }
 
@@ -79,12 +70,7 @@ impl Provider for LibvirtProvider {
     }
 
     fn kinds(&self) -> &[Kind] {
-        &[
-            Kind::StoragePool,
-            Kind::Network,
-            Kind::Disk,
-            Kind::VirtualMachine,
-        ]
+        &[Kind::StoragePool, Kind::Network, Kind::Disk, Kind::VirtualMachine]
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {

@@ -28,18 +28,11 @@ fn command(found: &Diagnostic) -> String {
         None => found.message.clone(),
         Some(hint) => format!("{}\n{hint}", found.message),
     };
-    format!(
-        "::{} {}::{}\n",
-        found.severity.as_str(),
-        properties.join(","),
-        data(&message)
-    )
+    format!("::{} {}::{}\n", found.severity.as_str(), properties.join(","), data(&message))
 }
 
 fn data(text: &str) -> String {
-    text.replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A")
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 fn property(text: &str) -> String {

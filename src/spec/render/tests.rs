@@ -7,11 +7,7 @@ use super::*;
 use crate::spec::{RepoFile, RepoFiles};
 
 fn given() -> (Vec<Diagnostic>, RepoFiles) {
-    let spot = Spot {
-        line: 2,
-        column: 3,
-        len: 5,
-    };
+    let spot = Spot { line: 2, column: 3, len: 5 };
     let path = "environments/lab/a,b.yaml";
     let mut first = Diagnostic::located(
         "spec/unknown-field",
@@ -70,20 +66,11 @@ fn sarif_has_rules_places_and_relations() {
     let log = sarif(&found);
     assert_eq!(log["version"], "2.1.0");
     let run = &log["runs"][0];
-    assert_eq!(
-        run["tool"]["driver"]["rules"][0]["id"],
-        "spec/unknown-field"
-    );
+    assert_eq!(run["tool"]["driver"]["rules"][0]["id"], "spec/unknown-field");
     let place = &run["results"][0]["locations"][0]["physicalLocation"];
-    assert_eq!(
-        place["artifactLocation"]["uri"],
-        "environments/lab/a%2Cb.yaml"
-    );
+    assert_eq!(place["artifactLocation"]["uri"], "environments/lab/a%2Cb.yaml");
     assert_eq!(place["region"]["endColumn"], 8);
-    assert_eq!(
-        run["results"][0]["relatedLocations"][0]["message"]["text"],
-        "named here"
-    );
+    assert_eq!(run["results"][0]["relatedLocations"][0]["message"]["text"], "named here");
     assert_eq!(run["results"][1]["level"], "warning");
 }
 

@@ -32,9 +32,8 @@ fn one(found: &Diagnostic, sources: &dyn Sources, renderer: &Renderer) -> String
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let title = level
-        .primary_title(normalize_untrusted_str(&found.message))
-        .id(found.code.as_ref());
+    let title =
+        level.primary_title(normalize_untrusted_str(&found.message)).id(found.code.as_ref());
     let line = line_of(sources, &found.path, found.line);
     let mut group: Group<'_> = match &line {
         Some(line) => title.element(snippet(found, line)),
@@ -42,9 +41,7 @@ fn one(found: &Diagnostic, sources: &dyn Sources, renderer: &Renderer) -> String
         None => {
             let mut origin = Origin::path(found.path.as_str());
             if found.line > 0 {
-                origin = origin
-                    .line(number(found.line))
-                    .char_column(number(found.column));
+                origin = origin.line(number(found.line)).char_column(number(found.column));
             }
             title.element(origin)
         }
@@ -65,9 +62,7 @@ fn snippet<'a>(
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
     let byte = |column: u32| {
         let skip = number(column).saturating_sub(1);
-        line.char_indices()
-            .nth(skip)
-            .map_or(line.len(), |(at, _)| at)
+        line.char_indices().nth(skip).map_or(line.len(), |(at, _)| at)
     };
     let start = byte(found.column);
     let end = match found.end_column {

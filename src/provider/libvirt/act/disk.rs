@@ -81,9 +81,7 @@ impl Act<'_> {
         let difference = if seen.format != Some(disk.format) {
             format!("is no {} file", disk.format.as_str())
         } else if seen.backing.as_ref().map(|b| &b.path) != disk.backing.as_ref().map(|b| &b.path) {
-            let below = seen
-                .backing
-                .map_or("nothing".to_owned(), |below| below.path);
+            let below = seen.backing.map_or("nothing".to_owned(), |below| below.path);
             format!("lies on {below}")
         } else if seen.capacity != disk.size {
             format!("has {} bytes", seen.capacity)
@@ -134,10 +132,7 @@ impl Act<'_> {
     async fn capacity(&self, pool: &Name, file: &str) -> Result<u64, Fault> {
         match self.volume(pool, file).await? {
             Some(volume) => Ok(volume.capacity),
-            None => Err(Fault::transient(format!(
-                "{} is gone; it is looked at again",
-                self.id()
-            ))),
+            None => Err(Fault::transient(format!("{} is gone; it is looked at again", self.id()))),
         }
     }
 
@@ -192,12 +187,7 @@ impl Act<'_> {
             let forms = [Some(&record.inactive_xml), record.live_xml.as_ref()];
             for xml in forms.into_iter().flatten() {
                 let parsed = domain::parse(xml).map_err(self.bad_xml("finding who uses"))?;
-                if parsed
-                    .vm
-                    .disks
-                    .iter()
-                    .any(|disk| disk.path.as_deref() == Some(path))
-                {
+                if parsed.vm.disks.iter().any(|disk| disk.path.as_deref() == Some(path)) {
                     return Err(self.in_use(path, &other(Kind::VirtualMachine, &record.name)));
                 }
             }

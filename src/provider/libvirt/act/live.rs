@@ -100,25 +100,15 @@ impl Act<'_> {
         if running.live.vm.cpus.count == count {
             return Ok(false);
         }
-        let set = self
-            .client()
-            .set_vcpus(self.name(), count, Form::Live)
-            .await;
+        let set = self.client().set_vcpus(self.name(), count, Form::Live).await;
         set.map_err(self.failed("changing the processors of"))?;
-        self.until("the number of its processors differs", |live| {
-            live.vm.cpus.count == count
-        })
-        .await?;
+        self.until("the number of its processors differs", |live| live.vm.cpus.count == count)
+            .await?;
         Ok(true)
     }
 
     async fn attach_disk(&self, running: &Running, disk: &DiskAttachment) -> Result<bool, Fault> {
-        let there = running
-            .live
-            .vm
-            .disks
-            .iter()
-            .find(|d| d.target == disk.target);
+        let there = running.live.vm.disks.iter().find(|d| d.target == disk.target);
         match there {
             Some(there) if there.path == disk.path => return Ok(false),
             Some(there) if there.device == DiskDevice::Cdrom => {
@@ -144,9 +134,7 @@ impl Act<'_> {
 
     async fn change_medium(&self, target: &str) -> Result<(), Fault> {
         let device = self.configured(DeviceKey::Disk(target), true).await?;
-        let changed = self
-            .client()
-            .update_device(self.name(), &device, Form::Live);
+        let changed = self.client().update_device(self.name(), &device, Form::Live);
         changed.await.map_err(self.failed("changing the medium of"))
     }
 
@@ -176,20 +164,14 @@ impl Act<'_> {
 
     async fn attach(&self, key: DeviceKey<'_>) -> Result<(), Fault> {
         let device = self.configured(key, true).await?;
-        let placed = self
-            .client()
-            .attach_device(self.name(), &device, Form::Live)
-            .await;
+        let placed = self.client().attach_device(self.name(), &device, Form::Live).await;
         let Err(first) = placed else { return Ok(()) };
         if first.is_transient() {
             return Err(self.failed("plugging a device into")(first));
         }
         // The place may be taken, or on a controller that what runs does not have.
         let device = self.configured(key, false).await?;
-        let placed = self
-            .client()
-            .attach_device(self.name(), &device, Form::Live)
-            .await;
+        let placed = self.client().attach_device(self.name(), &device, Form::Live).await;
         placed.map_err(|second: Error| {
             let mut error = first;
             error.message = format!("{}; at another place: {}", error.message, second.message);
@@ -202,18 +184,12 @@ impl Act<'_> {
         let Some(device) = device.map_err(self.bad_xml("reading"))? else {
             return Ok(false);
         };
-        let taken = self
-            .client()
-            .detach_device(self.name(), &device, Form::Live)
-            .await;
+        let taken = self.client().detach_device(self.name(), &device, Form::Live).await;
         taken.map_err(self.failed("unplugging a device from"))?;
-        self.until(
-            "the guest has not let the device go yet",
-            |live| match key {
-                DeviceKey::Disk(target) => live.vm.disks.iter().all(|disk| disk.target != target),
-                DeviceKey::Nic(mac) => live.vm.nics.iter().all(|nic| nic.mac != mac),
-            },
-        )
+        self.until("the guest has not let the device go yet", |live| match key {
+            DeviceKey::Disk(target) => live.vm.disks.iter().all(|disk| disk.target != target),
+            DeviceKey::Nic(mac) => live.vm.nics.iter().all(|nic| nic.mac != mac),
+        })
         .await?;
         Ok(true)
     }
@@ -227,12 +203,8 @@ impl Act<'_> {
         let Some(device) = device else {
             return self.not_there(nic);
         };
-        let updated = self
-            .client()
-            .update_device(self.name(), &device, Form::Live);
-        updated
-            .await
-            .map_err(self.failed("replugging an interface of"))?;
+        let updated = self.client().update_device(self.name(), &device, Form::Live);
+        updated.await.map_err(self.failed("replugging an interface of"))?;
         self.until(&format!("interface {} is not replugged", nic.mac), |live| {
             let mut nics = live.vm.nics.iter();
             nics.any(|seen| seen.mac == nic.mac && seen.source == nic.source)

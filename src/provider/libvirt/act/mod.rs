@@ -44,12 +44,7 @@ pub(super) async fn perform(
     scope: &Scope,
     progress: Progress,
 ) -> Result<Outcome, Fault> {
-    let act = Act {
-        provider,
-        step,
-        scope,
-        progress,
-    };
+    let act = Act { provider, step, scope, progress };
     match &step.action {
         Action::PoolDefine { pool, uuid } => act.define_pool(pool, *uuid).await,
         Action::PoolStart => act.start_pool().await,
@@ -60,12 +55,9 @@ pub(super) async fn perform(
         Action::NetworkStop => act.stop_network().await,
         Action::NetworkUndefine => act.undefine_network().await,
         Action::DiskCreate { disk } => act.create_disk(disk).await,
-        Action::DiskGrow {
-            path,
-            pool,
-            size,
-            live,
-        } => act.grow_disk(pool, path, *size, live.as_ref()).await,
+        Action::DiskGrow { path, pool, size, live } => {
+            act.grow_disk(pool, path, *size, live.as_ref()).await
+        }
         Action::DiskDelete { pool, path } => act.delete_disk(pool, path).await,
         Action::VmDefine { vm, uuid } => act.define_vm(vm, *uuid).await,
         Action::VmUpdateLive { changes } => act.update_live(changes).await,
@@ -73,10 +65,9 @@ pub(super) async fn perform(
         Action::VmStart => act.start_vm().await,
         Action::VmPause => act.pause_vm().await,
         Action::VmStop { policy } => act.stop_vm(*policy).await,
-        Action::VmAwaitReady {
-            readiness,
-            console_log,
-        } => act.await_ready(readiness, console_log.as_deref()).await,
+        Action::VmAwaitReady { readiness, console_log } => {
+            act.await_ready(readiness, console_log.as_deref()).await
+        }
         Action::VmUndefine => act.undefine_vm().await,
         Action::ImageCreate { .. }
         | Action::ImageDelete { .. }
@@ -91,10 +82,7 @@ pub(super) async fn perform(
 
 /// The outcome of a step that found everything done.
 fn already() -> Outcome {
-    Outcome {
-        already: true,
-        facts: BTreeMap::new(),
-    }
+    Outcome { already: true, facts: BTreeMap::new() }
 }
 
 /// The outcome of a step that did something.
@@ -184,10 +172,7 @@ impl Act<'_> {
             return Ok(());
         }
         Err(Fault::needs_human(
-            format!(
-                "{} exists with the UUID {seen}, but {planned} was expected",
-                self.id()
-            ),
+            format!("{} exists with the UUID {seen}, but {planned} was expected", self.id()),
             "remove or rename what is there, or set `lifecycle.adopt: true` to take it over",
         ))
     }
@@ -200,10 +185,7 @@ impl Act<'_> {
     /// The domain of this step, which has to be there and ours.
     async fn our_domain(&self) -> Result<(DomainRecord, domain::ParsedDomain), Fault> {
         let Some(record) = self.domain().await? else {
-            return Err(Fault::transient(format!(
-                "{} is gone; it is looked at again",
-                self.id()
-            )));
+            return Err(Fault::transient(format!("{} is gone; it is looked at again", self.id())));
         };
         let config = domain::parse(&record.inactive_xml).map_err(self.bad_xml("reading"))?;
         self.check_ours(config.mark.as_ref(), record.persistent, false)?;
@@ -218,10 +200,7 @@ impl Act<'_> {
     /// The network of this step, which has to be there and ours.
     async fn our_network(&self) -> Result<NetworkRecord, Fault> {
         let Some(record) = self.network().await? else {
-            return Err(Fault::transient(format!(
-                "{} is gone; it is looked at again",
-                self.id()
-            )));
+            return Err(Fault::transient(format!("{} is gone; it is looked at again", self.id())));
         };
         let config = network_xml::parse(&record.inactive_xml).map_err(self.bad_xml("reading"))?;
         self.check_ours(config.mark.as_ref(), record.persistent, false)?;

@@ -39,9 +39,7 @@ impl Act<'_> {
             changed = true;
         }
         if existing.is_none_or(|record| record.autostart != network.autostart) {
-            let set = self
-                .client()
-                .set_network_autostart(self.name(), network.autostart);
+            let set = self.client().set_network_autostart(self.name(), network.autostart);
             set.await.map_err(self.failed("setting the autostart of"))?;
             changed = true;
         }
@@ -80,18 +78,12 @@ impl Act<'_> {
 
     async fn edit_network(&self, edit: &LiveEdit, form: Form) -> Result<(), Fault> {
         let (command, section, parent, xml) = match edit {
-            LiveEdit::RemoveHost { parent, xml } => (
-                UpdateCommand::Delete,
-                NetworkSection::IpDhcpHost,
-                *parent,
-                xml,
-            ),
-            LiveEdit::AddHost { parent, xml } => (
-                UpdateCommand::AddLast,
-                NetworkSection::IpDhcpHost,
-                *parent,
-                xml,
-            ),
+            LiveEdit::RemoveHost { parent, xml } => {
+                (UpdateCommand::Delete, NetworkSection::IpDhcpHost, *parent, xml)
+            }
+            LiveEdit::AddHost { parent, xml } => {
+                (UpdateCommand::AddLast, NetworkSection::IpDhcpHost, *parent, xml)
+            }
             LiveEdit::RemoveRecord { xml } => {
                 (UpdateCommand::Delete, NetworkSection::DnsHost, -1, xml)
             }
@@ -133,10 +125,7 @@ impl Act<'_> {
 
     /// Plugs a running domain of ours back into this network; gives the number of interfaces.
     async fn reconnect(&self, vm: &Name, bridge: &str) -> Result<usize, Fault> {
-        let doing = format!(
-            "plugging {} back into",
-            other(Kind::VirtualMachine, vm.as_str())
-        );
+        let doing = format!("plugging {} back into", other(Kind::VirtualMachine, vm.as_str()));
         let record = found(self.client().domain(vm.as_str()).await);
         let Some(record) = record.map_err(self.failed(&doing))? else {
             return Ok(0);
@@ -156,18 +145,15 @@ impl Act<'_> {
         for mac in &broken {
             let detour = domain::detour_xml(xml, mac, bridge).map_err(self.bad_xml(&doing))?;
             for device in detour.into_iter().flatten() {
-                let updated = self
-                    .client()
-                    .update_device(vm.as_str(), &device, Form::Live);
+                let updated = self.client().update_device(vm.as_str(), &device, Form::Live);
                 updated.await.map_err(self.failed(&doing))?;
             }
         }
         let left = broken_links(self.provider, &live, &bridges);
         if !left.is_empty() {
-            return Err(self.not_taken(format!(
-                "interface {} of {id} has no link to it",
-                left.join(", ")
-            )));
+            return Err(
+                self.not_taken(format!("interface {} of {id} has no link to it", left.join(", ")))
+            );
         }
         Ok(broken.len())
     }

@@ -54,9 +54,7 @@ impl Act<'_> {
             changed = true;
         }
         if autostart != pool.autostart {
-            let set = self
-                .client()
-                .set_pool_autostart(self.name(), pool.autostart);
+            let set = self.client().set_pool_autostart(self.name(), pool.autostart);
             set.await.map_err(self.failed("setting the autostart of"))?;
             changed = true;
         }
@@ -107,10 +105,7 @@ impl Act<'_> {
 
     pub(super) async fn start_pool(&self) -> Result<Outcome, Fault> {
         let Some(record) = self.pool().await? else {
-            return Err(Fault::transient(format!(
-                "{} is gone; it is looked at again",
-                self.id()
-            )));
+            return Err(Fault::transient(format!("{} is gone; it is looked at again", self.id())));
         };
         if record.active {
             return Ok(already());

@@ -49,10 +49,7 @@ impl Act<'_> {
         loop {
             look.tick().await;
             if let Some(console) = &mut console {
-                console
-                    .read()
-                    .await
-                    .map_err(|error| self.unreadable(console, &error))?;
+                console.read().await.map_err(|error| self.unreadable(console, &error))?;
             }
             if self.is_ready(&readiness.probe, console.as_mut()).await? {
                 return Ok(ready_after(begun));
@@ -147,9 +144,7 @@ fn words(probe: &Probe) -> String {
 }
 
 fn said(console: Option<&Console>) -> String {
-    let lines = console
-        .map(|console| console.last_lines(LINES_SHOWN))
-        .unwrap_or_default();
+    let lines = console.map(|console| console.last_lines(LINES_SHOWN)).unwrap_or_default();
     if lines.is_empty() {
         "; look at its console".to_owned()
     } else {
@@ -169,13 +164,7 @@ struct Console {
 
 impl Console {
     fn new(path: &str) -> Self {
-        Self {
-            path: PathBuf::from(path),
-            file: None,
-            inode: 0,
-            read: 0,
-            window: Vec::new(),
-        }
+        Self { path: PathBuf::from(path), file: None, inode: 0, read: 0, window: Vec::new() }
     }
 
     /// Takes in what was written since the last time. A file that is not there yet has nothing.
@@ -227,12 +216,7 @@ impl Console {
         let mut lines: Vec<String> = text
             .lines()
             .rev()
-            .map(|line| {
-                line.chars()
-                    .filter(|c| !c.is_control())
-                    .take(LINE_MAX)
-                    .collect()
-            })
+            .map(|line| line.chars().filter(|c| !c.is_control()).take(LINE_MAX).collect())
             .map(|line: String| line.trim().to_owned())
             .filter(|line| !line.is_empty())
             .take(count)
@@ -287,10 +271,7 @@ mod tests {
     async fn shows_little_and_nothing_strange() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.log");
-        append(
-            &path,
-            &format!("a\n\x1b[31mred\x07\n\n{}\n", "x".repeat(9999)),
-        );
+        append(&path, &format!("a\n\x1b[31mred\x07\n\n{}\n", "x".repeat(9999)));
         let mut console = Console::new(path.to_str().unwrap());
         console.read().await.unwrap();
         let lines = console.last_lines(2);

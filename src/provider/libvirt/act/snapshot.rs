@@ -34,9 +34,8 @@ impl Act<'_> {
         }
         let described =
             snapshot_xml(name, &vm).map_err(self.bad_xml("describing a snapshot of"))?;
-        let taken = client
-            .create_snapshot(self.name(), &described, SnapshotKind::AsDescribed)
-            .await;
+        let taken =
+            client.create_snapshot(self.name(), &described, SnapshotKind::AsDescribed).await;
         taken.map_err(self.failed("taking a snapshot of"))?;
         let mut outcome = done();
         outcome.facts.insert("snapshot".to_owned(), name.to_owned());

@@ -79,10 +79,7 @@ impl Act<'_> {
                 }
             }
         }
-        let pressed = self
-            .client()
-            .shutdown(self.name(), ShutdownMode::Acpi)
-            .await;
+        let pressed = self.client().shutdown(self.name(), ShutdownMode::Acpi).await;
         match pressed {
             Ok(()) => Ok(()),
             // It may have gone down by itself; whether it has is looked at next.

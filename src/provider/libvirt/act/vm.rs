@@ -29,16 +29,11 @@ impl Act<'_> {
             let whole = self.client().domain_xml_with_secrets(self.name()).await;
             current = Some(whole.map_err(self.failed("reading"))?);
         }
-        let defaults = xml::Defaults {
-            accelerator: self.provider.settings.accelerator(),
-        };
+        let defaults = xml::Defaults { accelerator: self.provider.settings.accelerator() };
         let mark = self.mark(Some(vm.memory.current));
         let merged = xml::merge(current.as_deref(), vm, self.name(), uuid, &mark, defaults)
             .map_err(self.bad_xml("defining"))?;
-        let seen = current
-            .as_deref()
-            .map(|xml| canonical(xml, "domain"))
-            .transpose();
+        let seen = current.as_deref().map(|xml| canonical(xml, "domain")).transpose();
         let mut changed = false;
         if seen.map_err(self.bad_xml("reading"))?.as_ref() != Some(&merged) {
             let defined = self.client().define_domain(&merged).await;
@@ -82,8 +77,7 @@ impl Act<'_> {
             | RunState::Running
             | RunState::Blocked
             | RunState::Unknown => {
-                self.make_console_directory(config.vm.console_log.as_deref())
-                    .await?;
+                self.make_console_directory(config.vm.console_log.as_deref()).await?;
                 // A saved memory image is read back by this too, and may be large.
                 let client = self.client().with_limit(LONG_CALL);
                 let started = client.start(self.name()).await;

@@ -38,11 +38,7 @@ pub(super) async fn look_at_pools(
         let id = id(Kind::StoragePool, &record.name);
         let ours_to_be = parsed.kind == "dir" && record.persistent;
         let observation = Observation {
-            ownership: if ours_to_be {
-                Ownership::Unmarked
-            } else {
-                Ownership::Foreign
-            },
+            ownership: if ours_to_be { Ownership::Unmarked } else { Ownership::Foreign },
             config: Resource::StoragePool(StoragePool {
                 path: parsed.path.clone(),
                 autostart: record.autostart,
@@ -91,10 +87,7 @@ async fn look_into_pool(
             Err(error) => Err(error),
         }
         .map_err(|error| {
-            let lost = matches!(
-                error.code,
-                Code::ConnectionLost | Code::Timeout | Code::Closed
-            );
+            let lost = matches!(error.code, Code::ConnectionLost | Code::Timeout | Code::Closed);
             (lost, fault::observation(&error), error.message)
         })
     } else {

@@ -33,12 +33,10 @@ impl Mark {
     pub fn ownership(mark: Option<&Self>, id: &ResourceId, environment: &Name) -> Ownership {
         match mark {
             Some(mark) if mark.id != *id => Ownership::Foreign,
-            Some(mark) if mark.environment == *environment => Ownership::Ours {
-                environment: mark.environment.clone(),
-            },
-            Some(mark) => Ownership::Other {
-                environment: mark.environment.clone(),
-            },
+            Some(mark) if mark.environment == *environment => {
+                Ownership::Ours { environment: mark.environment.clone() }
+            }
+            Some(mark) => Ownership::Other { environment: mark.environment.clone() },
             None => Ownership::Foreign,
         }
     }
@@ -91,11 +89,7 @@ impl Mark {
     /// The mark on an object. A mark that cannot be understood is none.
     pub(super) fn get(root: &Element) -> Option<Self> {
         let metadata = root.get_child("metadata")?;
-        let element = metadata
-            .children
-            .iter()
-            .find(|node| is_mark(node))?
-            .as_element()?;
+        let element = metadata.children.iter().find(|node| is_mark(node))?.as_element()?;
         Some(Self {
             environment: Name::new(element.attr("environment")?).ok()?,
             id: element.attr("id")?.parse().ok()?,

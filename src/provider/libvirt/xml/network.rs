@@ -133,19 +133,13 @@ fn host_of(element: &Element) -> Option<DhcpHost> {
 fn record(element: &Element) -> Option<DnsRecord> {
     let mut names: Vec<_> = element.all("hostname").map(Ext::text).collect();
     names.sort();
-    Some(DnsRecord {
-        ip: element.attr("ip")?.parse().ok()?,
-        names,
-    })
+    Some(DnsRecord { ip: element.attr("ip")?.parse().ok()?, names })
 }
 
 fn records(root: &Element) -> Vec<DnsRecord> {
     let dns = root.get_child("dns");
-    let mut records: Vec<_> = dns
-        .into_iter()
-        .flat_map(|dns| dns.all("host"))
-        .filter_map(record)
-        .collect();
+    let mut records: Vec<_> =
+        dns.into_iter().flat_map(|dns| dns.all("host")).filter_map(record).collect();
     records.sort();
     records
 }
@@ -224,19 +218,13 @@ fn addresses(root: &mut Element, wanted: &[NetworkAddress]) {
     let same = |element: &Element, want: &NetworkAddress| {
         address(element).is_some_and(|seen| seen.address == want.address)
     };
-    root.keep("ip", |element| {
-        wanted.iter().any(|want| same(element, want))
-    });
+    root.keep("ip", |element| wanted.iter().any(|want| same(element, want)));
     for want in wanted {
         let found = root.all_mut("ip").find(|element| same(element, want));
         match found {
             Some(element) => dhcp(element, want),
             None => {
-                let family = if want.address.addr().is_ipv4() {
-                    "ipv4"
-                } else {
-                    "ipv6"
-                };
+                let family = if want.address.addr().is_ipv4() { "ipv4" } else { "ipv6" };
                 let mut element = new("ip", &[("family", family)]);
                 element.set("address", &want.address.addr().to_string());
                 element.set("prefix", &want.address.prefix_len().to_string());
@@ -257,26 +245,16 @@ fn dhcp(ip: &mut Element, want: &NetworkAddress) {
     };
     let dhcp = ip.make("dhcp");
     // Leases in the range stay as they are where the range does.
-    dhcp.keep("range", |element| {
-        range(element).is_some_and(|seen| want.ranges.contains(&seen))
-    });
+    dhcp.keep("range", |element| range(element).is_some_and(|seen| want.ranges.contains(&seen)));
     for missing in &want.ranges {
-        if !dhcp
-            .all("range")
-            .any(|element| range(element).as_ref() == Some(missing))
-        {
+        if !dhcp.all("range").any(|element| range(element).as_ref() == Some(missing)) {
             let (start, end) = (missing.start.to_string(), missing.end.to_string());
             dhcp.add(new("range", &[("start", &start), ("end", &end)]));
         }
     }
-    dhcp.keep("host", |element| {
-        host_of(element).is_none_or(|seen| want.hosts.contains(&seen))
-    });
+    dhcp.keep("host", |element| host_of(element).is_none_or(|seen| want.hosts.contains(&seen)));
     for missing in &want.hosts {
-        if !dhcp
-            .all("host")
-            .any(|element| host_of(element).as_ref() == Some(missing))
-        {
+        if !dhcp.all("host").any(|element| host_of(element).as_ref() == Some(missing)) {
             dhcp.add(host_element(missing));
         }
     }

@@ -19,23 +19,14 @@ pub const DEPTH_MAX: usize = 128;
 /// Reads XML whose root element has to be `what`.
 pub(super) fn parse(text: &str, what: &'static str) -> Result<Element, XmlError> {
     if text.len() > SIZE_MAX {
-        return Err(XmlError::TooLarge {
-            what,
-            size: text.len(),
-        });
+        return Err(XmlError::TooLarge { what, size: text.len() });
     }
-    let malformed = |why: &dyn std::fmt::Display| XmlError::Malformed {
-        what,
-        why: why.to_string(),
-    };
+    let malformed =
+        |why: &dyn std::fmt::Display| XmlError::Malformed { what, why: why.to_string() };
     let mut open: Vec<Element> = Vec::new();
     for event in EventReader::new(text.as_bytes()) {
         match event.map_err(|error| malformed(&error))? {
-            XmlEvent::StartElement {
-                name,
-                attributes,
-                namespace,
-            } => {
+            XmlEvent::StartElement { name, attributes, namespace } => {
                 if open.len() >= DEPTH_MAX {
                     return Err(XmlError::TooDeep { what });
                 }
@@ -49,10 +40,7 @@ pub(super) fn parse(text: &str, what: &'static str) -> Result<Element, XmlError>
                     Some(parent) => parent.children.push(XMLNode::Element(done)),
                     None if done.name == what => return Ok(done),
                     None => {
-                        return Err(XmlError::Root {
-                            what,
-                            found: done.name,
-                        });
+                        return Err(XmlError::Root { what, found: done.name });
                     }
                 }
             }
@@ -96,13 +84,10 @@ fn element(
 
 /// Writes the tree, indented; equal trees give equal text.
 pub(super) fn write(root: &Element, what: &'static str) -> Result<String, XmlError> {
-    let config = EmitterConfig::new()
-        .write_document_declaration(false)
-        .perform_indent(true);
+    let config = EmitterConfig::new().write_document_declaration(false).perform_indent(true);
     let failed = |why: String| XmlError::Write { what, why };
     let mut bytes = Vec::new();
-    root.write_with_config(&mut bytes, config)
-        .map_err(|error| failed(error.to_string()))?;
+    root.write_with_config(&mut bytes, config).map_err(|error| failed(error.to_string()))?;
     String::from_utf8(bytes).map_err(|error| failed(error.to_string()))
 }
 
@@ -163,9 +148,7 @@ impl Ext for Element {
     }
 
     fn text(&self) -> String {
-        self.get_text()
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default()
+        self.get_text().map(|text| text.trim().to_owned()).unwrap_or_default()
     }
 
     fn set_text(&mut self, text: &str) {
@@ -179,10 +162,8 @@ impl Ext for Element {
     }
 
     fn make(&mut self, name: &str) -> &mut Element {
-        let found = self
-            .children
-            .iter()
-            .position(|node| node.as_element().is_some_and(|e| e.name == name));
+        let found =
+            self.children.iter().position(|node| node.as_element().is_some_and(|e| e.name == name));
         let index = found.unwrap_or_else(|| {
             self.children.push(XMLNode::Element(Element::new(name)));
             self.children.len() - 1
@@ -227,8 +208,7 @@ impl Ext for Element {
 
     fn keep(&mut self, name: &str, mut pass: impl FnMut(&Element) -> bool) {
         self.children.retain(|node| {
-            node.as_element()
-                .is_none_or(|element| element.name != name || pass(element))
+            node.as_element().is_none_or(|element| element.name != name || pass(element))
         });
     }
 
@@ -237,9 +217,7 @@ impl Ext for Element {
     }
 
     fn drop_empty(&mut self, name: &str) {
-        self.keep(name, |element| {
-            !element.attributes.is_empty() || !element.children.is_empty()
-        });
+        self.keep(name, |element| !element.attributes.is_empty() || !element.children.is_empty());
     }
 }
 
@@ -260,17 +238,8 @@ mod tests {
         assert_eq!(parse(&deep, "a"), Err(XmlError::TooDeep { what: "a" }));
         let large = " ".repeat(SIZE_MAX + 1);
         assert!(matches!(parse(&large, "a"), Err(XmlError::TooLarge { .. })));
-        for bad in [
-            "",
-            "<a>",
-            "a",
-            "<a></b>",
-            "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>",
-        ] {
-            assert!(
-                matches!(parse(bad, "a"), Err(XmlError::Malformed { .. })),
-                "{bad}"
-            );
+        for bad in ["", "<a>", "a", "<a></b>", "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>"] {
+            assert!(matches!(parse(bad, "a"), Err(XmlError::Malformed { .. })), "{bad}");
         }
         assert!(matches!(parse("<b/>", "a"), Err(XmlError::Root { .. })));
     }

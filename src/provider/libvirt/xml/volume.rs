@@ -67,11 +67,8 @@ fn format(root: &Element, part: &str) -> Option<VolumeFormat> {
 /// The disk's path has no file name.
 pub fn create(disk: &Disk) -> Result<String, XmlError> {
     let name = Path::new(&disk.path).file_name().and_then(|n| n.to_str());
-    let name = name.ok_or_else(|| XmlError::Value {
-        what: WHAT,
-        part: "path",
-        value: disk.path.clone(),
-    })?;
+    let name =
+        name.ok_or_else(|| XmlError::Value { what: WHAT, part: "path", value: disk.path.clone() })?;
     let size = disk.size.to_string();
     let format = |format: VolumeFormat| new("format", &[("type", format.as_str())]);
     let mut target = Element::new("target").with(format(disk.format));
@@ -86,11 +83,7 @@ pub fn create(disk: &Disk) -> Result<String, XmlError> {
         .with(target);
     if let Some(backing) = &disk.backing {
         let path = Element::new("path").with_text(&backing.path);
-        root.add(
-            Element::new("backingStore")
-                .with(path)
-                .with(format(backing.format)),
-        );
+        root.add(Element::new("backingStore").with(path).with(format(backing.format)));
     }
     tree::write(&root, WHAT)
 }

@@ -218,11 +218,8 @@ pub(super) fn change_nic(element: &mut Element, want: &Nic) -> Result<(), XmlErr
 
 /// A new `<hostdev>`.
 pub(super) fn new_host(want: &HostDevice) -> Result<Element, XmlError> {
-    let bad = |text: &str| XmlError::Value {
-        what: "domain",
-        part: "hostdev",
-        value: text.to_owned(),
-    };
+    let bad =
+        |text: &str| XmlError::Value { what: "domain", part: "hostdev", value: text.to_owned() };
     let mut element = new("hostdev", &[("mode", "subsystem")]);
     let address = match want {
         HostDevice::Pci(text) => {
@@ -231,12 +228,7 @@ pub(super) fn new_host(want: &HostDevice) -> Result<Element, XmlError> {
             let (domain, rest) = text.split_once(':').ok_or_else(|| bad(text))?;
             let (bus, rest) = rest.split_once(':').ok_or_else(|| bad(text))?;
             let (slot, function) = rest.split_once('.').ok_or_else(|| bad(text))?;
-            let parts = [
-                ("domain", domain),
-                ("bus", bus),
-                ("slot", slot),
-                ("function", function),
-            ];
+            let parts = [("domain", domain), ("bus", bus), ("slot", slot), ("function", function)];
             let mut address = Element::new("address");
             for (key, part) in parts {
                 u32::from_str_radix(part, 16).map_err(|_| bad(text))?;
@@ -315,10 +307,7 @@ pub fn detour_xml(domain: &str, mac: &str, bridge: &str) -> Result<Option<[Strin
     away.set("type", "bridge");
     away.drop_all("source");
     away.add(new("source", &[("bridge", bridge)]));
-    Ok(Some([
-        tree::write(&away, "interface")?,
-        tree::write(&back, "interface")?,
-    ]))
+    Ok(Some([tree::write(&away, "interface")?, tree::write(&back, "interface")?]))
 }
 
 fn find(domain: &str, key: DeviceKey<'_>) -> Result<Option<Element>, XmlError> {
@@ -328,9 +317,9 @@ fn find(domain: &str, key: DeviceKey<'_>) -> Result<Option<Element>, XmlError> {
         DeviceKey::Disk(target) => devices.all("disk").find(|element| {
             element.get_child("target").and_then(|t| t.attr("dev")) == Some(target)
         }),
-        DeviceKey::Nic(mac) => devices
-            .all("interface")
-            .find(|element| mac_of(element).as_deref() == Some(mac)),
+        DeviceKey::Nic(mac) => {
+            devices.all("interface").find(|element| mac_of(element).as_deref() == Some(mac))
+        }
     });
     Ok(found.cloned())
 }

@@ -68,19 +68,11 @@ pub fn merge(
 fn skeleton(desired: &VirtualMachine, defaults: Defaults) -> Element {
     let accelerator = desired.accelerator.unwrap_or(defaults.accelerator);
     let mut root = new("domain", &[("type", domain_type(accelerator))]);
-    for name in [
-        "name",
-        "uuid",
-        "metadata",
-        "memory",
-        "currentMemory",
-        "vcpu",
-    ] {
+    for name in ["name", "uuid", "metadata", "memory", "currentMemory", "vcpu"] {
         root.make(name);
     }
     let machine = desired.machine.as_deref().unwrap_or("q35");
-    root.make("os")
-        .add(new("type", &[("arch", "x86_64"), ("machine", machine)]).with_text("hvm"));
+    root.make("os").add(new("type", &[("arch", "x86_64"), ("machine", machine)]).with_text("hvm"));
     let features = root.make("features");
     features.make("acpi");
     features.make("apic");
@@ -89,11 +81,9 @@ fn skeleton(desired: &VirtualMachine, defaults: Defaults) -> Element {
         root.add(new("cpu", &[("mode", "host-passthrough")]));
     }
     root.add(new("clock", &[("offset", "utc")]));
-    for (event, action) in [
-        ("on_poweroff", "destroy"),
-        ("on_reboot", "restart"),
-        ("on_crash", "restart"),
-    ] {
+    for (event, action) in
+        [("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "restart")]
+    {
         root.make(event).set_text(action);
     }
     let devices = root.make("devices");
@@ -131,10 +121,7 @@ fn accelerator(root: &mut Element, desired: &VirtualMachine) {
 }
 
 fn memory(root: &mut Element, desired: &VirtualMachine) {
-    let sizes = [
-        ("memory", desired.memory.max),
-        ("currentMemory", desired.memory.current),
-    ];
+    let sizes = [("memory", desired.memory.max), ("currentMemory", desired.memory.current)];
     for (name, kib) in sizes {
         let element = root.make(name);
         element.set("unit", "KiB");
@@ -156,9 +143,7 @@ fn cpus(root: &mut Element, desired: &VirtualMachine) {
     let want = &desired.cpus;
     let vcpu = root.make("vcpu");
     let (count, max) = (want.count.to_string(), want.max.to_string());
-    let seen = vcpu
-        .attr("current")
-        .map_or_else(|| vcpu.text(), str::to_owned);
+    let seen = vcpu.attr("current").map_or_else(|| vcpu.text(), str::to_owned);
     let changed = vcpu.text() != max || seen != count;
     vcpu.set_text(&max);
     if want.count == want.max {
@@ -178,13 +163,9 @@ fn pinning(root: &mut Element, desired: &VirtualMachine) {
     let tune = root.make("cputune");
     let pins = &desired.cpus.pinning;
     let vcpu_of = |pin: &Element| pin.attr("vcpu").and_then(|text| text.parse::<u32>().ok());
-    tune.keep("vcpupin", |pin| {
-        vcpu_of(pin).is_some_and(|vcpu| pins.contains_key(&vcpu))
-    });
+    tune.keep("vcpupin", |pin| vcpu_of(pin).is_some_and(|vcpu| pins.contains_key(&vcpu)));
     for (vcpu, set) in pins {
-        let found = tune
-            .all_mut("vcpupin")
-            .find(|pin| vcpu_of(pin) == Some(*vcpu));
+        let found = tune.all_mut("vcpupin").find(|pin| vcpu_of(pin) == Some(*vcpu));
         match found {
             Some(pin) => pin.set("cpuset", set),
             None => {
@@ -224,11 +205,7 @@ fn cpu(root: &mut Element, desired: &VirtualMachine) {
     if let Some(topology) = want.topology
         && root.get_child("cpu").and_then(parse::topology) != Some(topology)
     {
-        let Topology {
-            sockets,
-            cores,
-            threads,
-        } = topology;
+        let Topology { sockets, cores, threads } = topology;
         let element = root.make("cpu").make("topology");
         // Dies multiply too; what the spec says is the whole.
         element.unset("dies");
@@ -272,11 +249,7 @@ fn os(root: &mut Element, desired: &VirtualMachine) {
     if boot != desired.boot {
         let parts = match &desired.boot {
             Boot::Devices => [("kernel", None), ("initrd", None), ("cmdline", None)],
-            Boot::Kernel {
-                kernel,
-                initrd,
-                cmdline,
-            } => [
+            Boot::Kernel { kernel, initrd, cmdline } => [
                 ("kernel", Some(kernel)),
                 ("initrd", initrd.as_ref()),
                 ("cmdline", cmdline.as_ref()),
@@ -309,9 +282,7 @@ fn disks(devices: &mut Element, desired: &VirtualMachine) {
         }
     }
     let scsi = desired.disks.iter().any(|disk| disk.bus == DiskBus::Scsi);
-    let there = devices
-        .all("controller")
-        .any(|controller| controller.attr("type") == Some("scsi"));
+    let there = devices.all("controller").any(|controller| controller.attr("type") == Some("scsi"));
     if scsi && !there {
         let model = [("type", "scsi"), ("index", "0"), ("model", "virtio-scsi")];
         devices.add(new("controller", &model));
@@ -341,9 +312,8 @@ fn host_devices(devices: &mut Element, desired: &VirtualMachine) -> Result<(), X
         device::host(element).is_none_or(|seen| desired.host_devices.contains(&seen))
     });
     for want in &desired.host_devices {
-        let there = devices
-            .all("hostdev")
-            .any(|element| device::host(element).as_ref() == Some(want));
+        let there =
+            devices.all("hostdev").any(|element| device::host(element).as_ref() == Some(want));
         if !there {
             devices.add(device::new_host(want)?);
         }
@@ -385,9 +355,6 @@ fn ports(devices: &mut Element, desired: &VirtualMachine) {
     devices.add(new("controller", &root));
     let taken = desired.disks.len() + desired.nics.len() + desired.host_devices.len();
     for _ in 0..COMMON_PORTS + taken + SPARE_PORTS {
-        devices.add(new(
-            "controller",
-            &[("type", "pci"), ("model", "pcie-root-port")],
-        ));
+        devices.add(new("controller", &[("type", "pci"), ("model", "pcie-root-port")]));
     }
 }

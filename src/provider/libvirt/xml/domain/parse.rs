@@ -51,10 +51,7 @@ pub(super) fn read(root: &Element) -> Result<ParsedDomain, XmlError> {
     let uuid = Uuid::parse_str(&uuid).map_err(|_| value("uuid", &uuid))?;
     let empty = Element::new("devices");
     let devices = root.get_child("devices").unwrap_or(&empty);
-    let machine = root
-        .at(&["os", "type"])
-        .and_then(|os| os.attr("machine"))
-        .map(str::to_owned);
+    let machine = root.at(&["os", "type"]).and_then(|os| os.attr("machine")).map(str::to_owned);
     let mut disks: Vec<_> = devices.all("disk").filter_map(device::disk).collect();
     disks.sort_by(|a, b| a.target.cmp(&b.target));
     let mut nics: Vec<_> = devices.all("interface").filter_map(device::nic).collect();
@@ -97,11 +94,7 @@ pub(super) fn read(root: &Element) -> Result<ParsedDomain, XmlError> {
 fn value(part: &'static str, value: &str) -> XmlError {
     // Whole documents may be hostile; an error shows no more than a line of one.
     const SHOWN_MAX: usize = 80;
-    XmlError::Value {
-        what: WHAT,
-        part,
-        value: value.chars().take(SHOWN_MAX).collect(),
-    }
+    XmlError::Value { what: WHAT, part, value: value.chars().take(SHOWN_MAX).collect() }
 }
 
 /// The name a versioned machine type stands for: `q35` for `pc-q35-7.2`.
@@ -119,25 +112,13 @@ pub(super) fn firmware(root: &Element) -> Firmware {
     let os = root.get_child("os");
     let chosen = os.and_then(|os| os.attr("firmware"));
     let loader = root.at(&["os", "loader"]).and_then(|l| l.attr("type"));
-    if chosen == Some("efi") || loader == Some("pflash") {
-        Firmware::Efi
-    } else {
-        Firmware::Bios
-    }
+    if chosen == Some("efi") || loader == Some("pflash") { Firmware::Efi } else { Firmware::Bios }
 }
 
 pub(super) fn boot(root: &Element) -> Boot {
-    let text = |name| {
-        root.at(&["os", name])
-            .map(Ext::text)
-            .filter(|text| !text.is_empty())
-    };
+    let text = |name| root.at(&["os", name]).map(Ext::text).filter(|text| !text.is_empty());
     match text("kernel") {
-        Some(kernel) => Boot::Kernel {
-            kernel,
-            initrd: text("initrd"),
-            cmdline: text("cmdline"),
-        },
+        Some(kernel) => Boot::Kernel { kernel, initrd: text("initrd"), cmdline: text("cmdline") },
         None => Boot::Devices,
     }
 }
@@ -166,13 +147,7 @@ fn cpus(root: &Element) -> Result<Cpus, XmlError> {
         })
         .collect();
     let cpu = root.get_child("cpu");
-    Ok(Cpus {
-        count,
-        max,
-        mode: cpu.and_then(mode),
-        topology: cpu.and_then(topology),
-        pinning,
-    })
+    Ok(Cpus { count, max, mode: cpu.and_then(mode), topology: cpu.and_then(topology), pinning })
 }
 
 pub(super) fn mode(cpu: &Element) -> Option<CpuMode> {
@@ -180,20 +155,14 @@ pub(super) fn mode(cpu: &Element) -> Option<CpuMode> {
         Some("host-passthrough") => Some(CpuMode::HostPassthrough),
         Some("host-model") => Some(CpuMode::HostModel),
         Some("maximum") => Some(CpuMode::Maximum),
-        _ => cpu
-            .get_child("model")
-            .map(|model| CpuMode::Custom(model.text())),
+        _ => cpu.get_child("model").map(|model| CpuMode::Custom(model.text())),
     }
 }
 
 pub(super) fn topology(cpu: &Element) -> Option<Topology> {
     let topology = cpu.get_child("topology")?;
     let part = |key| topology.attr(key)?.parse().ok();
-    Some(Topology {
-        sockets: part("sockets")?,
-        cores: part("cores")?,
-        threads: part("threads")?,
-    })
+    Some(Topology { sockets: part("sockets")?, cores: part("cores")?, threads: part("threads")? })
 }
 
 fn memory(root: &Element) -> Result<Memory, XmlError> {
@@ -201,27 +170,19 @@ fn memory(root: &Element) -> Result<Memory, XmlError> {
         let text = element.text();
         unit::kib(&text, element.attr("unit")).ok_or_else(|| value(part, &text))
     };
-    let max = root.get_child("memory").ok_or(XmlError::Missing {
-        what: WHAT,
-        part: "memory",
-    })?;
+    let max = root.get_child("memory").ok_or(XmlError::Missing { what: WHAT, part: "memory" })?;
     let max = size(max, "memory")?;
     let current = match root.get_child("currentMemory") {
         Some(current) => size(current, "currentMemory")?,
         None => max,
     };
-    Ok(Memory {
-        current,
-        max,
-        hugepages: hugepages(root),
-    })
+    Ok(Memory { current, max, hugepages: hugepages(root) })
 }
 
 pub(super) fn hugepages(root: &Element) -> Option<u64> {
     let pages = root.at(&["memoryBacking", "hugepages"])?;
-    let size = pages
-        .get_child("page")
-        .and_then(|page| unit::kib(page.attr("size")?, page.attr("unit")));
+    let size =
+        pages.get_child("page").and_then(|page| unit::kib(page.attr("size")?, page.attr("unit")));
     Some(size.unwrap_or(HUGEPAGE_DEFAULT))
 }
 
@@ -235,7 +196,5 @@ pub(super) fn console(devices: &Element) -> Option<String> {
 }
 
 pub(super) fn is_agent(channel: &Element) -> bool {
-    channel
-        .get_child("target")
-        .is_some_and(|target| target.attr("name") == Some(AGENT_CHANNEL))
+    channel.get_child("target").is_some_and(|target| target.attr("name") == Some(AGENT_CHANNEL))
 }

@@ -17,9 +17,7 @@ use crate::model::{Digest, Name};
 use crate::provider::libvirt::xml::{Mark, XmlError, tree};
 
 const UUID: Uuid = Uuid::from_u128(0x4ec9_3a5e_8e4f_5d0b_9c53_6f0a_2f8d_1b11);
-const DEFAULTS: Defaults = Defaults {
-    accelerator: Accelerator::Tcg,
-};
+const DEFAULTS: Defaults = Defaults { accelerator: Accelerator::Tcg };
 
 fn mark() -> Mark {
     Mark {
@@ -42,23 +40,10 @@ fn small() -> VirtualMachine {
         machine: None,
         firmware: Firmware::Bios,
         boot: Boot::Devices,
-        cpus: Cpus {
-            count: 1,
-            max: 1,
-            mode: None,
-            topology: None,
-            pinning: BTreeMap::new(),
-        },
-        memory: Memory {
-            current: 131_072,
-            max: 131_072,
-            hugepages: None,
-        },
+        cpus: Cpus { count: 1, max: 1, mode: None, topology: None, pinning: BTreeMap::new() },
+        memory: Memory { current: 131_072, max: 131_072, hugepages: None },
         disks: vec![disk("vda", DiskBus::Virtio, Some("/srv/vm/web.qcow2"))],
-        nics: vec![nic(
-            "52:54:00:aa:00:01",
-            NicSource::Network("lab".to_owned()),
-        )],
+        nics: vec![nic("52:54:00:aa:00:01", NicSource::Network("lab".to_owned()))],
         host_devices: Vec::new(),
         console_log: Some("/srv/vm/web.log".to_owned()),
         guest_agent: true,
@@ -80,18 +65,10 @@ fn full() -> VirtualMachine {
         count: 2,
         max: 4,
         mode: Some(CpuMode::Custom("Nehalem".to_owned())),
-        topology: Some(Topology {
-            sockets: 1,
-            cores: 2,
-            threads: 2,
-        }),
+        topology: Some(Topology { sockets: 1, cores: 2, threads: 2 }),
         pinning: BTreeMap::from([(0, "0".to_owned()), (1, "0-1".to_owned())]),
     };
-    vm.memory = Memory {
-        current: 131_072,
-        max: 262_144,
-        hugepages: Some(2048),
-    };
+    vm.memory = Memory { current: 131_072, max: 262_144, hugepages: Some(2048) };
     let mut seed = disk("sda", DiskBus::Scsi, Some("/srv/vm/seed-web-1.iso"));
     (seed.device, seed.format, seed.read_only) = (DiskDevice::Cdrom, VolumeFormat::Raw, true);
     let mut empty = disk("sdb", DiskBus::Sata, None);
@@ -99,17 +76,10 @@ fn full() -> VirtualMachine {
     vm.disks[0].boot_order = Some(1);
     vm.disks.insert(0, seed);
     vm.disks.insert(1, empty);
-    vm.disks.push(disk(
-        "vdb",
-        DiskBus::Virtio,
-        Some("/srv/vm/data & more.qcow2"),
-    ));
+    vm.disks.push(disk("vdb", DiskBus::Virtio, Some("/srv/vm/data & more.qcow2")));
     vm.nics[0].boot_order = Some(2);
     vm.nics.push(nic("52:54:00:aa:00:02", NicSource::User));
-    vm.nics.push(nic(
-        "52:54:00:aa:00:03",
-        NicSource::Bridge("br9".to_owned()),
-    ));
+    vm.nics.push(nic("52:54:00:aa:00:03", NicSource::Bridge("br9".to_owned())));
     vm.host_devices = vec![
         HostDevice::Pci("0000:65:00.1".to_owned()),
         HostDevice::Mdev("c8a5b6a0-3d6c-4a34-8b53-0a8f51f4c7a1".to_owned()),
@@ -143,12 +113,7 @@ fn disk(target: &str, bus: DiskBus, path: Option<&str>) -> DiskAttachment {
 }
 
 fn nic(mac: &str, source: NicSource) -> Nic {
-    Nic {
-        mac: mac.to_owned(),
-        source,
-        model: "virtio".to_owned(),
-        boot_order: None,
-    }
+    Nic { mac: mac.to_owned(), source, model: "virtio".to_owned(), boot_order: None }
 }
 
 /// What `desired` looks like when it was observed.
@@ -182,11 +147,7 @@ fn recorded() -> [(VirtualMachine, &'static str); 3] {
             ))
         };
     }
-    [
-        (small(), fixture!("small")),
-        (full(), fixture!("full")),
-        (kernel(), fixture!("kernel")),
-    ]
+    [(small(), fixture!("small")), (full(), fixture!("full")), (kernel(), fixture!("kernel"))]
 }
 
 #[test]
@@ -200,10 +161,7 @@ fn libvirt_reads_it_as_it_was_meant() {
 fn merging_what_is_there_already_changes_nothing() {
     for (vm, xml) in recorded() {
         let root = tree::parse(xml, "domain").unwrap();
-        assert_eq!(
-            merged(Some(xml), &vm),
-            tree::write(&root, "domain").unwrap()
-        );
+        assert_eq!(merged(Some(xml), &vm), tree::write(&root, "domain").unwrap());
     }
 }
 
@@ -234,14 +192,8 @@ fn addresses(xml: &str) -> BTreeMap<String, String> {
         let source = element.at(&["source", "address"]);
         let identity = [
             element.attr("index").map(str::to_owned),
-            element
-                .at(&["mac"])
-                .and_then(|e| e.attr("address"))
-                .map(str::to_owned),
-            element
-                .at(&["target"])
-                .and_then(|e| e.attr("dev"))
-                .map(str::to_owned),
+            element.at(&["mac"]).and_then(|e| e.attr("address")).map(str::to_owned),
+            element.at(&["target"]).and_then(|e| e.attr("dev")).map(str::to_owned),
             source.map(|e| format!("{:?}", e.attributes)),
         ];
         let key = format!("{} {:?} {identity:?}", element.name, element.attr("type"));
@@ -282,14 +234,7 @@ fn what_is_not_owned_stays() {
     (vm.accelerator, vm.machine, vm.cpus.mode, vm.cpus.topology) = (None, None, None, None);
     vm.console_log = None;
     let merged = merged(Some(&xml), &vm);
-    for kept in [
-        "graphics",
-        "floppy",
-        "pc-q35-",
-        "Nehalem",
-        "<topology",
-        "web.log",
-    ] {
+    for kept in ["graphics", "floppy", "pc-q35-", "Nehalem", "<topology", "web.log"] {
         assert!(merged.contains(kept), "{kept}: {merged}");
     }
 }
@@ -307,10 +252,7 @@ fn a_new_accelerated_domain_gets_the_hosts_processor() {
     let mut vm = small();
     vm.accelerator = Some(Accelerator::Kvm);
     let xml = merged(None, &vm);
-    assert_eq!(
-        parse(&xml).unwrap().vm.cpus.mode,
-        Some(CpuMode::HostPassthrough)
-    );
+    assert_eq!(parse(&xml).unwrap().vm.cpus.mode, Some(CpuMode::HostPassthrough));
     // Emulated, it could not start with it.
     vm.accelerator = Some(Accelerator::Tcg);
     assert_eq!(parse(&merged(Some(&xml), &vm)).unwrap().vm.cpus.mode, None);
@@ -342,28 +284,15 @@ fn other_peoples_machines_are_read_leniently() {
     assert_eq!((seen.name.as_str(), seen.mark), ("Old Box", None));
     assert_eq!(seen.vm.memory.max, 977);
     assert_eq!(seen.vm.disks[0].path.as_deref(), Some("p/i"));
-    assert_eq!(
-        seen.vm.nics[0].source,
-        NicSource::Other("direct".to_owned())
-    );
+    assert_eq!(seen.vm.nics[0].source, NicSource::Other("direct".to_owned()));
     assert_eq!(seen.vm.nics[0].mac, "52:54:00:aa:bb:cc");
     assert!(seen.vm.host_devices.is_empty());
     let nameless = xml.replace("<name>Old Box</name>", "");
-    assert_eq!(
-        parse(&nameless),
-        Err(XmlError::Missing {
-            what: "domain",
-            part: "name"
-        })
-    );
+    assert_eq!(parse(&nameless), Err(XmlError::Missing { what: "domain", part: "name" }));
 }
 
 fn any_disk() -> impl Strategy<Value = DiskAttachment> {
-    let buses = prop_oneof![
-        Just(DiskBus::Virtio),
-        Just(DiskBus::Scsi),
-        Just(DiskBus::Sata)
-    ];
+    let buses = prop_oneof![Just(DiskBus::Virtio), Just(DiskBus::Scsi), Just(DiskBus::Sata)];
     let formats = prop_oneof![Just(VolumeFormat::Qcow2), Just(VolumeFormat::Raw)];
     (
         "[a-z]{3}",
@@ -374,21 +303,15 @@ fn any_disk() -> impl Strategy<Value = DiskAttachment> {
         any::<bool>(),
         proptest::option::of(1..9_u32),
     )
-        .prop_map(
-            |(target, bus, cdrom, path, format, read_only, boot_order)| DiskAttachment {
-                target,
-                bus,
-                device: if cdrom {
-                    DiskDevice::Cdrom
-                } else {
-                    DiskDevice::Disk
-                },
-                path: Some(path),
-                format,
-                read_only: read_only || cdrom,
-                boot_order,
-            },
-        )
+        .prop_map(|(target, bus, cdrom, path, format, read_only, boot_order)| DiskAttachment {
+            target,
+            bus,
+            device: if cdrom { DiskDevice::Cdrom } else { DiskDevice::Disk },
+            path: Some(path),
+            format,
+            read_only: read_only || cdrom,
+            boot_order,
+        })
 }
 
 fn any_nic() -> impl Strategy<Value = Nic> {

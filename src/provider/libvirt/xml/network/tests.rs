@@ -52,16 +52,10 @@ fn nat() -> Network {
                     hosts: vec![lease(5, Some("web")), lease(6, None)],
                 }),
             },
-            NetworkAddress {
-                address: "fd00:77::1/64".parse().unwrap(),
-                dhcp: None,
-            },
+            NetworkAddress { address: "fd00:77::1/64".parse().unwrap(), dhcp: None },
         ],
         dns: Some(vec![record(5, &["web", "www"]), record(6, &["db"])]),
-        domain: Some(NetworkDomain {
-            name: "lab.test".to_owned(),
-            local_only: true,
-        }),
+        domain: Some(NetworkDomain { name: "lab.test".to_owned(), local_only: true }),
         mtu: Some(1400),
         autostart: false,
     }
@@ -80,11 +74,7 @@ fn isolated() -> Network {
 }
 
 fn bridge() -> Network {
-    Network {
-        mode: NetworkMode::Bridge,
-        bridge: Some("br0".to_owned()),
-        ..isolated()
-    }
+    Network { mode: NetworkMode::Bridge, bridge: Some("br0".to_owned()), ..isolated() }
 }
 
 fn recorded() -> [(&'static str, Network, &'static str); 3] {
@@ -170,22 +160,10 @@ fn leases_and_records_are_edited_one_by_one() {
         })
         .collect();
     assert_eq!(words.len(), 4);
-    assert!(
-        words[0].starts_with("-host 0 <host mac=\"52:54:00:00:00:05\""),
-        "{words:?}"
-    );
-    assert!(
-        words[1].starts_with("-record <host ip=\"10.77.0.5\""),
-        "{words:?}"
-    );
-    assert!(
-        words[2].starts_with("+host 0 <host mac=\"52:54:00:00:00:07\""),
-        "{words:?}"
-    );
-    assert!(
-        words[3].starts_with("+record <host ip=\"10.77.0.7\""),
-        "{words:?}"
-    );
+    assert!(words[0].starts_with("-host 0 <host mac=\"52:54:00:00:00:05\""), "{words:?}");
+    assert!(words[1].starts_with("-record <host ip=\"10.77.0.5\""), "{words:?}");
+    assert!(words[2].starts_with("+host 0 <host mac=\"52:54:00:00:00:07\""), "{words:?}");
+    assert!(words[3].starts_with("+record <host ip=\"10.77.0.7\""), "{words:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! It never interprets an event beyond its envelope, never reads a clock (each append brings its
 //! time), and never repairs anything but a torn tail. Reading order: [`layout`] names the files,
-//! [`Journal`] appends, [`Reader`] reads, [`verify`] judges, [`index`] answers questions faster.
+//! [`Journal`] appends, [`Reader`] reads, [`verify()`] judges, [`index`] answers questions faster.
 //!
 //! ```text
 //! <dir>/log/00000000000000000001.jsonl   events; the name is the first seq

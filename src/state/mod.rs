@@ -1,7 +1,7 @@
 //! `state`: the fold of the log into what trueup knows, and the decisions on commands.
 //!
 //! It never observes: it only knows what an event told it. [`State::apply`] may not refuse;
-//! [`decide`] may.
+//! [`decide()`] may.
 
 mod apply;
 mod decide;

@@ -1,7 +1,7 @@
 //! The index: which events are about what, and snapshots of views, in sled.
 //!
 //! It never knows anything the log does not: it may be deleted at any time. sled 0.34 answers a
-//! damaged file with holes, panics or hangs, so it is never shown one: [`seal`] keeps a digest of
+//! damaged file with holes, panics or hangs, so it is never shown one: `seal` keeps a digest of
 //! all its files from a clean close to the next open, and whatever does not match, fails or panics
 //! is deleted and built again from the log.
 

@@ -35,7 +35,7 @@ pub struct ParsedDomain {
 
 /// Reads a domain's XML, of its configuration or of what runs.
 ///
-/// What trueup has no word for is left out; it is kept by [`merge`](super::merge).
+/// What trueup has no word for is left out; it is kept by [`merge`](super::merge()).
 ///
 /// # Errors
 /// The XML is no domain's, or lacks what every domain has.

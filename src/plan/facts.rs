@@ -115,6 +115,12 @@ impl<'a> Facts<'a> {
     }
 
     /// What the log says we last made under this id.
+    /// Whether its last proof of being up failed.
+    pub(super) fn unready(&self, id: &ResourceId) -> bool {
+        self.input.known.resources.get(id).is_some_and(|known| known.unready)
+    }
+
+    /// What the log says we made of it.
     pub(super) fn claimed(&self, id: &ResourceId) -> Option<&'a Resource> {
         self.input.known.resources.get(id)?.claimed.as_ref()
     }

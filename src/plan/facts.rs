@@ -304,7 +304,7 @@ impl<'a> Facts<'a> {
             (Resource::Disk(_), _) => self.ours(id, seen),
             (Resource::VirtualMachine(vm), Some(Resource::VirtualMachine(wish))) => {
                 let power = if seen.active { vm.power } else { Power::Off };
-                power == wish.power
+                power == wish.power && !self.unready(id)
             }
             _ => true,
         }

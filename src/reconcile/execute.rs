@@ -185,7 +185,7 @@ impl Performance<'_> {
             reason: step.reason,
             changes: storable_changes(step),
             wish: wish.map(|wish| wish.digest),
-            claim: claim_before(step, wish),
+            claim: claim_before(step, wish.map(Arc::as_ref)),
         };
         self.entry(Event::StepStarted(started)).about(&step.resource)
     }

@@ -25,7 +25,7 @@ use trueup_libvirt::{Client, Options};
 pub(crate) struct Bench {
     pub(crate) client: Client,
     pub(crate) provider: LibvirtProvider,
-    pub(crate) resources: BTreeMap<ResourceId, DesiredResource>,
+    pub(crate) resources: BTreeMap<ResourceId, Arc<DesiredResource>>,
     directory: PathBuf,
     /// What was made here, as the log would remember it.
     made: RefCell<BTreeSet<ResourceId>>,
@@ -85,7 +85,7 @@ impl Bench {
             origin: Origin { path: "environments/lab/all.yaml".to_owned(), line: 1 },
             digest,
         };
-        self.resources.insert(id.clone(), wanted);
+        self.resources.insert(id.clone(), Arc::new(wanted));
         digest
     }
 

@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use trueup::model::resource::{
@@ -32,7 +33,7 @@ fn wish(desired: &mut Desired, id: &str, resource: Resource) {
         origin: Origin { path: "lab/all.yaml".into(), line: 1 },
         digest,
     };
-    desired.resources.insert(id, wish);
+    desired.resources.insert(id, Arc::new(wish));
 }
 
 fn network(number: usize) -> Resource {

@@ -9,18 +9,18 @@ use super::exit::{CliError, CliResult, Done, ErrorKind};
 use super::operate::{unanswered, unexpected};
 use super::{Output, bars, report, wire};
 use crate::config::Config;
-use crate::reconcile::{PassOptions, StepProgress};
+use crate::reconcile::{Approval, PassOptions, StepProgress};
 
 /// Bring the machine to the newest commit, once
 ///
 /// One pass of the loop: asks the repository, looks at the machine, plans, does what may be done,
 /// and looks again. A running daemon makes the pass; else this process does, under the log's lock.
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLES\n  trueup apply\n  trueup apply --approve")]
+#[command(after_help = "EXAMPLES\n  trueup apply\n  trueup apply --approve 5b1f0c9a3d77")]
 pub(super) struct Apply {
-    /// Also run a plan that only waits for an approval
-    #[arg(long)]
-    approve: bool,
+    /// Approve the plan with this digest (its first 12 digits are enough), if it is still the plan
+    #[arg(long, value_name = "DIGEST")]
+    approve: Option<String>,
     #[command(flatten)]
     pub(super) output: Output,
 }
@@ -29,7 +29,7 @@ impl Apply {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let config = context.settings()?.config;
         let look = report::look(context);
-        let request = Request::Apply { look, approved: self.approve };
+        let request = Request::Apply { look, approve: self.approve.clone() };
         let made = match control::ask(&config.socket(), &request) {
             Ok(Reply::Report(made)) => *made,
             Ok(other) => return Err(unexpected(other)),
@@ -68,7 +68,7 @@ fn verdict(context: &Context, made: &Report) -> CliResult {
 
 async fn alone(
     config: &Config,
-    approved: bool,
+    approve: Option<String>,
     progress: Option<StepProgress>,
     look: control::Look,
 ) -> Result<Report, CliError> {
@@ -81,7 +81,8 @@ async fn alone(
         }
     });
     let engine = wire::engine(config, progress, stopped).await?;
-    let options = PassOptions { retry_now: true, approved };
+    let approve = approve.map(|plan| Approval { plan, actor: control::operator_here() });
+    let options = PassOptions { retry_now: true, approve };
     let made = match engine.reconciler.recover().await {
         Ok(()) => engine.reconciler.pass(options).await,
         Err(error) => Err(error),

@@ -8,7 +8,7 @@ use super::control::{Desk, Reply, Report, Request};
 use super::exit::ErrorKind;
 use crate::model::digest_of;
 use crate::port::BoxFuture;
-use crate::reconcile::{AskError, Handle, LedgerError, PassOptions, PassReport};
+use crate::reconcile::{Approval, AskError, Handle, LedgerError, PassOptions, PassReport};
 use crate::source::GitSource;
 
 /// Answers for a running loop.
@@ -36,10 +36,11 @@ impl DaemonDesk {
                 self.source.hurry();
                 report(self.handle.preview().await, |pass| Report::of(pass, look))
             }
-            Request::Apply { look, approved } => {
-                tracing::info!(actor, approved, "an operator asks for a pass");
+            Request::Apply { look, approve } => {
+                tracing::info!(actor, "an operator asks for a pass");
                 self.source.hurry();
-                let options = PassOptions { retry_now: true, approved };
+                let approve = approve.map(|plan| Approval { plan, actor: actor.to_owned() });
+                let options = PassOptions { retry_now: true, approve };
                 report(self.handle.pass(options).await, |pass| Report::of(pass, look))
             }
             Request::Skipped => {

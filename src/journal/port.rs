@@ -52,9 +52,9 @@ fn fault(error: &AppendError) -> JournalFault {
     let message = error.to_string();
     match error {
         AppendError::Full { .. } => JournalFault::Full { message },
-        AppendError::Envelope(_)
-        | AppendError::TooLarge { .. }
-        | AppendError::Poisoned { .. }
-        | AppendError::Closed => JournalFault::Broken { message },
+        AppendError::Envelope(_) | AppendError::TooLarge { .. } => {
+            JournalFault::Rejected { message }
+        }
+        AppendError::Poisoned { .. } | AppendError::Closed => JournalFault::Broken { message },
     }
 }

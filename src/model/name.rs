@@ -3,14 +3,17 @@
 //! A `Name` that exists is valid; it never has to be checked again.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Longest name: a DNS label (RFC 1035), because VM names become host names.
 pub const NAME_MAX: usize = 63;
 
 /// A valid resource name: 1 to [`NAME_MAX`] of `a-z`, `0-9` and `-`, no dash at either end.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Name(String);
+///
+/// Cheap to clone: ids are keys of many maps at once.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct Name(Arc<str>);
 
 /// Why a text is not a [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,12 +35,18 @@ impl Name {
             && bytes.iter().all(|&b| plain(b) || b == b'-')
             && bytes.first().copied().is_some_and(plain)
             && bytes.last().copied().is_some_and(plain);
-        if valid { Ok(Self(text)) } else { Err(NameError { text }) }
+        if valid { Ok(Self(text.into())) } else { Err(NameError { text }) }
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl serde::Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -50,7 +59,7 @@ impl TryFrom<String> for Name {
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 

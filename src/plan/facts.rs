@@ -115,6 +115,12 @@ impl<'a> Facts<'a> {
     }
 
     /// What the log says we last made under this id.
+    /// Whether its last proof of being up failed.
+    pub(super) fn unready(&self, id: &ResourceId) -> bool {
+        self.input.known.resources.get(id).is_some_and(|known| known.unready)
+    }
+
+    /// What the log says we made of it.
     pub(super) fn claimed(&self, id: &ResourceId) -> Option<&'a Resource> {
         self.input.known.resources.get(id)?.claimed.as_ref()
     }
@@ -298,7 +304,7 @@ impl<'a> Facts<'a> {
             (Resource::Disk(_), _) => self.ours(id, seen),
             (Resource::VirtualMachine(vm), Some(Resource::VirtualMachine(wish))) => {
                 let power = if seen.active { vm.power } else { Power::Off };
-                power == wish.power
+                power == wish.power && !self.unready(id)
             }
             _ => true,
         }

@@ -1,6 +1,7 @@
 //! A small machine for tests: a wish, a fact and a memory, with one door to plan and one to converge.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::render::{Style, text};
 use super::simulate;
@@ -54,15 +55,18 @@ impl Machine {
     pub(crate) fn want(&mut self, at: &str, resource: Resource) -> &mut DesiredResource {
         let digest = digest_of(&resource);
         let id = id(at);
-        let wish = self.desired.resources.entry(id).or_insert_with(|| DesiredResource {
-            resource: resource.clone(),
-            depends_on: BTreeSet::new(),
-            owner: None,
-            lifecycle: Lifecycle::default(),
-            labels: BTreeMap::new(),
-            origin: Origin { path: "lab/all.yaml".into(), line: 1 },
-            digest,
+        let wish = self.desired.resources.entry(id).or_insert_with(|| {
+            Arc::new(DesiredResource {
+                resource: resource.clone(),
+                depends_on: BTreeSet::new(),
+                owner: None,
+                lifecycle: Lifecycle::default(),
+                labels: BTreeMap::new(),
+                origin: Origin { path: "lab/all.yaml".into(), line: 1 },
+                digest,
+            })
         });
+        let wish = Arc::make_mut(wish);
         wish.resource = resource;
         wish.digest = digest;
         wish
@@ -70,7 +74,7 @@ impl Machine {
 
     /// Changes a wished resource, as a commit would.
     pub(crate) fn edit(&mut self, at: &str, how: impl FnOnce(&mut DesiredResource)) {
-        let wish = self.desired.resources.get_mut(&id(at)).unwrap();
+        let wish = Arc::make_mut(self.desired.resources.get_mut(&id(at)).unwrap());
         how(wish);
         wish.digest = digest_of(&(&wish.resource, &wish.lifecycle));
     }

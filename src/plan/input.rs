@@ -49,6 +49,9 @@ pub struct KnownResource {
     pub prevent_destroy: bool,
     /// `lifecycle.orphan` of the last wish.
     pub orphan: bool,
+    /// It runs, but its last proof of being up failed: it is asked again.
+    #[serde(default)]
+    pub unready: bool,
     /// What the last wish depended on; orders removals.
     pub depends_on: BTreeSet<ResourceId>,
 }

@@ -97,6 +97,7 @@ pub fn remember_settled(known: &mut Known, next: &Plan, desired: &Desired, obser
         if !open.contains(id) && observed.resources.contains_key(id) {
             let record = known.resources.entry(id.clone()).or_default();
             *record = KnownResource {
+                unready: false,
                 applied: Some(wish.digest),
                 claimed: Some(wish.resource.clone()),
                 prevent_destroy: wish.lifecycle.prevent_destroy,

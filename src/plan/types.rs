@@ -321,9 +321,10 @@ impl Action {
 }
 
 impl Plan {
-    /// Digest of the whole plan; equal inputs give equal digests.
+    /// Digest of everything that would be done; equal inputs give equal digests. What is left alone
+    /// is not part of it: a reason in other words is no other plan.
     pub fn digest(&self) -> Digest {
-        digest_of(self)
+        digest_of(&(&self.commit, &self.environment, &self.steps))
     }
 
     /// Whether there is nothing to do.

@@ -12,6 +12,12 @@ pub enum JournalFault {
         /// Where, and what to do.
         message: String,
     },
+    /// What was to be appended breaks the log's format: a bug of its maker. The log is whole.
+    #[error("the log refuses an event: {message}")]
+    Rejected {
+        /// Which, and why.
+        message: String,
+    },
     /// The log cannot be trusted to keep what it is given; the program has to end.
     #[error("the log cannot be written: {message}")]
     Broken {

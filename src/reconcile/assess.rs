@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::body::{Drifted, Pruned, Recovered, Synced};
+use serde_json::Value;
+
+use crate::event::body::{Claim, Claimed, Drifted, Pruned, Recovered, Synced};
 use crate::event::{Entry, Event};
-use crate::model::{Observed, Resource, ResourceId};
+use crate::model::{Digest, Observed, Resource, ResourceId};
 use crate::plan::{FieldChange, Plan, Reason, SkipReason, Skipped, Step};
 use crate::spec::{Desired, DesiredResource};
 use crate::state::{ResourceState, State};
@@ -27,6 +29,7 @@ pub(super) fn events_of_look(
             continue;
         }
         let known = state.resources.get(id);
+        entries.extend(claimed(id, wish, known));
         entries.extend(differences.event_for(id, wish, known, observed));
     }
     entries
@@ -50,6 +53,20 @@ pub(super) fn farewells(state: &State, desired: &Desired, observed: &Observed) -
         Entry::new(Event::Pruned(Pruned { wish })).about(id)
     })
     .collect()
+}
+
+/// How a resource of ours may be destroyed counts from the commit that says so, not from the day
+/// on which everything else about it could be done.
+fn claimed(
+    id: &ResourceId,
+    wish: &DesiredResource,
+    known: Option<&ResourceState>,
+) -> Option<Entry> {
+    let known = known.filter(|known| known.is_ours())?;
+    let old = known.claim.as_ref();
+    let resource = old.and_then(|claim| claim.resource.clone());
+    let claim = Claim { resource, ..claim_of(wish) };
+    (old != Some(&claim)).then(|| Entry::new(Event::Claimed(Claimed { claim })).about(id))
 }
 
 /// What differs, by resource.
@@ -87,8 +104,12 @@ impl<'a> Differences<'a> {
         if !at_work && !left_alone {
             return synced(id, wish, known, fulfilled_before, observed);
         }
+        let gone = observed
+            .resources
+            .get(id)
+            .is_none_or(|seen| !seen.active && expects_activity(&seen.config));
         let drifting = steps.iter().any(|step| step.reason == Reason::Drifted)
-            || skips.iter().any(|skip| is_drift(&skip.why));
+            || skips.iter().any(|skip| is_drift(skip, gone));
         let known = known.filter(|_| fulfilled_before && drifting)?;
         if known.in_flight.is_some() {
             return None;
@@ -116,18 +137,23 @@ fn synced(
         return Some(Entry::new(Event::Synced(synced)).about(id));
     }
     let known = known?;
+    // A plan over it all says that nothing is left to do: whatever failed, it is mended.
     let troubled = known.drift.is_some() || known.failure.is_some();
     troubled.then(|| Entry::new(Event::Recovered(Recovered {})).about(id))
 }
 
 fn drift(id: &ResourceId, steps: &[&Step], skips: &[&Skipped], observed: &Observed) -> Drifted {
-    let changes: Vec<FieldChange> = steps
+    let mut changes: Vec<FieldChange> = steps
         .iter()
         .filter(|step| step.reason == Reason::Drifted)
         .flat_map(|step| step.changes.iter())
-        .chain(skips.iter().filter(|skip| is_drift(&skip.why)).flat_map(|skip| &skip.changes))
-        .cloned()
+        .chain(skips.iter().filter(|skip| !is_remark(&skip.why)).flat_map(|skip| &skip.changes))
+        .map(storable)
         .collect();
+    // Several steps may name the same field, and a skip names each once.
+    changes.sort_by(|a, b| a.path.cmp(&b.path));
+    changes.dedup_by(|a, b| a.path == b.path);
+    changes.truncate(CHANGES_STORED_MAX);
     let what = match observed.resources.get(id) {
         None => "missing",
         Some(seen) if !seen.active && expects_activity(&seen.config) => "stopped",
@@ -149,15 +175,39 @@ fn is_remark(why: &SkipReason) -> bool {
     matches!(why, SkipReason::ImageKept | SkipReason::InUse(_) | SkipReason::PruneOff)
 }
 
-/// A difference that is drift although nothing is done about it now.
-fn is_drift(why: &SkipReason) -> bool {
-    matches!(
-        why,
-        SkipReason::ReportOnly
-            | SkipReason::RestartNeeded
-            | SkipReason::BackingOff
-            | SkipReason::Paused
-    )
+/// A difference that is drift although nothing is done about it now. `gone`: it is missing or
+/// stopped.
+fn is_drift(skip: &Skipped, gone: bool) -> bool {
+    match &skip.why {
+        SkipReason::Unobservable(_) => false,
+        // These stand before any comparison: only what differs is drift.
+        SkipReason::BackingOff | SkipReason::Paused => gone || !skip.changes.is_empty(),
+        why => !is_remark(why),
+    }
+}
+
+/// Field changes of one event that are stored, and bytes of a value as JSON: enough to see what
+/// happened, and far below the longest line however large a spec is.
+const CHANGES_STORED_MAX: usize = 32;
+const VALUE_BYTES_MAX: usize = 1_024;
+
+/// A field change as it is stored: a large value by its digest.
+fn storable(change: &FieldChange) -> FieldChange {
+    let short = |value: &Option<Value>| {
+        let value = value.as_ref()?;
+        let text = value.to_string();
+        if text.len() <= VALUE_BYTES_MAX {
+            return Some(value.clone());
+        }
+        let digest = Digest::of(&text).short();
+        Some(Value::String(format!("({} bytes, SHA-256 {digest}…)", text.len())))
+    };
+    FieldChange { from: short(&change.from), to: short(&change.to), ..change.clone() }
+}
+
+/// The field changes of a step, as they are stored.
+pub(super) fn storable_changes(step: &Step) -> Vec<FieldChange> {
+    step.changes.iter().take(CHANGES_STORED_MAX).map(storable).collect()
 }
 
 /// Resources in `plan` that succeeded before in this pass with the very same step: putting them

@@ -15,6 +15,10 @@ use crate::state::{Command, Refusal, decide};
 /// Wait after a pass that the log refused for want of space, before it is tried again.
 const FULL_WAIT: Duration = Duration::from_secs(30);
 
+/// How long a burst of happenings may go on before it is looked at: far below what a person
+/// notices, far above what one `virsh` command takes.
+const SETTLE: Duration = Duration::from_millis(100);
+
 /// Asks the loop for things. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -74,17 +78,25 @@ impl Daemon {
     /// # Errors
     /// When the log can no longer be trusted: going on would be acting without a record.
     pub async fn run(mut self) -> Result<(), PassError> {
-        self.reconciler.recover().await?;
-        let mut wait = Duration::ZERO;
+        // A moment, not a wait: asking often must not put off what is due.
+        let mut due = self.reconciler.clock.monotonic();
         loop {
             let stop = self.reconciler.stop_requested();
             let clock = Arc::clone(&self.reconciler.clock);
-            tokio::select! {
+            let wait = due.saturating_sub(clock.monotonic());
+            let next = tokio::select! {
                 biased;
                 () = stop => return Ok(()),
+                () = clock.sleep(wait) => Some(self.turn(PassOptions::default()).await?),
                 Some(ask) = self.asks.recv() => self.answer(ask).await?,
-                () = self.wake.notified() => wait = self.turn(PassOptions::default()).await?,
-                () = clock.sleep(wait) => wait = self.turn(PassOptions::default()).await?,
+                () = self.wake.notified() => {
+                    // A burst of happenings is one reason to look.
+                    clock.sleep(SETTLE).await;
+                    Some(self.turn(PassOptions::default()).await?)
+                }
+            };
+            if let Some(wait) = next {
+                due = self.reconciler.clock.monotonic() + wait;
             }
         }
     }
@@ -108,7 +120,7 @@ impl Daemon {
                 tracing::error!(%message, "no space for the log: nothing is changed until there is");
                 Ok(FULL_WAIT)
             }
-            PassError::Judged { .. } => {
+            PassError::Judged { .. } | PassError::Journal(JournalFault::Rejected { .. }) => {
                 tracing::error!(%error, "a bug of trueup: please report it");
                 Ok(self.poll)
             }
@@ -124,25 +136,27 @@ impl Daemon {
         retry.map_or(self.poll, |retry| retry.min(self.poll))
     }
 
-    async fn answer(&self, ask: Ask) -> Result<(), PassError> {
-        let (result, reply) = match ask {
-            Ask::Pass(options, reply) => (self.reconciler.pass(options).await, reply),
-            Ask::Preview(reply) => (self.reconciler.preview().await, reply),
+    /// Answers; after a pass also when the next one is due.
+    async fn answer(&self, ask: Ask) -> Result<Option<Duration>, PassError> {
+        let (result, reply, passed) = match ask {
+            Ask::Pass(options, reply) => (self.reconciler.pass(options).await, reply, true),
+            Ask::Preview(reply) => (self.reconciler.preview().await, reply, false),
         };
-        let (answer, survived) = match result {
+        let (answer, next) = match result {
             Ok(report) => {
+                let wait = self.wait_after(&report);
                 self.reports.send_replace(Some(Arc::new(report.clone())));
-                (Ok(report), Ok(()))
+                (Ok(report), Ok(passed.then_some(wait)))
             }
             Err(error) => {
                 let failed = AskError::Failed { message: error.to_string() };
-                (Err(failed), self.survive(error).map(|_| ()))
+                (Err(failed), self.survive(error).map(Some))
             }
         };
         if reply.send(answer).is_err() {
             tracing::debug!("whoever asked for this pass did not wait for its end");
         }
-        survived
+        next
     }
 }
 

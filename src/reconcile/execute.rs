@@ -4,20 +4,22 @@
 //! anything whose intent is not durable, and never decides: every value is in the step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::assess::signature;
+use super::assess::{signature, storable_changes};
 use super::backoff::retry_at;
 use super::claim::{claim_before, makes_ours};
-use super::pass::{PassError, Reconciler, StepProgress};
+use super::pass::{PassError, Reconciler, StepProgress, minute_of_week, never_refused};
 use crate::event::body::{Adopted, PlanFinished, StepFailed, StepStarted, StepSucceeded};
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Fault, ResourceId, RunId};
-use crate::plan::{Plan, Reason, Step, StepIndex};
+use crate::plan::{Disruption, Plan, Reason, Step, StepIndex, window_open};
 use crate::port::{CrashPoint, Outcome, Progress, Scope};
+use crate::state::State;
 
 /// How the steps of a plan ended.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +53,8 @@ struct Performance<'a> {
     tasks: BTreeMap<tokio::task::Id, (StepIndex, u64)>,
     waiting: BTreeSet<StepIndex>,
     succeeded: BTreeSet<StepIndex>,
+    // An operator approved the plan: the environment's windows do not bind it.
+    approved: bool,
     tally: Tally,
 }
 
@@ -61,6 +65,7 @@ impl Reconciler {
         plan: &Plan,
         scope: &Scope,
         run: RunId,
+        approved: bool,
     ) -> Result<Tally, PassError> {
         let mut performance = Performance {
             reconciler: self,
@@ -72,10 +77,18 @@ impl Reconciler {
             tasks: BTreeMap::new(),
             waiting: (0..plan.steps.len()).collect(),
             succeeded: BTreeSet::new(),
+            approved,
             tally: Tally::default(),
         };
-        performance.run_all().await?;
-        Ok(performance.tally)
+        match performance.run_all().await {
+            Ok(()) => Ok(performance.tally),
+            // As a kill would: nothing more is done or written.
+            Err(PassError::Crashed) => Err(PassError::Crashed),
+            Err(error) => {
+                performance.drain().await;
+                Err(error)
+            }
+        }
     }
 }
 
@@ -101,8 +114,19 @@ impl Performance<'_> {
             failed: self.tally.failed,
             blocked: self.tally.blocked,
         };
-        self.append(vec![self.entry(Event::PlanFinished(finished))]).await?;
+        let finished = self.entry(Event::PlanFinished(finished));
+        self.reconciler.ledger.append_outcome(vec![finished]).await?;
         Ok(())
+    }
+
+    /// Lets what is under way end: the next pass must not plan beside it. Outcomes that cannot be
+    /// written are looked at anew.
+    async fn drain(&mut self) {
+        while let Some(ended) = self.running.join_next_with_id().await {
+            if let Err(error) = self.finish(ended).await {
+                tracing::error!(%error, "the outcome of a step could not be written");
+            }
+        }
     }
 
     /// Starts every step whose turn it is, their intents in one append.
@@ -124,14 +148,30 @@ impl Performance<'_> {
             return Ok(());
         }
         self.crash(CrashPoint::BeforeIntent)?;
-        let intents = ready.iter().map(|index| self.intent(*index)).collect();
-        let seqs = self.append(intents).await?;
+        // Decided on the newest state: an operator's pause or hold counts from its event on.
+        let mut allowed = Vec::new();
+        let recorded = self.reconciler.ledger.decide(|state| {
+            allowed = ready.into_iter().filter(|index| self.may_start(state, *index)).collect();
+            Ok::<_, Infallible>(allowed.iter().map(|index| self.intent(*index)).collect())
+        });
+        let recorded = recorded.await.map_err(never_refused)?;
         self.crash(CrashPoint::AfterIntent)?;
-        for (index, seq) in ready.into_iter().zip(seqs) {
+        for (index, event) in allowed.into_iter().zip(recorded) {
             self.waiting.remove(&index);
-            self.spawn(index, seq);
+            self.spawn(index, event.seq);
         }
         Ok(())
+    }
+
+    /// Whether nothing that was said since the plan was made forbids the step.
+    fn may_start(&self, state: &State, index: StepIndex) -> bool {
+        let step = &self.plan.steps[index];
+        let held = state.resources.get(&step.resource).is_some_and(|known| known.hold.is_some());
+        let windows = &self.scope.desired.sync.windows;
+        let minute = Some(minute_of_week(self.reconciler.clock.now()));
+        let open =
+            step.disruption < Disruption::Restart || self.approved || window_open(windows, minute);
+        state.paused.is_none() && !held && open
     }
 
     fn intent(&self, index: StepIndex) -> Entry {
@@ -143,9 +183,9 @@ impl Performance<'_> {
             verb: step.action.verb().to_owned(),
             disruption: step.disruption,
             reason: step.reason,
-            changes: step.changes.clone(),
+            changes: storable_changes(step),
             wish: wish.map(|wish| wish.digest),
-            claim: claim_before(step, wish),
+            claim: claim_before(step, wish.map(Arc::as_ref)),
         };
         self.entry(Event::StepStarted(started)).about(&step.resource)
     }
@@ -194,7 +234,7 @@ impl Performance<'_> {
         if ended.result.is_ok() && step.reason == Reason::Adopted && makes_ours(&step.action) {
             entries.push(self.entry(Event::Adopted(Adopted {})).about(&step.resource).because(seq));
         }
-        self.append(entries).await?;
+        self.reconciler.ledger.append_outcome(entries).await?;
         self.crash(CrashPoint::AfterOutcome)?;
         if ended.result.is_ok() {
             self.succeeded.insert(index);
@@ -245,11 +285,6 @@ impl Performance<'_> {
     fn entry(&self, event: Event) -> Entry {
         let commit: &CommitId = &self.plan.commit;
         Entry::new(event).in_run(self.run).at_commit(commit)
-    }
-
-    async fn append(&self, entries: Vec<Entry>) -> Result<Vec<u64>, PassError> {
-        let recorded = self.reconciler.ledger.append(entries).await?;
-        Ok(recorded.iter().map(|event| event.seq).collect())
     }
 
     fn crash(&self, point: CrashPoint) -> Result<(), PassError> {

@@ -6,6 +6,9 @@ use crate::model::{Resource, ResourceId};
 use crate::plan::{Known, KnownResource, SkipReason};
 use crate::state::{ResourceState, State};
 
+/// The verb of the step that waits for a guest to prove that it is up.
+const AWAIT: &str = "await";
+
 /// What is ours and what is left alone at `now`. With `retry_now`, nothing backs off.
 pub(super) fn known_at(state: &State, now: Timestamp, retry_now: bool) -> Known {
     let mut known = Known::default();
@@ -27,6 +30,7 @@ fn known_resource(resource: &ResourceState) -> KnownResource {
         claimed: claim.and_then(|claim| claim.resource.clone()),
         prevent_destroy: claim.is_some_and(|claim| claim.prevent_destroy),
         orphan: claim.is_some_and(|claim| claim.orphan),
+        unready: resource.failure.as_ref().is_some_and(|failure| failure.verb == AWAIT),
         depends_on: claim.map(|claim| claim.depends_on.clone()).unwrap_or_default(),
     }
 }

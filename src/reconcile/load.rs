@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ledger::Ledger;
-use crate::event::body::{Problem, SpecAccepted, SpecRejected};
+use crate::event::body::{Problem, SpecAccepted, SpecRejected, SpecWished};
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Fault, ResourceId, digest_of};
 use crate::plan::Guards;
@@ -17,6 +17,9 @@ use crate::state::State;
 
 /// Mistakes named in a `spec.rejected` event; the rest is counted, so that the event stays small.
 const PROBLEMS_NAMED_MAX: usize = 100;
+
+/// Resources named in one event about a commit: some 100 bytes each, so far below the longest line.
+const WISHES_IN_EVENT_MAX: usize = 4_000;
 
 /// The desired state in force.
 #[derive(Debug, Clone)]
@@ -33,7 +36,7 @@ pub struct Loader {
     cache: ParseCache,
     good: Option<Load>,
     // Content at a commit never changes, so a bad commit need not be read twice.
-    bad: Option<CommitId>,
+    bad: Option<(CommitId, Vec<Problem>)>,
 }
 
 /// Why a commit gives no desired state.
@@ -57,20 +60,23 @@ impl Loader {
         let (head, last_good) =
             ledger.read(|state| (state.source.head.clone(), state.spec.commit.clone()));
         let mut entries = Vec::new();
-        if let Some(head) = head
-            && self.bad.as_ref() != Some(&head)
-        {
+        let known_bad = self.bad.as_ref().filter(|(bad, _)| Some(bad) == head.as_ref());
+        if let Some((bad, problems)) = known_bad {
+            // Said again only where saying it failed.
+            entries.extend(ledger.read(|state| rejected(state, bad, problems)));
+        } else if let Some(head) = head {
             match self.at(source, &head).await {
                 Ok(load) => {
-                    if let Some(entry) = ledger.read(|state| accepted(state, &load)) {
+                    let accepted = ledger.read(|state| accepted(state, &load));
+                    if !accepted.is_empty() {
                         self.keep(source, &load.commit).await;
-                        entries.push(entry);
+                        entries.extend(accepted);
                     }
                     return (Some(load), entries);
                 }
                 Err(LoadFault::Mistakes(problems)) => {
                     entries.extend(ledger.read(|state| rejected(state, &head, &problems)));
-                    self.bad = Some(head);
+                    self.bad = Some((head, problems));
                 }
                 Err(LoadFault::Mirror(fault)) => {
                     tracing::warn!(commit = %head, %fault, "the mirror cannot be read");
@@ -151,25 +157,28 @@ fn problem(mistake: &spec::Diagnostic) -> Problem {
     }
 }
 
-fn accepted(state: &State, load: &Load) -> Option<Entry> {
+/// The events that say what a commit asks for: in parts, where one event would be too large.
+fn accepted(state: &State, load: &Load) -> Vec<Entry> {
     if state.spec.commit.as_ref() == Some(&load.commit) {
-        return None;
+        return Vec::new();
     }
     let wish = |id: &ResourceId| state.resources.get(id).and_then(|known| known.wish);
     let desired = &load.desired;
     let changed = desired.resources.iter().filter(|(id, new)| wish(id) != Some(new.digest));
+    let mut changed: Vec<_> = changed.map(|(id, new)| (id.clone(), new.digest)).collect();
     let wished = state.resources.iter().filter(|(_, known)| known.wish.is_some());
-    let accepted = SpecAccepted {
-        environment: desired.environment.clone(),
-        desired: digest_of_desired(desired),
-        changed: changed.map(|(id, new)| (id.clone(), new.digest)).collect(),
-        removed: wished
-            .map(|(id, _)| id)
-            .filter(|id| !desired.resources.contains_key(*id))
-            .cloned()
-            .collect(),
-    };
-    Some(Entry::new(Event::SpecAccepted(accepted)).at_commit(&load.commit))
+    let gone = wished.map(|(id, _)| id).filter(|id| !desired.resources.contains_key(*id));
+    let mut removed: Vec<_> = gone.cloned().collect();
+    let mut events = Vec::new();
+    while changed.len() > WISHES_IN_EVENT_MAX || removed.len() > WISHES_IN_EVENT_MAX {
+        let changed = changed.split_off(changed.len().saturating_sub(WISHES_IN_EVENT_MAX));
+        let removed = removed.split_off(removed.len().saturating_sub(WISHES_IN_EVENT_MAX));
+        events.push(Event::SpecWished(SpecWished { changed, removed }));
+    }
+    let environment = desired.environment.clone();
+    let desired = digest_of_desired(desired);
+    events.push(Event::SpecAccepted(SpecAccepted { environment, desired, changed, removed }));
+    events.into_iter().map(|event| Entry::new(event).at_commit(&load.commit)).collect()
 }
 
 /// Digest of everything that is asked for, by the digests of its parts.

@@ -20,4 +20,4 @@ pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SL
 pub use daemon::{AskError, Daemon, Handle};
 pub use ledger::{Ledger, LedgerError};
 pub use load::Loader;
-pub use pass::{PassError, PassOptions, PassReport, Reconciler, Settings, StepProgress};
+pub use pass::{Approval, PassError, PassOptions, PassReport, Reconciler, Settings, StepProgress};

@@ -13,15 +13,18 @@ use tokio::sync::watch;
 use super::assess::{events_of_look, farewells, repeated};
 use super::backoff::{RETRY_MAX_S, flapping};
 use super::known::{claims, known_at, next_retry, ours};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, LedgerError};
 use super::load::{Load, Loader};
 use super::look::{observe, sight_events};
 use super::pull::events_of_poll;
-use crate::event::body::{Flapping, PlanHeld, PlanMade, StepInterrupted, StepSummary};
+use crate::event::body::{
+    Flapping, PlanApproved, PlanHeld, PlanMade, PlanWithdrawn, StepInterrupted, StepSummary,
+};
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Kind, Observed, ResourceId, RunId};
-use crate::plan::{self, Guards, HoldReason, Plan, Reason};
+use crate::plan::{self, Guards, HoldReason, Known, Plan, Reason, SkipReason};
 use crate::port::{Clock, Crash, JournalFault, ProgressUpdate, Provider, Scope, Source};
+use crate::state::APPROVE_DIGITS_MIN;
 
 /// Most rounds of one pass: act, look, act on what only then could be seen, look again.
 const ROUNDS_MAX: usize = 4;
@@ -101,12 +104,21 @@ pub struct PassReport {
 }
 
 /// What a pass may do beyond looking.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PassOptions {
     /// Try again at once what backs off.
     pub retry_now: bool,
-    /// Run a plan that only waits for an approval: the operator gave it with the command.
-    pub approved: bool,
+    /// An approval given with the command; it counts for that one plan.
+    pub approve: Option<Approval>,
+}
+
+/// An operator's approval of one plan.
+#[derive(Debug, Clone)]
+pub struct Approval {
+    /// First digits of the plan's digest, at least [`crate::state::APPROVE_DIGITS_MIN`].
+    pub plan: String,
+    /// Who gives it: `operator:alice`.
+    pub actor: String,
 }
 
 /// What is asked for and what was seen, for one round.
@@ -115,11 +127,14 @@ struct Round {
     scope: Scope,
     guards: Guards,
     observed: Observed,
+    known: Known,
+    minute: u16,
     plan: Plan,
 }
 
 impl Reconciler {
-    /// Notes steps that had started when the program last ended. Call once, before the first pass.
+    /// Notes steps that had started and have no outcome: when the program last ended, or when the
+    /// log could not be written. Every pass begins with it.
     ///
     /// # Errors
     /// When the log cannot be written.
@@ -142,6 +157,7 @@ impl Reconciler {
     /// # Errors
     /// A [`PassError`]; everything that was done until then is in the log.
     pub async fn pass(&self, options: PassOptions) -> Result<PassReport, PassError> {
+        self.recover().await?;
         self.pull().await?;
         let mut report = PassReport::default();
         let Some(load) = self.load().await? else { return Ok(report) };
@@ -151,15 +167,18 @@ impl Reconciler {
             format!("{}/{}", load.commit, self.ledger.read(|state| state.seq)).as_bytes(),
         ));
         let mut done = BTreeSet::new();
+        let mut destroyed = BTreeSet::new();
         for _ in 0..ROUNDS_MAX {
-            let round = self.look(&load, options).await?;
-            let round = self.without_repeats(round, &load, &done, options).await?;
+            let round = self.look(&load, &options).await?;
+            let round = self.without_repeats(round, &load, &done, &options).await?;
             report.plan = Some(round.plan.clone());
-            report.held = self.hold(&round, options, run).await?;
+            let approved = self.approve(&round, &options, run).await?;
+            report.held = self.hold(&round, approved, &destroyed, run).await?;
             if round.plan.is_empty() || !report.held.is_empty() || self.stopping() {
                 break;
             }
-            let tally = self.perform(&round.plan, &round.scope, run).await?;
+            destroyed.extend(plan::destroys(&round.plan));
+            let tally = self.perform(&round.plan, &round.scope, run, approved).await?;
             report.succeeded += tally.succeeded;
             report.failed += tally.failed;
             report.blocked = tally.blocked;
@@ -181,13 +200,11 @@ impl Reconciler {
         self.pull().await?;
         let mut report = PassReport::default();
         let Some(load) = self.load().await? else { return Ok(report) };
-        let options = PassOptions::default();
         let (scope, observed) = self.observe(&load).await;
-        let plan = self.plan(&load, &observed, options);
-        let (commit, guards) = (load.commit.clone(), load.guards);
-        let round = Round { commit, scope, guards, observed, plan };
+        let round = self.round(&load, scope, observed, false, &BTreeSet::new());
         report.commit = Some(load.commit.clone());
-        report.held = self.hold_reasons(&round, options);
+        let approved = self.is_approved(&round.plan.digest());
+        report.held = self.hold_reasons(&round, approved, &BTreeSet::new());
         report.plan = Some(round.plan);
         Ok(report)
     }
@@ -198,15 +215,8 @@ impl Reconciler {
         if let Err(fault) = &polled {
             tracing::warn!(%fault, "the repository does not answer; keeping to the last good commit");
         }
-        self.ledger
-            .decide(|state| {
-                Ok::<_, std::convert::Infallible>(events_of_poll(&state.source, &polled))
-            })
-            .await
-            .map_err(|error| match error {
-                super::ledger::LedgerError::Refused(never) => match never {},
-                super::ledger::LedgerError::Journal(fault) => PassError::Journal(fault),
-            })?;
+        let decided = self.ledger.decide(|state| Ok(events_of_poll(&state.source, &polled)));
+        decided.await.map_err(never_refused)?;
         Ok(())
     }
 
@@ -217,7 +227,7 @@ impl Reconciler {
         Ok(load)
     }
 
-    async fn look(&self, load: &Load, options: PassOptions) -> Result<Round, PassError> {
+    async fn look(&self, load: &Load, options: &PassOptions) -> Result<Round, PassError> {
         let (scope, observed) = self.observe(load).await;
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
@@ -225,12 +235,12 @@ impl Reconciler {
             entries
         });
         self.append_at(&load.commit, entries).await?;
-        let plan = self.plan(load, &observed, options);
-        let entries =
-            self.ledger.read(|state| events_of_look(state, &scope.desired, &observed, &plan));
+        let round = self.round(load, scope, observed, options.retry_now, &BTreeSet::new());
+        let entries = self.ledger.read(|state| {
+            events_of_look(state, &round.scope.desired, &round.observed, &round.plan)
+        });
         self.append_at(&load.commit, entries).await?;
-        let (commit, guards) = (load.commit.clone(), load.guards);
-        Ok(Round { commit, scope, guards, observed, plan })
+        Ok(round)
     }
 
     async fn append_at(&self, commit: &CommitId, entries: Vec<Entry>) -> Result<(), PassError> {
@@ -251,17 +261,29 @@ impl Reconciler {
         (scope, observed)
     }
 
-    fn plan(&self, load: &Load, observed: &Observed, options: PassOptions) -> Plan {
+    /// Plans what was seen. `alone`: resources that are left alone beyond what is known.
+    fn round(
+        &self,
+        load: &Load,
+        scope: Scope,
+        observed: Observed,
+        retry_now: bool,
+        alone: &BTreeSet<ResourceId>,
+    ) -> Round {
         let now = self.clock.now();
-        let known = self.ledger.read(|state| known_at(state, now, options.retry_now));
-        plan::plan(&plan::Input {
+        let mut known = self.ledger.read(|state| known_at(state, now, retry_now));
+        known.suspended.extend(alone.iter().map(|id| (id.clone(), SkipReason::BackingOff)));
+        let minute = minute_of_week(now);
+        let plan = plan::plan(&plan::Input {
             commit: &load.commit,
             desired: &load.desired,
-            observed,
+            observed: &observed,
             known: &known,
             guards: load.guards,
-            now_minute_of_week: Some(minute_of_week(now)),
-        })
+            now_minute_of_week: Some(minute),
+        });
+        let (commit, guards) = (load.commit.clone(), load.guards);
+        Round { commit, scope, guards, observed, known, minute, plan }
     }
 
     /// A step that succeeded in this very pass and is asked for again does not last: something
@@ -271,11 +293,13 @@ impl Reconciler {
         round: Round,
         load: &Load,
         done: &BTreeSet<(ResourceId, String)>,
-        options: PassOptions,
+        options: &PassOptions,
     ) -> Result<Round, PassError> {
         let now = self.clock.now();
-        let mut flaps: Vec<_> = repeated(&round.plan, done).into_iter().collect();
-        flaps.extend(self.flapping_now(&round.plan, now));
+        let mut flaps = repeated(&round.plan, done);
+        if !options.retry_now {
+            flaps.extend(self.flapping_now(&round.plan, now));
+        }
         if flaps.is_empty() {
             return Ok(round);
         }
@@ -289,9 +313,8 @@ impl Reconciler {
             Entry::new(Event::Flapping(flapping)).about(id)
         });
         self.ledger.append(entries.collect()).await?;
-        let options = PassOptions { retry_now: false, ..options };
-        let plan = self.plan(load, &round.observed, options);
-        Ok(Round { plan, ..round })
+        let Round { scope, observed, .. } = round;
+        Ok(self.round(load, scope, observed, options.retry_now, &flaps))
     }
 
     fn flapping_now(&self, plan: &Plan, now: Timestamp) -> BTreeSet<ResourceId> {
@@ -309,71 +332,94 @@ impl Reconciler {
         })
     }
 
+    /// Takes an approval that came with the command, where it is for this plan; whether the plan
+    /// is approved.
+    async fn approve(
+        &self,
+        round: &Round,
+        options: &PassOptions,
+        run: RunId,
+    ) -> Result<bool, PassError> {
+        let digest = round.plan.digest();
+        if let Some(approval) = &options.approve
+            && approval.plan.len() >= APPROVE_DIGITS_MIN
+            && digest.to_string().starts_with(&approval.plan)
+            && !self.is_approved(&digest)
+        {
+            let event = Event::PlanApproved(PlanApproved { plan: digest });
+            let entry = Entry::new(event).by(&approval.actor).in_run(run);
+            self.append_at(&round.commit, vec![entry]).await?;
+        }
+        Ok(self.is_approved(&digest))
+    }
+
+    fn is_approved(&self, plan: &Digest) -> bool {
+        self.ledger.read(|state| state.approvals.contains_key(plan))
+    }
+
     /// Notes the plan, judges it, and says what it waits for.
     async fn hold(
         &self,
         round: &Round,
-        options: PassOptions,
+        approved: bool,
+        destroyed: &BTreeSet<ResourceId>,
         run: RunId,
     ) -> Result<Vec<String>, PassError> {
         if round.plan.is_empty() {
+            self.withdraw(round, run).await?;
             return Ok(Vec::new());
         }
-        self.judge(round, options)?;
-        let reasons = self.hold_reasons(round, options);
+        judge(round)?;
+        let reasons = self.hold_reasons(round, approved, destroyed);
         let digest = round.plan.digest();
-        let entries = self.ledger.read(|state| {
+        let events = self.ledger.read(|state| {
             let said = state.plan.as_ref().filter(|said| said.plan == digest && !said.finished);
-            let mut entries = Vec::new();
+            let mut events = Vec::new();
             if said.is_none() {
-                entries.push(Event::PlanMade(plan_made(&round.plan, digest)));
+                events.push(Event::PlanMade(plan_made(&round.plan, digest)));
             }
             let held_before = said.map_or(&[][..], |said| &said.held);
             if held_before != reasons && !reasons.is_empty() {
-                entries.push(Event::PlanHeld(PlanHeld { plan: digest, reasons: reasons.clone() }));
+                events.push(Event::PlanHeld(PlanHeld { plan: digest, reasons: reasons.clone() }));
             }
-            entries
+            events
         });
-        let entries =
-            entries.into_iter().map(|event| Entry::new(event).in_run(run).at_commit(&round.commit));
-        self.ledger.append(entries.collect()).await?;
+        let entries = events.into_iter().map(|event| Entry::new(event).in_run(run)).collect();
+        self.append_at(&round.commit, entries).await?;
         Ok(reasons)
     }
 
-    fn hold_reasons(&self, round: &Round, options: PassOptions) -> Vec<String> {
-        let digest = round.plan.digest();
-        let (approved, paused) =
-            self.ledger.read(|state| (state.approvals.contains_key(&digest), state.paused.clone()));
-        let mut reasons = Vec::new();
-        if round.plan.is_empty() {
-            return reasons;
-        }
-        if let Some(paused) = paused {
-            reasons.push(format!("paused by {}: {}", paused.by, paused.reason));
-        }
-        let minute = Some(minute_of_week(self.clock.now()));
-        let all = plan::hold_reasons(&round.plan, &round.scope.desired.sync, minute);
-        let given = approved || options.approved;
-        let open = all.into_iter().filter(|reason| !(given && can_be_approved(reason)));
-        reasons.extend(open.map(|reason| hold_words(&reason)));
-        reasons
+    /// A plan that waited, and is no longer needed, can no longer be approved either.
+    async fn withdraw(&self, round: &Round, run: RunId) -> Result<(), PassError> {
+        let waiting = self
+            .ledger
+            .read(|state| state.plan.as_ref().filter(|plan| !plan.finished).map(|plan| plan.plan));
+        let event = waiting.map(|plan| Event::PlanWithdrawn(PlanWithdrawn { plan }));
+        let entries = event.into_iter().map(|event| Entry::new(event).in_run(run)).collect();
+        self.append_at(&round.commit, entries).await
     }
 
-    fn judge(&self, round: &Round, options: PassOptions) -> Result<(), PassError> {
-        let now = self.clock.now();
-        let known = self.ledger.read(|state| known_at(state, now, options.retry_now));
-        let input = plan::Input {
-            commit: &round.commit,
-            desired: &round.scope.desired,
-            observed: &round.observed,
-            known: &known,
-            guards: round.guards,
-            now_minute_of_week: Some(minute_of_week(now)),
-        };
-        plan::check::check(&round.plan, &input).map_err(|violations| {
-            let list: Vec<_> = violations.iter().map(ToString::to_string).collect();
-            PassError::Judged { plan: round.plan.digest(), violations: list.join("; ") }
-        })
+    fn hold_reasons(
+        &self,
+        round: &Round,
+        approved: bool,
+        destroyed: &BTreeSet<ResourceId>,
+    ) -> Vec<String> {
+        if round.plan.is_empty() {
+            return Vec::new();
+        }
+        let paused = self.ledger.read(|state| state.paused.clone());
+        let paused = paused.map(|paused| format!("paused by {}: {}", paused.by, paused.reason));
+        let sync = &round.scope.desired.sync;
+        let mut all = plan::hold_reasons(&round.plan, sync, Some(round.minute));
+        // The limit is one pass's, not one round's.
+        let would: BTreeSet<_> = plan::destroys(&round.plan).union(destroyed).cloned().collect();
+        let counted = all.iter().any(|reason| matches!(reason, HoldReason::MaxDestroy { .. }));
+        if !destroyed.is_empty() && would.len() > sync.max_destroy as usize && !counted {
+            all.push(HoldReason::MaxDestroy { would, allowed: sync.max_destroy });
+        }
+        let open = all.into_iter().filter(|reason| !(approved && can_be_approved(reason)));
+        paused.into_iter().chain(open.map(|reason| hold_words(&reason))).collect()
     }
 
     pub(super) fn provider_for(&self, kind: Kind) -> Option<Arc<dyn Provider>> {
@@ -392,6 +438,30 @@ impl Reconciler {
                 std::future::pending::<()>().await;
             }
         }
+    }
+}
+
+/// The independent check, on exactly what the plan was made from.
+fn judge(round: &Round) -> Result<(), PassError> {
+    let input = plan::Input {
+        commit: &round.commit,
+        desired: &round.scope.desired,
+        observed: &round.observed,
+        known: &round.known,
+        guards: round.guards,
+        now_minute_of_week: Some(round.minute),
+    };
+    plan::check::check(&round.plan, &input).map_err(|violations| {
+        let list: Vec<_> = violations.iter().map(ToString::to_string).collect();
+        PassError::Judged { plan: round.plan.digest(), violations: list.join("; ") }
+    })
+}
+
+/// What deciding without the possibility of a refusal can still end in.
+pub(super) fn never_refused(error: LedgerError<std::convert::Infallible>) -> PassError {
+    match error {
+        LedgerError::Refused(never) => match never {},
+        LedgerError::Journal(fault) => PassError::Journal(fault),
     }
 }
 
@@ -436,7 +506,7 @@ fn plan_made(plan: &Plan, digest: Digest) -> PlanMade {
 }
 
 /// Minutes since Monday 00:00 UTC.
-fn minute_of_week(now: Timestamp) -> u16 {
+pub(super) fn minute_of_week(now: Timestamp) -> u16 {
     let utc = now.to_zoned(jiff::tz::TimeZone::UTC);
     let day = utc.weekday().to_monday_zero_offset();
     let minute = i32::from(day) * 1_440 + i32::from(utc.hour()) * 60 + i32::from(utc.minute());

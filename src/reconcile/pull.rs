@@ -4,7 +4,7 @@
 //! lets a commit through that does not follow from the one in force.
 
 use crate::event::body::{
-    CommitObserved, Reachable, RewriteRefused, SignatureRejected, Unreachable,
+    CommitObserved, Reachable, RefusalEnded, RewriteRefused, SignatureRejected, Unreachable,
 };
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Fault};
@@ -33,7 +33,13 @@ fn event_of_head(known: &SourceState, head: &Head) -> Option<Entry> {
     let refused_already =
         known.refused.as_ref().is_some_and(|refused| refused.commit == head.commit);
     let allowed = known.allowed.as_ref() == Some(&head.commit);
-    if head.relation == Relation::Same || (refused_already && !allowed) {
+    if head.relation == Relation::Same {
+        // The branch is back at the commit in force: whatever was refused is gone.
+        return known.refused.as_ref().map(|_| Entry::new(Event::RefusalEnded(RefusalEnded {})));
+    }
+    // A signature is looked at anew: its signer may be allowed by now.
+    let for_signature = known.refused.as_ref().is_some_and(|refused| refused.signature);
+    if refused_already && !allowed && !for_signature {
         return None;
     }
     let signer = match &head.signer {
@@ -107,7 +113,8 @@ mod tests {
         let rewrite = head('b', Relation::Diverged, Ok(None));
         assert_eq!(names(&known, Ok(rewrite.clone())), ["source.rewrite_refused"]);
         let since = jiff::Timestamp::UNIX_EPOCH;
-        known.refused = Some(Refused { commit: commit('b'), why: String::new(), since });
+        known.refused =
+            Some(Refused { commit: commit('b'), why: String::new(), signature: false, since });
         assert!(names(&known, Ok(rewrite.clone())).is_empty(), "said once");
         known.allowed = Some(commit('b'));
         assert_eq!(names(&known, Ok(rewrite)), ["source.commit_observed"]);
@@ -118,12 +125,28 @@ mod tests {
         let since = jiff::Timestamp::UNIX_EPOCH;
         let known = SourceState {
             head: Some(commit('a')),
-            refused: Some(Refused { commit: commit('b'), why: String::new(), since }),
+            refused: Some(Refused {
+                commit: commit('b'),
+                why: String::new(),
+                signature: false,
+                since,
+            }),
             allowed: Some(commit('b')),
             ..SourceState::default()
         };
         let bad = head('b', Relation::Diverged, Err("unsigned".into()));
         assert!(names(&known, Ok(bad)).is_empty());
+        let mut known = known;
+        known.refused.as_mut().unwrap().signature = true;
+        known.allowed = None;
+        let mended = head('b', Relation::Ahead, Ok(Some("ann".into())));
+        assert_eq!(
+            names(&known, Ok(mended)),
+            ["source.commit_observed"],
+            "its signer is allowed now"
+        );
+        let back = head('a', Relation::Same, Ok(None));
+        assert_eq!(names(&known, Ok(back)), ["source.refusal_ended"]);
         let fresh = SourceState { head: Some(commit('a')), ..SourceState::default() };
         let bad = head('b', Relation::Ahead, Err("unsigned".into()));
         assert_eq!(names(&fresh, Ok(bad)), ["source.signature_rejected"]);

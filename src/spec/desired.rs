@@ -3,6 +3,7 @@
 //! Nothing in it is a default still to be filled in or a name still to be looked up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,8 @@ pub struct Desired {
     pub environment: Name,
     /// How it is synchronised.
     pub sync: SyncSettings,
-    /// Every primitive resource.
-    pub resources: BTreeMap<ResourceId, DesiredResource>,
+    /// Every primitive resource. Shared, so that a commit which changes one costs one.
+    pub resources: BTreeMap<ResourceId, Arc<DesiredResource>>,
 }
 
 /// One primitive resource, as a commit asks for it.

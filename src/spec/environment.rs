@@ -78,7 +78,7 @@ pub(crate) fn load_environment(
     }
     let mut resources = pools;
     for (id, resource) in resolved.values().flat_map(|r| &r.out) {
-        resources.insert(id.clone(), resource.clone());
+        resources.insert(id.clone(), Arc::clone(resource));
     }
     Some(Loaded {
         desired: Desired { environment: name.clone(), sync, resources },
@@ -195,7 +195,7 @@ fn identify(session: &Session<'_>, all: &mut Gathered) {
     }
 }
 
-type Pools = BTreeMap<ResourceId, DesiredResource>;
+type Pools = BTreeMap<ResourceId, Arc<DesiredResource>>;
 
 fn settings(
     all: &mut Gathered,
@@ -229,7 +229,7 @@ fn settings(
             continue;
         }
         let id = ResourceId::new(Kind::StoragePool, pool_name.clone());
-        resources.insert(id, pool_resource(&path, pool.autostart, spec, &origin));
+        resources.insert(id, Arc::new(pool_resource(&path, pool.autostart, spec, &origin)));
         pools.push(Pool { name: pool_name, path });
     }
     let sync = sync(spec, &mut err);

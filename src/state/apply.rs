@@ -10,9 +10,10 @@ use super::types::{
     Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, Refused, Rejected,
     ResourceState, State,
 };
-use crate::event::body::{StepFailed, StepStarted, StepSucceeded};
+use crate::event::body::{StepFailed, StepStarted};
 use crate::event::{Event, Recorded};
-use crate::model::{CommitId, ResourceId};
+use crate::model::{CommitId, Digest, Fault, ResourceId, RunId};
+use crate::plan::Reason;
 
 impl State {
     /// Takes one event in. Events come in the order of the log, each once.
@@ -37,7 +38,7 @@ impl State {
                     "behind" => "it is older than the commit in force",
                     _ => "the branch was rewritten: it does not contain the commit in force",
                 };
-                self.refuse(&refused.offered, why, at);
+                self.refuse(&refused.offered, why, false, at);
             }
             Event::RewriteAccepted(accepted) => {
                 self.source.allowed = Some(accepted.offered.clone());
@@ -48,20 +49,17 @@ impl State {
             Event::SourceReachable(_) => self.source.unreachable = None,
             Event::SignatureRejected(rejected) => {
                 if let Some(commit) = commit {
-                    self.refuse(commit, &rejected.why, at);
+                    self.refuse(commit, &rejected.why, true, at);
                 }
             }
+            Event::RefusalEnded(_) => self.source.refused = None,
+            Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
             Event::SpecAccepted(accepted) => {
                 self.spec.commit = commit.cloned();
                 self.spec.environment = Some(accepted.environment.clone());
                 self.spec.desired = Some(accepted.desired);
                 self.spec.rejected = None;
-                for (id, digest) in &accepted.changed {
-                    self.resources.entry(id.clone()).or_default().wish = Some(*digest);
-                }
-                for id in &accepted.removed {
-                    self.forget_wish(id);
-                }
+                self.wish(&accepted.changed, &accepted.removed);
             }
             Event::SpecRejected(rejected) => {
                 self.spec.rejected = commit.map(|commit| Rejected {
@@ -93,6 +91,13 @@ impl State {
                     plan.held.clear();
                 }
             }
+            Event::PlanWithdrawn(withdrawn) => {
+                self.approvals.remove(&withdrawn.plan);
+                if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == withdrawn.plan) {
+                    plan.finished = true;
+                    plan.held.clear();
+                }
+            }
             Event::PlanFinished(finished) => {
                 self.approvals.remove(&finished.plan);
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == finished.plan) {
@@ -117,6 +122,7 @@ impl State {
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Synced(_)
+            | Event::Claimed(_)
             | Event::Drifted(_)
             | Event::Recovered(_)
             | Event::Flapping(_)
@@ -129,8 +135,18 @@ impl State {
         }
     }
 
-    fn refuse(&mut self, commit: &CommitId, why: &str, since: Timestamp) {
-        self.source.refused = Some(Refused { commit: commit.clone(), why: why.to_owned(), since });
+    fn refuse(&mut self, commit: &CommitId, why: &str, signature: bool, since: Timestamp) {
+        let (commit, why) = (commit.clone(), why.to_owned());
+        self.source.refused = Some(Refused { commit, why, signature, since });
+    }
+
+    fn wish(&mut self, changed: &[(ResourceId, Digest)], removed: &[ResourceId]) {
+        for (id, digest) in changed {
+            self.resources.entry(id.clone()).or_default().wish = Some(*digest);
+        }
+        for id in removed {
+            self.forget_wish(id);
+        }
     }
 
     /// A resource gone from the commit is forgotten at once where nothing of it was ever made.
@@ -153,7 +169,7 @@ impl State {
         let resource = self.resources.entry(id.clone()).or_default();
         match &entry.event {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
-            Event::StepSucceeded(succeeded) => resource.succeed(succeeded, at),
+            Event::StepSucceeded(_) => resource.succeed(at, entry.run),
             Event::StepFailed(failed) => resource.fail(failed),
             Event::StepInterrupted(_) => resource.in_flight = None,
             Event::Synced(synced) => {
@@ -161,10 +177,13 @@ impl State {
                 resource.applied = Some(Applied { wish: synced.wish, commit, at });
                 resource.claim = Some(synced.claim.clone());
                 resource.failure = None;
+                resource.drift = None;
             }
+            Event::Claimed(claimed) => resource.claim = Some(claimed.claim.clone()),
             Event::Drifted(drifted) => {
+                let since = resource.drift.as_ref().map_or(at, |drift| drift.since);
                 resource.drift = Some(Drift {
-                    since: at,
+                    since,
                     what: drifted.what.clone(),
                     changes: drifted.changes.clone(),
                 });
@@ -193,11 +212,14 @@ impl State {
             | Event::SourceUnreachable(_)
             | Event::SourceReachable(_)
             | Event::SignatureRejected(_)
+            | Event::RefusalEnded(_)
+            | Event::SpecWished(_)
             | Event::SpecAccepted(_)
             | Event::SpecRejected(_)
             | Event::PlanMade(_)
             | Event::PlanHeld(_)
             | Event::PlanApproved(_)
+            | Event::PlanWithdrawn(_)
             | Event::PlanFinished(_)
             | Event::OperatorPaused(_)
             | Event::OperatorResumed(_) => {}
@@ -218,6 +240,7 @@ impl ResourceState {
     }
 
     fn start(&mut self, started: &StepStarted, seq: u64) {
+        let claim_before = self.claim.clone();
         if started.claim.is_some() {
             self.claim.clone_from(&started.claim);
         }
@@ -227,16 +250,18 @@ impl ResourceState {
             seq,
             verb: started.verb.clone(),
             wish: started.wish,
-            heals: started.reason == crate::plan::Reason::Drifted,
+            heals: started.reason == Reason::Drifted,
+            claim_before,
         });
     }
 
-    fn succeed(&mut self, _succeeded: &StepSucceeded, at: Timestamp) {
-        let Some(step) = self.in_flight.take() else {
-            return;
-        };
-        self.failure = None;
-        if step.heals {
+    fn succeed(&mut self, at: Timestamp, run: Option<RunId>) {
+        let Some(step) = self.in_flight.take() else { return };
+        if self.failure.as_ref().is_some_and(|failure| failure.verb == step.verb) {
+            self.failure = None;
+        }
+        if step.heals && (run.is_none() || self.healed_by != run) {
+            self.healed_by = run;
             if self.heals.len() == HEALS_KEPT_MAX {
                 self.heals.remove(0);
             }
@@ -245,12 +270,18 @@ impl ResourceState {
     }
 
     fn fail(&mut self, failed: &StepFailed) {
-        let wish = self.in_flight.take().and_then(|step| step.wish);
+        let Some(step) = self.in_flight.take() else { return };
+        // A person is needed because something that is not ours is in the way: it does not become
+        // ours by having been in the way. Any other failure may have happened half-way.
+        if matches!(failed.fault, Fault::NeedsHuman { .. }) {
+            self.claim = step.claim_before;
+        }
         self.failure = Some(Failure {
             fault: failed.fault.clone(),
+            verb: step.verb,
             attempts: failed.attempt,
             retry_at: failed.retry_at,
-            wish,
+            wish: step.wish,
         });
     }
 }

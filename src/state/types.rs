@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::body::{Claim, Problem};
-use crate::model::{CommitId, Digest, Fault, Name, ResourceId};
+use crate::model::{CommitId, Digest, Fault, Name, ResourceId, RunId};
 use crate::plan::FieldChange;
 
 /// Everything trueup knows.
@@ -57,6 +57,8 @@ pub struct Refused {
     pub commit: CommitId,
     /// Why, in a sentence.
     pub why: String,
+    /// Whether it is for its signature, which an allowed signer added later can mend.
+    pub signature: bool,
     /// Since when.
     pub since: Timestamp,
 }
@@ -109,6 +111,8 @@ pub struct ResourceState {
     pub hold: Option<Hold>,
     /// When drifts of it were put right lately, oldest first; bounded by [`HEALS_KEPT_MAX`].
     pub heals: Vec<Timestamp>,
+    /// The pass that put it right last: a pass counts as one heal, however many steps it took.
+    pub healed_by: Option<RunId>,
     /// It keeps drifting: it is left alone until then.
     pub flapping_until: Option<Timestamp>,
 }
@@ -146,6 +150,8 @@ pub struct Drift {
 pub struct Failure {
     /// What went wrong.
     pub fault: Fault,
+    /// What was done.
+    pub verb: String,
     /// How often in a row.
     pub attempts: u32,
     /// When it is tried again; `None`: when the spec or the machine has changed.
@@ -155,7 +161,7 @@ pub struct Failure {
 }
 
 /// A step without an outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InFlight {
     /// The plan.
@@ -170,6 +176,8 @@ pub struct InFlight {
     pub wish: Option<Digest>,
     /// Whether it puts a drift right.
     pub heals: bool,
+    /// What was ours before it.
+    pub claim_before: Option<Claim>,
 }
 
 /// An operator's hold.

@@ -16,6 +16,19 @@ const VALUE_CHARS_MAX: usize = 60;
 #[must_use]
 pub fn describe(event: &Event) -> String {
     match event {
+        Event::RefusalEnded(_) => "the refused head is no longer the branch's".to_owned(),
+        Event::SpecWished(wished) => format!(
+            "{} changed, {} removed, and more to come",
+            wished.changed.len(),
+            wished.removed.len()
+        ),
+        Event::PlanWithdrawn(withdrawn) => {
+            format!("plan {}: nothing of it is needed any more", withdrawn.plan.short())
+        }
+        Event::Claimed(claimed) => match claimed.claim.prevent_destroy {
+            true => "it may no longer be destroyed".to_owned(),
+            false => "how it may be destroyed has changed".to_owned(),
+        },
         Event::LogOpened(opened) => {
             format!("opened by trueup {} on {}", opened.version, opened.host)
         }

@@ -1,5 +1,6 @@
 //! What the tests share: a provider, a small desired state, and short ways to say a step.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,8 +25,10 @@ use trueup_libvirt::{Client, Options};
 pub(crate) struct Bench {
     pub(crate) client: Client,
     pub(crate) provider: LibvirtProvider,
-    pub(crate) resources: BTreeMap<ResourceId, DesiredResource>,
+    pub(crate) resources: BTreeMap<ResourceId, Arc<DesiredResource>>,
     directory: PathBuf,
+    /// What was made here, as the log would remember it.
+    made: RefCell<BTreeSet<ResourceId>>,
 }
 
 pub(crate) fn name(text: &str) -> Name {
@@ -53,7 +56,7 @@ impl Bench {
         let client = Client::new(Options::new(uri));
         let settings = Settings::new(false);
         let provider = LibvirtProvider::new(client.clone(), settings);
-        Self { client, provider, resources: BTreeMap::new(), directory }
+        Self { client, provider, resources: BTreeMap::new(), directory, made: RefCell::default() }
     }
 
     pub(crate) fn path(&self, file: &str) -> String {
@@ -82,7 +85,7 @@ impl Bench {
             origin: Origin { path: "environments/lab/all.yaml".to_owned(), line: 1 },
             digest,
         };
-        self.resources.insert(id.clone(), wanted);
+        self.resources.insert(id.clone(), Arc::new(wanted));
         digest
     }
 
@@ -93,7 +96,7 @@ impl Bench {
                 sync: SyncSettings::default(),
                 resources: self.resources.clone(),
             }),
-            known: Arc::new(self.resources.keys().cloned().collect()),
+            known: Arc::new(self.resources.keys().chain(&*self.made.borrow()).cloned().collect()),
             claims: Arc::default(),
         }
     }
@@ -129,6 +132,7 @@ impl Bench {
         let outcome = outcome.unwrap_or_else(|fault| panic!("{} {id}: {fault}", action.verb()));
         assert!(!outcome.already, "{} {id} found nothing to do", action.verb());
         let took = begun.elapsed().as_secs_f64();
+        self.made.borrow_mut().insert(id.parse().unwrap());
         let again = self.try_act(id, action.clone()).await.unwrap();
         assert!(again.already, "{} {id}: twice is not once", action.verb());
         eprintln!("{} {id}: {took:.2} s {:?}", action.verb(), outcome.facts);

@@ -108,6 +108,16 @@ async fn disks(bench: &mut Bench) {
     asks_a_person(&bench.try_act("disk/web", create).await.unwrap_err());
     assert_eq!(std::fs::read_to_string(&disk.path).unwrap(), "precious");
 
+    // A file that would fit is somebody else's all the same.
+    std::fs::remove_file(&disk.path).unwrap();
+    run(&["qemu-img", "create", "-q", "-f", "qcow2", &disk.path, &disk.size.to_string()]);
+    let create = Action::DiskCreate { disk: disk.clone() };
+    asks_a_person(&bench.try_act("disk/web", create.clone()).await.unwrap_err());
+    // Unless the log says that it was on the way to make it.
+    bench.want(&id("disk/web"), Resource::Disk(disk.clone()));
+    assert!(bench.try_act("disk/web", create).await.unwrap().already);
+    bench.resources.remove(&id("disk/web"));
+
     // What lies on it keeps an image's file.
     std::fs::remove_file(&disk.path).unwrap();
     let create = Action::DiskCreate { disk: disk.clone() };

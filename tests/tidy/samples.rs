@@ -58,6 +58,11 @@ fn source() -> Vec<Event> {
         Event::SourceUnreachable(Unreachable { error: "no route to host".into() }),
         Event::SourceReachable(Reachable {}),
         Event::SignatureRejected(SignatureRejected { why: "the commit is not signed".into() }),
+        Event::RefusalEnded(RefusalEnded {}),
+        Event::SpecWished(SpecWished {
+            changed: vec![(id("vm/web"), digest("wish"))],
+            removed: vec![id("disk/old")],
+        }),
         Event::SpecAccepted(SpecAccepted {
             environment: Name::new("lab").unwrap(),
             desired: digest("desired"),
@@ -81,6 +86,7 @@ fn plan() -> Vec<Event> {
         Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step] }),
         Event::PlanHeld(PlanHeld { plan, reasons: vec!["it destroys 4 resources".into()] }),
         Event::PlanApproved(PlanApproved { plan }),
+        Event::PlanWithdrawn(PlanWithdrawn { plan }),
         Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
         Event::StepStarted(StepStarted {
             plan,
@@ -108,6 +114,7 @@ fn resource() -> Vec<Event> {
     let retry_at = "2026-01-02T03:04:05Z".parse().unwrap();
     vec![
         Event::Synced(Synced { wish: digest("wish"), claim: claim() }),
+        Event::Claimed(Claimed { claim: claim() }),
         Event::Drifted(Drifted { changes: vec![change()], what: "changed".into(), heal: true }),
         Event::Recovered(Recovered {}),
         Event::Flapping(Flapping { heals: 4, retry_at }),

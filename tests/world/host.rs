@@ -98,6 +98,15 @@ impl FakeHost {
         });
     }
 
+    /// `virsh start`.
+    pub(crate) fn start(&self, id: &ResourceId) {
+        self.by_hand(|machine| {
+            let seen = machine.resources.get_mut(id).unwrap_or_else(|| panic!("no {id}"));
+            seen.active = true;
+            seen.live = Some(seen.config.clone());
+        });
+    }
+
     /// Removes it by hand.
     pub(crate) fn remove(&self, id: &ResourceId) {
         self.by_hand(|machine| {

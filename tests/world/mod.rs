@@ -138,7 +138,7 @@ fn program(
 ) -> Reconciler {
     let (_, stop) = watch::channel(false);
     Reconciler {
-        ledger: Arc::new(Ledger::new(log.clone(), log.replay())),
+        ledger: Arc::new(Ledger::new(log.clone(), log.clone(), log.replay())),
         source: remote.clone(),
         providers: vec![host.clone()],
         clock: clock.clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use trueup::event::{Event, Recorded};
 use trueup::model::{Fault, ResourceId};
 use trueup::port::Clock;
-use trueup::reconcile::{PassError, PassOptions, PassReport};
+use trueup::reconcile::{Approval, PassError, PassOptions, PassReport};
 use trueup::state::{Command, decide};
 
 use super::World;
@@ -52,6 +52,12 @@ async fn command(world: &mut World, line: &str) -> String {
         ["retry"] => {
             let options = PassOptions { retry_now: true, ..PassOptions::default() };
             report(world.program.pass(options).await)
+        }
+        ["apply", rest @ ..] => {
+            let digest = world.state().plan.map(|plan| plan.plan.to_string());
+            let plan = rest.first().map(|text| (*text).to_owned()).or(digest).unwrap_or_default();
+            let approve = Some(Approval { plan, actor: "operator:ann".to_owned() });
+            report(world.program.pass(PassOptions { retry_now: true, approve }).await)
         }
         ["settle"] => report(Ok(world.settle().await)),
         ["commit", subject @ ..] => {
@@ -105,6 +111,10 @@ async fn command(world: &mut World, line: &str) -> String {
             world.host.stop(&id(what));
             String::new()
         }
+        ["start", what] => {
+            world.host.start(&id(what));
+            String::new()
+        }
         ["remove", what] => {
             world.host.remove(&id(what));
             String::new()
@@ -127,6 +137,10 @@ async fn command(world: &mut World, line: &str) -> String {
                 "fails" => Trouble::Fail(busy),
                 "refused" => Trouble::Fail(Fault::permanent(format!("{what}: not supported"))),
                 "fails-after" => Trouble::FailAfter(busy),
+                "needs-human" => Trouble::Fail(Fault::needs_human(
+                    format!("{what}: a file that is not ours is there"),
+                    "remove it",
+                )),
                 "lies" => Trouble::Lie,
                 "panics" => Trouble::Panic,
                 other => panic!("no trouble of kind {other}"),

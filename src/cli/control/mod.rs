@@ -36,8 +36,8 @@ pub enum Request {
     Apply {
         /// How to render what was planned.
         look: Look,
-        /// Run a plan that only waits for an approval.
-        approved: bool,
+        /// Digest of a plan that is approved with it, at least its first digits.
+        approve: Option<String>,
     },
     /// What the newest plan leaves alone.
     Skipped,

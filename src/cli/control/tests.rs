@@ -121,8 +121,11 @@ fn nonsense_and_endless_lines_get_an_answer_and_no_memory() {
 #[test]
 fn requests_and_replies_survive_the_line() {
     let look = Look { color: true, width: 80 };
-    for request in [Request::Plan(look), Request::Apply { look, approved: true }, Request::Skipped]
-    {
+    for request in [
+        Request::Plan(look),
+        Request::Apply { look, approve: Some("0123456789ab".into()) },
+        Request::Skipped,
+    ] {
         let text = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
     }

@@ -40,20 +40,20 @@ pub(in super::super) async fn engine(
 ) -> Result<Engine, CliError> {
     let dir = config.state_directory();
     let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
-    let Written { journal, port, state, memory } =
+    let Written { journal, port, urgent, state, memory } =
         super::open_log(&dir, &config.host(), Arc::clone(&clock)).await?;
     let built = source(config, Arc::clone(&clock));
     let source = match built {
         Ok(source) => Arc::new(source),
         Err(error) => {
-            drop(port);
+            drop((port, urgent));
             journal.close();
             return Err(error);
         }
     };
     let (providers, wakes) = providers::all(config).await;
     let reconciler = Reconciler {
-        ledger: Arc::new(Ledger::new(port, state)),
+        ledger: Arc::new(Ledger::new(port, urgent, state)),
         source: Arc::clone(&source) as Arc<dyn Source>,
         providers,
         clock,

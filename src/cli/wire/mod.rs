@@ -25,7 +25,7 @@ use crate::state::State;
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 1;
+pub(super) const STATE_VIEW_VERSION: u32 = 2;
 
 /// The machine's clocks.
 #[derive(Debug)]
@@ -117,6 +117,8 @@ pub(super) struct Written {
     pub(super) journal: Journal,
     /// The log behind its port.
     pub(super) port: Arc<dyn port::Journal>,
+    /// The same, for outcomes: it may use the space set aside for a full disk.
+    pub(super) urgent: Arc<dyn port::Journal>,
     /// The fold, the opening included.
     pub(super) state: State,
     /// What makes the next start faster.
@@ -140,12 +142,14 @@ pub(super) async fn open_log(
 ) -> Result<Written, CliError> {
     let options = Options { known: knows, ..Options::default() };
     let (journal, opened) = Journal::open(dir, &options)?;
-    let port: Arc<dyn port::Journal> = Arc::new(LogPort::new(journal.clone(), clock));
+    let port = LogPort::new(journal.clone(), clock);
+    let urgent: Arc<dyn port::Journal> = Arc::new(port.urgent());
+    let port: Arc<dyn port::Journal> = Arc::new(port);
     let (memory, mut state) = Memory::recall(dir)?;
     for recorded in append(&*port, opening(&opened, host)).await? {
         state.apply(&recorded);
     }
-    Ok(Written { journal, port, state, memory })
+    Ok(Written { journal, port, urgent, state, memory })
 }
 
 fn opening(opened: &Opened, host: &str) -> Vec<Entry> {

@@ -12,15 +12,15 @@ pub use operator::{
     LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
 pub use plan::{
-    Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, StepFailed, StepInterrupted,
-    StepStarted, StepSucceeded, StepSummary,
+    Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, PlanWithdrawn, StepFailed,
+    StepInterrupted, StepStarted, StepSucceeded, StepSummary,
 };
 pub use resource::{
-    Adopted, Drifted, Flapping, Observable, Pruned, Recovered, Synced, Unobservable,
+    Adopted, Claimed, Drifted, Flapping, Observable, Pruned, Recovered, Synced, Unobservable,
 };
 pub use source::{
-    CommitObserved, Problem, Reachable, RewriteAccepted, RewriteRefused, SignatureRejected,
-    SpecAccepted, SpecRejected, Unreachable,
+    CommitObserved, Problem, Reachable, RefusalEnded, RewriteAccepted, RewriteRefused,
+    SignatureRejected, SpecAccepted, SpecRejected, SpecWished, Unreachable,
 };
 
 /// Why stored data is no event of this program.
@@ -110,6 +110,10 @@ events! {
     "source.reachable" 1 SourceReachable(Reachable),
     /// The head has no signature that is accepted; the last good commit stays in force.
     "source.signature_rejected" 1 SignatureRejected(SignatureRejected),
+    /// The refused head is no longer the branch's.
+    "source.refusal_ended" 1 RefusalEnded(RefusalEnded),
+    /// A part of what a large commit asks for.
+    "spec.wished" 1 SpecWished(SpecWished),
     /// A commit was read, found right, and is now what the machine is brought to.
     "spec.accepted" 1 SpecAccepted(SpecAccepted),
     /// A commit has mistakes; the last good commit stays in force.
@@ -120,6 +124,8 @@ events! {
     "plan.held" 1 PlanHeld(PlanHeld),
     /// Somebody approved a plan.
     "plan.approved" 1 PlanApproved(PlanApproved),
+    /// What a plan was for is no longer so; nothing of it was done.
+    "plan.withdrawn" 1 PlanWithdrawn(PlanWithdrawn),
     /// Every step of a plan has its outcome.
     "plan.finished" 1 PlanFinished(PlanFinished),
     /// A step is about to act.
@@ -132,6 +138,8 @@ events! {
     "step.interrupted" 1 StepInterrupted(StepInterrupted),
     /// The machine is what the commit asks for.
     "resource.synced" 1 Synced(Synced),
+    /// How it may be destroyed has changed.
+    "resource.claimed" 1 Claimed(Claimed),
     /// The machine is no longer what trueup made it.
     "resource.drifted" 1 Drifted(Drifted),
     /// A drift is gone.

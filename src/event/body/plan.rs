@@ -48,6 +48,13 @@ pub struct PlanApproved {
     pub plan: Digest,
 }
 
+/// `plan.withdrawn`: what it was for is no longer so; nothing of it was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanWithdrawn {
+    /// Digest of the plan.
+    pub plan: Digest,
+}
+
 /// `plan.finished`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanFinished {

@@ -15,6 +15,13 @@ pub struct Synced {
     pub claim: Claim,
 }
 
+/// `resource.claimed`: how it may be destroyed has changed, although it is not yet what is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// What is ours.
+    pub claim: Claim,
+}
+
 /// `resource.drifted`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drifted {

@@ -53,6 +53,20 @@ pub struct SignatureRejected {
     pub why: String,
 }
 
+/// `spec.wished`: a part of what a large commit asks for; `spec.accepted` follows. The commit is
+/// the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecWished {
+    /// Resources that are new or changed, with their digests.
+    pub changed: Vec<(ResourceId, Digest)>,
+    /// Resources that are gone.
+    pub removed: Vec<ResourceId>,
+}
+
+/// `source.refusal_ended`: the refused head is no longer the branch's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalEnded {}
+
 /// `spec.accepted`; the commit is the envelope's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecAccepted {

@@ -93,6 +93,11 @@ fn running(
     if from.power != to.power {
         let why = power_change(from.power, to.power);
         power_up(case, verdict, to, from.power, why);
+    } else if to.power == Power::Running && case.facts.unready(case.id) {
+        // It runs, but has not proved that it is up: it is asked again.
+        if let Some(wait) = await_ready(to) {
+            verdict.step(wait);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ fn markdown_folds_details_and_disarms_what_specs_say() {
         network.dns = Some(vec![DnsRecord { ip: "10.7.0.9".parse().unwrap(), names }]);
     });
     expect![[r#"
-        **Plan: 0 to create, 2 to change (1 restart), 0 to destroy · digest b1c13885f561**
+        **Plan: 0 to create, 2 to change (1 restart), 0 to destroy · digest a163717d6dad**
 
         | # | step | resource | why | disturbs |
         |--:|---|---|---|---|

@@ -126,7 +126,7 @@ pub(crate) struct Resolved {
     from_resolved: Vec<(ResourceId, Arc<Resolved>)>,
     from_leases: Vec<Lease>,
     /// The primitives, the document's own first.
-    pub(crate) out: Vec<(ResourceId, DesiredResource)>,
+    pub(crate) out: Vec<(ResourceId, Arc<DesiredResource>)>,
     /// Addresses its interfaces ask for.
     pub(crate) leases: Vec<Lease>,
     /// MAC addresses of its interfaces, with their place in its list.
@@ -187,7 +187,7 @@ pub(crate) struct Cx<'a> {
     depends_on: BTreeSet<ResourceId>,
     from_docs: Vec<(ResourceId, Arc<Doc>)>,
     from_resolved: Vec<(ResourceId, Arc<Resolved>)>,
-    extra: Vec<(ResourceId, DesiredResource)>,
+    extra: Vec<(ResourceId, Arc<DesiredResource>)>,
     leases: Vec<Lease>,
     macs: Vec<(String, usize)>,
     disks: Vec<(Name, usize, bool)>,
@@ -400,7 +400,7 @@ impl Cx<'_> {
             origin: self.world.members[self.member].origin.clone(),
         };
         self.need(id.clone());
-        self.extra.push((id, desired));
+        self.extra.push((id, Arc::new(desired)));
     }
 
     fn self_heal(&self) -> SelfHeal {
@@ -434,7 +434,7 @@ impl Cx<'_> {
             lifecycle,
             origin: member.origin.clone(),
         };
-        let mut out = vec![(self.id, own)];
+        let mut out = vec![(self.id, Arc::new(own))];
         out.extend(self.extra);
         Resolved {
             doc: Arc::clone(&member.doc),

@@ -15,6 +15,7 @@ impl Act<'_> {
     pub(super) async fn create_disk(&self, disk: &Disk) -> Result<Outcome, Fault> {
         let file = self.file_in_pool(&disk.pool, &disk.path).await?;
         if let Some(volume) = self.volume(&disk.pool, &file).await? {
+            self.check_known(disk)?;
             self.check_same(&volume, disk)?;
             return Ok(already());
         }
@@ -73,6 +74,18 @@ impl Act<'_> {
 
     async fn volume(&self, pool: &Name, file: &str) -> Result<Option<VolumeRecord>, Fault> {
         found(self.client().volume(pool.as_str(), file).await).map_err(self.failed("looking at"))
+    }
+
+    /// Refuses a file that trueup did not make, however well it would fit: what is taken for ours is
+    /// deleted with its resource. What an earlier try made is known by the claim written before it.
+    fn check_known(&self, disk: &Disk) -> Result<(), Fault> {
+        if self.scope.known.contains(self.id()) || self.adopts() {
+            return Ok(());
+        }
+        Err(Fault::needs_human(
+            format!("{} is not made: {} exists, but trueup did not make it", self.id(), disk.path),
+            "move or delete that file, or set `lifecycle.adopt: true` to take it over",
+        ))
     }
 
     /// Refuses to take another file for the disk.

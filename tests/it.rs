@@ -12,6 +12,8 @@
 
 mod check;
 mod cli;
+#[cfg(feature = "libvirt")]
+mod e2e;
 mod image;
 mod journal;
 #[cfg(feature = "libvirt")]

@@ -74,11 +74,19 @@ impl Context {
     /// How to write about the work.
     pub(super) fn telemetry(&self, global: &Global, base: telemetry::Base) -> telemetry::Options {
         let count = |n: u8| i8::try_from(n).unwrap_or(i8::MAX);
+        // What the config says is for the daemon. One that cannot be read is told of by the command
+        // itself, in the usual form.
+        let config = match base {
+            telemetry::Base::Daemon => self.settings().ok().map(|found| found.config.telemetry),
+            telemetry::Base::Command => None,
+        };
+        let config = config.unwrap_or_default();
         telemetry::Options {
             verbosity: count(global.verbose) - count(global.quiet),
             base,
+            filter: config.filter,
+            format: config.format,
             color: global.color.on(true),
-            ..telemetry::Options::default()
         }
     }
 }

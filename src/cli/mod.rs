@@ -129,6 +129,14 @@ enum Command {
 }
 
 impl Command {
+    /// How much is written about the work: the daemon says what happens, all others answer and end.
+    fn base(&self) -> telemetry::Base {
+        match self {
+            Self::Run(_) => telemetry::Base::Daemon,
+            _ => telemetry::Base::Command,
+        }
+    }
+
     /// The form asked for, where the command takes one.
     fn format(&self) -> Format {
         match self {
@@ -208,8 +216,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn start(cli: Cli, ui: Ui) -> CliResult {
     let Cli { global, command } = cli;
     let context = Context::new(ui, &global);
-    telemetry::init(&context.telemetry(&global, telemetry::Base::Command))
-        .map_err(CliError::from)?;
+    telemetry::init(&context.telemetry(&global, command.base())).map_err(CliError::from)?;
     command.run(&context)
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::providers::{self, Wakes};
-use super::{HostClock, Memory, Written};
+use super::{HostClock, Memory, Written, crash};
 use crate::cli::exit::CliError;
 use crate::config::{Config, CredentialSettings};
 use crate::journal::Journal;
-use crate::port::{Clock, NeverCrash, Source};
+use crate::port::{Clock, Source};
 use crate::reconcile::{Ledger, Loader, Reconciler, Settings, StepProgress};
 use crate::source::{
     Credentials, GitSource, Mirror, MirrorConfig, PollSchedule, SignaturePolicy, SshOptions,
@@ -57,7 +57,7 @@ pub(in super::super) async fn engine(
         source: Arc::clone(&source) as Arc<dyn Source>,
         providers,
         clock,
-        crash: Arc::new(NeverCrash),
+        crash: crash::asked_for(),
         settings: Settings {
             observe_limit: config.limits.observe_timeout.duration(),
             parallel: usize::from(config.limits.parallelism),

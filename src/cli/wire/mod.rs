@@ -2,6 +2,7 @@
 //!
 //! It only puts things together; what they do is theirs.
 
+mod crash;
 mod engine;
 mod memory;
 mod providers;

@@ -17,6 +17,11 @@ pub const DURATION_SECONDS_MAX: u64 = 7 * 24 * 3600;
 /// Longest path, bytes: `PATH_MAX` of Linux less the terminator.
 pub const PATH_BYTES_MAX: usize = 4095;
 
+/// Longest name in the DNS, bytes, as text (RFC 1035, 2.3.4).
+pub const DNS_NAME_MAX: usize = 253;
+/// Longest name of a network device, bytes: `IFNAMSIZ` of Linux is 16 with the terminator.
+pub const DEVICE_NAME_MAX: usize = 15;
+
 /// A size as it is written: `20GiB`, or a number of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SizeText(pub String);
@@ -145,6 +150,36 @@ pub(crate) fn absolute_path(text: &str) -> Result<String, String> {
     }
 }
 
+/// Checks a text of one line: what a resource holds goes into the log, so it is neither endless nor
+/// able to paint on the terminal of who reads it. It is not repeated in the error.
+pub(crate) fn line(text: &str, max: usize) -> Result<String, String> {
+    if text.len() > max {
+        return Err(format!("the text has {} bytes: at most {max} are possible", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(
+            "the text holds a control character: write it on one line, as plain text".into()
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// Checks a name for the DNS.
+pub(crate) fn dns_name(text: &str) -> Result<String, String> {
+    let good = (1..=DNS_NAME_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let shown = || text.chars().take(DNS_NAME_MAX).collect::<String>().escape_debug().to_string();
+    good.then(|| text.to_owned()).ok_or_else(|| format!("`{}` is not a DNS name", shown()))
+}
+
+/// Checks the name of a network device of the host.
+pub(crate) fn device(text: &str) -> Result<String, String> {
+    let good = (1..=DEVICE_NAME_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let shown = || text.chars().take(DNS_NAME_MAX).collect::<String>().escape_debug().to_string();
+    good.then(|| text.to_owned()).ok_or_else(|| format!("`{}` is not a device name", shown()))
+}
+
 /// Reads permission bits in octal.
 pub(crate) fn mode_bits(text: &str) -> Result<u32, String> {
     let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
@@ -192,6 +227,12 @@ mod tests {
         for bad in ["srv", "/a/../b", "/a//b", "/a/", "/a\n"] {
             assert!(absolute_path(bad).is_err(), "{bad}");
         }
+        assert!(line("root=/dev/vda", 13).is_ok());
+        for bad in ["root=/dev/vda ", "a\nb", "\u{1b}[2J"] {
+            assert!(line(bad, 13).is_err(), "{bad:?}");
+        }
+        assert!(dns_name("a.example").is_ok() && device("br0").is_ok());
+        assert!(dns_name(&"a".repeat(254)).is_err() && device("sixteen-letters-").is_err());
         assert_eq!(mode_bits("0644"), Ok(0o644));
         assert!(mode_bits("0999").is_err());
     }

@@ -361,3 +361,24 @@ spec:
     assert!(shown.contains("/x.yaml:7:"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }
+
+#[test]
+fn texts_that_go_into_the_log_are_bounded_and_plain() {
+    let given = |cmdline: &str, console: &str, bridge: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: a }}\nspec:\n  \
+             cpus: 1\n  memory: 1GiB\n  boot:\n    kernel: /k\n    cmdline: \"{cmdline}\"\n  \
+             readiness: {{ console: \"{console}\" }}\n  nics: [{{ bridge: {bridge} }}]\n"
+        )
+    };
+    let fine = given(&"x".repeat(2048), "login:", "br0");
+    assert_eq!(lines(&check_text(fine.as_bytes()).diagnostics), "");
+    check(
+        &given(&"x".repeat(2049), "a\\eb", "much-too-long-a-name"),
+        expect![[r#"
+            environments/lab/x.yaml:9:14 spec/wrong-value: the text has 2049 bytes: at most 2048 are possible
+            environments/lab/x.yaml:10:25 spec/wrong-value: the text holds a control character: write it on one line, as plain text
+            environments/lab/x.yaml:11:20 spec/wrong-value: `much-too-long-a-name` is not a device name
+        "#]],
+    );
+}

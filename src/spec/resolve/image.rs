@@ -13,6 +13,10 @@ use crate::model::{Digest, digest_of};
 /// What the serial console shows when a Debian system is up.
 const LOGIN_PROMPT: &str = "login:";
 
+/// Longest URL of an image, bytes: what servers and proxies take at the least (RFC 9110, 4.1, asks for
+/// 8,000), and four times the longest signed link of an object store.
+const URL_MAX: usize = 8000;
+
 pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ImageSpec) -> Option<Image> {
     let pool = cx.pool("/spec/pool", spec.pool.as_deref());
     let size = match &spec.size {
@@ -68,9 +72,13 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ImageSpec) -> Option<Image> {
 fn fetch(cx: &mut Cx<'_>, source: &str, sha256: Option<&str>) -> Option<ImageOrigin> {
     let url = source.starts_with("https://") || source.starts_with("http://");
     let plain = if url {
-        let good = source.len() > "https://".len() && !source.contains(char::is_whitespace);
-        good.then(|| source.to_owned())
-            .ok_or_else(|| format!("`{}` is not a URL", source.escape_debug()))
+        let good = source.len() > "https://".len()
+            && !source.contains(char::is_whitespace)
+            && scalar::line(source, URL_MAX).is_ok();
+        good.then(|| source.to_owned()).ok_or_else(|| {
+            let shown: String = source.chars().take(URL_MAX).collect();
+            format!("`{}` is not a URL of at most {URL_MAX} bytes", shown.escape_debug())
+        })
     } else {
         scalar::absolute_path(source)
             .map_err(|e| format!("{e}, or give an `http://` or `https://` URL"))

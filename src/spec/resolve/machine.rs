@@ -10,8 +10,8 @@ use super::super::scalar;
 use super::nic::{self, NicPlan};
 use super::{Cx, Pool, seed};
 use crate::model::resource::{
-    Accelerator, Boot, Cpus, DiskAttachment, DiskBus, DiskDevice, HostDevice, Memory, Probe,
-    Readiness, Resource, StopPolicy, VirtualMachine, VolumeFormat,
+    Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, HostDevice, Memory,
+    Probe, Readiness, Resource, StopPolicy, VirtualMachine, VolumeFormat,
 };
 use crate::model::{Kind, Name};
 
@@ -21,6 +21,14 @@ pub(crate) const DISKS_MAX: usize = 25;
 pub(crate) const CPUS_MAX: u32 = 4096;
 /// Kernel command line of a built image that is booted directly.
 const CMDLINE_OF_IMAGE: &str = "root=/dev/vda console=ttyS0";
+/// Longest kernel command line, bytes: `COMMAND_LINE_SIZE` of Linux on x86; what is beyond is cut off.
+pub(crate) const CMDLINE_MAX: usize = 2048;
+/// Longest machine type or processor model, bytes: twice what QEMU's longest takes.
+pub(crate) const TYPE_MAX: usize = 64;
+/// Longest list of processors, bytes: every second one of 200 written out.
+pub(crate) const CPU_LIST_MAX: usize = 1024;
+/// Longest text that a console is searched for, bytes: nobody prints a longer line to be found.
+pub(crate) const CONSOLE_TEXT_MAX: usize = 1024;
 /// Memory is given in steps of this, bytes: libvirt rounds it up to them on x86 anyway, and a value
 /// it rounds would be drift for ever.
 const MEMORY_STEP: u64 = 1 << 20;
@@ -39,10 +47,11 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
     let console_log = console(cx, &spec.console_log, waits_on_console, pool.as_ref());
     boot_orders(cx, spec);
     if let Some(machine) = &spec.machine
-        && (machine.is_empty()
+        && (!(1..=TYPE_MAX).contains(&machine.len())
             || !machine.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)))
     {
-        let message = format!("`{}` is not a machine type", machine.escape_debug());
+        let shown: String = machine.chars().take(TYPE_MAX).collect();
+        let message = format!("`{}` is not a machine type", shown.escape_debug());
         cx.err("spec/wrong-value", "/spec/machine", message);
     }
     let pool = pool?;
@@ -204,6 +213,9 @@ fn boot_orders(cx: &mut Cx<'_>, spec: &MachineSpec) {
 }
 
 fn boot(cx: &mut Cx<'_>, spec: &BootSpec) -> Option<Boot> {
+    if let Some(cmdline) = &spec.cmdline {
+        cx.check("/spec/boot/cmdline", scalar::line(cmdline, CMDLINE_MAX));
+    }
     match (&spec.kernel, &spec.image) {
         (Some(kernel), None) => {
             let kernel = cx.check("/spec/boot/kernel", scalar::absolute_path(kernel));
@@ -261,6 +273,9 @@ fn cpus(cx: &mut Cx<'_>, spec: &CpusSpec) -> Option<Cpus> {
             (&plain, "/spec/cpus")
         }
     };
+    if let Some(CpuMode::Custom(model)) = &detail.mode {
+        cx.check("/spec/cpus/mode", scalar::line(model, TYPE_MAX));
+    }
     let max = detail.max.unwrap_or(detail.count);
     if !(1..=CPUS_MAX).contains(&detail.count) {
         let message = format!("{} processors: 1 to {CPUS_MAX} are possible", detail.count);
@@ -284,7 +299,7 @@ fn cpus(cx: &mut Cx<'_>, spec: &CpusSpec) -> Option<Cpus> {
     let mut pinning = BTreeMap::new();
     for (cpu, list) in &detail.pinning {
         let pointer = format!("/spec/cpus/pinning/{cpu}");
-        let good = !list.is_empty()
+        let good = (1..=CPU_LIST_MAX).contains(&list.len())
             && list.bytes().all(|b| b.is_ascii_digit() || b"-,^".contains(&b))
             && list.bytes().any(|b| b.is_ascii_digit());
         match cpu.parse::<u32>() {
@@ -292,7 +307,8 @@ fn cpus(cx: &mut Cx<'_>, spec: &CpusSpec) -> Option<Cpus> {
                 pinning.insert(number, list.clone());
             }
             Ok(number) if number < max => {
-                let message = format!("`{}` is not a list of processors", list.escape_debug());
+                let shown: String = list.chars().take(CPU_LIST_MAX).collect();
+                let message = format!("`{}` is not a list of processors", shown.escape_debug());
                 cx.err("spec/wrong-value", pointer, message).hint("write `0-3,^2`");
             }
             _ => {
@@ -405,9 +421,9 @@ fn readiness(cx: &mut Cx<'_>, spec: &ReadinessSpec, nics: &[NicPlan]) -> Option<
     let timeout = cx.check("/spec/readiness/timeout", scalar::seconds(&spec.timeout));
     let probe = match (spec.guest_agent, &spec.tcp, &spec.console) {
         (true, None, None) => Some(Probe::GuestAgent),
-        (false, None, Some(line)) if !line.trim().is_empty() => {
-            Some(Probe::Console { line: line.clone() })
-        }
+        (false, None, Some(line)) if !line.trim().is_empty() => cx
+            .check("/spec/readiness/console", scalar::line(line, CONSOLE_TEXT_MAX))
+            .map(|line| Probe::Console { line }),
         (false, None, Some(_)) => {
             cx.err("spec/wrong-value", "/spec/readiness/console", "an empty text proves nothing");
             None

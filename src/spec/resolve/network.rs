@@ -100,13 +100,10 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &NetworkSpec, asked: &[Lease]) -> O
 
 fn mode_rules(cx: &mut Cx<'_>, spec: &NetworkSpec) {
     if let Some(bridge) = &spec.bridge {
-        // IFNAMSIZ of Linux is 16 with the terminator.
-        let good = (1..=15).contains(&bridge.len())
-            && bridge.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-        if !good {
-            let message = format!("`{}` is not a device name", bridge.escape_debug());
-            cx.err("spec/wrong-value", "/spec/bridge", message);
-        }
+        cx.check("/spec/bridge", scalar::device(bridge));
+    }
+    if let Some(domain) = &spec.domain {
+        cx.check("/spec/domain/name", scalar::dns_name(&domain.name));
     }
     if let Some(mtu) = spec.mtu.filter(|m| !(68..=65_535).contains(m)) {
         cx.err(
@@ -285,6 +282,9 @@ fn fixed(
             (None, "mac")
         }
     };
+    if let Some(name) = &lease.name {
+        cx.check(format!("{pointer}/name"), scalar::dns_name(name));
+    }
     let (ip, mac) = (ip?, mac?);
     let here = Place::value(cx.member, format!("{pointer}/{key}"));
     if let Some(other) = macs.insert(mac.clone(), here) {
@@ -372,12 +372,7 @@ fn dns(cx: &mut Cx<'_>, records: &[DnsSpec]) -> Vec<DnsRecord> {
             continue;
         };
         for (i, name) in record.names.iter().enumerate() {
-            let good = (1..=253).contains(&name.len())
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-            if !good {
-                let message = format!("`{}` is not a DNS name", name.escape_debug());
-                cx.err("spec/wrong-value", format!("{pointer}/names/{i}"), message);
-            }
+            cx.check(format!("{pointer}/names/{i}"), scalar::dns_name(name));
         }
         if found.iter().any(|r| r.ip == ip) {
             cx.err(

@@ -14,6 +14,9 @@ use crate::model::{Kind, Name, ResourceId, mac_for};
 /// Most interfaces of one machine: slots of its PCI bus, less those of disks and channels.
 pub(crate) const NICS_MAX: usize = 16;
 
+/// Longest name of a device model, bytes: twice what QEMU's longest takes.
+pub(crate) const MODEL_MAX: usize = 64;
+
 /// An interface, with what cloud-init is told about it.
 #[derive(Debug, Clone)]
 pub(crate) struct NicPlan {
@@ -63,9 +66,11 @@ fn one(cx: &mut Cx<'_>, index: usize, spec: &NicSpec) -> Option<NicPlan> {
     let name = cx.id.name.clone();
     let read = mac_of(&cx.settings.environment, &name, index, spec.mac.as_deref());
     let mac = cx.check(format!("{pointer}/mac"), read);
-    if spec.model.is_empty() || !spec.model.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    if !(1..=MODEL_MAX).contains(&spec.model.len())
+        || !spec.model.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     {
-        let message = format!("`{}` is not a device model", spec.model.escape_debug());
+        let shown: String = spec.model.chars().take(MODEL_MAX).collect();
+        let message = format!("`{}` is not a device model", shown.escape_debug());
         cx.err("spec/wrong-value", format!("{pointer}/model"), message);
     }
     let given = [spec.network.is_some(), spec.bridge.is_some(), spec.user];
@@ -92,6 +97,7 @@ fn one(cx: &mut Cx<'_>, index: usize, spec: &NicSpec) -> Option<NicPlan> {
     if let Some(network) = &spec.network {
         on_network(cx, index, spec, network, &mut plan);
     } else if let Some(bridge) = &spec.bridge {
+        cx.check(format!("{pointer}/bridge"), scalar::device(bridge));
         plan.nic.source = NicSource::Bridge(bridge.clone());
         if let Some(text) = &spec.address {
             plan.address = cx.check(format!("{pointer}/address"), with_prefix(text));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sd_notify::NotifyState;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -61,19 +62,49 @@ impl Run {
 async fn lives(context: &Context, mut config: Config) -> CliResult {
     let mut signals = Signals::new()?;
     let _watchdog = watchdog();
+    // The config before a reload, until the new one has proved itself.
+    let mut before: Option<Config> = None;
     loop {
-        match live(context, &config, &mut signals).await? {
+        let born = match birth(&config).await {
+            Ok(born) => born,
+            Err(error) => {
+                let Some(old) = before.take() else { return Err(error) };
+                let why = error.chain().join(": ");
+                tracing::error!(why, "nothing runs under the new config; the old one stays");
+                config = old;
+                continue;
+            }
+        };
+        match live(context, &config, born, &mut signals).await? {
             Next::Stop => return Ok(Done::Fine),
-            Next::Reload(new) => config = *new,
+            Next::Reload(new) => before = Some(std::mem::replace(&mut config, *new)),
         }
     }
 }
 
-/// One life of the loop, under one config.
-async fn live(context: &Context, config: &Config, signals: &mut Signals) -> Result<Next, CliError> {
+/// Everything of a life that can fail before it begins.
+struct Born {
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
+    listener: UnixListener,
+    engine: Engine,
+}
+
+async fn birth(config: &Config) -> Result<Born, CliError> {
     let (stop, stopped) = watch::channel(false);
     let listener = control::bind(&config.socket())?;
-    let mut engine = wire::engine(config, None, stopped.clone()).await?;
+    let engine = wire::engine(config, None, stopped.clone()).await?;
+    Ok(Born { stop, stopped, listener, engine })
+}
+
+/// One life of the loop, under one config.
+async fn live(
+    context: &Context,
+    config: &Config,
+    born: Born,
+    signals: &mut Signals,
+) -> Result<Next, CliError> {
+    let Born { stop, stopped, listener, mut engine } = born;
     let poll = config.repository.poll.interval.min(config.limits.resync).duration();
     let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), poll);
     let mut helpers = JoinSet::new();
@@ -118,6 +149,12 @@ async fn wind_down(running: &mut tokio::task::JoinHandle<Result<(), PassError>>,
         Err(_) => {
             tracing::warn!(limit_s = limit.as_secs(), "a pass was cut off");
             running.abort();
+            // Only then nothing of it is left that could touch the machine beside a next life.
+            match timeout(LEFTOVERS, running).await {
+                Ok(Err(error)) if error.is_cancelled() => {}
+                Ok(ended) => tracing::debug!(?ended, "the pass ended while it was cut off"),
+                Err(_) => tracing::error!("the pass cannot be cut off; it is left to the kernel"),
+            }
         }
     }
 }
@@ -223,4 +260,26 @@ fn watchdog() -> Option<JoinSet<()>> {
         }
     });
     Some(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Held(#[expect(dead_code, reason = "only its drop is looked at")] Arc<()>);
+
+    #[tokio::test]
+    async fn what_is_cut_off_is_gone_before_the_next_life() {
+        let kept = Arc::new(());
+        let held = Held(Arc::clone(&kept));
+        let (began, begun) = tokio::sync::oneshot::channel();
+        let mut running = tokio::spawn(async move {
+            let _held = held;
+            assert_eq!(began.send(()), Ok(()));
+            pending().await
+        });
+        begun.await.unwrap();
+        wind_down(&mut running, Duration::ZERO).await;
+        assert_eq!(Arc::strong_count(&kept), 1, "a pass that was cut off still runs");
+    }
 }

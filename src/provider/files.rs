@@ -1,7 +1,7 @@
 //! Finding content-addressed files of ours: `<prefix>-<name>-<12 digits>.<ending>`.
 //!
-//! Shared by the providers of images and of cloud-init media. It only looks, and never follows a
-//! symbolic link.
+//! Shared by the providers of images and of cloud-init media. It never follows a symbolic link and
+//! never looks on a thread that others wait for.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use crate::port::Scope;
 const DIGITS: usize = 12;
 
 /// How the files of one kind are named, and what one of them stands for.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Naming {
     /// The kind they belong to.
     pub(super) kind: Kind,
@@ -39,11 +40,21 @@ impl Naming {
 
     /// Everything of this kind in the folders where it may lie. `there` says what a file that is
     /// asked for is, or that it is not whole.
-    pub(super) fn observe(
-        &self,
+    pub(super) async fn observe(
+        self,
         scope: &Scope,
-        path_of: impl Fn(&Resource) -> Option<&str>,
-        there: impl Fn(&Resource) -> Option<Resource>,
+        path_of: fn(&Resource) -> Option<&str>,
+        there: fn(&Resource) -> Option<Resource>,
+    ) -> Result<Observed, Fault> {
+        let scope = scope.clone();
+        blocking("look at the pools' files", move || self.look(&scope, path_of, there)).await
+    }
+
+    fn look(
+        self,
+        scope: &Scope,
+        path_of: fn(&Resource) -> Option<&str>,
+        there: fn(&Resource) -> Option<Resource>,
     ) -> Result<Observed, Fault> {
         let mut observed = Observed::default();
         let mut wanted = BTreeSet::new();
@@ -54,10 +65,10 @@ impl Naming {
                 observed.resources.insert(id.clone(), seen(config));
             }
         }
-        for folder in folders(scope, &path_of) {
+        for folder in folders(scope, path_of) {
             for path in files_in(&folder)? {
                 let Some(resource) = self.owner(&path) else { continue };
-                if !wanted.contains(&path) {
+                if !wanted.contains(&path) && is_ours(scope, &resource) {
                     let path = path.to_string_lossy().into_owned();
                     observed.stale.push(Stale { resource, path });
                 }
@@ -66,6 +77,25 @@ impl Naming {
         observed.stale.sort();
         Ok(observed)
     }
+}
+
+/// Whether the files of a resource are ours to remove. The folder may be another environment's too,
+/// whose files are named the same way.
+fn is_ours(scope: &Scope, id: &ResourceId) -> bool {
+    scope.known.contains(id) || scope.desired.resources.contains_key(id)
+}
+
+/// Runs file work on a thread that nobody waits for: a disk may hang for minutes.
+///
+/// # Errors
+/// What `work` fails with; [`Fault::Transient`] where it panicked.
+pub(super) async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Fault::transient(format!("a worker thread died while it was to {doing}: {error}"))
+    })?
 }
 
 fn seen(config: Resource) -> Observation {
@@ -80,7 +110,7 @@ fn seen(config: Resource) -> Observation {
 }
 
 /// The folders of the pools, and those that files were made in before.
-fn folders(scope: &Scope, path_of: impl Fn(&Resource) -> Option<&str>) -> BTreeSet<PathBuf> {
+fn folders(scope: &Scope, path_of: fn(&Resource) -> Option<&str>) -> BTreeSet<PathBuf> {
     let desired = scope.desired.resources.values().map(|wish| &wish.resource);
     let folder = |resource: &Resource| match resource {
         Resource::StoragePool(pool) => Some(PathBuf::from(&pool.path)),
@@ -122,8 +152,81 @@ pub(super) fn remove(path: &Path) -> Result<bool, Fault> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::sync::{Arc, mpsc};
+
     use super::*;
+    use crate::spec::{Desired, SyncSettings};
+
+    /// An environment that asks for nothing, with these files in the log.
+    pub(in crate::provider) fn scope(claims: BTreeMap<ResourceId, Resource>) -> Scope {
+        let desired = Desired {
+            environment: Name::new("lab").unwrap(),
+            sync: SyncSettings::default(),
+            resources: BTreeMap::new(),
+        };
+        Scope {
+            desired: Arc::new(desired),
+            known: Arc::new(claims.keys().cloned().collect()),
+            claims: Arc::new(claims),
+        }
+    }
+
+    /// Runs `work` to its end, where it goes on no further than to its first file while every worker
+    /// thread is held.
+    #[track_caller]
+    pub(in crate::provider) fn beside_a_held_worker<T>(work: impl Future<Output = T>) -> T {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.max_blocking_threads(1).enable_all().build().unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let (pending, result) = runtime.block_on(async {
+            let holder = tokio::task::spawn_blocking(move || held.recv().is_err());
+            let mut work = pin!(work);
+            let first = poll_fn(|cx| std::task::Poll::Ready(work.as_mut().poll(cx))).await;
+            drop(release);
+            assert!(holder.await.unwrap());
+            match first {
+                std::task::Poll::Ready(result) => (false, result),
+                std::task::Poll::Pending => (true, work.await),
+            }
+        });
+        assert!(pending, "it looked at files on the executor's thread");
+        result
+    }
+
+    #[test]
+    fn only_files_of_known_resources_are_stale() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let ours = file("seed-web-0123456789ab.img");
+        file("seed-other-0123456789ab.img");
+        let seed = crate::model::resource::Seed {
+            pool: Name::new("fast").unwrap(),
+            path: ours.clone(),
+            content: crate::model::Digest::of("web"),
+            meta_data: None,
+            user_data: None,
+            network_config: None,
+        };
+        let id: ResourceId = "seed/web".parse().unwrap();
+        let scope = scope(BTreeMap::from([(id.clone(), Resource::Seed(seed))]));
+        let naming = Naming { kind: Kind::Seed, prefix: "seed", endings: &["img"] };
+        fn path_of(resource: &Resource) -> Option<&str> {
+            match resource {
+                Resource::Seed(seed) => Some(seed.path.as_str()),
+                _ => None,
+            }
+        }
+        let seen = beside_a_held_worker(naming.observe(&scope, path_of, |_| None)).unwrap();
+        assert_eq!(seen.stale, [Stale { resource: id, path: ours }]);
+    }
 
     #[test]
     fn only_our_own_names_are_ours() {

@@ -18,7 +18,8 @@ fn the_example_repository_has_no_mistakes() {
 fn checked_in_schemas_are_fresh() {
     let rewrite = std::env::var_os("UPDATE_SCHEMAS").is_some();
     let mut names = Vec::new();
-    for (name, schema) in schemas() {
+    let config = ("config.json".to_owned(), trueup::config::schema());
+    for (name, schema) in schemas().into_iter().chain([config]) {
         let path = here("schemas").join(&name);
         let text = format!("{schema:#}\n");
         if rewrite {
@@ -34,7 +35,7 @@ fn checked_in_schemas_are_fresh() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     kept.sort();
-    assert_eq!(kept, names, "a file in schemas/ belongs to no kind");
+    assert_eq!(kept, names, "a file in schemas/ belongs to no kind and is not the config's");
 }
 
 #[test]

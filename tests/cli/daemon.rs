@@ -187,6 +187,24 @@ fn a_reload_takes_a_good_config_and_refuses_a_bad_one() {
 }
 
 #[test]
+fn a_reload_under_which_nothing_runs_falls_back() {
+    let mut running = Running::start();
+    running.await_event("resource.synced", "network/alpha");
+    let path = running.host.path().join("config.yaml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    // No folder can be made below a file.
+    std::fs::write(&path, good.replace("/state\n", "/config.yaml/state\n")).unwrap();
+    running.signal(rustix::process::Signal::HUP);
+    running.await_state("RELOADING=1");
+    running.await_state("READY=1");
+    std::fs::write(&path, good).unwrap();
+    let log = std::fs::read_to_string(running.host.path().join("daemon.log")).unwrap();
+    assert!(log.contains("the old one stays"), "{log}");
+    running.host.run(&["status"]).code(0);
+    running.stop();
+}
+
+#[test]
 fn a_second_daemon_is_refused_and_a_killed_one_leaves_a_whole_log() {
     let mut running = Running::start();
     running.await_event("resource.synced", "network/alpha");

@@ -1,5 +1,7 @@
 //! What is not ours, or not where it should be, is left alone.
 
+use std::sync::Arc;
+
 use std::fmt::Write as _;
 
 use trueup::model::resource::StopPolicy;
@@ -56,7 +58,7 @@ async fn domains(bench: &mut Bench) {
     // Adopted, it keeps running and its UUID.
     bench.want(&id("vm/web"), Resource::VirtualMachine(vm.clone()));
     let wanted = bench.resources.get_mut(&id("vm/web")).unwrap();
-    wanted.lifecycle.adopt = true;
+    Arc::make_mut(wanted).lifecycle.adopt = true;
     let other = Bench::uuid("vm/other");
     asks_a_person(&bench.try_act("vm/web", define(other)).await.unwrap_err());
     bench.act("vm/web", define(ours)).await;

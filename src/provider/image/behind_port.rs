@@ -14,7 +14,7 @@ use crate::model::resource::{BootFiles, Image, ImageOrigin};
 use crate::model::{Fault, Kind, Observed, Resource};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, ProgressUpdate, Provider, Scope};
-use crate::provider::files::{Naming, remove};
+use crate::provider::files::{Naming, blocking, remove};
 
 /// Time limit of one conversion: 128 GiB at 20 MB/s.
 const CONVERT_TIME: Duration = Duration::from_secs(2 * 3600);
@@ -34,16 +34,11 @@ impl ImageProvider {
     }
 
     async fn create(&self, image: &Image, progress: &Progress) -> Result<Outcome, Fault> {
-        if there(image).is_some() {
-            return Ok(Outcome { already: true, facts: BTreeMap::new() });
-        }
         let target = PathBuf::from(&image.path);
         ours(&target)?;
-        if let Some(folder) = target.parent() {
-            // What a killed build left behind; a build that still runs keeps its lock and stays.
-            for left in reap(folder).map_err(|error| error.to_fault())? {
-                tracing::info!(path = %left.display(), "removed what an unfinished build left");
-            }
+        let asked = image.clone();
+        if blocking("look for an image", move || prepare(&asked)).await? {
+            return Ok(Outcome { already: true, facts: BTreeMap::new() });
         }
         match &image.origin {
             None => Err(Fault::permanent(format!(
@@ -60,7 +55,7 @@ impl ImageProvider {
                     .map_err(|error| error.to_fault())?;
                 let made = convert(&file, &target, image.format, image.size, CONVERT_TIME).await;
                 let info = made.map_err(|error| error.to_fault())?;
-                remove(&file)?;
+                blocking("remove a download", move || remove(&file)).await?;
                 let facts = [
                     ("sha256".to_owned(), sha256.to_string()),
                     ("virtualSize".to_owned(), info.virtual_size.to_string()),
@@ -89,6 +84,20 @@ impl ImageProvider {
             }
         }
     }
+}
+
+/// Whether the image is there already; where it is not, the way to it is cleared.
+fn prepare(image: &Image) -> Result<bool, Fault> {
+    if there(image).is_some() {
+        return Ok(true);
+    }
+    if let Some(folder) = Path::new(&image.path).parent() {
+        // What a killed build left behind; a build that still runs keeps its lock and stays.
+        for left in reap(folder).map_err(|error| error.to_fault())? {
+            tracing::info!(path = %left.display(), "removed what an unfinished build left");
+        }
+    }
+    Ok(false)
 }
 
 /// What is on the machine of the image asked for; `None` where it is not there whole.
@@ -142,12 +151,10 @@ impl Provider for ImageProvider {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
-        Box::pin(async move {
-            NAMING.observe(scope, path_of, |resource| match resource {
-                Resource::Image(image) => there(image).map(Resource::Image),
-                _ => None,
-            })
-        })
+        Box::pin(NAMING.observe(scope, path_of, |resource| match resource {
+            Resource::Image(image) => there(image).map(Resource::Image),
+            _ => None,
+        }))
     }
 
     fn perform<'a>(
@@ -159,7 +166,10 @@ impl Provider for ImageProvider {
         Box::pin(async move {
             match &step.action {
                 Action::ImageCreate { image } => self.create(image, &progress).await,
-                Action::ImageDelete { path } => delete(Path::new(path)),
+                Action::ImageDelete { path } => {
+                    let path = PathBuf::from(path);
+                    blocking("remove an image", move || delete(&path)).await
+                }
                 other => Err(Fault::permanent(format!(
                     "{}: the image provider cannot {} it, which is a bug",
                     step.resource,
@@ -167,5 +177,36 @@ impl Provider for ImageProvider {
                 ))),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::plan::{Disruption, Reason};
+    use crate::provider::files::tests::{beside_a_held_worker, scope};
+
+    #[test]
+    fn an_image_is_removed_off_the_executors_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image-debian-0123456789ab.qcow2");
+        std::fs::write(&path, "").unwrap();
+        let provider = ImageProvider::new(dir.path().to_owned());
+        let step = Step {
+            resource: "image/debian".parse().unwrap(),
+            action: Action::ImageDelete { path: path.to_str().unwrap().to_owned() },
+            disruption: Disruption::Destroy,
+            reason: Reason::Gone,
+            changes: Vec::new(),
+            after: BTreeSet::new(),
+            interrupts: BTreeSet::new(),
+        };
+        let scope = scope(BTreeMap::new());
+        let progress: Progress = Arc::new(|_| {});
+        beside_a_held_worker(provider.perform(&step, &scope, progress)).unwrap();
+        assert!(!path.exists());
     }
 }

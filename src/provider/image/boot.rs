@@ -85,22 +85,23 @@ pub async fn boot_check(check: &BootCheck<'_>, console: &Path) -> Result<BootRep
     if let Some(seed) = check.seed {
         child = child.arg("-drive").arg(drive(seed, VolumeFormat::Raw, "readonly=on"));
     }
-    let failed = |why| ImageError::Boot { why, console: console.to_owned() };
+    let failed = |why, said| ImageError::Boot { why, said, console: console.to_owned() };
     let ended = match child.run().await {
         Ok(ended) => ended,
         Err(super::ChildError::Deadline { seconds, tail, .. }) => {
             let expect = check.expect;
-            return Err(failed(format!(
-                "`{expect}` did not come within {seconds} s; the console ends with: {tail}"
-            )));
+            return Err(failed(format!("`{expect}` did not come within {seconds} s"), tail));
         }
         Err(other) => return Err(ImageError::child("cannot boot the image")(other)),
     };
     let seconds = ended.ran.as_secs_f64();
     match ended.stopped_at {
         Some((0, line)) => Ok(BootReport { seconds, line, kvm }),
-        Some((_, line)) => Err(failed(format!("the console says `{line}`"))),
-        None => Err(failed(format!("the machine stopped: {}", tail(&ended.output)))),
+        Some((at, line)) => {
+            let hopeless = HOPELESS.get(at - 1).copied().unwrap_or_default();
+            Err(failed(format!("the console shows `{hopeless}`"), line))
+        }
+        None => Err(failed("the machine stopped".to_owned(), tail(&ended.output))),
     }
 }
 

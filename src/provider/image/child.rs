@@ -99,6 +99,38 @@ pub enum ChildError {
     },
 }
 
+impl ChildError {
+    /// What happened, without what the program wrote but for its own last complaint; `None` where
+    /// nothing of it would be said.
+    pub(super) fn without_output(&self) -> Option<String> {
+        match self {
+            Self::Start { .. } | Self::Output { .. } => None,
+            Self::Deadline { program, seconds, .. } => {
+                Some(format!("`{program}` was killed after {seconds} s, its time limit"))
+            }
+            Self::Failed { program, status, tail } => {
+                let failed = format!("`{program}` failed ({status})");
+                Some(match complaint(program, tail) {
+                    Some(words) => format!("{failed}: {words}"),
+                    None => failed,
+                })
+            }
+        }
+    }
+}
+
+/// The last complaint of a program whose complaints hold no content. Both are known by how they begin
+/// (`error_report` of QEMU; `error` of mmdebstrap, which is `apt`'s form).
+fn complaint<'a>(program: &str, tail: &'a str) -> Option<&'a str> {
+    let begins = match program {
+        "mmdebstrap" => "E: ",
+        // `qemu-img` is also run under this one, for its limits.
+        "qemu-img" | "prlimit" => "qemu-img: ",
+        _ => return None,
+    };
+    tail.split(" | ").filter(|line| line.starts_with(begins)).last()
+}
+
 impl Child {
     /// `program` with nothing but itself as an argument, and a time limit.
     pub(super) fn new(program: &str, deadline: Duration) -> Self {

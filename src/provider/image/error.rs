@@ -3,7 +3,7 @@
 //! No text here holds a URL's credentials or a file's content.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::child::ChildError;
 use crate::model::{Digest, Fault};
@@ -95,12 +95,20 @@ pub enum ImageError {
         doing: &'static str,
         /// What happened to the program.
         source: ChildError,
+        /// Where its output is kept.
+        log: Option<PathBuf>,
     },
     /// The image does not boot.
-    #[error("the image does not boot: {why}; its console is in `{}`", console.display())]
+    #[error(
+        "the image does not boot: {why}{}; its console is in `{}`",
+        quoted(said),
+        console.display()
+    )]
     Boot {
-        /// What was seen instead of the expected text.
+        /// What was seen instead of the expected text. Never what the guest wrote.
         why: String,
+        /// What the guest wrote last; empty where `why` says enough.
+        said: String,
         /// The console's log.
         console: PathBuf,
     },
@@ -110,6 +118,10 @@ pub enum ImageError {
         /// What it was doing.
         doing: &'static str,
     },
+}
+
+fn quoted(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(" (it said: {said})") }
 }
 
 impl ImageError {
@@ -124,10 +136,39 @@ impl ImageError {
 
     /// For `map_err`: a failed program.
     pub(super) fn child(doing: &'static str) -> impl FnOnce(ChildError) -> Self {
-        move |source| Self::Child { doing, source }
+        move |source| Self::Child { doing, source, log: None }
     }
 
-    /// The error with everything below it, on one line.
+    /// The error of a build whose log is kept in the file `kept`.
+    pub(super) fn kept_in(self, kept: &Path) -> Self {
+        match self {
+            Self::Child { doing, source, .. } => {
+                Self::Child { doing, source, log: Some(kept.to_owned()) }
+            }
+            other => other,
+        }
+    }
+
+    /// What the log may keep: the chain without what a program or a guest wrote, which may be a
+    /// password it made up. It says where that is instead.
+    fn for_the_log(&self) -> String {
+        match self {
+            Self::Child { source, log, .. } => {
+                let log = log.as_ref().map(|log| format!("; its output is in `{}`", log.display()));
+                match source.without_output() {
+                    Some(what) => format!("{self}: {what}{}", log.unwrap_or_default()),
+                    None => self.chain(),
+                }
+            }
+            Self::Boot { why, console, .. } => {
+                format!("the image does not boot: {why}; its console is in `{}`", console.display())
+            }
+            _ => self.chain(),
+        }
+    }
+
+    /// The error with everything below it, on one line. It quotes what programs wrote: for the
+    /// person who runs the command, not for the log.
     pub fn chain(&self) -> String {
         match self {
             Self::Child { source, .. } => match source {
@@ -142,9 +183,9 @@ impl ImageError {
         }
     }
 
-    /// What the executor does about it.
+    /// What the executor does about it. Without what a program or a guest wrote: faults are kept.
     pub fn to_fault(&self) -> Fault {
-        let message = self.chain();
+        let message = self.for_the_log();
         match self {
             // A full disk, a slow mirror or a busy machine may be better later; so may a build, whose
             // packages come over the network.
@@ -164,5 +205,46 @@ impl ImageError {
             | Self::Input { .. }
             | Self::Boot { .. } => Fault::permanent(message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(program: &str, tail: &str) -> ImageError {
+        let (program, status) = (program.to_owned(), "exit status: 1".to_owned());
+        let tail = tail.to_owned();
+        ImageError::child("cannot work")(ChildError::Failed { program, status, tail })
+    }
+
+    #[test]
+    fn a_fault_names_the_kept_log_and_quotes_nothing_of_it() {
+        let error = failed("chroot", "password: hunter2").kept_in(Path::new("/p/x.failed.log"));
+        assert!(error.chain().contains("hunter2"));
+        assert_eq!(
+            error.to_fault().to_string(),
+            "cannot work: `chroot` failed (exit status: 1); its output is in `/p/x.failed.log`"
+        );
+        let error = ImageError::Boot {
+            why: "the machine stopped".to_owned(),
+            said: "password: hunter2".to_owned(),
+            console: "/p/console".into(),
+        };
+        assert!(error.to_string().contains("hunter2"));
+        assert_eq!(
+            error.to_fault().to_string(),
+            "the image does not boot: the machine stopped; its console is in `/p/console`"
+        );
+    }
+
+    #[test]
+    fn a_programs_own_last_complaint_stays() {
+        let shown = |program, tail| failed(program, tail).to_fault().to_string();
+        let words = "cannot work: `mmdebstrap` failed (exit status: 1): E: no such suite";
+        assert_eq!(shown("mmdebstrap", "hunter2 | E: no such suite | hunter2"), words);
+        let words = "cannot work: `qemu-img` failed (exit status: 1): qemu-img: no space";
+        assert_eq!(shown("qemu-img", "hunter2 | qemu-img: no space"), words);
+        assert!(!shown("chroot", "E: hunter2").contains("hunter2"));
     }
 }

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::media::{SeedContent, seed_image};
 use crate::model::resource::Seed;
 use crate::model::{Fault, Kind, Observed, Resource};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
-use crate::provider::files::{Naming, remove};
+use crate::provider::files::{Naming, blocking, remove};
 
 const NAMING: Naming = Naming { kind: Kind::Seed, prefix: "seed", endings: &["img"] };
 
@@ -98,7 +98,7 @@ impl Provider for SeedProvider {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
-        Box::pin(async move { NAMING.observe(scope, path_of, there) })
+        Box::pin(NAMING.observe(scope, path_of, there))
     }
 
     fn perform<'a>(
@@ -109,8 +109,14 @@ impl Provider for SeedProvider {
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
             match &step.action {
-                Action::SeedCreate { seed } => create(seed),
-                Action::SeedDelete { path } => delete(Path::new(path)),
+                Action::SeedCreate { seed } => {
+                    let seed = seed.clone();
+                    blocking("write cloud-init media", move || create(&seed)).await
+                }
+                Action::SeedDelete { path } => {
+                    let path = PathBuf::from(path);
+                    blocking("remove cloud-init media", move || delete(&path)).await
+                }
                 other => Err(Fault::permanent(format!(
                     "{}: the seed provider cannot {} it, which is a bug",
                     step.resource,
@@ -118,5 +124,48 @@ impl Provider for SeedProvider {
                 ))),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Digest, Name};
+    use crate::plan::{Disruption, Reason};
+    use crate::provider::files::tests::{beside_a_held_worker, scope};
+
+    #[test]
+    fn media_are_written_and_removed_off_the_executors_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seed-web-0123456789ab.img").to_str().unwrap().to_owned();
+        let seed = Seed {
+            pool: Name::new("fast").unwrap(),
+            path: path.clone(),
+            content: Digest::of("web"),
+            meta_data: Some("instance-id: web\n".to_owned()),
+            user_data: Some("#cloud-config\n{}\n".to_owned()),
+            network_config: None,
+        };
+        let perform = |action| {
+            let step = Step {
+                resource: "seed/web".parse().unwrap(),
+                action,
+                disruption: Disruption::None,
+                reason: Reason::Missing,
+                changes: Vec::new(),
+                after: BTreeSet::new(),
+                interrupts: BTreeSet::new(),
+            };
+            let scope = scope(BTreeMap::new());
+            beside_a_held_worker(SeedProvider.perform(&step, &scope, Arc::new(|_| {}))).unwrap()
+        };
+        assert!(!perform(Action::SeedCreate { seed: seed.clone() }).already);
+        assert!(Path::new(&path).is_file());
+        assert!(perform(Action::SeedCreate { seed }).already);
+        assert!(!perform(Action::SeedDelete { path: path.clone() }).already);
+        assert!(perform(Action::SeedDelete { path }).already);
     }
 }

@@ -142,10 +142,11 @@ pub async fn build(
         root: work.path().join("root"),
         work: work.path(),
     };
-    let made = build.run(&progress).await;
+    let mut made = build.run(&progress).await;
     if made.is_err() && build.log.exists() {
         let kept = targets.failed_log();
         std::fs::rename(&build.log, &kept).map_err(ImageError::file("keep the log as", &kept))?;
+        made = made.map_err(|error| error.kept_in(&kept));
     }
     // Half a gigabyte of small files: not on this thread.
     blocking("remove a work directory", move || {

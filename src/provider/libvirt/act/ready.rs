@@ -1,6 +1,7 @@
 //! Waiting until a guest proves that it is up.
 //!
-//! What a guest writes on its console goes into an error only by its last lines, cut short and
+//! What a guest writes on its console never goes into an error: errors are kept in the log, and a
+//! guest may print a password it made up. An operator who watches sees the last line, cut short and
 //! without control characters.
 
 use std::io::SeekFrom;
@@ -28,9 +29,6 @@ const ALIVE_EVERY: Duration = Duration::from_secs(2);
 /// Most of the console that is searched at once, and kept for the next time: a longer line than
 /// this is none that anybody waits for.
 const WINDOW_MAX: usize = 64 << 10;
-
-/// Lines of the console shown when a guest does not come up.
-const LINES_SHOWN: usize = 3;
 
 /// Most characters shown of a line.
 const LINE_MAX: usize = 160;
@@ -143,12 +141,15 @@ fn words(probe: &Probe) -> String {
     }
 }
 
+/// Where to look next; never what is there.
 fn said(console: Option<&Console>) -> String {
-    let lines = console.map(|console| console.last_lines(LINES_SHOWN)).unwrap_or_default();
-    if lines.is_empty() {
-        "; look at its console".to_owned()
-    } else {
-        format!("; its console ends with: {}", lines.join(" | "))
+    match console {
+        None => "; look at its console".to_owned(),
+        Some(console) => format!(
+            "; look at its console: {} lines are in {}",
+            console.lines,
+            console.path.display()
+        ),
     }
 }
 
@@ -158,13 +159,22 @@ struct Console {
     file: Option<File>,
     inode: u64,
     read: u64,
+    /// Lines ended since the last start.
+    lines: usize,
     /// The end of what was read, at most [`WINDOW_MAX`] bytes.
     window: Vec<u8>,
 }
 
 impl Console {
     fn new(path: &str) -> Self {
-        Self { path: PathBuf::from(path), file: None, inode: 0, read: 0, window: Vec::new() }
+        Self {
+            path: PathBuf::from(path),
+            file: None,
+            inode: 0,
+            read: 0,
+            lines: 0,
+            window: Vec::new(),
+        }
     }
 
     /// Takes in what was written since the last time. A file that is not there yet has nothing.
@@ -181,6 +191,7 @@ impl Console {
         } else if metadata.len() < self.read {
             // Started anew: what was read belongs to an earlier start.
             self.read = 0;
+            self.lines = 0;
             self.window.clear();
             if let Some(file) = &mut self.file {
                 file.seek(SeekFrom::Start(0)).await?;
@@ -200,6 +211,7 @@ impl Console {
                 return Ok(());
             }
             self.read += count as u64;
+            self.lines += buffer[..count].iter().filter(|byte| **byte == b'\n').count();
             self.window.extend_from_slice(&buffer[..count]);
             let surplus = self.window.len().saturating_sub(WINDOW_MAX);
             self.window.drain(..surplus);
@@ -265,6 +277,17 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         console.read().await.unwrap();
         assert!(!console.shows("READY"), "that was an earlier start");
+    }
+
+    #[tokio::test]
+    async fn an_error_says_where_the_console_is_and_not_what_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.log");
+        append(&path, "booting\nroot password: hunter2\n");
+        let mut console = Console::new(path.to_str().unwrap());
+        console.read().await.unwrap();
+        let shown = said(Some(&console));
+        assert_eq!(shown, format!("; look at its console: 2 lines are in {}", path.display()));
     }
 
     #[tokio::test]

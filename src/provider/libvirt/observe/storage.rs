@@ -65,6 +65,7 @@ pub(super) async fn look_at_pools(
             seen.unreadable.insert(id, why);
         }
     }
+    seen.unreadable.extend(without_pool(scope, seen));
     // What one pool hides, another may have shown.
     seen.unreadable.retain(|id, _| !found.contains_key(id));
     seen.resources.extend(found);
@@ -113,6 +114,29 @@ async fn look_into_pool(
         }
     }
     Ok(())
+}
+
+/// Disks that are ours, no longer asked for, and were made in a pool that libvirt does not have: their
+/// files may well be there. One that is asked for is looked for again once its pool is.
+fn without_pool(scope: &Scope, seen: &Observed) -> BTreeMap<ResourceId, String> {
+    let claimed = scope.claims.iter().filter_map(|(id, claim)| {
+        let Resource::Disk(disk) = claim else {
+            return None;
+        };
+        let pool = ResourceId::new(Kind::StoragePool, disk.pool.clone());
+        let hidden = !scope.desired.resources.contains_key(id)
+            && !seen.resources.contains_key(&pool)
+            && !seen.unreadable.contains_key(&pool);
+        let why = || {
+            format!(
+                "its pool `{}` is not defined in libvirt, so nobody can say whether {} is still \
+                 there; define the pool again, and it is looked for and removed",
+                disk.pool, disk.path
+            )
+        };
+        hidden.then(|| (id.clone(), why()))
+    });
+    claimed.collect()
 }
 
 /// Disks asked for in `pool`, or known and no longer asked for: any pool may hold those. With a
@@ -205,4 +229,57 @@ fn look_at_volume(
         unplugged: Vec::new(),
     };
     found.insert(id, observation);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::spec::{Desired, SyncSettings};
+
+    #[test]
+    fn a_disk_whose_pool_is_gone_is_not_absent() {
+        let name = |text| Name::new(text).unwrap();
+        let disk = |pool| {
+            Resource::Disk(Disk {
+                pool: name(pool),
+                path: format!("/srv/{pool}/a.qcow2"),
+                format: VolumeFormat::Qcow2,
+                size: 1,
+                backing: None,
+                on_image_change: None,
+            })
+        };
+        let claims = BTreeMap::from([
+            (id(Kind::Disk, "hidden"), disk("gone")),
+            (id(Kind::Disk, "absent"), disk("fast")),
+        ]);
+        let desired = Desired {
+            environment: name("lab"),
+            sync: SyncSettings::default(),
+            resources: BTreeMap::new(),
+        };
+        let scope = Scope {
+            desired: Arc::new(desired),
+            known: Arc::new(claims.keys().cloned().collect()),
+            claims: Arc::new(claims),
+        };
+        let mut seen = Observed::default();
+        let pool = Observation {
+            ownership: Ownership::Unmarked,
+            config: Resource::StoragePool(StoragePool {
+                path: "/srv/fast".to_owned(),
+                autostart: true,
+            }),
+            live: None,
+            active: true,
+            uuid: None,
+            unplugged: Vec::new(),
+        };
+        seen.resources.insert(id(Kind::StoragePool, "fast"), pool);
+        let hidden = without_pool(&scope, &seen);
+        assert_eq!(hidden.keys().collect::<Vec<_>>(), [&id(Kind::Disk, "hidden")]);
+        assert!(hidden.values().all(|why| why.contains("`gone`")), "{hidden:?}");
+    }
 }

@@ -62,6 +62,12 @@ fn verdict(context: &Context, made: &Report) -> CliResult {
             None => error,
         });
     }
+    let unseen = made.plan.iter().flat_map(|plan| &plan.unobservable).count();
+    if unseen > 0 {
+        let message = format!("{succeeded} steps done; {unseen} resources could not be looked at");
+        return Err(CliError::machine(message)
+            .hint("`trueup status` says who did not answer; nothing is planned on a guess"));
+    }
     context.ui.say(&format!("{succeeded} steps done"));
     Ok(Done::Fine)
 }

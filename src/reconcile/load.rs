@@ -159,7 +159,13 @@ fn problem(mistake: &spec::Diagnostic) -> Problem {
 
 /// The events that say what a commit asks for: in parts, where one event would be too large.
 fn accepted(state: &State, load: &Load) -> Vec<Entry> {
-    if state.spec.commit.as_ref() == Some(&load.commit) {
+    // The same commit asks for something else where the config names another environment, or where
+    // another version of trueup reads it otherwise.
+    let known = &state.spec;
+    if known.commit.as_ref() == Some(&load.commit)
+        && known.environment.as_ref() == Some(&load.desired.environment)
+        && known.desired == Some(digest_of_desired(&load.desired))
+    {
         return Vec::new();
     }
     let wish = |id: &ResourceId| state.resources.get(id).and_then(|known| known.wish);

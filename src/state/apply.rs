@@ -55,8 +55,11 @@ impl State {
             Event::RefusalEnded(_) => self.source.refused = None,
             Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
             Event::SpecAccepted(accepted) => {
+                let before = self.spec.environment.replace(accepted.environment.clone());
+                if before.is_some_and(|before| before != accepted.environment) {
+                    self.orphan(&accepted.removed);
+                }
                 self.spec.commit = commit.cloned();
-                self.spec.environment = Some(accepted.environment.clone());
                 self.spec.desired = Some(accepted.desired);
                 self.spec.rejected = None;
                 self.wish(&accepted.changed, &accepted.removed);
@@ -138,6 +141,17 @@ impl State {
     fn refuse(&mut self, commit: &CommitId, why: &str, signature: bool, since: Timestamp) {
         let (commit, why) = (commit.clone(), why.to_owned());
         self.source.refused = Some(Refused { commit, why, signature, since });
+    }
+
+    /// A host that gets another environment, or whose environment gets another name, keeps what the
+    /// first one made: a name is no wish to destroy.
+    fn orphan(&mut self, ids: &[ResourceId]) {
+        for id in ids {
+            let claim = self.resources.get_mut(id).and_then(|known| known.claim.as_mut());
+            if let Some(claim) = claim {
+                claim.orphan = true;
+            }
+        }
     }
 
     fn wish(&mut self, changed: &[(ResourceId, Digest)], removed: &[ResourceId]) {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::event::body::{
-    CommitObserved, OperatorPaused, PlanHeld, PlanMade, RewriteRefused, SpecAccepted, StepStarted,
+    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, RewriteRefused, SpecAccepted,
+    StepStarted, Synced,
 };
 use crate::event::{Entry, Event, Recorded};
 use crate::model::{CommitId, Digest, Name, ResourceId};
@@ -59,6 +60,32 @@ fn an_intent_makes_it_ours_even_without_an_outcome() {
     ]);
     assert!(state.resources[&vm()].is_ours());
     assert_eq!(state.resources[&vm()].wish, None);
+}
+
+#[test]
+fn a_renamed_environment_orphans_what_the_old_one_made() {
+    let digest = Digest::of("web");
+    let claim = Claim {
+        resource: None,
+        prevent_destroy: false,
+        orphan: false,
+        depends_on: Default::default(),
+    };
+    let synced = Synced { wish: digest, claim };
+    let made = vec![
+        accepted(vec![(vm(), digest)], vec![]),
+        Entry::new(Event::Synced(synced)).about(&vm()),
+    ];
+    let end = |name: &str| {
+        let environment = Name::new(name).unwrap();
+        let desired = Digest::of("other");
+        let last = SpecAccepted { environment, desired, changed: vec![], removed: vec![vm()] };
+        let mut story = made.clone();
+        story.push(Entry::new(Event::SpecAccepted(last)));
+        fold(story).resources[&vm()].claim.as_ref().unwrap().orphan
+    };
+    assert!(end("renamed"), "a name is no wish to destroy");
+    assert!(!end("lab"), "what is gone from the same environment is pruned");
 }
 
 #[test]

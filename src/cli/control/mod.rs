@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::ErrorKind;
 use crate::model::{CommitId, Digest};
-use crate::plan::{Plan, Skipped, render};
+use crate::plan::{Plan, SkipReason, Skipped, render};
 use crate::state::Command;
 
 pub use client::{AskError, ask};
@@ -109,6 +109,8 @@ pub struct PlanView {
     pub digest: Digest,
     /// How many steps it has.
     pub steps: usize,
+    /// What could not be looked at, so that nothing is known of it.
+    pub unobservable: Vec<String>,
     /// For people.
     pub text: String,
     /// For a comment.
@@ -128,6 +130,12 @@ impl PlanView {
         Self {
             digest: plan.digest(),
             steps: plan.steps.len(),
+            unobservable: plan
+                .skipped
+                .iter()
+                .filter(|skip| matches!(skip.why, SkipReason::Unobservable(_)))
+                .map(|skip| skip.resource.to_string())
+                .collect(),
             text: render::text(plan, style),
             markdown: render::markdown(plan, MARKDOWN_BYTES_MAX),
             json: render::json(plan),

@@ -410,7 +410,22 @@ fn console(
 ) -> Option<Option<String>> {
     match spec {
         ConsoleLog::Path(path) => {
-            cx.check("/spec/consoleLog", scalar::absolute_path(path)).map(Some)
+            let path = cx.check("/spec/consoleLog", scalar::absolute_path(path))?;
+            // The guest decides what is written there, as root: it must not reach anything else.
+            let beneath = |pool: &Pool| {
+                let rest = path.strip_prefix(pool.path.as_str());
+                rest.is_some_and(|rest| rest.starts_with('/') && rest.ends_with(".log"))
+            };
+            if cx.settings.pools.iter().any(beneath) {
+                return Some(Some(path));
+            }
+            cx.err(
+                "spec/console-outside-pool",
+                "/spec/consoleLog",
+                format!("`{path}` is not a `.log` file in the folder of a storage pool"),
+            )
+            .hint("write `consoleLog: true` to have it beside the disks");
+            None
         }
         ConsoleLog::Flag(false) if !needed => Some(None),
         ConsoleLog::Flag(_) => Some(Some(format!("{}/{}.console.log", pool?.path, cx.id.name))),

@@ -25,6 +25,7 @@ impl State {
         let commit = entry.commit.as_ref();
         if let Some(subject) = &entry.subject {
             self.apply_to_resource(subject, recorded);
+            self.pulls.machine = recorded.seq;
         }
         match &entry.event {
             Event::LogOpened(opened) => self.epoch = opened.epoch,
@@ -118,7 +119,7 @@ impl State {
                     plan.held.clear();
                 }
             }
-            Event::PullObserved(observed) => self.pulls.observe(observed),
+            Event::PullObserved(observed) => self.pulls.observe(observed, at),
             Event::PullPlanned(planned) => self.pulls.plan(planned, at),
             Event::PullClosed(closed) => self.pulls.close(closed.number),
             Event::ForgePosted(posted) => self.pulls.posted(posted),

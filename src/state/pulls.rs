@@ -33,6 +33,11 @@ pub struct PullsState {
     pub promises: VecDeque<Promise>,
     /// What was said, oldest first.
     pub posted: VecDeque<Post>,
+    /// Posts that the forge does not take, and why.
+    #[serde(with = "refusals")]
+    pub refusals: BTreeMap<PostTarget, String>,
+    /// The last event that said something new about the machine: plans made before it are stale.
+    pub machine: u64,
     /// Since when the forge does not answer, and why.
     pub unavailable: Option<(Timestamp, String)>,
 }
@@ -47,6 +52,8 @@ pub struct PullState {
     pub author: String,
     /// Whether it comes from another repository.
     pub fork: bool,
+    /// When this head was first seen: a label put on later is meant for it.
+    pub since: Timestamp,
     /// What was last found of it.
     pub planned: Option<Planned>,
     /// Digests of earlier plans, oldest first.
@@ -87,7 +94,7 @@ pub struct Promise {
     pub steps: Vec<PromisedStep>,
 }
 
-/// Something that was said, or that the forge would not take.
+/// Something that was said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Post {
     /// Where.
@@ -96,8 +103,6 @@ pub struct Post {
     pub content: Digest,
     /// The forge's id of it.
     pub id: Option<u64>,
-    /// Why it was not taken.
-    pub refused: Option<String>,
 }
 
 impl PullsState {
@@ -113,11 +118,12 @@ impl PullsState {
         promises.into_iter().find(|promise| promise.tree == tree)
     }
 
-    pub(super) fn observe(&mut self, observed: &PullObserved) {
+    pub(super) fn observe(&mut self, observed: &PullObserved, at: Timestamp) {
         let fresh = PullState {
             head: observed.head.clone(),
             author: observed.author.clone(),
             fork: observed.fork,
+            since: at,
             planned: None,
             earlier: Vec::new(),
         };
@@ -165,18 +171,14 @@ impl PullsState {
             target: posted.target.clone(),
             content: posted.content,
             id: posted.id,
-            refused: None,
         });
+        self.refusals.remove(&posted.target);
     }
 
     pub(super) fn refused(&mut self, refused: &ForgeRefused) {
-        let id = self.post(&refused.target).and_then(|post| post.id);
-        self.remember(Post {
-            target: refused.target.clone(),
-            content: refused.content,
-            id,
-            refused: Some(refused.why.clone()),
-        });
+        if self.refusals.len() < POSTS_KEPT_MAX {
+            self.refusals.insert(refused.target.clone(), refused.why.clone());
+        }
     }
 
     fn remember(&mut self, post: Post) {
@@ -206,5 +208,24 @@ fn plan_of(outcome: &PullOutcome) -> Option<&PullPlan> {
     match outcome {
         PullOutcome::Planned(plan) => Some(plan),
         PullOutcome::Conflict(_) | PullOutcome::Rejected(..) | PullOutcome::Refused(_) => None,
+    }
+}
+
+/// As a list of pairs: a place on the forge is no key of a JSON object.
+mod refusals {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::event::body::PostTarget;
+
+    type Refusals = BTreeMap<PostTarget, String>;
+
+    pub(super) fn serialize<S: Serializer>(map: &Refusals, out: S) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(out)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Refusals, D::Error> {
+        Ok(Vec::<(PostTarget, String)>::deserialize(from)?.into_iter().collect())
     }
 }

@@ -1,7 +1,7 @@
 //! trueup keeps one machine true to a Git repository.
 //!
 //! Reading order: [`model`] names things; [`spec`] turns text into desired state; [`plan`] compares
-//! it with what was observed; [`event`] is what gets written down; [`state`] is the fold of that;
+//! it with what was observed; [`policy`] asks rules about both; [`event`] is what gets written down; [`state`] is the fold of that;
 //! [`view`] answers questions about it; [`port`] is the seam; the shell around it talks to the
 //! world: [`journal`], [`source`], [`provider`], [`reconcile`], and [`cli`], which wires it all.
 
@@ -14,6 +14,7 @@ pub mod event;
 pub mod journal;
 pub mod model;
 pub mod plan;
+pub mod policy;
 pub mod port;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod provider;

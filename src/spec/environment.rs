@@ -64,6 +64,7 @@ pub(crate) fn load_environment(
     patch::apply(session, &mut all, &spec);
     let (settings, sync, pools) = settings(&mut all, name, &spec);
     let resolved = resolve_all(session, &mut all, settings);
+    let policy = super::policy::settings(&mut all);
     across::check(&mut all, &resolved);
     limits(&mut all, repository);
     let empty = all.by_id.is_empty();
@@ -82,6 +83,7 @@ pub(crate) fn load_environment(
     }
     Some(Loaded {
         desired: Desired { environment: name.clone(), sync, resources },
+        policy,
         warnings: Vec::new(),
         empty,
         require_signatures: repository.require_signatures,

@@ -10,12 +10,14 @@ labelled(labels) := {"resources": {"disk/db": {"labels": labels}}}
 
 backup(age) := {"resource": "disk/db", "takenUnix": now - age, "verifiedUnix": (now - age) + 60}
 
-denied(plan_, desired, backups_, params) := backups.deny with input as {
-	"plan": plan_,
-	"desired": desired,
-	"backups": backups_,
-	"nowUnix": now,
-	"params": {"trueup.backups": params},
+denied(plan_, desired, backups_, params) := findings if {
+	findings := backups.deny with input as {
+		"plan": plan_,
+		"desired": desired,
+		"backups": backups_,
+		"nowUnix": now,
+		"params": {"trueup.backups": params},
+	}
 }
 
 required := labelled({"backup": "required"})

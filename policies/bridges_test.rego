@@ -2,9 +2,11 @@ package trueup.bridges_test
 
 import data.trueup.bridges
 
-denied(resources, params) := bridges.deny with input as {
-	"desired": {"resources": resources},
-	"params": {"trueup.bridges": params},
+denied(resources, params) := findings if {
+	findings := bridges.deny with input as {
+		"desired": {"resources": resources},
+		"params": {"trueup.bridges": params},
+	}
 }
 
 network(mode) := {"network/dmz": {"kind": "network", "spec": {"mode": mode, "bridge": "br0"}}}

@@ -27,7 +27,7 @@ warn contains {"msg": msg, "resource": id, "field": "/spec/disks"} if {
 	some id, resource in input.desired.resources
 	resource.kind == "virtualMachine"
 	some disk in resource.spec.disks
-	disk.path
+	is_string(disk.path)
 	not disk.path in known_files
 	msg := sprintf("disk %s is a file that no resource of the environment describes", [disk.target])
 }
@@ -37,4 +37,7 @@ known_files contains resource.spec.path if {
 	resource.kind in {"disk", "image", "seed"}
 }
 
-snapshot(build) if regex.match(`/[0-9]{8}T[0-9]{6}Z(/|$)`, build.mirror)
+snapshot(build) if {
+	is_string(build.mirror)
+	regex.match(`/[0-9]{8}T[0-9]{6}Z(/|$)`, build.mirror)
+}

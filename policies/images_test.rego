@@ -2,9 +2,11 @@ package trueup.images_test
 
 import data.trueup.images
 
-denied(resources, params) := images.deny with input as {
-	"desired": {"resources": resources},
-	"params": {"trueup.images": params},
+denied(resources, params) := findings if {
+	findings := images.deny with input as {
+		"desired": {"resources": resources},
+		"params": {"trueup.images": params},
+	}
 }
 
 fetched(value) := {"image/a": {"kind": "image", "spec": {"origin": {"type": "fetch", "value": value}}}}

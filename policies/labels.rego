@@ -27,6 +27,6 @@ deny contains {"msg": msg, "resource": id, "field": sprintf("/metadata/labels/%s
 
 # What another resource brings along carries the labels of that one.
 asked(id, resource) if {
-	not resource.owner
+	object.get(resource, "owner", null) == null
 	split(id, "/")[0] in kinds
 }

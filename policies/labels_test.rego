@@ -2,9 +2,11 @@ package trueup.labels_test
 
 import data.trueup.labels
 
-denied(resources, params) := labels.deny with input as {
-	"desired": {"resources": resources},
-	"params": {"trueup.labels": params},
+denied(resources, params) := findings if {
+	findings := labels.deny with input as {
+		"desired": {"resources": resources},
+		"params": {"trueup.labels": params},
+	}
 }
 
 resource(given) := {"labels": given, "owner": null}

@@ -9,10 +9,12 @@ vm(memory, cpus, power) := {
 	"spec": {"memory": {"max": memory}, "cpus": {"max": cpus}, "power": power},
 }
 
-denied(resources, host, params) := overcommit.deny with input as {
-	"desired": {"resources": resources},
-	"host": host,
-	"params": {"trueup.overcommit": params},
+denied(resources, host, params) := findings if {
+	findings := overcommit.deny with input as {
+		"desired": {"resources": resources},
+		"host": host,
+		"params": {"trueup.overcommit": params},
+	}
 }
 
 host := {"memoryKib": 8 * gib, "cpus": 4}

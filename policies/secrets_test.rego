@@ -8,9 +8,11 @@ found(what, line) := {"seed/web": {"secrets": [{
 	"what": what,
 }]}}
 
-denied(resources, params) := secrets.deny with input as {
-	"desired": {"resources": resources},
-	"params": {"trueup.secrets": params},
+denied(resources, params) := findings if {
+	findings := secrets.deny with input as {
+		"desired": {"resources": resources},
+		"params": {"trueup.secrets": params},
+	}
 }
 
 test_nothing_found_is_fine if {

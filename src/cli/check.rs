@@ -7,13 +7,15 @@ use clap::{Args, ValueEnum};
 use super::context::Context;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
 use crate::model::Digest;
+use crate::policy;
 use crate::source::TreeLimits;
 use crate::spec::{self, Diagnostic, ParseCache, RepoFile, RepoFiles, Severity, render};
 
 /// Look for mistakes in a repository
 ///
 /// Reads every environment and every base below a folder and reports everything that is wrong, at
-/// once, each with its place and what to write instead. It needs neither libvirt nor a config.
+/// once, each with its place and what to write instead: mistakes, and what breaks a rule of `policies/` or
+/// a shipped one. It needs neither libvirt nor a config.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  \
     trueup check .\n  \
@@ -47,6 +49,17 @@ impl Check {
         let (files, mut found) = read(&self.folder)?;
         let checked = spec::check_all(&files, &mut ParseCache::default());
         found.extend(checked.diagnostics);
+        // A rule is asked about an environment that can be read whole.
+        let mut broken = Vec::new();
+        for loaded in checked.environments.values().flatten() {
+            broken.extend(policy::diagnostics(&super::policy::verdicts(&files, loaded)));
+        }
+        // Environments that share a base share its findings.
+        broken.sort_by(|a, b| {
+            (&a.path, a.line, &a.code, &a.message).cmp(&(&b.path, b.line, &b.code, &b.message))
+        });
+        broken.dedup();
+        found.extend(broken);
         let ui = context.ui;
         match self.output {
             CheckFormat::Text => ui.raw(&render::text(&found, &files, ui.color()))?,
@@ -70,8 +83,8 @@ struct Todo {
     depth: usize,
 }
 
-/// Every YAML file below `root`, and what would be refused in a commit.
-fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError> {
+/// Every YAML file and every rule file below `root`, and what would be refused in a commit.
+pub(super) fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError> {
     let limits = TreeLimits::default();
     let mut files = RepoFiles::default();
     let mut found = Vec::new();
@@ -100,7 +113,7 @@ fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError> {
             } else if kind.is_dir() {
                 let prefix = format!("{path}/");
                 todo.push(Todo { folder: entry.path(), prefix, depth: next.depth + 1 });
-            } else if kind.is_file() && is_yaml(name) {
+            } else if kind.is_file() && (is_yaml(name) || is_rule(&path)) {
                 let size = entry.metadata().map_err(unreadable)?.len();
                 if size > limits.file_bytes_max {
                     let why = format!("{size} bytes, the limit is {}", limits.file_bytes_max);
@@ -119,6 +132,11 @@ fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError> {
 
 fn is_yaml(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// Whether the path is one of a rule: `policies/….rego`.
+fn is_rule(path: &str) -> bool {
+    path.starts_with("policies/") && path.ends_with(".rego")
 }
 
 fn refused(path: String, why: &str) -> Diagnostic {

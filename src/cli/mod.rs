@@ -22,12 +22,13 @@ mod operate;
 pub mod paint;
 mod pause;
 mod plan;
+mod policy;
 mod release;
 mod replay;
 mod report;
 mod resume;
 mod run;
-mod schema;
+pub mod schema;
 mod state;
 mod status;
 mod time;
@@ -110,6 +111,7 @@ enum Command {
     Init(init::Init),
     Check(check::Check),
     Plan(plan::Plan),
+    Policy(policy::Policy),
     Apply(apply::Apply),
     Run(run::Run),
     Status(status::Status),
@@ -141,6 +143,7 @@ impl Command {
     fn format(&self) -> Format {
         match self {
             Self::Plan(command) => command.output.output,
+            Self::Policy(command) => command.format(),
             Self::Apply(command) => command.output.output,
             Self::Status(command) => command.output.output,
             Self::Drift(command) => command.output.output,
@@ -167,6 +170,7 @@ impl Command {
             Self::Init(command) => command.run(context),
             Self::Check(command) => command.run(context),
             Self::Plan(command) => command.run(context),
+            Self::Policy(command) => command.run(context),
             Self::Apply(command) => command.run(context),
             Self::Run(command) => command.run(context),
             Self::Status(command) => command.run(context),

@@ -6,10 +6,19 @@ use clap::Args;
 
 use super::context::Context;
 use super::exit::{CliError, CliResult, Done};
-use crate::{config, spec};
+use crate::plan::Plan;
+use crate::{config, policy, spec};
 
 /// Name of the schema of the daemon's own config.
 const CONFIG_SCHEMA: &str = "config.json";
+
+/// Name of the schema of what rules see.
+const POLICY_INPUT_SCHEMA: &str = "policy-input.json";
+
+/// The schema of what rules see, the plan included.
+pub fn policy_input() -> serde_json::Value {
+    policy::input_schema(schemars::schema_for!(Plan).to_value())
+}
 
 /// Print the JSON Schemas of specs and of the config
 ///
@@ -33,6 +42,7 @@ impl Schema {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let mut all = spec::schemas();
         all.push((CONFIG_SCHEMA.to_owned(), config::schema()));
+        all.push((POLICY_INPUT_SCHEMA.to_owned(), policy_input()));
         match (&self.write, &self.name) {
             (Some(folder), _) => write(context, folder, &all)?,
             (None, Some(name)) => {

@@ -195,7 +195,7 @@ fn what_cannot_be_parsed_or_called_holds_with_its_place() {
         ("package main\ndeny contains {\n", "policies/a.rego:3"),
         (
             "package main\ndeny contains \"x\" if http.send({})\n",
-            "there is no function `http.send`: rules have no network (policies/a.rego:2)",
+            "function `http.send` is not for rules: rules have no network (policies/a.rego:2)",
         ),
         (
             "package main\ndeny contains \"x\" if {\n  input.never\n  time.now_ns() > 0\n}\n",
@@ -269,7 +269,7 @@ fn a_rule_without_an_end_is_stopped_and_holds() {
 #[test]
 fn no_rule_sees_the_text_of_user_data() {
     let vm = "apiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {name: web}\nspec:\n  \
-        memory: 1Gi\n  cloudInit:\n    userData:\n      password: canary-4711\n";
+        cpus: 1\n  memory: 1Gi\n  cloudInit:\n    userData:\n      password: canary-4711\n";
     let files = [("environments/lab/vm.yaml", vm)];
     let repo = repo(&files);
     let loaded = loaded(&repo);
@@ -278,7 +278,7 @@ fn no_rule_sees_the_text_of_user_data() {
     check(
         &files,
         &["policy trueup.secrets (hard): seed/web: a password seems to stand here in plain text \
-            (environments/lab/vm.yaml:8)"],
+            (environments/lab/vm.yaml:9)"],
     );
 }
 
@@ -342,12 +342,12 @@ fn two_owners_of_one_device_are_found_from_the_wish() {
     let vm = |name: &str| {
         format!(
             "apiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{name: {name}}}\nspec:\n  \
-             memory: 1Gi\n  hostDevices:\n    - pci: \"0000:65:00.0\"\n"
+             cpus: 1\n  memory: 1Gi\n  hostDevices:\n    - pci: \"0000:65:00.0\"\n"
         )
     };
     let (a, b) = (vm("a"), vm("b"));
     let found = verdicts(&[("environments/lab/a.yaml", &a), ("environments/lab/b.yaml", &b)]);
     let gpus: Vec<_> = found.all.iter().filter(|v| v.rule == "trueup.gpus").collect();
     assert_eq!(gpus.len(), 2, "{found:?}");
-    assert_eq!(gpus[0].place.as_ref().unwrap().line, 6);
+    assert_eq!(gpus[0].place.as_ref().unwrap().line, 7);
 }

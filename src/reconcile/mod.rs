@@ -14,6 +14,7 @@ mod ledger;
 mod load;
 mod look;
 mod pass;
+mod policy;
 mod pull;
 
 pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};
@@ -21,3 +22,4 @@ pub use daemon::{AskError, Daemon, Handle};
 pub use ledger::{Ledger, LedgerError};
 pub use load::Loader;
 pub use pass::{Approval, PassError, PassOptions, PassReport, Reconciler, Settings, StepProgress};
+pub use policy::events_of_verdicts;

@@ -7,8 +7,8 @@
 use jiff::Timestamp;
 
 use super::types::{
-    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, Refused, Rejected,
-    ResourceState, State,
+    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, PolicyFinding,
+    Refused, Rejected, ResourceState, State,
 };
 use crate::event::body::{StepFailed, StepStarted};
 use crate::event::{Event, Recorded};
@@ -128,6 +128,31 @@ impl State {
                 self.pulls.unavailable = Some((at, unavailable.error.clone()));
             }
             Event::ForgeAvailable(_) => self.pulls.unavailable = None,
+            Event::PolicyViolated(found) => {
+                let finding = PolicyFinding {
+                    rule: found.rule.clone(),
+                    resource: found.resource.clone(),
+                    level: Some(found.level),
+                    message: found.message.clone(),
+                    owner: None,
+                    since: at,
+                };
+                self.policy.insert(found.key, finding);
+            }
+            Event::PolicyExempted(found) => {
+                let finding = PolicyFinding {
+                    rule: found.rule.clone(),
+                    resource: found.resource.clone(),
+                    level: None,
+                    message: found.message.clone(),
+                    owner: Some(found.owner.clone()),
+                    since: at,
+                };
+                self.policy.insert(found.key, finding);
+            }
+            Event::PolicyCleared(cleared) => {
+                self.policy.remove(&cleared.key);
+            }
             Event::StepSucceeded(_) => self.count_step(|plan| plan.succeeded += 1),
             Event::StepFailed(_) => self.count_step(|plan| plan.failed += 1),
             // About single resources (or the log itself): taken in above.
@@ -187,6 +212,13 @@ impl State {
     fn apply_to_resource(&mut self, id: &ResourceId, recorded: &Recorded) {
         let entry = &recorded.entry;
         let at = recorded.at;
+        // A finding about something is no knowledge of that thing itself.
+        if matches!(
+            entry.event,
+            Event::PolicyViolated(_) | Event::PolicyExempted(_) | Event::PolicyCleared(_)
+        ) {
+            return;
+        }
         if matches!(entry.event, Event::Pruned(_)) {
             self.resources.remove(id);
             return;
@@ -254,6 +286,9 @@ impl State {
             | Event::ForgeRefused(_)
             | Event::ForgeUnavailable(_)
             | Event::ForgeAvailable(_)
+            | Event::PolicyViolated(_)
+            | Event::PolicyExempted(_)
+            | Event::PolicyCleared(_)
             | Event::OperatorPaused(_)
             | Event::OperatorResumed(_) => {}
         }

@@ -17,6 +17,6 @@ pub use pulls::{
     PullsState,
 };
 pub use types::{
-    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, Refused, Rejected,
-    ResourceState, SourceState, SpecState, State,
+    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, PolicyFinding,
+    Refused, Rejected, ResourceState, SourceState, SpecState, State,
 };

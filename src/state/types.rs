@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pulls::PullsState;
 use crate::event::body::{Claim, Problem};
-use crate::model::{CommitId, Digest, Fault, Name, ResourceId, RunId};
+use crate::model::{CommitId, Digest, Fault, Name, PolicyLevel, ResourceId, RunId};
 use crate::plan::FieldChange;
 
 /// Everything trueup knows.
@@ -35,8 +35,29 @@ pub struct State {
     /// Pull requests, and what was said about them.
     #[serde(default)]
     pub pulls: PullsState,
+    /// What breaks a rule, exempted or not, by the finding's key.
+    #[serde(default)]
+    pub policy: BTreeMap<Digest, PolicyFinding>,
     /// Set while an operator has stopped all changes.
     pub paused: Option<Paused>,
+}
+
+/// Something that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyFinding {
+    /// The rule.
+    pub rule: String,
+    /// What it is about.
+    pub resource: Option<ResourceId>,
+    /// How much it weighs; `None`: it is exempted.
+    pub level: Option<PolicyLevel>,
+    /// What is wrong.
+    pub message: String,
+    /// Who answers for it, where it is exempted.
+    pub owner: Option<String>,
+    /// Since when it is known so.
+    pub since: Timestamp,
 }
 
 /// What is known of the repository.

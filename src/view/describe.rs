@@ -99,6 +99,14 @@ pub fn describe(event: &Event) -> String {
         Event::Unobservable(unobservable) => unobservable.why.clone(),
         Event::Observable(_) => "it can be seen again".to_owned(),
         Event::Pruned(_) => "gone from the commit and from the machine".to_owned(),
+        Event::PolicyViolated(found) => {
+            format!("{} ({}): {}", found.rule, found.level.word(), found.message)
+        }
+        Event::PolicyExempted(found) => format!(
+            "{}: {}; {} answers for it until {}: {}",
+            found.rule, found.message, found.owner, found.until, found.reason
+        ),
+        Event::PolicyCleared(cleared) => format!("{}: no longer so", cleared.rule),
         Event::PlanSurprised(surprised) => format!(
             "plan {} does more than #{} said: {}",
             surprised.plan.short(),

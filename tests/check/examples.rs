@@ -19,7 +19,8 @@ fn checked_in_schemas_are_fresh() {
     let rewrite = std::env::var_os("UPDATE_SCHEMAS").is_some();
     let mut names = Vec::new();
     let config = ("config.json".to_owned(), trueup::config::schema());
-    for (name, schema) in schemas().into_iter().chain([config]) {
+    let input = ("policy-input.json".to_owned(), trueup::cli::schema::policy_input());
+    for (name, schema) in schemas().into_iter().chain([config, input]) {
         let path = here("schemas").join(&name);
         let text = format!("{schema:#}\n");
         if rewrite {

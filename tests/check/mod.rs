@@ -103,4 +103,5 @@ fn id(text: &str) -> ResourceId {
 mod examples;
 mod load;
 mod mistakes;
+mod policy;
 mod properties;

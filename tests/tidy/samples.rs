@@ -8,7 +8,7 @@ use serde_json::json;
 use trueup::event::Event;
 use trueup::event::body::*;
 use trueup::model::resource::StoragePool;
-use trueup::model::{CommitId, Digest, Fault, Name, Resource, ResourceId};
+use trueup::model::{CommitId, Digest, Fault, Name, PolicyLevel, Resource, ResourceId};
 use trueup::plan::{Disruption, FieldChange, Reason};
 
 /// One of each, in the order of `Event::TYPES`.
@@ -94,6 +94,28 @@ fn plan() -> Vec<Event> {
             number: 7,
             shown: digest("shown"),
             extra: vec!["disk/data: destroy".into()],
+        }),
+        Event::PolicyViolated(PolicyViolated {
+            key: digest("finding"),
+            rule: "trueup.bridges".into(),
+            level: PolicyLevel::Hard,
+            message: "bridge `br0` is not allowed".into(),
+            resource: Some(id("network/dmz")),
+            field: Some("/spec/bridge".into()),
+            place: Some("environments/lab/net.yaml:6".into()),
+        }),
+        Event::PolicyExempted(PolicyExempted {
+            key: digest("finding"),
+            rule: "trueup.bridges".into(),
+            message: "bridge `br0` is not allowed".into(),
+            resource: Some(id("network/dmz")),
+            owner: "ann@example.org".into(),
+            reason: "it is public on purpose".into(),
+            until: "2027-02-01T00:00:00Z".parse().unwrap(),
+        }),
+        Event::PolicyCleared(PolicyCleared {
+            key: digest("finding"),
+            rule: "trueup.bridges".into(),
         }),
         Event::StepStarted(StepStarted {
             plan,

@@ -5,6 +5,7 @@
 
 mod operator;
 mod plan;
+mod policy;
 mod pull;
 mod resource;
 mod source;
@@ -16,6 +17,7 @@ pub use plan::{
     Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, PlanWithdrawn, StepFailed,
     StepInterrupted, StepStarted, StepSucceeded, StepSummary,
 };
+pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};
 pub use pull::{
     ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PlanSurprised, PostTarget,
     PromisedStep, PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
@@ -135,6 +137,12 @@ events! {
     "plan.finished" 1 PlanFinished(PlanFinished),
     /// A merge would do more than its pull request said.
     "plan.surprised" 1 PlanSurprised(PlanSurprised),
+    /// Something breaks a rule.
+    "policy.violated" 1 PolicyViolated(PolicyViolated),
+    /// Something breaks a rule, and somebody answers for it.
+    "policy.exempted" 1 PolicyExempted(PolicyExempted),
+    /// A rule no longer finds what it found.
+    "policy.cleared" 1 PolicyCleared(PolicyCleared),
     /// A step is about to act.
     "step.started" 1 StepStarted(StepStarted),
     /// A step did what it should.

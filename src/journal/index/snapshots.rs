@@ -8,10 +8,18 @@ use crate::model::Digest;
 /// Largest snapshot in bytes; a view beyond it is folded from the log.
 pub const SNAPSHOT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// View and a zero byte, version, seq: the snapshots of a view lie in the log's order.
-fn key(view: &str, version: u32, seq: u64) -> Vec<u8> {
+/// Snapshots kept of one view: enough for a look back over the last starts.
+pub const SNAPSHOTS_KEPT_MAX: usize = 8;
+
+fn head(view: &str) -> Vec<u8> {
     let mut key = view.as_bytes().to_vec();
     key.push(0);
+    key
+}
+
+/// View and a zero byte, version, seq: the snapshots of a view lie in the log's order.
+fn key(view: &str, version: u32, seq: u64) -> Vec<u8> {
+    let mut key = head(view);
     key.extend_from_slice(&version.to_be_bytes());
     key.extend_from_slice(&seq.to_be_bytes());
     key
@@ -31,7 +39,23 @@ impl Store {
         }
         let mut value = Digest::of(bytes).bytes().to_vec();
         value.extend_from_slice(bytes);
-        known(self.snapshots.insert(key(view, version, seq), value)).map(|_| true)
+        known(self.snapshots.insert(key(view, version, seq), value))?;
+        self.forget_snapshots(view, version).map(|()| true)
+    }
+
+    /// Lets go of the view's snapshots of other versions and of all but the newest.
+    fn forget_snapshots(&self, view: &str, version: u32) -> Option<()> {
+        let all = self.snapshots.scan_prefix(head(view)).keys();
+        let keys: Vec<_> = all.map(known).collect::<Option<_>>()?;
+        let of_version = key(view, version, 0);
+        let of_version = &of_version[..of_version.len() - 8];
+        let (ours, others): (Vec<_>, Vec<_>) =
+            keys.into_iter().partition(|key| key.starts_with(of_version));
+        let old = ours.len().saturating_sub(SNAPSHOTS_KEPT_MAX);
+        for key in others.iter().chain(&ours[..old]) {
+            known(self.snapshots.remove(key))?;
+        }
+        Some(())
     }
 
     /// The newest snapshot at or before `seq`; the outer `None` is a failure.

@@ -253,3 +253,57 @@ fn rejected(state: &State, head: &CommitId, problems: &[Problem]) -> Option<Entr
     };
     (!said).then(|| Entry::new(Event::SpecRejected(rejected)).at_commit(head))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+
+    fn commit() -> CommitId {
+        "a".repeat(40).parse().unwrap()
+    }
+
+    fn load_with(warnings: &[Problem]) -> Load {
+        let desired = Desired {
+            environment: Name::new("lab").unwrap(),
+            sync: Default::default(),
+            resources: BTreeMap::new(),
+        };
+        Load {
+            commit: commit(),
+            desired: Arc::new(desired),
+            guards: Guards { prune: false },
+            warnings: warnings.into(),
+            warned: warnings.len() as u64,
+            distrusted: None,
+        }
+    }
+
+    fn name(entry: Option<Entry>) -> Option<&'static str> {
+        entry.map(|entry| entry.event.type_name())
+    }
+
+    #[test]
+    fn a_mirror_that_fails_and_works_again_is_said_once_each() {
+        let mut state = State::default();
+        let fails = || Some((commit(), Fault::permanent("a pack is gone")));
+        assert_eq!(name(sight(&state, None)), None);
+        assert_eq!(name(sight(&state, fails())), Some("spec.unreadable"));
+        state.spec.unreadable = Some((jiff::Timestamp::UNIX_EPOCH, "a pack is gone".into()));
+        assert_eq!(name(sight(&state, fails())), None);
+        assert_eq!(name(sight(&state, None)), Some("spec.readable"));
+    }
+
+    #[test]
+    fn warnings_are_said_when_they_change() {
+        let (path, message) = ("e.yaml".to_owned(), "asks for nothing".to_owned());
+        let problem = [Problem { path, line: 1, column: 1, message }];
+        let mut state = State::default();
+        assert_eq!(name(warned(&state, &load_with(&[]), false)), None);
+        assert_eq!(name(warned(&state, &load_with(&problem), false)), Some("spec.warned"));
+        state.spec.warnings = problem.to_vec();
+        assert_eq!(name(warned(&state, &load_with(&problem), false)), None);
+        assert_eq!(name(warned(&state, &load_with(&problem), true)), Some("spec.warned"));
+        assert_eq!(name(warned(&state, &load_with(&[]), false)), Some("spec.warned"));
+    }
+}

@@ -8,18 +8,13 @@ use crate::model::Digest;
 /// Largest snapshot in bytes; a view beyond it is folded from the log.
 pub const SNAPSHOT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Snapshots kept of one view: enough for a look back over the last starts.
+/// Snapshots kept of one view in one version: enough for a look back over the last starts.
 pub const SNAPSHOTS_KEPT_MAX: usize = 8;
-
-fn head(view: &str) -> Vec<u8> {
-    let mut key = view.as_bytes().to_vec();
-    key.push(0);
-    key
-}
 
 /// View and a zero byte, version, seq: the snapshots of a view lie in the log's order.
 fn key(view: &str, version: u32, seq: u64) -> Vec<u8> {
-    let mut key = head(view);
+    let mut key = view.as_bytes().to_vec();
+    key.push(0);
     key.extend_from_slice(&version.to_be_bytes());
     key.extend_from_slice(&seq.to_be_bytes());
     key
@@ -43,16 +38,13 @@ impl Store {
         self.forget_snapshots(view, version).map(|()| true)
     }
 
-    /// Lets go of the view's snapshots of other versions and of all but the newest.
+    /// Lets go of all but the newest of a view's snapshots in one version.
     fn forget_snapshots(&self, view: &str, version: u32) -> Option<()> {
-        let all = self.snapshots.scan_prefix(head(view)).keys();
-        let keys: Vec<_> = all.map(known).collect::<Option<_>>()?;
-        let of_version = key(view, version, 0);
-        let of_version = &of_version[..of_version.len() - 8];
-        let (ours, others): (Vec<_>, Vec<_>) =
-            keys.into_iter().partition(|key| key.starts_with(of_version));
-        let old = ours.len().saturating_sub(SNAPSHOTS_KEPT_MAX);
-        for key in others.iter().chain(&ours[..old]) {
+        let (first, last) = (key(view, version, 0), key(view, version, u64::MAX));
+        let keys: Vec<_> =
+            self.snapshots.range(first..=last).keys().map(known).collect::<Option<_>>()?;
+        let old = keys.len().saturating_sub(SNAPSHOTS_KEPT_MAX);
+        for key in &keys[..old] {
             known(self.snapshots.remove(key))?;
         }
         Some(())

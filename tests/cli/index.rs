@@ -16,14 +16,22 @@ fn indexed() -> Host {
     host
 }
 
+/// When event 5 happened.
+fn fifth(host: &Host) -> String {
+    let log = host.run(&["log", "-o", "json"]).code(0).out;
+    let line: serde_json::Value = serde_json::from_str(log.lines().nth(4).unwrap()).unwrap();
+    line["at"].as_str().unwrap().to_owned()
+}
+
 /// Everything that may be answered from the index.
 fn answers(host: &Host) -> Vec<String> {
+    let at = fifth(host);
     let questions: [&[&str]; 14] = [
         &["status", "-o", "json"],
         &["state"],
         &["state", "--at", "3"],
         &["state", "--at", "10"],
-        &["state", "--at", "1s"],
+        &["state", "--at", &at],
         &["drift", "-o", "json"],
         &["log"],
         &["log", "-n", "2"],

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::event::body::{Claim, Claimed, Drifted, Pruned, Recovered, Synced};
+use crate::event::body::{Claim, Claimed, Drifted, Moved, Pruned, Recovered, Synced};
 use crate::event::{Entry, Event};
 use crate::model::{Digest, Observed, Resource, ResourceId};
 use crate::plan::{FieldChange, Plan, Reason, SkipReason, Skipped, Step};
@@ -33,6 +33,18 @@ pub(super) fn events_of_look(
         entries.extend(differences.event_for(id, wish, known, observed));
     }
     entries
+}
+
+/// The events for resources of ours that the commit gave another name. Before looking: what is known
+/// of them tells where to look.
+pub(super) fn moves(state: &State, desired: &Desired) -> Vec<Entry> {
+    let ours = |id: &ResourceId| state.resources.get(id).is_some_and(ResourceState::is_ours);
+    let renamed = &desired.sync.renamed;
+    let moves = renamed.moved.keys().filter_map(|to| {
+        let from = renamed.former(to, ours)?.clone();
+        Some(Entry::new(Event::Moved(Moved { from })).about(to))
+    });
+    moves.collect()
 }
 
 /// The events for resources that are gone from the commit and from the machine. Before planning:

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::assess::{events_of_look, farewells, repeated};
+use super::assess::{events_of_look, farewells, moves, repeated};
 use super::backoff::{RETRY_MAX_S, flapping};
 use super::known::{claims, known_at, next_retry, ours};
 use super::ledger::{Ledger, LedgerError};
@@ -43,6 +43,8 @@ pub struct Settings {
     pub parallel: usize,
     /// Told of the progress of long steps.
     pub progress: Option<StepProgress>,
+    /// What trueup itself needs to go on.
+    pub own: plan::Own,
 }
 
 /// Everything a pass works with.
@@ -228,6 +230,8 @@ impl Reconciler {
     }
 
     async fn look(&self, load: &Load, options: &PassOptions) -> Result<Round, PassError> {
+        let renamed = self.ledger.read(|state| moves(state, &load.desired));
+        self.append_at(&load.commit, renamed).await?;
         let (scope, observed) = self.observe(load).await;
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
@@ -272,6 +276,8 @@ impl Reconciler {
     ) -> Round {
         let now = self.clock.now();
         let mut known = self.ledger.read(|state| known_at(state, now, retry_now));
+        known.rename(&load.desired);
+        known.own.clone_from(&self.settings.own);
         known.suspended.extend(alone.iter().map(|id| (id.clone(), SkipReason::BackingOff)));
         let minute = minute_of_week(now);
         let plan = plan::plan(&plan::Input {

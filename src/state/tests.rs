@@ -131,6 +131,7 @@ fn a_new_head_clears_what_was_refused() {
         time: String::new(),
         subject: String::new(),
         signer: None,
+        repository: None,
     };
     let state = fold(vec![
         Entry::new(Event::RewriteRefused(refused)),

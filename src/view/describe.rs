@@ -17,6 +17,10 @@ const VALUE_CHARS_MAX: usize = 60;
 pub fn describe(event: &Event) -> String {
     match event {
         Event::RefusalEnded(_) => "the refused head is no longer the branch's".to_owned(),
+        Event::SourceRekeyed(rekeyed) => {
+            format!("{} is followed from here on, not {}", rekeyed.repository, rekeyed.previous)
+        }
+        Event::Moved(moved) => format!("{} until now; nothing of it was touched", moved.from),
         Event::SpecWished(wished) => format!(
             "{} changed, {} removed, and more to come",
             wished.changed.len(),

@@ -77,6 +77,7 @@ impl Host {
             time: "2026-01-02T03:04:05Z".into(),
             subject: "Red \u{1b}[31m subject".into(),
             signer: None,
+            repository: None,
         };
         let plan = Digest::of("plan");
         let reasons = vec!["it destroys 4 resources, maxDestroy is 3".to_owned()];

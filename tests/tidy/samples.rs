@@ -48,6 +48,7 @@ fn source() -> Vec<Event> {
             time: "2026-01-02T03:04:05+01:00".into(),
             subject: "Give web more memory".into(),
             signer: Some("ann@example.org".into()),
+            repository: None,
         }),
         Event::RewriteRefused(RewriteRefused {
             have: commit('a'),
@@ -59,6 +60,10 @@ fn source() -> Vec<Event> {
         Event::SourceReachable(Reachable {}),
         Event::SignatureRejected(SignatureRejected { why: "the commit is not signed".into() }),
         Event::RefusalEnded(RefusalEnded {}),
+        Event::SourceRekeyed(Rekeyed {
+            previous: "https://old.example.org/lab.git".into(),
+            repository: "https://new.example.org/lab.git".into(),
+        }),
         Event::SpecWished(SpecWished {
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],

@@ -15,6 +15,18 @@ pub struct CommitObserved {
     pub subject: String,
     /// Who signed it, where signatures are required.
     pub signer: Option<String>,
+    /// The repository it is from, without a password; events of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+}
+
+/// `source.rekeyed`: the config names another repository than the commit in force is from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rekeyed {
+    /// The repository that was followed.
+    pub previous: String,
+    /// The repository that is followed from here on.
+    pub repository: String,
 }
 
 /// `source.rewrite_refused`

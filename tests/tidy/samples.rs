@@ -124,6 +124,7 @@ fn resource() -> Vec<Event> {
         Event::Recovered(Recovered {}),
         Event::Flapping(Flapping { heals: 4, retry_at }),
         Event::Adopted(Adopted {}),
+        Event::Moved(Moved { from: id("disk/data") }),
         Event::Unobservable(Unobservable { why: "libvirt does not answer".into() }),
         Event::Observable(Observable {}),
         Event::Pruned(Pruned { wish: Some(digest("wish")) }),

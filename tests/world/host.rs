@@ -125,6 +125,15 @@ impl FakeHost {
         });
     }
 
+    /// Marks an object as made for another environment.
+    pub(crate) fn make_others(&self, id: &ResourceId, environment: &str) {
+        let environment = Name::new(environment).unwrap();
+        self.by_hand(|machine| {
+            let seen = machine.resources.get_mut(id).unwrap_or_else(|| panic!("no {id}"));
+            seen.ownership = Ownership::Other { environment };
+        });
+    }
+
     /// Changes a field by hand: `/autostart` to a JSON value, in config and in what runs.
     pub(crate) fn set(&self, id: &ResourceId, pointer: &str, value: &serde_json::Value) {
         self.by_hand(|machine| {
@@ -181,7 +190,7 @@ impl Inner {
         let refuse = |why: String| Err(Fault::permanent(format!("{}: {why}", step.resource)));
         let seen = self.machine.resources.get(&step.resource);
         if let Some(seen) = seen
-            && seen.ownership == Ownership::Foreign
+            && matches!(seen.ownership, Ownership::Foreign | Ownership::Other { .. })
             && step.reason != trueup::plan::Reason::Adopted
         {
             return refuse("it is foreign, and was touched".to_owned());

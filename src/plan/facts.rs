@@ -310,6 +310,9 @@ impl<'a> Facts<'a> {
             (Resource::Seed(seen_seed), Some(Resource::Seed(seed))) => {
                 seen_seed.path == seed.path && self.ours(id, seen)
             }
+            (Resource::Disk(disk), Some(Resource::Disk(wish))) => {
+                disk.path == wish.path && self.ours(id, seen)
+            }
             (Resource::Disk(_), _) => self.ours(id, seen),
             (Resource::VirtualMachine(vm), Some(Resource::VirtualMachine(wish))) => {
                 let power = if seen.active { vm.power } else { Power::Off };

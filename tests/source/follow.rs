@@ -191,7 +191,7 @@ fn a_fetch_larger_than_the_limit_is_stopped_and_leaves_nothing() {
         word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (word >> 56) as u8
     });
-    repo.write("noise.bin", noise.take(96 << 20).collect::<Vec<u8>>());
+    repo.write("noise.bin", noise.take(24 << 20).collect::<Vec<u8>>());
     repo.write("trueup.yaml", "a: 1\n");
     repo.commit("large");
     repo.push();

@@ -74,7 +74,7 @@ fn source() -> Vec<Event> {
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],
         }),
-        Event::SpecRejected(SpecRejected { errors: 12, problems: vec![problem] }),
+        Event::SpecRejected(SpecRejected { errors: 12, problems: vec![problem], more: None }),
     ]
 }
 
@@ -88,7 +88,7 @@ fn plan() -> Vec<Event> {
     };
     let facts = BTreeMap::from([("ready_s".to_owned(), "4".to_owned())]);
     vec![
-        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step] }),
+        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step], more: None }),
         Event::PlanHeld(PlanHeld { plan, reasons: vec!["it destroys 4 resources".into()] }),
         Event::PlanApproved(PlanApproved { plan }),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
@@ -110,6 +110,7 @@ fn plan() -> Vec<Event> {
             fault: Fault::needs_human("disk/db is used by another program", "stop it"),
             attempt: 2,
             retry_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            more: None,
         }),
         Event::StepInterrupted(StepInterrupted { plan, step: 2 }),
     ]

@@ -27,7 +27,8 @@ struct Inner {
 
 impl MemoryLog {
     pub(crate) fn new(clock: Arc<FakeClock>) -> Self {
-        let inner = Inner { lines: Vec::new(), head: Head::EMPTY, epoch: 0, full: false, room: None };
+        let inner =
+            Inner { lines: Vec::new(), head: Head::EMPTY, epoch: 0, full: false, room: None };
         Self { clock, inner: Mutex::new(inner) }
     }
 

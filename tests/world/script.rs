@@ -174,6 +174,15 @@ async fn command(world: &mut World, line: &str) -> String {
                 String::new()
             }
         }
+        ["slow", what, verb, seconds] => {
+            let trouble = Trouble::Slow(seconds.parse().unwrap());
+            world.host.trouble(&id(what), verb, trouble);
+            String::new()
+        }
+        ["parallel", steps] => {
+            world.program.settings.parallel = steps.parse().unwrap();
+            String::new()
+        }
         ["crash", n] => {
             world.crash.arm(n.parse().unwrap());
             String::new()

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Spilled;
 use crate::model::{CommitId, Digest, Name, ResourceId};
 
 /// `source.commit_observed`; the commit is the envelope's.
@@ -99,6 +100,9 @@ pub struct SpecRejected {
     pub errors: u64,
     /// The first of them.
     pub problems: Vec<Problem>,
+    /// All of them, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Spilled>,
 }
 
 /// One mistake in a spec.

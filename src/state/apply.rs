@@ -25,6 +25,7 @@ impl State {
         let commit = entry.commit.as_ref();
         if let Some(subject) = &entry.subject {
             self.apply_to_resource(subject, recorded);
+            self.pulls.machine = recorded.seq;
         }
         match &entry.event {
             Event::LogOpened(opened) => self.epoch = opened.epoch,
@@ -127,10 +128,20 @@ impl State {
                     plan.held.clear();
                 }
             }
+            Event::PullObserved(observed) => self.pulls.observe(observed, at),
+            Event::PullPlanned(planned) => self.pulls.plan(planned, at),
+            Event::PullClosed(closed) => self.pulls.close(closed.number),
+            Event::ForgePosted(posted) => self.pulls.posted(posted),
+            Event::ForgeRefused(refused) => self.pulls.refused(refused),
+            Event::ForgeUnavailable(unavailable) => {
+                self.pulls.unavailable = Some((at, unavailable.error.clone()));
+            }
+            Event::ForgeAvailable(_) => self.pulls.unavailable = None,
             Event::StepSucceeded(_) => self.count_step(|plan| plan.succeeded += 1),
             Event::StepFailed(_) => self.count_step(|plan| plan.failed += 1),
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
+            | Event::PlanSurprised(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Synced(_)
@@ -250,6 +261,14 @@ impl State {
             | Event::PlanApproved(_)
             | Event::PlanWithdrawn(_)
             | Event::PlanFinished(_)
+            | Event::PlanSurprised(_)
+            | Event::PullObserved(_)
+            | Event::PullPlanned(_)
+            | Event::PullClosed(_)
+            | Event::ForgePosted(_)
+            | Event::ForgeRefused(_)
+            | Event::ForgeUnavailable(_)
+            | Event::ForgeAvailable(_)
             | Event::OperatorPaused(_)
             | Event::OperatorResumed(_) => {}
         }

@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use crate::event::body::{PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
 use crate::plan::{FieldChange, Reason};
 
@@ -111,10 +112,46 @@ pub fn describe(event: &Event) -> String {
         Event::Unobservable(unobservable) => unobservable.why.clone(),
         Event::Observable(_) => "it can be seen again".to_owned(),
         Event::Pruned(_) => "gone from the commit and from the machine".to_owned(),
+        Event::PlanSurprised(surprised) => format!(
+            "plan {} does more than #{} said: {}",
+            surprised.plan.short(),
+            surprised.number,
+            surprised.extra.join("; ")
+        ),
+        Event::PullObserved(pull) => {
+            let fork = if pull.fork { ", from a fork" } else { "" };
+            format!("#{} by {}: {}{fork}", pull.number, pull.author, pull.head.short())
+        }
+        Event::PullPlanned(pull) => format!("#{}: {}", pull.number, outcome(&pull.outcome)),
+        Event::PullClosed(pull) => format!("#{}", pull.number),
+        Event::ForgePosted(posted) => place(&posted.target),
+        Event::ForgeRefused(refused) => format!("{}: {}", place(&refused.target), refused.why),
+        Event::ForgeUnavailable(unavailable) => unavailable.error.clone(),
+        Event::ForgeAvailable(_) => "the forge answers again".to_owned(),
         Event::OperatorPaused(paused) => paused.reason.clone(),
         Event::OperatorResumed(_) => "changes go on".to_owned(),
         Event::OperatorHeld(held) => held.reason.clone(),
         Event::OperatorReleased(_) => "changes to it go on".to_owned(),
+    }
+}
+
+fn outcome(outcome: &PullOutcome) -> String {
+    match outcome {
+        PullOutcome::Planned(plan) => {
+            format!("plan {} of {} step(s)", plan.plan.short(), plan.steps.len())
+        }
+        PullOutcome::Conflict(paths) => format!("does not merge: {}", paths.join(", ")),
+        PullOutcome::Rejected(errors, _) => format!("{errors} mistake(s)"),
+        PullOutcome::Refused(why) => why.clone(),
+    }
+}
+
+fn place(target: &PostTarget) -> String {
+    match target {
+        PostTarget::Status(commit) => format!("the status of {}", commit.short()),
+        PostTarget::Comment(number) => format!("the comment on #{number}"),
+        PostTarget::Check(commit) => format!("the check of {}", commit.short()),
+        PostTarget::Issue => "the issue about drift".to_owned(),
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.extend(source());
     samples.extend(plan());
     samples.extend(resource());
+    samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
         Event::OperatorPaused(OperatorPaused { reason: why.clone() }),
@@ -93,6 +94,12 @@ fn plan() -> Vec<Event> {
         Event::PlanApproved(PlanApproved { plan }),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
         Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
+        Event::PlanSurprised(PlanSurprised {
+            plan,
+            number: 7,
+            shown: digest("shown"),
+            extra: vec!["disk/data: destroy".into()],
+        }),
         Event::StepStarted(StepStarted {
             plan,
             step: 2,
@@ -161,4 +168,46 @@ fn digest(text: &str) -> Digest {
 
 fn commit(digit: char) -> CommitId {
     digit.to_string().repeat(40).parse().unwrap()
+}
+
+fn pull() -> Vec<Event> {
+    let changes = digest("changes");
+    let step = PromisedStep {
+        resource: id("vm/web"),
+        verb: "change".into(),
+        disruption: Disruption::Restart,
+        changes,
+    };
+    let plan = PullPlan {
+        plan: digest("plan"),
+        steps: vec![step],
+        held: vec!["the window opens on Saturday".into()],
+        denied: vec!["vm/web: needs an owner".into()],
+    };
+    let (target, content) = (PostTarget::Comment(7), digest("comment"));
+    vec![
+        Event::PullObserved(PullObserved {
+            number: 7,
+            head: commit('c'),
+            author: "ann".into(),
+            fork: true,
+        }),
+        Event::PullPlanned(PullPlanned {
+            number: 7,
+            head: commit('c'),
+            base: commit('a'),
+            tree: Some("d".repeat(40)),
+            outcome: PullOutcome::Planned(plan),
+            report: digest("report"),
+        }),
+        Event::PullClosed(PullClosed { number: 7 }),
+        Event::ForgePosted(ForgePosted { target: target.clone(), content, id: Some(42) }),
+        Event::ForgeRefused(ForgeRefused {
+            target,
+            content,
+            why: "the token may not write issues".into(),
+        }),
+        Event::ForgeUnavailable(ForgeUnavailable { error: "503 from the forge".into() }),
+        Event::ForgeAvailable(ForgeAvailable {}),
+    ]
 }

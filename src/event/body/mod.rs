@@ -5,6 +5,7 @@
 
 mod operator;
 mod plan;
+mod pull;
 mod resource;
 mod source;
 
@@ -14,6 +15,10 @@ pub use operator::{
 pub use plan::{
     Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, PlanWithdrawn, StepFailed,
     StepInterrupted, StepStarted, StepSucceeded, StepSummary,
+};
+pub use pull::{
+    ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PlanSurprised, PostTarget,
+    PromisedStep, PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
 };
 pub use resource::{
     Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,
@@ -130,6 +135,8 @@ events! {
     "plan.withdrawn" 1 PlanWithdrawn(PlanWithdrawn),
     /// Every step of a plan has its outcome.
     "plan.finished" 1 PlanFinished(PlanFinished),
+    /// A merge would do more than its pull request said.
+    "plan.surprised" 1 PlanSurprised(PlanSurprised),
     /// A step is about to act.
     "step.started" 1 StepStarted(StepStarted),
     /// A step did what it should.
@@ -158,6 +165,20 @@ events! {
     "resource.observable" 1 Observable(Observable),
     /// It is gone from the commit and from the machine.
     "resource.pruned" 1 Pruned(Pruned),
+    /// A pull request is open, and is new or has another head.
+    "pull.observed" 1 PullObserved(PullObserved),
+    /// What merging a pull request would do.
+    "pull.planned" 1 PullPlanned(PullPlanned),
+    /// A pull request is not open any more.
+    "pull.closed" 1 PullClosed(PullClosed),
+    /// Something was said on the forge.
+    "forge.posted" 1 ForgePosted(ForgePosted),
+    /// The forge does not take a post.
+    "forge.refused" 1 ForgeRefused(ForgeRefused),
+    /// The forge does not answer; what is to be said waits.
+    "forge.unavailable" 1 ForgeUnavailable(ForgeUnavailable),
+    /// The forge answers again.
+    "forge.available" 1 ForgeAvailable(ForgeAvailable),
     /// An operator stopped all changes.
     "operator.paused" 1 OperatorPaused(OperatorPaused),
     /// An operator let changes go on.

@@ -17,6 +17,7 @@ pub mod exit;
 mod hold;
 mod init;
 mod log;
+mod log_blob;
 mod log_verify;
 mod operate;
 pub mod paint;

@@ -50,6 +50,18 @@ impl GitSource {
         Self { inner: Arc::new(Inner { mirror, limits, signatures, clock, polled, listing }) }
     }
 
+    /// Where the mirror is.
+    #[must_use]
+    pub fn directory(&self) -> &std::path::Path {
+        &self.inner.mirror.config().directory
+    }
+
+    /// The address of the repository's host, where its URL says it.
+    #[must_use]
+    pub fn host_address(&self) -> Option<std::net::IpAddr> {
+        self.inner.mirror.config().host_address()
+    }
+
     /// There may be news: the next poll asks the remote.
     pub fn hurry(&self) {
         let now = self.inner.clock.monotonic();
@@ -86,7 +98,7 @@ impl Inner {
             },
             Some(_) | None => Ok(None),
         };
-        head(&info, relation, signer)
+        head(&info, self.mirror.repository(), relation, signer)
     }
 
     /// The remote's head, asked for when it is time; else the last answer.
@@ -164,6 +176,7 @@ impl Inner {
 
 fn head(
     info: &CommitInfo,
+    repository: String,
     relation: Relation,
     signer: Result<Option<String>, String>,
 ) -> Result<Head, Fault> {
@@ -171,6 +184,7 @@ fn head(
         .map_or_else(|_| info.author.seconds.to_string(), |time| time.to_string());
     Ok(Head {
         commit: outer_id(info.id)?,
+        repository,
         relation,
         author: format!("{} <{}>", info.author.name, info.author.email),
         time,

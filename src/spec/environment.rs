@@ -11,11 +11,14 @@ use super::load::Loaded;
 use super::locate::Locator;
 use super::parse::ParsedFile;
 use super::patch;
+use super::rename;
 use super::repo::{BASES_FOLDER, Entry, Repository, Session};
 use super::resolve::{Draft, Lease, Member, Place, Pool, Resolved, Settings, World, resolve};
 use super::scalar;
 use super::yaml::At;
-use super::{Desired, DesiredResource, Lifecycle, Origin, SelfHeal, SyncSettings, SyncWindow};
+use super::{
+    Desired, DesiredResource, Lifecycle, Origin, Renames, SelfHeal, SyncSettings, SyncWindow,
+};
 use crate::model::resource::StoragePool;
 use crate::model::{Kind, Name, Resource, ResourceId, digest_of};
 
@@ -62,7 +65,8 @@ pub(crate) fn load_environment(
     bases(session, &mut all, &spec);
     identify(session, &mut all);
     patch::apply(session, &mut all, &spec);
-    let (settings, sync, pools) = settings(&mut all, name, &spec);
+    let renamed = rename::read(&mut all, name, &spec);
+    let (settings, sync, pools) = settings(&mut all, name, &spec, renamed);
     let resolved = resolve_all(session, &mut all, settings);
     across::check(&mut all, &resolved);
     limits(&mut all, repository);
@@ -201,6 +205,7 @@ fn settings(
     all: &mut Gathered,
     name: &Name,
     spec: &EnvironmentSpec,
+    renamed: Renames,
 ) -> (Settings, SyncSettings, Pools) {
     let given = if spec.storage_pools.is_empty() {
         vec![PoolSpec { name: POOL_NAME.to_owned(), path: POOL_PATH.to_owned(), autostart: true }]
@@ -232,9 +237,10 @@ fn settings(
         resources.insert(id, Arc::new(pool_resource(&path, pool.autostart, spec, &origin)));
         pools.push(Pool { name: pool_name, path });
     }
-    let sync = sync(spec, &mut err);
+    let sync = SyncSettings { renamed: renamed.clone(), ..sync(spec, &mut err) };
     let settings = Settings {
         environment: name.clone(),
+        renamed,
         pools,
         labels: spec.labels.clone(),
         self_heal: spec.sync.self_heal,
@@ -287,6 +293,7 @@ fn sync(spec: &EnvironmentSpec, err: &mut impl FnMut(String, String)) -> SyncSet
         max_destroy: spec.sync.max_destroy,
         windows,
         pause: spec.pause,
+        renamed: Renames::default(),
     }
 }
 

@@ -49,6 +49,9 @@ pub struct SourceState {
     pub refused: Option<Refused>,
     /// A rewritten head that an operator lets through.
     pub allowed: Option<CommitId>,
+    /// The repository that `head` is from; `None`: an event of an earlier version did not say.
+    #[serde(default)]
+    pub repository: Option<String>,
     /// Since when the repository does not answer, and why.
     pub unreachable: Option<(Timestamp, String)>,
 }

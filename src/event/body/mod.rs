@@ -21,10 +21,10 @@ pub use pull::{
     PromisedStep, PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
 };
 pub use resource::{
-    Adopted, Claimed, Drifted, Flapping, Observable, Pruned, Recovered, Synced, Unobservable,
+    Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,
 };
 pub use source::{
-    CommitObserved, Problem, Reachable, RefusalEnded, RewriteAccepted, RewriteRefused,
+    CommitObserved, Problem, Reachable, RefusalEnded, Rekeyed, RewriteAccepted, RewriteRefused,
     SignatureRejected, SpecAccepted, SpecRejected, SpecWished, Unreachable,
 };
 
@@ -117,6 +117,8 @@ events! {
     "source.signature_rejected" 1 SignatureRejected(SignatureRejected),
     /// The refused head is no longer the branch's.
     "source.refusal_ended" 1 RefusalEnded(RefusalEnded),
+    /// Another repository is followed from here on.
+    "source.rekeyed" 1 SourceRekeyed(Rekeyed),
     /// A part of what a large commit asks for.
     "spec.wished" 1 SpecWished(SpecWished),
     /// A commit was read, found right, and is now what the machine is brought to.
@@ -155,6 +157,8 @@ events! {
     "resource.flapping" 1 Flapping(Flapping),
     /// A foreign object was taken over.
     "resource.adopted" 1 Adopted(Adopted),
+    /// It has a new name; nothing of it was touched.
+    "resource.moved" 1 Moved(Moved),
     /// It can no longer be seen.
     "resource.unobservable" 1 Unobservable(Unobservable),
     /// It can be seen again.

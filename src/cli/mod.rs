@@ -16,6 +16,8 @@ mod drift;
 pub mod exit;
 mod hold;
 mod init;
+mod interrupt;
+mod known;
 mod log;
 mod log_blob;
 mod log_verify;

@@ -88,7 +88,6 @@ pub(crate) fn load_environment(
         desired: Desired { environment: name.clone(), sync, resources },
         warnings: Vec::new(),
         empty,
-        require_signatures: repository.require_signatures,
     })
 }
 

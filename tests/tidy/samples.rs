@@ -76,7 +76,14 @@ fn source() -> Vec<Event> {
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],
         }),
-        Event::SpecRejected(SpecRejected { errors: 12, problems: vec![problem], more: None }),
+        Event::SpecRejected(SpecRejected {
+            errors: 12,
+            problems: vec![problem.clone()],
+            more: None,
+        }),
+        Event::SpecWarned(SpecWarned { count: 1, warnings: vec![problem] }),
+        Event::SpecUnreadable(SpecUnreadable { error: "cannot read a pack".into() }),
+        Event::SpecReadable(SpecReadable {}),
     ]
 }
 

@@ -10,14 +10,16 @@ mod network;
 mod nic;
 mod seed;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::cache::FastMap;
 use super::diag::{Severity, did_you_mean};
 use super::kinds::{Doc, DocKind, Spec};
 use super::yaml::At;
 use super::{DesiredResource, Lifecycle, Origin, SelfHeal};
+use crate::model::resource::Network;
 use crate::model::{Kind, Name, Resource, ResourceId, digest_of};
 
 pub(crate) use network::subnets;
@@ -32,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) index: usize,
     /// What it says, patches laid over it.
     pub(crate) doc: Arc<Doc>,
+    /// What it is called, unless its name is none.
+    pub(crate) id: Option<ResourceId>,
     /// Patches of the environment that changed it, by place in its list.
     pub(crate) patches: Vec<usize>,
     /// Path and line.
@@ -149,7 +153,7 @@ impl Resolved {
             now.is_some_and(|now| Arc::ptr_eq(now, doc))
         };
         let resolved_same = |(id, then): &(ResourceId, Arc<Self>)| {
-            world.resolved.get(id).is_some_and(|now| Arc::ptr_eq(now, then))
+            world.resolved_at(id).is_some_and(|now| Arc::ptr_eq(now, then))
         };
         Arc::ptr_eq(&self.doc, &member.doc)
             && Arc::ptr_eq(&self.settings, settings)
@@ -157,6 +161,26 @@ impl Resolved {
             && self.from_docs.iter().all(doc_same)
             && self.from_resolved.iter().all(resolved_same)
             && self.from_leases == leases
+    }
+
+    /// Whether what other documents can collide with is the same as in `other`.
+    pub(crate) fn collides_like(&self, other: &Self) -> bool {
+        let place = |resource: &Resource, with: &Resource| match (resource, with) {
+            (Resource::Network(a), Resource::Network(b)) => {
+                let ranges = |n: &Network| n.addresses.iter().map(|a| a.address).collect::<Vec<_>>();
+                a.mode == b.mode && a.bridge == b.bridge && ranges(a) == ranges(b)
+            }
+            (Resource::VirtualMachine(a), Resource::VirtualMachine(b)) => {
+                a.console_log == b.console_log
+            }
+            (a, b) => a == b,
+        };
+        self.macs == other.macs
+            && self.disks == other.disks
+            && self.out.len() == other.out.len()
+            && self.out.iter().zip(&other.out).all(|((id, a), (with, b))| {
+                id == with && a.depends_on == b.depends_on && place(&a.resource, &b.resource)
+            })
     }
 
     /// The document's own primitive.
@@ -169,11 +193,18 @@ impl Resolved {
 #[derive(Debug)]
 pub(crate) struct World<'a> {
     pub(crate) members: &'a [Member],
-    pub(crate) by_id: &'a HashMap<ResourceId, usize>,
+    pub(crate) by_id: &'a FastMap<ResourceId, usize>,
     /// Names that broken documents mention.
     pub(crate) mentions: &'a HashSet<String>,
-    /// What is resolved already.
-    pub(crate) resolved: HashMap<ResourceId, Arc<Resolved>>,
+    /// What is resolved already, by member.
+    pub(crate) resolved: Vec<Option<Arc<Resolved>>>,
+}
+
+impl World<'_> {
+    /// What the document of `id` became.
+    pub(crate) fn resolved_at(&self, id: &ResourceId) -> Option<&Arc<Resolved>> {
+        self.resolved.get(*self.by_id.get(id)?)?.as_ref()
+    }
 }
 
 /// One document being resolved.
@@ -311,7 +342,7 @@ impl Cx<'_> {
         name: &str,
     ) -> Option<Arc<Resolved>> {
         let id = self.id_of(pointer, kind, name)?;
-        let found = Arc::clone(self.world.resolved.get(&id)?);
+        let found = Arc::clone(self.world.resolved_at(&id)?);
         self.from_resolved.push((id.clone(), Arc::clone(&found)));
         self.need(id);
         Some(found)

@@ -167,7 +167,8 @@ impl Resolved {
     pub(crate) fn collides_like(&self, other: &Self) -> bool {
         let place = |resource: &Resource, with: &Resource| match (resource, with) {
             (Resource::Network(a), Resource::Network(b)) => {
-                let ranges = |n: &Network| n.addresses.iter().map(|a| a.address).collect::<Vec<_>>();
+                let ranges =
+                    |n: &Network| n.addresses.iter().map(|a| a.address).collect::<Vec<_>>();
                 a.mode == b.mode && a.bridge == b.bridge && ranges(a) == ranges(b)
             }
             (Resource::VirtualMachine(a), Resource::VirtualMachine(b)) => {

@@ -1,10 +1,9 @@
-//! Networks on libvirt's `test` driver, side by side in one run: trueup from a commit to a log,
+//! Networks on libvirt's `test` driver, side by side in one run and through one libvirtd
+//! (`test+unix:///default`, in a private one started for it): `trueup apply` from a commit to a log,
 //! `virsh` with all commands in one batch (the floor), and Ansible's `community.libvirt.virt_net`.
 //!
-//! First everything in one process each, on a private copy (`test:///FILE`). Ansible makes a process
-//! for every task, and such a copy ends with its process; so all three are then compared again
-//! through one libvirtd (`test+unix:///default`), in a private one started for it. What is missing
-//! is said and left out.
+//! Each of trueup's passes is a process of its own, with its start. What is missing is said and left
+//! out.
 #![allow(
     missing_docs,
     clippy::disallowed_methods,
@@ -19,11 +18,8 @@ mod support;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
-use support::{Best, figure, git, machine, repository, rig};
-use trueup::reconcile::PassReport;
-use trueup_libvirt::{Client, Options};
+use support::{Best, figure, git, host, machine, private, repository};
 
 /// Networks of trueup and virsh.
 const NETWORKS: usize = 500;
@@ -31,8 +27,10 @@ const NETWORKS: usize = 500;
 const ANSIBLE_NETWORKS: usize = 20;
 /// Repetitions; the best of each counts.
 const RUNS: usize = 3;
-/// Calls this program inside of the private libvirt.
+/// Tells this program that it runs inside of the private libvirt.
 const INSIDE: &str = "inside-private-libvirt";
+/// The driver, through the daemon. Its state lives as long as somebody is connected to it.
+const URI: &str = "test+unix:///default";
 
 /// Times of one tool, ms.
 #[derive(Default)]
@@ -43,80 +41,52 @@ struct Times {
 }
 
 fn main() {
-    machine();
-    if std::env::args().any(|word| word == INSIDE) {
-        return through_a_daemon();
+    if !std::env::args().any(|word| word == INSIDE) {
+        machine();
+        return private::again(INSIDE, "all of it");
     }
-    in_process();
-    let support = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/private-libvirt");
-    let this = std::env::current_exe().unwrap();
-    let status = Command::new(support).arg(this).arg(INSIDE).status().unwrap();
-    if !status.success() {
-        println!("  skipped: the comparison through a libvirtd; it needs root and libvirtd ({status})");
-    }
-}
-
-fn in_process() {
-    let node = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(node.path(), rig::NODE).unwrap();
-    let uri = format!("test://{}", node.path().display());
-    println!("networks: {NETWORKS} on test:///FILE, one process each; best of {RUNS}");
+    println!("networks: {NETWORKS} through one libvirtd ({URI}); best of {RUNS}");
     let mut ours = Times::default();
     let mut virsh = Times::default();
     for _ in 0..RUNS {
-        trueup(&uri, NETWORKS, &mut ours);
-        virsh_batches(&uri, NETWORKS, &mut virsh);
+        kept_open(|_| trueup(&mut ours));
+        kept_open(|_| virsh_batches(&mut virsh));
     }
-    report("trueup", &ours, NETWORKS);
+    report("trueup apply", &ours, NETWORKS);
     report("virsh, one batch", &virsh, NETWORKS);
-    compare("trueup", &ours, "virsh", &virsh);
-}
-
-fn through_a_daemon() {
-    let uri = "test+unix:///default";
-    println!("networks: {NETWORKS} through one libvirtd ({uri}); best of {RUNS}");
-    // The driver's state lives as long as somebody is connected to it.
-    let mut ours = Times::default();
-    let mut virsh = Times::default();
-    for _ in 0..RUNS {
-        kept_open(uri, || trueup(uri, NETWORKS, &mut ours));
-        kept_open(uri, || virsh_batches(uri, NETWORKS, &mut virsh));
-    }
-    report("trueup", &ours, NETWORKS);
-    report("virsh, one batch", &virsh, NETWORKS);
-    compare("trueup", &ours, "virsh", &virsh);
+    compare(&ours, &virsh);
     if let Err(why) = usable_ansible() {
         println!("  skipped: Ansible's community.libvirt.virt_net ({why})");
         return;
     }
     let mut ansible = Times::default();
-    kept_open(uri, || playbooks(uri, &mut ansible));
+    kept_open(|virsh| playbooks(virsh, &mut ansible));
+    let scale = NETWORKS as f64 / ANSIBLE_NETWORKS as f64;
     println!(
-        "  Ansible: measured with {ANSIBLE_NETWORKS} networks, one run; times {} is an extrapolation",
-        NETWORKS / ANSIBLE_NETWORKS
+        "  Ansible: measured with {ANSIBLE_NETWORKS} networks, one run; times {scale} is an extrapolation"
     );
     report("ansible, measured", &ansible, ANSIBLE_NETWORKS);
-    let scale = NETWORKS as f64 / ANSIBLE_NETWORKS as f64;
-    figure("ansible / trueup, converge, extrapolated", scale * ansible.converge.ms() / ours.converge.ms(), "times");
-    figure("ansible / trueup, no-op, extrapolated", scale * ansible.idle.ms() / ours.idle.ms(), "times");
+    let line = |what: &str, theirs: Best, ours: Best| {
+        let what = format!("ansible / trueup, {what}, extrapolated");
+        figure(&what, scale * theirs.ms() / ours.ms(), "times");
+    };
+    line("converge", ansible.converge, ours.converge);
+    line("no-op", ansible.idle, ours.idle);
+    line("one drift", ansible.heal, ours.heal);
 }
 
 fn report(name: &str, times: &Times, count: usize) {
-    for (what, time) in [("converge", times.converge), ("no-op", times.idle), ("one drift healed", times.heal)] {
-        if time.ms() < 1e9 {
-            println!(
-                "  {name:<20} {what:<18} {:>10.1} ms  {:>8.3} ms a network ({:.1} ms of own CPU)",
-                time.ms(),
-                time.ms() / count as f64,
-                time.cpu_ms()
-            );
-        }
+    let phases =
+        [("converge", times.converge), ("no-op", times.idle), ("one drift healed", times.heal)];
+    for (what, time) in phases {
+        let (all, each) = (time.ms(), time.ms() / count as f64);
+        println!("  {name:<20} {what:<18} {all:>10.1} ms  {each:>8.3} ms a network");
     }
 }
 
-fn compare(name: &str, ours: &Times, other: &str, theirs: &Times) {
+fn compare(ours: &Times, theirs: &Times) {
     let line = |what: &str, a: Best, b: Best| {
-        figure(&format!("{name} / {other}, {what}"), a.ms() / b.ms(), "times");
+        figure(&format!("trueup / virsh, {what}"), a.ms() / b.ms(), "times");
     };
     line("converge", ours.converge, theirs.converge);
     line("no-op (virsh: net-dumpxml of each)", ours.idle, theirs.idle);
@@ -125,39 +95,29 @@ fn compare(name: &str, ours: &Times, other: &str, theirs: &Times) {
 
 /// From a commit to a converged libvirt with its log, then a pass with nothing to do, then one that
 /// heals a network stopped by hand.
-fn trueup(uri: &str, count: usize, times: &mut Times) {
+fn trueup(times: &mut Times) {
     let pool = tempfile::tempdir().unwrap();
-    let state = tempfile::tempdir().unwrap();
     let path = pool.path().join("pool").display().to_string();
-    let repo = git::Repo::new(&repository::networks(count, &path));
-    let client = Client::new(Options::new(uri));
-    let rig = rig::Rig::new(&repo.url(), state.path(), client.clone());
-    let made = times.converge.run(|| rig.pass());
-    assert_clean(&made, 2 * count as u64);
-    let quiet = times.idle.run(|| rig.pass());
-    assert_clean(&quiet, 0);
-    rig.block_on(client.stop_network("net7")).unwrap();
-    let healed = times.heal.run(|| rig.pass());
-    assert_clean(&healed, 1);
-    tear_down(uri, &client, &rig, count);
+    let repo = git::Repo::new(&repository::networks(NETWORKS, &path));
+    let host = host::Host::new(&repo.url(), URI);
+    let mut virsh = Virsh::open();
+    times.converge.run(|| host.apply());
+    assert!(host.run(&["plan"]).status.success(), "something is left to do");
+    times.idle.run(|| host.apply());
+    virsh.feed("net-destroy net7\n");
+    times.heal.run(|| host.apply());
+    virsh.feed("net-info net7\n");
+    assert!(host.run(&["plan"]).status.success(), "the drift is not healed");
+    virsh.feed(&without(NETWORKS));
+    virsh.feed("pool-destroy main\npool-undefine main\n");
 }
 
-fn assert_clean(report: &PassReport, at_least: u64) {
-    assert_eq!((report.failed, report.blocked), (0, 0), "{:?}", report.held);
-    assert!(report.succeeded >= at_least && report.held.is_empty(), "{report:?}");
-    assert!(report.plan.as_ref().is_some_and(trueup::plan::Plan::is_empty));
-}
-
-/// Through a daemon the state outlives the client.
-fn tear_down(uri: &str, client: &Client, rig: &rig::Rig, count: usize) {
-    if uri.starts_with("test+unix") {
-        for n in 0..count {
-            rig.block_on(client.stop_network(&format!("net{n}"))).unwrap();
-            rig.block_on(client.undefine_network(&format!("net{n}"))).unwrap();
-        }
-        rig.block_on(client.stop_pool("main")).unwrap();
-        rig.block_on(client.undefine_pool("main")).unwrap();
-    }
+/// Through a daemon what was made outlives the client.
+fn without(count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, n| {
+        writeln!(text, "net-destroy net{n}\nnet-undefine net{n}").unwrap();
+        text
+    })
 }
 
 /// What trueup's networks are, without its mark.
@@ -169,44 +129,43 @@ fn xml(n: usize) -> String {
 }
 
 /// The same by virsh, each phase fed at once; the prompt's answer to `echo` ends a phase.
-fn virsh_batches(uri: &str, count: usize, times: &mut Times) {
+fn virsh_batches(times: &mut Times) {
     let folder = tempfile::tempdir().unwrap();
     let [mut make, mut look] = [String::new(), String::new()];
-    for n in 0..count {
+    for n in 0..NETWORKS {
         let file = folder.path().join(format!("{n}.xml"));
         std::fs::write(&file, xml(n)).unwrap();
         writeln!(make, "net-define {}", file.display()).unwrap();
         writeln!(make, "net-autostart net{n}\nnet-start net{n}").unwrap();
         writeln!(look, "net-dumpxml net{n}").unwrap();
     }
-    let mut virsh = Virsh::open(uri);
+    let mut virsh = Virsh::open();
     times.converge.run(|| virsh.feed(&make));
     times.idle.run(|| virsh.feed(&look));
     virsh.feed("net-destroy net7\n");
     times.heal.run(|| virsh.feed(&format!("net-list --all\n{look}net-start net7\n")));
-    let mut end = String::new();
-    for n in 0..count {
-        writeln!(end, "net-destroy net{n}\nnet-undefine net{n}").unwrap();
-    }
-    virsh.feed(&end);
+    virsh.feed(&without(NETWORKS));
 }
 
 struct Virsh {
     child: Child,
     answers: std::io::BufReader<std::process::ChildStdout>,
+    errors: tempfile::NamedTempFile,
     phase: usize,
 }
 
 impl Virsh {
-    fn open(uri: &str) -> Self {
+    fn open() -> Self {
+        let errors = tempfile::NamedTempFile::new().unwrap();
         let mut child = Command::new("virsh")
-            .args(["-q", "-c", uri])
+            .args(["-q", "-c", URI])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(errors.reopen().unwrap())
             .spawn()
             .unwrap();
         let answers = std::io::BufReader::new(child.stdout.take().unwrap());
-        let mut virsh = Self { child, answers, phase: 0 };
+        let mut virsh = Self { child, answers, errors, phase: 0 };
         virsh.feed("");
         virsh
     }
@@ -216,7 +175,8 @@ impl Virsh {
         use std::io::BufRead as _;
         self.phase += 1;
         let end = format!("end-of-phase-{}", self.phase);
-        let text = format!("{commands}echo {end}\n");
+        // `echo` ends no line; the prompt and the next command do, as virsh shows both.
+        let text = format!("{commands}echo {end}\necho\n");
         let mut stdin = self.child.stdin.take().unwrap();
         // Written beside the reading: either pipe may fill up.
         let writer = std::thread::spawn(move || {
@@ -228,11 +188,12 @@ impl Virsh {
         loop {
             line.clear();
             assert!(self.answers.read_line(&mut line).unwrap() > 0, "virsh ended");
-            assert!(!line.starts_with("error:"), "{line}");
-            if line.trim_end().ends_with(&end) && !line.contains("echo ") {
+            if line.starts_with(&end) {
                 break;
             }
         }
+        let errors = std::fs::read_to_string(self.errors.path()).unwrap();
+        assert!(errors.is_empty(), "{errors}");
         self.child.stdin = Some(writer.join().unwrap());
     }
 }
@@ -245,10 +206,9 @@ impl Drop for Virsh {
 }
 
 /// Runs `work` while somebody else is connected.
-fn kept_open(uri: &str, work: impl FnOnce()) {
-    let keeper = Virsh::open(uri);
-    work();
-    drop(keeper);
+fn kept_open(work: impl FnOnce(&mut Virsh)) {
+    let mut keeper = Virsh::open();
+    work(&mut keeper);
 }
 
 fn usable_ansible() -> Result<(), String> {
@@ -265,14 +225,14 @@ fn usable_ansible() -> Result<(), String> {
 }
 
 /// The same by Ansible, with its usual settings and no gathering of facts.
-fn playbooks(uri: &str, times: &mut Times) {
+fn playbooks(virsh: &mut Virsh, times: &mut Times) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("play.yml");
     let networks: Vec<_> = (0..ANSIBLE_NETWORKS)
         .map(|n| serde_json::json!({ "name": format!("net{n}"), "xml": xml(n) }))
         .collect();
     let task = |command: serde_json::Value| {
-        let mut task = serde_json::json!({ "name": "{{ item.name }}", "uri": uri });
+        let mut task = serde_json::json!({ "name": "{{ item.name }}", "uri": URI });
         task.as_object_mut().unwrap().extend(command.as_object().unwrap().clone());
         serde_json::json!({
             "community.libvirt.virt_net": task,
@@ -305,12 +265,7 @@ fn playbooks(uri: &str, times: &mut Times) {
     };
     times.converge.run(run);
     times.idle.run(run);
-    Virsh::open(uri).feed("net-destroy net7\n");
+    virsh.feed("net-destroy net7\n");
     times.heal.run(run);
-    let started = Instant::now();
-    let mut virsh = Virsh::open(uri);
-    for n in 0..ANSIBLE_NETWORKS {
-        virsh.feed(&format!("net-destroy net{n}\nnet-undefine net{n}\n"));
-    }
-    assert!(started.elapsed().as_secs() < 60);
+    virsh.feed(&without(ANSIBLE_NETWORKS));
 }

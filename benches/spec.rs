@@ -71,7 +71,8 @@ fn main() {
             assert!(loaded.is_ok());
         }
     }
-    let bytes: usize = all.files.iter().filter_map(|file| file.bytes.as_ref()).map(|b| b.len()).sum();
+    let bytes: usize =
+        all.files.iter().filter_map(|file| file.bytes.as_ref()).map(|b| b.len()).sum();
     machine();
     println!("spec: {DOCUMENTS} documents, {bytes} bytes; processor time, best of {RUNS}");
     figure("YAML parser alone", parser.cpu_ms(), "ms");

@@ -143,8 +143,7 @@ fn main() {
     let (mut cold, mut warm, mut parser) = (Stages::default(), Stages::default(), Best::default());
     let mut machine_now = Machine::default();
     let mut cache = ParseCache::new();
-    let (mut head, loaded) =
-        walk(&mut Stages::default(), &reader, &machine_now, &mut cache, None);
+    let (mut head, loaded) = walk(&mut Stages::default(), &reader, &machine_now, &mut cache, None);
     machine_now.converge(&head, &loaded.desired);
     for n in 0..COLD_RUNS {
         // The mirror is made before the clock runs; it fetches on the way.
@@ -167,7 +166,9 @@ fn main() {
         }
     }
     machine();
-    println!("warm: {DOCUMENTS} documents in git, one changed; best of {WARM_RUNS}, cold of {COLD_RUNS}");
+    println!(
+        "warm: {DOCUMENTS} documents in git, one changed; best of {WARM_RUNS}, cold of {COLD_RUNS}"
+    );
     for (name, cold, warm) in [
         ("fetch", cold.fetch, warm.fetch),
         ("list and read", cold.read, warm.read),

@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
 pub mod git;
+pub mod host;
+pub mod private;
 pub mod repository;
 pub mod rig;
 

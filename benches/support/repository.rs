@@ -63,3 +63,30 @@ pub fn networks(count: usize, pool: &str) -> Vec<(String, String)> {
     }
     files
 }
+
+/// About `count` resources as on a host of virtual machines: for every machine, which is off, a
+/// disk, and a network for every fifty of them; a storage pool in `pool`.
+pub fn mixed(count: usize, pool: &str) -> Vec<(String, String)> {
+    let mut files = networks(0, pool);
+    let groups = count / 101;
+    for group in 0..groups {
+        let network =
+            format!("  mode: isolated\n  cidr: 10.77.{group}.0/24\n  bridge: trub{group}\n");
+        files.push(one("Network", &format!("net{group}"), group, &network));
+        for n in group * 50..(group + 1) * 50 {
+            files.push(one("Disk", &format!("disk{n}"), n, "  size: 1MiB\n  format: raw\n"));
+            let machine = format!(
+                "  machine: q35\n  cpus:\n    count: 2\n    max: 4\n  memory: 2GiB\n  autostart: false\n  power: off\n  disks:\n    - disk: disk{n}\n  nics:\n    - network: net{group}\n  guestAgent: true\n"
+            );
+            files.push(one("VirtualMachine", &format!("vm{n}"), n, &machine));
+        }
+    }
+    for n in 0..count - groups * 101 {
+        files.push(one("Disk", &format!("spare{n}"), n, "  size: 1MiB\n  format: raw\n"));
+    }
+    files
+}
+
+fn one(kind: &str, name: &str, n: usize, spec: &str) -> (String, String) {
+    (format!("environments/lab/{kind}-{name}.yaml"), document(kind, name, n, "", spec))
+}

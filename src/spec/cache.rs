@@ -129,7 +129,7 @@ pub(crate) struct Memo {
     settings: Option<Arc<Settings>>,
     known: FastMap<ResourceId, Cached<Arc<Resolved>>>,
     /// What was last found not to collide, in order.
-    agreed: Vec<(ResourceId, Arc<Resolved>)>,
+    agreed: Option<Arc<[(ResourceId, Arc<Resolved>)]>>,
 }
 
 impl Memo {
@@ -160,13 +160,14 @@ impl Memo {
         let same = |(then, now): (&(ResourceId, Arc<Resolved>), &(ResourceId, Arc<Resolved>))| {
             Arc::ptr_eq(&then.1, &now.1) || (then.0 == now.0 && then.1.collides_like(&now.1))
         };
-        !now.is_empty() && self.agreed.len() == now.len() && self.agreed.iter().zip(now).all(same)
+        self.agreed
+            .as_ref()
+            .is_some_and(|then| then.len() == now.len() && then.iter().zip(now).all(same))
     }
 
-    /// Remembers resources that do not collide.
-    pub(crate) fn agreed(&mut self, now: &[(ResourceId, Arc<Resolved>)]) {
-        self.agreed.clear();
-        self.agreed.extend_from_slice(now);
+    /// Remembers resources that do not collide; `None` where some do.
+    pub(crate) fn agreed(&mut self, now: Option<Arc<[(ResourceId, Arc<Resolved>)]>>) {
+        self.agreed = now;
     }
 
     /// Keeps a result.

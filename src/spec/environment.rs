@@ -33,7 +33,8 @@ pub(crate) struct Gathered {
     pub(crate) members: Vec<Member>,
     pub(crate) by_id: FastMap<ResourceId, usize>,
     pub(crate) mentions: HashSet<String>,
-    pub(crate) files: FastMap<usize, Arc<ParsedFile>>,
+    /// By place in the list of the repository's files; `None` for those of others.
+    pub(crate) files: Vec<Option<Arc<ParsedFile>>>,
     pub(crate) drafts: Vec<Draft>,
     /// The `Environment` document.
     pub(crate) head: Option<usize>,
@@ -63,7 +64,7 @@ pub(crate) fn load_environment(
     bases(session, &mut all, &spec);
     identify(session, &mut all);
     patch::apply(session, &mut all, &spec);
-    let (settings, sync, pools) = settings(&mut all, name, &spec);
+    let (settings, sync, pools) = settings(session, &mut all, name, &spec);
     let resolved = resolve_all(session, &mut all, settings);
     limits(&mut all, repository);
     let empty = all.by_id.is_empty();
@@ -89,6 +90,8 @@ pub(crate) fn load_environment(
 }
 
 fn gather(session: &mut Session<'_>, all: &mut Gathered, files: &[usize], base: bool) {
+    all.files.resize(session.repo.files.len(), None);
+    all.members.reserve(files.len());
     for &file in files {
         let Some(parsed) = session.file(file) else {
             continue;
@@ -112,10 +115,10 @@ fn gather(session: &mut Session<'_>, all: &mut Gathered, files: &[usize], base: 
                 doc: Arc::clone(&doc.doc),
                 id: doc.id.clone(),
                 patches: Vec::new(),
-                origin: Origin { path: session.path(file).to_owned(), line: doc.line },
+                line: doc.line,
             });
         }
-        all.files.insert(file, parsed);
+        all.files[file] = Some(parsed);
     }
 }
 
@@ -168,6 +171,7 @@ fn bases(session: &mut Session<'_>, all: &mut Gathered, spec: &EnvironmentSpec) 
 /// Finds every document by `kind/name`; two of one name are an error at the second.
 fn identify(session: &Session<'_>, all: &mut Gathered) {
     all.by_id.reserve(all.members.len());
+    let mut again = Vec::new();
     for (n, member) in all.members.iter().enumerate() {
         let Some(kind) = member.doc.kind().primitive() else {
             continue;
@@ -192,17 +196,22 @@ fn identify(session: &Session<'_>, all: &mut Gathered) {
                     draft.see(at(first), format!("the first one is in {path}"));
                     draft.hint("rename or remove one; a change to a base's resource is a `patch`");
                     all.drafts.push(draft);
+                    again.push(n);
                 } else {
                     all.by_id.insert(id, n);
                 }
             }
         }
     }
+    for n in again {
+        all.members[n].id = None;
+    }
 }
 
 type Pools = BTreeMap<ResourceId, Arc<DesiredResource>>;
 
 fn settings(
+    session: &Session<'_>,
     all: &mut Gathered,
     name: &Name,
     spec: &EnvironmentSpec,
@@ -215,7 +224,7 @@ fn settings(
     let head = all.head.unwrap_or_default();
     let origin = all.head.map_or_else(
         || Origin { path: super::repo::REPOSITORY_FILE.to_owned(), line: 1 },
-        |h| all.members[h].origin.clone(),
+        |h| all.members[h].origin(session.repo),
     );
     let mut err = |pointer: String, message: String| {
         let place = Place::value(head, pointer);
@@ -300,18 +309,17 @@ fn resolve_all(
     session: &mut Session<'_>,
     all: &mut Gathered,
     settings: Settings,
-) -> Vec<(ResourceId, Arc<Resolved>)> {
+) -> Arc<[(ResourceId, Arc<Resolved>)]> {
     let environment = settings.environment.clone();
     let mut memo = session.cache.take_resolved(&environment);
     // Taken from the documents, which are in the order of their paths: mostly sorted already.
     let members = all.members.iter().enumerate();
-    let mut ids: Vec<(&ResourceId, usize)> = members
-        .filter_map(|(n, member)| Some((member.id.as_ref()?, n)))
-        .filter(|(id, n)| all.by_id.get(*id) == Some(n))
-        .collect();
+    let mut ids: Vec<(&ResourceId, usize)> =
+        members.filter_map(|(n, member)| Some((member.id.as_ref()?, n))).collect();
     ids.sort();
     let settings = memo.settings(settings);
     let mut world = World {
+        repo: session.repo,
         members: &all.members,
         by_id: &all.by_id,
         mentions: &all.mentions,
@@ -350,15 +358,13 @@ fn resolve_all(
     }
     let mut resolved = world.resolved;
     let resolved = ids.iter().filter_map(|&(id, n)| Some((id.clone(), resolved[n].take()?)));
-    let resolved: Vec<_> = resolved.collect();
+    let resolved: Arc<[_]> = resolved.collect::<Vec<_>>().into();
     let clean = drafts.is_empty() && all.drafts.is_empty();
     all.drafts.extend(drafts);
     if !clean || !memo.still_agrees(&resolved) {
         across::check(all, &resolved);
-        memo.agreed(if all.drafts.is_empty() { &resolved } else { &[] });
-    } else {
-        memo.agreed(&resolved);
     }
+    memo.agreed(all.drafts.is_empty().then(|| Arc::clone(&resolved)));
     session.cache.put_resolved(&environment, memo);
     resolved
 }

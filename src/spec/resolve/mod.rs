@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::cache::FastMap;
 use super::diag::{Severity, did_you_mean};
 use super::kinds::{Doc, DocKind, Spec};
+use super::repo::RepoFiles;
 use super::yaml::At;
 use super::{DesiredResource, Lifecycle, Origin, SelfHeal};
 use crate::model::resource::Network;
@@ -34,12 +35,19 @@ pub(crate) struct Member {
     pub(crate) index: usize,
     /// What it says, patches laid over it.
     pub(crate) doc: Arc<Doc>,
-    /// What it is called, unless its name is none.
+    /// What it is called, unless its name is none or belongs to an earlier one.
     pub(crate) id: Option<ResourceId>,
     /// Patches of the environment that changed it, by place in its list.
     pub(crate) patches: Vec<usize>,
-    /// Path and line.
-    pub(crate) origin: Origin,
+    /// Line of its first key.
+    pub(crate) line: u32,
+}
+
+impl Member {
+    /// Where it is written.
+    pub(crate) fn origin(&self, repo: &RepoFiles) -> Origin {
+        Origin { path: repo.files[self.file].path.clone(), line: self.line }
+    }
 }
 
 /// Settings of the environment that resources are resolved with.
@@ -157,7 +165,8 @@ impl Resolved {
         };
         Arc::ptr_eq(&self.doc, &member.doc)
             && Arc::ptr_eq(&self.settings, settings)
-            && self.origin == member.origin
+            && self.origin.line == member.line
+            && self.origin.path == world.repo.files[member.file].path
             && self.from_docs.iter().all(doc_same)
             && self.from_resolved.iter().all(resolved_same)
             && self.from_leases == leases
@@ -193,6 +202,7 @@ impl Resolved {
 /// Everything a document may refer to.
 #[derive(Debug)]
 pub(crate) struct World<'a> {
+    pub(crate) repo: &'a RepoFiles,
     pub(crate) members: &'a [Member],
     pub(crate) by_id: &'a FastMap<ResourceId, usize>,
     /// Names that broken documents mention.
@@ -429,7 +439,7 @@ impl Cx<'_> {
             owner: Some(self.id.clone()),
             lifecycle,
             labels: self.labels(),
-            origin: self.world.members[self.member].origin.clone(),
+            origin: self.world.members[self.member].origin(self.world.repo),
         };
         self.need(id.clone());
         self.extra.push((id, Arc::new(desired)));
@@ -449,7 +459,7 @@ impl Cx<'_> {
 
     fn finish(self, resource: Resource, leases: &[Lease]) -> Resolved {
         let member = &self.world.members[self.member];
-        let written = &member.doc.lifecycle;
+        let (written, origin) = (&member.doc.lifecycle, member.origin(self.world.repo));
         let lifecycle = Lifecycle {
             prevent_destroy: written.prevent_destroy,
             adopt: written.adopt,
@@ -464,14 +474,14 @@ impl Cx<'_> {
             depends_on: self.depends_on,
             owner: None,
             lifecycle,
-            origin: member.origin.clone(),
+            origin: origin.clone(),
         };
         let mut out = vec![(self.id, Arc::new(own))];
         out.extend(self.extra);
         Resolved {
             doc: Arc::clone(&member.doc),
             settings: Arc::clone(self.settings),
-            origin: member.origin.clone(),
+            origin,
             from_docs: self.from_docs,
             from_resolved: self.from_resolved,
             from_leases: leases.to_vec(),

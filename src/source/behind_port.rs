@@ -136,9 +136,8 @@ impl Inner {
             polled.hurried
         };
         // Not held while the remote is asked: a push must be able to say "hurry" meanwhile.
-        let answer = self.mirror.remote_head().and_then(|head| {
-            if self.mirror.has(head) { Ok(head) } else { self.mirror.fetch().map(|got| got.head) }
-        });
+        // One conversation: a remote that has nothing new is asked no more than for its head.
+        let answer = self.mirror.fetch().map(|got| got.head);
         let answer = answer.map_err(|error| Fault::unobservable(chain(&error)));
         let now = self.clock.monotonic();
         let mut polled = lock(&self.polled);

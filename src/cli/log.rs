@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::Output;
 use super::context::Context;
 use super::exit::{CliError, CliResult, Done};
+use super::log_blob::LogBlob;
 use super::log_verify::LogVerify;
 use super::paint::{self, Block, Label, Text};
 use super::time;
@@ -72,6 +73,7 @@ const EXAMPLES: &str = "EXAMPLES
 #[derive(Debug, Subcommand)]
 enum LogCommand {
     Verify(LogVerify),
+    Blob(LogBlob),
 }
 
 /// An event for people and for JSON.
@@ -156,8 +158,10 @@ pub(super) fn table(lines: &[Line]) -> Block {
 impl Log {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let dir = context.state_dir()?;
-        if let Some(LogCommand::Verify(command)) = self.command {
-            return command.run(context, &dir);
+        match self.command {
+            Some(LogCommand::Verify(command)) => return command.run(context, &dir),
+            Some(LogCommand::Blob(command)) => return command.run(context, &dir),
+            None => {}
         }
         let printer = Printer { ui: context.ui };
         let filter = self.filter();

@@ -17,8 +17,9 @@ use super::operate::{unanswered, unexpected};
 use super::paint::{Block, Label, Text};
 use super::ui::Product;
 use super::wire::{self, STATE_VIEW, STATE_VIEW_VERSION, Until};
+use crate::event::spill;
 use crate::journal::index::Index;
-use crate::journal::{Reader, verify};
+use crate::journal::{Blobs, Reader, verify};
 use crate::model::{Digest, digest_of};
 use crate::state::State;
 
@@ -43,6 +44,10 @@ struct Shown {
     resources: usize,
     compared_with: Option<Compared>,
     index: IndexWas,
+    /// Contents beside the log that events name.
+    blobs: usize,
+    /// Those of them that are missing or are not what their digest says.
+    blobs_lost: Vec<Digest>,
     elapsed_ms: u128,
 }
 
@@ -89,16 +94,31 @@ impl Replay {
         if state.seq == 0 {
             wire::known(&dir)?;
         }
+        let (blobs, blobs_lost) = blobs(&dir)?;
         context.ui.product(&Shown {
             events: state.seq,
             state: digest_of(&state),
             resources: state.resources.len(),
             compared_with,
             index,
+            blobs,
+            blobs_lost,
             elapsed_ms: started.elapsed().as_millis(),
         })?;
         Ok(Done::Fine)
     }
+}
+
+/// How many contents the log names, and which of them are lost.
+fn blobs(dir: &Path) -> Result<(usize, Vec<Digest>), CliError> {
+    let mut named = BTreeSet::new();
+    let mut cursor = Reader::open(dir).from(1)?;
+    while let Some(line) = cursor.read()? {
+        named.extend(spill::named(line.record.data));
+    }
+    let stored = Blobs::open(dir);
+    let lost = named.iter().filter(|blob| !matches!(stored.read(blob), Ok(Some(_))));
+    Ok((named.len(), lost.copied().collect()))
 }
 
 /// The daemon's own state, where one runs on this directory.
@@ -247,7 +267,7 @@ impl Product for Shown {
             IndexWas::Rebuilt => ", index built anew",
             IndexWas::InUse => "",
         };
-        vec![
+        let mut blocks = vec![
             Block::Line(vec!["replay: ".into(), Text::new(verdict, label)]),
             Block::line(format!(
                 "{} events, {} resources, state {} in {} ms{index}",
@@ -256,6 +276,20 @@ impl Product for Shown {
                 self.state.short(),
                 self.elapsed_ms
             )),
-        ]
+        ];
+        if self.blobs > 0 {
+            blocks.push(Block::line(format!(
+                "{} contents beside the log, {} of them lost",
+                self.blobs,
+                self.blobs_lost.len()
+            )));
+        }
+        blocks.extend(self.blobs_lost.iter().map(|blob| {
+            Block::Line(vec![
+                "lost: ".into(),
+                Text::new(format!("{blob}: restore blobs/ from a backup"), Label::Bad),
+            ])
+        }));
+        blocks
     }
 }

@@ -11,6 +11,9 @@ use crate::model::{CommitId, Fault};
 pub struct Head {
     /// The commit.
     pub commit: CommitId,
+    /// The repository it is from, without a password: another one than that of the commit in force
+    /// is told apart by it.
+    pub repository: String,
     /// How it relates to the commit in force.
     pub relation: Relation,
     /// Author: `name <mail>`.

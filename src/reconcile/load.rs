@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use crate::event::body::{
     Problem, SpecAccepted, SpecReadable, SpecRejected, SpecUnreadable, SpecWarned, SpecWished,
 };
-use crate::event::{Entry, Event};
+use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, ResourceId, digest_of};
 use crate::plan::Guards;
 use crate::port::{Source, TreeFault};
@@ -247,11 +247,17 @@ fn warned(state: &State, load: &Load, taken: bool) -> Option<Entry> {
 
 fn rejected(state: &State, head: &CommitId, problems: &[Problem]) -> Option<Entry> {
     let said = state.spec.rejected.as_ref().is_some_and(|rejected| rejected.commit == *head);
+    if said {
+        return None;
+    }
+    let all = (problems.len() > PROBLEMS_NAMED_MAX).then(|| Spilled::of_json(problems)).flatten();
+    let (more, content) = all.unzip();
     let rejected = SpecRejected {
         errors: problems.len() as u64,
         problems: problems.iter().take(PROBLEMS_NAMED_MAX).cloned().collect(),
+        more,
     };
-    (!said).then(|| Entry::new(Event::SpecRejected(rejected)).at_commit(head))
+    Some(Entry::new(Event::SpecRejected(rejected)).at_commit(head).bringing(content))
 }
 
 #[cfg(test)]

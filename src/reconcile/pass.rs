@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::assess::{events_of_look, farewells, repeated};
+use super::assess::{events_of_look, farewells, moves, repeated};
 use super::backoff::{RETRY_MAX_S, flapping};
 use super::known::{claims, known_at, next_retry, ours};
 use super::ledger::{Ledger, LedgerError};
@@ -20,7 +20,7 @@ use super::pull::events_of_poll;
 use crate::event::body::{
     Flapping, PlanApproved, PlanHeld, PlanMade, PlanWithdrawn, StepInterrupted, StepSummary,
 };
-use crate::event::{Entry, Event};
+use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Kind, Observed, ResourceId, RunId};
 use crate::plan::{self, Guards, HoldReason, Known, Plan, Reason, SkipReason};
 use crate::port::{Clock, Crash, JournalFault, ProgressUpdate, Provider, Scope, Source};
@@ -43,6 +43,8 @@ pub struct Settings {
     pub parallel: usize,
     /// Told of the progress of long steps.
     pub progress: Option<StepProgress>,
+    /// What trueup itself needs to go on.
+    pub own: plan::Own,
 }
 
 /// Everything a pass works with.
@@ -230,6 +232,8 @@ impl Reconciler {
     }
 
     async fn look(&self, load: &Load, options: &PassOptions) -> Result<Round, PassError> {
+        let renamed = self.ledger.read(|state| moves(state, &load.desired));
+        self.append_at(&load.commit, renamed).await?;
         let (scope, observed) = self.observe(load).await;
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
@@ -274,6 +278,8 @@ impl Reconciler {
     ) -> Round {
         let now = self.clock.now();
         let mut known = self.ledger.read(|state| known_at(state, now, retry_now));
+        known.rename(&load.desired);
+        known.own.clone_from(&self.settings.own);
         known.suspended.extend(alone.iter().map(|id| (id.clone(), SkipReason::BackingOff)));
         let minute = minute_of_week(now);
         let plan = plan::plan(&plan::Input {
@@ -379,15 +385,16 @@ impl Reconciler {
             let said = state.plan.as_ref().filter(|said| said.plan == digest && !said.finished);
             let mut events = Vec::new();
             if said.is_none() {
-                events.push(Event::PlanMade(plan_made(&round.plan, digest)));
+                events.push(plan_made(&round.plan, digest));
             }
             let held_before = said.map_or(&[][..], |said| &said.held);
             if held_before != reasons && !reasons.is_empty() {
-                events.push(Event::PlanHeld(PlanHeld { plan: digest, reasons: reasons.clone() }));
+                let held = PlanHeld { plan: digest, reasons: reasons.clone() };
+                events.push(Entry::new(Event::PlanHeld(held)));
             }
             events
         });
-        let entries = events.into_iter().map(|event| Entry::new(event).in_run(run)).collect();
+        let entries = events.into_iter().map(|entry: Entry| entry.in_run(run)).collect();
         self.append_at(&round.commit, entries).await?;
         Ok(reasons)
     }
@@ -503,14 +510,20 @@ fn hold_words(reason: &HoldReason) -> String {
     }
 }
 
-fn plan_made(plan: &Plan, digest: Digest) -> PlanMade {
-    let steps = plan.steps.iter().take(STEPS_NAMED_MAX).map(|step| StepSummary {
+fn plan_made(plan: &Plan, digest: Digest) -> Entry {
+    let summary = |step: &plan::Step| StepSummary {
         resource: step.resource.clone(),
         verb: step.action.verb().to_owned(),
         disruption: step.disruption,
         reason: step.reason,
-    });
-    PlanMade { plan: digest, total: plan.steps.len() as u64, steps: steps.collect() }
+    };
+    let mut steps: Vec<_> = plan.steps.iter().map(summary).collect();
+    let all = (steps.len() > STEPS_NAMED_MAX).then(|| Spilled::of_json(&steps)).flatten();
+    let (more, content) = all.unzip();
+    let total = steps.len() as u64;
+    steps.truncate(STEPS_NAMED_MAX);
+    let made = PlanMade { plan: digest, total, steps, more };
+    Entry::new(Event::PlanMade(made)).bringing(content)
 }
 
 /// Minutes since Monday 00:00 UTC.

@@ -4,7 +4,8 @@
 //! lets a commit through that does not follow from the one in force.
 
 use crate::event::body::{
-    CommitObserved, Reachable, RefusalEnded, RewriteRefused, SignatureRejected, Unreachable,
+    CommitObserved, Reachable, RefusalEnded, Rekeyed, RewriteRefused, SignatureRejected,
+    Unreachable,
 };
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Fault};
@@ -23,7 +24,16 @@ pub(super) fn events_of_poll(known: &SourceState, polled: &Result<Head, Fault>) 
             if known.unreachable.is_some() {
                 entries.push(Entry::new(Event::SourceReachable(Reachable {})));
             }
-            entries.extend(event_of_head(known, head));
+            let rekeyed = known.repository.as_ref().filter(|before| **before != head.repository);
+            if let Some(previous) = rekeyed {
+                let (previous, repository) = (previous.clone(), head.repository.clone());
+                entries.push(Entry::new(Event::SourceRekeyed(Rekeyed { previous, repository })));
+                // What was refused or let through there says nothing about this one.
+                let fresh = SourceState { refused: None, allowed: None, ..known.clone() };
+                entries.extend(event_of_head(&fresh, head));
+            } else {
+                entries.extend(event_of_head(known, head));
+            }
             entries
         }
     }
@@ -68,6 +78,7 @@ fn event_of_head(known: &SourceState, head: &Head) -> Option<Entry> {
         time: head.time.clone(),
         subject: head.subject.clone(),
         signer,
+        repository: Some(head.repository.clone()),
     };
     Some(Entry::new(Event::CommitObserved(observed)).at_commit(&head.commit))
 }
@@ -95,6 +106,7 @@ mod tests {
     fn head(digit: char, relation: Relation, signer: Result<Option<String>, String>) -> Head {
         Head {
             commit: commit(digit),
+            repository: "https://example.org/lab.git".into(),
             relation,
             author: "ann <ann@example.org>".into(),
             time: "2026-01-01T00:00:00Z".into(),
@@ -126,6 +138,29 @@ mod tests {
         assert!(names(&known, Ok(rewrite.clone())).is_empty(), "said once");
         known.allowed = Some(commit('b'));
         assert_eq!(names(&known, Ok(rewrite)), ["source.commit_observed"]);
+    }
+
+    #[test]
+    fn another_repository_goes_on_only_where_it_holds_the_commit_in_force() {
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let known = SourceState {
+            head: Some(commit('a')),
+            repository: Some("https://example.org/old.git".into()),
+            // An approval that was given for the old repository.
+            allowed: Some(commit('b')),
+            refused: Some(Refused {
+                commit: commit('b'),
+                why: String::new(),
+                signature: false,
+                since,
+            }),
+            ..SourceState::default()
+        };
+        let of = |relation| names(&known, Ok(head('b', relation, Ok(None))));
+        assert_eq!(of(Relation::Ahead), ["source.rekeyed", "source.commit_observed"]);
+        assert_eq!(of(Relation::Diverged), ["source.rekeyed", "source.rewrite_refused"]);
+        let same = head('a', Relation::Same, Ok(None));
+        assert_eq!(names(&known, Ok(same)), ["source.rekeyed"]);
     }
 
     #[test]

@@ -62,6 +62,18 @@ impl GitSource {
         Self { inner: Arc::new(inner) }
     }
 
+    /// Where the mirror is.
+    #[must_use]
+    pub fn directory(&self) -> &std::path::Path {
+        &self.inner.mirror.config().directory
+    }
+
+    /// The address of the repository's host, where its URL says it.
+    #[must_use]
+    pub fn host_address(&self) -> Option<std::net::IpAddr> {
+        self.inner.mirror.config().host_address()
+    }
+
     /// There may be news: the next poll asks the remote.
     pub fn hurry(&self) {
         let now = self.inner.clock.monotonic();
@@ -92,7 +104,7 @@ impl Inner {
         };
         // Also of the commit in force: signatures may be required since, or its key taken away.
         let signer = self.signer(offered);
-        head(&info, relation, signer)
+        head(&info, self.mirror.repository(), relation, signer)
     }
 
     /// Who signed a commit, where signatures are required; looked at anew with every poll.
@@ -124,9 +136,8 @@ impl Inner {
             polled.hurried
         };
         // Not held while the remote is asked: a push must be able to say "hurry" meanwhile.
-        let answer = self.mirror.remote_head().and_then(|head| {
-            if self.mirror.has(head) { Ok(head) } else { self.mirror.fetch().map(|got| got.head) }
-        });
+        // One conversation: a remote that has nothing new is asked no more than for its head.
+        let answer = self.mirror.fetch().map(|got| got.head);
         let answer = answer.map_err(|error| Fault::unobservable(chain(&error)));
         let now = self.clock.monotonic();
         let mut polled = lock(&self.polled);
@@ -187,6 +198,7 @@ impl Inner {
 
 fn head(
     info: &CommitInfo,
+    repository: String,
     relation: Relation,
     signer: Result<Option<String>, String>,
 ) -> Result<Head, Fault> {
@@ -194,6 +206,7 @@ fn head(
         .map_or_else(|_| info.author.seconds.to_string(), |time| time.to_string());
     Ok(Head {
         commit: outer_id(info.id)?,
+        repository,
         relation,
         author: format!("{} <{}>", info.author.name, info.author.email),
         time,

@@ -95,15 +95,10 @@ impl<'a> Session<'a> {
 
     /// The YAML files below `folder`, sorted by path.
     pub(crate) fn below(&self, folder: &str) -> Vec<usize> {
-        let start = self.order.partition_point(|&n| self.path(n) < format!("{folder}/").as_str());
-        self.order[start..]
-            .iter()
-            .copied()
-            .take_while(|&n| {
-                let rest = self.path(n).strip_prefix(folder);
-                rest.is_some_and(|r| r.starts_with('/'))
-            })
-            .collect()
+        let prefix = format!("{folder}/");
+        let start = self.order.partition_point(|&n| self.path(n) < prefix.as_str());
+        let rest = &self.order[start..];
+        rest[..rest.partition_point(|&n| self.path(n).starts_with(&prefix))].to_vec()
     }
 
     /// The parsed content of a file, its mistakes reported.

@@ -55,7 +55,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ImageSpec) -> Option<Image> {
         ImageOrigin::Fetch { sha256, .. } => digest_of(&(sha256, spec.format, size)),
         ImageOrigin::Build(build) => digest_of(&(build.inputs_digest(), spec.format, size)),
     };
-    let stem = format!("{}/image-{}-{}", pool.path, cx.id.name, content.short());
+    let stem = format!("{}/image-{}-{}", pool.path, cx.settings.file_name(&cx.id), content.short());
     let boot_files = matches!(origin, ImageOrigin::Build(_))
         .then(|| BootFiles { kernel: format!("{stem}.vmlinuz"), initrd: format!("{stem}.initrd") });
     Some(Image {

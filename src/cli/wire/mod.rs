@@ -25,7 +25,7 @@ use crate::state::State;
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 3;
+pub(super) const STATE_VIEW_VERSION: u32 = 4;
 
 /// The machine's clocks.
 #[derive(Debug)]

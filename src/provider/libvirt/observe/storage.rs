@@ -165,7 +165,8 @@ fn stem(file: &str) -> &str {
     file.rsplit_once('.').map_or(file, |(stem, _)| stem)
 }
 
-/// Whose disk a file is: that of the resource that asks for this path, else the one of its name.
+/// Whose disk a file is: that of the resource that asks for this path, else the one that was made
+/// there and is no longer asked for, else the one of its name.
 fn disk_id(scope: &Scope, path: &str) -> Option<(ResourceId, bool)> {
     let asked = scope
         .desired
@@ -173,6 +174,14 @@ fn disk_id(scope: &Scope, path: &str) -> Option<(ResourceId, bool)> {
         .iter()
         .find(|(_, want)| matches!(&want.resource, Resource::Disk(disk) if disk.path == path));
     if let Some((id, _)) = asked {
+        return Some((id.clone(), true));
+    }
+    // A disk that was renamed keeps its file, so the file's name may be an older one than its own.
+    let made = scope.claims.iter().find(|(id, claim)| {
+        let here = matches!(claim, Resource::Disk(disk) if disk.path == path);
+        here && !scope.desired.resources.contains_key(*id)
+    });
+    if let Some((id, _)) = made {
         return Some((id.clone(), true));
     }
     let file = file_name(path);
@@ -237,6 +246,33 @@ mod tests {
 
     use super::*;
     use crate::spec::{Desired, SyncSettings};
+
+    #[test]
+    fn a_renamed_disk_is_found_by_the_file_that_it_kept() {
+        let disk = Disk {
+            pool: Name::new("fast").unwrap(),
+            path: "/srv/fast/data.qcow2".to_owned(),
+            format: VolumeFormat::Qcow2,
+            size: 1,
+            backing: None,
+            on_image_change: None,
+        };
+        let desired = Desired {
+            environment: Name::new("lab").unwrap(),
+            sync: SyncSettings::default(),
+            resources: BTreeMap::new(),
+        };
+        let archive = id(Kind::Disk, "archive");
+        let claims = BTreeMap::from([(archive.clone(), Resource::Disk(disk))]);
+        let scope = Scope {
+            desired: Arc::new(desired),
+            known: Arc::new(claims.keys().cloned().collect()),
+            claims: Arc::new(claims),
+        };
+        assert_eq!(disk_id(&scope, "/srv/fast/data.qcow2"), Some((archive, true)));
+        let by_name = Some((id(Kind::Disk, "other"), false));
+        assert_eq!(disk_id(&scope, "/srv/fast/other.qcow2"), by_name);
+    }
 
     #[test]
     fn a_disk_whose_pool_is_gone_is_not_absent() {

@@ -32,7 +32,7 @@ impl LogBlob {
         }
         let blobs = Blobs::open(dir);
         let content = match blobs.find(&digits)? {
-            Some(blob) => blobs.get(&blob)?,
+            Some(blob) => blobs.read(&blob)?,
             None => None,
         };
         let Some(content) = content else {

@@ -101,7 +101,7 @@ fn blobs(dir: &Path) -> Result<(usize, Vec<Digest>), CliError> {
         named.extend(spill::named(line.record.data));
     }
     let stored = Blobs::open(dir);
-    let lost = named.iter().filter(|blob| !matches!(stored.get(blob), Ok(Some(_))));
+    let lost = named.iter().filter(|blob| !matches!(stored.read(blob), Ok(Some(_))));
     Ok((named.len(), lost.copied().collect()))
 }
 

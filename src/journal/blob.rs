@@ -12,7 +12,8 @@ use super::error::JournalError;
 use super::layout;
 use super::read::Reader;
 use crate::event::spill;
-use crate::model::Digest;
+use crate::model::{Digest, Fault};
+use crate::port::{BlobStore, BoxFuture};
 
 /// Largest blob in bytes; a rendered plan of ten thousand resources has a tenth of it.
 pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -34,7 +35,7 @@ impl Blobs {
     ///
     /// # Errors
     /// When they are too many or the disk refuses.
-    pub fn put(&self, bytes: &[u8]) -> Result<Digest, JournalError> {
+    pub fn store(&self, bytes: &[u8]) -> Result<Digest, JournalError> {
         let digest = Digest::of(bytes);
         let path = self.path(&digest);
         if bytes.len() > BLOB_BYTES_MAX {
@@ -53,7 +54,7 @@ impl Blobs {
     ///
     /// # Errors
     /// [`JournalError::Blob`] when its content is not what the digest says.
-    pub fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, JournalError> {
+    pub fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>, JournalError> {
         let path = self.path(digest);
         match fs::read(&path) {
             Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Some(bytes)),
@@ -94,7 +95,7 @@ impl Blobs {
             }
             let mut cursor = reader.from(from)?;
             while let Some(line) = cursor.read()? {
-                for blob in spill::named(line.record.data) {
+                for blob in spill::digests(line.record.data) {
                     unnamed.remove(&blob);
                 }
             }
@@ -132,6 +133,26 @@ impl Blobs {
     }
 }
 
+impl BlobStore for Blobs {
+    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Digest, Fault>> {
+        let blobs = self.clone();
+        Box::pin(off_the_runtime(move || blobs.store(&bytes)))
+    }
+
+    fn get(&self, digest: Digest) -> BoxFuture<'_, Result<Option<Vec<u8>>, Fault>> {
+        let blobs = self.clone();
+        Box::pin(off_the_runtime(move || blobs.read(&digest)))
+    }
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|error| Fault::transient(error.to_string()))?;
+    done.map_err(|error| Fault::transient(error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,13 +161,13 @@ mod tests {
     fn a_blob_is_what_its_digest_says_or_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(dir.path());
-        let digest = blobs.put(b"plan").unwrap();
-        assert_eq!(blobs.put(b"plan").unwrap(), digest);
-        assert_eq!(blobs.get(&digest).unwrap().as_deref(), Some(&b"plan"[..]));
-        assert_eq!(blobs.get(&Digest::of(b"other")).unwrap(), None);
+        let digest = blobs.store(b"plan").unwrap();
+        assert_eq!(blobs.store(b"plan").unwrap(), digest);
+        assert_eq!(blobs.read(&digest).unwrap().as_deref(), Some(&b"plan"[..]));
+        assert_eq!(blobs.read(&Digest::of(b"other")).unwrap(), None);
         fs::write(blobs.path(&digest), b"plam").unwrap();
-        assert!(matches!(blobs.get(&digest), Err(JournalError::Blob { .. })));
-        blobs.put(b"plan").unwrap();
-        assert!(blobs.get(&digest).unwrap().is_some(), "putting it again mends it");
+        assert!(matches!(blobs.read(&digest), Err(JournalError::Blob { .. })));
+        blobs.store(b"plan").unwrap();
+        assert!(blobs.read(&digest).unwrap().is_some(), "putting it again mends it");
     }
 }

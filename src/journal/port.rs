@@ -41,7 +41,7 @@ impl LogPort {
         }
         let blobs = Blobs::open(self.journal.dir());
         let stored = tokio::task::spawn_blocking(move || {
-            contents.iter().try_for_each(|content| blobs.put(content).map(|_| ()))
+            contents.iter().try_for_each(|content| blobs.store(content).map(|_| ()))
         });
         match stored.await {
             Ok(Ok(())) => Ok(()),

@@ -19,6 +19,7 @@ use super::paint::{self, Block, Label, Text};
 use super::time;
 use super::ui::{Format, Ui};
 use crate::event::{Recorded, envelope::Record};
+use crate::journal::index::Index;
 use crate::journal::{Filter, Follower, Reader, StoredLine, search};
 use crate::view;
 
@@ -124,10 +125,12 @@ impl Line {
             "step.failed"
             | "spec.rejected"
             | "source.rewrite_refused"
-            | "source.signature_rejected" => Label::Bad,
+            | "source.signature_rejected"
+            | "spec.unreadable" => Label::Bad,
             "resource.drifted"
             | "plan.held"
             | "source.unreachable"
+            | "spec.warned"
             | "resource.unobservable"
             | "resource.flapping"
             | "step.interrupted" => Label::Warn,
@@ -163,9 +166,10 @@ impl Log {
         let printer = Printer { ui: context.ui };
         let filter = self.filter();
         let reader = Reader::open(&dir);
+        let index = Index::peek(&dir, &reader);
         let mut last = VecDeque::new();
         let (mut seen, mut failed) = (0, None);
-        search(&reader, None, &filter, 0, |line| {
+        let found = search(&reader, Some(&index), &filter, self.after(&filter, &index), |line| {
             seen = line.record.seq;
             if let Some(wanted) = self.lines {
                 if last.len() == wanted {
@@ -175,7 +179,10 @@ impl Log {
                 return ControlFlow::Continue(());
             }
             going_on(printer.print(&printer.line(line)), &mut failed)
-        })?;
+        });
+        // Before anything is waited for: a process that is ended does not close it.
+        index.close();
+        found?;
         for text in last.iter().take(self.lines.unwrap_or(0)) {
             if going_on(printer.print(text), &mut failed).is_break() {
                 break;
@@ -188,6 +195,13 @@ impl Log {
             follow(&dir, &filter, seen, &printer)?;
         }
         Ok(Done::Fine)
+    }
+
+    /// An event after which all that is wanted comes.
+    fn after(&self, filter: &Filter, index: &Index) -> u64 {
+        let (Some(wanted), true) = (self.lines, *filter == Filter::default()) else { return 0 };
+        let known = index.head().map_or(0, |head| head.seq);
+        known.saturating_sub(u64::try_from(wanted).unwrap_or(u64::MAX))
     }
 
     fn filter(&self) -> Filter {

@@ -134,11 +134,6 @@ impl Blobs {
 }
 
 impl BlobStore for Blobs {
-    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Digest, Fault>> {
-        let blobs = self.clone();
-        Box::pin(off_the_runtime(move || blobs.store(&bytes)))
-    }
-
     fn get(&self, digest: Digest) -> BoxFuture<'_, Result<Option<Vec<u8>>, Fault>> {
         let blobs = self.clone();
         Box::pin(off_the_runtime(move || blobs.read(&digest)))

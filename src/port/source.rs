@@ -71,6 +71,18 @@ pub trait Source: Send + Sync {
     /// `Fault::Unobservable` when the remote does not answer.
     fn poll(&self, have: Option<CommitId>) -> BoxFuture<'_, Result<Head, Fault>>;
 
+    /// Whether a commit of the mirror has the signature that is required of it now, whatever was
+    /// required when it was taken in. A source that requires none accepts all.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    fn vouch(&self, commit: CommitId) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            tracing::trace!(%commit, "no signature is required");
+            Ok(())
+        })
+    }
+
     /// The files at a commit that is in the mirror; every file that can matter to trueup.
     ///
     /// # Errors

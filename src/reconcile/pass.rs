@@ -132,6 +132,8 @@ struct Round {
     known: Known,
     minute: u16,
     plan: Plan,
+    /// Why the commit's signature is not accepted.
+    distrusted: Option<String>,
 }
 
 impl Reconciler {
@@ -289,7 +291,8 @@ impl Reconciler {
             now_minute_of_week: Some(minute),
         });
         let (commit, guards) = (load.commit.clone(), load.guards);
-        Round { commit, scope, guards, observed, known, minute, plan }
+        let distrusted = load.distrusted.clone();
+        Round { commit, scope, guards, observed, known, minute, plan, distrusted }
     }
 
     /// A step that succeeded in this very pass and is asked for again does not last: something
@@ -425,8 +428,13 @@ impl Reconciler {
         if !destroyed.is_empty() && would.len() > sync.max_destroy as usize && !counted {
             all.push(HoldReason::MaxDestroy { would, allowed: sync.max_destroy });
         }
+        // No approval stands in for a signature: who may give one stands in the host's config.
+        let distrusted = round.distrusted.iter().map(|why| {
+            format!("the commit in force, {}, is not accepted: {why}", round.commit.short())
+        });
+        let paused = paused.into_iter().chain(distrusted);
         let open = all.into_iter().filter(|reason| !(approved && can_be_approved(reason)));
-        paused.into_iter().chain(open.map(|reason| hold_words(&reason))).collect()
+        paused.chain(open.map(|reason| hold_words(&reason))).collect()
     }
 
     pub(super) fn provider_for(&self, kind: Kind) -> Option<Arc<dyn Provider>> {

@@ -44,6 +44,14 @@ fn event_of_head(known: &SourceState, head: &Head) -> Option<Entry> {
         known.refused.as_ref().is_some_and(|refused| refused.commit == head.commit);
     let allowed = known.allowed.as_ref() == Some(&head.commit);
     if head.relation == Relation::Same {
+        // Signatures may be required since it was taken in, or its key is no longer allowed.
+        if let Err(why) = &head.signer {
+            let said = known.refused.as_ref().is_some_and(|refused| {
+                refused.commit == head.commit && refused.signature && refused.why == *why
+            });
+            let event = Event::SignatureRejected(SignatureRejected { why: why.clone() });
+            return (!said).then(|| Entry::new(event).at_commit(&head.commit));
+        }
         // The branch is back at the commit in force: whatever was refused is gone.
         return known.refused.as_ref().map(|_| Entry::new(Event::RefusalEnded(RefusalEnded {})));
     }
@@ -185,6 +193,19 @@ mod tests {
         let fresh = SourceState { head: Some(commit('a')), ..SourceState::default() };
         let bad = head('b', Relation::Ahead, Err("unsigned".into()));
         assert_eq!(names(&fresh, Ok(bad)), ["source.signature_rejected"]);
+    }
+
+    #[test]
+    fn the_commit_in_force_loses_its_place_with_its_signature_and_gets_it_back() {
+        let mut known = SourceState { head: Some(commit('a')), ..SourceState::default() };
+        let unsigned = || head('a', Relation::Same, Err("unsigned".into()));
+        assert_eq!(names(&known, Ok(unsigned())), ["source.signature_rejected"]);
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        known.refused =
+            Some(Refused { commit: commit('a'), why: "unsigned".into(), signature: true, since });
+        assert!(names(&known, Ok(unsigned())).is_empty(), "said once");
+        let mended = head('a', Relation::Same, Ok(Some("ann".into())));
+        assert_eq!(names(&known, Ok(mended)), ["source.refusal_ended"]);
     }
 
     #[test]

@@ -69,7 +69,8 @@ impl Mirror {
                 why: format!("it names commit {head} but did not send it"),
             });
         }
-        Ok(Fetched { head, received, maintenance: self.maintain(), took })
+        let maintenance = if received { self.maintain() } else { Maintenance::NotNeeded };
+        Ok(Fetched { head, received, maintenance, took })
     }
 
     fn bounded(&self, want: Want) -> Result<(CommitId, bool), SourceError> {
@@ -162,6 +163,11 @@ fn exchange(
     let Some(head) = find(&prepared.ref_map().remote_refs, &name) else {
         return Ok(None);
     };
+    // What was received before need not be negotiated about; nothing relies on the mirror's own
+    // branch, as what the remote's is at is asked anew each time.
+    if repo.has_object(head.to_gix()) {
+        return Ok(Some((head, false)));
+    }
     let outcome = prepared.receive(gix::progress::Discard, stop)?;
     Ok(Some((head, matches!(outcome.status, fetch::Status::Change { .. }))))
 }

@@ -72,6 +72,7 @@ impl State {
                 self.spec.commit = commit.cloned();
                 self.spec.desired = Some(accepted.desired);
                 self.spec.rejected = None;
+                self.spec.warnings.clear();
                 self.wish(&accepted.changed, &accepted.removed);
             }
             Event::SpecRejected(rejected) => {
@@ -81,6 +82,11 @@ impl State {
                     problems: rejected.problems.clone(),
                 });
             }
+            Event::SpecWarned(warned) => self.spec.warnings.clone_from(&warned.warnings),
+            Event::SpecUnreadable(unreadable) => {
+                self.spec.unreadable = Some((at, unreadable.error.clone()));
+            }
+            Event::SpecReadable(_) => self.spec.unreadable = None,
             Event::PlanMade(made) => {
                 self.plan = Some(PlanState {
                     plan: made.plan,
@@ -256,6 +262,9 @@ impl State {
             | Event::SpecWished(_)
             | Event::SpecAccepted(_)
             | Event::SpecRejected(_)
+            | Event::SpecWarned(_)
+            | Event::SpecUnreadable(_)
+            | Event::SpecReadable(_)
             | Event::PlanMade(_)
             | Event::PlanHeld(_)
             | Event::PlanApproved(_)

@@ -143,7 +143,7 @@ impl PullsState {
             base: planned.base.clone(),
             tree: planned.tree.clone(),
             outcome: planned.outcome.clone(),
-            report: planned.report,
+            report: planned.report.blob,
         });
         let now = plan_of(&planned.outcome).map(|plan| plan.plan);
         let before = before.as_ref().and_then(|before| plan_of(&before.outcome));

@@ -82,6 +82,10 @@ pub struct SpecState {
     pub desired: Option<Digest>,
     /// A newer commit that has mistakes.
     pub rejected: Option<Rejected>,
+    /// What somebody should look at in the commit in force.
+    pub warnings: Vec<Problem>,
+    /// Since when the mirror does not give a commit it should hold, and why.
+    pub unreadable: Option<(Timestamp, String)>,
 }
 
 /// A commit with mistakes.

@@ -67,6 +67,15 @@ pub fn describe(event: &Event) -> String {
             ),
             None => format!("{} mistake(s)", rejected.errors),
         },
+        Event::SpecWarned(warned) => match warned.warnings.first() {
+            Some(first) => format!(
+                "{} warning(s), the first at {}:{}:{}: {}",
+                warned.count, first.path, first.line, first.column, first.message
+            ),
+            None => "nothing is left to be warned of".to_owned(),
+        },
+        Event::SpecUnreadable(unreadable) => unreadable.error.clone(),
+        Event::SpecReadable(_) => "the mirror can be read again".to_owned(),
         Event::PlanMade(made) => {
             format!("plan {}: {} step(s){}", made.plan.short(), made.total, rest(&made.more))
         }

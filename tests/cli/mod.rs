@@ -1,7 +1,12 @@
 //! The program from outside: what it prints, where, and how it ends.
 
 #[cfg(feature = "libvirt")]
+mod alone;
+#[cfg(feature = "libvirt")]
+mod canary;
+#[cfg(feature = "libvirt")]
 mod daemon;
+mod index;
 mod operate;
 mod past;
 mod streams;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use trueup::event::Event;
 use trueup::event::body::*;
+use trueup::event::spill::Spilled;
 use trueup::model::resource::StoragePool;
 use trueup::model::{CommitId, Digest, Fault, Name, Resource, ResourceId};
 use trueup::plan::{Disruption, FieldChange, Reason};
@@ -75,7 +76,14 @@ fn source() -> Vec<Event> {
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],
         }),
-        Event::SpecRejected(SpecRejected { errors: 12, problems: vec![problem], more: None }),
+        Event::SpecRejected(SpecRejected {
+            errors: 12,
+            problems: vec![problem.clone()],
+            more: None,
+        }),
+        Event::SpecWarned(SpecWarned { count: 1, warnings: vec![problem] }),
+        Event::SpecUnreadable(SpecUnreadable { error: "cannot read a pack".into() }),
+        Event::SpecReadable(SpecReadable {}),
     ]
 }
 
@@ -198,7 +206,7 @@ fn pull() -> Vec<Event> {
             base: commit('a'),
             tree: Some("d".repeat(40)),
             outcome: PullOutcome::Planned(plan),
-            report: digest("report"),
+            report: Spilled::of(b"report".to_vec()).0,
         }),
         Event::PullClosed(PullClosed { number: 7 }),
         Event::ForgePosted(ForgePosted { target: target.clone(), content, id: Some(42) }),

@@ -25,7 +25,8 @@ pub use resource::{
 };
 pub use source::{
     CommitObserved, Problem, Reachable, RefusalEnded, Rekeyed, RewriteAccepted, RewriteRefused,
-    SignatureRejected, SpecAccepted, SpecRejected, SpecWished, Unreachable,
+    SignatureRejected, SpecAccepted, SpecReadable, SpecRejected, SpecUnreadable, SpecWarned,
+    SpecWished, Unreachable,
 };
 
 /// Why stored data is no event of this program.
@@ -125,6 +126,12 @@ events! {
     "spec.accepted" 1 SpecAccepted(SpecAccepted),
     /// A commit has mistakes; the last good commit stays in force.
     "spec.rejected" 1 SpecRejected(SpecRejected),
+    /// The commit in force holds what somebody should look at.
+    "spec.warned" 1 SpecWarned(SpecWarned),
+    /// A commit cannot be read from the mirror; nothing is concluded from it.
+    "spec.unreadable" 1 SpecUnreadable(SpecUnreadable),
+    /// The mirror can be read again.
+    "spec.readable" 1 SpecReadable(SpecReadable),
     /// There is something to do.
     "plan.made" 1 PlanMade(PlanMade),
     /// A plan waits for somebody or something.

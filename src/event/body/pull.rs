@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
+use crate::event::spill::Spilled;
 use crate::model::{CommitId, Digest, ResourceId};
 use crate::plan::Disruption;
 
@@ -34,8 +35,8 @@ pub struct PullPlanned {
     pub tree: Option<String>,
     /// What came of it.
     pub outcome: PullOutcome,
-    /// Digest of the blob that holds what is posted.
-    pub report: Digest,
+    /// What is posted.
+    pub report: Spilled,
 }
 
 /// What came of looking at a pull request.

@@ -105,6 +105,28 @@ pub struct SpecRejected {
     pub more: Option<Spilled>,
 }
 
+/// `spec.warned`: what somebody should look at in the commit in force; none where it is mended. The
+/// commit is the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecWarned {
+    /// How many warnings there are.
+    pub count: u64,
+    /// The first of them.
+    pub warnings: Vec<Problem>,
+}
+
+/// `spec.unreadable`: the mirror does not give a commit that it should hold. The commit is the
+/// envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecUnreadable {
+    /// What went wrong.
+    pub error: String,
+}
+
+/// `spec.readable`: the mirror gives its commits again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecReadable {}
+
 /// One mistake in a spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

@@ -3,6 +3,7 @@
 //! It never descends into what it does not list, and its work is bounded by the limits however the
 //! objects were made: recursion by the depth, time by the numbers of files and folders.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,6 +54,15 @@ enum Stop {
     Enough,
 }
 
+/// What kind of file it is, if it is one.
+fn kind_of(mode: Mode) -> Option<EntryKind> {
+    match mode {
+        Mode::Blob => Some(EntryKind::File),
+        Mode::BlobExecutable => Some(EntryKind::Executable),
+        Mode::Tree | Mode::Link | Mode::Commit => None,
+    }
+}
+
 pub(super) fn list(
     mirror: &Mirror,
     commit: CommitId,
@@ -99,13 +109,13 @@ impl<'a> Previous<'a> {
         }
     }
 
-    /// The earlier entry at `path` if its content was the same.
-    fn same(&mut self, path: &str, blob: BlobId) -> Option<&'a Entry> {
+    /// The earlier entry `name` of the directory `parent` if its content was the same.
+    fn same(&mut self, parent: &str, name: &BStr, blob: BlobId) -> Option<&'a Entry> {
         while let Some(entry) = self.tree.entries.get(self.cursor) {
-            match entry.path.as_ref().cmp(path) {
-                std::cmp::Ordering::Less => self.cursor += 1,
-                std::cmp::Ordering::Equal => return (entry.blob == blob).then_some(entry),
-                std::cmp::Ordering::Greater => return None,
+            match beside(&entry.path, parent, name) {
+                Ordering::Less => self.cursor += 1,
+                Ordering::Equal => return (entry.blob == blob).then_some(entry),
+                Ordering::Greater => return None,
             }
         }
         None
@@ -117,6 +127,20 @@ impl<'a> Previous<'a> {
         let directory = self.tree.directories.get(at)?;
         (directory.id == id).then_some((at, directory))
     }
+}
+
+/// How `path` compares with `parent/name`, without putting the two together: most entries of a
+/// changed directory are as they were.
+fn beside(path: &str, parent: &str, name: &BStr) -> Ordering {
+    let path = path.as_bytes();
+    if parent.is_empty() {
+        return path.cmp(name);
+    }
+    let (folder, rest) = path.split_at(path.len().min(parent.len()));
+    folder.cmp(parent.as_bytes()).then_with(|| match rest.split_first() {
+        None => Ordering::Less,
+        Some((slash, rest)) => slash.cmp(&b'/').then_with(|| rest.cmp(name)),
+    })
 }
 
 impl Walk<'_> {
@@ -157,11 +181,11 @@ impl Walk<'_> {
         let own = Directory { path: Arc::clone(&path), id, entries: start..start, below: 0 };
         self.directories.push(own);
         let data = self.data(id)?;
-        let mut last: Option<(Vec<u8>, bool)> = None;
+        let mut last: Option<(&BStr, bool)> = None;
         for entry in gix::objs::TreeRefIter::from_bytes(&data, gix::hash::Kind::Sha1) {
             let entry = entry.map_err(|error| self.damaged(&id, &chain(&error)))?;
-            let key = (entry.filename.to_vec(), entry.mode.is_tree());
-            if last.as_ref().is_some_and(|last| !ascending(last, &key)) {
+            let key = (entry.filename, entry.mode.is_tree());
+            if last.is_some_and(|last| !ascending(last, key)) {
                 let path = format!("{path}/{}", escaped(entry.filename));
                 self.problem(TreeProblem::Malformed { path })?;
             }
@@ -186,6 +210,16 @@ impl Walk<'_> {
         mode: Mode,
         object: gix::ObjectId,
     ) -> Result<(), Stop> {
+        if let Some(kind) = kind_of(mode)
+            && !name.contains(&b'/')
+            && self.entries.len() < self.limits.files_max
+            && let Some(previous) = &mut self.previous
+            && let Some(same) = previous.same(parent, name, BlobId::from_gix(object))
+        {
+            // Its path and its content passed every check, at this very depth.
+            let entry = Entry { kind, ..same.clone() };
+            return self.add(entry);
+        }
         let Some(path) = self.path(parent, name)? else {
             return Ok(());
         };
@@ -209,10 +243,6 @@ impl Walk<'_> {
             let limit = self.limits.files_max;
             self.problem(TreeProblem::TooMany { path, what: "files", limit })?;
             return Err(Stop::Enough);
-        }
-        if let Some(same) = self.previous.as_mut().and_then(|previous| previous.same(&path, blob)) {
-            let entry = Entry { kind, ..same.clone() };
-            return self.add(entry);
         }
         let header = self
             .repo
@@ -328,5 +358,24 @@ impl Walk<'_> {
 
     fn damaged(&self, id: &TreeId, why: &str) -> Stop {
         Stop::Failed(self.mirror.not_a(id, &format!("a well-formed directory ({why})")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_compared_part_by_part_as_they_are_as_a_whole() {
+        let paths = ["a", "a-b", "a.yaml", "a/b", "a/b-c", "a/b/c", "a0", "ab", "b"];
+        let parts = [("", "a"), ("a", "b"), ("a", "b-c"), ("a/b", "c"), ("ab", "c"), ("", "a0")];
+        for path in paths {
+            for (parent, name) in parts {
+                let whole =
+                    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+                let found = beside(path, parent, name.into());
+                assert_eq!(found, path.cmp(&whole), "{path} beside {whole}");
+            }
+        }
     }
 }

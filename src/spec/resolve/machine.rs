@@ -106,7 +106,7 @@ fn home(cx: &mut Cx<'_>) -> Option<Pool> {
     let first = cx.disks.first().map(|(name, _, _)| name.clone());
     let of_disk = first.and_then(|name| {
         let id = crate::model::ResourceId::new(Kind::Disk, name);
-        match cx.world.resolved.get(&id)?.own()? {
+        match cx.world.resolved_at(&id)?.own()? {
             Resource::Disk(disk) => Some(disk.pool.to_string()),
             _ => None,
         }

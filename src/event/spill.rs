@@ -67,6 +67,17 @@ pub fn named(data: &str) -> impl Iterator<Item = Digest> {
     })
 }
 
+/// Every digest in the data of a stored event, whatever it is of: some types name a blob in a field
+/// of their own, so what is to be kept is judged by this.
+pub fn digests(data: &str) -> impl Iterator<Item = Digest> {
+    data.match_indices('"').filter_map(|(at, _)| {
+        let from = at + 1;
+        let digits = data.get(from..from + DIGITS)?;
+        let ends = data.as_bytes().get(from + DIGITS) == Some(&b'"');
+        digits.parse().ok().filter(|_| ends)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +92,8 @@ mod tests {
         let line = format!("{{\"changes\":[{value}],\"more\":{value}}}");
         assert_eq!(named(&line).collect::<Vec<_>>(), [one.blob, one.blob]);
         assert_eq!(named("{\"$blob\":\"short").count(), 0);
+        let elsewhere = format!("{{\"body\":\"{}\",\"é\":\"ab\"}}", one.blob);
+        assert_eq!(named(&elsewhere).count(), 0);
+        assert_eq!(digests(&elsewhere).collect::<Vec<_>>(), [one.blob]);
     }
 }

@@ -95,7 +95,7 @@ impl Blobs {
             }
             let mut cursor = reader.from(from)?;
             while let Some(line) = cursor.read()? {
-                for blob in spill::named(line.record.data) {
+                for blob in spill::digests(line.record.data) {
                     unnamed.remove(&blob);
                 }
             }

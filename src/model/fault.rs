@@ -66,7 +66,7 @@ impl Fault {
         if message.len() <= max {
             return None;
         }
-        let end = message.floor_char_boundary(max);
+        let end = (0..=max).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
         let short = format!("{}…", &message[..end]);
         Some(std::mem::replace(message, short))
     }

@@ -59,7 +59,7 @@ async fn a_large_content_is_there_before_its_event_and_what_none_names_goes() {
     drop(port);
     journal.close();
     let blobs = Blobs::open(dir.path());
-    let content = blobs.get(&more.blob).unwrap().unwrap();
+    let content = blobs.read(&more.blob).unwrap().unwrap();
     let all: Vec<Problem> = serde_json::from_slice(&content).unwrap();
     assert_eq!(all.len(), 40_000);
     assert_eq!(blobs.find(&more.blob.short()).unwrap(), Some(more.blob));
@@ -73,16 +73,16 @@ async fn a_large_content_is_there_before_its_event_and_what_none_names_goes() {
     assert_eq!(named, [more.blob]);
 
     // Killed between the content and its event: nothing names it.
-    let orphan = blobs.put(b"stored for an event that never came").unwrap();
+    let orphan = blobs.store(b"stored for an event that never came").unwrap();
     let (journal, _) = Journal::open(dir.path(), &options()).unwrap();
     journal.close();
-    assert_eq!(blobs.get(&orphan).unwrap(), None, "what no event names is removed");
-    assert!(blobs.get(&more.blob).unwrap().is_some(), "what an event names stays");
+    assert_eq!(blobs.read(&orphan).unwrap(), None, "what no event names is removed");
+    assert!(blobs.read(&more.blob).unwrap().is_some(), "what an event names stays");
     // However new a named content looks (the clock had jumped), the whole log has a say.
     let path = dir.path().join("blobs").join(more.blob.to_string());
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
     std::fs::File::options().write(true).open(path).unwrap().set_modified(later).unwrap();
     let (journal, _) = Journal::open(dir.path(), &options()).unwrap();
     journal.close();
-    assert!(blobs.get(&more.blob).unwrap().is_some());
+    assert!(blobs.read(&more.blob).unwrap().is_some());
 }

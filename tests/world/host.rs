@@ -318,7 +318,8 @@ impl Provider for FakeHost {
     }
 }
 
-/// A file has no name but its own: it is the disk that asks for its path, else the one of its name.
+/// A file has no name but its own: it is the disk that asks for its path, else the one that was made
+/// there, else the one of its name.
 fn name_disks(machine: &mut Observed, scope: &Scope) {
     let disks: Vec<(ResourceId, String)> = machine
         .resources
@@ -331,9 +332,14 @@ fn name_disks(machine: &mut Observed, scope: &Scope) {
     for (id, path) in disks {
         let asks = |wish: &Resource| matches!(wish, Resource::Disk(disk) if disk.path == path);
         let wish = scope.desired.resources.iter().find(|(_, wish)| asks(&wish.resource));
+        let made = scope
+            .claims
+            .iter()
+            .find(|(id, claim)| asks(claim) && !scope.desired.resources.contains_key(*id));
+        let made = made.map(|(id, _)| id.clone());
         let stem = path.rsplit('/').next().and_then(|file| file.split('.').next()).unwrap();
         let name = || ResourceId::new(Kind::Disk, Name::new(stem).unwrap());
-        let now = wish.map_or_else(name, |(id, _)| id.clone());
+        let now = wish.map(|(id, _)| id.clone()).or(made).unwrap_or_else(name);
         if now != id && !machine.resources.contains_key(&now) {
             let seen = machine.resources.remove(&id).unwrap();
             machine.resources.insert(now, seen);

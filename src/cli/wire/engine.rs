@@ -91,9 +91,10 @@ fn own(config: &Config, source: &GitSource) -> Own {
     let ours = ours.into_iter().chain([source.directory().to_owned()]);
     Own {
         resources: config.protect.iter().cloned().collect(),
-        // Links are followed once, here: a pool is known by its real path, and so are these.
+        // Under their real path too: a pool may be known by either.
         folders: ours
-            .map(|path| path.canonicalize().unwrap_or(path).to_string_lossy().into_owned())
+            .flat_map(|path| [path.canonicalize().unwrap_or_else(|_| path.clone()), path])
+            .map(|path| path.to_string_lossy().into_owned())
             .collect(),
         addresses: source.host_address().into_iter().collect(),
     }

@@ -175,13 +175,17 @@ struct Disks<'a, 'm> {
     asked: HashMap<&'a str, &'a ResourceId>,
 }
 
-/// The disks that are asked for, by their file; of two for one file, the first.
+/// The disks that are asked for, by their file; of two for one file, the first. Also those that were
+/// made and are no longer asked for: a disk that was renamed keeps its file, so the file's name may
+/// be an older one than its own.
 fn asked_for(scope: &Scope) -> HashMap<&str, &ResourceId> {
-    let disks =
-        scope.desired.resources.iter().rev().filter_map(|(id, want)| match &want.resource {
-            Resource::Disk(disk) => Some((disk.path.as_str(), id)),
-            _ => None,
-        });
+    let desired = &scope.desired.resources;
+    let made = scope.claims.iter().filter(|(id, _)| !desired.contains_key(*id));
+    let asked = desired.iter().rev().map(|(id, want)| (id, &want.resource));
+    let disks = made.chain(asked).filter_map(|(id, resource)| match resource {
+        Resource::Disk(disk) => Some((disk.path.as_str(), id)),
+        _ => None,
+    });
     disks.collect()
 }
 
@@ -252,6 +256,33 @@ mod tests {
 
     use super::*;
     use crate::spec::{Desired, SyncSettings};
+
+    #[test]
+    fn a_renamed_disk_is_found_by_the_file_that_it_kept() {
+        let disk = Disk {
+            pool: Name::new("fast").unwrap(),
+            path: "/srv/fast/data.qcow2".to_owned(),
+            format: VolumeFormat::Qcow2,
+            size: 1,
+            backing: None,
+            on_image_change: None,
+        };
+        let desired = Desired {
+            environment: Name::new("lab").unwrap(),
+            sync: SyncSettings::default(),
+            resources: BTreeMap::new(),
+        };
+        let archive = id(Kind::Disk, "archive");
+        let claims = BTreeMap::from([(archive.clone(), Resource::Disk(disk))]);
+        let scope = Scope {
+            desired: Arc::new(desired),
+            known: Arc::new(claims.keys().cloned().collect()),
+            claims: Arc::new(claims),
+        };
+        assert_eq!(disk_id(&asked_for(&scope), "/srv/fast/data.qcow2"), Some((archive, true)));
+        let by_name = Some((id(Kind::Disk, "other"), false));
+        assert_eq!(disk_id(&asked_for(&scope), "/srv/fast/other.qcow2"), by_name);
+    }
 
     #[test]
     fn a_disk_whose_pool_is_gone_is_not_absent() {

@@ -3,12 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::Output;
 use super::context::Context;
 use super::exit::{CliResult, Done};
+use super::known::known;
 use super::paint::{Block, Text};
 use super::time::shown;
 use super::ui::Product;
-use super::{Output, wire};
 use crate::view::{self, DriftRow};
 
 /// Show what is no longer as trueup made it
@@ -27,8 +28,7 @@ struct Drifts(Vec<DriftRow>);
 
 impl Drift {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let state = wire::known(&context.state_dir()?)?;
-        let drifts = Drifts(view::drifts(&state));
+        let drifts = Drifts(view::drifts(&known(context)?.state));
         context.ui.product(&drifts)?;
         Ok(if drifts.0.is_empty() { Done::Fine } else { Done::Changes })
     }

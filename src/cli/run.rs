@@ -19,13 +19,11 @@ use super::context::Context;
 use super::control;
 use super::desk::DaemonDesk;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
-use super::wire::{self, Engine};
+use super::wire::{self, Engine, LEFTOVERS};
 use crate::config::Config;
 use crate::reconcile::{Daemon, Handle, PassError};
 use crate::source::{GitSource, MirrorConfig, Watch};
 
-/// Time the runtime's blocking threads get at the end: what hangs there is left to the kernel.
-const LEFTOVERS: Duration = Duration::from_secs(1);
 /// How often free memory is given back to the kernel: a convergence that needed much is over within
 /// minutes, and looking for nothing costs a millisecond.
 const GIVE_BACK: Duration = Duration::from_secs(30);
@@ -112,7 +110,8 @@ async fn live(
     let poll = config.repository.poll.interval.min(config.limits.resync).duration();
     let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), poll);
     let mut helpers = JoinSet::new();
-    let desk = DaemonDesk::new(handle.clone(), Arc::clone(&engine.source));
+    let desk =
+        DaemonDesk::new(handle.clone(), Arc::clone(&engine.source), config.state_directory());
     helpers.spawn(control::serve(listener, Arc::new(desk), stopped));
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
     helpers.spawn(give_memory_back());

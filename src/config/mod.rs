@@ -8,6 +8,7 @@ mod error;
 mod example;
 mod load;
 mod settings;
+mod size;
 mod span;
 
 pub use error::ConfigError;
@@ -18,6 +19,7 @@ pub use settings::{
     OpenPgpSettings, PollSettings, RepositorySettings, SignatureSettings, SshKeySettings,
     SshSettings, TelemetrySettings,
 };
+pub use size::Size;
 pub use span::Span;
 
 #[cfg(test)]

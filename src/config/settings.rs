@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::size::Size;
 use super::span::Span;
-use crate::model::Name;
+use crate::model::{Name, ResourceId};
 
 /// The settings of trueup on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +45,13 @@ pub struct Config {
     /// What the daemon writes about itself.
     #[serde(default)]
     pub telemetry: TelemetrySettings,
+    /// Resources that are never stopped or removed, as `kind/name`, whatever a commit says: what
+    /// trueup's repository runs on, for one. What a protected machine lies on is protected with it.
+    /// The pool that holds trueup's own state, and the network through which a repository with an
+    /// address in its URL is reached, need not be named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub protect: Vec<ResourceId>,
 }
 
 /// The Git repository that is followed.
@@ -64,6 +72,9 @@ pub struct RepositorySettings {
     /// How ssh is called.
     #[serde(default)]
     pub ssh: SshSettings,
+    /// The most one fetch may bring, with its unit: a repository of text is far smaller.
+    #[serde(default)]
+    pub fetch_max: Size,
     /// How often the repository is asked.
     #[serde(default)]
     pub poll: PollSettings,
@@ -272,6 +283,7 @@ impl Config {
                 credentials: CredentialSettings::default(),
                 ca_file: None,
                 ssh: SshSettings::default(),
+                fetch_max: Size::default(),
                 poll: PollSettings::default(),
                 signatures: SignatureSettings::default(),
             },
@@ -283,6 +295,7 @@ impl Config {
             accelerator: AcceleratorChoice::default(),
             limits: Limits::default(),
             telemetry: TelemetrySettings::default(),
+            protect: Vec::new(),
         }
     }
 

@@ -112,3 +112,17 @@ fn a_missing_and_an_oversized_file_are_told_apart() {
     std::fs::write(&path, vec![b'#'; 70_000]).unwrap();
     assert!(matches!(load(Some(&path)), Err(ConfigError::TooLarge { .. })));
 }
+
+#[test]
+fn a_token_in_place_of_a_user_is_refused_and_a_user_of_ssh_is_not() {
+    let with = |url: &str| {
+        parse(std::path::Path::new("c.yaml"), &format!("repository: {{ url: '{url}' }}\n"))
+    };
+    for url in ["https://ghp_hunter2@host/r.git", "https://ann:hunter2@host/r.git"] {
+        let error = with(url).unwrap_err().to_string();
+        assert!(error.contains("repository.credentials"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    assert!(with("ssh://git@host/r.git").is_ok());
+    assert!(with("git@host:r.git").is_ok());
+}

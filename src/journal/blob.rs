@@ -2,13 +2,18 @@
 //!
 //! It never hands out bytes that do not have the digest asked for.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::error::JournalError;
 use super::layout;
-use crate::model::Digest;
+use super::read::Reader;
+use crate::event::spill;
+use crate::model::{Digest, Fault};
+use crate::port::{BlobStore, BoxFuture};
 
 /// Largest blob in bytes; a rendered plan of ten thousand resources has a tenth of it.
 pub const BLOB_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -30,7 +35,7 @@ impl Blobs {
     ///
     /// # Errors
     /// When they are too many or the disk refuses.
-    pub fn put(&self, bytes: &[u8]) -> Result<Digest, JournalError> {
+    pub fn store(&self, bytes: &[u8]) -> Result<Digest, JournalError> {
         let digest = Digest::of(bytes);
         let path = self.path(&digest);
         if bytes.len() > BLOB_BYTES_MAX {
@@ -49,7 +54,7 @@ impl Blobs {
     ///
     /// # Errors
     /// [`JournalError::Blob`] when its content is not what the digest says.
-    pub fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, JournalError> {
+    pub fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>, JournalError> {
         let path = self.path(digest);
         match fs::read(&path) {
             Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Some(bytes)),
@@ -59,9 +64,88 @@ impl Blobs {
         }
     }
 
+    /// The one blob whose digest starts with `digits`; `None` where there is none, or more than one.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn find(&self, digits: &str) -> Result<Option<Digest>, JournalError> {
+        let mut found = self.all()?.into_keys().filter(|blob| blob.to_string().starts_with(digits));
+        Ok(found.next().filter(|_| found.next().is_none()))
+    }
+
+    /// Removes what no event names: stored for one that then was not appended. What was there when
+    /// the log was last opened was judged then; `last_opened` is when, and the last event there was.
+    /// The log itself is never cut, so whatever it names stays.
+    ///
+    /// # Errors
+    /// When the log or the folder cannot be read.
+    pub(crate) fn sweep(
+        &self,
+        reader: &Reader,
+        last_opened: Option<(SystemTime, u64)>,
+    ) -> Result<usize, JournalError> {
+        let mut unnamed = self.all()?;
+        if let Some((at, _)) = last_opened {
+            unnamed.retain(|_, stored| *stored >= at);
+        }
+        // Its time is only a hint: clocks jump. Before anything is removed the whole log has a say.
+        for from in [last_opened.map_or(1, |(_, seq)| seq), 1] {
+            if unnamed.is_empty() {
+                return Ok(0);
+            }
+            let mut cursor = reader.from(from)?;
+            while let Some(line) = cursor.read()? {
+                for blob in spill::named(line.record.data) {
+                    unnamed.remove(&blob);
+                }
+            }
+        }
+        for blob in unnamed.keys() {
+            let path = self.path(blob);
+            fs::remove_file(&path).map_err(JournalError::io("remove", &path))?;
+        }
+        Ok(unnamed.len())
+    }
+
+    /// Every blob with the time at which it was stored.
+    fn all(&self) -> Result<BTreeMap<Digest, SystemTime>, JournalError> {
+        let io = |error| JournalError::io("list", &self.folder)(error);
+        let listed = match fs::read_dir(&self.folder) {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(io(error)),
+        };
+        let mut all = BTreeMap::new();
+        for entry in listed {
+            let entry = entry.map_err(io)?;
+            // Anything else in the folder, a half-written blob included, is written over in time.
+            let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let stored = entry.metadata().and_then(|data| data.modified()).map_err(io)?;
+            all.insert(digest, stored);
+        }
+        Ok(all)
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(hex::encode(digest.bytes()))
     }
+}
+
+impl BlobStore for Blobs {
+    fn get(&self, digest: Digest) -> BoxFuture<'_, Result<Option<Vec<u8>>, Fault>> {
+        let blobs = self.clone();
+        Box::pin(off_the_runtime(move || blobs.read(&digest)))
+    }
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|error| Fault::transient(error.to_string()))?;
+    done.map_err(|error| Fault::transient(error.to_string()))
 }
 
 #[cfg(test)]
@@ -72,13 +156,13 @@ mod tests {
     fn a_blob_is_what_its_digest_says_or_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(dir.path());
-        let digest = blobs.put(b"plan").unwrap();
-        assert_eq!(blobs.put(b"plan").unwrap(), digest);
-        assert_eq!(blobs.get(&digest).unwrap().as_deref(), Some(&b"plan"[..]));
-        assert_eq!(blobs.get(&Digest::of(b"other")).unwrap(), None);
+        let digest = blobs.store(b"plan").unwrap();
+        assert_eq!(blobs.store(b"plan").unwrap(), digest);
+        assert_eq!(blobs.read(&digest).unwrap().as_deref(), Some(&b"plan"[..]));
+        assert_eq!(blobs.read(&Digest::of(b"other")).unwrap(), None);
         fs::write(blobs.path(&digest), b"plam").unwrap();
-        assert!(matches!(blobs.get(&digest), Err(JournalError::Blob { .. })));
-        blobs.put(b"plan").unwrap();
-        assert!(blobs.get(&digest).unwrap().is_some(), "putting it again mends it");
+        assert!(matches!(blobs.read(&digest), Err(JournalError::Blob { .. })));
+        blobs.store(b"plan").unwrap();
+        assert!(blobs.read(&digest).unwrap().is_some(), "putting it again mends it");
     }
 }

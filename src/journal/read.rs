@@ -253,17 +253,18 @@ impl Follower {
         let folder = layout::log_dir(&cursor.dir);
         let (sender, changed) = mpsc::sync_channel(1);
         let failed = |error| JournalError::io("watch", &folder)(std::io::Error::other(error));
-        let mut watcher = notify::recommended_watcher(move |seen: notify::Result<notify::Event>| {
-            // Reading the log is no news, least of all one's own.
-            if seen.is_ok_and(|seen| seen.kind.is_access()) {
-                return;
-            }
-            // A full channel already holds the news.
-            if let Err(mpsc::TrySendError::Disconnected(())) = sender.try_send(()) {
-                tracing::trace!("nobody follows the log any more");
-            }
-        })
-        .map_err(failed)?;
+        let mut watcher =
+            notify::recommended_watcher(move |seen: notify::Result<notify::Event>| {
+                // Reading the log is no news, least of all one's own.
+                if seen.is_ok_and(|seen| seen.kind.is_access()) {
+                    return;
+                }
+                // A full channel already holds the news.
+                if let Err(mpsc::TrySendError::Disconnected(())) = sender.try_send(()) {
+                    tracing::trace!("nobody follows the log any more");
+                }
+            })
+            .map_err(failed)?;
         watcher.watch(&folder, notify::RecursiveMode::NonRecursive).map_err(failed)?;
         Ok(Self { cursor, changed, _watcher: watcher })
     }

@@ -14,6 +14,7 @@ mod input;
 mod kind;
 mod link;
 mod order;
+mod own;
 mod refs;
 mod remove;
 pub mod render;
@@ -26,7 +27,7 @@ mod work;
 use std::collections::BTreeMap;
 
 pub use hold::{HoldReason, destroys, hold_reasons};
-pub use input::{Guards, Input, Known, KnownResource, window_open};
+pub use input::{Guards, Input, Known, KnownResource, Own, window_open};
 pub use types::{
     Action, Disruption, FieldChange, LiveChange, Plan, Reason, SkipReason, Skipped, Step, StepIndex,
 };

@@ -3,6 +3,7 @@
 //! It holds no implementation but plain data. Everything that crosses a port can be serialised, so
 //! that the hand that performs may one day live in a process of its own.
 
+mod blob;
 mod clock;
 mod crash;
 mod journal;
@@ -12,6 +13,7 @@ mod source;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use blob::BlobStore;
 pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};
 pub use journal::{Journal, JournalFault};

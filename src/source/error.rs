@@ -54,6 +54,17 @@ pub enum SourceError {
         /// The limit.
         after: Duration,
     },
+    /// The remote sends more than one fetch may bring.
+    #[error(
+        "{url} sent more than {limit} bytes in one fetch, what came was thrown away; keep large \
+         files out of the repository, or raise repository.fetchMax in the daemon's config"
+    )]
+    TooLarge {
+        /// The repository.
+        url: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
     /// Earlier operations that ran over their deadline have still not ended.
     #[error(
         "{abandoned} earlier operations on {url} still wait for it; trying again once one ends"

@@ -82,12 +82,47 @@ impl Mirror {
         let limit = self.inner.config.deadline;
         let inner = Arc::clone(&self.inner);
         let talk = move |stop: &AtomicBool| converse(&inner, want, stop);
-        match deadline::within(limit, &self.inner.abandoned, talk) {
+        let mut quota = Quota::of(&self.inner.config);
+        let ended = deadline::within(limit, &self.inner.abandoned, || quota.is_exceeded(), talk);
+        match ended {
+            // The other side's words are then only about its broken pipe.
+            Ok(Err(_)) | Err(Missed::Late) if quota.exceeded => {
+                Err(SourceError::TooLarge { url: url(), limit: quota.limit })
+            }
             Ok(result) => result,
             Err(Missed::Late) => Err(SourceError::Deadline { url: url(), after: limit }),
             Err(other) => Err(SourceError::Unreachable { url: url(), why: chain(&other) }),
         }
     }
+}
+
+/// How much one conversation may add to the mirror.
+struct Quota {
+    packs: std::path::PathBuf,
+    limit: u64,
+    before: u64,
+    exceeded: bool,
+}
+
+impl Quota {
+    fn of(config: &MirrorConfig) -> Self {
+        let packs = config.directory.join("objects").join("pack");
+        let before = bytes_in(&packs);
+        Self { packs, limit: config.fetch_max, before, exceeded: false }
+    }
+
+    /// Whether the mirror has grown by more than the limit. What is received lies beside the packs
+    /// until it is whole.
+    fn is_exceeded(&mut self) -> bool {
+        self.exceeded |= bytes_in(&self.packs).saturating_sub(self.before) > self.limit;
+        self.exceeded
+    }
+}
+
+/// Bytes of the files in `folder`; none where it is not there yet.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum()
 }
 
 fn converse(inner: &Inner, want: Want, stop: &AtomicBool) -> Result<(CommitId, bool), SourceError> {

@@ -12,11 +12,14 @@ use super::load::Loaded;
 use super::locate::Locator;
 use super::parse::ParsedFile;
 use super::patch;
+use super::rename;
 use super::repo::{BASES_FOLDER, Entry, Repository, Session};
 use super::resolve::{Draft, Lease, Member, Place, Pool, Resolved, Settings, World, resolve};
 use super::scalar;
 use super::yaml::At;
-use super::{Desired, DesiredResource, Lifecycle, Origin, SelfHeal, SyncSettings, SyncWindow};
+use super::{
+    Desired, DesiredResource, Lifecycle, Origin, Renames, SelfHeal, SyncSettings, SyncWindow,
+};
 use crate::model::resource::StoragePool;
 use crate::model::{Kind, Name, NameError, Resource, ResourceId, digest_of};
 
@@ -64,7 +67,8 @@ pub(crate) fn load_environment(
     bases(session, &mut all, &spec);
     identify(session, &mut all);
     patch::apply(session, &mut all, &spec);
-    let (settings, sync, pools) = settings(session, &mut all, name, &spec);
+    let renamed = rename::read(&mut all, name, &spec);
+    let (settings, sync, pools) = settings(session, &mut all, name, &spec, renamed);
     let resolved = resolve_all(session, &mut all, settings);
     limits(&mut all, repository);
     let empty = all.by_id.is_empty();
@@ -85,7 +89,6 @@ pub(crate) fn load_environment(
         desired: Desired { environment: name.clone(), sync, resources },
         warnings: Vec::new(),
         empty,
-        require_signatures: repository.require_signatures,
     })
 }
 
@@ -215,6 +218,7 @@ fn settings(
     all: &mut Gathered,
     name: &Name,
     spec: &EnvironmentSpec,
+    renamed: Renames,
 ) -> (Settings, SyncSettings, Pools) {
     let given = if spec.storage_pools.is_empty() {
         vec![PoolSpec { name: POOL_NAME.to_owned(), path: POOL_PATH.to_owned(), autostart: true }]
@@ -246,9 +250,10 @@ fn settings(
         resources.insert(id, Arc::new(pool_resource(&path, pool.autostart, spec, &origin)));
         pools.push(Pool { name: pool_name, path });
     }
-    let sync = sync(spec, &mut err);
+    let sync = SyncSettings { renamed: renamed.clone(), ..sync(spec, &mut err) };
     let settings = Settings {
         environment: name.clone(),
+        renamed,
         pools,
         labels: spec.labels.clone(),
         self_heal: spec.sync.self_heal,
@@ -301,6 +306,7 @@ fn sync(spec: &EnvironmentSpec, err: &mut impl FnMut(String, String)) -> SyncSet
         max_destroy: spec.sync.max_destroy,
         windows,
         pause: spec.pause,
+        renamed: Renames::default(),
     }
 }
 

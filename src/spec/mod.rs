@@ -13,6 +13,7 @@ mod load;
 mod locate;
 mod parse;
 mod patch;
+mod rename;
 pub mod render;
 mod repo;
 mod resolve;
@@ -23,7 +24,7 @@ mod yaml;
 
 pub use cache::{CACHED_FILES_MAX, ParseCache};
 pub use desired::{
-    Desired, DesiredResource, Lifecycle, MAX_DESTROY_DEFAULT, Origin, SelfHeal, SyncMode,
+    Desired, DesiredResource, Lifecycle, MAX_DESTROY_DEFAULT, Origin, Renames, SelfHeal, SyncMode,
     SyncSettings, SyncWindow,
 };
 pub use diag::{DIAGNOSTICS_MAX, Diagnostic, Related, Severity};

@@ -77,7 +77,6 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Repository {
     pub(crate) entries: BTreeMap<Name, Entry>,
-    pub(crate) require_signatures: bool,
     pub(crate) resources_max: Option<u32>,
 }
 
@@ -228,11 +227,7 @@ impl<'a> Session<'a> {
                 Err(error) => report("spec/wrong-value", &pointer, At::Key, error.to_string()),
             }
         }
-        Repository {
-            entries,
-            require_signatures: spec.require_signatures,
-            resources_max: spec.limits.resources,
-        }
+        Repository { entries, resources_max: spec.limits.resources }
     }
 }
 

@@ -25,11 +25,15 @@ impl State {
         let commit = entry.commit.as_ref();
         if let Some(subject) = &entry.subject {
             self.apply_to_resource(subject, recorded);
+            self.pulls.machine = recorded.seq;
         }
         match &entry.event {
             Event::LogOpened(opened) => self.epoch = opened.epoch,
-            Event::CommitObserved(_) => {
+            Event::CommitObserved(observed) => {
                 self.source.head = commit.cloned();
+                if observed.repository.is_some() {
+                    self.source.repository.clone_from(&observed.repository);
+                }
                 self.source.refused = None;
                 self.source.allowed = None;
             }
@@ -53,6 +57,12 @@ impl State {
                 }
             }
             Event::RefusalEnded(_) => self.source.refused = None,
+            // What was refused or let through there says nothing about this one.
+            Event::SourceRekeyed(rekeyed) => {
+                self.source.repository = Some(rekeyed.repository.clone());
+                self.source.refused = None;
+                self.source.allowed = None;
+            }
             Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
             Event::SpecAccepted(accepted) => {
                 let before = self.spec.environment.replace(accepted.environment.clone());
@@ -62,6 +72,7 @@ impl State {
                 self.spec.commit = commit.cloned();
                 self.spec.desired = Some(accepted.desired);
                 self.spec.rejected = None;
+                self.spec.warnings.clear();
                 self.wish(&accepted.changed, &accepted.removed);
             }
             Event::SpecRejected(rejected) => {
@@ -71,6 +82,11 @@ impl State {
                     problems: rejected.problems.clone(),
                 });
             }
+            Event::SpecWarned(warned) => self.spec.warnings.clone_from(&warned.warnings),
+            Event::SpecUnreadable(unreadable) => {
+                self.spec.unreadable = Some((at, unreadable.error.clone()));
+            }
+            Event::SpecReadable(_) => self.spec.unreadable = None,
             Event::PlanMade(made) => {
                 self.plan = Some(PlanState {
                     plan: made.plan,
@@ -118,10 +134,20 @@ impl State {
                     plan.held.clear();
                 }
             }
+            Event::PullObserved(observed) => self.pulls.observe(observed, at),
+            Event::PullPlanned(planned) => self.pulls.plan(planned, at),
+            Event::PullClosed(closed) => self.pulls.close(closed.number),
+            Event::ForgePosted(posted) => self.pulls.posted(posted),
+            Event::ForgeRefused(refused) => self.pulls.refused(refused),
+            Event::ForgeUnavailable(unavailable) => {
+                self.pulls.unavailable = Some((at, unavailable.error.clone()));
+            }
+            Event::ForgeAvailable(_) => self.pulls.unavailable = None,
             Event::StepSucceeded(_) => self.count_step(|plan| plan.succeeded += 1),
             Event::StepFailed(_) => self.count_step(|plan| plan.failed += 1),
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
+            | Event::PlanSurprised(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Synced(_)
@@ -130,6 +156,7 @@ impl State {
             | Event::Recovered(_)
             | Event::Flapping(_)
             | Event::Adopted(_)
+            | Event::Moved(_)
             | Event::Unobservable(_)
             | Event::Observable(_)
             | Event::Pruned(_)
@@ -180,6 +207,10 @@ impl State {
             self.resources.remove(id);
             return;
         }
+        if let Event::Moved(moved) = &entry.event {
+            self.rename(&moved.from, id);
+            return;
+        }
         let resource = self.resources.entry(id.clone()).or_default();
         match &entry.event {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
@@ -216,7 +247,7 @@ impl State {
                 resource.hold = Some(Hold { by, reason });
             }
             Event::OperatorReleased(_) => resource.hold = None,
-            Event::Adopted(_) | Event::Pruned(_) => {}
+            Event::Adopted(_) | Event::Moved(_) | Event::Pruned(_) => {}
             // Never about one resource.
             Event::LogOpened(_)
             | Event::LogTailCut(_)
@@ -227,16 +258,36 @@ impl State {
             | Event::SourceReachable(_)
             | Event::SignatureRejected(_)
             | Event::RefusalEnded(_)
+            | Event::SourceRekeyed(_)
             | Event::SpecWished(_)
             | Event::SpecAccepted(_)
             | Event::SpecRejected(_)
+            | Event::SpecWarned(_)
+            | Event::SpecUnreadable(_)
+            | Event::SpecReadable(_)
             | Event::PlanMade(_)
             | Event::PlanHeld(_)
             | Event::PlanApproved(_)
             | Event::PlanWithdrawn(_)
             | Event::PlanFinished(_)
+            | Event::PlanSurprised(_)
+            | Event::PullObserved(_)
+            | Event::PullPlanned(_)
+            | Event::PullClosed(_)
+            | Event::ForgePosted(_)
+            | Event::ForgeRefused(_)
+            | Event::ForgeUnavailable(_)
+            | Event::ForgeAvailable(_)
             | Event::OperatorPaused(_)
             | Event::OperatorResumed(_) => {}
+        }
+    }
+
+    /// Everything known of `from` is known of `to`; only the wish is that of the new name.
+    fn rename(&mut self, from: &ResourceId, to: &ResourceId) {
+        if let Some(known) = self.resources.remove(from) {
+            let wish = self.resources.get(to).and_then(|named| named.wish);
+            self.resources.insert(to.clone(), ResourceState { wish, ..known });
         }
     }
 

@@ -5,12 +5,17 @@
 
 mod apply;
 mod decide;
+mod pulls;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
+pub use pulls::{
+    PLANS_KEPT_MAX, POSTS_KEPT_MAX, PROMISES_KEPT_MAX, Planned, Post, Promise, PullState,
+    PullsState,
+};
 pub use types::{
     Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, Refused, Rejected,
     ResourceState, SourceState, SpecState, State,

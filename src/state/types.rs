@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::pulls::PullsState;
 use crate::event::body::{Claim, Problem};
 use crate::model::{CommitId, Digest, Fault, Name, ResourceId, RunId};
 use crate::plan::FieldChange;
@@ -31,6 +32,9 @@ pub struct State {
     pub plan: Option<PlanState>,
     /// Plans that were approved and not yet finished, with who did it.
     pub approvals: BTreeMap<Digest, String>,
+    /// Pull requests, and what was said about them.
+    #[serde(default)]
+    pub pulls: PullsState,
     /// Set while an operator has stopped all changes.
     pub paused: Option<Paused>,
 }
@@ -45,6 +49,9 @@ pub struct SourceState {
     pub refused: Option<Refused>,
     /// A rewritten head that an operator lets through.
     pub allowed: Option<CommitId>,
+    /// The repository that `head` is from; `None`: an event of an earlier version did not say.
+    #[serde(default)]
+    pub repository: Option<String>,
     /// Since when the repository does not answer, and why.
     pub unreachable: Option<(Timestamp, String)>,
 }
@@ -75,6 +82,10 @@ pub struct SpecState {
     pub desired: Option<Digest>,
     /// A newer commit that has mistakes.
     pub rejected: Option<Rejected>,
+    /// What somebody should look at in the commit in force.
+    pub warnings: Vec<Problem>,
+    /// Since when the mirror does not give a commit it should hold, and why.
+    pub unreadable: Option<(Timestamp, String)>,
 }
 
 /// A commit with mistakes.

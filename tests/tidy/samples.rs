@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use trueup::event::Event;
 use trueup::event::body::*;
+use trueup::event::spill::Spilled;
 use trueup::model::resource::StoragePool;
 use trueup::model::{CommitId, Digest, Fault, Name, Resource, ResourceId};
 use trueup::plan::{Disruption, FieldChange, Reason};
@@ -25,6 +26,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.extend(source());
     samples.extend(plan());
     samples.extend(resource());
+    samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
         Event::OperatorPaused(OperatorPaused { reason: why.clone() }),
@@ -48,6 +50,7 @@ fn source() -> Vec<Event> {
             time: "2026-01-02T03:04:05+01:00".into(),
             subject: "Give web more memory".into(),
             signer: Some("ann@example.org".into()),
+            repository: None,
         }),
         Event::RewriteRefused(RewriteRefused {
             have: commit('a'),
@@ -59,6 +62,10 @@ fn source() -> Vec<Event> {
         Event::SourceReachable(Reachable {}),
         Event::SignatureRejected(SignatureRejected { why: "the commit is not signed".into() }),
         Event::RefusalEnded(RefusalEnded {}),
+        Event::SourceRekeyed(Rekeyed {
+            previous: "https://old.example.org/lab.git".into(),
+            repository: "https://new.example.org/lab.git".into(),
+        }),
         Event::SpecWished(SpecWished {
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],
@@ -69,7 +76,14 @@ fn source() -> Vec<Event> {
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],
         }),
-        Event::SpecRejected(SpecRejected { errors: 12, problems: vec![problem] }),
+        Event::SpecRejected(SpecRejected {
+            errors: 12,
+            problems: vec![problem.clone()],
+            more: None,
+        }),
+        Event::SpecWarned(SpecWarned { count: 1, warnings: vec![problem] }),
+        Event::SpecUnreadable(SpecUnreadable { error: "cannot read a pack".into() }),
+        Event::SpecReadable(SpecReadable {}),
     ]
 }
 
@@ -83,11 +97,17 @@ fn plan() -> Vec<Event> {
     };
     let facts = BTreeMap::from([("ready_s".to_owned(), "4".to_owned())]);
     vec![
-        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step] }),
+        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step], more: None }),
         Event::PlanHeld(PlanHeld { plan, reasons: vec!["it destroys 4 resources".into()] }),
         Event::PlanApproved(PlanApproved { plan }),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
         Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
+        Event::PlanSurprised(PlanSurprised {
+            plan,
+            number: 7,
+            shown: digest("shown"),
+            extra: vec!["disk/data: destroy".into()],
+        }),
         Event::StepStarted(StepStarted {
             plan,
             step: 2,
@@ -105,6 +125,7 @@ fn plan() -> Vec<Event> {
             fault: Fault::needs_human("disk/db is used by another program", "stop it"),
             attempt: 2,
             retry_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            more: None,
         }),
         Event::StepInterrupted(StepInterrupted { plan, step: 2 }),
     ]
@@ -119,6 +140,7 @@ fn resource() -> Vec<Event> {
         Event::Recovered(Recovered {}),
         Event::Flapping(Flapping { heals: 4, retry_at }),
         Event::Adopted(Adopted {}),
+        Event::Moved(Moved { from: id("disk/data") }),
         Event::Unobservable(Unobservable { why: "libvirt does not answer".into() }),
         Event::Observable(Observable {}),
         Event::Pruned(Pruned { wish: Some(digest("wish")) }),
@@ -154,4 +176,46 @@ fn digest(text: &str) -> Digest {
 
 fn commit(digit: char) -> CommitId {
     digit.to_string().repeat(40).parse().unwrap()
+}
+
+fn pull() -> Vec<Event> {
+    let changes = digest("changes");
+    let step = PromisedStep {
+        resource: id("vm/web"),
+        verb: "change".into(),
+        disruption: Disruption::Restart,
+        changes,
+    };
+    let plan = PullPlan {
+        plan: digest("plan"),
+        steps: vec![step],
+        held: vec!["the window opens on Saturday".into()],
+        denied: vec!["vm/web: needs an owner".into()],
+    };
+    let (target, content) = (PostTarget::Comment(7), digest("comment"));
+    vec![
+        Event::PullObserved(PullObserved {
+            number: 7,
+            head: commit('c'),
+            author: "ann".into(),
+            fork: true,
+        }),
+        Event::PullPlanned(PullPlanned {
+            number: 7,
+            head: commit('c'),
+            base: commit('a'),
+            tree: Some("d".repeat(40)),
+            outcome: PullOutcome::Planned(plan),
+            report: Spilled::of(b"report".to_vec()).0,
+        }),
+        Event::PullClosed(PullClosed { number: 7 }),
+        Event::ForgePosted(ForgePosted { target: target.clone(), content, id: Some(42) }),
+        Event::ForgeRefused(ForgeRefused {
+            target,
+            content,
+            why: "the token may not write issues".into(),
+        }),
+        Event::ForgeUnavailable(ForgeUnavailable { error: "503 from the forge".into() }),
+        Event::ForgeAvailable(ForgeAvailable {}),
+    ]
 }

@@ -5,6 +5,7 @@
 
 mod operator;
 mod plan;
+mod pull;
 mod resource;
 mod source;
 
@@ -15,12 +16,17 @@ pub use plan::{
     Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, PlanWithdrawn, StepFailed,
     StepInterrupted, StepStarted, StepSucceeded, StepSummary,
 };
+pub use pull::{
+    ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PlanSurprised, PostTarget,
+    PromisedStep, PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
+};
 pub use resource::{
-    Adopted, Claimed, Drifted, Flapping, Observable, Pruned, Recovered, Synced, Unobservable,
+    Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,
 };
 pub use source::{
-    CommitObserved, Problem, Reachable, RefusalEnded, RewriteAccepted, RewriteRefused,
-    SignatureRejected, SpecAccepted, SpecRejected, SpecWished, Unreachable,
+    CommitObserved, Problem, Reachable, RefusalEnded, Rekeyed, RewriteAccepted, RewriteRefused,
+    SignatureRejected, SpecAccepted, SpecReadable, SpecRejected, SpecUnreadable, SpecWarned,
+    SpecWished, Unreachable,
 };
 
 /// Why stored data is no event of this program.
@@ -112,12 +118,20 @@ events! {
     "source.signature_rejected" 1 SignatureRejected(SignatureRejected),
     /// The refused head is no longer the branch's.
     "source.refusal_ended" 1 RefusalEnded(RefusalEnded),
+    /// Another repository is followed from here on.
+    "source.rekeyed" 1 SourceRekeyed(Rekeyed),
     /// A part of what a large commit asks for.
     "spec.wished" 1 SpecWished(SpecWished),
     /// A commit was read, found right, and is now what the machine is brought to.
     "spec.accepted" 1 SpecAccepted(SpecAccepted),
     /// A commit has mistakes; the last good commit stays in force.
     "spec.rejected" 1 SpecRejected(SpecRejected),
+    /// The commit in force holds what somebody should look at.
+    "spec.warned" 1 SpecWarned(SpecWarned),
+    /// A commit cannot be read from the mirror; nothing is concluded from it.
+    "spec.unreadable" 1 SpecUnreadable(SpecUnreadable),
+    /// The mirror can be read again.
+    "spec.readable" 1 SpecReadable(SpecReadable),
     /// There is something to do.
     "plan.made" 1 PlanMade(PlanMade),
     /// A plan waits for somebody or something.
@@ -128,6 +142,8 @@ events! {
     "plan.withdrawn" 1 PlanWithdrawn(PlanWithdrawn),
     /// Every step of a plan has its outcome.
     "plan.finished" 1 PlanFinished(PlanFinished),
+    /// A merge would do more than its pull request said.
+    "plan.surprised" 1 PlanSurprised(PlanSurprised),
     /// A step is about to act.
     "step.started" 1 StepStarted(StepStarted),
     /// A step did what it should.
@@ -148,12 +164,28 @@ events! {
     "resource.flapping" 1 Flapping(Flapping),
     /// A foreign object was taken over.
     "resource.adopted" 1 Adopted(Adopted),
+    /// It has a new name; nothing of it was touched.
+    "resource.moved" 1 Moved(Moved),
     /// It can no longer be seen.
     "resource.unobservable" 1 Unobservable(Unobservable),
     /// It can be seen again.
     "resource.observable" 1 Observable(Observable),
     /// It is gone from the commit and from the machine.
     "resource.pruned" 1 Pruned(Pruned),
+    /// A pull request is open, and is new or has another head.
+    "pull.observed" 1 PullObserved(PullObserved),
+    /// What merging a pull request would do.
+    "pull.planned" 1 PullPlanned(PullPlanned),
+    /// A pull request is not open any more.
+    "pull.closed" 1 PullClosed(PullClosed),
+    /// Something was said on the forge.
+    "forge.posted" 1 ForgePosted(ForgePosted),
+    /// The forge does not take a post.
+    "forge.refused" 1 ForgeRefused(ForgeRefused),
+    /// The forge does not answer; what is to be said waits.
+    "forge.unavailable" 1 ForgeUnavailable(ForgeUnavailable),
+    /// The forge answers again.
+    "forge.available" 1 ForgeAvailable(ForgeAvailable),
     /// An operator stopped all changes.
     "operator.paused" 1 OperatorPaused(OperatorPaused),
     /// An operator let changes go on.

@@ -37,8 +37,9 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Disk, from: Option<&Dis
 fn moved_from(case: &Case<'_, '_>, to: &Disk) -> Option<SkipReason> {
     match case.facts.claimed(case.id) {
         Some(Resource::Disk(old)) if old.path != to.path => Some(SkipReason::Immutable(format!(
-            "its data is in {}: give the disk another name to start empty, or move the file to \
-             {} by hand and set lifecycle.adopt",
+            "its data is in {}: if the disk was renamed, say so under `moved` in the environment; \
+             give it another name to start empty, or move the file to {} by hand and set \
+             lifecycle.adopt",
             old.path, to.path
         ))),
         _ => None,

@@ -37,6 +37,13 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
     Cow::Borrowed(match why {
         SkipReason::Unobservable(why) => return format!("could not be observed: {why}").into(),
         SkipReason::Blocked(by) => return format!("waits for {by}").into(),
+        SkipReason::OtherEnvironment(name) => {
+            return format!(
+                "belongs to the environment `{name}`: name that under `formerly` if it is this one"
+            )
+            .into();
+        }
+        SkipReason::OwnNeed(why) => return format!("trueup itself needs it: {why}").into(),
         SkipReason::InUse(by) => return format!("still used by {by}").into(),
         SkipReason::Immutable(why) => return format!("cannot be changed in place: {why}").into(),
         SkipReason::Conflict(why) => return format!("conflict: {why}").into(),

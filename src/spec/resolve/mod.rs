@@ -19,7 +19,7 @@ use super::diag::{Severity, did_you_mean};
 use super::kinds::{Doc, DocKind, Spec};
 use super::repo::RepoFiles;
 use super::yaml::At;
-use super::{DesiredResource, Lifecycle, Origin, SelfHeal};
+use super::{DesiredResource, Lifecycle, Origin, Renames, SelfHeal};
 use crate::model::resource::Network;
 use crate::model::{Kind, Name, Resource, ResourceId, digest_of};
 
@@ -54,9 +54,23 @@ impl Member {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) environment: Name,
+    pub(crate) renamed: Renames,
     pub(crate) pools: Vec<Pool>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) self_heal: SelfHeal,
+}
+
+impl Settings {
+    /// The environment's first name: ids derived from it outlive a new one.
+    pub(crate) fn first_name(&self) -> &Name {
+        self.renamed.formerly.first().unwrap_or(&self.environment)
+    }
+
+    /// The name that the file of `id` has: the first one that `id` had.
+    pub(crate) fn file_name<'a>(&'a self, id: &'a ResourceId) -> &'a Name {
+        let before = self.renamed.moved.get(id).and_then(|names| names.last());
+        &before.unwrap_or(id).name
+    }
 }
 
 /// A storage pool.

@@ -1,0 +1,148 @@
+//! Events about pull requests, and about what was said of them on the forge.
+//!
+//! What a stranger wrote is kept only where it is needed: no titles, no texts.
+
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+use crate::event::spill::Spilled;
+use crate::model::{CommitId, Digest, ResourceId};
+use crate::plan::Disruption;
+
+/// `pull.observed`: it is open, and is new or has another head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullObserved {
+    /// Its number.
+    pub number: u64,
+    /// The commit it offers.
+    pub head: CommitId,
+    /// Who opened it, by the name on the forge.
+    pub author: String,
+    /// Whether it comes from another repository, whose writers are strangers.
+    pub fork: bool,
+}
+
+/// `pull.planned`: what merging it would do, or why that cannot be said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullPlanned {
+    /// Its number.
+    pub number: u64,
+    /// The commit it offers.
+    pub head: CommitId,
+    /// The commit in force that it was merged into.
+    pub base: CommitId,
+    /// Id of the tree that the merge gives; a commit with this tree is what was looked at.
+    pub tree: Option<String>,
+    /// What came of it.
+    pub outcome: PullOutcome,
+    /// What is posted.
+    pub report: Spilled,
+}
+
+/// What came of looking at a pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum PullOutcome {
+    /// There is a plan.
+    Planned(PullPlan),
+    /// It does not merge: these files collide.
+    Conflict(Vec<String>),
+    /// What the merge would give has mistakes: how many, and the first of them.
+    Rejected(u64, Vec<Problem>),
+    /// It is not looked at, and why.
+    Refused(String),
+}
+
+/// The plan of a pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullPlan {
+    /// Its digest.
+    pub plan: Digest,
+    /// What it promises not to exceed.
+    pub steps: Vec<PromisedStep>,
+    /// What would hold it after the merge.
+    pub held: Vec<String>,
+    /// Hard rules it breaks: such a plan never runs.
+    pub denied: Vec<String>,
+}
+
+/// One thing that a merge was said to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PromisedStep {
+    /// What it is done to.
+    pub resource: ResourceId,
+    /// What is done.
+    pub verb: String,
+    /// How much it disturbs.
+    pub disruption: Disruption,
+    /// Digest of the fields that change, with what they become.
+    pub changes: Digest,
+}
+
+/// `pull.closed`: it is not open any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullClosed {
+    /// Its number.
+    pub number: u64,
+}
+
+/// `plan.surprised`: a merge would do more than its pull request said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanSurprised {
+    /// Digest of the plan that would do more.
+    pub plan: Digest,
+    /// The pull request.
+    pub number: u64,
+    /// Digest of the plan that was shown.
+    pub shown: Digest,
+    /// Exactly what was not shown, one sentence each.
+    pub extra: Vec<String>,
+}
+
+/// Where something is said on the forge.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum PostTarget {
+    /// The status of a commit.
+    Status(CommitId),
+    /// The one comment on a pull request.
+    Comment(u64),
+    /// The check run of a commit.
+    Check(CommitId),
+    /// The one issue about drift.
+    Issue,
+}
+
+/// `forge.posted`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgePosted {
+    /// Where.
+    pub target: PostTarget,
+    /// Digest of what was said.
+    pub content: Digest,
+    /// The forge's id of it, where it has one.
+    pub id: Option<u64>,
+}
+
+/// `forge.refused`: the forge does not take a post, and trying again would not help.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgeRefused {
+    /// Where.
+    pub target: PostTarget,
+    /// Digest of what was to be said.
+    pub content: Digest,
+    /// Why, and what to do.
+    pub why: String,
+}
+
+/// `forge.unavailable`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgeUnavailable {
+    /// Why.
+    pub error: String,
+}
+
+/// `forge.available`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgeAvailable {}

@@ -1,0 +1,231 @@
+//! What is known of pull requests and of what was said about them.
+//!
+//! It is bounded: what was promised is kept for the last merges only, and what was posted for the
+//! commits and pull requests that can still change.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::event::body::{
+    ForgePosted, ForgeRefused, PostTarget, PromisedStep, PullObserved, PullOutcome, PullPlan,
+    PullPlanned,
+};
+use crate::model::{CommitId, Digest};
+
+/// Promises kept after their pull requests were closed: far more than are merged between two looks.
+pub const PROMISES_KEPT_MAX: usize = 64;
+
+/// Posts remembered: a status, a comment and a check for some 300 pull requests.
+pub const POSTS_KEPT_MAX: usize = 1_000;
+
+/// Older plans of one pull request that its comment names.
+pub const PLANS_KEPT_MAX: usize = 10;
+
+/// Everything about pull requests.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullsState {
+    /// The open ones, by number.
+    pub open: BTreeMap<u64, PullState>,
+    /// What closed ones promised, oldest first.
+    pub promises: VecDeque<Promise>,
+    /// What was said, oldest first.
+    pub posted: VecDeque<Post>,
+    /// Posts that the forge does not take, and why.
+    #[serde(with = "refusals")]
+    pub refusals: BTreeMap<PostTarget, String>,
+    /// The last event that said something new about the machine: plans made before it are stale.
+    pub machine: u64,
+    /// Since when the forge does not answer, and why.
+    pub unavailable: Option<(Timestamp, String)>,
+}
+
+/// One open pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullState {
+    /// The commit it offers.
+    pub head: CommitId,
+    /// Who opened it.
+    pub author: String,
+    /// Whether it comes from another repository.
+    pub fork: bool,
+    /// When this head was first seen: a label put on later is meant for it.
+    pub since: Timestamp,
+    /// What was last found of it.
+    pub planned: Option<Planned>,
+    /// Digests of earlier plans, oldest first.
+    pub earlier: Vec<Digest>,
+}
+
+/// What was found of a pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    /// When.
+    pub at: Timestamp,
+    /// The head that was looked at.
+    pub head: CommitId,
+    /// The commit in force that it was merged into.
+    pub base: CommitId,
+    /// The tree that gave.
+    pub tree: Option<String>,
+    /// What came of it.
+    pub outcome: PullOutcome,
+    /// The blob that holds what is posted.
+    pub report: Digest,
+}
+
+/// What a merge was said to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Promise {
+    /// The pull request.
+    pub number: u64,
+    /// Its head.
+    pub head: CommitId,
+    /// The tree that was looked at: a commit with this tree is the merge.
+    pub tree: String,
+    /// The plan that was shown.
+    pub plan: Digest,
+    /// Its steps.
+    pub steps: Vec<PromisedStep>,
+}
+
+/// Something that was said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Post {
+    /// Where.
+    pub target: PostTarget,
+    /// Digest of it.
+    pub content: Digest,
+    /// The forge's id of it.
+    pub id: Option<u64>,
+}
+
+impl PullsState {
+    /// What was last said at `target`.
+    pub fn post(&self, target: &PostTarget) -> Option<&Post> {
+        self.posted.iter().find(|post| post.target == *target)
+    }
+
+    /// What a commit with this tree was said to do: by an open pull request or a closed one.
+    pub fn promise(&self, tree: &str) -> Option<Promise> {
+        let open = self.open.iter().filter_map(|(number, pull)| pull.promise(*number));
+        let promises = self.promises.iter().rev().cloned().chain(open);
+        promises.into_iter().find(|promise| promise.tree == tree)
+    }
+
+    pub(super) fn observe(&mut self, observed: &PullObserved, at: Timestamp) {
+        let fresh = PullState {
+            head: observed.head.clone(),
+            author: observed.author.clone(),
+            fork: observed.fork,
+            since: at,
+            planned: None,
+            earlier: Vec::new(),
+        };
+        let known = self.open.entry(observed.number).or_insert_with(|| fresh.clone());
+        *known = PullState {
+            planned: known.planned.take(),
+            earlier: std::mem::take(&mut known.earlier),
+            ..fresh
+        };
+    }
+
+    pub(super) fn plan(&mut self, planned: &PullPlanned, at: Timestamp) {
+        let Some(pull) = self.open.get_mut(&planned.number) else { return };
+        let before = pull.planned.replace(Planned {
+            at,
+            head: planned.head.clone(),
+            base: planned.base.clone(),
+            tree: planned.tree.clone(),
+            outcome: planned.outcome.clone(),
+            report: planned.report.blob,
+        });
+        let now = plan_of(&planned.outcome).map(|plan| plan.plan);
+        let before = before.as_ref().and_then(|before| plan_of(&before.outcome));
+        if let Some(before) = before.map(|plan| plan.plan).filter(|before| Some(*before) != now) {
+            pull.earlier.retain(|plan| *plan != before);
+            if pull.earlier.len() == PLANS_KEPT_MAX {
+                pull.earlier.remove(0);
+            }
+            pull.earlier.push(before);
+        }
+    }
+
+    pub(super) fn close(&mut self, number: u64) {
+        let Some(pull) = self.open.remove(&number) else { return };
+        if let Some(promise) = pull.promise(number) {
+            self.promises.push_back(promise);
+        }
+        while self.promises.len() > PROMISES_KEPT_MAX {
+            self.promises.pop_front();
+        }
+    }
+
+    pub(super) fn posted(&mut self, posted: &ForgePosted) {
+        self.remember(Post {
+            target: posted.target.clone(),
+            content: posted.content,
+            id: posted.id,
+        });
+        self.refusals.remove(&posted.target);
+    }
+
+    pub(super) fn refused(&mut self, refused: &ForgeRefused) {
+        if self.refusals.len() < POSTS_KEPT_MAX {
+            self.refusals.insert(refused.target.clone(), refused.why.clone());
+        }
+    }
+
+    fn remember(&mut self, post: Post) {
+        self.posted.retain(|known| known.target != post.target);
+        if self.posted.len() == POSTS_KEPT_MAX {
+            self.posted.pop_front();
+        }
+        self.posted.push_back(post);
+    }
+}
+
+impl PullState {
+    fn promise(&self, number: u64) -> Option<Promise> {
+        let planned = self.planned.as_ref()?;
+        let plan = plan_of(&planned.outcome)?;
+        Some(Promise {
+            number,
+            head: planned.head.clone(),
+            tree: planned.tree.clone()?,
+            plan: plan.plan,
+            steps: plan.steps.clone(),
+        })
+    }
+}
+
+fn plan_of(outcome: &PullOutcome) -> Option<&PullPlan> {
+    match outcome {
+        PullOutcome::Planned(plan) => Some(plan),
+        PullOutcome::Conflict(_) | PullOutcome::Rejected(..) | PullOutcome::Refused(_) => None,
+    }
+}
+
+/// As a list of pairs: a place on the forge is no key of a JSON object.
+mod refusals {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::event::body::PostTarget;
+
+    type Refusals = BTreeMap<PostTarget, String>;
+
+    pub(super) fn serialize<S: Serializer>(map: &Refusals, out: S) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(out)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Refusals, D::Error> {
+        Ok(Vec::<(PostTarget, String)>::deserialize(from)?.into_iter().collect())
+    }
+}

@@ -77,6 +77,24 @@ pub struct Settings {
     pub read_timeout: Duration,
     /// The most a whole call may take.
     pub deadline: Duration,
+    /// How pages are asked for.
+    pub pages: PageStyle,
+}
+
+/// How a forge wants pages to be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageStyle {
+    /// The parameter that says how many items a page has.
+    pub parameter: &'static str,
+    /// Items on a page: the most the forge gives.
+    pub items: usize,
+}
+
+impl PageStyle {
+    /// GitHub's.
+    pub const GITHUB: Self = Self { parameter: "per_page", items: 100 };
+    /// Gitea's and Forgejo's, with their default `MAX_RESPONSE_ITEMS`.
+    pub const GITEA: Self = Self { parameter: "limit", items: 50 };
 }
 
 impl Settings {
@@ -88,6 +106,7 @@ impl Settings {
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(15),
             deadline: Duration::from_secs(30),
+            pages: PageStyle::GITHUB,
         }
     }
 }
@@ -123,7 +142,7 @@ impl<'a> Call<'a> {
 
 /// The client.
 pub struct Client {
-    settings: Settings,
+    pub(crate) settings: Settings,
     /// Without a login of its own; each call brings its token.
     base: Octocrab,
     minted: tokio::sync::Mutex<Option<Minted>>,

@@ -1,4 +1,5 @@
-//! The GitHub client of trueup: authentication and transport, no opinion about what is asked.
+//! The GitHub client of trueup: authentication and transport, no opinion about what is asked. Forges
+//! that speak alike (Gitea, Forgejo) are reached through it as well.
 //!
 //! octocrab carries requests and signs for GitHub Apps; everything above that is here, because its
 //! own ways repeat POSTs, keep truncated bodies and drop the login on later pages. This crate never
@@ -20,8 +21,8 @@ mod reply;
 mod secret;
 
 pub use auth::{AppLogin, Auth, SecretSource};
-pub use client::{BODY_BYTES_MAX, Call, Client, Method, Settings};
+pub use client::{BODY_BYTES_MAX, Call, Client, Method, PageStyle, Settings};
 pub use error::ClientError;
-pub use list::{Listed, PAGE_ITEMS, PAGES_MAX};
+pub use list::{Listed, PAGES_MAX};
 pub use reply::{Rate, Reply};
 pub use secret::Secret;

@@ -11,9 +11,7 @@ use crate::client::{Call, Client, Method, lock};
 use crate::error::ClientError;
 use crate::reply::Reply;
 
-/// Items on a page: the most GitHub gives.
-pub const PAGE_ITEMS: usize = 100;
-/// Most pages of one list; 2,000 items of anything are more than anyone looks through.
+/// Most pages of one list: 2,000 items on GitHub, more than anyone looks through.
 pub const PAGES_MAX: usize = 20;
 
 /// A list of all pages.
@@ -71,8 +69,9 @@ impl Client {
     ) -> Result<Listed<T>, ClientError> {
         let mut all = Listed { items: Vec::new(), unchanged: true, cut: false, date: None };
         let joint = if path.contains('?') { '&' } else { '?' };
+        let style = self.settings.pages;
         for page in 1..=PAGES_MAX {
-            let path = format!("{path}{joint}per_page={PAGE_ITEMS}&page={page}");
+            let path = format!("{path}{joint}{}={}&page={page}", style.parameter, style.items);
             let reply = self.get(&path).await?;
             let items: Vec<T> = match field {
                 None => reply.json(Method::Get, &path)?,
@@ -84,7 +83,7 @@ impl Client {
                     })?
                 }
             };
-            let more = reply.next || items.len() >= PAGE_ITEMS;
+            let more = reply.next || items.len() >= style.items;
             all.unchanged &= reply.unchanged;
             all.date = all.date.or(reply.date);
             all.items.extend(items);

@@ -74,7 +74,9 @@ pub trait Forge: Send + Sync {
     /// Changes a check; its annotations are **added** to those it has.
     fn update_check<'a>(&'a self, check: CheckId, report: &'a CheckReport) -> Reply<'a, CheckSeen>;
 
-    /// Comments on all pull requests and issues changed since then, oldest change first.
+    /// Comments on all pull requests and issues changed at or after then, oldest change first: one
+    /// request for all of them, free where `since` is the same as before and nothing is new. So keep
+    /// it at the newest change seen, and expect that one again.
     fn comments_since(&self, since: Timestamp) -> Reply<'_, Vec<Comment>>;
 
     /// Our own first comment on a pull request or issue that has `marker` in its text.

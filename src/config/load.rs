@@ -154,6 +154,9 @@ fn check(path: &Path, config: &Config) -> Result<(), ConfigError> {
     if !(1..=PARALLELISM_MAX).contains(&config.limits.parallelism) {
         return refuse("limits.parallelism", &format!("must be 1 to {PARALLELISM_MAX}"));
     }
+    if let Some((field, message)) = config.forge.as_ref().and_then(|forge| forge.fault()) {
+        return refuse(field, message);
+    }
     if let Some((field, _)) = config.relative_paths().first() {
         return refuse(field, "must be an absolute path");
     }

@@ -6,6 +6,7 @@
 
 mod error;
 mod example;
+mod forge;
 mod load;
 mod settings;
 mod size;
@@ -13,6 +14,7 @@ mod span;
 
 pub use error::ConfigError;
 pub use example::example;
+pub use forge::{AppSettings, ForgeKind, ForgeSettings, SecretSettings};
 pub use load::{CONFIG_BYTES_MAX, CONFIG_PATH, Found, Source, load, parse, schema};
 pub use settings::{
     AcceleratorChoice, Config, CredentialSettings, LibvirtSettings, Limits, LogFormat,

@@ -52,6 +52,10 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
     pub protect: Vec<ResourceId>,
+    /// The forge that hosts the repository. Without it pull requests are not looked at and nothing is
+    /// posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge: Option<super::forge::ForgeSettings>,
 }
 
 /// The Git repository that is followed.
@@ -296,6 +300,7 @@ impl Config {
             limits: Limits::default(),
             telemetry: TelemetrySettings::default(),
             protect: Vec::new(),
+            forge: None,
         }
     }
 
@@ -333,7 +338,10 @@ impl Config {
     pub(super) fn relative_paths(&self) -> Vec<(&'static str, &Path)> {
         let repository = &self.repository;
         let signatures = &repository.signatures;
+        let (token, key) = self.forge.as_ref().map_or((None, None), |forge| forge.files());
         let paths = [
+            ("forge.token.file", token),
+            ("forge.app.key.file", key),
             ("stateDirectory", self.state_directory.as_deref()),
             ("socket", self.socket.as_deref()),
             ("repository.caFile", repository.ca_file.as_deref()),

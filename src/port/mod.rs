@@ -6,6 +6,7 @@
 mod blob;
 mod clock;
 mod crash;
+pub mod forge;
 mod journal;
 mod provider;
 mod source;
@@ -16,6 +17,7 @@ use std::pin::Pin;
 pub use blob::BlobStore;
 pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};
+pub use forge::{Forge, ForgeError, ForgeFault};
 pub use journal::{Journal, JournalFault};
 pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
 pub use source::{FileRef, Head, Problem, Relation, Source, TreeFault};

@@ -8,6 +8,7 @@ mod clock;
 mod crash;
 mod journal;
 mod provider;
+mod pulls;
 mod source;
 
 use std::future::Future;
@@ -18,6 +19,10 @@ pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};
 pub use journal::{Journal, JournalFault};
 pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
+pub use pulls::{
+    CONFLICTS_MAX, CONTEXT_LINES, FileChange, Merge, MergeKind, MergedFiles, Offered, PullLines,
+    Pulls, SameLines, Wanted,
+};
 pub use source::{FileRef, Head, Problem, Relation, Source, TreeFault};
 
 /// A future that can be sent between threads.

@@ -435,13 +435,25 @@ fn check_prose(line: &str) {
     }
     assert!(!bare.contains('@'), "a mention in: {line}");
     assert!(!bare.contains("://") && !bare.contains("www."), "a link in: {line}");
-    let decoded = bare.replace("&#35;", "#").replace("&#64;", "@").replace("&#8203;", "\u{200b}");
+    let decoded = decoded(&bare);
     for sign in ['#', '@'] {
         for (at, _) in decoded.match_indices(sign) {
             let next = decoded[at + 1..].chars().next().unwrap_or(' ');
             assert!(!next.is_alphanumeric(), "a reference in: {line}");
         }
     }
+}
+
+/// The line with numeric entities resolved, as a forge sees it when it looks for mentions.
+fn decoded(line: &str) -> String {
+    let (mut out, mut rest) = (String::new(), line);
+    while let Some(at) = rest.find("&#") {
+        out += &rest[..at];
+        let (digits, after) = rest[at + 2..].split_once(';').unwrap();
+        out.push(char::from_u32(digits.parse().unwrap()).unwrap());
+        rest = after;
+    }
+    out + rest
 }
 
 /// The line without its code spans.

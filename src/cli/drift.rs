@@ -57,7 +57,7 @@ fn print_patch(context: &Context, state: &State, drifts: &[DriftRow]) -> Result<
     };
     let config = context.settings()?.config;
     let source = wire::source(&config, Arc::new(wire::HostClock::default()))?;
-    let files = wire::block_on(async {
+    let files: Vec<RepoFile> = wire::block_on(async {
         let unreadable = |error: String| CliError::new(ErrorKind::Machine, error);
         let files =
             source.files(commit.clone()).await.map_err(|error| unreadable(error.to_string()))?;

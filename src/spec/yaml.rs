@@ -255,9 +255,9 @@ impl Index {
         }
     }
 
-    /// The spot of `pointer` itself.
-    pub(crate) fn exact(&self, pointer: &str, at: At) -> Option<Spot> {
-        self.places.contains_key(pointer).then(|| self.spot(pointer, at)).flatten()
+    /// The spot of the value at `pointer` itself.
+    pub(crate) fn value(&self, pointer: &str) -> Option<Spot> {
+        self.places.get(pointer).map(|(_, value)| *value)
     }
 
     /// Line and column of the first key of the object at `pointer`.

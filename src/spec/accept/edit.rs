@@ -28,7 +28,10 @@ pub(super) fn candidates(resource: &Resource, path: &str, value: &Value) -> Vec<
     match (resource, path) {
         (Resource::VirtualMachine(vm), "/memory/current" | "/memory/max") => {
             let Some(new) = kib else { return Vec::new() };
-            let (current, max) = (size(vm.memory.current * 1024), size(vm.memory.max * 1024));
+            let (current, max) = (
+                size(vm.memory.current.saturating_mul(1024)),
+                size(vm.memory.max.saturating_mul(1024)),
+            );
             let whole = match path {
                 "/memory/current" => format!("{{ current: {new}, max: {max} }}"),
                 _ => format!("{{ current: {current}, max: {new} }}"),

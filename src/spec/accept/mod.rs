@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::parse::part_of;
 use super::text::{decode, split};
-use super::yaml::{At, Index};
+use super::yaml::Index;
 use super::{Desired, DesiredResource, Diagnostic, ParseCache, RepoFile, RepoFiles, Select, load};
 use crate::model::{Digest, Resource, ResourceId};
 use lines::Lines;
@@ -188,5 +188,5 @@ fn index_of(text: &str, line: u32) -> Option<Index> {
 
 /// Where a pointer's value stands: line and column from 1, length in characters.
 fn value_at(index: &Index, pointer: &str) -> Option<(u32, u32, u32)> {
-    index.exact(pointer, At::Value).map(|spot| (spot.line, spot.column, spot.len))
+    index.value(pointer).map(|spot| (spot.line, spot.column, spot.len))
 }

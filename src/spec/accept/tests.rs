@@ -91,10 +91,10 @@ fn scalars_are_replaced_and_missing_fields_put_in() {
          kind: VirtualMachine
          metadata: { name: web }
          spec:
-        -  cpus: 2  # enough
-        -  memory: 2GiB
         +  autostart: false
+        -  cpus: 2  # enough
         +  cpus: { count: 1, max: 2 }  # enough
+        -  memory: 2GiB
         +  memory: { current: 1GiB, max: 3GiB }
            disks: [{ disk: root }]
     "#]]

@@ -420,8 +420,9 @@ fn check_markdown(body: &str) {
             Some(_) => {}
             None if run >= 3 && !line[run..].contains('`') => fence = Some(run),
             None => {
-                folds += line.matches("<details>").count() as i64;
-                folds -= line.matches("</details>").count() as i64;
+                let prose = without_code(line);
+                folds += prose.matches("<details>").count() as i64;
+                folds -= prose.matches("</details>").count() as i64;
                 assert!(folds >= 0, "a fold is closed that is not open: {line}");
                 check_prose(line);
             }

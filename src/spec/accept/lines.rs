@@ -69,7 +69,7 @@ impl Lines {
         let mut out = format!("--- {}\n+++ {}\n", quoted("a", path), quoted("b", path));
         let (mut start, mut end) = (first, first);
         for &at in changed.iter().skip(1).chain([&usize::MAX]) {
-            if at != usize::MAX && at - end <= 2 * CONTEXT {
+            if at != usize::MAX && at - end <= 2 * CONTEXT + 1 {
                 end = at;
                 continue;
             }

@@ -1,14 +1,19 @@
-//! `forge`: GitHub, Gitea and Forgejo behind the port.
+//! `forge`: pull requests, and GitHub, Gitea and Forgejo behind the port.
 //!
-//! It decides nothing about what to post, never waits for a rate limit, never repeats a call whose
-//! outcome is unknown, and never shows a login. What it reads was written by strangers.
+//! The clients decide nothing about what to post, never wait for a rate limit, never repeat a call
+//! whose outcome is unknown, and never show a login. What is read was written by strangers.
 //!
-//! [`connect`] makes a forge from the settings; [`ensure`] writes so that it may be tried again.
+//! [`render`] turns plans into statuses, comments, annotations and issues; [`command`] reads what
+//! people and webhooks say. Both are pure: no clock and no network. What was promised is compared
+//! with what would be done by [`crate::plan::promise`]. [`connect`] makes a forge from the settings;
+//! [`ensure`] writes so that it may be tried again.
 
+pub mod command;
 pub mod ensure;
 mod error;
 mod gitea;
 mod github;
+pub mod render;
 mod secret;
 mod text;
 

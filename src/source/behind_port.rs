@@ -216,22 +216,22 @@ fn head(
 }
 
 /// Every problem of a tree begins with its path.
-fn problem(problem: &TreeProblem) -> Problem {
+pub(super) fn problem(problem: &TreeProblem) -> Problem {
     let text = problem.to_string();
     let (path, message) = text.split_once(": ").unwrap_or(("", &text));
     let path = path.trim_matches('"').to_owned();
     Problem { path, line: 0, column: 0, message: message.to_owned() }
 }
 
-fn inner_id(commit: &CommitId) -> Result<id::CommitId, Fault> {
+pub(super) fn inner_id(commit: &CommitId) -> Result<id::CommitId, Fault> {
     commit.as_str().parse::<id::CommitId>().map_err(|error| Fault::permanent(chain(&error)))
 }
 
-fn outer_id(commit: id::CommitId) -> Result<CommitId, Fault> {
+pub(super) fn outer_id(commit: id::CommitId) -> Result<CommitId, Fault> {
     commit.to_string().parse().map_err(|error| Fault::permanent(format!("{error}")))
 }
 
-fn fault(error: &SourceError) -> Fault {
+pub(super) fn fault(error: &SourceError) -> Fault {
     if error.is_transient() {
         Fault::transient(chain(error))
     } else {

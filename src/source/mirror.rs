@@ -133,7 +133,15 @@ impl Mirror {
     /// [`SourceError::Object`] when it is missing or damaged, [`SourceError::LfsPointer`] when the
     /// content is not here at all. The caller limits sizes through the tree it took the id from.
     pub fn blob(&self, id: &BlobId) -> Result<Vec<u8>, SourceError> {
-        let repo = self.inner.repo.to_thread_local();
+        self.blob_in(&self.inner.repo.to_thread_local(), id)
+    }
+
+    /// As [`Mirror::blob`], with the objects that `repo` sees.
+    pub(crate) fn blob_in(
+        &self,
+        repo: &gix::Repository,
+        id: &BlobId,
+    ) -> Result<Vec<u8>, SourceError> {
         let mut object = repo.find_object(id.to_gix()).map_err(|error| self.object(id, &error))?;
         if object.kind != gix::object::Kind::Blob {
             return Err(self.not_a(id, "a file"));

@@ -23,7 +23,7 @@ use super::mirror::{Inner, Mirror, TEMP_PREFIX};
 
 /// Conversations that ran over their deadline and still hold a thread. More are not started: each
 /// holds memory, and a remote that hangs four times hangs a fifth.
-const ABANDONED_MAX: usize = 4;
+pub(super) const ABANDONED_MAX: usize = 4;
 /// The most one read may wait, and a connection may take to stand; gix's own value for reads.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -186,7 +186,7 @@ fn find(refs: &[Ref], name: &str) -> Option<CommitId> {
 }
 
 /// Time limits and certificate authorities; the transport reads neither from Git's configuration.
-fn http_options(config: &MirrorConfig) -> gix::Result<http::Options> {
+pub(super) fn http_options(config: &MirrorConfig) -> gix::Result<http::Options> {
     let idle = IDLE.min(config.deadline);
     let authorities = match &config.ca_file {
         None => Vec::new(),
@@ -218,14 +218,14 @@ fn http_options(config: &MirrorConfig) -> gix::Result<http::Options> {
 }
 
 /// Where ssh writes its complaints: gix lets them go to our own stderr otherwise.
-struct SshLog(Option<std::path::PathBuf>);
+pub(super) struct SshLog(Option<std::path::PathBuf>);
 
 impl SshLog {
     fn path(config: &MirrorConfig) -> std::path::PathBuf {
         config.temp.join(format!("{TEMP_PREFIX}ssh-{}.log", std::process::id()))
     }
 
-    fn new(config: &MirrorConfig) -> Self {
+    pub(super) fn new(config: &MirrorConfig) -> Self {
         let url = config.parsed_url().ok();
         let path =
             url.filter(|url| url.scheme == gix::url::Scheme::Ssh).map(|_| Self::path(config));
@@ -272,7 +272,7 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-fn explain(inner: &Inner, told: &Told, ssh: &SshLog, error: &gix::Error) -> SourceError {
+pub(super) fn explain(inner: &Inner, told: &Told, ssh: &SshLog, error: &gix::Error) -> SourceError {
     if let Some(failure) = told.failure() {
         return failure;
     }

@@ -2,6 +2,7 @@
 //!
 //! It never touches Git, the disk or the machine: it is handed bytes.
 
+pub mod accept;
 mod across;
 mod cache;
 mod cloud_init;

@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("journal", &["model", "event", "view", "port"]),
     ("source", &["model", "port"]),
     ("provider", &["model", "plan", "port", "spec"]),
-    ("forge", &["model", "port", "config"]),
+    ("forge", &["model", "spec", "plan", "event", "state", "view", "port", "config", "reconcile"]),
     ("reconcile", &["model", "spec", "plan", "event", "state", "view", "port"]),
     ("config", &["model"]),
     ("telemetry", &["config"]),

@@ -107,7 +107,11 @@ fn select(config: &Config) -> Select {
     }
 }
 
-fn source(config: &Config, clock: Arc<dyn Clock>) -> Result<GitSource, CliError> {
+/// The repository, without asking the remote anything.
+pub(in super::super) fn source(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> Result<GitSource, CliError> {
     let repository = &config.repository;
     let mut mirror =
         MirrorConfig::new(&repository.url, &repository.branch, &config.state_directory());

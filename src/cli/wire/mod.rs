@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-pub(super) use engine::{Engine, engine};
+pub(super) use engine::{Engine, engine, source};
 use memory::Memory;
 
 use super::exit::{CliError, ErrorKind};

@@ -71,7 +71,7 @@ pub(super) fn change(change: &FieldChange) -> String {
 }
 
 /// A value in the unit that people use.
-fn value(path: &str, value: &Value) -> String {
+pub fn value(path: &str, value: &Value) -> String {
     let unit = match path {
         "/memory/current" | "/memory/max" | "/memory/hugepages" => Some(1024),
         "/size" => Some(1),
@@ -107,7 +107,7 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 /// What a step does beyond its verb.
-pub(super) fn detail(step: &Step) -> String {
+pub fn detail(step: &Step) -> String {
     match &step.action {
         Action::ImageDelete { path }
         | Action::SeedDelete { path }

@@ -70,9 +70,22 @@ pub(super) fn list(
     previous: Option<&Tree>,
 ) -> Result<Tree, TreeError> {
     let info = mirror.commit(commit).map_err(TreeError::Source)?;
+    let repo = mirror.inner.repo.to_thread_local();
+    list_at(mirror, repo, (commit, info.tree), limits, previous)
+}
+
+/// Lists the tree `root`, which need not be that of a commit, as `repo` sees the objects. Refusals
+/// name the commit beside it.
+pub(super) fn list_at(
+    mirror: &Mirror,
+    repo: gix::Repository,
+    (commit, root): (CommitId, TreeId),
+    limits: &TreeLimits,
+    previous: Option<&Tree>,
+) -> Result<Tree, TreeError> {
     let mut walk = Walk {
         mirror,
-        repo: mirror.inner.repo.to_thread_local(),
+        repo,
         limits,
         previous: previous.map(Previous::new),
         entries: Vec::with_capacity(previous.map_or(0, |tree| tree.entries.len())),
@@ -80,7 +93,7 @@ pub(super) fn list(
         problems: Vec::new(),
         total_bytes: 0,
     };
-    match walk.root(info.tree) {
+    match walk.root(root) {
         Ok(()) | Err(Stop::Enough) => {}
         Err(Stop::Failed(error)) => return Err(TreeError::Source(error)),
     }
@@ -92,7 +105,7 @@ pub(super) fn list(
     }
     Ok(Tree {
         commit,
-        id: info.tree,
+        id: root,
         entries: walk.entries,
         directories: walk.directories,
         total_bytes: walk.total_bytes,
@@ -253,7 +266,7 @@ impl Walk<'_> {
         }
         let size = header.size();
         if (lfs::POINTER_BYTES_MIN..lfs::LISTED_BYTES_MAX).contains(&size) {
-            match self.mirror.blob(&blob) {
+            match self.mirror.blob_in(&self.repo, &blob) {
                 Ok(_) => {}
                 Err(SourceError::LfsPointer { .. }) => {
                     return self.problem(TreeProblem::LfsPointer { path });

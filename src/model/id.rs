@@ -13,7 +13,19 @@ use uuid::Uuid;
 use super::{Name, NameError};
 
 /// The primitive kinds: what a plan's steps act on. Composite kinds expand into these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// A libvirt storage pool of type `dir`.

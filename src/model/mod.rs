@@ -8,11 +8,14 @@ mod fault;
 mod id;
 mod name;
 mod observed;
+mod policy;
 pub mod resource;
+mod schema;
 
 pub use digest::{Digest, DigestError, digest_of};
 pub use fault::Fault;
 pub use id::{CommitId, IdError, Kind, ResourceId, RunId, mac_for, uuid_for};
 pub use name::{NAME_MAX, Name, NameError};
 pub use observed::{HostFacts, Observation, Observed, Ownership, Stale};
+pub use policy::PolicyLevel;
 pub use resource::Resource;

@@ -12,7 +12,7 @@ use super::resource::Accelerator;
 use super::{Kind, Name, Resource, ResourceId};
 
 /// The machine as it was seen in one pass.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Observed {
     /// Facts about the host itself.
@@ -28,17 +28,18 @@ pub struct Observed {
 }
 
 /// Facts about the host that a plan depends on.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostFacts {
     /// What executes guests best here; `None`: not known yet.
     pub accelerator: Option<Accelerator>,
     /// Networks of the host's own interfaces, without those of libvirt's bridges.
+    #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
 }
 
 /// One resource as it was seen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
     /// Whose it is.
@@ -50,13 +51,14 @@ pub struct Observation {
     /// Whether it runs (domains), is started (networks, pools) or simply exists (files).
     pub active: bool,
     /// UUID of the libvirt object, kept when it is adopted or changed.
+    #[schemars(with = "Option<String>")]
     pub uuid: Option<uuid::Uuid>,
     /// Interfaces whose link to their network is broken, by MAC (domains only).
     pub unplugged: Vec<String>,
 }
 
 /// Whose a resource is, as marked on the object itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum Ownership {
     /// Marked as ours, for this environment.
@@ -76,7 +78,9 @@ pub enum Ownership {
 }
 
 /// A content-addressed file that its resource no longer asks for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct Stale {
     /// The image or seed it was made for.
     pub resource: ResourceId,

@@ -14,7 +14,7 @@ use crate::model::resource::{
 use crate::model::{CommitId, Digest, Name, ResourceId, digest_of};
 
 /// What has to be done, in order, to make the machine what the commit asks for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// The commit it leads to.
@@ -31,7 +31,7 @@ pub struct Plan {
 pub type StepIndex = usize;
 
 /// One thing to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// What it is done to.
@@ -51,7 +51,19 @@ pub struct Step {
 }
 
 /// How much a change disturbs; later ones are worse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Disruption {
     /// Nobody notices.
@@ -67,7 +79,7 @@ pub enum Disruption {
 }
 
 /// Why a step is in the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Reason {
     /// The commit asks for it and it is not there.
@@ -85,7 +97,7 @@ pub enum Reason {
 }
 
 /// A difference in one field.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FieldChange {
     /// Where, as a path into the canonical resource: `/memory/current`.
     pub path: String,
@@ -98,7 +110,7 @@ pub struct FieldChange {
 }
 
 /// A difference that is left alone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Skipped {
     /// What it is about.
     pub resource: ResourceId,
@@ -109,7 +121,7 @@ pub struct Skipped {
 }
 
 /// Why a difference is left alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum SkipReason {
     /// It could not be observed.
@@ -149,7 +161,7 @@ pub enum SkipReason {
 }
 
 /// What a step does. Each action can be repeated safely: doing it twice is doing it once.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum Action {
     /// Defines or redefines the pool, makes its directory, starts it.
@@ -157,6 +169,7 @@ pub enum Action {
         /// What it has to be.
         pool: StoragePool,
         /// Its UUID.
+        #[schemars(with = "String")]
         uuid: Uuid,
     },
     /// Starts a pool that is defined.
@@ -168,6 +181,7 @@ pub enum Action {
         /// What it has to be.
         network: Network,
         /// Its UUID.
+        #[schemars(with = "String")]
         uuid: Uuid,
     },
     /// Changes fixed leases and DNS records of a running network without a restart.
@@ -232,6 +246,7 @@ pub enum Action {
         /// What it has to be.
         vm: Box<VirtualMachine>,
         /// Its UUID.
+        #[schemars(with = "String")]
         uuid: Uuid,
     },
     /// Changes a running domain without interrupting it; its configuration was changed before.
@@ -265,7 +280,7 @@ pub enum Action {
 }
 
 /// One change to a running domain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum LiveChange {
     /// Sets the balloon, KiB.

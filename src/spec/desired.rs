@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Digest, Name, Resource, ResourceId};
 
 /// Everything a commit asks of one environment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Desired {
     /// The environment.
@@ -22,7 +22,7 @@ pub struct Desired {
 }
 
 /// One primitive resource, as a commit asks for it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DesiredResource {
     /// What it has to be.
@@ -42,7 +42,7 @@ pub struct DesiredResource {
 }
 
 /// Where a resource is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Origin {
     /// Path in the repository.
     pub path: String,
@@ -51,7 +51,7 @@ pub struct Origin {
 }
 
 /// How a resource may be created, changed and destroyed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lifecycle {
     /// It is never destroyed or replaced, whatever the commit says.
@@ -80,7 +80,7 @@ pub enum SelfHeal {
 }
 
 /// How an environment is synchronised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncSettings {
     /// Whether a new commit is applied by itself.
@@ -160,7 +160,7 @@ pub enum SyncMode {
 }
 
 /// A weekly window in which disruptive steps may run, in UTC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncWindow {
     /// Days it opens on, 1 (Monday) to 7 (Sunday), sorted; empty: every day.

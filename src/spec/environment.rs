@@ -70,6 +70,7 @@ pub(crate) fn load_environment(
     let renamed = rename::read(&mut all, name, &spec);
     let (settings, sync, pools) = settings(session, &mut all, name, &spec, renamed);
     let resolved = resolve_all(session, &mut all, settings);
+    let policy = super::policy::settings(&mut all);
     limits(&mut all, repository);
     let empty = all.by_id.is_empty();
     if empty && session.found.len() == before && all.drafts.is_empty() {
@@ -87,6 +88,7 @@ pub(crate) fn load_environment(
     let resources = pools.into_iter().chain(outs).collect();
     Some(Loaded {
         desired: Desired { environment: name.clone(), sync, resources },
+        policy,
         warnings: Vec::new(),
         empty,
     })

@@ -8,6 +8,7 @@ use super::cache::ParseCache;
 use super::diag::{Diagnostic, Severity, did_you_mean, tidy};
 use super::environment::load_environment;
 use super::kinds::Spec;
+use super::policy::PolicySettings;
 use super::repo::{
     BASES_FOLDER, ENVIRONMENTS_FOLDER, Entry, REPOSITORY_FILE, RepoFiles, Repository, Select,
     Session,
@@ -19,6 +20,8 @@ use crate::model::Name;
 pub struct Loaded {
     /// What is asked for.
     pub desired: Desired,
+    /// How the rules apply to it.
+    pub policy: PolicySettings,
     /// What somebody should look at; no reason to refuse the commit.
     pub warnings: Vec<Diagnostic>,
     /// The environment asks for no resource at all: never a reason to remove any.

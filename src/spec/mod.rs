@@ -14,6 +14,8 @@ mod load;
 mod locate;
 mod parse;
 mod patch;
+mod place;
+mod policy;
 mod rename;
 pub mod render;
 mod repo;
@@ -30,5 +32,7 @@ pub use desired::{
 };
 pub use diag::{DIAGNOSTICS_MAX, Diagnostic, Related, Severity};
 pub use load::{Checked, Loaded, check_all, load};
+pub use place::Places;
+pub use policy::{Exemption, PolicySettings, RuleSettings, TextPlace};
 pub use repo::{BASES_FOLDER, ENVIRONMENTS_FOLDER, REPOSITORY_FILE, RepoFile, RepoFiles, Select};
 pub use schema::{schema_file, schema_of, schemas};

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::diag::did_you_mean;
 use super::kinds::{
     API_VERSION, DiskSpec, DocKind, Document, EnvironmentSpec, ImageSpec, MachineSpec, NetworkSpec,
-    RepositorySpec,
+    PolicySpec, RepositorySpec,
 };
 use super::yaml::{At, push_token};
 
@@ -35,6 +35,7 @@ pub fn schema_file(kind: DocKind) -> &'static str {
         DocKind::Image => "image.json",
         DocKind::Disk => "disk.json",
         DocKind::VirtualMachine => "virtual-machine.json",
+        DocKind::Policy => "policy.json",
     }
 }
 
@@ -66,6 +67,7 @@ pub fn schema_of(kind: DocKind) -> Value {
         DocKind::Image => generator.into_root_schema_for::<Document<ImageSpec>>(),
         DocKind::Disk => generator.into_root_schema_for::<Document<DiskSpec>>(),
         DocKind::VirtualMachine => generator.into_root_schema_for::<Document<MachineSpec>>(),
+        DocKind::Policy => generator.into_root_schema_for::<Document<PolicySpec>>(),
     };
     let mut schema = schema.to_value();
     schema["title"] = json!(kind.word());

@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("spec", &["model"]),
     ("plan", &["model", "spec"]),
+    ("policy", &["model", "spec"]),
     ("event", &["model", "plan"]),
     ("state", &["model", "plan", "event"]),
     ("view", &["model", "plan", "event", "state"]),
@@ -16,15 +17,29 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("journal", &["model", "event", "view", "port"]),
     ("source", &["model", "port"]),
     ("provider", &["model", "plan", "port", "spec"]),
-    ("forge", &["model", "spec", "plan", "event", "state", "view", "port", "config", "reconcile"]),
-    ("reconcile", &["model", "spec", "plan", "event", "state", "view", "port"]),
+    (
+        "forge",
+        &[
+            "model",
+            "spec",
+            "plan",
+            "policy",
+            "event",
+            "state",
+            "view",
+            "port",
+            "config",
+            "reconcile",
+        ],
+    ),
+    ("reconcile", &["model", "spec", "plan", "policy", "event", "state", "view", "port"]),
     ("config", &["model"]),
     ("telemetry", &["config"]),
     ("cli", &["*"]),
 ];
 
 /// The modules without a clock, a disk, an environment, a process, a network or an await.
-const PURE: &[&str] = &["model", "spec", "plan", "event", "state", "view"];
+const PURE: &[&str] = &["model", "spec", "plan", "policy", "event", "state", "view"];
 
 /// What the pure ring must not name. `clippy.toml` bans the calls; this also bans the ways around.
 const ABSENT: &[&str] = &[

@@ -9,7 +9,7 @@ use super::super::Name;
 use super::VolumeFormat;
 
 /// A virtual machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachine {
     /// KVM or TCG. `None`: not owned (an existing domain keeps its own; a new one takes what works).
@@ -70,7 +70,7 @@ pub enum Firmware {
 }
 
 /// What a domain boots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum Boot {
     /// From its devices, in `boot_order`.
@@ -87,7 +87,7 @@ pub enum Boot {
 }
 
 /// Processors of a domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Cpus {
     /// Virtual processors the guest starts with.
@@ -128,7 +128,7 @@ pub struct Topology {
 }
 
 /// Memory of a domain, in KiB (libvirt's unit).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
     /// What the guest has now, KiB.
@@ -140,7 +140,7 @@ pub struct Memory {
 }
 
 /// A disk of a domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskAttachment {
     /// Target device, the identity of the attachment: `vda`.
@@ -175,7 +175,7 @@ pub enum DiskBus {
 }
 
 /// What a disk looks like to the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskDevice {
     /// A disk.
@@ -185,7 +185,7 @@ pub enum DiskDevice {
 }
 
 /// A network interface of a domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Nic {
     /// MAC address, lower case with colons: the identity of the interface.
@@ -199,7 +199,7 @@ pub struct Nic {
 }
 
 /// What an interface is plugged into.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum NicSource {
     /// A libvirt network, by name.
@@ -213,7 +213,9 @@ pub enum NicSource {
 }
 
 /// A device of the host given to the guest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum HostDevice {
     /// A PCI function, `0000:65:00.0`.
@@ -238,7 +240,7 @@ pub enum Power {
 }
 
 /// How a domain is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StopPolicy {
     /// How long the guest may take to shut down, seconds.
@@ -248,7 +250,7 @@ pub struct StopPolicy {
 }
 
 /// What proves that a guest is up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Readiness {
     /// The proof.
@@ -258,7 +260,7 @@ pub struct Readiness {
 }
 
 /// A proof that a guest is up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum Probe {
     /// The guest agent answers a ping.

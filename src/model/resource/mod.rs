@@ -27,7 +27,7 @@ pub use volume::{
 use super::Kind;
 
 /// A primitive resource in canonical form.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", content = "spec", rename_all = "camelCase")]
 pub enum Resource {
     /// A storage pool.

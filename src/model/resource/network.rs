@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A libvirt virtual network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
     /// How guests reach the world.
@@ -43,17 +43,18 @@ pub enum NetworkMode {
 }
 
 /// One address of the host on a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkAddress {
     /// The host's own address with the prefix length: `10.7.0.1/24`.
+    #[schemars(with = "String")]
     pub address: IpNet,
     /// DHCP service on this address; `None`: none.
     pub dhcp: Option<Dhcp>,
 }
 
 /// DHCP service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dhcp {
     /// Ranges handed out, sorted.
@@ -63,7 +64,9 @@ pub struct Dhcp {
 }
 
 /// An inclusive range of addresses.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct AddressRange {
     /// First address.
     pub start: IpAddr,
@@ -72,7 +75,9 @@ pub struct AddressRange {
 }
 
 /// A fixed lease.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct DhcpHost {
     /// MAC address, lower case with colons.
     pub mac: String,
@@ -83,7 +88,9 @@ pub struct DhcpHost {
 }
 
 /// A DNS record: one address, its names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct DnsRecord {
     /// The address answered.
     pub ip: IpAddr,
@@ -92,7 +99,7 @@ pub struct DnsRecord {
 }
 
 /// The DNS domain of a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkDomain {
     /// The domain's name.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{Digest, Name, digest_of};
 
 /// A libvirt storage pool of type `dir`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoragePool {
     /// Absolute path of its directory on the host.
@@ -43,7 +43,7 @@ impl VolumeFormat {
 }
 
 /// A golden image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Image {
     /// The pool its file lives in.
@@ -63,7 +63,7 @@ pub struct Image {
 }
 
 /// Kernel and initrd of a built image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BootFiles {
     /// Absolute path of the kernel.
     pub kernel: String,
@@ -72,7 +72,7 @@ pub struct BootFiles {
 }
 
 /// Where an image comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum ImageOrigin {
     /// Downloaded or copied, and verified.
@@ -91,7 +91,7 @@ pub enum ImageOrigin {
 pub const BUILD_RECIPE: u32 = 1;
 
 /// What a Debian image is built from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildSpec {
     /// Debian suite: `bookworm`.
@@ -123,7 +123,7 @@ impl BuildSpec {
 }
 
 /// A file written into a built image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BuildFile {
     /// Its content.
     pub content: String,
@@ -132,7 +132,7 @@ pub struct BuildFile {
 }
 
 /// A user made in a built image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildUser {
     /// SSH public keys that may log in.
@@ -144,7 +144,7 @@ pub struct BuildUser {
 }
 
 /// A disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Disk {
     /// The pool its volume lives in.
@@ -162,7 +162,7 @@ pub struct Disk {
 }
 
 /// The image below a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Backing {
     /// Absolute path of the image's file.
     pub path: String,
@@ -184,7 +184,7 @@ pub enum OnImageChange {
 }
 
 /// cloud-init NoCloud media of one domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Seed {
     /// The pool its file lives in.

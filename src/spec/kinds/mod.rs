@@ -8,6 +8,7 @@ pub mod environment;
 pub mod image;
 pub mod machine;
 pub mod network;
+pub mod policy;
 pub mod repository;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use environment::EnvironmentSpec;
 pub use image::ImageSpec;
 pub use machine::MachineSpec;
 pub use network::NetworkSpec;
+pub use policy::PolicySpec;
 pub use repository::RepositorySpec;
 
 /// The only version of the document format.
@@ -44,17 +46,20 @@ pub enum DocKind {
     Disk,
     /// A virtual machine.
     VirtualMachine,
+    /// How rules apply to an environment.
+    Policy,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Repository,
         Self::Environment,
         Self::Network,
         Self::Image,
         Self::Disk,
         Self::VirtualMachine,
+        Self::Policy,
     ];
 
     /// The word after `kind:`.
@@ -66,6 +71,7 @@ impl DocKind {
             Self::Image => "Image",
             Self::Disk => "Disk",
             Self::VirtualMachine => "VirtualMachine",
+            Self::Policy => "Policy",
         }
     }
 
@@ -77,7 +83,7 @@ impl DocKind {
     /// The primitive kind it becomes; `None` for documents that hold settings.
     pub fn primitive(self) -> Option<Kind> {
         match self {
-            Self::Repository | Self::Environment => None,
+            Self::Repository | Self::Environment | Self::Policy => None,
             Self::Network => Some(Kind::Network),
             Self::Image => Some(Kind::Image),
             Self::Disk => Some(Kind::Disk),
@@ -166,6 +172,8 @@ pub enum Spec {
     Disk(DiskSpec),
     /// A virtual machine.
     VirtualMachine(Box<MachineSpec>),
+    /// How rules apply to an environment.
+    Policy(PolicySpec),
 }
 
 impl Doc {
@@ -181,6 +189,7 @@ impl Doc {
             DocKind::Image => Self::read(value, |s| Spec::Image(Box::new(s))),
             DocKind::Disk => Self::read(value, Spec::Disk),
             DocKind::VirtualMachine => Self::read(value, |s| Spec::VirtualMachine(Box::new(s))),
+            DocKind::Policy => Self::read(value, Spec::Policy),
         }
     }
 
@@ -206,6 +215,7 @@ impl Doc {
             Spec::Image(_) => DocKind::Image,
             Spec::Disk(_) => DocKind::Disk,
             Spec::VirtualMachine(_) => DocKind::VirtualMachine,
+            Spec::Policy(_) => DocKind::Policy,
         }
     }
 }

@@ -281,7 +281,7 @@ pub(crate) fn resolve(
         Spec::VirtualMachine(spec) => {
             machine::resolve(&mut cx, spec).map(|vm| Resource::VirtualMachine(Box::new(vm)))
         }
-        Spec::Repository(_) | Spec::Environment(_) => None,
+        Spec::Repository(_) | Spec::Environment(_) | Spec::Policy(_) => None,
     };
     match resource {
         Some(resource) if cx.drafts.is_empty() => Ok(cx.finish(resource, leases)),

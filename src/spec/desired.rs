@@ -101,7 +101,7 @@ pub struct SyncSettings {
 }
 
 /// What was called otherwise before, so that a new name is no new thing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Renames {
     /// Names the environment had before, oldest first: what is marked for them may be taken over.

@@ -70,7 +70,7 @@ pub(crate) fn load_environment(
     let renamed = rename::read(&mut all, name, &spec);
     let (settings, sync, pools) = settings(session, &mut all, name, &spec, renamed);
     let resolved = resolve_all(session, &mut all, settings);
-    let policy = super::policy::settings(&mut all);
+    let policy = super::policy::settings(session.repo, &mut all);
     limits(&mut all, repository);
     let empty = all.by_id.is_empty();
     if empty && session.found.len() == before && all.drafts.is_empty() {

@@ -147,7 +147,7 @@ pub fn describe(event: &Event) -> String {
 fn outcome(outcome: &PullOutcome) -> String {
     match outcome {
         PullOutcome::Planned(plan) => {
-            format!("plan {} of {} step(s)", plan.plan.short(), plan.steps.len())
+            format!("plan {} of {} step(s)", plan.plan.short(), plan.promise.steps.len())
         }
         PullOutcome::Conflict(paths) => format!("does not merge: {}", paths.join(", ")),
         PullOutcome::Rejected(errors, _) => format!("{errors} mistake(s)"),

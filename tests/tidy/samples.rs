@@ -10,6 +10,7 @@ use trueup::event::body::*;
 use trueup::event::spill::Spilled;
 use trueup::model::resource::StoragePool;
 use trueup::model::{CommitId, Digest, Fault, Name, Resource, ResourceId};
+use trueup::plan::promise::{Deed, Promise, PromisedStep};
 use trueup::plan::{Disruption, FieldChange, Reason};
 
 /// One of each, in the order of `Event::TYPES`.
@@ -179,16 +180,17 @@ fn commit(digit: char) -> CommitId {
 }
 
 fn pull() -> Vec<Event> {
-    let changes = digest("changes");
     let step = PromisedStep {
         resource: id("vm/web"),
-        verb: "change".into(),
+        deed: Deed { kind: "vmDefine".into(), path: None },
+        wish: Some(digest("wish")),
         disruption: Disruption::Restart,
-        changes,
+        interrupts: [id("vm/web")].into(),
+        parts: BTreeMap::from([("/memory".to_owned(), digest("more"))]),
     };
     let plan = PullPlan {
         plan: digest("plan"),
-        steps: vec![step],
+        promise: Promise { steps: vec![step] },
         held: vec!["the window opens on Saturday".into()],
         denied: vec!["vm/web: needs an owner".into()],
     };

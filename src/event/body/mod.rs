@@ -18,7 +18,7 @@ pub use plan::{
 };
 pub use pull::{
     ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PlanSurprised, PostTarget,
-    PromisedStep, PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
+    PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
 };
 pub use resource::{
     Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,

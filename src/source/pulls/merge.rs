@@ -84,7 +84,7 @@ impl GitPulls {
         }
         let work = Work { mirror: self.mirror.clone(), limits: self.limits, base, head, previous };
         let after = self.settings.merge_deadline;
-        match deadline::within(after, &inner.abandoned, move |_| work.run()) {
+        match deadline::within(after, &inner.abandoned, || false, move |_| work.run()) {
             Ok(result) => result,
             Err(Missed::Late) => {
                 Err(TreeError::Source(SourceError::MergeDeadline { base, head, after }))

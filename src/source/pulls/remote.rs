@@ -158,7 +158,8 @@ impl GitPulls {
         }
         let (limit, settings) = (self.settings.deadline, self.settings.clone());
         let count = inner.abandoned.clone();
-        match deadline::within(limit, &count, move |_| converse(&inner, &settings, &ask)) {
+        match deadline::within(limit, &count, || false, move |_| converse(&inner, &settings, &ask))
+        {
             Ok(result) => result,
             Err(Missed::Late) => Err(SourceError::Deadline { url: url(), after: limit }),
             Err(other) => Err(SourceError::Unreachable { url: url(), why: chain(&other) }),

@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test lint doc deny unit-check bench schemas ci clean
+.PHONY: help setup build install demo demo-check test lint doc deny unit-check bench schemas ci clean
 
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -21,8 +21,12 @@ install: build ## Install the program and its unit under PREFIX and /etc/systemd
 	install -D -m 644 systemd/trueup.service $(DESTDIR)/etc/systemd/system/trueup.service
 	install -D -m 644 systemd/trueup.sysusers $(DESTDIR)/usr/lib/sysusers.d/trueup.conf
 
-demo: build ## Show the main job end to end on this machine
+demo: demo-check build ## Show the main job end to end on this machine
 	@tests/support/demo
+
+# Before the build, which takes minutes.
+demo-check:
+	@tests/support/demo --check
 
 test: setup ## Run the whole suite
 	@tests/support/run-tests

@@ -14,6 +14,7 @@ mod check;
 mod cli;
 #[cfg(feature = "libvirt")]
 mod e2e;
+mod forge;
 mod image;
 mod journal;
 #[cfg(feature = "libvirt")]

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use super::context::Context;
 use super::control::{self, AskError, Reply, Report, Request};
 use super::exit::{CliError, CliResult, Done, ErrorKind};
+use super::interrupt::Interrupt;
 use super::operate::{unanswered, unexpected};
 use super::{Output, bars, report, wire};
 use crate::config::Config;
@@ -14,7 +15,9 @@ use crate::reconcile::{Approval, PassOptions, StepProgress};
 /// Bring the machine to the newest commit, once
 ///
 /// One pass of the loop: asks the repository, looks at the machine, plans, does what may be done,
-/// and looks again. A running daemon makes the pass; else this process does, under the log's lock.
+/// and looks again. A running daemon makes the pass; else this process does, under the log's lock:
+/// then Ctrl-C or SIGTERM ends it after the steps under way, and a second one, or the config's
+/// `limits.stopTimeout`, cuts them off.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup apply\n  trueup apply --approve 5b1f0c9a3d77")]
 pub(super) struct Apply {
@@ -35,11 +38,11 @@ impl Apply {
             Ok(other) => return Err(unexpected(other)),
             Err(AskError::NoDaemon { .. }) => {
                 let progress = bars::progress(context.ui.progress());
-                wire::block_on(alone(&config, self.approve, progress, look))??
+                wire::block_on(alone(context, &config, self.approve, progress, look))??
             }
             Err(error) => return Err(unanswered(error)),
         };
-        report::commit_in_force(context, &config.state_directory(), &made)?;
+        report::commit_in_force(context, &made)?;
         report::print(context, &made)?;
         verdict(context, &made)
     }
@@ -62,38 +65,37 @@ fn verdict(context: &Context, made: &Report) -> CliResult {
             None => error,
         });
     }
-    let unseen = made.plan.iter().flat_map(|plan| &plan.unobservable).count();
-    if unseen > 0 {
-        let message = format!("{succeeded} steps done; {unseen} resources could not be looked at");
-        return Err(CliError::machine(message)
-            .hint("`trueup status` says who did not answer; nothing is planned on a guess"));
+    if let Some(error) = report::unseen(made, &format!("{succeeded} steps done")) {
+        return Err(error);
     }
     context.ui.say(&format!("{succeeded} steps done"));
     Ok(Done::Fine)
 }
 
 async fn alone(
+    context: &Context,
     config: &Config,
     approve: Option<String>,
     progress: Option<StepProgress>,
     look: control::Look,
 ) -> Result<Report, CliError> {
+    // Listened for before anything begins: from here on a signal ends this in good order.
+    let mut signals = Interrupt::new()?;
     let (stop, stopped) = watch::channel(false);
-    let interrupted = tokio::spawn(async move {
-        match tokio::signal::ctrl_c().await {
-            // The pass ends what it is doing and starts nothing new.
-            Ok(()) => drop(stop.send_replace(true)),
-            Err(error) => tracing::warn!(%error, "Ctrl-C ends this command at once"),
-        }
-    });
     let engine = wire::engine(config, progress, stopped).await?;
     let approve = approve.map(|plan| Approval { plan, actor: control::operator_here() });
     let options = PassOptions { retry_now: true, approve };
-    let made = match engine.reconciler.recover().await {
-        Ok(()) => engine.reconciler.pass(options).await,
-        Err(error) => Err(error),
+    let pass = async {
+        engine.reconciler.recover().await?;
+        engine.reconciler.pass(options).await
     };
-    interrupted.abort();
+    let limit = config.limits.stop_timeout.duration();
+    let made = signals.bound(pass, &stop, limit, context.ui).await;
+    let made = match made {
+        Ok(Ok(pass)) => Ok(engine.reconciler.ledger.read(|state| Report::of(&pass, state, look))),
+        Ok(Err(error)) => Err(error.into()),
+        Err(cut) => Err(CliError::from(cut)),
+    };
     engine.close();
-    Ok(Report::of(&made?, look))
+    made
 }

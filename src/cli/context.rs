@@ -39,7 +39,7 @@ impl Context {
 
     /// The settings, or the defaults where nobody named a config and there is none: enough to find
     /// the log and the daemon.
-    fn places(&self) -> Result<Config, CliError> {
+    pub(super) fn places(&self) -> Result<Config, CliError> {
         match self.settings() {
             Ok(found) => Ok(found.config),
             Err(error) => {
@@ -63,12 +63,6 @@ impl Context {
             Some(directory) => absolute(directory),
             None => Ok(self.places()?.state_directory()),
         }
-    }
-
-    /// The state directory and the daemon's socket.
-    pub(super) fn daemon(&self) -> Result<(PathBuf, PathBuf), CliError> {
-        let config = self.places()?;
-        Ok((config.state_directory(), config.socket()))
     }
 
     /// How to write about the work.

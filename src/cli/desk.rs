@@ -2,24 +2,47 @@
 //!
 //! It decides nothing: the state decides on commands, the loop makes passes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::control::{Desk, Reply, Report, Request};
+use super::control::{Desk, Known, Look, Reply, Report, Request};
 use super::exit::ErrorKind;
-use crate::model::digest_of;
 use crate::port::BoxFuture;
 use crate::reconcile::{Approval, AskError, Handle, LedgerError, PassOptions, PassReport};
 use crate::source::GitSource;
+use crate::state::State;
 
 /// Answers for a running loop.
 pub(super) struct DaemonDesk {
     handle: Handle,
     source: Arc<GitSource>,
+    /// The state directory.
+    directory: PathBuf,
 }
 
 impl DaemonDesk {
-    pub(super) fn new(handle: Handle, source: Arc<GitSource>) -> Self {
-        Self { handle, source }
+    pub(super) fn new(handle: Handle, source: Arc<GitSource>, directory: PathBuf) -> Self {
+        Self { handle, source, directory }
+    }
+
+    fn report(&self, made: Result<PassReport, AskError>, look: Look) -> Reply {
+        match made {
+            Ok(pass) => {
+                let of = |state: &State| Report::of(&pass, state, look);
+                Reply::Report(Box::new(self.handle.reconciler().ledger.read(of)))
+            }
+            Err(error) => failed(ErrorKind::Machine, &error),
+        }
+    }
+
+    fn known(&self) -> Known {
+        let last = self.handle.last_report();
+        let plan = last.as_ref().and_then(|report| report.plan.as_ref());
+        Known {
+            directory: self.directory.clone(),
+            state: self.handle.reconciler().ledger.read(State::clone),
+            skipped: plan.map(|plan| plan.skipped.clone()).unwrap_or_default(),
+        }
     }
 
     async fn reply(&self, request: Request, actor: &str) -> Reply {
@@ -34,33 +57,17 @@ impl DaemonDesk {
             }
             Request::Plan(look) => {
                 self.source.hurry();
-                report(self.handle.preview().await, |pass| Report::of(pass, look))
+                self.report(self.handle.preview().await, look)
             }
             Request::Apply { look, approve } => {
                 tracing::info!(actor, "an operator asks for a pass");
                 self.source.hurry();
                 let approve = approve.map(|plan| Approval { plan, actor: actor.to_owned() });
                 let options = PassOptions { retry_now: true, approve };
-                report(self.handle.pass(options).await, |pass| Report::of(pass, look))
+                self.report(self.handle.pass(options).await, look)
             }
-            Request::Skipped => {
-                let last = self.handle.last_report();
-                let plan = last.as_ref().and_then(|report| report.plan.as_ref());
-                Reply::Skipped(plan.map(|plan| plan.skipped.clone()).unwrap_or_default())
-            }
-            Request::State => self
-                .handle
-                .reconciler()
-                .ledger
-                .read(|state| Reply::State { seq: state.seq, digest: digest_of(state) }),
+            Request::Known => Reply::Known(Box::new(self.known())),
         }
-    }
-}
-
-fn report(made: Result<PassReport, AskError>, show: impl FnOnce(&PassReport) -> Report) -> Reply {
-    match made {
-        Ok(pass) => Reply::Report(Box::new(show(&pass))),
-        Err(error) => failed(ErrorKind::Machine, &error),
     }
 }
 

@@ -126,7 +126,9 @@ impl From<crate::config::ConfigError> for CliError {
         use crate::config::ConfigError as E;
         let hint = match &error {
             E::Missing { .. } => Some("write one with `trueup init URL`, or name it with --config"),
-            E::Read { .. } => Some("it has to be readable by the user trueup runs as"),
+            E::Read { .. } => Some(
+                "it has to be readable by whoever runs trueup; it holds no secret, so chmod 0644 is right",
+            ),
             E::TooLarge { .. } => None,
             E::Text { .. } | E::Value { .. } => {
                 Some("`trueup schema config` prints what may stand in it")
@@ -145,7 +147,17 @@ impl From<crate::journal::JournalError> for CliError {
             E::Io { .. } | E::Damaged(_) | E::Unknown { .. } | E::Blob { .. } => ErrorKind::Machine,
             E::Option { .. } => ErrorKind::Bug,
         };
-        Self::new(kind, error)
+        let denied = matches!(&error, E::Io { source, .. }
+            if source.kind() == std::io::ErrorKind::PermissionDenied);
+        let error = Self::new(kind, error);
+        if !denied {
+            return error;
+        }
+        error.hint(
+            "the state directory is root's: run this as root, or start the daemon (systemctl start \
+             trueup), which answers `status`, `drift`, `state`, `plan` and `apply` of members of \
+             the group trueup",
+        )
     }
 }
 

@@ -49,7 +49,8 @@ impl Init {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o640).open(&path);
+        // It holds no secret, and whoever may talk to the daemon has to find it.
+        let file = options.write(true).create_new(true).mode(0o644).open(&path);
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)?;
         context.ui.say(&format!("wrote {}; next: trueup plan", path.display()));
         Ok(Done::Fine)

@@ -13,11 +13,13 @@ use serde_json::Value;
 use super::Output;
 use super::context::Context;
 use super::exit::{CliError, CliResult, Done};
+use super::log_blob::LogBlob;
 use super::log_verify::LogVerify;
 use super::paint::{self, Block, Label, Text};
 use super::time;
 use super::ui::{Format, Ui};
 use crate::event::{Recorded, envelope::Record};
+use crate::journal::index::Index;
 use crate::journal::{Filter, Follower, Reader, StoredLine, search};
 use crate::view;
 
@@ -71,6 +73,7 @@ const EXAMPLES: &str = "EXAMPLES
 #[derive(Debug, Subcommand)]
 enum LogCommand {
     Verify(LogVerify),
+    Blob(LogBlob),
 }
 
 /// An event for people and for JSON.
@@ -122,10 +125,12 @@ impl Line {
             "step.failed"
             | "spec.rejected"
             | "source.rewrite_refused"
-            | "source.signature_rejected" => Label::Bad,
+            | "source.signature_rejected"
+            | "spec.unreadable" => Label::Bad,
             "resource.drifted"
             | "plan.held"
             | "source.unreachable"
+            | "spec.warned"
             | "resource.unobservable"
             | "resource.flapping"
             | "step.interrupted" => Label::Warn,
@@ -153,15 +158,18 @@ pub(super) fn table(lines: &[Line]) -> Block {
 impl Log {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let dir = context.state_dir()?;
-        if let Some(LogCommand::Verify(command)) = self.command {
-            return command.run(context, &dir);
+        match self.command {
+            Some(LogCommand::Verify(command)) => return command.run(context, &dir),
+            Some(LogCommand::Blob(command)) => return command.run(context, &dir),
+            None => {}
         }
         let printer = Printer { ui: context.ui };
         let filter = self.filter();
         let reader = Reader::open(&dir);
+        let index = Index::peek(&dir, &reader);
         let mut last = VecDeque::new();
         let (mut seen, mut failed) = (0, None);
-        search(&reader, None, &filter, 0, |line| {
+        let found = search(&reader, Some(&index), &filter, self.after(&filter, &index), |line| {
             seen = line.record.seq;
             if let Some(wanted) = self.lines {
                 if last.len() == wanted {
@@ -171,7 +179,10 @@ impl Log {
                 return ControlFlow::Continue(());
             }
             going_on(printer.print(&printer.line(line)), &mut failed)
-        })?;
+        });
+        // Before anything is waited for: a process that is ended does not close it.
+        index.close();
+        found?;
         for text in last.iter().take(self.lines.unwrap_or(0)) {
             if going_on(printer.print(text), &mut failed).is_break() {
                 break;
@@ -184,6 +195,13 @@ impl Log {
             follow(&dir, &filter, seen, &printer)?;
         }
         Ok(Done::Fine)
+    }
+
+    /// An event after which all that is wanted comes.
+    fn after(&self, filter: &Filter, index: &Index) -> u64 {
+        let (Some(wanted), true) = (self.lines, *filter == Filter::default()) else { return 0 };
+        let known = index.head().map_or(0, |head| head.seq);
+        known.saturating_sub(u64::try_from(wanted).unwrap_or(u64::MAX))
     }
 
     fn filter(&self) -> Filter {

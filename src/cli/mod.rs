@@ -15,8 +15,12 @@ mod desk;
 mod drift;
 pub mod exit;
 mod hold;
+mod image_build;
 mod init;
+mod interrupt;
+mod known;
 mod log;
+mod log_blob;
 mod log_verify;
 mod operate;
 pub mod paint;
@@ -127,6 +131,7 @@ enum Command {
     Resume(resume::Resume),
     AcceptRewrite(accept_rewrite::AcceptRewrite),
     Schema(schema::Schema),
+    ImageBuild(image_build::ImageBuild),
     Completions(completions::Completions),
 }
 
@@ -161,6 +166,7 @@ impl Command {
             | Self::Resume(_)
             | Self::AcceptRewrite(_)
             | Self::Schema(_)
+            | Self::ImageBuild(_)
             | Self::Completions(_) => Format::Table,
         }
     }
@@ -186,6 +192,7 @@ impl Command {
             Self::Resume(command) => command.run(context),
             Self::AcceptRewrite(command) => command.run(context),
             Self::Schema(command) => command.run(context),
+            Self::ImageBuild(command) => command.run(context),
             Self::Completions(command) => command.run(context),
         }
     }

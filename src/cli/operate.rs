@@ -3,21 +3,21 @@
 //!
 //! It never writes while a daemon does: the lock refuses it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::context::Context;
 use super::control::{self, AskError, Reply, Request};
 use super::exit::{CliError, CliResult, Done, ErrorKind};
 use super::wire::{self, HostClock};
+use crate::config::Config;
 use crate::state::{Command, decide};
 
 /// Carries `command` out and says `said` when it was granted.
 pub(super) fn operate(context: &Context, command: Command, said: &str) -> CliResult {
-    let (dir, socket) = context.daemon()?;
-    match control::ask(&socket, &Request::Command(command.clone())) {
+    let config = context.places()?;
+    match control::ask(&config.socket(), &Request::Command(command.clone())) {
         Ok(reply) => granted(reply)?,
-        Err(AskError::NoDaemon { .. }) => wire::block_on(alone(&dir, &command))??,
+        Err(AskError::NoDaemon { .. }) => wire::block_on(alone(&config, &command))??,
         Err(error) => return Err(unanswered(error)),
     }
     context.ui.say(said);
@@ -51,10 +51,10 @@ pub(super) fn unanswered(error: AskError) -> CliError {
 }
 
 /// Decides without a daemon.
-async fn alone(dir: &Path, command: &Command) -> Result<(), CliError> {
-    wire::known(dir)?;
-    let host = crate::config::Config::new("").host();
-    let mut log = wire::open_log(dir, &host, Arc::new(HostClock::default())).await?;
+async fn alone(config: &Config, command: &Command) -> Result<(), CliError> {
+    let dir = config.state_directory();
+    wire::known(&dir)?;
+    let mut log = wire::open_log(&dir, &config.host(), Arc::new(HostClock::default())).await?;
     let decided = match decide(&log.state, command, &control::operator_here()) {
         Ok(entries) => wire::append(&*log.port, entries).await,
         Err(refusal) => Err(refusal.into()),

@@ -13,7 +13,8 @@ use crate::config::Config;
 /// Show what would be done, and why
 ///
 /// Asks the repository for its newest commit, looks at the machine, and prints the steps, what each
-/// interrupts, and what is left alone. Nothing is done. Exits with 3 where there is something to do.
+/// interrupts, and what is left alone. Nothing is done. Exits with 3 where there is something to do,
+/// and with 5 where something could not be looked at, so that the plan is not the whole one.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  \
     trueup plan\n  \
@@ -34,9 +35,14 @@ impl Plan {
             Err(AskError::NoDaemon { .. }) => wire::block_on(alone(&config, look))??,
             Err(error) => return Err(unanswered(error)),
         };
-        report::commit_in_force(context, &config.state_directory(), &made)?;
+        report::commit_in_force(context, &made)?;
         report::print(context, &made)?;
-        let nothing = made.plan.as_ref().is_none_or(|plan| plan.steps == 0);
+        let steps = made.plan.as_ref().map_or(0, |plan| plan.steps);
+        // A plan of what could be seen is not the plan: a script must not take it for one.
+        if let Some(error) = report::unseen(&made, &format!("{steps} steps planned")) {
+            return Err(error);
+        }
+        let nothing = steps == 0;
         Ok(if nothing { Done::Fine } else { Done::Changes })
     }
 }
@@ -48,6 +54,8 @@ async fn alone(config: &Config, look: control::Look) -> Result<Report, CliError>
         Ok(()) => engine.reconciler.preview().await,
         Err(error) => Err(error),
     };
+    let made =
+        made.map(|pass| engine.reconciler.ledger.read(|state| Report::of(&pass, state, look)));
     engine.close();
-    Ok(Report::of(&made?, look))
+    Ok(made?)
 }

@@ -1,28 +1,34 @@
 //! `trueup replay`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Output;
 use super::context::Context;
 use super::control::{self, AskError, Reply, Request};
 use super::exit::{CliError, CliResult, Done, ErrorKind};
+use super::known::same;
 use super::operate::{unanswered, unexpected};
 use super::paint::{Block, Label, Text};
 use super::ui::Product;
 use super::wire::{self, STATE_VIEW, STATE_VIEW_VERSION, Until};
+use crate::event::spill;
 use crate::journal::index::Index;
-use crate::journal::{Reader, verify};
+use crate::journal::{Blobs, Reader, verify};
 use crate::model::{Digest, digest_of};
+use crate::state::State;
 
 /// Rebuild everything from the log and prove that it equals what is live
 ///
-/// Verifies the log, folds it from the first event, and compares the result with the state of the
-/// running daemon. Where none runs, it compares with the snapshot in the index, and builds the
-/// index anew.
+/// Verifies the log, folds it from the first event, and compares the result byte by byte with the
+/// state of the running daemon. Where none runs, it compares with the snapshots in the index, and
+/// the index with one that it builds from the log. The first difference is told with its place; an
+/// index that differs is built anew.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup replay\n  trueup replay -o json")]
 pub(super) struct Replay {
@@ -37,7 +43,11 @@ struct Shown {
     state: Digest,
     resources: usize,
     compared_with: Option<Compared>,
-    index_rebuilt: bool,
+    index: IndexWas,
+    /// Contents beside the log that events name.
+    blobs: usize,
+    /// Those of them that are missing or are not what their digest says.
+    blobs_lost: Vec<Digest>,
     elapsed_ms: u128,
 }
 
@@ -49,6 +59,18 @@ struct Compared {
     seq: u64,
 }
 
+/// What became of the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum IndexWas {
+    /// It is what the log says, entry by entry.
+    Same,
+    /// It was missing or not whole, and was built from the log.
+    Rebuilt,
+    /// Another process has it: it was not compared.
+    InUse,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Live {
@@ -58,68 +80,175 @@ enum Live {
 
 impl Replay {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let (dir, socket) = context.daemon()?;
+        let config = context.places()?;
+        let dir = config.state_directory();
         let started = Instant::now();
         verify(&dir)?;
-        let (compared_with, index_rebuilt) = match daemon_state(&socket)? {
-            Some((seq, digest)) => (Some((Compared { with: Live::Daemon, seq }, digest)), false),
-            None => rebuild(&dir)?,
-        };
-        if let Some((compared, live)) = compared_with {
-            let replayed = digest_of(&wire::fold(&dir, Until::Seq(compared.seq))?);
-            if replayed != live {
-                return Err(differs(compared, replayed, live));
+        let (state, compared_with, index) = match of_daemon(&config.socket(), &dir)? {
+            Some(live) => {
+                let with = Compared { with: Live::Daemon, seq: live.seq };
+                (with_daemon(&dir, &live)?, Some(with), IndexWas::InUse)
             }
+            None => with_index(&dir)?,
+        };
+        if state.seq == 0 {
+            wire::known(&dir)?;
         }
-        let state = wire::known(&dir)?;
+        let (blobs, blobs_lost) = blobs(&dir)?;
         context.ui.product(&Shown {
             events: state.seq,
             state: digest_of(&state),
             resources: state.resources.len(),
-            compared_with: compared_with.map(|(compared, _)| compared),
-            index_rebuilt,
+            compared_with,
+            index,
+            blobs,
+            blobs_lost,
             elapsed_ms: started.elapsed().as_millis(),
         })?;
         Ok(Done::Fine)
     }
 }
 
-fn differs(compared: Compared, replayed: Digest, live: Digest) -> CliError {
-    let (what, hint) = match compared.with {
-        Live::Daemon => ("the daemon's state", "restart the daemon: it starts from the log"),
-        Live::Snapshot => {
-            ("the index's snapshot", "remove the folder `index`: it is built again from the log")
-        }
-    };
-    let message = format!(
-        "at event {} the log folds to {}, but {what} is {}",
-        compared.seq,
-        replayed.short(),
-        live.short()
-    );
-    CliError::new(ErrorKind::Bug, message).hint(hint)
+/// How many contents the log names, and which of them are lost.
+fn blobs(dir: &Path) -> Result<(usize, Vec<Digest>), CliError> {
+    let mut named = BTreeSet::new();
+    let mut cursor = Reader::open(dir).from(1)?;
+    while let Some(line) = cursor.read()? {
+        named.extend(spill::named(line.record.data));
+    }
+    let stored = Blobs::open(dir);
+    let lost = named.iter().filter(|blob| !matches!(stored.read(blob), Ok(Some(_))));
+    Ok((named.len(), lost.copied().collect()))
 }
 
-/// Where the daemon's own state stands; `None`: none runs.
-fn daemon_state(socket: &Path) -> Result<Option<(u64, Digest)>, CliError> {
-    match control::ask(socket, &Request::State) {
-        Ok(Reply::State { seq, digest }) => Ok(Some((seq, digest))),
+/// The daemon's own state, where one runs on this directory.
+fn of_daemon(socket: &Path, dir: &Path) -> Result<Option<State>, CliError> {
+    match control::ask(socket, &Request::Known) {
+        Ok(Reply::Known(known)) if same(&known.directory, dir) => Ok(Some(known.state)),
+        Ok(Reply::Known(_)) | Err(AskError::NoDaemon { .. }) => Ok(None),
         Ok(other) => Err(unexpected(other)),
-        Err(AskError::NoDaemon { .. }) => Ok(None),
         Err(error) => Err(unanswered(error)),
     }
 }
 
-/// The newest snapshot as it was found, and whether the index was built anew.
-fn rebuild(dir: &Path) -> Result<(Option<(Compared, Digest)>, bool), CliError> {
+/// Folds the log from its first event and compares with what the daemon has; the fold of it all.
+fn with_daemon(dir: &Path, live: &State) -> Result<State, CliError> {
+    let mut state = State::default();
+    let mut different = None;
+    wire::each_event(dir, Until::End, |recorded| {
+        state.apply(recorded);
+        if recorded.seq == live.seq {
+            different = Some(differs(&bytes(&state), &bytes(live)));
+        }
+    })?;
+    match different {
+        Some(None) => Ok(state),
+        Some(Some(place)) => {
+            let message = format!(
+                "at event {} the daemon's state is not what the log says: {place}",
+                live.seq
+            );
+            Err(CliError::new(ErrorKind::Bug, message)
+                .hint("restart the daemon: it starts from the log"))
+        }
+        None => {
+            let message = format!(
+                "the daemon is at event {}, but the log ends at event {}",
+                live.seq, state.seq
+            );
+            Err(CliError::new(ErrorKind::Bug, message).hint("look at the log: trueup log verify"))
+        }
+    }
+}
+
+/// Folds the log from its first event, compares the index and every snapshot in it with what comes
+/// out, and builds it again where it differs.
+fn with_index(dir: &Path) -> Result<(State, Option<Compared>, IndexWas), CliError> {
     let reader = Reader::open(dir);
     let index = Index::open(dir, &reader);
-    let snapshot = index.snapshot_latest(STATE_VIEW, STATE_VIEW_VERSION, u64::MAX);
-    let updated = index.update(&reader);
+    let snapshots = snapshots(&index);
+    let compared = snapshots.last_key_value();
+    let compared = compared.map(|(seq, _)| Compared { with: Live::Snapshot, seq: *seq });
+    let mut place = None;
+    let mut state = State::default();
+    wire::each_event(dir, Until::End, |recorded| {
+        state.apply(recorded);
+        if let Some(live) = snapshots.get(&recorded.seq).filter(|_| place.is_none()) {
+            let found = differs(&bytes(&state), live);
+            place = found.map(|found| format!("snapshot at event {}: {found}", recorded.seq));
+        }
+    })?;
+    let updated = index.update(&reader)?;
+    let was = match (index.is_there(), updated.rebuilt) {
+        (false, _) => IndexWas::InUse,
+        (true, true) => IndexWas::Rebuilt,
+        (true, false) => IndexWas::Same,
+    };
+    if place.is_none() && was == IndexWas::Same {
+        place = index.audit(&reader)?;
+    }
+    let Some(place) = place else {
+        index.close();
+        return Ok((state, compared, was));
+    };
+    index.rebuild(&reader)?;
+    index.snapshot_put(STATE_VIEW, STATE_VIEW_VERSION, state.seq, &bytes(&state));
     index.close();
-    let compared =
-        snapshot.map(|(seq, bytes)| (Compared { with: Live::Snapshot, seq }, Digest::of(bytes)));
-    Ok((compared, updated?.rebuilt))
+    let message = format!("the index is not what the log says: {place}");
+    Err(CliError::machine(message)
+        .hint("it was built again from the log; replay once more to see that it is right now")
+        .hint("it was sealed as it was, so nothing but trueup wrote it: please report this"))
+}
+
+/// Every snapshot of the state in the index, by its event.
+fn snapshots(index: &Index) -> BTreeMap<u64, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut before = u64::MAX;
+    while let Some((seq, bytes)) = index.snapshot_latest(STATE_VIEW, STATE_VIEW_VERSION, before) {
+        found.insert(seq, bytes);
+        let Some(next) = seq.checked_sub(1) else { break };
+        before = next;
+    }
+    found
+}
+
+/// A state as a snapshot has it.
+fn bytes(state: &State) -> Vec<u8> {
+    // Maps with text keys and plain data: there is nothing in it that JSON cannot say.
+    serde_json::to_vec(state).unwrap_or_default()
+}
+
+/// The first place in two JSON texts that are not the same to the byte.
+fn differs(replayed: &[u8], live: &[u8]) -> Option<String> {
+    if replayed == live {
+        return None;
+    }
+    let value = |text| serde_json::from_slice::<Value>(text).ok();
+    let place = match (value(replayed), value(live)) {
+        (Some(replayed), Some(live)) => place(&replayed, &live, ""),
+        (None, _) | (_, None) => Some("it is no JSON".to_owned()),
+    };
+    Some(place.unwrap_or_else(|| "the order or the form of its fields".to_owned()))
+}
+
+/// The first difference, as a JSON pointer.
+fn place(replayed: &Value, live: &Value, at: &str) -> Option<String> {
+    match (replayed, live) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            let null = &Value::Null;
+            keys.into_iter().find_map(|key| {
+                let token = key.replace('~', "~0").replace('/', "~1");
+                let below = format!("{at}/{token}");
+                place(a.get(key).unwrap_or(null), b.get(key).unwrap_or(null), &below)
+            })
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let mut pairs = a.iter().zip(b).enumerate();
+            pairs.find_map(|(n, (a, b))| place(a, b, &format!("{at}/{n}")))
+        }
+        (a, b) => (a != b).then(|| if at.is_empty() { "/".to_owned() } else { at.to_owned() }),
+    }
 }
 
 impl Product for Shown {
@@ -133,8 +262,12 @@ impl Product for Shown {
             }
             None => ("nothing live to compare with".to_owned(), Label::Plain),
         };
-        let index = if self.index_rebuilt { ", index built anew" } else { "" };
-        vec![
+        let index = match self.index {
+            IndexWas::Same => ", index the same",
+            IndexWas::Rebuilt => ", index built anew",
+            IndexWas::InUse => "",
+        };
+        let mut blocks = vec![
             Block::Line(vec!["replay: ".into(), Text::new(verdict, label)]),
             Block::line(format!(
                 "{} events, {} resources, state {} in {} ms{index}",
@@ -143,6 +276,20 @@ impl Product for Shown {
                 self.state.short(),
                 self.elapsed_ms
             )),
-        ]
+        ];
+        if self.blobs > 0 {
+            blocks.push(Block::line(format!(
+                "{} contents beside the log, {} of them lost",
+                self.blobs,
+                self.blobs_lost.len()
+            )));
+        }
+        blocks.extend(self.blobs_lost.iter().map(|blob| {
+            Block::Line(vec![
+                "lost: ".into(),
+                Text::new(format!("{blob}: restore blobs/ from a backup"), Label::Bad),
+            ])
+        }));
+        blocks
     }
 }

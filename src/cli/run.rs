@@ -19,13 +19,14 @@ use super::context::Context;
 use super::control;
 use super::desk::DaemonDesk;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
-use super::wire::{self, Engine};
+use super::wire::{self, Engine, LEFTOVERS};
 use crate::config::Config;
 use crate::reconcile::{Daemon, Handle, PassError};
 use crate::source::{GitSource, MirrorConfig, Watch};
 
-/// Time the runtime's blocking threads get at the end: what hangs there is left to the kernel.
-const LEFTOVERS: Duration = Duration::from_secs(1);
+/// How often free memory is given back to the kernel: a convergence that needed much is over within
+/// minutes, and looking for nothing costs a millisecond.
+const GIVE_BACK: Duration = Duration::from_secs(30);
 /// How often a watch on a local repository that broke is set up again.
 const REWATCH: Duration = Duration::from_secs(30);
 
@@ -50,6 +51,7 @@ enum Next {
 impl Run {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let config = context.settings()?.config;
+        trueup_malloc::one_arena();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(CliError::machine)?;
@@ -108,9 +110,11 @@ async fn live(
     let poll = config.repository.poll.interval.min(config.limits.resync).duration();
     let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), poll);
     let mut helpers = JoinSet::new();
-    let desk = DaemonDesk::new(handle.clone(), Arc::clone(&engine.source));
+    let desk =
+        DaemonDesk::new(handle.clone(), Arc::clone(&engine.source), config.state_directory());
     helpers.spawn(control::serve(listener, Arc::new(desk), stopped));
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
+    helpers.spawn(give_memory_back());
     if let Some(wakes) = engine.wakes.take() {
         let handle = handle.clone();
         helpers.spawn(wakes.each(move || handle.wake()));
@@ -202,6 +206,16 @@ async fn repository_wakes(config: Config, source: Arc<GitSource>, handle: Handle
                 };
             }
         }
+    }
+}
+
+/// Keeps what a busy pass needed from staying resident. Never ends.
+async fn give_memory_back() {
+    let mut ticks = interval(GIVE_BACK);
+    loop {
+        ticks.tick().await;
+        let gave = tokio::task::spawn_blocking(trueup_malloc::give_back).await;
+        tracing::trace!(?gave, "free memory was looked for");
     }
 }
 

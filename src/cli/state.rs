@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::exit::{CliError, CliResult, Done};
+use super::known::known;
 use super::wire::Until;
 use super::{Output, time, wire};
 
@@ -27,10 +28,9 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let dir = context.state_dir()?;
         let state = match self.at {
-            None => wire::known(&dir)?,
-            Some(until) => wire::fold(&dir, until)?,
+            None => known(context)?.state,
+            Some(until) => wire::fold(&context.state_dir()?, until)?,
         };
         if state.seq == 0 {
             return Err(CliError::input("nothing had happened by then")

@@ -1,24 +1,22 @@
 //! `trueup status`.
 
-use std::path::Path;
-
 use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
-use super::control::{self, Reply, Request};
+use super::control::Known;
 use super::exit::{CliResult, Done};
+use super::known::known;
 use super::paint::{Block, Label, Text};
 use super::time::shown;
 use super::ui::Product;
-use super::{Output, wire};
-use crate::plan::Skipped;
+use super::{Output, report};
 use crate::view::{self, StatusRow, Summary};
 
 /// Show what every resource is in
 ///
-/// Read from the log, so it also answers when the daemon does not run. A running daemon is asked for
-/// what only its newest plan knows: what is foreign, and what waits for something else.
+/// A running daemon answers, and knows from its newest plan what is foreign and what waits for
+/// something else. Where none runs, the log says all the rest.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup status\n  trueup status --problems -o json")]
 pub(super) struct Status {
@@ -38,31 +36,14 @@ struct Shown {
 
 impl Status {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let (dir, socket) = context.daemon()?;
-        let state = wire::known(&dir)?;
-        let mut resources = view::rows(&state, &skipped(&socket));
+        let Known { state, skipped, .. } = known(context)?;
+        let mut resources = view::rows(&state, &skipped);
         let summary = view::summary(&state, &resources);
         if self.problems {
             resources.retain(|row| !row.status.is_synced());
         }
         context.ui.product(&Shown { summary, resources })?;
         Ok(Done::Fine)
-    }
-}
-
-/// What the daemon's newest plan leaves alone; nothing where it cannot be asked, because the log
-/// answers everything else.
-fn skipped(socket: &Path) -> Vec<Skipped> {
-    match control::ask(socket, &Request::Skipped) {
-        Ok(Reply::Skipped(skipped)) => skipped,
-        Ok(other) => {
-            tracing::debug!(?other, "the daemon does not tell what it leaves alone");
-            Vec::new()
-        }
-        Err(error) => {
-            tracing::debug!(%error, "the daemon was not asked");
-            Vec::new()
-        }
     }
 }
 
@@ -118,6 +99,12 @@ fn headline(summary: &Summary) -> Vec<Block> {
     }
     if let Some((since, why)) = &summary.unreachable {
         say(Label::Warn, "unreachable", format!("since {}: {why}", shown(*since)));
+    }
+    if let Some((since, why)) = &summary.unreadable {
+        say(Label::Bad, "mirror unreadable", format!("since {}: {why}", shown(*since)));
+    }
+    for warning in &summary.warnings {
+        say(Label::Warn, "warning", report::at_place(warning));
     }
     blocks
 }

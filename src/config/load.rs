@@ -124,11 +124,20 @@ fn check(path: &Path, config: &Config) -> Result<(), ConfigError> {
     if repository.url.trim().is_empty() {
         return refuse("repository.url", "is empty: write a path or a URL");
     }
-    if has_password(&repository.url) {
-        return refuse(
-            "repository.url",
-            "carries a password: put it into a file and name that in repository.credentials",
-        );
+    match userinfo(&repository.url) {
+        Some((_, user)) if user.contains(':') => {
+            let message =
+                "carries a password: put it into a file and name that in repository.credentials";
+            return refuse("repository.url", message);
+        }
+        // Forges take a token in place of a user, so that a user may be one.
+        Some(("http" | "https", _)) => {
+            let message = "carries a user or a token: put a token into a file and name that in \
+                           repository.credentials.tokenFile, a user into \
+                           repository.credentials.username";
+            return refuse("repository.url", message);
+        }
+        Some(_) | None => {}
     }
     if repository.branch.is_empty() {
         return refuse("repository.branch", "is empty: write the name of the branch to follow");
@@ -145,18 +154,20 @@ fn check(path: &Path, config: &Config) -> Result<(), ConfigError> {
     if !(1..=PARALLELISM_MAX).contains(&config.limits.parallelism) {
         return refuse("limits.parallelism", &format!("must be 1 to {PARALLELISM_MAX}"));
     }
+    if let Some((field, message)) = config.forge.as_ref().and_then(|forge| forge.fault()) {
+        return refuse(field, message);
+    }
     if let Some((field, _)) = config.relative_paths().first() {
         return refuse(field, "must be an absolute path");
     }
     Ok(())
 }
 
-/// Whether a URL has `user:password@` in it.
-fn has_password(url: &str) -> bool {
-    url.split_once("://")
-        .and_then(|(_, rest)| rest.split('/').next())
-        .and_then(|authority| authority.rsplit_once('@'))
-        .is_some_and(|(user, _)| user.contains(':'))
+/// The scheme of a URL, and what stands before an `@` in it.
+fn userinfo(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (user, _) = rest.split('/').next()?.rsplit_once('@')?;
+    Some((scheme, user))
 }
 
 /// The first of the directories systemd names in `variable`; it separates several with colons.

@@ -6,18 +6,22 @@
 
 mod error;
 mod example;
+mod forge;
 mod load;
 mod settings;
+mod size;
 mod span;
 
 pub use error::ConfigError;
 pub use example::example;
+pub use forge::{AppSettings, ForgeKind, ForgeSettings, SecretSettings};
 pub use load::{CONFIG_BYTES_MAX, CONFIG_PATH, Found, Source, load, parse, schema};
 pub use settings::{
     AcceleratorChoice, Config, CredentialSettings, LibvirtSettings, Limits, LogFormat,
     OpenPgpSettings, PollSettings, RepositorySettings, SignatureSettings, SshKeySettings,
     SshSettings, TelemetrySettings,
 };
+pub use size::Size;
 pub use span::Span;
 
 #[cfg(test)]

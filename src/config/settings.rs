@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::size::Size;
 use super::span::Span;
-use crate::model::Name;
+use crate::model::{Name, ResourceId};
 
 /// The settings of trueup on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +45,17 @@ pub struct Config {
     /// What the daemon writes about itself.
     #[serde(default)]
     pub telemetry: TelemetrySettings,
+    /// Resources that are never stopped or removed, as `kind/name`, whatever a commit says: what
+    /// trueup's repository runs on, for one. What a protected machine lies on is protected with it.
+    /// The pool that holds trueup's own state, and the network through which a repository with an
+    /// address in its URL is reached, need not be named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub protect: Vec<ResourceId>,
+    /// The forge that hosts the repository. Without it pull requests are not looked at and nothing is
+    /// posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge: Option<super::forge::ForgeSettings>,
 }
 
 /// The Git repository that is followed.
@@ -64,6 +76,9 @@ pub struct RepositorySettings {
     /// How ssh is called.
     #[serde(default)]
     pub ssh: SshSettings,
+    /// The most one fetch may bring, with its unit: a repository of text is far smaller.
+    #[serde(default)]
+    pub fetch_max: Size,
     /// How often the repository is asked.
     #[serde(default)]
     pub poll: PollSettings,
@@ -272,6 +287,7 @@ impl Config {
                 credentials: CredentialSettings::default(),
                 ca_file: None,
                 ssh: SshSettings::default(),
+                fetch_max: Size::default(),
                 poll: PollSettings::default(),
                 signatures: SignatureSettings::default(),
             },
@@ -283,6 +299,8 @@ impl Config {
             accelerator: AcceleratorChoice::default(),
             limits: Limits::default(),
             telemetry: TelemetrySettings::default(),
+            protect: Vec::new(),
+            forge: None,
         }
     }
 
@@ -320,7 +338,10 @@ impl Config {
     pub(super) fn relative_paths(&self) -> Vec<(&'static str, &Path)> {
         let repository = &self.repository;
         let signatures = &repository.signatures;
+        let (token, key) = self.forge.as_ref().map_or((None, None), |forge| forge.files());
         let paths = [
+            ("forge.token.file", token),
+            ("forge.app.key.file", key),
             ("stateDirectory", self.state_directory.as_deref()),
             ("socket", self.socket.as_deref()),
             ("repository.caFile", repository.ca_file.as_deref()),

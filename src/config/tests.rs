@@ -83,6 +83,33 @@ fn values_that_cannot_be_used_are_refused_without_being_quoted() {
     assert!(refused("repository: {url: x}\nlimits: {resync: 200h}\n").contains("range"));
 }
 
+#[test]
+fn a_forge_needs_one_login_and_a_safe_way_to_it() {
+    let forge = |text: &str| format!("repository: {{url: x}}\nforge: {{{text}}}\n");
+    let token = "token: {env: T}";
+    for good in [
+        format!("repository: o/r, {token}"),
+        "repository: o/r, app: {id: 1, installation: 2, key: {file: /k}}".to_owned(),
+        format!("repository: o/r, kind: gitea, url: 'https://git.example:3000', {token}"),
+        format!("repository: o/r, url: 'http://127.0.0.1:8080/api/v3', {token}"),
+    ] {
+        parse(Path::new("c"), &forge(&good)).unwrap();
+    }
+    for (bad, says) in [
+        (format!("repository: o, {token}"), "owner/name"),
+        (format!("repository: o/../r, {token}"), "owner/name"),
+        (format!("repository: o/r, url: 'http://git.example', {token}"), "https"),
+        (format!("repository: o/r, url: 'https://me:hunter2@git.example', {token}"), "login"),
+        (format!("repository: o/r, kind: gitea, {token}"), "forge.url"),
+        ("repository: o/r".to_owned(), "either"),
+        ("repository: o/r, token: {env: A, file: /b}".to_owned(), "one of"),
+        ("repository: o/r, token: {file: relative}".to_owned(), "absolute"),
+    ] {
+        let message = refused(&forge(&bad));
+        assert!(message.contains(says) && !message.contains("hunter2"), "{bad}: {message}");
+    }
+}
+
 #[track_caller]
 fn has_secret(text: &str) -> bool {
     refused(text).contains("hunter2")
@@ -111,4 +138,18 @@ fn a_missing_and_an_oversized_file_are_told_apart() {
     assert!(matches!(load(Some(&path)), Err(ConfigError::Missing { .. })));
     std::fs::write(&path, vec![b'#'; 70_000]).unwrap();
     assert!(matches!(load(Some(&path)), Err(ConfigError::TooLarge { .. })));
+}
+
+#[test]
+fn a_token_in_place_of_a_user_is_refused_and_a_user_of_ssh_is_not() {
+    let with = |url: &str| {
+        parse(std::path::Path::new("c.yaml"), &format!("repository: {{ url: '{url}' }}\n"))
+    };
+    for url in ["https://ghp_hunter2@host/r.git", "https://ann:hunter2@host/r.git"] {
+        let error = with(url).unwrap_err().to_string();
+        assert!(error.contains("repository.credentials"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    assert!(with("ssh://git@host/r.git").is_ok());
+    assert!(with("git@host:r.git").is_ok());
 }

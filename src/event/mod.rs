@@ -7,6 +7,8 @@ pub mod chain;
 pub mod envelope;
 pub mod line;
 mod recorded;
+pub mod spill;
 
 pub use body::{DecodeError, Event};
 pub use recorded::{ACTOR_SELF, Entry, OpenError, Recorded};
+pub use spill::Spilled;

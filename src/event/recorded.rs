@@ -1,8 +1,11 @@
 //! An event with its place in the log, opened for the fold.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::envelope::{Data, Draft, EnvelopeError, Record};
+use super::spill::Brought;
 use super::{DecodeError, Event};
 use crate::model::{CommitId, ResourceId, RunId};
 
@@ -32,6 +35,8 @@ pub struct Entry {
     pub run: Option<RunId>,
     /// The commit it belongs to.
     pub commit: Option<CommitId>,
+    /// Contents that the event names by their digests; stored before it is.
+    pub brought: Brought,
 }
 
 /// The actor of everything trueup does by itself.
@@ -47,6 +52,7 @@ impl Entry {
             cause: None,
             run: None,
             commit: None,
+            brought: Brought::default(),
         }
     }
 
@@ -75,6 +81,13 @@ impl Entry {
     #[must_use]
     pub fn in_run(mut self, run: RunId) -> Self {
         self.run = Some(run);
+        self
+    }
+
+    /// The same, bringing contents that its event names.
+    #[must_use]
+    pub fn bringing(mut self, contents: impl IntoIterator<Item = Arc<[u8]>>) -> Self {
+        self.brought.0.extend(contents);
         self
     }
 
@@ -145,6 +158,7 @@ impl Recorded {
             cause: record.cause,
             run: member(seq, "run", record.run)?.map(RunId),
             commit: member(seq, "commit", record.commit)?,
+            brought: Brought::default(),
         };
         Ok(Self { seq, at: record.at, entry })
     }

@@ -2,12 +2,16 @@
 //!
 //! It never hands out bytes that do not have the digest asked for.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::error::JournalError;
 use super::layout;
+use super::read::Reader;
+use crate::event::spill;
 use crate::model::{Digest, Fault};
 use crate::port::{BlobStore, BoxFuture};
 
@@ -60,17 +64,76 @@ impl Blobs {
         }
     }
 
+    /// The one blob whose digest starts with `digits`; `None` where there is none, or more than one.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn find(&self, digits: &str) -> Result<Option<Digest>, JournalError> {
+        let mut found = self.all()?.into_keys().filter(|blob| blob.to_string().starts_with(digits));
+        Ok(found.next().filter(|_| found.next().is_none()))
+    }
+
+    /// Removes what no event names: stored for one that then was not appended. What was there when
+    /// the log was last opened was judged then; `last_opened` is when, and the last event there was.
+    /// The log itself is never cut, so whatever it names stays.
+    ///
+    /// # Errors
+    /// When the log or the folder cannot be read.
+    pub(crate) fn sweep(
+        &self,
+        reader: &Reader,
+        last_opened: Option<(SystemTime, u64)>,
+    ) -> Result<usize, JournalError> {
+        let mut unnamed = self.all()?;
+        if let Some((at, _)) = last_opened {
+            unnamed.retain(|_, stored| *stored >= at);
+        }
+        // Its time is only a hint: clocks jump. Before anything is removed the whole log has a say.
+        for from in [last_opened.map_or(1, |(_, seq)| seq), 1] {
+            if unnamed.is_empty() {
+                return Ok(0);
+            }
+            let mut cursor = reader.from(from)?;
+            while let Some(line) = cursor.read()? {
+                for blob in spill::digests(line.record.data) {
+                    unnamed.remove(&blob);
+                }
+            }
+        }
+        for blob in unnamed.keys() {
+            let path = self.path(blob);
+            fs::remove_file(&path).map_err(JournalError::io("remove", &path))?;
+        }
+        Ok(unnamed.len())
+    }
+
+    /// Every blob with the time at which it was stored.
+    fn all(&self) -> Result<BTreeMap<Digest, SystemTime>, JournalError> {
+        let io = |error| JournalError::io("list", &self.folder)(error);
+        let listed = match fs::read_dir(&self.folder) {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(io(error)),
+        };
+        let mut all = BTreeMap::new();
+        for entry in listed {
+            let entry = entry.map_err(io)?;
+            // Anything else in the folder, a half-written blob included, is written over in time.
+            let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let stored = entry.metadata().and_then(|data| data.modified()).map_err(io)?;
+            all.insert(digest, stored);
+        }
+        Ok(all)
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(hex::encode(digest.bytes()))
     }
 }
 
 impl BlobStore for Blobs {
-    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Digest, Fault>> {
-        let blobs = self.clone();
-        Box::pin(off_the_runtime(move || blobs.store(&bytes)))
-    }
-
     fn get(&self, digest: Digest) -> BoxFuture<'_, Result<Option<Vec<u8>>, Fault>> {
         let blobs = self.clone();
         Box::pin(off_the_runtime(move || blobs.read(&digest)))

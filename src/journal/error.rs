@@ -151,6 +151,12 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Whether there was no space.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if super::disk::is_full(source))
+    }
+
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }

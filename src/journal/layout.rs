@@ -88,6 +88,11 @@ pub(crate) fn read_note(dir: &Path) -> Result<Option<Note>, JournalError> {
     Ok(note)
 }
 
+/// When the note was written; `None` where there is none.
+pub(crate) fn note_time(dir: &Path) -> Option<std::time::SystemTime> {
+    fs::metadata(note_path(dir)).and_then(|data| data.modified()).ok()
+}
+
 /// Replaces the note, durably.
 pub(crate) fn write_note(dir: &Path, epoch: u64, head: &Head) -> Result<(), JournalError> {
     let path = note_path(dir);

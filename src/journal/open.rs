@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 
+use super::blob::Blobs;
 use super::disk::{self, Disk, Segment};
 use super::error::JournalError;
 use super::layout;
 use super::lock::Lock;
+use super::read::Reader;
 use super::verify::{self, Report, Rules, Tail};
 use super::writer::{self, Writer};
 use super::{APPEND_BYTES_MAX, BATCH_BYTES_MAX, RESERVE_BYTES, SEGMENT_BYTES_MAX};
@@ -77,10 +79,18 @@ pub(super) fn open(
     layout::create_dir(&layout::log_dir(dir))?;
     let lock = Lock::acquire(dir)?;
     let note = layout::read_note(dir)?;
+    let last_opened = layout::note_time(dir).zip(note.as_ref().map(|note| note.seq));
     let rules = Rules { deep: false, known: Some(options.known), note: note.as_ref() };
     let report = verify::survey(dir, &rules)?;
     let head = report.head;
     let tail_cut = report.tail.as_ref().map(|tail| cut(tail, head.seq + 1)).transpose()?;
+
+    match Blobs::open(dir).sweep(&Reader::open(dir), last_opened) {
+        Ok(0) => {}
+        Ok(blobs) => tracing::info!(blobs, "removed what was stored for events that never came"),
+        // They only take space.
+        Err(error) => tracing::warn!(%error, "what no event names could not be removed"),
+    }
 
     // Without a note (a log restored from a backup) the seq is larger than any count of openings,
     // as each one leaves an event.

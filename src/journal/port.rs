@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::blob::Blobs;
 use super::error::AppendError;
 use super::handle::{Journal, Sealed};
 use crate::event::{Entry, Recorded};
@@ -30,9 +31,37 @@ impl LogPort {
     }
 }
 
+impl LogPort {
+    /// Stores what the entries bring, durably, before any of them names it. The outcome of what was
+    /// done must not be lost for want of space for its details: those are then missing.
+    async fn store(&self, entries: &[Entry]) -> Result<(), JournalFault> {
+        let contents: Vec<_> = entries.iter().flat_map(|entry| entry.brought.0.clone()).collect();
+        if contents.is_empty() {
+            return Ok(());
+        }
+        let blobs = Blobs::open(self.journal.dir());
+        let stored = tokio::task::spawn_blocking(move || {
+            contents.iter().try_for_each(|content| blobs.store(content).map(|_| ()))
+        });
+        match stored.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if self.urgent => {
+                tracing::error!(%error, "what an event names could not be stored beside the log");
+                Ok(())
+            }
+            Ok(Err(error)) if error.is_full() => {
+                Err(JournalFault::Full { message: error.to_string() })
+            }
+            Ok(Err(error)) => Err(JournalFault::Broken { message: error.to_string() }),
+            Err(error) => Err(JournalFault::Broken { message: error.to_string() }),
+        }
+    }
+}
+
 impl port::Journal for LogPort {
     fn append(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Recorded>, JournalFault>> {
         Box::pin(async move {
+            self.store(&entries).await?;
             let drafts = entries.iter().map(Entry::draft).collect::<Result<Vec<_>, _>>();
             let drafts = drafts.map_err(|error| fault(&AppendError::Envelope(error)))?;
             let now = self.clock.now();

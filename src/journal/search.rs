@@ -131,8 +131,8 @@ fn indexed(
 }
 
 fn seek(reader: &Reader, index: Option<&Index>, seq: u64) -> Result<Cursor, JournalError> {
-    match index.and_then(|index| index.position(seq)) {
-        Some((position, there)) => Ok(reader.at(position, there, seq)),
+    match index {
+        Some(index) => index.read_from(reader, seq),
         None => reader.from(seq),
     }
 }

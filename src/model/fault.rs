@@ -57,8 +57,36 @@ impl Fault {
         Self::NeedsHuman { message: message.into(), ask: ask.into() }
     }
 
+    /// Cuts the message to at most `max` bytes; the whole one, where it was longer.
+    pub fn cut(&mut self, max: usize) -> Option<String> {
+        let (Self::Transient { message }
+        | Self::Unobservable { message }
+        | Self::Permanent { message }
+        | Self::NeedsHuman { message, .. }) = self;
+        if message.len() <= max {
+            return None;
+        }
+        let end = (0..=max).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        let short = format!("{}…", &message[..end]);
+        Some(std::mem::replace(message, short))
+    }
+
     /// Whether trying again without any other change can help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Transient { .. } | Self::Unobservable { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters_and_given_back() {
+        let mut fault = Fault::needs_human("äöü".repeat(100), "look");
+        let whole = fault.cut(101).unwrap();
+        assert_eq!(whole.chars().count(), 300);
+        assert_eq!(fault.to_string().chars().filter(|c| *c == '…').count(), 1);
+        assert!(Fault::transient("busy").cut(100).is_none());
     }
 }

@@ -11,7 +11,7 @@ use super::kind::{Case, Verdict, disk, media, network, pool, vm};
 use super::work::Work;
 use super::{Reason, SkipReason};
 use crate::model::resource::Network;
-use crate::model::{Observation, Resource, ResourceId};
+use crate::model::{Name, Observation, Ownership, Resource, ResourceId};
 use crate::spec::{DesiredResource, SelfHeal};
 
 /// Walks a sorted map beside another one, without a search for each key.
@@ -87,8 +87,14 @@ fn one(
     let fulfilled_before = known.is_some_and(|it| it.applied == Some(wish.digest));
     let reason = match seen {
         Some(seen) if !work.facts.ours_by(seen, || known) => {
-            if !wish.lifecycle.adopt && !takes_over_file(work, wish) {
-                return work.skip(id, SkipReason::Foreign, Vec::new());
+            match &seen.ownership {
+                Ownership::Other { environment } if !formerly(work, environment) => {
+                    let why = SkipReason::OtherEnvironment(environment.clone());
+                    return work.skip(id, why, Vec::new());
+                }
+                Ownership::Other { .. } => {}
+                _ if wish.lifecycle.adopt || takes_over_file(work, wish) => {}
+                _ => return work.skip(id, SkipReason::Foreign, Vec::new()),
             }
             Reason::Adopted
         }
@@ -107,6 +113,7 @@ fn one(
         return;
     }
     let unseen = work.facts.unseen_user(&verdict.drafts);
+    let unseen = unseen.or_else(|| work.facts.own_need(id, &verdict.drafts));
     let drifted = verdict.drafts.iter().any(|draft| draft.reason == Reason::Drifted);
     let why_not = refusal(work, id, wish, seen, drifted).or(unseen);
     if why_not.is_none() {
@@ -182,6 +189,11 @@ fn verdict(
         Resource::Seed(to) => arm!(Seed, to, media::decide_seed),
         Resource::VirtualMachine(to) => arm!(VirtualMachine, to, vm::decide),
     }
+}
+
+/// Whether this environment was once called so.
+fn formerly(work: &Work<'_>, name: &Name) -> bool {
+    work.input.desired.sync.renamed.formerly.contains(name)
 }
 
 /// Whether a disk's file is ours under another name that the commit no longer has: it was renamed,

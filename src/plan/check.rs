@@ -3,6 +3,8 @@
 //! It shares no code with the planner, so that one mistake would have to be made twice. It judges
 //! what must never happen, not whether the plan is the best one.
 
+mod own;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Action, Disruption, Input, Plan, Reason, Step};
@@ -192,6 +194,9 @@ impl<'a> Judge<'a> {
         if self.input.known.suspended.contains_key(id) {
             self.blame(at, "touches what is held or backing off");
         }
+        if own::saws_off(self.input, step) {
+            self.blame(at, "stops or removes what trueup itself needs");
+        }
         let unseen = &self.input.observed;
         let whole = unseen.unobservable.keys().copied();
         let single = unseen.unreadable.keys().map(|it| it.kind);
@@ -207,8 +212,16 @@ impl<'a> Judge<'a> {
             Ownership::Other { .. } | Ownership::Foreign => false,
         });
         let wish = self.input.desired.resources.get(id);
+        // Another environment's things are taken over by the environment's word alone.
+        let (others, formerly) = match self.seen(id).map(|seen| &seen.ownership) {
+            Some(Ownership::Other { environment }) => {
+                (true, self.input.desired.sync.renamed.formerly.contains(environment))
+            }
+            _ => (false, false),
+        };
+        let may_adopt = wish.is_some_and(|it| it.lifecycle.adopt && !others) || formerly;
         let adopted = step.reason == Reason::Adopted
-            && wish.is_some_and(|it| it.lifecycle.adopt || self.renamed(&it.resource));
+            && (may_adopt || wish.is_some_and(|it| self.renamed(&it.resource)));
         let claimed = step.action.removes()
             && known.and_then(|it| it.claimed.as_ref()).is_some_and(|claimed| {
                 let (own, _) = of_resource(claimed);
@@ -223,12 +236,7 @@ impl<'a> Judge<'a> {
         let chained = self.steps_of.get(id).is_some_and(|steps| {
             steps.iter().any(|&first| self.plan.steps[first].reason == Reason::Adopted)
         });
-        if !(ours
-            || adopted
-            || claimed
-            || stale
-            || (chained && wish.is_some_and(|it| it.lifecycle.adopt)))
-        {
+        if !(ours || adopted || claimed || stale || (chained && may_adopt)) {
             self.blame(at, "touches what is not ours");
         }
         if wish.is_none() && step.reason != Reason::Gone {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::input::{Input, KnownResource, window_open};
 use super::kind::{Draft, Verdict};
+use super::own::Needed;
 use super::{Action, SkipReason, refs};
 use crate::model::resource::{Network, NicSource, Power, VirtualMachine};
 use crate::model::{Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
@@ -25,6 +26,7 @@ pub(super) struct Facts<'a> {
     networks: OnceCell<Vec<(&'a ResourceId, &'a Observation, &'a Network)>>,
     domains: OnceCell<Domains<'a>>,
     dependants: OnceCell<HashMap<&'a ResourceId, Vec<&'a ResourceId>>>,
+    own: OnceCell<Needed<'a>>,
     owners: OnceCell<HashMap<&'a str, &'a ResourceId>>,
     wishers: OnceCell<HashMap<&'a str, &'a ResourceId>>,
 }
@@ -59,6 +61,7 @@ impl<'a> Facts<'a> {
             networks: OnceCell::new(),
             domains: OnceCell::new(),
             dependants: OnceCell::new(),
+            own: OnceCell::new(),
             owners: OnceCell::new(),
             wishers: OnceCell::new(),
         }
@@ -114,7 +117,13 @@ impl<'a> Facts<'a> {
         whole.or_else(one)
     }
 
-    /// What the log says we last made under this id.
+    /// Why steps on `id` are not done: they would take away what trueup itself needs.
+    pub(super) fn own_need(&self, id: &ResourceId, drafts: &[Draft]) -> Option<SkipReason> {
+        let own = self.own.get_or_init(|| Needed::of(self.input));
+        let why = drafts.iter().find_map(|draft| own.why_not(id, &draft.action))?;
+        Some(SkipReason::OwnNeed(why))
+    }
+
     /// Whether its last proof of being up failed.
     pub(super) fn unready(&self, id: &ResourceId) -> bool {
         self.input.known.resources.get(id).is_some_and(|known| known.unready)
@@ -300,6 +309,9 @@ impl<'a> Facts<'a> {
             }
             (Resource::Seed(seen_seed), Some(Resource::Seed(seed))) => {
                 seen_seed.path == seed.path && self.ours(id, seen)
+            }
+            (Resource::Disk(disk), Some(Resource::Disk(wish))) => {
+                disk.path == wish.path && self.ours(id, seen)
             }
             (Resource::Disk(_), _) => self.ours(id, seen),
             (Resource::VirtualMachine(vm), Some(Resource::VirtualMachine(wish))) => {

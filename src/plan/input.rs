@@ -35,6 +35,44 @@ pub struct Known {
     pub resources: BTreeMap<ResourceId, KnownResource>,
     /// Resources that are left alone for now: waiting for a retry, or held by an operator.
     pub suspended: BTreeMap<ResourceId, SkipReason>,
+    /// What trueup itself needs to go on: nothing of it is stopped or removed.
+    #[serde(default)]
+    pub own: Own,
+}
+
+/// What trueup itself needs to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Own {
+    /// Resources that the daemon's config protects.
+    pub resources: BTreeSet<ResourceId>,
+    /// Folders in which it keeps its log, its mirror and its indexes; absolute.
+    pub folders: BTreeSet<String>,
+    /// Where the repository is, as far as its URL says so.
+    pub addresses: BTreeSet<std::net::IpAddr>,
+}
+
+impl Own {
+    /// Whether it needs nothing.
+    pub fn is_empty(&self) -> bool {
+        self.resources.is_empty() && self.folders.is_empty() && self.addresses.is_empty()
+    }
+}
+
+impl Known {
+    /// Takes what was renamed along: what is known under the old name is known under the new one.
+    pub fn rename(&mut self, desired: &Desired) {
+        for to in desired.sync.renamed.moved.keys() {
+            let ours = |id: &ResourceId| self.resources.contains_key(id);
+            let Some(from) = desired.sync.renamed.former(to, ours).cloned() else { continue };
+            if let Some(known) = self.resources.remove(&from) {
+                self.resources.insert(to.clone(), known);
+            }
+            if let Some(why) = self.suspended.remove(&from) {
+                self.suspended.entry(to.clone()).or_insert(why);
+            }
+        }
+    }
 }
 
 /// What the log says about one resource.

@@ -1,7 +1,8 @@
 //! `plan`: from desired and observed to an ordered, reasoned, digested list of steps.
 //!
 //! It never acts, waits or looks at a clock. [`plan`] makes it, [`check`] judges it with none of its
-//! code, [`simulate`] says what a step would do to an observation, [`render`] shows it.
+//! code, [`simulate`] says what a step would do to an observation, [`render`] shows it, [`promise`]
+//! compares it with one that was shown before.
 
 mod build;
 pub mod check;
@@ -14,6 +15,8 @@ mod input;
 mod kind;
 mod link;
 mod order;
+mod own;
+pub mod promise;
 mod refs;
 mod remove;
 pub mod render;
@@ -26,7 +29,7 @@ mod work;
 use std::collections::BTreeMap;
 
 pub use hold::{HoldReason, destroys, hold_reasons};
-pub use input::{Guards, Input, Known, KnownResource, window_open};
+pub use input::{Guards, Input, Known, KnownResource, Own, window_open};
 pub use types::{
     Action, Disruption, FieldChange, LiveChange, Plan, Reason, SkipReason, Skipped, Step, StepIndex,
 };

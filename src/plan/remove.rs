@@ -89,6 +89,7 @@ fn one<'a>(work: &mut Work<'a>, id: &'a ResourceId, mut files: BTreeSet<&'a str>
         }
     } else if let Some(seen) = seen {
         let drafts = object(work, id, seen, claimed);
+        let why = why.or_else(|| work.facts.own_need(id, &drafts));
         let why = why.or_else(|| work.facts.unseen_user(&drafts));
         work.add(id, false, drafts, why);
     }
@@ -161,6 +162,7 @@ fn file(
         draft = draft.disturbing(disruption, BTreeSet::from([id.clone()]));
     }
     let drafts = vec![draft];
+    let why = why.or_else(|| work.facts.own_need(id, &drafts));
     let why = why.or_else(|| work.facts.unseen_user(&drafts));
     work.add(id, false, drafts, why);
 }

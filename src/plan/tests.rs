@@ -449,7 +449,7 @@ fn formats_and_places_of_disks_are_not_changed() {
         &machine,
         expect![[r#"
             Left alone:
-                  disk/web: cannot be changed in place: its data is in /vm/web.qcow2: give the disk another name to start empty, or move the file to /other/web.qcow2 by hand and set lifecycle.adopt
+                  disk/web: cannot be changed in place: its data is in /vm/web.qcow2: if the disk was renamed, say so under `moved` in the environment; give it another name to start empty, or move the file to /other/web.qcow2 by hand and set lifecycle.adopt
                   vm/web: waits for disk/web
                             disks.vda.path: /vm/web.qcow2 → /other/web.qcow2 (restart)
             Nothing to do; 2 left alone.

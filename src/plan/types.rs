@@ -128,6 +128,10 @@ pub enum SkipReason {
     Unobservable(String),
     /// It is not ours, and its spec does not say `adopt: true`.
     Foreign,
+    /// trueup made it for another environment; `formerly` in the `Environment` takes it over.
+    OtherEnvironment(Name),
+    /// trueup itself needs it.
+    OwnNeed(String),
     /// Something it depends on is not there and cannot be made.
     Blocked(ResourceId),
     /// `lifecycle.preventDestroy` forbids it.

@@ -3,14 +3,8 @@
 use super::BoxFuture;
 use crate::model::{Digest, Fault};
 
-/// Content stored under its digest, beside the log.
+/// Content stored under its digest, beside the log. Entries bring what is to be stored.
 pub trait BlobStore: Send + Sync {
-    /// Stores `bytes`, durably, before their digest is recorded. Storing them again does nothing.
-    ///
-    /// # Errors
-    /// A fault when they are too many or the disk refuses.
-    fn put(&self, bytes: Vec<u8>) -> BoxFuture<'_, Result<Digest, Fault>>;
-
     /// Reads a blob; `None` when there is none.
     ///
     /// # Errors

@@ -6,8 +6,10 @@
 mod blob;
 mod clock;
 mod crash;
+pub mod forge;
 mod journal;
 mod provider;
+mod pulls;
 mod source;
 
 use std::future::Future;
@@ -16,8 +18,13 @@ use std::pin::Pin;
 pub use blob::BlobStore;
 pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};
+pub use forge::{Forge, ForgeError, ForgeFault};
 pub use journal::{Journal, JournalFault};
 pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
+pub use pulls::{
+    CONFLICTS_MAX, CONTEXT_LINES, FileChange, Merge, MergeKind, MergedFiles, Offered, PullLines,
+    Pulls, SameLines, Wanted,
+};
 pub use source::{FileRef, Head, Problem, Relation, Source, TreeFault};
 
 /// A future that can be sent between threads.

@@ -11,6 +11,9 @@ use crate::model::{CommitId, Fault};
 pub struct Head {
     /// The commit.
     pub commit: CommitId,
+    /// The repository it is from, without a password: another one than that of the commit in force
+    /// is told apart by it.
+    pub repository: String,
     /// How it relates to the commit in force.
     pub relation: Relation,
     /// Author: `name <mail>`.
@@ -67,6 +70,18 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// `Fault::Unobservable` when the remote does not answer.
     fn poll(&self, have: Option<CommitId>) -> BoxFuture<'_, Result<Head, Fault>>;
+
+    /// Whether a commit of the mirror has the signature that is required of it now, whatever was
+    /// required when it was taken in. A source that requires none accepts all.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    fn vouch(&self, commit: CommitId) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            tracing::trace!(%commit, "no signature is required");
+            Ok(())
+        })
+    }
 
     /// The files at a commit that is in the mirror; every file that can matter to trueup.
     ///

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::event::body::{Claim, Claimed, Drifted, Pruned, Recovered, Synced};
-use crate::event::{Entry, Event};
-use crate::model::{Digest, Observed, Resource, ResourceId};
+use crate::event::body::{Claim, Claimed, Drifted, Moved, Pruned, Recovered, Synced};
+use crate::event::{Entry, Event, Spilled};
+use crate::model::{Observed, Resource, ResourceId};
 use crate::plan::{FieldChange, Plan, Reason, SkipReason, Skipped, Step};
 use crate::spec::{Desired, DesiredResource};
 use crate::state::{ResourceState, State};
@@ -33,6 +33,18 @@ pub(super) fn events_of_look(
         entries.extend(differences.event_for(id, wish, known, observed));
     }
     entries
+}
+
+/// The events for resources of ours that the commit gave another name. Before looking: what is known
+/// of them tells where to look.
+pub(super) fn moves(state: &State, desired: &Desired) -> Vec<Entry> {
+    let ours = |id: &ResourceId| state.resources.get(id).is_some_and(ResourceState::is_ours);
+    let renamed = &desired.sync.renamed;
+    let moves = renamed.moved.keys().filter_map(|to| {
+        let from = renamed.former(to, ours)?.clone();
+        Some(Entry::new(Event::Moved(Moved { from })).about(to))
+    });
+    moves.collect()
 }
 
 /// The events for resources that are gone from the commit and from the machine. Before planning:
@@ -114,11 +126,11 @@ impl<'a> Differences<'a> {
         if known.in_flight.is_some() {
             return None;
         }
-        let drifted = drift(id, steps, skips, observed);
+        let (drifted, contents) = drift(id, steps, skips, observed);
         let said = known.drift.as_ref();
         let news =
             said.is_none_or(|said| said.what != drifted.what || said.changes != drifted.changes);
-        news.then(|| Entry::new(Event::Drifted(drifted)).about(id))
+        news.then(|| Entry::new(Event::Drifted(drifted)).about(id).bringing(contents))
     }
 }
 
@@ -142,13 +154,19 @@ fn synced(
     troubled.then(|| Entry::new(Event::Recovered(Recovered {})).about(id))
 }
 
-fn drift(id: &ResourceId, steps: &[&Step], skips: &[&Skipped], observed: &Observed) -> Drifted {
+fn drift(
+    id: &ResourceId,
+    steps: &[&Step],
+    skips: &[&Skipped],
+    observed: &Observed,
+) -> (Drifted, Contents) {
+    let mut contents = Contents::new();
     let mut changes: Vec<FieldChange> = steps
         .iter()
         .filter(|step| step.reason == Reason::Drifted)
         .flat_map(|step| step.changes.iter())
         .chain(skips.iter().filter(|skip| !is_remark(&skip.why)).flat_map(|skip| &skip.changes))
-        .map(storable)
+        .map(|change| storable(change, &mut contents))
         .collect();
     // Several steps may name the same field, and a skip names each once.
     changes.sort_by(|a, b| a.path.cmp(&b.path));
@@ -160,7 +178,7 @@ fn drift(id: &ResourceId, steps: &[&Step], skips: &[&Skipped], observed: &Observ
         Some(_) => "changed",
     };
     let heal = steps.iter().any(|step| step.reason == Reason::Drifted);
-    Drifted { changes, what: what.to_owned(), heal }
+    (Drifted { changes, what: what.to_owned(), heal }, contents)
 }
 
 fn expects_activity(resource: &Resource) -> bool {
@@ -191,23 +209,30 @@ fn is_drift(skip: &Skipped, gone: bool) -> bool {
 const CHANGES_STORED_MAX: usize = 32;
 const VALUE_BYTES_MAX: usize = 1_024;
 
-/// A field change as it is stored: a large value by its digest.
-fn storable(change: &FieldChange) -> FieldChange {
-    let short = |value: &Option<Value>| {
+/// Contents that an event names.
+type Contents = Vec<std::sync::Arc<[u8]>>;
+
+/// A field change as it is stored: a large value by its digest, its content put to `contents`.
+fn storable(change: &FieldChange, contents: &mut Contents) -> FieldChange {
+    let mut short = |value: &Option<Value>| {
         let value = value.as_ref()?;
         let text = value.to_string();
         if text.len() <= VALUE_BYTES_MAX {
             return Some(value.clone());
         }
-        let digest = Digest::of(&text).short();
-        Some(Value::String(format!("({} bytes, SHA-256 {digest}…)", text.len())))
+        let (spilled, content) = Spilled::of(text.into_bytes());
+        contents.push(content);
+        serde_json::to_value(spilled).ok()
     };
     FieldChange { from: short(&change.from), to: short(&change.to), ..change.clone() }
 }
 
-/// The field changes of a step, as they are stored.
-pub(super) fn storable_changes(step: &Step) -> Vec<FieldChange> {
-    step.changes.iter().take(CHANGES_STORED_MAX).map(storable).collect()
+/// The field changes of a step, as they are stored, with what they name.
+pub(super) fn storable_changes(step: &Step) -> (Vec<FieldChange>, Contents) {
+    let mut contents = Contents::new();
+    let changes = step.changes.iter().take(CHANGES_STORED_MAX);
+    let changes = changes.map(|change| storable(change, &mut contents)).collect();
+    (changes, contents)
 }
 
 /// Resources in `plan` that succeeded before in this pass with the very same step: putting them

@@ -15,11 +15,15 @@ use super::backoff::retry_at;
 use super::claim::{claim_before, makes_ours};
 use super::pass::{PassError, Reconciler, StepProgress, minute_of_week, never_refused};
 use crate::event::body::{Adopted, PlanFinished, StepFailed, StepStarted, StepSucceeded};
-use crate::event::{Entry, Event};
+use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, ResourceId, RunId};
 use crate::plan::{Disruption, Plan, Reason, Step, StepIndex, window_open};
 use crate::port::{CrashPoint, Outcome, Progress, Scope};
 use crate::state::State;
+
+/// Bytes of a failure's message in its event: what a person reads; a program's whole output is kept
+/// beside the log.
+const FAULT_BYTES_MAX: usize = 4_096;
 
 /// How the steps of a plan ended.
 #[derive(Debug, Clone, Default)]
@@ -177,17 +181,18 @@ impl Performance<'_> {
     fn intent(&self, index: StepIndex) -> Entry {
         let step = &self.plan.steps[index];
         let wish = self.scope.desired.resources.get(&step.resource);
+        let (changes, contents) = storable_changes(step);
         let started = StepStarted {
             plan: self.digest,
             step: index as u64,
             verb: step.action.verb().to_owned(),
             disruption: step.disruption,
             reason: step.reason,
-            changes: storable_changes(step),
+            changes,
             wish: wish.map(|wish| wish.digest),
             claim: claim_before(step, wish.map(Arc::as_ref)),
         };
-        self.entry(Event::StepStarted(started)).about(&step.resource)
+        self.entry(Event::StepStarted(started)).about(&step.resource).bringing(contents)
     }
 
     fn spawn(&mut self, index: StepIndex, seq: u64) {
@@ -249,6 +254,7 @@ impl Performance<'_> {
     fn outcome(&self, ended: &Ended) -> Entry {
         let resource = &self.plan.steps[ended.index].resource;
         let (plan, step) = (self.digest, ended.index as u64);
+        let mut content = None;
         let event = match &ended.result {
             Ok(outcome) => {
                 let elapsed_ms = u64::try_from(ended.elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -270,16 +276,14 @@ impl Performance<'_> {
                 let now = self.reconciler.clock.now();
                 let retry_at = Some(retry_at(now, resource, fault, attempt));
                 tracing::warn!(%resource, attempt, %fault, "step failed");
-                Event::StepFailed(StepFailed {
-                    plan,
-                    step,
-                    fault: fault.clone(),
-                    attempt,
-                    retry_at,
-                })
+                let mut fault = fault.clone();
+                let whole = fault.cut(FAULT_BYTES_MAX).map(|whole| Spilled::of(whole.into_bytes()));
+                let more;
+                (more, content) = whole.unzip();
+                Event::StepFailed(StepFailed { plan, step, fault, attempt, retry_at, more })
             }
         };
-        self.entry(event).about(resource)
+        self.entry(event).about(resource).bringing(content)
     }
 
     fn entry(&self, event: Event) -> Entry {

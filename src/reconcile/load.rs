@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ledger::Ledger;
-use crate::event::body::{Problem, SpecAccepted, SpecRejected, SpecWished};
-use crate::event::{Entry, Event};
+use crate::event::body::{
+    Problem, SpecAccepted, SpecReadable, SpecRejected, SpecUnreadable, SpecWarned, SpecWished,
+};
+use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, ResourceId, digest_of};
 use crate::plan::Guards;
 use crate::port::{Source, TreeFault};
@@ -27,6 +29,11 @@ pub(super) struct Load {
     pub(super) commit: CommitId,
     pub(super) desired: Arc<Desired>,
     pub(super) guards: Guards,
+    /// What somebody should look at; the first of it.
+    warnings: Arc<[Problem]>,
+    warned: u64,
+    /// Why its signature is not accepted, where one is required.
+    pub(super) distrusted: Option<String>,
 }
 
 /// Reads desired states and remembers what it has read.
@@ -57,6 +64,25 @@ impl Loader {
         source: &dyn Source,
         ledger: &Ledger,
     ) -> (Option<Load>, Vec<Entry>) {
+        let mut unread = None;
+        let (mut load, mut entries) = self.in_force(source, ledger, &mut unread).await;
+        entries.extend(ledger.read(|state| sight(state, unread)));
+        if let Some(load) = &mut load {
+            let taken = entries.iter().any(|entry| matches!(entry.event, Event::SpecAccepted(_)));
+            entries.extend(ledger.read(|state| warned(state, load, taken)));
+            // Each time: what is required, and of whom, may have changed since it was taken in.
+            load.distrusted = source.vouch(load.commit.clone()).await.err();
+        }
+        (load, entries)
+    }
+
+    /// `unread`: the commit the mirror did not give, and why.
+    async fn in_force(
+        &mut self,
+        source: &dyn Source,
+        ledger: &Ledger,
+        unread: &mut Option<(CommitId, Fault)>,
+    ) -> (Option<Load>, Vec<Entry>) {
         let (head, last_good) =
             ledger.read(|state| (state.source.head.clone(), state.spec.commit.clone()));
         let mut entries = Vec::new();
@@ -80,6 +106,7 @@ impl Loader {
                 }
                 Err(LoadFault::Mirror(fault)) => {
                     tracing::warn!(commit = %head, %fault, "the mirror cannot be read");
+                    *unread = Some((head, fault));
                 }
             }
         }
@@ -88,6 +115,7 @@ impl Loader {
             Ok(load) => (Some(load), entries),
             Err(LoadFault::Mirror(fault)) => {
                 tracing::warn!(commit = %last_good, %fault, "the last good commit cannot be read");
+                *unread = Some((last_good, fault));
                 (None, entries)
             }
             Err(LoadFault::Mistakes(_)) => {
@@ -118,6 +146,9 @@ impl Loader {
             commit: commit.clone(),
             guards: Guards { prune: !loaded.empty },
             desired: Arc::new(loaded.desired),
+            warned: loaded.warnings.len() as u64,
+            warnings: loaded.warnings.iter().take(PROBLEMS_NAMED_MAX).map(problem).collect(),
+            distrusted: None,
         };
         self.good = Some(load.clone());
         Ok(load)
@@ -193,11 +224,92 @@ fn digest_of_desired(desired: &Desired) -> Digest {
     digest_of(&(&desired.environment, &desired.sync, parts))
 }
 
+/// The edge between a mirror that gives its commits and one that does not.
+fn sight(state: &State, unread: Option<(CommitId, Fault)>) -> Option<Entry> {
+    match (&state.spec.unreadable, unread) {
+        (None, Some((commit, fault))) => {
+            let unreadable = SpecUnreadable { error: fault.to_string() };
+            Some(Entry::new(Event::SpecUnreadable(unreadable)).at_commit(&commit))
+        }
+        (Some(_), None) => Some(Entry::new(Event::SpecReadable(SpecReadable {}))),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
+}
+
+/// The warnings of the commit in force, where they are not known yet. `taken`: it is taken in with
+/// this load, which leaves the warnings of the one before behind.
+fn warned(state: &State, load: &Load, taken: bool) -> Option<Entry> {
+    let known = if taken { &[] } else { state.spec.warnings.as_slice() };
+    let event = SpecWarned { count: load.warned, warnings: load.warnings.to_vec() };
+    (known != event.warnings.as_slice())
+        .then(|| Entry::new(Event::SpecWarned(event)).at_commit(&load.commit))
+}
+
 fn rejected(state: &State, head: &CommitId, problems: &[Problem]) -> Option<Entry> {
     let said = state.spec.rejected.as_ref().is_some_and(|rejected| rejected.commit == *head);
+    if said {
+        return None;
+    }
+    let all = (problems.len() > PROBLEMS_NAMED_MAX).then(|| Spilled::of_json(problems)).flatten();
+    let (more, content) = all.unzip();
     let rejected = SpecRejected {
         errors: problems.len() as u64,
         problems: problems.iter().take(PROBLEMS_NAMED_MAX).cloned().collect(),
+        more,
     };
-    (!said).then(|| Entry::new(Event::SpecRejected(rejected)).at_commit(head))
+    Some(Entry::new(Event::SpecRejected(rejected)).at_commit(head).bringing(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+
+    fn commit() -> CommitId {
+        "a".repeat(40).parse().unwrap()
+    }
+
+    fn load_with(warnings: &[Problem]) -> Load {
+        let desired = Desired {
+            environment: Name::new("lab").unwrap(),
+            sync: Default::default(),
+            resources: BTreeMap::new(),
+        };
+        Load {
+            commit: commit(),
+            desired: Arc::new(desired),
+            guards: Guards { prune: false },
+            warnings: warnings.into(),
+            warned: warnings.len() as u64,
+            distrusted: None,
+        }
+    }
+
+    fn name(entry: Option<Entry>) -> Option<&'static str> {
+        entry.map(|entry| entry.event.type_name())
+    }
+
+    #[test]
+    fn a_mirror_that_fails_and_works_again_is_said_once_each() {
+        let mut state = State::default();
+        let fails = || Some((commit(), Fault::permanent("a pack is gone")));
+        assert_eq!(name(sight(&state, None)), None);
+        assert_eq!(name(sight(&state, fails())), Some("spec.unreadable"));
+        state.spec.unreadable = Some((jiff::Timestamp::UNIX_EPOCH, "a pack is gone".into()));
+        assert_eq!(name(sight(&state, fails())), None);
+        assert_eq!(name(sight(&state, None)), Some("spec.readable"));
+    }
+
+    #[test]
+    fn warnings_are_said_when_they_change() {
+        let (path, message) = ("e.yaml".to_owned(), "asks for nothing".to_owned());
+        let problem = [Problem { path, line: 1, column: 1, message }];
+        let mut state = State::default();
+        assert_eq!(name(warned(&state, &load_with(&[]), false)), None);
+        assert_eq!(name(warned(&state, &load_with(&problem), false)), Some("spec.warned"));
+        state.spec.warnings = problem.to_vec();
+        assert_eq!(name(warned(&state, &load_with(&problem), false)), None);
+        assert_eq!(name(warned(&state, &load_with(&problem), true)), Some("spec.warned"));
+        assert_eq!(name(warned(&state, &load_with(&[]), false)), Some("spec.warned"));
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::assess::{events_of_look, farewells, repeated};
+use super::assess::{events_of_look, farewells, moves, repeated};
 use super::backoff::{RETRY_MAX_S, flapping};
 use super::known::{claims, known_at, next_retry, ours};
 use super::ledger::{Ledger, LedgerError};
@@ -20,7 +20,7 @@ use super::pull::events_of_poll;
 use crate::event::body::{
     Flapping, PlanApproved, PlanHeld, PlanMade, PlanWithdrawn, StepInterrupted, StepSummary,
 };
-use crate::event::{Entry, Event};
+use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Kind, Observed, ResourceId, RunId};
 use crate::plan::{self, Guards, HoldReason, Known, Plan, Reason, SkipReason};
 use crate::port::{Clock, Crash, JournalFault, ProgressUpdate, Provider, Scope, Source};
@@ -43,6 +43,8 @@ pub struct Settings {
     pub parallel: usize,
     /// Told of the progress of long steps.
     pub progress: Option<StepProgress>,
+    /// What trueup itself needs to go on.
+    pub own: plan::Own,
 }
 
 /// Everything a pass works with.
@@ -130,6 +132,8 @@ struct Round {
     known: Known,
     minute: u16,
     plan: Plan,
+    /// Why the commit's signature is not accepted.
+    distrusted: Option<String>,
 }
 
 impl Reconciler {
@@ -228,6 +232,8 @@ impl Reconciler {
     }
 
     async fn look(&self, load: &Load, options: &PassOptions) -> Result<Round, PassError> {
+        let renamed = self.ledger.read(|state| moves(state, &load.desired));
+        self.append_at(&load.commit, renamed).await?;
         let (scope, observed) = self.observe(load).await;
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
@@ -272,6 +278,8 @@ impl Reconciler {
     ) -> Round {
         let now = self.clock.now();
         let mut known = self.ledger.read(|state| known_at(state, now, retry_now));
+        known.rename(&load.desired);
+        known.own.clone_from(&self.settings.own);
         known.suspended.extend(alone.iter().map(|id| (id.clone(), SkipReason::BackingOff)));
         let minute = minute_of_week(now);
         let plan = plan::plan(&plan::Input {
@@ -283,7 +291,8 @@ impl Reconciler {
             now_minute_of_week: Some(minute),
         });
         let (commit, guards) = (load.commit.clone(), load.guards);
-        Round { commit, scope, guards, observed, known, minute, plan }
+        let distrusted = load.distrusted.clone();
+        Round { commit, scope, guards, observed, known, minute, plan, distrusted }
     }
 
     /// A step that succeeded in this very pass and is asked for again does not last: something
@@ -376,15 +385,16 @@ impl Reconciler {
             let said = state.plan.as_ref().filter(|said| said.plan == digest && !said.finished);
             let mut events = Vec::new();
             if said.is_none() {
-                events.push(Event::PlanMade(plan_made(&round.plan, digest)));
+                events.push(plan_made(&round.plan, digest));
             }
             let held_before = said.map_or(&[][..], |said| &said.held);
             if held_before != reasons && !reasons.is_empty() {
-                events.push(Event::PlanHeld(PlanHeld { plan: digest, reasons: reasons.clone() }));
+                let held = PlanHeld { plan: digest, reasons: reasons.clone() };
+                events.push(Entry::new(Event::PlanHeld(held)));
             }
             events
         });
-        let entries = events.into_iter().map(|event| Entry::new(event).in_run(run)).collect();
+        let entries = events.into_iter().map(|entry: Entry| entry.in_run(run)).collect();
         self.append_at(&round.commit, entries).await?;
         Ok(reasons)
     }
@@ -418,8 +428,13 @@ impl Reconciler {
         if !destroyed.is_empty() && would.len() > sync.max_destroy as usize && !counted {
             all.push(HoldReason::MaxDestroy { would, allowed: sync.max_destroy });
         }
+        // No approval stands in for a signature: who may give one stands in the host's config.
+        let distrusted = round.distrusted.iter().map(|why| {
+            format!("the commit in force, {}, is not accepted: {why}", round.commit.short())
+        });
+        let paused = paused.into_iter().chain(distrusted);
         let open = all.into_iter().filter(|reason| !(approved && can_be_approved(reason)));
-        paused.into_iter().chain(open.map(|reason| hold_words(&reason))).collect()
+        paused.chain(open.map(|reason| hold_words(&reason))).collect()
     }
 
     pub(super) fn provider_for(&self, kind: Kind) -> Option<Arc<dyn Provider>> {
@@ -495,14 +510,20 @@ fn hold_words(reason: &HoldReason) -> String {
     }
 }
 
-fn plan_made(plan: &Plan, digest: Digest) -> PlanMade {
-    let steps = plan.steps.iter().take(STEPS_NAMED_MAX).map(|step| StepSummary {
+fn plan_made(plan: &Plan, digest: Digest) -> Entry {
+    let summary = |step: &plan::Step| StepSummary {
         resource: step.resource.clone(),
         verb: step.action.verb().to_owned(),
         disruption: step.disruption,
         reason: step.reason,
-    });
-    PlanMade { plan: digest, total: plan.steps.len() as u64, steps: steps.collect() }
+    };
+    let mut steps: Vec<_> = plan.steps.iter().map(summary).collect();
+    let all = (steps.len() > STEPS_NAMED_MAX).then(|| Spilled::of_json(&steps)).flatten();
+    let (more, content) = all.unzip();
+    let total = steps.len() as u64;
+    steps.truncate(STEPS_NAMED_MAX);
+    let made = PlanMade { plan: digest, total, steps, more };
+    Entry::new(Event::PlanMade(made)).bringing(content)
 }
 
 /// Minutes since Monday 00:00 UTC.

@@ -4,7 +4,8 @@
 //! lets a commit through that does not follow from the one in force.
 
 use crate::event::body::{
-    CommitObserved, Reachable, RefusalEnded, RewriteRefused, SignatureRejected, Unreachable,
+    CommitObserved, Reachable, RefusalEnded, Rekeyed, RewriteRefused, SignatureRejected,
+    Unreachable,
 };
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Fault};
@@ -23,7 +24,16 @@ pub(super) fn events_of_poll(known: &SourceState, polled: &Result<Head, Fault>) 
             if known.unreachable.is_some() {
                 entries.push(Entry::new(Event::SourceReachable(Reachable {})));
             }
-            entries.extend(event_of_head(known, head));
+            let rekeyed = known.repository.as_ref().filter(|before| **before != head.repository);
+            if let Some(previous) = rekeyed {
+                let (previous, repository) = (previous.clone(), head.repository.clone());
+                entries.push(Entry::new(Event::SourceRekeyed(Rekeyed { previous, repository })));
+                // What was refused or let through there says nothing about this one.
+                let fresh = SourceState { refused: None, allowed: None, ..known.clone() };
+                entries.extend(event_of_head(&fresh, head));
+            } else {
+                entries.extend(event_of_head(known, head));
+            }
             entries
         }
     }
@@ -34,6 +44,14 @@ fn event_of_head(known: &SourceState, head: &Head) -> Option<Entry> {
         known.refused.as_ref().is_some_and(|refused| refused.commit == head.commit);
     let allowed = known.allowed.as_ref() == Some(&head.commit);
     if head.relation == Relation::Same {
+        // Signatures may be required since it was taken in, or its key is no longer allowed.
+        if let Err(why) = &head.signer {
+            let said = known.refused.as_ref().is_some_and(|refused| {
+                refused.commit == head.commit && refused.signature && refused.why == *why
+            });
+            let event = Event::SignatureRejected(SignatureRejected { why: why.clone() });
+            return (!said).then(|| Entry::new(event).at_commit(&head.commit));
+        }
         // The branch is back at the commit in force: whatever was refused is gone.
         return known.refused.as_ref().map(|_| Entry::new(Event::RefusalEnded(RefusalEnded {})));
     }
@@ -60,6 +78,7 @@ fn event_of_head(known: &SourceState, head: &Head) -> Option<Entry> {
         time: head.time.clone(),
         subject: head.subject.clone(),
         signer,
+        repository: Some(head.repository.clone()),
     };
     Some(Entry::new(Event::CommitObserved(observed)).at_commit(&head.commit))
 }
@@ -87,6 +106,7 @@ mod tests {
     fn head(digit: char, relation: Relation, signer: Result<Option<String>, String>) -> Head {
         Head {
             commit: commit(digit),
+            repository: "https://example.org/lab.git".into(),
             relation,
             author: "ann <ann@example.org>".into(),
             time: "2026-01-01T00:00:00Z".into(),
@@ -121,6 +141,29 @@ mod tests {
     }
 
     #[test]
+    fn another_repository_goes_on_only_where_it_holds_the_commit_in_force() {
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let known = SourceState {
+            head: Some(commit('a')),
+            repository: Some("https://example.org/old.git".into()),
+            // An approval that was given for the old repository.
+            allowed: Some(commit('b')),
+            refused: Some(Refused {
+                commit: commit('b'),
+                why: String::new(),
+                signature: false,
+                since,
+            }),
+            ..SourceState::default()
+        };
+        let of = |relation| names(&known, Ok(head('b', relation, Ok(None))));
+        assert_eq!(of(Relation::Ahead), ["source.rekeyed", "source.commit_observed"]);
+        assert_eq!(of(Relation::Diverged), ["source.rekeyed", "source.rewrite_refused"]);
+        let same = head('a', Relation::Same, Ok(None));
+        assert_eq!(names(&known, Ok(same)), ["source.rekeyed"]);
+    }
+
+    #[test]
     fn an_operator_cannot_let_a_bad_signature_through() {
         let since = jiff::Timestamp::UNIX_EPOCH;
         let known = SourceState {
@@ -150,6 +193,19 @@ mod tests {
         let fresh = SourceState { head: Some(commit('a')), ..SourceState::default() };
         let bad = head('b', Relation::Ahead, Err("unsigned".into()));
         assert_eq!(names(&fresh, Ok(bad)), ["source.signature_rejected"]);
+    }
+
+    #[test]
+    fn the_commit_in_force_loses_its_place_with_its_signature_and_gets_it_back() {
+        let mut known = SourceState { head: Some(commit('a')), ..SourceState::default() };
+        let unsigned = || head('a', Relation::Same, Err("unsigned".into()));
+        assert_eq!(names(&known, Ok(unsigned())), ["source.signature_rejected"]);
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        known.refused =
+            Some(Refused { commit: commit('a'), why: "unsigned".into(), signature: true, since });
+        assert!(names(&known, Ok(unsigned())).is_empty(), "said once");
+        let mended = head('a', Relation::Same, Ok(Some("ann".into())));
+        assert_eq!(names(&known, Ok(mended)), ["source.refusal_ended"]);
     }
 
     #[test]

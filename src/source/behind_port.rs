@@ -27,6 +27,15 @@ struct Inner {
     clock: Arc<dyn Clock>,
     polled: Mutex<Polled>,
     listing: Mutex<Option<Arc<Tree>>>,
+    verified: Mutex<Option<Verdict>>,
+}
+
+/// Who signed a commit, as it was between two polls: keys may be added and taken away.
+#[derive(Clone)]
+struct Verdict {
+    commit: id::CommitId,
+    poll: u64,
+    signer: Result<Option<String>, String>,
 }
 
 struct Polled {
@@ -34,6 +43,8 @@ struct Polled {
     last: Option<Result<id::CommitId, Fault>>,
     // A push that is noticed while the remote is being asked may have come too late for the answer.
     hurried: u64,
+    // How often the remote was asked.
+    polls: u64,
 }
 
 impl GitSource {
@@ -45,9 +56,22 @@ impl GitSource {
         clock: Arc<dyn Clock>,
         schedule: PollSchedule,
     ) -> Self {
-        let polled = Mutex::new(Polled { schedule, last: None, hurried: 0 });
-        let listing = Mutex::new(None);
-        Self { inner: Arc::new(Inner { mirror, limits, signatures, clock, polled, listing }) }
+        let polled = Mutex::new(Polled { schedule, last: None, hurried: 0, polls: 0 });
+        let (listing, verified) = (Mutex::new(None), Mutex::new(None));
+        let inner = Inner { mirror, limits, signatures, clock, polled, listing, verified };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Where the mirror is.
+    #[must_use]
+    pub fn directory(&self) -> &std::path::Path {
+        &self.inner.mirror.config().directory
+    }
+
+    /// The address of the repository's host, where its URL says it.
+    #[must_use]
+    pub fn host_address(&self) -> Option<std::net::IpAddr> {
+        self.inner.mirror.config().host_address()
     }
 
     /// There may be news: the next poll asks the remote.
@@ -78,15 +102,25 @@ impl Inner {
             None => Relation::First,
             Some(have) => self.relation(have, offered)?,
         };
-        let signer = match &self.signatures {
-            Some(policy) if relation != Relation::Same => match self.mirror.verify(offered, policy)
-            {
-                Ok(verified) => Ok(Some(verified.signer)),
-                Err(rejection) => Err(chain(&rejection)),
-            },
-            Some(_) | None => Ok(None),
+        // Also of the commit in force: signatures may be required since, or its key taken away.
+        let signer = self.signer(offered);
+        head(&info, self.mirror.repository(), relation, signer)
+    }
+
+    /// Who signed a commit, where signatures are required; looked at anew with every poll.
+    fn signer(&self, commit: id::CommitId) -> Result<Option<String>, String> {
+        let Some(policy) = &self.signatures else { return Ok(None) };
+        let poll = lock(&self.polled).polls;
+        let known = lock(&self.verified).clone();
+        if let Some(known) = known.filter(|known| known.commit == commit && known.poll == poll) {
+            return known.signer;
+        }
+        let signer = match self.mirror.verify(commit, policy) {
+            Ok(verified) => Ok(Some(verified.signer)),
+            Err(rejection) => Err(chain(&rejection)),
         };
-        head(&info, relation, signer)
+        *lock(&self.verified) = Some(Verdict { commit, poll, signer: signer.clone() });
+        signer
     }
 
     /// The remote's head, asked for when it is time; else the last answer.
@@ -102,9 +136,8 @@ impl Inner {
             polled.hurried
         };
         // Not held while the remote is asked: a push must be able to say "hurry" meanwhile.
-        let answer = self.mirror.remote_head().and_then(|head| {
-            if self.mirror.has(head) { Ok(head) } else { self.mirror.fetch().map(|got| got.head) }
-        });
+        // One conversation: a remote that has nothing new is asked no more than for its head.
+        let answer = self.mirror.fetch().map(|got| got.head);
         let answer = answer.map_err(|error| Fault::unobservable(chain(&error)));
         let now = self.clock.monotonic();
         let mut polled = lock(&self.polled);
@@ -112,6 +145,7 @@ impl Inner {
             Ok(_) => polled.schedule.succeeded(now),
             Err(_) => polled.schedule.failed(now),
         }
+        polled.polls += 1;
         if polled.hurried != hurried {
             polled.schedule.hurry(now);
         }
@@ -164,6 +198,7 @@ impl Inner {
 
 fn head(
     info: &CommitInfo,
+    repository: String,
     relation: Relation,
     signer: Result<Option<String>, String>,
 ) -> Result<Head, Fault> {
@@ -171,6 +206,7 @@ fn head(
         .map_or_else(|_| info.author.seconds.to_string(), |time| time.to_string());
     Ok(Head {
         commit: outer_id(info.id)?,
+        repository,
         relation,
         author: format!("{} <{}>", info.author.name, info.author.email),
         time,
@@ -180,22 +216,22 @@ fn head(
 }
 
 /// Every problem of a tree begins with its path.
-fn problem(problem: &TreeProblem) -> Problem {
+pub(super) fn problem(problem: &TreeProblem) -> Problem {
     let text = problem.to_string();
     let (path, message) = text.split_once(": ").unwrap_or(("", &text));
     let path = path.trim_matches('"').to_owned();
     Problem { path, line: 0, column: 0, message: message.to_owned() }
 }
 
-fn inner_id(commit: &CommitId) -> Result<id::CommitId, Fault> {
+pub(super) fn inner_id(commit: &CommitId) -> Result<id::CommitId, Fault> {
     commit.as_str().parse::<id::CommitId>().map_err(|error| Fault::permanent(chain(&error)))
 }
 
-fn outer_id(commit: id::CommitId) -> Result<CommitId, Fault> {
+pub(super) fn outer_id(commit: id::CommitId) -> Result<CommitId, Fault> {
     commit.to_string().parse().map_err(|error| Fault::permanent(format!("{error}")))
 }
 
-fn fault(error: &SourceError) -> Fault {
+pub(super) fn fault(error: &SourceError) -> Fault {
     if error.is_transient() {
         Fault::transient(chain(error))
     } else {
@@ -211,6 +247,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Source for GitSource {
     fn poll(&self, have: Option<CommitId>) -> BoxFuture<'_, Result<Head, Fault>> {
         Box::pin(self.blocking(move |inner| inner.poll(have.as_ref())))
+    }
+
+    fn vouch(&self, commit: CommitId) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            if self.inner.signatures.is_none() {
+                return Ok(());
+            }
+            let work = self.blocking(move |inner| Ok(inner.signer(inner_id(&commit)?).map(|_| ())));
+            work.await.unwrap_or_else(|fault| Err(fault.to_string()))
+        })
     }
 
     fn files(&self, commit: CommitId) -> BoxFuture<'_, Result<Vec<FileRef>, TreeFault>> {

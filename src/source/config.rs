@@ -28,6 +28,8 @@ pub struct MirrorConfig {
     pub ssh: SshOptions,
     /// Packs (one a fetch) the mirror may gather before they are merged into one.
     pub packs_max: usize,
+    /// The most one fetch may bring, bytes.
+    pub fetch_max: u64,
 }
 
 impl MirrorConfig {
@@ -37,6 +39,9 @@ impl MirrorConfig {
     /// The default time limit of one conversation: a first clone of a large repository over a slow
     /// line fits, a stalled server is noticed well within a poll's back-off.
     pub const DEADLINE: Duration = Duration::from_secs(300);
+
+    /// The most one fetch may bring by default: a thousand times a large environment repository.
+    pub const FETCH_MAX: u64 = 2 << 30;
 
     /// A config with defaults for everything but the repository and its place under `state`.
     #[must_use]
@@ -51,6 +56,7 @@ impl MirrorConfig {
             ca_file: None,
             ssh: SshOptions::default(),
             packs_max: Self::PACKS_MAX,
+            fetch_max: Self::FETCH_MAX,
         }
     }
 
@@ -97,6 +103,14 @@ impl MirrorConfig {
             return Err(refuse(&format!("{:?} is not a branch name", self.branch)));
         }
         Ok(url)
+    }
+
+    /// The address of the repository's host, where the URL says it. A name is not looked up: who
+    /// answers may depend on the very machine that is asked about.
+    #[must_use]
+    pub fn host_address(&self) -> Option<std::net::IpAddr> {
+        let url = gix::url::parse(self.url.as_str()).ok()?;
+        url.host()?.trim_matches(['[', ']']).parse().ok()
     }
 
     /// The repository's directory when it is on this machine.
@@ -170,6 +184,16 @@ mod tests {
         let mut clear = config("http://h/r");
         clear.credentials = Credentials::Helper;
         assert!(clear.parsed_url().unwrap_err().to_string().contains("https"));
+    }
+
+    #[test]
+    fn an_address_in_the_url_is_found() {
+        let of = |url: &str| config(url).host_address().map(|address| address.to_string());
+        assert_eq!(of("https://10.7.0.2:8443/r.git").as_deref(), Some("10.7.0.2"));
+        assert_eq!(of("ssh://git@[fd00::2]/r.git").as_deref(), Some("fd00::2"));
+        assert_eq!(of("git@192.0.2.7:r.git").as_deref(), Some("192.0.2.7"));
+        assert_eq!(of("https://forge.example.org/r.git"), None);
+        assert_eq!(of("/srv/r.git"), None);
     }
 
     #[test]

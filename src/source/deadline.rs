@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Counts the threads still running behind their caller's back.
 #[derive(Debug, Clone, Default)]
@@ -36,51 +36,68 @@ pub enum Missed {
     NoThread(#[source] std::io::Error),
 }
 
-/// Runs `work` for at most `limit`. The flag it gets is set when nobody waits for it any more.
+/// Time between two looks of a watch: what comes in meanwhile is what a quota may be exceeded by.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
+/// The most that work which was told to stop gets to clean up before it is left behind.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Runs `work` for at most `limit`. The flag it gets is set when nobody waits for it any more, and
+/// when `watch`, asked again and again meanwhile, says that it has to stop.
 ///
 /// # Errors
 /// [`Missed`] when there is no result within the limit.
 pub fn within<T: Send + 'static>(
     limit: Duration,
     abandoned: &Abandoned,
+    mut watch: impl FnMut() -> bool,
     work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
 ) -> Result<T, Missed> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
+    let (halt, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (told, leaving) = (Arc::clone(&halt), Arc::clone(&left));
     let count = abandoned.clone();
     std::thread::Builder::new()
         .name("git-remote".into())
         .spawn(move || {
             // Dropped at the end of the thread, also by a panic.
-            let _leaving = Leaving { stop: Arc::clone(&seen), count };
+            let _leaving = Leaving { left: leaving, count };
             // A closed channel means that the caller left: there is nobody to tell.
-            sender.send(work(&seen)).ok();
+            sender.send(work(&told)).ok();
         })
         .map_err(Missed::NoThread)?;
-    match receiver.recv_timeout(limit) {
-        Ok(result) => Ok(result),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(Missed::Died),
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            abandoned.0.fetch_add(1, Ordering::AcqRel);
-            if stop.swap(true, Ordering::AcqRel) {
-                // It ended in between: `Leaving` saw no flag and did not count down.
-                abandoned.0.fetch_sub(1, Ordering::AcqRel);
+    let mut end = Instant::now() + limit;
+    loop {
+        let wait = end.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(wait.min(WATCH_EVERY)) {
+            Ok(result) => return Ok(result),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Missed::Died),
+            Err(mpsc::RecvTimeoutError::Timeout) if wait.is_zero() => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                if !halt.load(Ordering::Acquire) && watch() {
+                    halt.store(true, Ordering::Release);
+                    end = end.min(Instant::now() + STOP_GRACE);
+                }
             }
-            Err(Missed::Late)
         }
     }
+    halt.store(true, Ordering::Release);
+    abandoned.0.fetch_add(1, Ordering::AcqRel);
+    if left.swap(true, Ordering::AcqRel) {
+        // It ended in between: `Leaving` saw no flag and did not count down.
+        abandoned.0.fetch_sub(1, Ordering::AcqRel);
+    }
+    Err(Missed::Late)
 }
 
 /// Counts its thread down again if it had been given up.
 struct Leaving {
-    stop: Arc<AtomicBool>,
+    left: Arc<AtomicBool>,
     count: Abandoned,
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        if self.stop.swap(true, Ordering::AcqRel) {
+        if self.left.swap(true, Ordering::AcqRel) {
             self.count.0.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -93,7 +110,7 @@ mod tests {
     #[test]
     fn a_result_in_time_comes_back() {
         let abandoned = Abandoned::default();
-        assert_eq!(within(Duration::from_secs(5), &abandoned, |_| 7).unwrap(), 7);
+        assert_eq!(within(Duration::from_secs(5), &abandoned, || false, |_| 7).unwrap(), 7);
         assert_eq!(abandoned.count(), 0);
     }
 
@@ -102,10 +119,15 @@ mod tests {
         let abandoned = Abandoned::default();
         let (go, gate) = mpsc::channel::<()>();
         let (told, saw) = mpsc::channel();
-        let missed = within(Duration::from_millis(20), &abandoned, move |stop| {
-            gate.recv().unwrap();
-            told.send(stop.load(Ordering::Acquire)).unwrap();
-        });
+        let missed = within(
+            Duration::from_millis(20),
+            &abandoned,
+            || false,
+            move |stop| {
+                gate.recv().unwrap();
+                told.send(stop.load(Ordering::Acquire)).unwrap();
+            },
+        );
         assert!(matches!(missed, Err(Missed::Late)));
         assert_eq!(abandoned.count(), 1);
         go.send(()).unwrap();
@@ -117,9 +139,26 @@ mod tests {
     }
 
     #[test]
+    fn a_watch_stops_the_work_and_its_own_words_come_back() {
+        let abandoned = Abandoned::default();
+        let spin = |stop: &AtomicBool| {
+            while !stop.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            "stopped"
+        };
+        let said = within(Duration::from_secs(60), &abandoned, || true, spin).unwrap();
+        assert_eq!((said, abandoned.count()), ("stopped", 0));
+    }
+
+    #[test]
     fn a_panic_is_an_error_and_not_a_hang() {
-        let missed =
-            within(Duration::from_secs(5), &Abandoned::default(), |_| panic!("on purpose"));
+        let missed = within(
+            Duration::from_secs(5),
+            &Abandoned::default(),
+            || false,
+            |_| panic!("on purpose"),
+        );
         let missed: Result<(), Missed> = missed;
         assert!(matches!(missed, Err(Missed::Died)));
     }

@@ -54,6 +54,17 @@ pub enum SourceError {
         /// The limit.
         after: Duration,
     },
+    /// The remote sends more than one fetch may bring.
+    #[error(
+        "{url} sent more than {limit} bytes in one fetch, what came was thrown away; keep large \
+         files out of the repository, or raise repository.fetchMax in the daemon's config"
+    )]
+    TooLarge {
+        /// The repository.
+        url: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
     /// Earlier operations that ran over their deadline have still not ended.
     #[error(
         "{abandoned} earlier operations on {url} still wait for it; trying again once one ends"
@@ -102,6 +113,32 @@ pub enum SourceError {
     LfsPointer {
         /// The blob.
         blob: BlobId,
+    },
+    /// The pattern of pull-request refs cannot be used.
+    #[error(
+        "{pattern:?} does not name the refs of pull requests; write one `*` where the number stands: refs/pull/*/head"
+    )]
+    PullPattern {
+        /// What was given.
+        pattern: String,
+    },
+    /// Pull requests ask for more than is taken.
+    #[error("the pull requests of {url} are not fetched: {what}")]
+    PullLimit {
+        /// The repository.
+        url: String,
+        /// Which limit.
+        what: String,
+    },
+    /// Two commits could not be merged in the time for it.
+    #[error("merging {head} into {base} did not finish within {} s", .after.as_secs_f32())]
+    MergeDeadline {
+        /// The base.
+        base: CommitId,
+        /// The head.
+        head: CommitId,
+        /// The limit.
+        after: Duration,
     },
     /// The mirror's own directory cannot be used.
     #[error("the mirror {} cannot be used: {why}", .path.display())]

@@ -5,7 +5,7 @@
 //! working tree, and nothing of the user's Git configuration applies to it.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ pub enum Opening {
     Existing,
     /// There was none.
     Created,
-    /// There was one of another repository; it was removed. What the log says about commits of the
-    /// old repository does not apply to the new one.
+    /// There was one of another repository. Its branches are gone; what it kept stays readable, so
+    /// that the commit in force goes on until a commit of the new repository takes its place.
     Rekeyed {
         /// The repository it was of.
         previous_url: String,
@@ -77,7 +77,7 @@ impl Mirror {
         if owner.is_some() {
             reap(&config.temp, &[TEMP_PREFIX])?;
             let name = file_name(&config.directory);
-            reap(&parent, &[&format!("{name}.new-"), &format!("{name}.old-")])?;
+            reap(&parent, &[&format!("{name}.new-")])?;
         }
         let opening = settle(&config, &identity, owner.is_some())?;
         if owner.is_some() && opening == Opening::Existing {
@@ -109,6 +109,12 @@ impl Mirror {
         self.inner.owner.is_some()
     }
 
+    /// The repository it is of, without user and password: two of one name are the same one.
+    #[must_use]
+    pub fn repository(&self) -> String {
+        identity(&self.inner.url)
+    }
+
     /// The config it was opened with.
     #[must_use]
     pub fn config(&self) -> &MirrorConfig {
@@ -127,7 +133,15 @@ impl Mirror {
     /// [`SourceError::Object`] when it is missing or damaged, [`SourceError::LfsPointer`] when the
     /// content is not here at all. The caller limits sizes through the tree it took the id from.
     pub fn blob(&self, id: &BlobId) -> Result<Vec<u8>, SourceError> {
-        let repo = self.inner.repo.to_thread_local();
+        self.blob_in(&self.inner.repo.to_thread_local(), id)
+    }
+
+    /// As [`Mirror::blob`], with the objects that `repo` sees.
+    pub(crate) fn blob_in(
+        &self,
+        repo: &gix::Repository,
+        id: &BlobId,
+    ) -> Result<Vec<u8>, SourceError> {
         let mut object = repo.find_object(id.to_gix()).map_err(|error| self.object(id, &error))?;
         if object.kind != gix::object::Kind::Blob {
             return Err(self.not_a(id, "a file"));
@@ -222,11 +236,28 @@ fn settle(config: &MirrorConfig, identity: &str, owner: bool) -> Result<Opening,
             format!("a running trueup keeps {previous} there; restart it with the new URL first");
         return Err(broken(directory, why));
     }
-    let old = scratch(directory, "old")?;
-    fs::rename(directory, old.join("mirror")).map_err(|error| broken(directory, error))?;
-    create(config, identity)?;
-    fs::remove_dir_all(&old).map_err(|error| broken(&old, error))?;
+    rekey(config, identity)?;
     Ok(Opening::Rekeyed { previous_url: previous })
+}
+
+/// Makes the mirror one of another repository: no branch of the old one is left to be taken for the
+/// new one's, its kept commits stay. The name changes last: a crash before it starts this anew.
+fn rekey(config: &MirrorConfig, identity: &str) -> Result<(), SourceError> {
+    let directory = &config.directory;
+    let repo = open(config)?.to_thread_local();
+    let failed = |error: gix::Error| broken(directory, chain(&error));
+    for reference in repo.references().map_err(failed)?.all().map_err(failed)? {
+        let reference = reference.map_err(|error| broken(directory, error.to_string()))?;
+        if !reference.name().as_bstr().starts_with(KEEP.as_bytes()) {
+            reference.delete().map_err(failed)?;
+        }
+    }
+    let noted = directory.join(IDENTITY);
+    let mut new = tempfile::NamedTempFile::new_in(directory).map_err(|e| broken(&noted, e))?;
+    new.write_all(format!("{identity}\n").as_bytes()).map_err(|e| broken(&noted, e))?;
+    new.as_file().sync_all().map_err(|e| broken(&noted, e))?;
+    new.persist(&noted).map_err(|error| broken(&noted, error.error))?;
+    Ok(())
 }
 
 /// Creates the mirror beside its place and renames it in, so that a crash leaves all or nothing.

@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`config`] says what to follow; [`mirror`] owns the bare repository on disk;
 //! `remote` talks to the other side under a deadline; [`history`] relates commits; [`signature`]
-//! says who signed one; [`tree`] lists what a commit holds; [`watch`] and [`schedule`] say when to
-//! look again. Everything here blocks: call it from a thread that may.
+//! says who signed one; [`tree`] lists what a commit holds; [`pulls`] follows pull requests;
+//! [`watch`] and [`schedule`] say when to look again. Everything here blocks: call it from a thread that may.
 //!
 //! It never checks a tree out, never follows a symbolic link or a submodule of the repository,
 //! never runs a hook or a filter, never prompts, and never decides whether a commit is wanted.
@@ -18,6 +18,7 @@ pub mod id;
 mod maintenance;
 pub mod mirror;
 mod process;
+pub mod pulls;
 mod remote;
 pub mod schedule;
 pub mod signature;
@@ -31,6 +32,7 @@ pub use history::{CommitInfo, Person, Relation};
 pub use id::{BlobId, CommitId, TreeId};
 pub use maintenance::Maintenance;
 pub use mirror::{Mirror, Opening};
+pub use pulls::{GitPulls, PullSettings};
 pub use remote::Fetched;
 pub use schedule::PollSchedule;
 pub use signature::{SignaturePolicy, SignatureRejection, Verified};

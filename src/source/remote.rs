@@ -23,7 +23,7 @@ use super::mirror::{Inner, Mirror, TEMP_PREFIX};
 
 /// Conversations that ran over their deadline and still hold a thread. More are not started: each
 /// holds memory, and a remote that hangs four times hangs a fifth.
-const ABANDONED_MAX: usize = 4;
+pub(super) const ABANDONED_MAX: usize = 4;
 /// The most one read may wait, and a connection may take to stand; gix's own value for reads.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -69,7 +69,8 @@ impl Mirror {
                 why: format!("it names commit {head} but did not send it"),
             });
         }
-        Ok(Fetched { head, received, maintenance: self.maintain(), took })
+        let maintenance = if received { self.maintain() } else { Maintenance::NotNeeded };
+        Ok(Fetched { head, received, maintenance, took })
     }
 
     fn bounded(&self, want: Want) -> Result<(CommitId, bool), SourceError> {
@@ -81,12 +82,47 @@ impl Mirror {
         let limit = self.inner.config.deadline;
         let inner = Arc::clone(&self.inner);
         let talk = move |stop: &AtomicBool| converse(&inner, want, stop);
-        match deadline::within(limit, &self.inner.abandoned, talk) {
+        let mut quota = Quota::of(&self.inner.config);
+        let ended = deadline::within(limit, &self.inner.abandoned, || quota.is_exceeded(), talk);
+        match ended {
+            // The other side's words are then only about its broken pipe.
+            Ok(Err(_)) | Err(Missed::Late) if quota.exceeded => {
+                Err(SourceError::TooLarge { url: url(), limit: quota.limit })
+            }
             Ok(result) => result,
             Err(Missed::Late) => Err(SourceError::Deadline { url: url(), after: limit }),
             Err(other) => Err(SourceError::Unreachable { url: url(), why: chain(&other) }),
         }
     }
+}
+
+/// How much one conversation may add to the mirror.
+struct Quota {
+    packs: std::path::PathBuf,
+    limit: u64,
+    before: u64,
+    exceeded: bool,
+}
+
+impl Quota {
+    fn of(config: &MirrorConfig) -> Self {
+        let packs = config.directory.join("objects").join("pack");
+        let before = bytes_in(&packs);
+        Self { packs, limit: config.fetch_max, before, exceeded: false }
+    }
+
+    /// Whether the mirror has grown by more than the limit. What is received lies beside the packs
+    /// until it is whole.
+    fn is_exceeded(&mut self) -> bool {
+        self.exceeded |= bytes_in(&self.packs).saturating_sub(self.before) > self.limit;
+        self.exceeded
+    }
+}
+
+/// Bytes of the files in `folder`; none where it is not there yet.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum()
 }
 
 fn converse(inner: &Inner, want: Want, stop: &AtomicBool) -> Result<(CommitId, bool), SourceError> {
@@ -127,6 +163,11 @@ fn exchange(
     let Some(head) = find(&prepared.ref_map().remote_refs, &name) else {
         return Ok(None);
     };
+    // What was received before need not be negotiated about; nothing relies on the mirror's own
+    // branch, as what the remote's is at is asked anew each time.
+    if repo.has_object(head.to_gix()) {
+        return Ok(Some((head, false)));
+    }
     let outcome = prepared.receive(gix::progress::Discard, stop)?;
     Ok(Some((head, matches!(outcome.status, fetch::Status::Change { .. }))))
 }
@@ -145,7 +186,7 @@ fn find(refs: &[Ref], name: &str) -> Option<CommitId> {
 }
 
 /// Time limits and certificate authorities; the transport reads neither from Git's configuration.
-fn http_options(config: &MirrorConfig) -> gix::Result<http::Options> {
+pub(super) fn http_options(config: &MirrorConfig) -> gix::Result<http::Options> {
     let idle = IDLE.min(config.deadline);
     let authorities = match &config.ca_file {
         None => Vec::new(),
@@ -177,14 +218,14 @@ fn http_options(config: &MirrorConfig) -> gix::Result<http::Options> {
 }
 
 /// Where ssh writes its complaints: gix lets them go to our own stderr otherwise.
-struct SshLog(Option<std::path::PathBuf>);
+pub(super) struct SshLog(Option<std::path::PathBuf>);
 
 impl SshLog {
     fn path(config: &MirrorConfig) -> std::path::PathBuf {
         config.temp.join(format!("{TEMP_PREFIX}ssh-{}.log", std::process::id()))
     }
 
-    fn new(config: &MirrorConfig) -> Self {
+    pub(super) fn new(config: &MirrorConfig) -> Self {
         let url = config.parsed_url().ok();
         let path =
             url.filter(|url| url.scheme == gix::url::Scheme::Ssh).map(|_| Self::path(config));
@@ -231,7 +272,7 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-fn explain(inner: &Inner, told: &Told, ssh: &SshLog, error: &gix::Error) -> SourceError {
+pub(super) fn explain(inner: &Inner, told: &Told, ssh: &SshLog, error: &gix::Error) -> SourceError {
     if let Some(failure) = told.failure() {
         return failure;
     }

@@ -15,18 +15,14 @@ use super::resolve::{Draft, Place, Resolved, reference, subnets};
 use crate::model::resource::NetworkMode;
 use crate::model::{Kind, Resource, ResourceId};
 
-type Everything = HashMap<ResourceId, Arc<Resolved>>;
-
-/// Adds what is wrong between resources.
-pub(crate) fn check(all: &mut Gathered, resolved: &Everything) {
-    let mut sorted: Vec<(&ResourceId, &Arc<Resolved>)> = resolved.iter().collect();
-    sorted.sort_by_key(|(id, _)| *id);
+/// Adds what is wrong between resources, which are given in order.
+pub(crate) fn check(all: &mut Gathered, sorted: &Sorted) {
     let mut drafts = Vec::new();
-    networks(all, &sorted, &mut drafts);
-    macs(all, &sorted, &mut drafts);
-    files(all, &sorted, &mut drafts);
-    shared_disks(all, &sorted, &mut drafts);
-    cycles(all, &sorted, &mut drafts);
+    networks(all, sorted, &mut drafts);
+    macs(all, sorted, &mut drafts);
+    files(all, sorted, &mut drafts);
+    shared_disks(all, sorted, &mut drafts);
+    cycles(all, sorted, &mut drafts);
     all.drafts.extend(drafts);
 }
 
@@ -53,9 +49,9 @@ fn has_list(all: &Gathered, id: &ResourceId) -> bool {
     })
 }
 
-type Sorted<'a> = [(&'a ResourceId, &'a Arc<Resolved>)];
+type Sorted = [(ResourceId, Arc<Resolved>)];
 
-fn networks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+fn networks(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut ranges = Vec::new();
     let mut bridges: HashMap<&str, &ResourceId> = HashMap::new();
     for (id, resolved) in sorted {
@@ -64,7 +60,7 @@ fn networks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
         };
         for address in &network.addresses {
             let net = address.address;
-            ranges.push((net.network(), net.broadcast(), *id, net.trunc()));
+            ranges.push((net.network(), net.broadcast(), id, net.trunc()));
         }
         let Some(bridge) =
             network.bridge.as_deref().filter(|_| network.mode != NetworkMode::Bridge)
@@ -102,7 +98,7 @@ fn networks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-fn macs(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+fn macs(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut seen: HashMap<&str, (&ResourceId, usize)> = HashMap::new();
     for (id, resolved) in sorted {
         for (mac, nic) in &resolved.macs {
@@ -119,7 +115,7 @@ fn macs(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-fn files(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+fn files(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut seen: HashMap<&str, &ResourceId> = HashMap::new();
     for (id, resolved) in sorted {
         for (_, desired) in &resolved.out {
@@ -143,7 +139,7 @@ fn files(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-fn shared_disks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+fn shared_disks(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut users: HashMap<&str, (&ResourceId, usize, bool)> = HashMap::new();
     for (id, resolved) in sorted {
         for (disk, n, read_only) in &resolved.disks {
@@ -166,7 +162,7 @@ fn shared_disks(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-fn cycles(all: &Gathered, sorted: &Sorted<'_>, drafts: &mut Vec<Draft>) {
+fn cycles(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut graph: DiGraph<&ResourceId, ()> = DiGraph::new();
     let mut nodes: HashMap<&ResourceId, NodeIndex> = HashMap::with_capacity(sorted.len());
     for (id, _) in sorted {

@@ -14,6 +14,10 @@ use super::parse::{ParsedFile, parse_file};
 use super::resolve::{Resolved, Settings};
 use crate::model::{Digest, Name, ResourceId};
 
+/// A map whose hashes are quick. They are seeded anew in every process, so that no repository can be
+/// written to make them collide.
+pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
+
 /// Most parsed files kept: four times the largest repository that is measured.
 pub const CACHED_FILES_MAX: usize = 20_000;
 
@@ -21,7 +25,7 @@ pub const CACHED_FILES_MAX: usize = 20_000;
 #[derive(Debug, Default)]
 pub struct ParseCache {
     generation: u64,
-    files: HashMap<String, Cached<Arc<ParsedFile>>>,
+    files: FastMap<String, Cached<Arc<ParsedFile>>>,
     patched: HashMap<PatchKey, Cached<Arc<Doc>>>,
     resolved: HashMap<Name, Memo>,
     parses: u64,
@@ -123,7 +127,9 @@ impl ParseCache {
 pub(crate) struct Memo {
     generation: u64,
     settings: Option<Arc<Settings>>,
-    known: HashMap<ResourceId, Cached<Arc<Resolved>>>,
+    known: FastMap<ResourceId, Cached<Arc<Resolved>>>,
+    /// What was last found not to collide, in order.
+    agreed: Option<Arc<[(ResourceId, Arc<Resolved>)]>>,
 }
 
 impl Memo {
@@ -147,6 +153,21 @@ impl Memo {
         let settings = same.unwrap_or_else(|| Arc::new(now));
         self.settings = Some(Arc::clone(&settings));
         settings
+    }
+
+    /// Whether nothing has changed that the check across resources looks at.
+    pub(crate) fn still_agrees(&self, now: &[(ResourceId, Arc<Resolved>)]) -> bool {
+        let same = |(then, now): (&(ResourceId, Arc<Resolved>), &(ResourceId, Arc<Resolved>))| {
+            Arc::ptr_eq(&then.1, &now.1) || (then.0 == now.0 && then.1.collides_like(&now.1))
+        };
+        self.agreed
+            .as_ref()
+            .is_some_and(|then| then.len() == now.len() && then.iter().zip(now).all(same))
+    }
+
+    /// Remembers resources that do not collide; `None` where some do.
+    pub(crate) fn agreed(&mut self, now: Option<Arc<[(ResourceId, Arc<Resolved>)]>>) {
+        self.agreed = now;
     }
 
     /// Keeps a result.

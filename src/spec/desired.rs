@@ -95,6 +95,38 @@ pub struct SyncSettings {
     pub windows: Vec<SyncWindow>,
     /// Nothing is changed while set.
     pub pause: bool,
+    /// What was called otherwise before.
+    #[serde(default, skip_serializing_if = "Renames::is_empty")]
+    pub renamed: Renames,
+}
+
+/// What was called otherwise before, so that a new name is no new thing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Renames {
+    /// Names the environment had before, oldest first: what is marked for them may be taken over.
+    pub formerly: Vec<Name>,
+    /// Resources by their name now, with the names they had before, newest first.
+    pub moved: BTreeMap<ResourceId, Vec<ResourceId>>,
+}
+
+impl Renames {
+    /// Whether nothing was ever renamed.
+    pub fn is_empty(&self) -> bool {
+        self.formerly.is_empty() && self.moved.is_empty()
+    }
+
+    /// The name under which `ours` knows what is now called `to`, where that is an earlier one.
+    pub fn former(
+        &self,
+        to: &ResourceId,
+        ours: impl Fn(&ResourceId) -> bool,
+    ) -> Option<&ResourceId> {
+        if ours(to) {
+            return None;
+        }
+        self.moved.get(to)?.iter().find(|from| ours(from))
+    }
 }
 
 impl Default for SyncSettings {
@@ -106,6 +138,7 @@ impl Default for SyncSettings {
             max_destroy: MAX_DESTROY_DEFAULT,
             windows: Vec::new(),
             pause: false,
+            renamed: Renames::default(),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One environment: its documents gathered, patched, resolved and checked against each other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::across;
+use super::cache::FastMap;
 use super::diag::{Diagnostic, Severity, did_you_mean};
 use super::kinds::environment::{EnvironmentSpec, PoolSpec};
 use super::kinds::{DocKind, Spec};
@@ -11,13 +12,16 @@ use super::load::Loaded;
 use super::locate::Locator;
 use super::parse::ParsedFile;
 use super::patch;
+use super::rename;
 use super::repo::{BASES_FOLDER, Entry, Repository, Session};
 use super::resolve::{Draft, Lease, Member, Place, Pool, Resolved, Settings, World, resolve};
 use super::scalar;
 use super::yaml::At;
-use super::{Desired, DesiredResource, Lifecycle, Origin, SelfHeal, SyncSettings, SyncWindow};
+use super::{
+    Desired, DesiredResource, Lifecycle, Origin, Renames, SelfHeal, SyncSettings, SyncWindow,
+};
 use crate::model::resource::StoragePool;
-use crate::model::{Kind, Name, Resource, ResourceId, digest_of};
+use crate::model::{Kind, Name, NameError, Resource, ResourceId, digest_of};
 
 /// Most resources of one environment: ten times what has been measured on one host.
 pub(crate) const RESOURCES_MAX: usize = 100_000;
@@ -30,9 +34,10 @@ const POOL_PATH: &str = "/var/lib/libvirt/images/trueup";
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     pub(crate) members: Vec<Member>,
-    pub(crate) by_id: HashMap<ResourceId, usize>,
+    pub(crate) by_id: FastMap<ResourceId, usize>,
     pub(crate) mentions: HashSet<String>,
-    pub(crate) files: HashMap<usize, Arc<ParsedFile>>,
+    /// By place in the list of the repository's files; `None` for those of others.
+    pub(crate) files: Vec<Option<Arc<ParsedFile>>>,
     pub(crate) drafts: Vec<Draft>,
     /// The `Environment` document.
     pub(crate) head: Option<usize>,
@@ -62,10 +67,10 @@ pub(crate) fn load_environment(
     bases(session, &mut all, &spec);
     identify(session, &mut all);
     patch::apply(session, &mut all, &spec);
-    let (settings, sync, pools) = settings(&mut all, name, &spec);
+    let renamed = rename::read(&mut all, name, &spec);
+    let (settings, sync, pools) = settings(session, &mut all, name, &spec, renamed);
     let resolved = resolve_all(session, &mut all, settings);
-    let policy = super::policy::settings(&mut all);
-    across::check(&mut all, &resolved);
+    let policy = super::policy::settings(session.repo, &mut all);
     limits(&mut all, repository);
     let empty = all.by_id.is_empty();
     if empty && session.found.len() == before && all.drafts.is_empty() {
@@ -77,20 +82,21 @@ pub(crate) fn load_environment(
     if session.found[before..].iter().any(Diagnostic::is_error) {
         return None;
     }
-    let mut resources = pools;
-    for (id, resource) in resolved.values().flat_map(|r| &r.out) {
-        resources.insert(id.clone(), Arc::clone(resource));
-    }
+    let outs = resolved.iter().flat_map(|(_, resolved)| &resolved.out);
+    let outs = outs.map(|(id, resource)| (id.clone(), Arc::clone(resource)));
+    // Collected in order as far as there is one: a map is built faster than it is filled.
+    let resources = pools.into_iter().chain(outs).collect();
     Some(Loaded {
         desired: Desired { environment: name.clone(), sync, resources },
         policy,
         warnings: Vec::new(),
         empty,
-        require_signatures: repository.require_signatures,
     })
 }
 
 fn gather(session: &mut Session<'_>, all: &mut Gathered, files: &[usize], base: bool) {
+    all.files.resize(session.repo.files.len(), None);
+    all.members.reserve(files.len());
     for &file in files {
         let Some(parsed) = session.file(file) else {
             continue;
@@ -112,11 +118,12 @@ fn gather(session: &mut Session<'_>, all: &mut Gathered, files: &[usize], base: 
                 file,
                 index: doc.index,
                 doc: Arc::clone(&doc.doc),
+                id: doc.id.clone(),
                 patches: Vec::new(),
-                origin: Origin { path: session.path(file).to_owned(), line: doc.line },
+                line: doc.line,
             });
         }
-        all.files.insert(file, parsed);
+        all.files[file] = Some(parsed);
     }
 }
 
@@ -169,18 +176,23 @@ fn bases(session: &mut Session<'_>, all: &mut Gathered, spec: &EnvironmentSpec) 
 /// Finds every document by `kind/name`; two of one name are an error at the second.
 fn identify(session: &Session<'_>, all: &mut Gathered) {
     all.by_id.reserve(all.members.len());
+    let mut again = Vec::new();
     for (n, member) in all.members.iter().enumerate() {
         let Some(kind) = member.doc.kind().primitive() else {
             continue;
         };
-        match Name::new(member.doc.metadata.name.as_str()) {
+        let known = member.id.clone().map(Ok);
+        let read = || {
+            let name = Name::new(member.doc.metadata.name.as_str())?;
+            Ok::<_, NameError>(ResourceId::new(kind, name))
+        };
+        match known.unwrap_or_else(read) {
             Err(error) => {
                 let place = Place::value(n, "/metadata/name");
                 all.mentions.insert(member.doc.metadata.name.clone());
                 all.drafts.push(Draft::new("spec/wrong-value", place, error.to_string()));
             }
-            Ok(name) => {
-                let id = ResourceId::new(kind, name);
+            Ok(id) => {
                 if let Some(&first) = all.by_id.get(&id) {
                     let at = |member| Place::value(member, "/metadata/name");
                     let path = session.path(all.members[first].file);
@@ -189,20 +201,26 @@ fn identify(session: &Session<'_>, all: &mut Gathered) {
                     draft.see(at(first), format!("the first one is in {path}"));
                     draft.hint("rename or remove one; a change to a base's resource is a `patch`");
                     all.drafts.push(draft);
+                    again.push(n);
                 } else {
                     all.by_id.insert(id, n);
                 }
             }
         }
     }
+    for n in again {
+        all.members[n].id = None;
+    }
 }
 
 type Pools = BTreeMap<ResourceId, Arc<DesiredResource>>;
 
 fn settings(
+    session: &Session<'_>,
     all: &mut Gathered,
     name: &Name,
     spec: &EnvironmentSpec,
+    renamed: Renames,
 ) -> (Settings, SyncSettings, Pools) {
     let given = if spec.storage_pools.is_empty() {
         vec![PoolSpec { name: POOL_NAME.to_owned(), path: POOL_PATH.to_owned(), autostart: true }]
@@ -212,7 +230,7 @@ fn settings(
     let head = all.head.unwrap_or_default();
     let origin = all.head.map_or_else(
         || Origin { path: super::repo::REPOSITORY_FILE.to_owned(), line: 1 },
-        |h| all.members[h].origin.clone(),
+        |h| all.members[h].origin(session.repo),
     );
     let mut err = |pointer: String, message: String| {
         let place = Place::value(head, pointer);
@@ -234,9 +252,10 @@ fn settings(
         resources.insert(id, Arc::new(pool_resource(&path, pool.autostart, spec, &origin)));
         pools.push(Pool { name: pool_name, path });
     }
-    let sync = sync(spec, &mut err);
+    let sync = SyncSettings { renamed: renamed.clone(), ..sync(spec, &mut err) };
     let settings = Settings {
         environment: name.clone(),
+        renamed,
         pools,
         labels: spec.labels.clone(),
         self_heal: spec.sync.self_heal,
@@ -289,6 +308,7 @@ fn sync(spec: &EnvironmentSpec, err: &mut impl FnMut(String, String)) -> SyncSet
         max_destroy: spec.sync.max_destroy,
         windows,
         pause: spec.pause,
+        renamed: Renames::default(),
     }
 }
 
@@ -297,19 +317,23 @@ fn resolve_all(
     session: &mut Session<'_>,
     all: &mut Gathered,
     settings: Settings,
-) -> HashMap<ResourceId, Arc<Resolved>> {
+) -> Arc<[(ResourceId, Arc<Resolved>)]> {
     let environment = settings.environment.clone();
     let mut memo = session.cache.take_resolved(&environment);
-    let mut ids: Vec<(&ResourceId, usize)> = all.by_id.iter().map(|(id, &n)| (id, n)).collect();
+    // Taken from the documents, which are in the order of their paths: mostly sorted already.
+    let members = all.members.iter().enumerate();
+    let mut ids: Vec<(&ResourceId, usize)> =
+        members.filter_map(|(n, member)| Some((member.id.as_ref()?, n))).collect();
     ids.sort();
     let settings = memo.settings(settings);
     let mut world = World {
+        repo: session.repo,
         members: &all.members,
         by_id: &all.by_id,
         mentions: &all.mentions,
-        resolved: HashMap::with_capacity(ids.len()),
+        resolved: vec![None; all.members.len()],
     };
-    let mut leases: HashMap<Name, Vec<Lease>> = HashMap::new();
+    let mut leases: FastMap<Name, Vec<Lease>> = FastMap::default();
     let mut drafts = Vec::new();
     for kind in [Kind::Image, Kind::Disk, Kind::VirtualMachine, Kind::Network] {
         for &(id, member) in ids.iter().filter(|(id, _)| id.kind == kind) {
@@ -337,12 +361,19 @@ fn resolve_all(
                 let network = lease.network.clone();
                 leases.entry(network).or_default().push(lease.clone());
             }
-            world.resolved.insert(id.clone(), resolved);
+            world.resolved[member] = Some(resolved);
         }
     }
-    let resolved = world.resolved;
-    session.cache.put_resolved(&environment, memo);
+    let mut resolved = world.resolved;
+    let resolved = ids.iter().filter_map(|&(id, n)| Some((id.clone(), resolved[n].take()?)));
+    let resolved: Arc<[_]> = resolved.collect::<Vec<_>>().into();
+    let clean = drafts.is_empty() && all.drafts.is_empty();
     all.drafts.extend(drafts);
+    if !clean || !memo.still_agrees(&resolved) {
+        across::check(all, &resolved);
+    }
+    memo.agreed(all.drafts.is_empty().then(|| Arc::clone(&resolved)));
+    session.cache.put_resolved(&environment, memo);
     resolved
 }
 

@@ -26,8 +26,6 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The environment asks for no resource at all: never a reason to remove any.
     pub empty: bool,
-    /// The repository says that its commits are signed.
-    pub require_signatures: bool,
 }
 
 /// Every environment of a repository, checked.

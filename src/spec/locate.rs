@@ -23,7 +23,7 @@ impl<'a> Locator<'a> {
     pub(crate) fn new(session: &Session<'a>, all: &'a Gathered, spec: &'a EnvironmentSpec) -> Self {
         let paths = match all.drafts.is_empty() {
             true => HashMap::new(),
-            false => all.files.keys().map(|&f| (f, session.path(f))).collect(),
+            false => all.members.iter().map(|m| (m.file, session.path(m.file))).collect(),
         };
         Self { paths, all, spec, indexes: HashMap::new() }
     }
@@ -67,12 +67,13 @@ impl<'a> Locator<'a> {
         let all = self.all;
         let index = self.indexes.entry(member).or_insert_with(|| {
             all.files
-                .get(&this.file)
+                .get(this.file)
+                .and_then(Option::as_ref)
                 .and_then(|parsed| part_of(&parsed.text, this.index))
                 .map(Index::of)
                 .unwrap_or_default()
         });
-        let start = Spot { line: this.origin.line, column: 1, len: 0 };
+        let start = Spot { line: this.line, column: 1, len: 0 };
         (path, index.spot(pointer, place.at).unwrap_or(start))
     }
 }

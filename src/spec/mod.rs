@@ -2,6 +2,7 @@
 //!
 //! It never touches Git, the disk or the machine: it is handed bytes.
 
+pub mod accept;
 mod across;
 mod cache;
 mod cloud_init;
@@ -15,6 +16,7 @@ mod parse;
 mod patch;
 mod place;
 mod policy;
+mod rename;
 pub mod render;
 mod repo;
 mod resolve;
@@ -25,7 +27,7 @@ mod yaml;
 
 pub use cache::{CACHED_FILES_MAX, ParseCache};
 pub use desired::{
-    Desired, DesiredResource, Lifecycle, MAX_DESTROY_DEFAULT, Origin, SelfHeal, SyncMode,
+    Desired, DesiredResource, Lifecycle, MAX_DESTROY_DEFAULT, Origin, Renames, SelfHeal, SyncMode,
     SyncSettings, SyncWindow,
 };
 pub use diag::{DIAGNOSTICS_MAX, Diagnostic, Related, Severity};

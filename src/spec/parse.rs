@@ -12,6 +12,7 @@ use super::kinds::{API_VERSION, Doc, DocKind};
 use super::schema::mismatches;
 use super::text::{DOCUMENTS_MAX, Part, decode, split};
 use super::yaml::{At, Index, parse};
+use crate::model::{Name, ResourceId};
 
 /// A parsed file.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct ParsedFile {
 pub(crate) struct ParsedDoc {
     /// What it says.
     pub(crate) doc: Arc<Doc>,
+    /// What it is called; `None` for settings, and where its name is none.
+    pub(crate) id: Option<ResourceId>,
     /// Which one of the file's documents it is.
     pub(crate) index: usize,
     /// Line its first key stands on.
@@ -67,7 +70,10 @@ pub(crate) fn parse_file(bytes: &[u8]) -> ParsedFile {
     }
     for (index, part) in parts.into_iter().enumerate() {
         match read(part) {
-            Ok(doc) => file.docs.push(ParsedDoc { doc: Arc::new(doc), index, line: part.first }),
+            Ok(doc) => {
+                let (id, line) = (id_of(&doc), part.first);
+                file.docs.push(ParsedDoc { doc: Arc::new(doc), id, index, line });
+            }
             Err(errors) => {
                 file.mentions.extend(names_in(part.text));
                 file.errors.extend(errors);
@@ -75,6 +81,12 @@ pub(crate) fn parse_file(bytes: &[u8]) -> ParsedFile {
         }
     }
     file
+}
+
+/// The id of the resource that a document describes.
+fn id_of(doc: &Doc) -> Option<ResourceId> {
+    let name = Name::new(doc.metadata.name.as_str()).ok()?;
+    Some(ResourceId::new(doc.kind().primitive()?, name))
 }
 
 /// Reads one document, or says everything that is wrong with it.

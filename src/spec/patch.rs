@@ -77,7 +77,7 @@ fn lay_over(
 ) -> Result<(), Vec<Draft>> {
     let this = &all.members[member];
     let patches: Vec<_> = this.patches.iter().map(|&n| &spec.patches[n].patch).collect();
-    let Some(parsed) = all.files.get(&this.file) else {
+    let Some(parsed) = all.files.get(this.file).and_then(Option::as_ref) else {
         return Ok(());
     };
     let key = PatchKey {

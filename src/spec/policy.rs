@@ -10,10 +10,12 @@ use jiff::{Timestamp, ToSpan as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Origin;
 use super::environment::Gathered;
 use super::kinds::Spec;
 use super::kinds::policy::{ExemptionSpec, LevelSpec, RuleSpec};
 use super::parse::part_of;
+use super::repo::RepoFiles;
 use super::resolve::{Draft, Place};
 use super::yaml::{At, Index, push_token};
 use crate::model::{Kind, PolicyLevel};
@@ -88,19 +90,20 @@ pub struct TextPlace {
 }
 
 /// The settings that the `Policy` documents of an environment come to; mistakes become drafts.
-pub(crate) fn settings(all: &mut Gathered) -> PolicySettings {
+pub(crate) fn settings(repo: &RepoFiles, all: &mut Gathered) -> PolicySettings {
     let mut settings = PolicySettings::default();
     let mut drafts = Vec::new();
     let mut first: BTreeMap<String, Place> = BTreeMap::new();
     for (n, member) in all.members.iter().enumerate() {
         let Spec::Policy(spec) = &member.doc.spec else { continue };
-        let text = all.files.get(&member.file).map(|file| file.text.clone());
+        let text =
+            all.files.get(member.file).and_then(Option::as_ref).map(|file| file.text.clone());
         let index = text.as_deref().and_then(|text| part_of(text, member.index)).map(Index::of);
         let place = |pointer: &str, at| {
             let spot = index.as_ref().and_then(|index| index.spot(pointer, at));
-            let path = member.origin.path.clone();
+            let Origin { path, line } = member.origin(repo);
             spot.map_or_else(
-                || TextPlace { path: path.clone(), line: member.origin.line, column: 1 },
+                || TextPlace { path: path.clone(), line, column: 1 },
                 |spot| TextPlace { path: path.clone(), line: spot.line, column: spot.column },
             )
         };

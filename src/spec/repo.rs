@@ -77,7 +77,6 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Repository {
     pub(crate) entries: BTreeMap<Name, Entry>,
-    pub(crate) require_signatures: bool,
     pub(crate) resources_max: Option<u32>,
 }
 
@@ -96,15 +95,10 @@ impl<'a> Session<'a> {
 
     /// The YAML files below `folder`, sorted by path.
     pub(crate) fn below(&self, folder: &str) -> Vec<usize> {
-        let start = self.order.partition_point(|&n| self.path(n) < format!("{folder}/").as_str());
-        self.order[start..]
-            .iter()
-            .copied()
-            .take_while(|&n| {
-                let rest = self.path(n).strip_prefix(folder);
-                rest.is_some_and(|r| r.starts_with('/'))
-            })
-            .collect()
+        let prefix = format!("{folder}/");
+        let start = self.order.partition_point(|&n| self.path(n) < prefix.as_str());
+        let rest = &self.order[start..];
+        rest[..rest.partition_point(|&n| self.path(n).starts_with(&prefix))].to_vec()
     }
 
     /// The parsed content of a file, its mistakes reported.
@@ -233,11 +227,7 @@ impl<'a> Session<'a> {
                 Err(error) => report("spec/wrong-value", &pointer, At::Key, error.to_string()),
             }
         }
-        Repository {
-            entries,
-            require_signatures: spec.require_signatures,
-            resources_max: spec.limits.resources,
-        }
+        Repository { entries, resources_max: spec.limits.resources }
     }
 }
 

@@ -19,6 +19,13 @@ use super::yaml::{At, push_token};
 /// Longest value quoted in a message, characters.
 const QUOTE_MAX: usize = 60;
 
+/// Fields that were once known, and what to do instead.
+const MOVED: &[(&str, &str)] = &[(
+    "requireSignatures",
+    "remove it: a commit cannot say whose signature it needs; set repository.signatures.required \
+     in the config of each host",
+)];
+
 /// Name of the file that holds the schema of `kind`.
 pub fn schema_file(kind: DocKind) -> &'static str {
     match kind {
@@ -120,9 +127,12 @@ fn explain(error: &ValidationError<'_>, schema: &Value, found: &mut Vec<Mismatch
             for name in unexpected {
                 let mut pointer = here.clone();
                 push_token(&mut pointer, name);
-                let hint = did_you_mean(name, known.iter().map(String::as_str)).or_else(|| {
-                    (!known.is_empty()).then(|| format!("known here: {}", known.join(", ")))
-                });
+                let moved = MOVED.iter().find(|(field, _)| *field == name.as_str());
+                let moved = moved.map(|(_, hint)| (*hint).to_owned());
+                let hint =
+                    moved.or_else(|| did_you_mean(name, known.iter().map(String::as_str))).or_else(
+                        || (!known.is_empty()).then(|| format!("known here: {}", known.join(", "))),
+                    );
                 add(
                     "spec/unknown-field",
                     pointer,

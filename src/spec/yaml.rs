@@ -255,6 +255,21 @@ impl Index {
         }
     }
 
+    /// The spot of the value at `pointer` itself.
+    pub(crate) fn value(&self, pointer: &str) -> Option<Spot> {
+        self.places.get(pointer).map(|(_, value)| *value)
+    }
+
+    /// Line and column of the first key of the object at `pointer`.
+    pub(crate) fn first_below(&self, pointer: &str) -> Option<(u32, u32)> {
+        let prefix = format!("{pointer}/");
+        let keys = self.places.iter().filter_map(|(place, (key, _))| {
+            let name = place.strip_prefix(&prefix)?;
+            key.filter(|_| !name.contains('/')).map(|spot| (spot.line, spot.column))
+        });
+        keys.min()
+    }
+
     fn add(&mut self, tree: &Spanned<Tree>, key: Option<Spot>, above: u32, pointer: &mut String) {
         let spot = spot_of(tree.referenced, above);
         let length = pointer.len();

@@ -29,8 +29,11 @@ impl State {
         }
         match &entry.event {
             Event::LogOpened(opened) => self.epoch = opened.epoch,
-            Event::CommitObserved(_) => {
+            Event::CommitObserved(observed) => {
                 self.source.head = commit.cloned();
+                if observed.repository.is_some() {
+                    self.source.repository.clone_from(&observed.repository);
+                }
                 self.source.refused = None;
                 self.source.allowed = None;
             }
@@ -54,6 +57,12 @@ impl State {
                 }
             }
             Event::RefusalEnded(_) => self.source.refused = None,
+            // What was refused or let through there says nothing about this one.
+            Event::SourceRekeyed(rekeyed) => {
+                self.source.repository = Some(rekeyed.repository.clone());
+                self.source.refused = None;
+                self.source.allowed = None;
+            }
             Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
             Event::SpecAccepted(accepted) => {
                 let before = self.spec.environment.replace(accepted.environment.clone());
@@ -63,6 +72,7 @@ impl State {
                 self.spec.commit = commit.cloned();
                 self.spec.desired = Some(accepted.desired);
                 self.spec.rejected = None;
+                self.spec.warnings.clear();
                 self.wish(&accepted.changed, &accepted.removed);
             }
             Event::SpecRejected(rejected) => {
@@ -72,6 +82,11 @@ impl State {
                     problems: rejected.problems.clone(),
                 });
             }
+            Event::SpecWarned(warned) => self.spec.warnings.clone_from(&warned.warnings),
+            Event::SpecUnreadable(unreadable) => {
+                self.spec.unreadable = Some((at, unreadable.error.clone()));
+            }
+            Event::SpecReadable(_) => self.spec.unreadable = None,
             Event::PlanMade(made) => {
                 self.plan = Some(PlanState {
                     plan: made.plan,
@@ -166,6 +181,7 @@ impl State {
             | Event::Recovered(_)
             | Event::Flapping(_)
             | Event::Adopted(_)
+            | Event::Moved(_)
             | Event::Unobservable(_)
             | Event::Observable(_)
             | Event::Pruned(_)
@@ -223,6 +239,10 @@ impl State {
             self.resources.remove(id);
             return;
         }
+        if let Event::Moved(moved) = &entry.event {
+            self.rename(&moved.from, id);
+            return;
+        }
         let resource = self.resources.entry(id.clone()).or_default();
         match &entry.event {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
@@ -259,7 +279,7 @@ impl State {
                 resource.hold = Some(Hold { by, reason });
             }
             Event::OperatorReleased(_) => resource.hold = None,
-            Event::Adopted(_) | Event::Pruned(_) => {}
+            Event::Adopted(_) | Event::Moved(_) | Event::Pruned(_) => {}
             // Never about one resource.
             Event::LogOpened(_)
             | Event::LogTailCut(_)
@@ -270,9 +290,13 @@ impl State {
             | Event::SourceReachable(_)
             | Event::SignatureRejected(_)
             | Event::RefusalEnded(_)
+            | Event::SourceRekeyed(_)
             | Event::SpecWished(_)
             | Event::SpecAccepted(_)
             | Event::SpecRejected(_)
+            | Event::SpecWarned(_)
+            | Event::SpecUnreadable(_)
+            | Event::SpecReadable(_)
             | Event::PlanMade(_)
             | Event::PlanHeld(_)
             | Event::PlanApproved(_)
@@ -291,6 +315,14 @@ impl State {
             | Event::PolicyCleared(_)
             | Event::OperatorPaused(_)
             | Event::OperatorResumed(_) => {}
+        }
+    }
+
+    /// Everything known of `from` is known of `to`; only the wish is that of the new name.
+    fn rename(&mut self, from: &ResourceId, to: &ResourceId) {
+        if let Some(known) = self.resources.remove(from) {
+            let wish = self.resources.get(to).and_then(|named| named.wish);
+            self.resources.insert(to.clone(), ResourceState { wish, ..known });
         }
     }
 

@@ -13,8 +13,7 @@ mod tests;
 
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
 pub use pulls::{
-    PLANS_KEPT_MAX, POSTS_KEPT_MAX, PROMISES_KEPT_MAX, Planned, Post, Promise, PullState,
-    PullsState,
+    Merged, PLANS_KEPT_MAX, POSTS_KEPT_MAX, PROMISES_KEPT_MAX, Planned, Post, PullState, PullsState,
 };
 pub use types::{
     Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, PolicyFinding,

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::body::{
-    ForgePosted, ForgeRefused, PostTarget, PromisedStep, PullObserved, PullOutcome, PullPlan,
-    PullPlanned,
+    ForgePosted, ForgeRefused, PostTarget, PullObserved, PullOutcome, PullPlan, PullPlanned,
 };
 use crate::model::{CommitId, Digest};
+use crate::plan::promise::Promise;
 
 /// Promises kept after their pull requests were closed: far more than are merged between two looks.
 pub const PROMISES_KEPT_MAX: usize = 64;
@@ -30,7 +30,7 @@ pub struct PullsState {
     /// The open ones, by number.
     pub open: BTreeMap<u64, PullState>,
     /// What closed ones promised, oldest first.
-    pub promises: VecDeque<Promise>,
+    pub promises: VecDeque<Merged>,
     /// What was said, oldest first.
     pub posted: VecDeque<Post>,
     /// Posts that the forge does not take, and why.
@@ -78,10 +78,10 @@ pub struct Planned {
     pub report: Digest,
 }
 
-/// What a merge was said to do.
+/// What the merge of a pull request was said to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Promise {
+pub struct Merged {
     /// The pull request.
     pub number: u64,
     /// Its head.
@@ -90,8 +90,8 @@ pub struct Promise {
     pub tree: String,
     /// The plan that was shown.
     pub plan: Digest,
-    /// Its steps.
-    pub steps: Vec<PromisedStep>,
+    /// What it may not exceed.
+    pub promise: Promise,
 }
 
 /// Something that was said.
@@ -112,7 +112,7 @@ impl PullsState {
     }
 
     /// What a commit with this tree was said to do: by an open pull request or a closed one.
-    pub fn promise(&self, tree: &str) -> Option<Promise> {
+    pub fn promise(&self, tree: &str) -> Option<Merged> {
         let open = self.open.iter().filter_map(|(number, pull)| pull.promise(*number));
         let promises = self.promises.iter().rev().cloned().chain(open);
         promises.into_iter().find(|promise| promise.tree == tree)
@@ -143,7 +143,7 @@ impl PullsState {
             base: planned.base.clone(),
             tree: planned.tree.clone(),
             outcome: planned.outcome.clone(),
-            report: planned.report,
+            report: planned.report.blob,
         });
         let now = plan_of(&planned.outcome).map(|plan| plan.plan);
         let before = before.as_ref().and_then(|before| plan_of(&before.outcome));
@@ -191,15 +191,15 @@ impl PullsState {
 }
 
 impl PullState {
-    fn promise(&self, number: u64) -> Option<Promise> {
+    fn promise(&self, number: u64) -> Option<Merged> {
         let planned = self.planned.as_ref()?;
         let plan = plan_of(&planned.outcome)?;
-        Some(Promise {
+        Some(Merged {
             number,
             head: planned.head.clone(),
             tree: planned.tree.clone()?,
             plan: plan.plan,
-            steps: plan.steps.clone(),
+            promise: plan.promise.clone(),
         })
     }
 }

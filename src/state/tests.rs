@@ -91,7 +91,7 @@ fn a_renamed_environment_orphans_what_the_old_one_made() {
 #[test]
 fn only_the_plan_that_waits_can_be_approved() {
     let plan = Digest::of("plan");
-    let made = PlanMade { plan, total: 1, steps: vec![] };
+    let made = PlanMade { plan, total: 1, steps: vec![], more: None };
     let held = PlanHeld { plan, reasons: vec!["sync is manual".into()] };
     let ask = |state: &State, text: &str| {
         decide(state, &Command::Approve { plan: text.into() }, "operator:ann")
@@ -131,6 +131,7 @@ fn a_new_head_clears_what_was_refused() {
         time: String::new(),
         subject: String::new(),
         signer: None,
+        repository: None,
     };
     let state = fold(vec![
         Entry::new(Event::RewriteRefused(refused)),

@@ -70,6 +70,9 @@ pub struct SourceState {
     pub refused: Option<Refused>,
     /// A rewritten head that an operator lets through.
     pub allowed: Option<CommitId>,
+    /// The repository that `head` is from; `None`: an event of an earlier version did not say.
+    #[serde(default)]
+    pub repository: Option<String>,
     /// Since when the repository does not answer, and why.
     pub unreachable: Option<(Timestamp, String)>,
 }
@@ -100,6 +103,10 @@ pub struct SpecState {
     pub desired: Option<Digest>,
     /// A newer commit that has mistakes.
     pub rejected: Option<Rejected>,
+    /// What somebody should look at in the commit in force.
+    pub warnings: Vec<Problem>,
+    /// Since when the mirror does not give a commit it should hold, and why.
+    pub unreadable: Option<(Timestamp, String)>,
 }
 
 /// A commit with mistakes.

@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
-use crate::event::Event;
 use crate::event::body::{PostTarget, PullOutcome};
+use crate::event::{Event, Spilled};
 use crate::plan::{FieldChange, Reason};
 
 /// Longest value shown of a changed field, in characters; the whole one is in the JSON output.
@@ -18,6 +18,10 @@ const VALUE_CHARS_MAX: usize = 60;
 pub fn describe(event: &Event) -> String {
     match event {
         Event::RefusalEnded(_) => "the refused head is no longer the branch's".to_owned(),
+        Event::SourceRekeyed(rekeyed) => {
+            format!("{} is followed from here on, not {}", rekeyed.repository, rekeyed.previous)
+        }
+        Event::Moved(moved) => format!("{} until now; nothing of it was touched", moved.from),
         Event::SpecWished(wished) => format!(
             "{} changed, {} removed, and more to come",
             wished.changed.len(),
@@ -53,12 +57,28 @@ pub fn describe(event: &Event) -> String {
         }
         Event::SpecRejected(rejected) => match rejected.problems.first() {
             Some(first) => format!(
-                "{} mistake(s), the first at {}:{}:{}: {}",
-                rejected.errors, first.path, first.line, first.column, first.message
+                "{} mistake(s), the first at {}:{}:{}: {}{}",
+                rejected.errors,
+                first.path,
+                first.line,
+                first.column,
+                first.message,
+                rest(&rejected.more)
             ),
             None => format!("{} mistake(s)", rejected.errors),
         },
-        Event::PlanMade(made) => format!("plan {}: {} step(s)", made.plan.short(), made.total),
+        Event::SpecWarned(warned) => match warned.warnings.first() {
+            Some(first) => format!(
+                "{} warning(s), the first at {}:{}:{}: {}",
+                warned.count, first.path, first.line, first.column, first.message
+            ),
+            None => "nothing is left to be warned of".to_owned(),
+        },
+        Event::SpecUnreadable(unreadable) => unreadable.error.clone(),
+        Event::SpecReadable(_) => "the mirror can be read again".to_owned(),
+        Event::PlanMade(made) => {
+            format!("plan {}: {} step(s){}", made.plan.short(), made.total, rest(&made.more))
+        }
         Event::PlanHeld(held) => format!("plan {}: {}", held.plan.short(), held.reasons.join("; ")),
         Event::PlanApproved(approved) => format!("plan {}", approved.plan.short()),
         Event::PlanFinished(done) => format!(
@@ -79,7 +99,9 @@ pub fn describe(event: &Event) -> String {
         }
         Event::StepSucceeded(step) if step.already => "it was so already".to_owned(),
         Event::StepSucceeded(step) => format!("after {} ms", step.elapsed_ms),
-        Event::StepFailed(step) => format!("try {}: {}", step.attempt, step.fault),
+        Event::StepFailed(step) => {
+            format!("try {}: {}{}", step.attempt, step.fault, rest(&step.more))
+        }
         Event::StepInterrupted(_) => "trueup ended during it; looked at anew".to_owned(),
         Event::Synced(_) => "the machine is what the commit asks for".to_owned(),
         Event::Drifted(drifted) => {
@@ -133,7 +155,7 @@ pub fn describe(event: &Event) -> String {
 fn outcome(outcome: &PullOutcome) -> String {
     match outcome {
         PullOutcome::Planned(plan) => {
-            format!("plan {} of {} step(s)", plan.plan.short(), plan.steps.len())
+            format!("plan {} of {} step(s)", plan.plan.short(), plan.promise.steps.len())
         }
         PullOutcome::Conflict(paths) => format!("does not merge: {}", paths.join(", ")),
         PullOutcome::Rejected(errors, _) => format!("{errors} mistake(s)"),
@@ -157,7 +179,16 @@ pub fn change(change: &FieldChange) -> String {
     format!("{} {} → {}", change.path, side(&change.from), side(&change.to))
 }
 
+/// Where the rest of an event's content is.
+fn rest(more: &Option<Spilled>) -> String {
+    let rest = |more: &Spilled| format!(" (whole: trueup log blob {})", more.blob.short());
+    more.as_ref().map(rest).unwrap_or_default()
+}
+
 fn short(value: &Value) -> String {
+    if let Some(spilled) = Spilled::in_value(value) {
+        return format!("({} bytes: trueup log blob {})", spilled.bytes, spilled.blob.short());
+    }
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::event::body::Problem;
 use crate::model::{CommitId, Digest, Name, ResourceId};
 use crate::plan::{SkipReason, Skipped, render};
 use crate::state::{Paused, Refused, Rejected, ResourceState, State};
@@ -112,6 +113,10 @@ pub struct Summary {
     pub rejected: Option<Rejected>,
     /// Since when the repository does not answer, and why.
     pub unreachable: Option<(Timestamp, String)>,
+    /// Since when the mirror cannot be read, and why.
+    pub unreadable: Option<(Timestamp, String)>,
+    /// What somebody should look at in the commit in force.
+    pub warnings: Vec<Problem>,
     /// An operator's pause.
     pub paused: Option<Paused>,
     /// The plan that waits, and for what.
@@ -136,6 +141,8 @@ pub fn summary(state: &State, rows: &[StatusRow]) -> Summary {
         refused: state.source.refused.clone(),
         rejected: state.spec.rejected.clone(),
         unreachable: state.source.unreachable.clone(),
+        unreadable: state.spec.unreadable.clone(),
+        warnings: state.spec.warnings.clone(),
         paused: state.paused.clone(),
         waiting: waiting.map(|plan| (plan.plan, plan.held.clone())),
         counts,

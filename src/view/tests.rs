@@ -98,6 +98,7 @@ fn failed(attempt: u32) -> Event {
         fault: Fault::transient("libvirt is busy"),
         attempt,
         retry_at: Some(Timestamp::from_second(90).unwrap()),
+        more: None,
     })
 }
 

@@ -382,3 +382,26 @@ fn texts_that_go_into_the_log_are_bounded_and_plain() {
         "#]],
     );
 }
+
+#[test]
+fn a_commit_cannot_say_whose_signature_it_needs() {
+    let moved = REPOSITORY.replace("spec: { ", "spec: { requireSignatures: true, ");
+    let checked = check_all(&repo(&[("trueup.yaml", &moved)]), &mut ParseCache::new());
+    let found = lines(&checked.diagnostics);
+    assert!(found.contains("spec/unknown-field: unknown field `requireSignatures`"), "{found}");
+    assert!(found.contains("set repository.signatures.required in the config"), "{found}");
+}
+
+#[test]
+fn a_login_in_an_images_url_is_refused_and_not_repeated() {
+    let source = "https://ann:hunter2@example.org/image.qcow2";
+    let image = format!(
+        "apiVersion: trueup/v1\nkind: Image\nmetadata: {{ name: base }}\n\
+         spec: {{ source: '{source}', sha256: {} }}\n",
+        "ab".repeat(32)
+    );
+    let checked = check_text(image.as_bytes());
+    let found = lines(&checked.diagnostics);
+    assert!(found.contains("carries a user or a password"), "{found}");
+    assert!(!found.contains("hunter2"), "{found}");
+}

@@ -1,7 +1,9 @@
 //! The daemon from outside, on libvirt's own `test:///` driver: start, push, operate, reload, stop.
 
 use std::io::BufRead as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -224,4 +226,84 @@ fn a_second_daemon_is_refused_and_a_killed_one_leaves_a_whole_log() {
     let opened = running.host.run(&["log", "--type", "log.opened"]).code(0).out;
     assert_eq!(opened.lines().count(), 2, "{opened}");
     running.stop();
+}
+
+/// The program as somebody who is not root runs it.
+struct Member {
+    program: std::path::PathBuf,
+    config: std::path::PathBuf,
+}
+
+/// `nobody`; no file here is theirs.
+const NOBODY: u32 = 65_534;
+
+impl Member {
+    /// Opens the socket and the config of `host` to a member, and nothing else.
+    fn of(host: &Host) -> Self {
+        let open = |path: &std::path::Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        assert!(rustix::process::getuid().is_root(), "another user can only be played by root");
+        // Where the program was built need not be open to others.
+        let program = host.path().join("trueup");
+        std::fs::copy(env!("CARGO_BIN_EXE_trueup"), &program).unwrap();
+        open(&program, 0o755);
+        open(host.path(), 0o755);
+        // What the group's entry on the socket does, where there is such a group.
+        open(&host.path().join("t.sock"), 0o666);
+        let state = std::fs::metadata(host.state()).unwrap().permissions().mode();
+        assert_eq!(state & 0o077, 0, "the state directory is root's alone: {state:o}");
+        Self { program, config: host.path().join("config.yaml") }
+    }
+
+    fn run(&self, words: &[&str]) -> Ended {
+        let mut command = std::process::Command::new(&self.program);
+        command.uid(NOBODY).gid(NOBODY).env_clear().current_dir("/");
+        Ended::of(command.arg("--config").arg(&self.config).args(words).output().unwrap())
+    }
+}
+
+#[test]
+fn a_member_of_the_group_is_answered_without_reading_the_log() {
+    let mut running = Running::start();
+    running.await_event("resource.synced", "network/alpha");
+    let member = Member::of(&running.host);
+    member.run(&["plan"]).code(0);
+    member.run(&["apply"]).code(0);
+    for words in [&["status"][..], &["drift"], &["state"]] {
+        let theirs = member.run(words).code(0);
+        assert_eq!(theirs.out, running.host.run(words).code(0).out, "{words:?}");
+        assert_eq!(theirs.err, "", "{words:?}");
+    }
+    // A commit that is not used is said with the plan, not looked up in the log.
+    running.repo.publish("environments/lab/b.yaml", "kind: Netwrk\n");
+    running.await_log(&["--type", "spec.rejected"]);
+    let planned = member.run(&["plan"]).code(0);
+    assert!(planned.err.contains("mistake(s) and is not used"), "{}", planned.err);
+    let log = member.run(&["log"]).code(5);
+    assert!(log.err.contains("run this as root"), "{}", log.err);
+    running.stop();
+    for words in [&["plan"][..], &["apply"], &["status"]] {
+        let ended = member.run(words).code(5);
+        assert!(ended.err.contains("systemctl start trueup"), "{words:?}: {}", ended.err);
+    }
+}
+
+#[test]
+fn the_index_is_built_again_after_a_kill() {
+    let mut running = Running::start();
+    running.await_event("resource.synced", "network/alpha");
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    let seal = running.host.state().join("index/seal");
+    assert!(!seal.exists(), "nobody closed it");
+    let killed = running.host.run(&["status"]).code(0).out;
+    assert!(killed.contains("Synced"), "{killed}");
+    running.child = spawn(&running.host);
+    running.await_state("READY=1");
+    running.stop();
+    assert!(seal.exists());
+    let replay = running.host.run(&["replay"]).code(0).out;
+    assert!(replay.contains("equals the snapshot"), "{replay}");
+    assert!(replay.contains("index the same"), "{replay}");
 }

@@ -1,7 +1,12 @@
 //! The program from outside: what it prints, where, and how it ends.
 
 #[cfg(feature = "libvirt")]
+mod alone;
+#[cfg(feature = "libvirt")]
+mod canary;
+#[cfg(feature = "libvirt")]
 mod daemon;
+mod index;
 mod operate;
 mod past;
 mod streams;
@@ -77,6 +82,7 @@ impl Host {
             time: "2026-01-02T03:04:05Z".into(),
             subject: "Red \u{1b}[31m subject".into(),
             signer: None,
+            repository: None,
         };
         let plan = Digest::of("plan");
         let reasons = vec!["it destroys 4 resources, maxDestroy is 3".to_owned()];
@@ -87,7 +93,7 @@ impl Host {
             Entry::new(synced()).about(&id("network/lan")).at_commit(&commit),
             Entry::new(synced()).about(&id("vm/web")).at_commit(&commit),
             Entry::new(Event::Drifted(drifted)).about(&id("vm/web")),
-            Entry::new(Event::PlanMade(PlanMade { plan, total: 1, steps: Vec::new() })),
+            Entry::new(Event::PlanMade(PlanMade { plan, total: 1, steps: Vec::new(), more: None })),
             Entry::new(Event::PlanHeld(PlanHeld { plan, reasons })),
         ]);
         self

@@ -59,3 +59,15 @@ fn where_there_is_no_log_nothing_is_made() {
     let ended = host.run(&["status"]).code(1);
     assert!(ended.err.contains("hint:") && ended.out.is_empty(), "{ended:?}");
 }
+
+#[test]
+fn the_log_is_opened_under_the_name_of_the_config() {
+    let host = Host::new().with_past();
+    let config = host.path().join("config.yaml");
+    let text = std::fs::read_to_string(&config).unwrap() + "host: node7\n";
+    std::fs::write(&config, text).unwrap();
+    host.run(&["pause", "-m", "moving"]).code(0);
+    let log = host.run(&["log", "--type", "log.opened", "-n", "1", "-o", "json"]).code(0).out;
+    let line: serde_json::Value = serde_json::from_str(log.trim()).unwrap();
+    assert_eq!(line["data"]["host"], "node7");
+}

@@ -18,6 +18,8 @@ mod stop;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::again;
+
 /// Set where a private libvirt is there.
 const PRIVATE: &str = "TRUEUP_TEST_LIBVIRT_URI";
 
@@ -28,6 +30,7 @@ const TINY: &str = "TRUEUP_TEST_TINY_GUEST";
 fn beside_libvirt(name: &str, test: impl FnOnce()) {
     if std::env::var_os(PRIVATE).is_some() {
         test();
+        again::ran(name);
         return;
     }
     let support = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");
@@ -35,10 +38,10 @@ fn beside_libvirt(name: &str, test: impl FnOnce()) {
     // Outside: inside there is no way to the archive that the guest's kernel comes from.
     let made = Command::new(support.join("make-tiny-guest")).arg(&tiny).status();
     assert!(made.unwrap().success(), "the tiny guest could not be made");
-    let status = Command::new(support.join("private-libvirt"))
+    let mut command = Command::new(support.join("private-libvirt"));
+    command
         .arg(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(TINY, &tiny)
-        .status();
-    assert!(status.unwrap().success(), "{name} failed beside a private libvirt: see above");
+        .env(TINY, &tiny);
+    again::run_again(&mut command, name);
 }

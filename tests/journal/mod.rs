@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod flow;
 mod recipe;
+mod spill;
 
 use jiff::Timestamp;
 use serde_json::json;

@@ -18,7 +18,7 @@ use trueup::plan::{Action, Disruption, Reason, Step};
 use trueup::port::{Outcome, Provider, Scope};
 use trueup::provider::libvirt::xml::{domain, network};
 use trueup::provider::libvirt::{LibvirtProvider, Settings};
-use trueup::spec::{Desired, DesiredResource, Lifecycle, Origin, SyncSettings};
+use trueup::spec::{Desired, DesiredResource, Lifecycle, Origin, Renames, SyncSettings};
 use trueup_libvirt::{Client, Options};
 
 /// A private libvirt with a provider for the environment `lab`.
@@ -26,6 +26,9 @@ pub(crate) struct Bench {
     pub(crate) client: Client,
     pub(crate) provider: LibvirtProvider,
     pub(crate) resources: BTreeMap<ResourceId, Arc<DesiredResource>>,
+    /// What the environment is called, and was.
+    pub(crate) environment: Name,
+    pub(crate) formerly: Vec<Name>,
     directory: PathBuf,
     /// What was made here, as the log would remember it.
     made: RefCell<BTreeSet<ResourceId>>,
@@ -56,7 +59,15 @@ impl Bench {
         let client = Client::new(Options::new(uri));
         let settings = Settings::new(false);
         let provider = LibvirtProvider::new(client.clone(), settings);
-        Self { client, provider, resources: BTreeMap::new(), directory, made: RefCell::default() }
+        Self {
+            client,
+            provider,
+            resources: BTreeMap::new(),
+            environment: name("lab"),
+            formerly: Vec::new(),
+            directory,
+            made: RefCell::default(),
+        }
     }
 
     pub(crate) fn path(&self, file: &str) -> String {
@@ -92,8 +103,11 @@ impl Bench {
     pub(crate) fn scope(&self) -> Scope {
         Scope {
             desired: Arc::new(Desired {
-                environment: name("lab"),
-                sync: SyncSettings::default(),
+                environment: self.environment.clone(),
+                sync: SyncSettings {
+                    renamed: Renames { formerly: self.formerly.clone(), ..Renames::default() },
+                    ..SyncSettings::default()
+                },
                 resources: self.resources.clone(),
             }),
             known: Arc::new(self.resources.keys().chain(&*self.made.borrow()).cloned().collect()),

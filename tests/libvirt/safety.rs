@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::fmt::Write as _;
 
 use trueup::model::resource::StopPolicy;
-use trueup::model::{Fault, Resource};
+use trueup::model::{Fault, Ownership, Resource};
 use trueup::plan::Action;
 
 use super::bench::{Bench, id, lab, name, run};
@@ -65,6 +65,19 @@ async fn domains(bench: &mut Bench) {
     let seen = bench.seen("vm/web").await;
     assert!(seen.active, "adopting interrupts nothing");
     assert_ne!(seen.live, Some(seen.config), "the difference is shown until it restarts");
+
+    // Of an environment that got another name it is only once that says what it was called.
+    bench.environment = name("prod");
+    let seen = bench.seen("vm/web").await;
+    assert_eq!(seen.ownership, Ownership::Other { environment: name("lab") });
+    let fault = bench.try_act("vm/web", define(ours)).await.unwrap_err();
+    asks_a_person(&fault);
+    assert!(fault.to_string().contains("formerly"), "{fault}");
+    bench.formerly = vec![name("lab")];
+    bench.act("vm/web", define(ours)).await;
+    let seen = bench.seen("vm/web").await;
+    assert_eq!(seen.ownership, Ownership::Ours { environment: name("prod") });
+    assert!(seen.active, "a new name interrupts nothing");
 
     // No operating system is there to hear it: it is not ended unless that is allowed.
     let stop = |force| Action::VmStop { policy: StopPolicy { timeout_s: 1, force } };

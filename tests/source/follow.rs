@@ -148,7 +148,7 @@ fn many_fetches_stay_few_packs_and_what_is_kept_survives() {
 }
 
 #[test]
-fn another_repository_starts_a_fresh_mirror() {
+fn another_repository_keeps_the_commit_in_force_and_no_branch() {
     let (one, two) = (GitRepo::new(), GitRepo::new());
     let old = one.publish("trueup.yaml", "a: 1\n");
     let new = two.publish("trueup.yaml", "a: 2\n");
@@ -156,22 +156,59 @@ fn another_repository_starts_a_fresh_mirror() {
     let open = |repo: &GitRepo| {
         Mirror::open_or_create(config(repo.bare().to_str().unwrap(), state.path())).unwrap()
     };
-    open(&one).fetch().unwrap();
+    let first = open(&one);
+    first.fetch().unwrap();
+    first.keep(&[old]).unwrap();
+    drop(first);
     let mirror = open(&two);
     let Opening::Rekeyed { previous_url } = mirror.opening() else {
         panic!("{:?}", mirror.opening())
     };
     assert!(previous_url.contains(one.bare().to_str().unwrap()));
-    assert!(!mirror.has(old), "no commit of the other repository is left");
+    let heads = state.path().join("state/mirror.git/refs/heads/main");
+    assert!(!heads.exists(), "the other repository's branch is gone");
     assert_eq!(mirror.fetch().unwrap().head, new);
+    assert_eq!(mirror.relation(old, new).unwrap(), Relation::Diverged);
+    let tree = mirror.tree(old, &TreeLimits::default()).unwrap();
+    assert_eq!(tree.entries().len(), 1, "the commit in force stays readable");
+    assert!(mirror.repository().contains(two.bare().to_str().unwrap()));
     drop(mirror);
     assert_eq!(*open(&two).opening(), Opening::Existing);
     let left: Vec<_> = std::fs::read_dir(state.path().join("state"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.contains(".old-") || name.contains(".new-"))
+        .filter(|name| name.contains(".new-"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_fetch_larger_than_the_limit_is_stopped_and_leaves_nothing() {
+    let repo = GitRepo::new();
+    // Bytes that do not compress, so that receiving them takes longer than it takes to notice.
+    let mut word = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (word >> 56) as u8
+    });
+    repo.write("noise.bin", noise.take(24 << 20).collect::<Vec<u8>>());
+    repo.write("trueup.yaml", "a: 1\n");
+    repo.commit("large");
+    repo.push();
+    let mut config = config(format!("file://{}", repo.bare().display()), repo.root());
+    config.fetch_max = 1 << 20;
+    let packs = config.directory.join("objects/pack");
+    let mirror = Mirror::open_or_create(config).unwrap();
+    let error = mirror.fetch().unwrap_err();
+    assert!(matches!(error, SourceError::TooLarge { limit: 1_048_576, .. }), "{error}");
+    assert!(error.to_string().contains("fetchMax"), "{error}");
+    let left: Vec<_> = std::fs::read_dir(&packs).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    // A smaller history under the same name is taken: nothing stays locked.
+    repo.git(["checkout", "-q", "--orphan", "fresh"]);
+    repo.git(["rm", "-q", "-f", "noise.bin"]);
+    let small = repo.publish("trueup.yaml", "a: 2\n");
+    assert_eq!(mirror.fetch().unwrap().head, small);
 }
 
 #[test]

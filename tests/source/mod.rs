@@ -2,6 +2,7 @@
 
 mod follow;
 mod leftovers;
+mod pulls;
 mod server;
 mod signature;
 mod tree;

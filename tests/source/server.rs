@@ -182,6 +182,8 @@ fn child_that_authenticates() {
 /// What a fetch says in a process with these variables.
 fn said(https: &Https, dir: &Path, kind: &str, env: &[(&str, &Path)]) -> String {
     let said = dir.join("said");
+    // What an earlier child said proves nothing about this one.
+    fs::write(&said, "the child did not run").unwrap();
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "source::server::child_that_authenticates"])
         .env("TRUEUP_TEST_URL", https.url())

@@ -1,5 +1,7 @@
 //! What several subjects' tests need: real servers, started here and ended by process id.
 
+#[cfg(feature = "libvirt")]
+pub(crate) mod again;
 pub(crate) mod git_repo;
 pub(crate) mod git_server;
 pub(crate) mod tiny_guest;

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use trueup::event::Event;
 use trueup::event::body::*;
+use trueup::event::spill::Spilled;
 use trueup::model::resource::StoragePool;
 use trueup::model::{CommitId, Digest, Fault, Name, PolicyLevel, Resource, ResourceId};
+use trueup::plan::promise::{Deed, Promise, PromisedStep};
 use trueup::plan::{Disruption, FieldChange, Reason};
 
 /// One of each, in the order of `Event::TYPES`.
@@ -49,6 +51,7 @@ fn source() -> Vec<Event> {
             time: "2026-01-02T03:04:05+01:00".into(),
             subject: "Give web more memory".into(),
             signer: Some("ann@example.org".into()),
+            repository: None,
         }),
         Event::RewriteRefused(RewriteRefused {
             have: commit('a'),
@@ -60,6 +63,10 @@ fn source() -> Vec<Event> {
         Event::SourceReachable(Reachable {}),
         Event::SignatureRejected(SignatureRejected { why: "the commit is not signed".into() }),
         Event::RefusalEnded(RefusalEnded {}),
+        Event::SourceRekeyed(Rekeyed {
+            previous: "https://old.example.org/lab.git".into(),
+            repository: "https://new.example.org/lab.git".into(),
+        }),
         Event::SpecWished(SpecWished {
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],
@@ -70,7 +77,14 @@ fn source() -> Vec<Event> {
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],
         }),
-        Event::SpecRejected(SpecRejected { errors: 12, problems: vec![problem] }),
+        Event::SpecRejected(SpecRejected {
+            errors: 12,
+            problems: vec![problem.clone()],
+            more: None,
+        }),
+        Event::SpecWarned(SpecWarned { count: 1, warnings: vec![problem] }),
+        Event::SpecUnreadable(SpecUnreadable { error: "cannot read a pack".into() }),
+        Event::SpecReadable(SpecReadable {}),
     ]
 }
 
@@ -84,7 +98,7 @@ fn plan() -> Vec<Event> {
     };
     let facts = BTreeMap::from([("ready_s".to_owned(), "4".to_owned())]);
     vec![
-        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step] }),
+        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step], more: None }),
         Event::PlanHeld(PlanHeld { plan, reasons: vec!["it destroys 4 resources".into()] }),
         Event::PlanApproved(PlanApproved { plan }),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
@@ -134,6 +148,7 @@ fn plan() -> Vec<Event> {
             fault: Fault::needs_human("disk/db is used by another program", "stop it"),
             attempt: 2,
             retry_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            more: None,
         }),
         Event::StepInterrupted(StepInterrupted { plan, step: 2 }),
     ]
@@ -148,6 +163,7 @@ fn resource() -> Vec<Event> {
         Event::Recovered(Recovered {}),
         Event::Flapping(Flapping { heals: 4, retry_at }),
         Event::Adopted(Adopted {}),
+        Event::Moved(Moved { from: id("disk/data") }),
         Event::Unobservable(Unobservable { why: "libvirt does not answer".into() }),
         Event::Observable(Observable {}),
         Event::Pruned(Pruned { wish: Some(digest("wish")) }),
@@ -186,16 +202,17 @@ fn commit(digit: char) -> CommitId {
 }
 
 fn pull() -> Vec<Event> {
-    let changes = digest("changes");
     let step = PromisedStep {
         resource: id("vm/web"),
-        verb: "change".into(),
+        deed: Deed { kind: "vmDefine".into(), path: None },
+        wish: Some(digest("wish")),
         disruption: Disruption::Restart,
-        changes,
+        interrupts: [id("vm/web")].into(),
+        parts: BTreeMap::from([("/memory".to_owned(), digest("more"))]),
     };
     let plan = PullPlan {
         plan: digest("plan"),
-        steps: vec![step],
+        promise: Promise { steps: vec![step] },
         held: vec!["the window opens on Saturday".into()],
         denied: vec!["vm/web: needs an owner".into()],
     };
@@ -213,7 +230,7 @@ fn pull() -> Vec<Event> {
             base: commit('a'),
             tree: Some("d".repeat(40)),
             outcome: PullOutcome::Planned(plan),
-            report: digest("report"),
+            report: Spilled::of(b"report".to_vec()).0,
         }),
         Event::PullClosed(PullClosed { number: 7 }),
         Event::ForgePosted(ForgePosted { target: target.clone(), content, id: Some(42) }),

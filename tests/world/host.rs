@@ -22,6 +22,8 @@ pub(crate) enum Trouble {
     Lie,
     /// It panics.
     Panic,
+    /// It works, after so many seconds.
+    Slow(u64),
 }
 
 /// A machine in memory.
@@ -125,6 +127,15 @@ impl FakeHost {
         });
     }
 
+    /// Marks an object as made for another environment.
+    pub(crate) fn make_others(&self, id: &ResourceId, environment: &str) {
+        let environment = Name::new(environment).unwrap();
+        self.by_hand(|machine| {
+            let seen = machine.resources.get_mut(id).unwrap_or_else(|| panic!("no {id}"));
+            seen.ownership = Ownership::Other { environment };
+        });
+    }
+
     /// Changes a field by hand: `/autostart` to a JSON value, in config and in what runs.
     pub(crate) fn set(&self, id: &ResourceId, pointer: &str, value: &serde_json::Value) {
         self.by_hand(|machine| {
@@ -154,7 +165,7 @@ impl Inner {
                 self.effect(step, environment)?;
                 return Err(fault);
             }
-            None => {}
+            Some(Trouble::Slow(_)) | None => {}
         }
         self.effect(step, environment)
     }
@@ -181,7 +192,7 @@ impl Inner {
         let refuse = |why: String| Err(Fault::permanent(format!("{}: {why}", step.resource)));
         let seen = self.machine.resources.get(&step.resource);
         if let Some(seen) = seen
-            && seen.ownership == Ownership::Foreign
+            && matches!(seen.ownership, Ownership::Foreign | Ownership::Other { .. })
             && step.reason != trueup::plan::Reason::Adopted
         {
             return refuse("it is foreign, and was touched".to_owned());
@@ -271,7 +282,8 @@ impl Provider for FakeHost {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        name_disks(&mut inner.machine, scope);
         let answer = match &inner.down {
             Some(why) => Err(Fault::unobservable(why.clone())),
             None => Ok(seen_under(&inner.machine, scope)),
@@ -292,7 +304,46 @@ impl Provider for FakeHost {
         _scope: &'a Scope,
         _progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
-        Box::pin(async move { self.lock().act(step, &self.environment) })
+        let key = (step.resource.clone(), step.action.verb().to_owned());
+        let wait = match self.lock().troubles.get(&key).and_then(VecDeque::front) {
+            Some(Trouble::Slow(seconds)) => std::time::Duration::from_secs(*seconds),
+            _ => std::time::Duration::ZERO,
+        };
+        Box::pin(async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            self.lock().act(step, &self.environment)
+        })
+    }
+}
+
+/// A file has no name but its own: it is the disk that asks for its path, else the one that was made
+/// there, else the one of its name.
+fn name_disks(machine: &mut Observed, scope: &Scope) {
+    let disks: Vec<(ResourceId, String)> = machine
+        .resources
+        .iter()
+        .filter_map(|(id, seen)| match &seen.config {
+            Resource::Disk(disk) => Some((id.clone(), disk.path.clone())),
+            _ => None,
+        })
+        .collect();
+    for (id, path) in disks {
+        let asks = |wish: &Resource| matches!(wish, Resource::Disk(disk) if disk.path == path);
+        let wish = scope.desired.resources.iter().find(|(_, wish)| asks(&wish.resource));
+        let made = scope
+            .claims
+            .iter()
+            .find(|(id, claim)| asks(claim) && !scope.desired.resources.contains_key(*id));
+        let made = made.map(|(id, _)| id.clone());
+        let stem = path.rsplit('/').next().and_then(|file| file.split('.').next()).unwrap();
+        let name = || ResourceId::new(Kind::Disk, Name::new(stem).unwrap());
+        let now = wish.map(|(id, _)| id.clone()).or(made).unwrap_or_else(name);
+        if now != id && !machine.resources.contains_key(&now) {
+            let seen = machine.resources.remove(&id).unwrap();
+            machine.resources.insert(now, seen);
+        }
     }
 }
 

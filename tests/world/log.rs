@@ -21,11 +21,14 @@ struct Inner {
     head: Head,
     epoch: u64,
     full: bool,
+    /// Appends that still fit before it is full.
+    room: Option<usize>,
 }
 
 impl MemoryLog {
     pub(crate) fn new(clock: Arc<FakeClock>) -> Self {
-        let inner = Inner { lines: Vec::new(), head: Head::EMPTY, epoch: 0, full: false };
+        let inner =
+            Inner { lines: Vec::new(), head: Head::EMPTY, epoch: 0, full: false, room: None };
         Self { clock, inner: Mutex::new(inner) }
     }
 
@@ -42,7 +45,13 @@ impl MemoryLog {
 
     /// Makes every append fail for want of space, or not.
     pub(crate) fn set_full(&self, full: bool) {
-        self.inner.lock().unwrap().full = full;
+        let mut inner = self.inner.lock().unwrap();
+        (inner.full, inner.room) = (full, None);
+    }
+
+    /// Makes it full once `appends` more were taken.
+    pub(crate) fn full_after(&self, appends: usize) {
+        self.inner.lock().unwrap().room = Some(appends);
     }
 
     /// Everything in it, checked line by line.
@@ -76,11 +85,32 @@ impl MemoryLog {
 
 impl Journal for MemoryLog {
     fn append(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Recorded>, JournalFault>> {
-        let mut inner = self.inner.lock().unwrap();
-        if inner.full {
+        let full = {
+            let mut inner = self.inner.lock().unwrap();
+            inner.full |= inner.room == Some(0);
+            inner.room = inner.room.map(|room| room.saturating_sub(1));
+            inner.full
+        };
+        if full {
             let message = "the disk is full".to_owned();
             return Box::pin(async { Err(JournalFault::Full { message }) });
         }
+        self.write(entries)
+    }
+}
+
+/// The way to a [`MemoryLog`] for outcomes: the space set aside is there when nothing else is.
+pub(crate) struct Reserve(pub(crate) Arc<MemoryLog>);
+
+impl Journal for Reserve {
+    fn append(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Recorded>, JournalFault>> {
+        self.0.write(entries)
+    }
+}
+
+impl MemoryLog {
+    fn write(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Recorded>, JournalFault>> {
+        let mut inner = self.inner.lock().unwrap();
         let mut recorded = Vec::new();
         for entry in entries {
             let mut line = Vec::new();

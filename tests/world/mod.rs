@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use trueup::model::Name;
+use trueup::plan::Own;
 use trueup::port::{Clock, Crash, CrashPoint};
 use trueup::reconcile::{Ledger, Loader, PassError, PassOptions, PassReport, Reconciler, Settings};
 use trueup::spec::Select;
@@ -24,7 +25,7 @@ use trueup::state::State;
 
 pub(crate) use clock::FakeClock;
 pub(crate) use host::FakeHost;
-pub(crate) use log::MemoryLog;
+pub(crate) use log::{MemoryLog, Reserve};
 pub(crate) use remote::FakeRemote;
 
 /// The environment every scenario is about.
@@ -88,7 +89,9 @@ impl World {
     /// Starts the program anew, knowing nothing but its log.
     pub(crate) async fn restart(&mut self) {
         self.log.open().await;
+        let own = std::mem::take(&mut self.program.settings.own);
         self.program = program(&self.host, &self.remote, &self.log, &self.clock, &self.crash);
+        self.program.settings.own = own;
         self.program.recover().await.unwrap();
     }
 
@@ -138,12 +141,17 @@ fn program(
 ) -> Reconciler {
     let (_, stop) = watch::channel(false);
     Reconciler {
-        ledger: Arc::new(Ledger::new(log.clone(), log.clone(), log.replay())),
+        ledger: Arc::new(Ledger::new(log.clone(), Arc::new(Reserve(log.clone())), log.replay())),
         source: remote.clone(),
         providers: vec![host.clone()],
         clock: clock.clone(),
         crash: crash.clone(),
-        settings: Settings { observe_limit: Duration::from_secs(30), parallel: 1, progress: None },
+        settings: Settings {
+            observe_limit: Duration::from_secs(30),
+            parallel: 1,
+            progress: None,
+            own: Own::default(),
+        },
         stop,
         loader: tokio::sync::Mutex::new(Loader::new(Select::Environment(
             Name::new(ENVIRONMENT).unwrap(),

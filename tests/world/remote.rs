@@ -7,6 +7,9 @@ use trueup::event::body::Problem;
 use trueup::model::{CommitId, Digest, Fault};
 use trueup::port::{BoxFuture, FileRef, Head, Relation, Source, TreeFault};
 
+/// The repository that is followed until the config names another one.
+const REPOSITORY: &str = "https://forge.example.org/lab.git";
+
 /// A repository and its working tree.
 #[derive(Default)]
 pub(crate) struct FakeRemote {
@@ -24,6 +27,7 @@ struct Inner {
     count: usize,
     refused: Option<Problem>,
     read: usize,
+    repository: Option<String>,
 }
 
 struct Commit {
@@ -80,6 +84,15 @@ impl FakeRemote {
         inner.tree = inner.commits[inner.head.as_ref().unwrap()].tree.clone();
     }
 
+    /// The config names another repository: with the same history, or with none of it.
+    pub(crate) fn follow(&self, repository: &str, fresh: bool) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.repository = Some(repository.to_owned());
+        if fresh {
+            inner.head = None;
+        }
+    }
+
     pub(crate) fn set_down(&self, down: bool) {
         self.inner.lock().unwrap().down = down;
     }
@@ -128,6 +141,7 @@ impl Inner {
         Ok(Head {
             subject: self.commits[&head].subject.clone(),
             commit: head,
+            repository: self.repository.clone().unwrap_or_else(|| REPOSITORY.to_owned()),
             relation,
             author: "ann <ann@example.org>".to_owned(),
             time: "2026-03-02T11:00:00Z".to_owned(),

@@ -123,6 +123,30 @@ async fn command(world: &mut World, line: &str) -> String {
             world.host.make_foreign(&id(what));
             String::new()
         }
+        ["other", what, environment] => {
+            world.host.make_others(&id(what), environment);
+            String::new()
+        }
+        ["protect", what] => {
+            world.program.settings.own.resources.insert(id(what));
+            String::new()
+        }
+        ["own", "folder", path] => {
+            world.program.settings.own.folders.insert((*path).to_owned());
+            String::new()
+        }
+        ["own", "address", address] => {
+            world.program.settings.own.addresses.insert(address.parse().unwrap());
+            String::new()
+        }
+        ["repository", url] => {
+            world.remote.follow(url, false);
+            String::new()
+        }
+        ["repository", url, "fresh"] => {
+            world.remote.follow(url, true);
+            String::new()
+        }
         ["undo", what, times] => {
             world.host.undo(&id(what), times.parse().unwrap());
             String::new()
@@ -150,6 +174,15 @@ async fn command(world: &mut World, line: &str) -> String {
                 String::new()
             }
         }
+        ["slow", what, verb, seconds] => {
+            let trouble = Trouble::Slow(seconds.parse().unwrap());
+            world.host.trouble(&id(what), verb, trouble);
+            String::new()
+        }
+        ["parallel", steps] => {
+            world.program.settings.parallel = steps.parse().unwrap();
+            String::new()
+        }
         ["crash", n] => {
             world.crash.arm(n.parse().unwrap());
             String::new()
@@ -160,6 +193,10 @@ async fn command(world: &mut World, line: &str) -> String {
         }
         ["disk", "full"] => {
             world.log.set_full(true);
+            String::new()
+        }
+        ["disk", "full", "after", appends] => {
+            world.log.full_after(appends.parse().unwrap());
             String::new()
         }
         ["disk", "free"] => {
@@ -292,6 +329,10 @@ fn describe(recorded: &Recorded) -> String {
                 .map(|p| format!("{}:{}:{} {}", p.path, p.line, p.column, p.message))
                 .collect();
             all.join("; ")
+        }
+        Event::Moved(moved) => format!("was {}", moved.from),
+        Event::SourceRekeyed(rekeyed) => {
+            format!("{}, not {}", rekeyed.repository, rekeyed.previous)
         }
         Event::RewriteRefused(refused) => refused.relation.clone(),
         Event::SourceUnreachable(unreachable) => unreachable.error.clone(),

@@ -7,13 +7,16 @@ mod accounts;
 mod client;
 mod server;
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::exit::ErrorKind;
+use crate::event::body::Problem;
 use crate::model::{CommitId, Digest};
 use crate::plan::{Plan, SkipReason, Skipped, render};
-use crate::state::Command;
+use crate::state::{Command, Refused, Rejected, State};
 
 pub use client::{AskError, ask};
 pub use server::{BindError, Desk, bind, serve};
@@ -39,10 +42,8 @@ pub enum Request {
         /// Digest of a plan that is approved with it, at least its first digits.
         approve: Option<String>,
     },
-    /// What the newest plan leaves alone.
-    Skipped,
-    /// Where the daemon's own state stands.
-    State,
+    /// Everything the daemon knows.
+    Known,
 }
 
 /// How to render a plan as text.
@@ -64,15 +65,8 @@ pub enum Reply {
     Done,
     /// What a pass came to.
     Report(Box<Report>),
-    /// What the newest plan leaves alone.
-    Skipped(Vec<Skipped>),
-    /// The state's position and digest.
-    State {
-        /// The last event folded in.
-        seq: u64,
-        /// Digest of the state's JSON.
-        digest: Digest,
-    },
+    /// Everything the daemon knows.
+    Known(Box<Known>),
     /// It did not work out.
     Failed {
         /// What kind of failure it is.
@@ -82,10 +76,57 @@ pub enum Reply {
     },
 }
 
+/// Everything the daemon knows: what the log folds to, and what only its newest plan says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Known {
+    /// The state directory it is from.
+    pub directory: PathBuf,
+    /// The state.
+    pub state: State,
+    /// What the newest plan leaves alone.
+    pub skipped: Vec<Skipped>,
+}
+
+/// How the repository and its specs stand, beside a plan: carried with it, because whoever may ask
+/// for a plan need not be able to read the log.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Standing {
+    /// A head that is refused.
+    pub refused: Option<Refused>,
+    /// A newer commit that has mistakes.
+    pub rejected: Option<Rejected>,
+    /// Since when the repository does not answer, and why.
+    pub unreachable: Option<(Timestamp, String)>,
+    /// Since when the mirror cannot be read, and why.
+    pub unreadable: Option<(Timestamp, String)>,
+    /// What somebody should look at in the commit in force.
+    pub warnings: Vec<Problem>,
+}
+
+impl Standing {
+    /// How they stand in `state`.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        let (source, spec) = (&state.source, &state.spec);
+        Self {
+            refused: source.refused.clone(),
+            rejected: spec.rejected.clone(),
+            unreachable: source.unreachable.clone(),
+            unreadable: spec.unreadable.clone(),
+            warnings: spec.warnings.clone(),
+        }
+    }
+}
+
 /// What a pass came to.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// How the repository and its specs stand.
+    #[serde(default)]
+    pub standing: Standing,
     /// The commit the machine is brought to.
     pub commit: Option<CommitId>,
     /// The plan.

@@ -81,7 +81,7 @@ fn the_socket_is_closed_to_others() {
 fn nobody_there_is_told_from_broken() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.sock");
-    let error = ask(&path, &Request::State).unwrap_err();
+    let error = ask(&path, &Request::Known).unwrap_err();
     assert!(matches!(error, AskError::NoDaemon { .. }), "{error}");
 }
 
@@ -124,7 +124,7 @@ fn requests_and_replies_survive_the_line() {
     for request in [
         Request::Plan(look),
         Request::Apply { look, approve: Some("0123456789ab".into()) },
-        Request::Skipped,
+        Request::Known,
     ] {
         let text = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);

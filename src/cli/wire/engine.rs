@@ -10,7 +10,8 @@ use super::providers::{self, Wakes};
 use super::{HostClock, Memory, Written, crash};
 use crate::cli::exit::CliError;
 use crate::config::{Config, CredentialSettings};
-use crate::journal::Journal;
+use crate::journal::{Journal, layout};
+use crate::plan::Own;
 use crate::port::{Clock, Source};
 use crate::reconcile::{Ledger, Loader, Reconciler, Settings, StepProgress};
 use crate::source::{
@@ -51,6 +52,7 @@ pub(in super::super) async fn engine(
             return Err(error);
         }
     };
+    let own = own(config, &source);
     let (providers, wakes) = providers::all(config).await;
     let reconciler = Reconciler {
         ledger: Arc::new(Ledger::new(port, urgent, state)),
@@ -62,6 +64,7 @@ pub(in super::super) async fn engine(
             observe_limit: config.limits.observe_timeout.duration(),
             parallel: usize::from(config.limits.parallelism),
             progress,
+            own,
         },
         stop,
         loader: tokio::sync::Mutex::new(Loader::new(select(config))),
@@ -81,6 +84,22 @@ impl Engine {
     }
 }
 
+/// What this daemon itself needs on the machine it looks after.
+fn own(config: &Config, source: &GitSource) -> Own {
+    let dir = config.state_directory();
+    let ours = [layout::log_dir(&dir), dir.join("blobs"), dir.join("index")];
+    let ours = ours.into_iter().chain([source.directory().to_owned()]);
+    Own {
+        resources: config.protect.iter().cloned().collect(),
+        // Under their real path too: a pool may be known by either.
+        folders: ours
+            .flat_map(|path| [path.canonicalize().unwrap_or_else(|_| path.clone()), path])
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect(),
+        addresses: source.host_address().into_iter().collect(),
+    }
+}
+
 fn select(config: &Config) -> Select {
     match &config.environment {
         Some(name) => Select::Environment(name.clone()),
@@ -88,12 +107,17 @@ fn select(config: &Config) -> Select {
     }
 }
 
-fn source(config: &Config, clock: Arc<dyn Clock>) -> Result<GitSource, CliError> {
+/// The repository, without asking the remote anything.
+pub(in super::super) fn source(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> Result<GitSource, CliError> {
     let repository = &config.repository;
     let mut mirror =
         MirrorConfig::new(&repository.url, &repository.branch, &config.state_directory());
     mirror.deadline = repository.poll.timeout.duration();
     mirror.credentials = credentials(&repository.credentials);
+    mirror.fetch_max = repository.fetch_max.bytes();
     mirror.ca_file.clone_from(&repository.ca_file);
     mirror.ssh = SshOptions {
         identity: repository.ssh.identity_file.clone(),

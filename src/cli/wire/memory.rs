@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{STATE_VIEW, STATE_VIEW_VERSION};
+use super::{STATE_VIEW, STATE_VIEW_VERSION, Until};
 use crate::cli::exit::CliError;
 use crate::event::Recorded;
 use crate::journal::Reader;
@@ -22,18 +22,19 @@ impl Memory {
     pub(super) fn recall(dir: &Path) -> Result<(Self, State), CliError> {
         let reader = Reader::open(dir);
         let index = Index::open(dir, &reader);
-        let mut state = newest(&index).unwrap_or_default();
-        let mut cursor = reader.from(state.seq + 1)?;
-        while let Some(line) = cursor.read()? {
-            state.apply(&Recorded::open(&line.record)?);
-        }
+        let state = fold_from(&reader, &index, Until::End)?;
         Ok((Self { dir: dir.to_owned(), index }, state))
     }
 
     /// Takes the log's end in, keeps `state` as a snapshot, and closes.
     pub(super) fn keep(self, state: &State) {
-        let Self { dir, index } = self;
-        match index.update(&Reader::open(&dir)) {
+        let Self { dir, mut index } = self;
+        let reader = Reader::open(&dir);
+        if !index.is_there() {
+            // Somebody was reading it when this process began.
+            index = Index::open(&dir, &reader);
+        }
+        match index.update(&reader) {
             Ok(updated) if updated.seq >= state.seq => match serde_json::to_vec(state) {
                 Ok(bytes) => {
                     let kept =
@@ -49,9 +50,27 @@ impl Memory {
     }
 }
 
-/// The newest snapshot, if it is one of this program's version.
-fn newest(index: &Index) -> Option<State> {
-    let (seq, bytes) = index.snapshot_latest(STATE_VIEW, STATE_VIEW_VERSION, u64::MAX)?;
+/// The fold of the log up to `until`, from the newest snapshot in `index` that is not later.
+pub(super) fn fold_from(reader: &Reader, index: &Index, until: Until) -> Result<State, CliError> {
+    let latest = match until {
+        Until::End => Some(u64::MAX),
+        Until::Seq(seq) => Some(seq),
+        Until::Time(at) => index.seq_before(at),
+    };
+    let mut state = latest.and_then(|latest| newest(index, latest)).unwrap_or_default();
+    let mut cursor = index.read_from(reader, state.seq + 1)?;
+    while let Some(line) = cursor.read()? {
+        if !until.covers(line.record.seq, line.record.at) {
+            break;
+        }
+        state.apply(&Recorded::open(&line.record)?);
+    }
+    Ok(state)
+}
+
+/// The newest snapshot at or before event `latest`, if it is one of this program's version.
+fn newest(index: &Index, latest: u64) -> Option<State> {
+    let (seq, bytes) = index.snapshot_latest(STATE_VIEW, STATE_VIEW_VERSION, latest)?;
     match serde_json::from_slice::<State>(&bytes) {
         Ok(state) if state.seq == seq => Some(state),
         Ok(state) => {

@@ -13,19 +13,23 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-pub(super) use engine::{Engine, engine};
+pub(super) use engine::{Engine, engine, source};
 use memory::Memory;
 
 use super::exit::{CliError, ErrorKind};
 use crate::event::{Entry, Event, Recorded, body};
+use crate::journal::index::Index;
 use crate::journal::{Journal, LogPort, Opened, Options, Reader};
 use crate::port::{self, BoxFuture, Clock};
 use crate::state::State;
 
+/// Time blocking threads get at the end of a command: what hangs there is left to the kernel.
+pub(super) const LEFTOVERS: Duration = Duration::from_secs(1);
+
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 4;
+pub(super) const STATE_VIEW_VERSION: u32 = 7;
 
 /// The machine's clocks.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ pub(super) enum Until {
 }
 
 impl Until {
-    fn covers(self, seq: u64, at: Timestamp) -> bool {
+    pub(super) fn covers(self, seq: u64, at: Timestamp) -> bool {
         match self {
             Self::End => true,
             Self::Seq(last) => seq <= last,
@@ -88,11 +92,14 @@ pub(super) fn each_event(
     Ok(())
 }
 
-/// The fold of the log in `dir` up to `until`.
+/// The fold of the log in `dir` up to `until`, from the newest snapshot on that helps. Without one,
+/// or beside a process that has the index, the whole log is folded and comes to the same.
 pub(super) fn fold(dir: &Path, until: Until) -> Result<State, CliError> {
-    let mut state = State::default();
-    each_event(dir, until, |recorded| state.apply(recorded))?;
-    Ok(state)
+    let reader = Reader::open(dir);
+    let index = Index::peek(dir, &reader);
+    let folded = memory::fold_from(&reader, &index, until);
+    index.close();
+    folded
 }
 
 /// The fold of the whole log, which must hold something.
@@ -180,5 +187,8 @@ pub(super) async fn append(
 /// Runs `work` to its end on this thread; blocking parts have threads of their own.
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(CliError::machine)?.block_on(work))
+    let runtime = runtime.map_err(CliError::machine)?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(LEFTOVERS);
+    Ok(done)
 }

@@ -2,11 +2,12 @@
 //!
 //! A kind that this build has no hand for is unobservable, never absent.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::port::Provider;
-use crate::provider::image::ImageProvider;
+use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::seed::SeedProvider;
 
 pub(in super::super) use libvirt::Wakes;
@@ -15,9 +16,31 @@ pub(in super::super) use libvirt::Wakes;
 pub(super) async fn all(config: &Config) -> (Vec<Arc<dyn Provider>>, Wakes) {
     let (machine, wakes) = libvirt::hand(config).await;
     let downloads = config.state_directory().join("downloads");
-    let providers: Vec<Arc<dyn Provider>> =
-        vec![machine, Arc::new(ImageProvider::new(downloads)), Arc::new(SeedProvider)];
+    let images = ImageProvider::new(downloads).with_builder(builder());
+    let providers: Vec<Arc<dyn Provider>> = vec![machine, Arc::new(images), Arc::new(SeedProvider)];
     (providers, wakes)
+}
+
+/// Images are built in a unit of their own where systemd runs this process in one.
+fn builder() -> Builder {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => {
+            tracing::warn!(%error, "cannot find this program's file: images are built here");
+            return Builder::Here;
+        }
+    };
+    let exec_pid = std::env::var("SYSTEMD_EXEC_PID").ok();
+    Builder::fitting(exec_pid.as_deref(), std::process::id(), installed(program))
+}
+
+/// The path a program was started from: the kernel marks one that was replaced since, as an upgrade
+/// does (proc(5), `/proc/pid/exe`), and the new one answers there.
+fn installed(program: PathBuf) -> PathBuf {
+    match program.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        Some(path) => path.into(),
+        None => program,
+    }
 }
 
 #[cfg(feature = "libvirt")]

@@ -20,14 +20,15 @@ pub use plan::{
 pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};
 pub use pull::{
     ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PlanSurprised, PostTarget,
-    PromisedStep, PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
+    PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
 };
 pub use resource::{
-    Adopted, Claimed, Drifted, Flapping, Observable, Pruned, Recovered, Synced, Unobservable,
+    Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,
 };
 pub use source::{
-    CommitObserved, Problem, Reachable, RefusalEnded, RewriteAccepted, RewriteRefused,
-    SignatureRejected, SpecAccepted, SpecRejected, SpecWished, Unreachable,
+    CommitObserved, Problem, Reachable, RefusalEnded, Rekeyed, RewriteAccepted, RewriteRefused,
+    SignatureRejected, SpecAccepted, SpecReadable, SpecRejected, SpecUnreadable, SpecWarned,
+    SpecWished, Unreachable,
 };
 
 /// Why stored data is no event of this program.
@@ -119,12 +120,20 @@ events! {
     "source.signature_rejected" 1 SignatureRejected(SignatureRejected),
     /// The refused head is no longer the branch's.
     "source.refusal_ended" 1 RefusalEnded(RefusalEnded),
+    /// Another repository is followed from here on.
+    "source.rekeyed" 1 SourceRekeyed(Rekeyed),
     /// A part of what a large commit asks for.
     "spec.wished" 1 SpecWished(SpecWished),
     /// A commit was read, found right, and is now what the machine is brought to.
     "spec.accepted" 1 SpecAccepted(SpecAccepted),
     /// A commit has mistakes; the last good commit stays in force.
     "spec.rejected" 1 SpecRejected(SpecRejected),
+    /// The commit in force holds what somebody should look at.
+    "spec.warned" 1 SpecWarned(SpecWarned),
+    /// A commit cannot be read from the mirror; nothing is concluded from it.
+    "spec.unreadable" 1 SpecUnreadable(SpecUnreadable),
+    /// The mirror can be read again.
+    "spec.readable" 1 SpecReadable(SpecReadable),
     /// There is something to do.
     "plan.made" 1 PlanMade(PlanMade),
     /// A plan waits for somebody or something.
@@ -163,6 +172,8 @@ events! {
     "resource.flapping" 1 Flapping(Flapping),
     /// A foreign object was taken over.
     "resource.adopted" 1 Adopted(Adopted),
+    /// It has a new name; nothing of it was touched.
+    "resource.moved" 1 Moved(Moved),
     /// It can no longer be seen.
     "resource.unobservable" 1 Unobservable(Unobservable),
     /// It can be seen again.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Spilled;
 use crate::model::{Digest, Fault, Resource, ResourceId};
 use crate::plan::{Disruption, FieldChange, Reason};
 
@@ -17,6 +18,9 @@ pub struct PlanMade {
     pub total: u64,
     /// The first of them.
     pub steps: Vec<StepSummary>,
+    /// All of them, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Spilled>,
 }
 
 /// A step in a line.
@@ -130,6 +134,9 @@ pub struct StepFailed {
     pub attempt: u32,
     /// When it is tried again; `None`: when the spec or the machine has changed.
     pub retry_at: Option<Timestamp>,
+    /// The whole message, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Spilled>,
 }
 
 /// `step.interrupted`; the resource is the envelope's subject.

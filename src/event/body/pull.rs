@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
-use crate::model::{CommitId, Digest, ResourceId};
-use crate::plan::Disruption;
+use crate::event::spill::Spilled;
+use crate::model::{CommitId, Digest};
+use crate::plan::promise::Promise;
 
 /// `pull.observed`: it is open, and is new or has another head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +35,8 @@ pub struct PullPlanned {
     pub tree: Option<String>,
     /// What came of it.
     pub outcome: PullOutcome,
-    /// Digest of the blob that holds what is posted.
-    pub report: Digest,
+    /// What is posted.
+    pub report: Spilled,
 }
 
 /// What came of looking at a pull request.
@@ -59,24 +60,11 @@ pub struct PullPlan {
     /// Its digest.
     pub plan: Digest,
     /// What it promises not to exceed.
-    pub steps: Vec<PromisedStep>,
+    pub promise: Promise,
     /// What would hold it after the merge.
     pub held: Vec<String>,
     /// Hard rules it breaks: such a plan never runs.
     pub denied: Vec<String>,
-}
-
-/// One thing that a merge was said to do.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PromisedStep {
-    /// What it is done to.
-    pub resource: ResourceId,
-    /// What is done.
-    pub verb: String,
-    /// How much it disturbs.
-    pub disruption: Disruption,
-    /// Digest of the fields that change, with what they become.
-    pub changes: Digest,
 }
 
 /// `pull.closed`: it is not open any more.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::plan::Claim;
-use crate::model::Digest;
+use crate::model::{Digest, ResourceId};
 use crate::plan::FieldChange;
 
 /// `resource.synced`
@@ -49,6 +49,13 @@ pub struct Flapping {
 /// `resource.adopted`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {}
+
+/// `resource.moved`: the subject is what was known as `from` until now; nothing of it was touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// What it was called.
+    pub from: ResourceId,
+}
 
 /// `resource.unobservable`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

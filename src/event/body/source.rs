@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::Spilled;
 use crate::model::{CommitId, Digest, Name, ResourceId};
 
 /// `source.commit_observed`; the commit is the envelope's.
@@ -15,6 +16,18 @@ pub struct CommitObserved {
     pub subject: String,
     /// Who signed it, where signatures are required.
     pub signer: Option<String>,
+    /// The repository it is from, without a password; events of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+}
+
+/// `source.rekeyed`: the config names another repository than the commit in force is from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rekeyed {
+    /// The repository that was followed.
+    pub previous: String,
+    /// The repository that is followed from here on.
+    pub repository: String,
 }
 
 /// `source.rewrite_refused`
@@ -87,7 +100,32 @@ pub struct SpecRejected {
     pub errors: u64,
     /// The first of them.
     pub problems: Vec<Problem>,
+    /// All of them, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Spilled>,
 }
+
+/// `spec.warned`: what somebody should look at in the commit in force; none where it is mended. The
+/// commit is the envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecWarned {
+    /// How many warnings there are.
+    pub count: u64,
+    /// The first of them.
+    pub warnings: Vec<Problem>,
+}
+
+/// `spec.unreadable`: the mirror does not give a commit that it should hold. The commit is the
+/// envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecUnreadable {
+    /// What went wrong.
+    pub error: String,
+}
+
+/// `spec.readable`: the mirror gives its commits again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecReadable {}
 
 /// One mistake in a spec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

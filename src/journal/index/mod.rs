@@ -5,6 +5,7 @@
 //! all its files from a clean close to the next open, and whatever does not match, fails or panics
 //! is deleted and built again from the log.
 
+mod audit;
 mod postings;
 mod seal;
 mod snapshots;
@@ -19,12 +20,12 @@ use jiff::Timestamp;
 use self::postings::Gathered;
 use self::store::Store;
 use super::error::JournalError;
-use super::read::{Position, Reader};
+use super::read::{Cursor, Position, Reader};
 use super::search::Filter;
 use super::{layout, lock};
 use crate::event::chain::Head;
 
-pub use self::snapshots::SNAPSHOT_BYTES_MAX;
+pub use self::snapshots::{SNAPSHOT_BYTES_MAX, SNAPSHOTS_KEPT_MAX};
 
 /// Events gathered in memory before they go to the index: a few megabytes.
 const ROUND: usize = 20_000;
@@ -83,6 +84,32 @@ impl Index {
             }
         };
         Self { folder, state: Mutex::new(state) }
+    }
+
+    /// The index of the state directory `dir` for questions only: one that is missing, in use, or
+    /// not whole is not used and not made. To be closed soon, because a writer that starts meanwhile
+    /// does without it.
+    #[must_use]
+    pub fn peek(dir: &Path, reader: &Reader) -> Self {
+        let folder = dir.join("index");
+        let state = match seal::is_there(&folder).then(|| Self::take(&folder)) {
+            Some(Ok(Some(lock))) => match Self::load(&folder, lock, reader) {
+                State::Ready(store) => State::Ready(store),
+                State::Cold | State::Off => State::Off,
+            },
+            Some(Ok(None)) | None => State::Off,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the index is not available; the log is read instead");
+                State::Off
+            }
+        };
+        Self { folder, state: Mutex::new(state) }
+    }
+
+    /// Whether it is this process's: to be used, or to be built.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !matches!(*self.state(), State::Off)
     }
 
     fn take(folder: &Path) -> Result<Option<File>, JournalError> {
@@ -198,6 +225,17 @@ impl Index {
     #[must_use]
     pub fn position(&self, seq: u64) -> Option<(Position, u64)> {
         self.ask(|store| store.position(seq)).flatten()
+    }
+
+    /// A cursor at event `seq`, from the nearest place that is known.
+    ///
+    /// # Errors
+    /// As [`Reader::from`].
+    pub fn read_from(&self, reader: &Reader, seq: u64) -> Result<Cursor, JournalError> {
+        match self.position(seq) {
+            Some((position, there)) => Ok(reader.at(position, there, seq)),
+            None => reader.from(seq),
+        }
     }
 
     /// A seq at or before which every event is earlier than `time`.

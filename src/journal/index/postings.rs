@@ -62,6 +62,20 @@ fn key(field: u8, text: &str) -> Vec<u8> {
     key
 }
 
+/// A term as its key has it, for people: `subject vm/web`.
+pub(super) fn words(term: &[u8]) -> String {
+    let (field, text) = term.split_first().unwrap_or((&0, &[]));
+    let field = match *field {
+        SUBJECT => "subject",
+        TYPE => "type",
+        COMMIT => "commit",
+        RUN => "run",
+        _ => "an unknown field",
+    };
+    let text = text.strip_suffix(&[0]).unwrap_or(text);
+    format!("{field} {}", String::from_utf8_lossy(text))
+}
+
 /// What a run of lines adds to the index.
 #[derive(Default)]
 pub(super) struct Gathered {

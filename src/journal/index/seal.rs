@@ -22,6 +22,11 @@ fn path(folder: &Path) -> PathBuf {
     folder.join("seal")
 }
 
+/// Whether there is a seal, right or wrong.
+pub(super) fn is_there(folder: &Path) -> bool {
+    path(folder).exists()
+}
+
 /// Whether the files are as they were sealed. The seal is gone afterwards: only the next clean
 /// close may say that they are whole.
 pub(super) fn take(folder: &Path) -> bool {

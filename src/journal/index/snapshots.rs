@@ -8,6 +8,9 @@ use crate::model::Digest;
 /// Largest snapshot in bytes; a view beyond it is folded from the log.
 pub const SNAPSHOT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Snapshots kept of one view in one version: enough for a look back over the last starts.
+pub const SNAPSHOTS_KEPT_MAX: usize = 8;
+
 /// View and a zero byte, version, seq: the snapshots of a view lie in the log's order.
 fn key(view: &str, version: u32, seq: u64) -> Vec<u8> {
     let mut key = view.as_bytes().to_vec();
@@ -31,7 +34,20 @@ impl Store {
         }
         let mut value = Digest::of(bytes).bytes().to_vec();
         value.extend_from_slice(bytes);
-        known(self.snapshots.insert(key(view, version, seq), value)).map(|_| true)
+        known(self.snapshots.insert(key(view, version, seq), value))?;
+        self.forget_snapshots(view, version).map(|()| true)
+    }
+
+    /// Lets go of all but the newest of a view's snapshots in one version.
+    fn forget_snapshots(&self, view: &str, version: u32) -> Option<()> {
+        let (first, last) = (key(view, version, 0), key(view, version, u64::MAX));
+        let keys: Vec<_> =
+            self.snapshots.range(first..=last).keys().map(known).collect::<Option<_>>()?;
+        let old = keys.len().saturating_sub(SNAPSHOTS_KEPT_MAX);
+        for key in &keys[..old] {
+            known(self.snapshots.remove(key))?;
+        }
+        Some(())
     }
 
     /// The newest snapshot at or before `seq`; the outer `None` is a failure.

@@ -23,9 +23,9 @@ const HEAD: &[u8] = b"head";
 pub(super) struct Store {
     db: Db,
     meta: Tree,
-    terms: Tree,
-    positions: Tree,
-    times: Tree,
+    pub(super) terms: Tree,
+    pub(super) positions: Tree,
+    pub(super) times: Tree,
     pub(super) snapshots: Tree,
     /// Held as long as sled is open; sled's own lock is not waited for.
     lock: File,

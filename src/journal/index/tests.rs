@@ -220,3 +220,75 @@ proptest! {
         prop_assert!(snapshot.is_none_or(|found| found == (100, b"state".to_vec())));
     }
 }
+
+#[test]
+fn an_entry_that_is_not_what_the_log_says_is_found_and_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut reader = log(dir.path(), 0, 300);
+    let index = Index::open(dir.path(), &reader);
+    index.update(&reader).unwrap();
+    // Written in two rounds, which cuts the lists elsewhere than one would.
+    reader = log(dir.path(), 300, 400);
+    index.update(&reader).unwrap();
+    assert_eq!(index.audit(&reader).unwrap(), None);
+    assert!(!dir.path().join("index/audit").exists());
+
+    let lost = index.ask(|store| {
+        let (key, _) = store.terms.scan_prefix(b"svm/3\0").next()?.ok()?;
+        store.terms.remove(key).ok()
+    });
+    assert!(lost.is_some());
+    let place = index.audit(&reader).unwrap().unwrap();
+    assert!(place.starts_with("events of subject vm/3"), "{place}");
+    assert!(index.rebuild(&reader).unwrap().rebuilt);
+    assert_eq!(index.audit(&reader).unwrap(), None);
+
+    let key = b"svm/4\0".iter().copied().chain(2_u64.to_be_bytes()).collect::<Vec<_>>();
+    index.ask(|store| store.terms.insert(key.clone(), &[0x80]).ok()).unwrap();
+    assert!(index.audit(&reader).unwrap().unwrap().contains("vm/4"));
+    index.rebuild(&reader).unwrap();
+    let key = 65_u64.to_be_bytes();
+    index.ask(|store| store.positions.insert(key, &[0; 16]).ok()).unwrap();
+    assert_eq!(index.audit(&reader).unwrap().as_deref(), Some("place of event 65"));
+}
+
+#[test]
+fn a_question_makes_no_index_and_leaves_the_one_there_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = log(dir.path(), 0, 100);
+    assert!(!Index::peek(dir.path(), &reader).is_there());
+    assert!(!dir.path().join("index").exists());
+    let index = Index::open(dir.path(), &reader);
+    index.update(&reader).unwrap();
+    assert!(!Index::peek(dir.path(), &reader).is_there(), "another has it");
+    index.close();
+    for _ in 0..2 {
+        let peeked = Index::peek(dir.path(), &reader);
+        assert_eq!(peeked.head().unwrap().seq, 100);
+        agree(&reader, &peeked);
+        peeked.close();
+    }
+    // One that was not closed well is left to a writer.
+    drop(Index::peek(dir.path(), &reader));
+    assert!(!Index::peek(dir.path(), &reader).is_there());
+    assert!(Index::open(dir.path(), &reader).update(&reader).unwrap().rebuilt);
+}
+
+#[test]
+fn only_the_newest_snapshots_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let reader = log(dir.path(), 0, 100);
+    let index = Index::open(dir.path(), &reader);
+    index.update(&reader).unwrap();
+    assert!(index.snapshot_put("state", 1, 5, b"old"));
+    assert!(index.snapshot_put("other", 1, 5, b"other"));
+    for seq in 1..=20 {
+        assert!(index.snapshot_put("state", 2, seq, b"new"));
+    }
+    assert!(index.snapshot_latest("state", 1, u64::MAX).is_some());
+    assert_eq!(index.snapshot_latest("state", 2, u64::MAX).unwrap().0, 20);
+    let oldest = 20 - SNAPSHOTS_KEPT_MAX as u64;
+    assert_eq!(index.snapshot_latest("state", 2, oldest), None);
+    assert!(index.snapshot_latest("state", 2, oldest + 1).is_some());
+    assert!(index.snapshot_latest("other", 1, u64::MAX).is_some());
+}

@@ -37,8 +37,9 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Disk, from: Option<&Dis
 fn moved_from(case: &Case<'_, '_>, to: &Disk) -> Option<SkipReason> {
     match case.facts.claimed(case.id) {
         Some(Resource::Disk(old)) if old.path != to.path => Some(SkipReason::Immutable(format!(
-            "its data is in {}: give the disk another name to start empty, or move the file to \
-             {} by hand and set lifecycle.adopt",
+            "its data is in {}: if the disk was renamed, say so under `moved` in the environment; \
+             give it another name to start empty, or move the file to {} by hand and set \
+             lifecycle.adopt",
             old.path, to.path
         ))),
         _ => None,
@@ -95,10 +96,11 @@ fn replaces(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) 
 /// Grows, and refuses to shrink.
 fn size(case: &Case<'_, '_>, verdict: &mut Verdict, from: &Disk, to: &Disk) {
     let mut diff = Diff::default();
-    let live = case.facts.live_target(&from.path);
+    // Asked only where it matters: the answer costs an index of all domains.
+    let live = (to.size > from.size).then(|| case.facts.live_target(&from.path)).flatten();
     let disruption = match live {
-        Some(_) if to.size > from.size => Disruption::Live,
-        _ => Disruption::None,
+        Some(_) => Disruption::Live,
+        None => Disruption::None,
     };
     diff.field(format_args!("/size"), &from.size, &to.size, disruption);
     if to.size < from.size {

@@ -37,6 +37,13 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
     Cow::Borrowed(match why {
         SkipReason::Unobservable(why) => return format!("could not be observed: {why}").into(),
         SkipReason::Blocked(by) => return format!("waits for {by}").into(),
+        SkipReason::OtherEnvironment(name) => {
+            return format!(
+                "belongs to the environment `{name}`: name that under `formerly` if it is this one"
+            )
+            .into();
+        }
+        SkipReason::OwnNeed(why) => return format!("trueup itself needs it: {why}").into(),
         SkipReason::InUse(by) => return format!("still used by {by}").into(),
         SkipReason::Immutable(why) => return format!("cannot be changed in place: {why}").into(),
         SkipReason::Conflict(why) => return format!("conflict: {why}").into(),
@@ -64,7 +71,7 @@ pub(super) fn change(change: &FieldChange) -> String {
 }
 
 /// A value in the unit that people use.
-fn value(path: &str, value: &Value) -> String {
+pub fn value(path: &str, value: &Value) -> String {
     let unit = match path {
         "/memory/current" | "/memory/max" | "/memory/hugepages" => Some(1024),
         "/size" => Some(1),
@@ -100,7 +107,7 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 /// What a step does beyond its verb.
-pub(super) fn detail(step: &Step) -> String {
+pub fn detail(step: &Step) -> String {
     match &step.action {
         Action::ImageDelete { path }
         | Action::SeedDelete { path }

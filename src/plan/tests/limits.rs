@@ -1,6 +1,9 @@
 //! Plans by example: what is removed, what is left alone, and what waits.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::plan::{Own, check};
 
 #[test]
 fn what_is_gone_from_the_commit_is_removed_in_reverse() {
@@ -332,12 +335,38 @@ fn another_environment_is_foreign() {
         &machine,
         expect![[r#"
         Left alone:
-              vm/web: not ours: set lifecycle.adopt to take it over
+              vm/web: belongs to the environment `other`: name that under `formerly` if it is this one
         Nothing to do; 1 left alone.
     "#]],
     );
     machine.desired.resources.clear();
     assert!(machine.plan().steps.iter().all(|step| step.resource.kind != Kind::VirtualMachine));
+}
+
+#[test]
+fn the_judge_finds_a_plan_that_takes_away_what_trueup_needs() {
+    let mut machine = converged();
+    machine.desired.resources.clear();
+    let plan = machine.plan();
+    assert!(plan.steps.iter().any(|step| step.resource == id("vm/web")));
+    let mut blamed = |own: Own| {
+        machine.known.own = own;
+        let found = check::check(&plan, &machine.input()).expect_err("what is needed goes");
+        let rule = "what trueup itself needs";
+        let found = found.into_iter().filter(|it| it.rule.contains(rule)).map(|it| it.resource);
+        found.collect::<BTreeSet<_>>()
+    };
+    let protected = Own { resources: [id("vm/web")].into(), ..Own::default() };
+    let found = blamed(protected);
+    assert!(found.contains(&id("vm/web")) && found.contains(&id("disk/web")), "{found:?}");
+    assert!(found.contains(&id("network/lan")), "what it is plugged into: {found:?}");
+    let folders = Own { folders: ["/vm/trueup/log".to_owned()].into(), ..Own::default() };
+    assert_eq!(blamed(folders), [id("pool/main")].into());
+    // And the planner makes no such plan.
+    machine.known.own = Own { resources: [id("vm/web")].into(), ..Own::default() };
+    let plan = machine.plan();
+    check::check(&plan, &machine.input()).unwrap();
+    assert!(plan.steps.iter().all(|step| step.resource != id("vm/web")), "{plan:?}");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::build::{Targets, build};
+use super::build::Targets;
+use super::builder::{BuildRequest, Builder};
 use super::fetch::{FetchLimits, fetch};
 use super::qemu_img::convert;
 use super::workdir::reap;
@@ -25,12 +26,19 @@ const NAMING: Naming = Naming { kind: Kind::Image, prefix: "image", endings: &["
 #[derive(Debug, Clone)]
 pub struct ImageProvider {
     downloads: PathBuf,
+    builder: Builder,
 }
 
 impl ImageProvider {
-    /// A provider that keeps unfinished downloads in `downloads`.
+    /// A provider that keeps unfinished downloads in `downloads` and builds in this process.
     pub fn new(downloads: PathBuf) -> Self {
-        Self { downloads }
+        Self { downloads, builder: Builder::Here }
+    }
+
+    /// The same, building elsewhere.
+    #[must_use]
+    pub fn with_builder(self, builder: Builder) -> Self {
+        Self { builder, ..self }
     }
 
     async fn create(&self, image: &Image, progress: &Progress) -> Result<Outcome, Fault> {
@@ -63,23 +71,11 @@ impl ImageProvider {
                 Ok(Outcome { already: false, facts: facts.into() })
             }
             Some(ImageOrigin::Build(spec)) => {
-                let told = |stage: &'static str| {
+                let told = |stage: &str| {
                     progress(ProgressUpdate { what: stage.to_owned(), done: 0, total: None });
                 };
-                let targets = Targets::beside(&target);
-                let made = build(spec, image.format, image.size, &targets, told)
-                    .await
-                    .map_err(|error| error.to_fault())?;
-                let mut facts = BTreeMap::from([
-                    ("image".to_owned(), made.image.to_string()),
-                    ("packages".to_owned(), made.packages.to_string()),
-                    ("packageCount".to_owned(), made.package_count.to_string()),
-                    ("log".to_owned(), made.log.to_string()),
-                    ("bytes".to_owned(), made.bytes.to_string()),
-                ]);
-                if let Some(boot) = made.boot {
-                    facts.insert("bootedIn".to_owned(), format!("{:.1} s", boot.seconds));
-                }
+                let request = BuildRequest::new(spec, image.format, image.size, target);
+                let facts = self.builder.build(request, told).await?;
                 Ok(Outcome { already: false, facts })
             }
         }

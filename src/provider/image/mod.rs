@@ -6,6 +6,7 @@
 mod behind_port;
 mod boot;
 mod build;
+mod builder;
 mod child;
 mod error;
 mod fetch;
@@ -16,6 +17,9 @@ mod workdir;
 pub use behind_port::ImageProvider;
 pub use boot::{BootCheck, BootReport, boot_check, kvm_works};
 pub use build::{BuildOutcome, Package, Targets, build, validate};
+pub use builder::{
+    BuildReply, BuildRequest, Builder, WORKER_COMMAND, serve as serve_build, unit_argv,
+};
 pub use child::ChildError;
 pub use error::ImageError;
 pub use fetch::{FetchLimits, digest_file, fetch};

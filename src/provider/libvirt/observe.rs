@@ -4,13 +4,18 @@
 //! created and removed on. An object whose name is no resource name is shown under a made-up one: no
 //! resource can be meant by it, but it may use one, or stand in its way.
 
+mod memory;
 mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use trueup_libvirt::{Code, DomainRecord, Error, Listing, NetworkRecord, RunState};
 
-use super::xml::{Mark, domain, network};
+use self::memory::Look;
+pub(super) use self::memory::Memory;
+use super::xml::Mark;
+use super::xml::domain::{self, ParsedDomain};
+use super::xml::network::ParsedNetwork;
 use super::{LibvirtProvider, fault, host};
 use crate::model::resource::{NetworkMode, NicSource, Power, VirtualMachine};
 use crate::model::{
@@ -26,9 +31,13 @@ pub(super) async fn observe(provider: &LibvirtProvider, scope: &Scope) -> Result
     let pools = listed(&mut seen, &[Kind::StoragePool, Kind::Disk], pools)?;
     let networks = listed(&mut seen, &[Kind::Network], networks)?;
     let domains = listed(&mut seen, &[Kind::VirtualMachine], domains)?;
-    let (bridges, own) = look_at_networks(scope, &mut seen, &networks);
-    look_at_domains(provider, scope, &mut seen, &domains, &bridges);
-    storage::look_at_pools(client, scope, &mut seen, &pools).await?;
+    let mut look = provider.memory.look();
+    let (bridges, own) = look_at_networks(scope, &mut look, &mut seen, &networks);
+    look_at_domains(provider, scope, &mut look, &mut seen, &domains, &bridges);
+    // What is seen takes less than the XML it was read from, which may be much.
+    drop((networks, domains));
+    storage::look_at_pools(client, scope, &mut look, &mut seen, &pools).await?;
+    look.keep();
     seen.host.accelerator = Some(provider.settings.accelerator());
     seen.host.addresses = host::addresses(&own).map_err(|error| {
         Fault::unobservable(format!("the host's addresses cannot be read: {error}"))
@@ -86,20 +95,21 @@ fn unreadable(seen: &mut Observed, kind: Kind, name: &str, why: impl ToString) {
 /// Files the networks; gives the bridge of each, and the bridges that libvirt made itself.
 fn look_at_networks(
     scope: &Scope,
+    look: &mut Look<'_>,
     seen: &mut Observed,
     records: &[NetworkRecord],
 ) -> (BTreeMap<String, String>, BTreeSet<String>) {
     let mut bridges = BTreeMap::new();
     let mut own = BTreeSet::new();
     for record in records {
-        let config = match network::parse(&record.inactive_xml) {
+        let config = match look.network(&record.inactive_xml) {
             Ok(config) => config,
             Err(error) => {
                 unreadable(seen, Kind::Network, &record.name, error);
                 continue;
             }
         };
-        let live = match record.live_xml.as_deref().map(network::parse).transpose() {
+        let live = match record.live_xml.as_deref().map(|xml| look.network(xml)).transpose() {
             Ok(live) => live,
             Err(error) => {
                 unreadable(seen, Kind::Network, &record.name, error);
@@ -114,7 +124,8 @@ fn look_at_networks(
             }
         }
         let id = id(Kind::Network, &record.name);
-        let with_autostart = |mut network: crate::model::resource::Network| {
+        let with_autostart = |read: &ParsedNetwork| {
+            let mut network = read.network.clone();
             network.autostart = record.autostart;
             Resource::Network(network)
         };
@@ -122,8 +133,8 @@ fn look_at_networks(
         let observation = Observation {
             ownership,
             uuid: Some(config.uuid),
-            config: with_autostart(config.network),
-            live: live.map(|live| with_autostart(live.network)),
+            config: with_autostart(&config),
+            live: live.as_deref().map(with_autostart),
             active: record.active,
             unplugged: Vec::new(),
         };
@@ -141,13 +152,14 @@ fn ownership(scope: &Scope, mark: Option<&Mark>, id: &ResourceId, persistent: bo
 fn look_at_domains(
     provider: &LibvirtProvider,
     scope: &Scope,
+    look: &mut Look<'_>,
     seen: &mut Observed,
     records: &[DomainRecord],
     bridges: &BTreeMap<String, String>,
 ) {
     for record in records {
         let id = id(Kind::VirtualMachine, &record.name);
-        match look_at_domain(provider, scope, &id, record, bridges) {
+        match look_at_domain(provider, scope, look, &id, record, bridges) {
             Ok(observation) => {
                 seen.resources.insert(id, observation);
             }
@@ -159,12 +171,14 @@ fn look_at_domains(
 fn look_at_domain(
     provider: &LibvirtProvider,
     scope: &Scope,
+    look: &mut Look<'_>,
     id: &ResourceId,
     record: &DomainRecord,
     bridges: &BTreeMap<String, String>,
 ) -> Result<Observation, super::xml::XmlError> {
-    let mut config = domain::parse(&record.inactive_xml)?;
-    let mut live = record.live_xml.as_deref().map(domain::parse).transpose()?;
+    let mut config = ParsedDomain::clone(&*look.domain(&record.inactive_xml)?);
+    let live = record.live_xml.as_deref().map(|xml| look.domain(xml)).transpose()?;
+    let mut live = live.as_deref().cloned();
     let wanted = match scope.desired.resources.get(id).map(|want| &want.resource) {
         Some(Resource::VirtualMachine(vm)) => vm.machine.as_ref(),
         _ => None,
@@ -209,7 +223,7 @@ pub(super) fn power(state: RunState) -> Power {
 /// The interfaces whose tap is not plugged into the bridge it belongs to, by MAC.
 pub(super) fn broken_links(
     provider: &LibvirtProvider,
-    live: &domain::ParsedDomain,
+    live: &ParsedDomain,
     bridges: &BTreeMap<String, String>,
 ) -> Vec<String> {
     let bridge_of = |vm: &VirtualMachine, mac: &str| {

@@ -1,6 +1,7 @@
 //! The provider: what it is made from, and the port it answers to.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use trueup_libvirt::{Client, EventReceiver};
 
@@ -36,12 +37,13 @@ impl Settings {
 pub struct LibvirtProvider {
     pub(super) client: Client,
     pub(super) settings: Settings,
+    pub(super) memory: Arc<observe::Memory>,
 }
 
 impl LibvirtProvider {
     /// A provider on a client, which need not be connected yet.
     pub fn new(client: Client, settings: Settings) -> Self {
-        Self { client, settings }
+        Self { client, settings, memory: Arc::default() }
     }
 
     /// Wakes for everything libvirt reports from now on. It also keeps the connection open, so that

@@ -279,4 +279,15 @@ impl Mirror {
     ) -> Result<Tree, TreeError> {
         walk::list(self, commit, limits, Some(previous))
     }
+
+    /// The files of a tree that is no commit's, as `repo` sees the objects; `commit` is only named.
+    pub(crate) fn tree_at(
+        &self,
+        repo: gix::Repository,
+        at: (CommitId, TreeId),
+        limits: &TreeLimits,
+        previous: Option<&Tree>,
+    ) -> Result<Tree, TreeError> {
+        walk::list_at(self, repo, at, limits, previous)
+    }
 }

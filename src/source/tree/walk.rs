@@ -3,6 +3,7 @@
 //! It never descends into what it does not list, and its work is bounded by the limits however the
 //! objects were made: recursion by the depth, time by the numbers of files and folders.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,6 +54,15 @@ enum Stop {
     Enough,
 }
 
+/// What kind of file it is, if it is one.
+fn kind_of(mode: Mode) -> Option<EntryKind> {
+    match mode {
+        Mode::Blob => Some(EntryKind::File),
+        Mode::BlobExecutable => Some(EntryKind::Executable),
+        Mode::Tree | Mode::Link | Mode::Commit => None,
+    }
+}
+
 pub(super) fn list(
     mirror: &Mirror,
     commit: CommitId,
@@ -60,9 +70,22 @@ pub(super) fn list(
     previous: Option<&Tree>,
 ) -> Result<Tree, TreeError> {
     let info = mirror.commit(commit).map_err(TreeError::Source)?;
+    let repo = mirror.inner.repo.to_thread_local();
+    list_at(mirror, repo, (commit, info.tree), limits, previous)
+}
+
+/// Lists the tree `root`, which need not be that of a commit, as `repo` sees the objects. Refusals
+/// name the commit beside it.
+pub(super) fn list_at(
+    mirror: &Mirror,
+    repo: gix::Repository,
+    (commit, root): (CommitId, TreeId),
+    limits: &TreeLimits,
+    previous: Option<&Tree>,
+) -> Result<Tree, TreeError> {
     let mut walk = Walk {
         mirror,
-        repo: mirror.inner.repo.to_thread_local(),
+        repo,
         limits,
         previous: previous.map(Previous::new),
         entries: Vec::with_capacity(previous.map_or(0, |tree| tree.entries.len())),
@@ -70,7 +93,7 @@ pub(super) fn list(
         problems: Vec::new(),
         total_bytes: 0,
     };
-    match walk.root(info.tree) {
+    match walk.root(root) {
         Ok(()) | Err(Stop::Enough) => {}
         Err(Stop::Failed(error)) => return Err(TreeError::Source(error)),
     }
@@ -82,7 +105,7 @@ pub(super) fn list(
     }
     Ok(Tree {
         commit,
-        id: info.tree,
+        id: root,
         entries: walk.entries,
         directories: walk.directories,
         total_bytes: walk.total_bytes,
@@ -99,13 +122,13 @@ impl<'a> Previous<'a> {
         }
     }
 
-    /// The earlier entry at `path` if its content was the same.
-    fn same(&mut self, path: &str, blob: BlobId) -> Option<&'a Entry> {
+    /// The earlier entry `name` of the directory `parent` if its content was the same.
+    fn same(&mut self, parent: &str, name: &BStr, blob: BlobId) -> Option<&'a Entry> {
         while let Some(entry) = self.tree.entries.get(self.cursor) {
-            match entry.path.as_ref().cmp(path) {
-                std::cmp::Ordering::Less => self.cursor += 1,
-                std::cmp::Ordering::Equal => return (entry.blob == blob).then_some(entry),
-                std::cmp::Ordering::Greater => return None,
+            match beside(&entry.path, parent, name) {
+                Ordering::Less => self.cursor += 1,
+                Ordering::Equal => return (entry.blob == blob).then_some(entry),
+                Ordering::Greater => return None,
             }
         }
         None
@@ -117,6 +140,20 @@ impl<'a> Previous<'a> {
         let directory = self.tree.directories.get(at)?;
         (directory.id == id).then_some((at, directory))
     }
+}
+
+/// How `path` compares with `parent/name`, without putting the two together: most entries of a
+/// changed directory are as they were.
+fn beside(path: &str, parent: &str, name: &BStr) -> Ordering {
+    let path = path.as_bytes();
+    if parent.is_empty() {
+        return path.cmp(name);
+    }
+    let (folder, rest) = path.split_at(path.len().min(parent.len()));
+    folder.cmp(parent.as_bytes()).then_with(|| match rest.split_first() {
+        None => Ordering::Less,
+        Some((slash, rest)) => slash.cmp(&b'/').then_with(|| rest.cmp(name)),
+    })
 }
 
 impl Walk<'_> {
@@ -157,11 +194,11 @@ impl Walk<'_> {
         let own = Directory { path: Arc::clone(&path), id, entries: start..start, below: 0 };
         self.directories.push(own);
         let data = self.data(id)?;
-        let mut last: Option<(Vec<u8>, bool)> = None;
+        let mut last: Option<(&BStr, bool)> = None;
         for entry in gix::objs::TreeRefIter::from_bytes(&data, gix::hash::Kind::Sha1) {
             let entry = entry.map_err(|error| self.damaged(&id, &chain(&error)))?;
-            let key = (entry.filename.to_vec(), entry.mode.is_tree());
-            if last.as_ref().is_some_and(|last| !ascending(last, &key)) {
+            let key = (entry.filename, entry.mode.is_tree());
+            if last.is_some_and(|last| !ascending(last, key)) {
                 let path = format!("{path}/{}", escaped(entry.filename));
                 self.problem(TreeProblem::Malformed { path })?;
             }
@@ -186,6 +223,16 @@ impl Walk<'_> {
         mode: Mode,
         object: gix::ObjectId,
     ) -> Result<(), Stop> {
+        if let Some(kind) = kind_of(mode)
+            && !name.contains(&b'/')
+            && self.entries.len() < self.limits.files_max
+            && let Some(previous) = &mut self.previous
+            && let Some(same) = previous.same(parent, name, BlobId::from_gix(object))
+        {
+            // Its path and its content passed every check, at this very depth.
+            let entry = Entry { kind, ..same.clone() };
+            return self.add(entry);
+        }
         let Some(path) = self.path(parent, name)? else {
             return Ok(());
         };
@@ -210,10 +257,6 @@ impl Walk<'_> {
             self.problem(TreeProblem::TooMany { path, what: "files", limit })?;
             return Err(Stop::Enough);
         }
-        if let Some(same) = self.previous.as_mut().and_then(|previous| previous.same(&path, blob)) {
-            let entry = Entry { kind, ..same.clone() };
-            return self.add(entry);
-        }
         let header = self
             .repo
             .find_header(blob.to_gix())
@@ -223,7 +266,7 @@ impl Walk<'_> {
         }
         let size = header.size();
         if (lfs::POINTER_BYTES_MIN..lfs::LISTED_BYTES_MAX).contains(&size) {
-            match self.mirror.blob(&blob) {
+            match self.mirror.blob_in(&self.repo, &blob) {
                 Ok(_) => {}
                 Err(SourceError::LfsPointer { .. }) => {
                     return self.problem(TreeProblem::LfsPointer { path });
@@ -328,5 +371,24 @@ impl Walk<'_> {
 
     fn damaged(&self, id: &TreeId, why: &str) -> Stop {
         Stop::Failed(self.mirror.not_a(id, &format!("a well-formed directory ({why})")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_compared_part_by_part_as_they_are_as_a_whole() {
+        let paths = ["a", "a-b", "a.yaml", "a/b", "a/b-c", "a/b/c", "a0", "ab", "b"];
+        let parts = [("", "a"), ("a", "b"), ("a", "b-c"), ("a/b", "c"), ("ab", "c"), ("", "a0")];
+        for path in paths {
+            for (parent, name) in parts {
+                let whole =
+                    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+                let found = beside(path, parent, name.into());
+                assert_eq!(found, path.cmp(&whole), "{path} beside {whole}");
+            }
+        }
     }
 }

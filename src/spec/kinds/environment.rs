@@ -27,6 +27,23 @@ pub struct EnvironmentSpec {
     /// Storage pools (directories) for images and disks; the first is the default one. When none is
     /// given, there is one named `trueup` at `/var/lib/libvirt/images/trueup`.
     pub storage_pools: Vec<PoolSpec>,
+    /// Documents that were renamed: what stands on the machine goes with them and keeps its data.
+    /// Disks and images can move; they keep the file they have, so leave the entry here for as long
+    /// as they live.
+    pub moved: Vec<MovedSpec>,
+    /// Names this environment had before, oldest first. What trueup made for them is taken over
+    /// instead of being left alone. Leave them here: MAC addresses are derived from the oldest one.
+    pub formerly: Vec<String>,
+}
+
+/// A document that was renamed.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MovedSpec {
+    /// What it was called, as `kind/name`: `disk/data`.
+    pub from: String,
+    /// What it is called now: `disk/archive`.
+    pub to: String,
 }
 
 /// A change to one document.

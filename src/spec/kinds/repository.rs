@@ -5,16 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What environments there are, and what the repository promises about its commits.
+/// What environments there are, and how much is read of them.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RepositorySpec {
     /// Environments by name.
     pub environments: BTreeMap<String, EnvironmentEntry>,
-    /// Says that commits here are signed. What a daemon requires stands in its own configuration,
-    /// where a commit cannot change it; a daemon that requires less warns.
-    #[serde(default)]
-    pub require_signatures: bool,
     /// Limits on what is read.
     #[serde(default)]
     pub limits: Limits,

@@ -46,7 +46,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &DiskSpec) -> Option<Disk> {
         }
     };
     Some(Disk {
-        path: format!("{}/{}.{}", pool.path, cx.id.name, spec.format.as_str()),
+        path: format!("{}/{}.{}", pool.path, cx.settings.file_name(&cx.id), spec.format.as_str()),
         pool: pool.name,
         format: spec.format,
         size: size?,

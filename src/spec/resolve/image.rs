@@ -55,7 +55,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ImageSpec) -> Option<Image> {
         ImageOrigin::Fetch { sha256, .. } => digest_of(&(sha256, spec.format, size)),
         ImageOrigin::Build(build) => digest_of(&(build.inputs_digest(), spec.format, size)),
     };
-    let stem = format!("{}/image-{}-{}", pool.path, cx.id.name, content.short());
+    let stem = format!("{}/image-{}-{}", pool.path, cx.settings.file_name(&cx.id), content.short());
     let boot_files = matches!(origin, ImageOrigin::Build(_))
         .then(|| BootFiles { kernel: format!("{stem}.vmlinuz"), initrd: format!("{stem}.initrd") });
     Some(Image {
@@ -71,7 +71,12 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ImageSpec) -> Option<Image> {
 
 fn fetch(cx: &mut Cx<'_>, source: &str, sha256: Option<&str>) -> Option<ImageOrigin> {
     let url = source.starts_with("https://") || source.starts_with("http://");
-    let plain = if url {
+    let plain = if url && has_userinfo(source) {
+        // Plans, events and errors name the source: what stands in it is read by many.
+        Err("the URL carries a user or a password, and everyone who sees a plan would see it; \
+             serve the image without a login, its sha256 is what it is trusted for"
+            .to_owned())
+    } else if url {
         let good = source.len() > "https://".len()
             && !source.contains(char::is_whitespace)
             && scalar::line(source, URL_MAX).is_ok();
@@ -94,6 +99,13 @@ fn fetch(cx: &mut Cx<'_>, source: &str, sha256: Option<&str>) -> Option<ImageOri
     Some(ImageOrigin::Fetch { source: source?, sha256 })
 }
 
+/// Whether a URL has an `@` before its path.
+fn has_userinfo(url: &str) -> bool {
+    url.split_once("://")
+        .and_then(|(_, rest)| rest.split(['/', '?', '#']).next())
+        .is_some_and(|authority| authority.contains('@'))
+}
+
 fn build_spec(cx: &mut Cx<'_>, build: &BuildDoc) -> Option<BuildSpec> {
     words(cx, "/spec/build/suite", std::slice::from_ref(&build.suite), false);
     words(cx, "/spec/build/kernel", std::slice::from_ref(&build.kernel), false);
@@ -102,7 +114,11 @@ fn build_spec(cx: &mut Cx<'_>, build: &BuildDoc) -> Option<BuildSpec> {
     if let Some(mirror) = &build.mirror {
         let good = ["http://", "https://"].iter().any(|p| mirror.starts_with(p))
             && !mirror.contains(char::is_whitespace);
-        if !good {
+        if has_userinfo(mirror) {
+            let message = "the URL carries a user or a password, and everyone who sees a plan \
+                           would see it";
+            cx.err("spec/wrong-value", "/spec/build/mirror", message);
+        } else if !good {
             let message = format!("`{}` is not an archive's URL", mirror.escape_debug());
             cx.err("spec/wrong-value", "/spec/build/mirror", message);
         }

@@ -58,14 +58,13 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
     if let Some(cloud_init) = &spec.cloud_init {
         disks.extend(seed::resolve(cx, cloud_init, &nics, &pool, &disks));
     }
+    // They are still in the order they are written in, cloud-init's last.
     if boot == Some(Boot::Devices)
         && nothing_boots(spec)
-        && let Some(first) = spec.disks.first()
+        && !spec.disks.is_empty()
+        && let Some(first) = disks.first_mut()
     {
-        let disk = disks.iter_mut().find(|d| d.path.as_deref().is_some_and(|p| is_disk(p, first)));
-        if let Some(disk) = disk {
-            disk.boot_order = Some(1);
-        }
+        first.boot_order = Some(1);
     }
     disks.sort_by(|a, b| a.target.cmp(&b.target));
     let mut nics: Vec<_> = nics.into_iter().map(|n| n.nic).collect();
@@ -97,11 +96,6 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
     })
 }
 
-fn is_disk(path: &str, used: &DiskUse) -> bool {
-    let file = path.rsplit('/').next().unwrap_or_default();
-    file.rsplit_once('.').is_some_and(|(stem, _)| stem == used.disk)
-}
-
 fn nothing_boots(spec: &MachineSpec) -> bool {
     spec.disks.iter().all(|d| d.boot_order.is_none())
         && spec.nics.iter().all(|n| n.boot_order.is_none())
@@ -112,7 +106,7 @@ fn home(cx: &mut Cx<'_>) -> Option<Pool> {
     let first = cx.disks.first().map(|(name, _, _)| name.clone());
     let of_disk = first.and_then(|name| {
         let id = crate::model::ResourceId::new(Kind::Disk, name);
-        match cx.world.resolved.get(&id)?.own()? {
+        match cx.world.resolved_at(&id)?.own()? {
             Resource::Disk(disk) => Some(disk.pool.to_string()),
             _ => None,
         }

@@ -10,14 +10,17 @@ mod network;
 mod nic;
 mod seed;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::cache::FastMap;
 use super::diag::{Severity, did_you_mean};
 use super::kinds::{Doc, DocKind, Spec};
+use super::repo::RepoFiles;
 use super::yaml::At;
-use super::{DesiredResource, Lifecycle, Origin, SelfHeal};
+use super::{DesiredResource, Lifecycle, Origin, Renames, SelfHeal};
+use crate::model::resource::Network;
 use crate::model::{Kind, Name, Resource, ResourceId, digest_of};
 
 pub(crate) use network::subnets;
@@ -32,19 +35,42 @@ pub(crate) struct Member {
     pub(crate) index: usize,
     /// What it says, patches laid over it.
     pub(crate) doc: Arc<Doc>,
+    /// What it is called, unless its name is none or belongs to an earlier one.
+    pub(crate) id: Option<ResourceId>,
     /// Patches of the environment that changed it, by place in its list.
     pub(crate) patches: Vec<usize>,
-    /// Path and line.
-    pub(crate) origin: Origin,
+    /// Line of its first key.
+    pub(crate) line: u32,
+}
+
+impl Member {
+    /// Where it is written.
+    pub(crate) fn origin(&self, repo: &RepoFiles) -> Origin {
+        Origin { path: repo.files[self.file].path.clone(), line: self.line }
+    }
 }
 
 /// Settings of the environment that resources are resolved with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) environment: Name,
+    pub(crate) renamed: Renames,
     pub(crate) pools: Vec<Pool>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) self_heal: SelfHeal,
+}
+
+impl Settings {
+    /// The environment's first name: ids derived from it outlive a new one.
+    pub(crate) fn first_name(&self) -> &Name {
+        self.renamed.formerly.first().unwrap_or(&self.environment)
+    }
+
+    /// The name that the file of `id` has: the first one that `id` had.
+    pub(crate) fn file_name<'a>(&'a self, id: &'a ResourceId) -> &'a Name {
+        let before = self.renamed.moved.get(id).and_then(|names| names.last());
+        &before.unwrap_or(id).name
+    }
 }
 
 /// A storage pool.
@@ -149,14 +175,36 @@ impl Resolved {
             now.is_some_and(|now| Arc::ptr_eq(now, doc))
         };
         let resolved_same = |(id, then): &(ResourceId, Arc<Self>)| {
-            world.resolved.get(id).is_some_and(|now| Arc::ptr_eq(now, then))
+            world.resolved_at(id).is_some_and(|now| Arc::ptr_eq(now, then))
         };
         Arc::ptr_eq(&self.doc, &member.doc)
             && Arc::ptr_eq(&self.settings, settings)
-            && self.origin == member.origin
+            && self.origin.line == member.line
+            && self.origin.path == world.repo.files[member.file].path
             && self.from_docs.iter().all(doc_same)
             && self.from_resolved.iter().all(resolved_same)
             && self.from_leases == leases
+    }
+
+    /// Whether what other documents can collide with is the same as in `other`.
+    pub(crate) fn collides_like(&self, other: &Self) -> bool {
+        let place = |resource: &Resource, with: &Resource| match (resource, with) {
+            (Resource::Network(a), Resource::Network(b)) => {
+                let ranges =
+                    |n: &Network| n.addresses.iter().map(|a| a.address).collect::<Vec<_>>();
+                a.mode == b.mode && a.bridge == b.bridge && ranges(a) == ranges(b)
+            }
+            (Resource::VirtualMachine(a), Resource::VirtualMachine(b)) => {
+                a.console_log == b.console_log
+            }
+            (a, b) => a == b,
+        };
+        self.macs == other.macs
+            && self.disks == other.disks
+            && self.out.len() == other.out.len()
+            && self.out.iter().zip(&other.out).all(|((id, a), (with, b))| {
+                id == with && a.depends_on == b.depends_on && place(&a.resource, &b.resource)
+            })
     }
 
     /// The document's own primitive.
@@ -168,12 +216,20 @@ impl Resolved {
 /// Everything a document may refer to.
 #[derive(Debug)]
 pub(crate) struct World<'a> {
+    pub(crate) repo: &'a RepoFiles,
     pub(crate) members: &'a [Member],
-    pub(crate) by_id: &'a HashMap<ResourceId, usize>,
+    pub(crate) by_id: &'a FastMap<ResourceId, usize>,
     /// Names that broken documents mention.
     pub(crate) mentions: &'a HashSet<String>,
-    /// What is resolved already.
-    pub(crate) resolved: HashMap<ResourceId, Arc<Resolved>>,
+    /// What is resolved already, by member.
+    pub(crate) resolved: Vec<Option<Arc<Resolved>>>,
+}
+
+impl World<'_> {
+    /// What the document of `id` became.
+    pub(crate) fn resolved_at(&self, id: &ResourceId) -> Option<&Arc<Resolved>> {
+        self.resolved.get(*self.by_id.get(id)?)?.as_ref()
+    }
 }
 
 /// One document being resolved.
@@ -311,7 +367,7 @@ impl Cx<'_> {
         name: &str,
     ) -> Option<Arc<Resolved>> {
         let id = self.id_of(pointer, kind, name)?;
-        let found = Arc::clone(self.world.resolved.get(&id)?);
+        let found = Arc::clone(self.world.resolved_at(&id)?);
         self.from_resolved.push((id.clone(), Arc::clone(&found)));
         self.need(id);
         Some(found)
@@ -397,7 +453,7 @@ impl Cx<'_> {
             owner: Some(self.id.clone()),
             lifecycle,
             labels: self.labels(),
-            origin: self.world.members[self.member].origin.clone(),
+            origin: self.world.members[self.member].origin(self.world.repo),
         };
         self.need(id.clone());
         self.extra.push((id, Arc::new(desired)));
@@ -417,7 +473,7 @@ impl Cx<'_> {
 
     fn finish(self, resource: Resource, leases: &[Lease]) -> Resolved {
         let member = &self.world.members[self.member];
-        let written = &member.doc.lifecycle;
+        let (written, origin) = (&member.doc.lifecycle, member.origin(self.world.repo));
         let lifecycle = Lifecycle {
             prevent_destroy: written.prevent_destroy,
             adopt: written.adopt,
@@ -432,14 +488,14 @@ impl Cx<'_> {
             depends_on: self.depends_on,
             owner: None,
             lifecycle,
-            origin: member.origin.clone(),
+            origin: origin.clone(),
         };
         let mut out = vec![(self.id, Arc::new(own))];
         out.extend(self.extra);
         Resolved {
             doc: Arc::clone(&member.doc),
             settings: Arc::clone(self.settings),
-            origin: member.origin.clone(),
+            origin,
             from_docs: self.from_docs,
             from_resolved: self.from_resolved,
             from_leases: leases.to_vec(),

@@ -326,7 +326,7 @@ fn mac_of_machine(cx: &mut Cx<'_>, pointer: &str, vm: &str) -> Option<String> {
         return None;
     };
     let name = Name::new(vm).ok()?;
-    mac_of(&cx.settings.environment, &name, nic, spec.nics[nic].mac.as_deref()).ok()
+    mac_of(cx.settings.first_name(), &name, nic, spec.nics[nic].mac.as_deref()).ok()
 }
 
 /// Adds a lease that an interface asks for; one that is written out as well must agree with it.

@@ -64,7 +64,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, nics: &[NicSpec]) -> Vec<NicPlan> {
 fn one(cx: &mut Cx<'_>, index: usize, spec: &NicSpec) -> Option<NicPlan> {
     let pointer = format!("/spec/nics/{index}");
     let name = cx.id.name.clone();
-    let read = mac_of(&cx.settings.environment, &name, index, spec.mac.as_deref());
+    let read = mac_of(cx.settings.first_name(), &name, index, spec.mac.as_deref());
     let mac = cx.check(format!("{pointer}/mac"), read);
     if !(1..=MODEL_MAX).contains(&spec.model.len())
         || !spec.model.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

@@ -127,7 +127,7 @@ pub async fn build(
     format: VolumeFormat,
     size: Option<u64>,
     targets: &Targets,
-    progress: impl Fn(&'static str) + Send + Sync,
+    progress: impl Fn(&str) + Send + Sync,
 ) -> Result<BuildOutcome, ImageError> {
     validate(spec)?;
     let started = Instant::now();
@@ -169,10 +169,7 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    async fn run(
-        &self,
-        progress: &(impl Fn(&'static str) + Sync),
-    ) -> Result<BuildOutcome, ImageError> {
+    async fn run(&self, progress: &(impl Fn(&str) + Sync)) -> Result<BuildOutcome, ImageError> {
         progress("installing packages");
         let settings = input::apt_settings(&self.output("apt-config", &["dump"]).await?);
         self.child("mmdebstrap", BOOTSTRAP_TIME)

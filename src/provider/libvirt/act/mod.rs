@@ -159,9 +159,15 @@ impl Act<'_> {
                 format!("{} exists, but trueup did not make it", self.id()),
                 "remove or rename it, or set `lifecycle.adopt: true` to take it over",
             )),
+            Ownership::Other { environment }
+                if adopt && self.scope.desired.sync.renamed.formerly.contains(&environment) =>
+            {
+                Ok(())
+            }
             Ownership::Other { environment } => Err(Fault::needs_human(
                 format!("{} belongs to the environment `{environment}`", self.id()),
-                "let only one environment of a host have a resource of this name",
+                "let only one environment of a host have a resource of this name; if this one was called \
+                 so once, name that under `formerly` of its `Environment`",
             )),
         }
     }

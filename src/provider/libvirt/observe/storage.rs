@@ -2,13 +2,14 @@
 //!
 //! A pool that cannot be looked into hides its disks; hidden is not absent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use trueup_libvirt::{Client, Code, PoolRecord, VolumeRecord};
 use uuid::Uuid;
 
 use super::super::fault;
-use super::super::xml::{pool, volume};
+use super::super::xml::pool;
+use super::memory::Look;
 use super::{id, unreadable};
 use crate::model::resource::{Disk, StoragePool, VolumeFormat};
 use crate::model::{Fault, Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
@@ -23,10 +24,12 @@ const NO_DISKS: [&str; 3] = [".log", ".partial", ".part"];
 pub(super) async fn look_at_pools(
     client: &Client,
     scope: &Scope,
+    look: &mut Look<'_>,
     seen: &mut Observed,
     records: &[PoolRecord],
 ) -> Result<(), Fault> {
     let mut found = BTreeMap::new();
+    let mut disks = Disks { look, asked: asked_for(scope) };
     for record in records {
         let parsed = match pool::parse(&record.xml) {
             Ok(parsed) => parsed,
@@ -50,7 +53,7 @@ pub(super) async fn look_at_pools(
         };
         seen.resources.insert(id.clone(), observation);
         if ours_to_be && id.name.as_str() == record.name {
-            look_into_pool(client, scope, seen, record, &id.name, &mut found).await?;
+            look_into_pool(client, scope, &mut disks, seen, record, &id.name, &mut found).await?;
         }
     }
     let hidden: Vec<Name> = seen
@@ -77,6 +80,7 @@ pub(super) async fn look_at_pools(
 async fn look_into_pool(
     client: &Client,
     scope: &Scope,
+    disks: &mut Disks<'_, '_>,
     seen: &mut Observed,
     record: &PoolRecord,
     pool: &Name,
@@ -103,7 +107,7 @@ async fn look_into_pool(
                 }
             }
             for volume in &volumes.items {
-                look_at_volume(scope, seen, pool, volume, found);
+                look_at_volume(disks, seen, pool, volume, found);
             }
         }
         Err((true, fault, _)) => return Err(fault),
@@ -165,15 +169,30 @@ fn stem(file: &str) -> &str {
     file.rsplit_once('.').map_or(file, |(stem, _)| stem)
 }
 
+/// What volumes are looked at with.
+struct Disks<'a, 'm> {
+    look: &'a mut Look<'m>,
+    asked: HashMap<&'a str, &'a ResourceId>,
+}
+
+/// The disks that are asked for, by their file; of two for one file, the first. Also those that were
+/// made and are no longer asked for: a disk that was renamed keeps its file, so the file's name may
+/// be an older one than its own.
+fn asked_for(scope: &Scope) -> HashMap<&str, &ResourceId> {
+    let desired = &scope.desired.resources;
+    let made = scope.claims.iter().filter(|(id, _)| !desired.contains_key(*id));
+    let asked = desired.iter().rev().map(|(id, want)| (id, &want.resource));
+    let disks = made.chain(asked).filter_map(|(id, resource)| match resource {
+        Resource::Disk(disk) => Some((disk.path.as_str(), id)),
+        _ => None,
+    });
+    disks.collect()
+}
+
 /// Whose disk a file is: that of the resource that asks for this path, else the one of its name.
-fn disk_id(scope: &Scope, path: &str) -> Option<(ResourceId, bool)> {
-    let asked = scope
-        .desired
-        .resources
-        .iter()
-        .find(|(_, want)| matches!(&want.resource, Resource::Disk(disk) if disk.path == path));
-    if let Some((id, _)) = asked {
-        return Some((id.clone(), true));
+fn disk_id(asked: &HashMap<&str, &ResourceId>, path: &str) -> Option<(ResourceId, bool)> {
+    if let Some(id) = asked.get(path) {
+        return Some(((*id).clone(), true));
     }
     let file = file_name(path);
     let other = OTHERS.iter().any(|prefix| file.starts_with(prefix))
@@ -186,20 +205,20 @@ fn disk_id(scope: &Scope, path: &str) -> Option<(ResourceId, bool)> {
 }
 
 fn look_at_volume(
-    scope: &Scope,
+    disks: &mut Disks<'_, '_>,
     seen: &mut Observed,
     pool: &Name,
     record: &VolumeRecord,
     found: &mut BTreeMap<ResourceId, Observation>,
 ) {
-    let Some((id, exact)) = disk_id(scope, &record.path) else {
+    let Some((id, exact)) = disk_id(&disks.asked, &record.path) else {
         return;
     };
     // The file that is asked for wins over one of the same name in another place.
     if !exact && found.contains_key(&id) {
         return;
     }
-    let parsed = match volume::parse(&record.xml) {
+    let parsed = match disks.look.volume(&record.xml) {
         Ok(parsed) => parsed,
         Err(error) => {
             seen.unreadable.insert(id, error.to_string());
@@ -217,7 +236,7 @@ fn look_at_volume(
         path: record.path.clone(),
         format,
         size: parsed.capacity,
-        backing: parsed.backing,
+        backing: parsed.backing.clone(),
         on_image_change: None,
     };
     let observation = Observation {
@@ -237,6 +256,33 @@ mod tests {
 
     use super::*;
     use crate::spec::{Desired, SyncSettings};
+
+    #[test]
+    fn a_renamed_disk_is_found_by_the_file_that_it_kept() {
+        let disk = Disk {
+            pool: Name::new("fast").unwrap(),
+            path: "/srv/fast/data.qcow2".to_owned(),
+            format: VolumeFormat::Qcow2,
+            size: 1,
+            backing: None,
+            on_image_change: None,
+        };
+        let desired = Desired {
+            environment: Name::new("lab").unwrap(),
+            sync: SyncSettings::default(),
+            resources: BTreeMap::new(),
+        };
+        let archive = id(Kind::Disk, "archive");
+        let claims = BTreeMap::from([(archive.clone(), Resource::Disk(disk))]);
+        let scope = Scope {
+            desired: Arc::new(desired),
+            known: Arc::new(claims.keys().cloned().collect()),
+            claims: Arc::new(claims),
+        };
+        assert_eq!(disk_id(&asked_for(&scope), "/srv/fast/data.qcow2"), Some((archive, true)));
+        let by_name = Some((id(Kind::Disk, "other"), false));
+        assert_eq!(disk_id(&asked_for(&scope), "/srv/fast/other.qcow2"), by_name);
+    }
 
     #[test]
     fn a_disk_whose_pool_is_gone_is_not_absent() {

@@ -1,0 +1,135 @@
+//! The settings of the forge: where statuses and comments go, and with which login.
+//!
+//! Plain data: it never opens a file it names.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::span::Span;
+
+/// The forge that hosts the repository: pull requests are followed there and plans are posted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForgeSettings {
+    /// Which forge it is.
+    #[serde(default)]
+    pub kind: ForgeKind,
+    /// Where it is: `https://host`. Default for GitHub: github.com. A login is only sent over https,
+    /// except to this machine itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The repository there: `owner/name`.
+    pub repository: String,
+    /// Log in with a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<SecretSettings>,
+    /// Log in as an installation of a GitHub App, which alone may write checks with annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppSettings>,
+    /// The most one call may take.
+    #[serde(default = "default_timeout")]
+    pub timeout: Span,
+}
+
+fn default_timeout() -> Span {
+    Span::seconds(30)
+}
+
+/// A kind of forge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForgeKind {
+    /// github.com or GitHub Enterprise Server.
+    #[default]
+    Github,
+    /// Gitea or Forgejo.
+    Gitea,
+}
+
+/// Where a secret comes from: exactly one of its forms. It is read anew for each use, so that a
+/// rotated one needs no restart.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretSettings {
+    /// A file that others may not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The name of a systemd credential (`LoadCredential=`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// The name of an environment variable of the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+}
+
+impl SecretSettings {
+    /// How many of the forms are given.
+    pub(super) fn forms(&self) -> usize {
+        usize::from(self.file.is_some())
+            + usize::from(self.credential.is_some())
+            + usize::from(self.env.is_some())
+    }
+}
+
+/// A GitHub App and the installation whose permissions are used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AppSettings {
+    /// The app's id.
+    pub id: u64,
+    /// The installation's id: the number at the end of its page's address.
+    pub installation: u64,
+    /// The app's private key (PEM).
+    pub key: SecretSettings,
+}
+
+impl ForgeSettings {
+    /// The files of the token and of the app's key.
+    pub(super) fn files(&self) -> (Option<&Path>, Option<&Path>) {
+        let token = self.token.as_ref().and_then(|token| token.file.as_deref());
+        (token, self.app.as_ref().and_then(|app| app.key.file.as_deref()))
+    }
+
+    /// What is wrong with the values, and with which: the first that cannot be used.
+    pub(super) fn fault(&self) -> Option<(&'static str, &'static str)> {
+        let parts: Vec<&str> = self.repository.split('/').collect();
+        let plain = |part: &&str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        if parts.len() != 2 || !parts.iter().all(plain) {
+            return Some(("forge.repository", "must be `owner/name`"));
+        }
+        if let Some(url) = &self.url {
+            let Some((scheme, rest)) = url.split_once("://") else {
+                return Some(("forge.url", "must be a URL: `https://host`"));
+            };
+            let authority = rest.split('/').next().unwrap_or_default();
+            let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+            let here = ["127.0.0.1", "localhost", "[::1]"].contains(&host);
+            if authority.is_empty() || authority.contains('@') {
+                return Some(("forge.url", "must be `https://host`, without a login in it"));
+            }
+            if scheme != "https" && !(scheme == "http" && here) {
+                return Some(("forge.url", "must be https: a login is not sent in the clear"));
+            }
+        } else if self.kind == ForgeKind::Gitea {
+            return Some(("forge.url", "is missing: say where the forge is"));
+        }
+        match (&self.token, &self.app) {
+            (Some(token), None) if token.forms() == 1 => None,
+            (Some(_), None) => Some(("forge.token", "give one of file, credential and env")),
+            (None, Some(app)) if app.key.forms() != 1 => {
+                Some(("forge.app.key", "give one of file, credential and env"))
+            }
+            (None, Some(_)) if self.kind == ForgeKind::Gitea => {
+                Some(("forge.app", "is for GitHub only: give `token`"))
+            }
+            (None, Some(_)) => None,
+            _ => Some(("forge", "give either `token` or `app`")),
+        }
+    }
+}

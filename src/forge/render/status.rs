@@ -1,0 +1,176 @@
+//! The line of a commit status: at most 140 characters, plain text.
+
+use std::time::Duration;
+
+use super::escape::cut;
+use super::{Finding, PullView, Ruling, Show};
+use crate::plan::render::{Summary, summary};
+
+/// Longest description GitHub takes; longer ones are refused, not cut (known of the API, not in its
+/// description). Counted in UTF-16 units, the strictest way a forge may count.
+pub const DESCRIPTION_CHARS_MAX: usize = 140;
+
+/// What a forge shows beside a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The colour.
+    pub tone: Tone,
+    /// The words; at most [`DESCRIPTION_CHARS_MAX`].
+    pub description: String,
+}
+
+/// The colour of a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// Not known yet.
+    Pending,
+    /// As it should be.
+    Success,
+    /// Somebody has to change something.
+    Failure,
+    /// It could not be found out.
+    Error,
+}
+
+/// What became of a merge on the machine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Landing<'a> {
+    /// The merge was seen; nothing was done yet.
+    Seen,
+    /// It is being applied.
+    Applying {
+        /// Steps done.
+        done: usize,
+        /// Steps in all.
+        total: usize,
+    },
+    /// The machine is as the merge asks.
+    Applied {
+        /// What was done.
+        summary: Summary,
+        /// From the merge being seen to the end.
+        took: Duration,
+    },
+    /// It waits for somebody.
+    Held {
+        /// Why, in a sentence.
+        why: &'a str,
+    },
+    /// Something went wrong.
+    Failed {
+        /// What, in a sentence.
+        why: &'a str,
+    },
+}
+
+/// The status of a pull request's head.
+#[must_use]
+pub fn status(view: &PullView<'_>) -> Status {
+    let (tone, text) = match &view.finding {
+        Finding::Pending => (Tone::Pending, "looking at what merging would do".to_owned()),
+        Finding::Planned { plan, holds } => {
+            let counts = summary(plan);
+            let blocking: Vec<&Ruling> = blocking(view.rulings);
+            let words = counted(&counts);
+            match (blocking.first(), holds.first()) {
+                (Some(worst), _) => {
+                    let more = more(blocking.len() - 1);
+                    (Tone::Failure, format!("{}: {}{more}; {words}", worst.rule, worst.message))
+                }
+                (None, Some(why)) => {
+                    (Tone::Success, format!("{words}; held: {why}{}", more(holds.len() - 1)))
+                }
+                (None, None) => (Tone::Success, words),
+            }
+        }
+        Finding::Rejected { diagnostics } => {
+            let first = diagnostics.iter().find(|found| found.is_error()).or(diagnostics.first());
+            let first = first.map_or_else(String::new, |found| {
+                format!(": {}:{} {}", found.path, found.line, found.message)
+            });
+            (Tone::Failure, format!("{}{first}", many(diagnostics.len(), "mistake")))
+        }
+        Finding::Conflict { paths, more } => {
+            let first = paths.first().map_or("", String::as_str);
+            let rest = (paths.len() + more).saturating_sub(1);
+            (Tone::Failure, format!("conflicts with the base in {first}{}", self::more(rest)))
+        }
+        Finding::Skipped { why } => (Tone::Error, format!("not planned: {why}")),
+        Finding::Failed { why } => {
+            let why = if view.show == Show::Redacted { "the machine does not answer" } else { why };
+            (Tone::Error, format!("could not be planned: {why}"))
+        }
+    };
+    Status { tone, description: described(&text) }
+}
+
+/// The status of a merge commit.
+#[must_use]
+pub fn landing(landing: &Landing<'_>) -> Status {
+    let (tone, text) = match landing {
+        Landing::Seen => (Tone::Pending, "merged; waiting for its turn".to_owned()),
+        Landing::Applying { done, total } => {
+            (Tone::Pending, format!("applying: {done} of {}", many(*total, "step")))
+        }
+        Landing::Applied { summary, took } => {
+            let words = counted(summary).replace(" to ", " ");
+            (Tone::Success, format!("applied in {}: {words}", seconds(*took)))
+        }
+        Landing::Held { why } => (Tone::Failure, format!("held: {why}")),
+        Landing::Failed { why } => (Tone::Failure, format!("failed: {why}")),
+    };
+    Status { tone, description: described(&text) }
+}
+
+/// `1 to destroy, 2 to change, 1 restart`; the worst first. `no changes` where there are none.
+pub(super) fn counted(it: &Summary) -> String {
+    let parts = [
+        (it.destroy, "to destroy"),
+        (it.replace, "to replace"),
+        (it.create, "to create"),
+        (it.change, "to change"),
+        (it.restart, if it.restart == 1 { "restart" } else { "restarts" }),
+        (it.tidy, "to tidy"),
+    ];
+    let told: Vec<String> = parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if told.is_empty() { "no changes".to_owned() } else { told.join(", ") }
+}
+
+/// Rulings that stand in the way, the most binding first.
+pub(super) fn blocking(rulings: &[Ruling]) -> Vec<&Ruling> {
+    let mut found: Vec<&Ruling> = rulings.iter().filter(|ruling| ruling.blocks()).collect();
+    found.sort_by_key(|ruling| std::cmp::Reverse(ruling.level));
+    found
+}
+
+/// `1 mistake`, `2 mistakes`.
+pub(super) fn many(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(" (+{count})") }
+}
+
+fn seconds(took: Duration) -> String {
+    match took.as_secs() {
+        0..=99 => format!("{:.1} s", took.as_secs_f32()),
+        long => format!("{} min", long.div_ceil(60)),
+    }
+}
+
+fn described(text: &str) -> String {
+    let mut max = DESCRIPTION_CHARS_MAX;
+    loop {
+        let short = cut(text, max);
+        let over = short.encode_utf16().count().saturating_sub(DESCRIPTION_CHARS_MAX);
+        if over == 0 {
+            return short;
+        }
+        max -= over.div_ceil(2).max(1);
+    }
+}

@@ -1,0 +1,284 @@
+//! The promise: what a pull request showed is what its merge may do.
+//!
+//! A [`Promise`] is kept with the digest that was posted. After the merge the plan against the machine
+//! as it is then is compared with it, step by step. The same or less may run; anything more, and
+//! anything that disturbs more, is told exactly and waits. It decides nothing about who may let it
+//! through, and holds no value of a field, only digests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Disruption, LiveChange, Plan, Reason, Step, StepIndex};
+use crate::model::{Digest, ResourceId, digest_of};
+
+/// What was shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Promise {
+    /// Its steps.
+    pub steps: Vec<PromisedStep>,
+}
+
+/// One step that was shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PromisedStep {
+    /// What it is done to.
+    pub resource: ResourceId,
+    /// What is done.
+    pub deed: Deed,
+    /// Digest of what it makes, as far as the commit says it: for a definition the whole of it.
+    pub wish: Option<Digest>,
+    /// How much it disturbs.
+    pub disruption: Disruption,
+    /// What it interrupts.
+    pub interrupts: BTreeSet<ResourceId>,
+    /// What it changes: each with a digest of what it becomes. `from` is no part of it: a machine
+    /// that was further off than shown comes to the same end.
+    pub parts: BTreeMap<String, Digest>,
+}
+
+/// What is done, told apart from everything else that can be done to the same resource.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deed {
+    /// The action's kind: `vmDefine`.
+    pub kind: String,
+    /// The file, where one of several is meant.
+    pub path: Option<String>,
+}
+
+/// How the plan of now stands to what was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is the same.
+    Equal,
+    /// It is part of what was shown; the rest is done already or no longer needed.
+    Smaller {
+        /// Shown steps that are not there any more.
+        missing: Vec<PromisedStep>,
+        /// Shown parts of steps (fields, changes) that are not there any more.
+        fewer: usize,
+    },
+    /// It does more, or disturbs more: it has to wait.
+    Surprised {
+        /// Exactly what, in the plan's order; at least one.
+        surprises: Vec<Surprise>,
+    },
+}
+
+/// One step that goes beyond what was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surprise {
+    /// Its place in the plan of now.
+    pub step: StepIndex,
+    /// What it is done to.
+    pub resource: ResourceId,
+    /// The verb.
+    pub verb: &'static str,
+    /// How much it disturbs.
+    pub disruption: Disruption,
+    /// Why it is done; a [`Reason::Drifted`] one puts right what somebody changed meanwhile.
+    pub reason: Reason,
+    /// What about it was not shown.
+    pub beyond: Beyond,
+}
+
+/// What was not shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beyond {
+    /// The step as a whole.
+    Step,
+    /// How much it disturbs.
+    Disruption {
+        /// What was shown.
+        shown: Disruption,
+    },
+    /// What it interrupts.
+    Interrupts(BTreeSet<ResourceId>),
+    /// What it changes.
+    Parts(BTreeSet<String>),
+    /// What it makes.
+    Wish,
+}
+
+impl fmt::Display for Surprise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = format!("{:?}", self.disruption).to_lowercase();
+        write!(f, "{} {}", self.verb, self.resource)?;
+        match &self.beyond {
+            Beyond::Step => write!(f, " ({word}) was not shown"),
+            Beyond::Disruption { shown } => {
+                write!(f, ": {word}, {} was shown", format!("{shown:?}").to_lowercase())
+            }
+            Beyond::Interrupts(others) => {
+                let names: Vec<String> = others.iter().map(ToString::to_string).collect();
+                write!(f, " also interrupts {}", names.join(", "))
+            }
+            Beyond::Parts(parts) => {
+                let names: Vec<&str> = parts.iter().map(String::as_str).collect();
+                write!(f, " also changes {}", names.join(", "))
+            }
+            Beyond::Wish => write!(f, " makes something else than was shown"),
+        }
+    }
+}
+
+impl Promise {
+    /// What showing `plan` promises.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        Self { steps: plan.steps.iter().map(PromisedStep::of).collect() }
+    }
+
+    /// Compares `live`, a plan of now, with what was shown.
+    #[must_use]
+    pub fn kept_by(&self, live: &Plan) -> Kept {
+        let now: Vec<PromisedStep> = live.steps.iter().map(PromisedStep::of).collect();
+        let mut shown: BTreeMap<(&ResourceId, &Deed), Vec<&PromisedStep>> = BTreeMap::new();
+        for step in self.steps.iter().rev() {
+            shown.entry((&step.resource, &step.deed)).or_default().push(step);
+        }
+        let (mut surprises, mut fewer) = (Vec::new(), 0);
+        for (at, (step, now)) in live.steps.iter().zip(&now).enumerate() {
+            let beyond = match shown.get_mut(&(&now.resource, &now.deed)).and_then(Vec::pop) {
+                Some(then) => {
+                    fewer +=
+                        then.parts.keys().filter(|part| !now.parts.contains_key(*part)).count();
+                    now.beyond(then)
+                }
+                None => vec![Beyond::Step],
+            };
+            surprises.extend(beyond.into_iter().map(|beyond| Surprise {
+                step: at,
+                resource: step.resource.clone(),
+                verb: step.action.verb(),
+                disruption: step.disruption,
+                reason: step.reason,
+                beyond,
+            }));
+        }
+        if !surprises.is_empty() {
+            return Kept::Surprised { surprises };
+        }
+        let left: BTreeSet<*const PromisedStep> =
+            shown.values().flatten().map(|step| std::ptr::from_ref(*step)).collect();
+        let missing: Vec<PromisedStep> = self
+            .steps
+            .iter()
+            .filter(|step| left.contains(&std::ptr::from_ref(*step)))
+            .cloned()
+            .collect();
+        match (missing.is_empty(), fewer) {
+            (true, 0) => Kept::Equal,
+            _ => Kept::Smaller { missing, fewer },
+        }
+    }
+}
+
+impl PromisedStep {
+    fn of(step: &Step) -> Self {
+        let mut parts: BTreeMap<String, Digest> = step
+            .changes
+            .iter()
+            .map(|change| (change.path.clone(), digest_of(&change.to)))
+            .collect();
+        let (path, wish) = wish(&step.action, &mut parts);
+        Self {
+            resource: step.resource.clone(),
+            deed: Deed { kind: kind(&step.action), path },
+            wish,
+            disruption: step.disruption,
+            interrupts: step.interrupts.clone(),
+            parts,
+        }
+    }
+
+    /// What `self` does beyond `then`.
+    fn beyond(&self, then: &Self) -> Vec<Beyond> {
+        let mut beyond = Vec::new();
+        if self.disruption > then.disruption {
+            beyond.push(Beyond::Disruption { shown: then.disruption });
+        }
+        let more: BTreeSet<ResourceId> =
+            self.interrupts.difference(&then.interrupts).cloned().collect();
+        if !more.is_empty() {
+            beyond.push(Beyond::Interrupts(more));
+        }
+        let parts = self.parts.iter().filter(|(part, to)| then.parts.get(*part) != Some(*to));
+        let parts: BTreeSet<String> = parts.map(|(part, _)| part.clone()).collect();
+        if !parts.is_empty() {
+            beyond.push(Beyond::Parts(parts));
+        }
+        if self.wish != then.wish {
+            beyond.push(Beyond::Wish);
+        }
+        beyond
+    }
+}
+
+/// The action's kind as it is stored.
+fn kind(action: &Action) -> String {
+    let value = serde_json::to_value(action).unwrap_or_default();
+    let tag = value.get("type").and_then(serde_json::Value::as_str);
+    tag.unwrap_or_else(|| action.verb()).to_owned()
+}
+
+/// The file an action is about, where one of several may be meant, and what it makes. What it does to
+/// several things one by one is added to `parts`.
+fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String>, Option<Digest>) {
+    match action {
+        Action::ImageDelete { path } | Action::SeedDelete { path } => (Some(path.clone()), None),
+        Action::DiskDelete { pool, path } => (Some(path.clone()), Some(digest_of(pool))),
+        // Whether a domain has it plugged in at the moment changes nothing about what becomes of it.
+        Action::DiskGrow { path, pool, size, live: _ } => {
+            (Some(path.clone()), Some(digest_of(&(pool, size))))
+        }
+        Action::NetworkStart { reconnect } => {
+            parts
+                .extend(reconnect.iter().map(|name| (format!("reconnect {name}"), digest_of(&()))));
+            (None, None)
+        }
+        Action::VmUpdateLive { changes } => {
+            parts.extend(changes.iter().map(|change| (live(change), digest_of(change))));
+            (None, None)
+        }
+        // How a snapshot is called says nothing of what it does.
+        Action::VmSnapshot { name: _ }
+        | Action::PoolStart
+        | Action::PoolUndefine
+        | Action::NetworkStop
+        | Action::NetworkUndefine
+        | Action::VmStart
+        | Action::VmPause
+        | Action::VmUndefine => (None, None),
+        Action::PoolDefine { .. }
+        | Action::NetworkDefine { .. }
+        | Action::NetworkUpdateLive { .. }
+        | Action::ImageCreate { .. }
+        | Action::DiskCreate { .. }
+        | Action::SeedCreate { .. }
+        | Action::VmDefine { .. }
+        | Action::VmStop { .. }
+        | Action::VmAwaitReady { .. } => (None, Some(digest_of(action))),
+    }
+}
+
+/// Names what a live change is about, so that two of one kind stay apart.
+fn live(change: &LiveChange) -> String {
+    match change {
+        LiveChange::Memory(_) => "live memory".to_owned(),
+        LiveChange::Vcpus(_) => "live processors".to_owned(),
+        LiveChange::AttachDisk(disk) => format!("live attach {}", disk.target),
+        LiveChange::DetachDisk(target) => format!("live detach {target}"),
+        LiveChange::AttachNic(nic) => format!("live attach {}", nic.mac),
+        LiveChange::DetachNic(mac) => format!("live detach {mac}"),
+        LiveChange::ReplugNic(nic) => format!("live replug {}", nic.mac),
+        LiveChange::Autostart(_) => "live autostart".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

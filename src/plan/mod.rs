@@ -15,6 +15,7 @@ mod kind;
 mod link;
 mod order;
 mod own;
+mod part;
 mod refs;
 mod remove;
 pub mod render;
@@ -26,8 +27,9 @@ mod work;
 
 use std::collections::BTreeMap;
 
-pub use hold::{HoldReason, destroys, hold_reasons};
+pub use hold::{HoldReason, causes, destroys, hold_reasons};
 pub use input::{Guards, Input, Known, KnownResource, Own, window_open};
+pub use part::{Parts, part};
 pub use types::{
     Action, Disruption, FieldChange, LiveChange, Plan, Reason, SkipReason, Skipped, Step, StepIndex,
 };

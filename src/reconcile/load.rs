@@ -14,7 +14,7 @@ use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, ResourceId, digest_of};
 use crate::plan::Guards;
 use crate::port::{Source, TreeFault};
-use crate::spec::{self, Desired, ParseCache, RepoFile, RepoFiles, Select};
+use crate::spec::{self, Desired, Loaded, ParseCache, RepoFile, RepoFiles, Select};
 use crate::state::State;
 
 /// Mistakes named in a `spec.rejected` event; the rest is counted, so that the event stays small.
@@ -46,6 +46,19 @@ pub struct Loader {
     bad: Option<(CommitId, Vec<Problem>)>,
 }
 
+impl Load {
+    pub(super) fn of(commit: &CommitId, loaded: Loaded) -> Self {
+        Self {
+            commit: commit.clone(),
+            guards: Guards { prune: !loaded.empty },
+            warned: loaded.warnings.len() as u64,
+            warnings: loaded.warnings.iter().take(PROBLEMS_NAMED_MAX).map(problem).collect(),
+            desired: Arc::new(loaded.desired),
+            distrusted: None,
+        }
+    }
+}
+
 /// Why a commit gives no desired state.
 enum LoadFault {
     Mistakes(Vec<Problem>),
@@ -56,6 +69,11 @@ impl Loader {
     /// A loader of the environment that `select` names.
     pub fn new(select: Select) -> Self {
         Self { select, cache: ParseCache::new(), good: None, bad: None }
+    }
+
+    /// Which environment is read.
+    pub(super) fn select(&self) -> &Select {
+        &self.select
     }
 
     /// The desired state in force, and what has to be noted about the head.
@@ -142,14 +160,7 @@ impl Loader {
         let files = self.read(source, commit).await?;
         let loaded = spec::load(&RepoFiles { files }, &self.select, &mut self.cache)
             .map_err(|mistakes| LoadFault::Mistakes(mistakes.iter().map(problem).collect()))?;
-        let load = Load {
-            commit: commit.clone(),
-            guards: Guards { prune: !loaded.empty },
-            desired: Arc::new(loaded.desired),
-            warned: loaded.warnings.len() as u64,
-            warnings: loaded.warnings.iter().take(PROBLEMS_NAMED_MAX).map(problem).collect(),
-            distrusted: None,
-        };
+        let load = Load::of(commit, loaded);
         self.good = Some(load.clone());
         Ok(load)
     }

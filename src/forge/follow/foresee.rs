@@ -12,7 +12,7 @@ use super::turn::Follower;
 use crate::event::Spilled;
 use crate::event::body::{Problem, PullOutcome, PullPlan, PullPlanned};
 use crate::forge::render::{
-    self, AnnotationLevel, Annotations, Finding, Older, PullView, Show, Tone,
+    self, AnnotationLevel, Annotations, Finding, Instance, Older, PullView, Show, Tone,
 };
 use crate::model::{CommitId, Fault, ResourceId};
 use crate::plan::promise::Promise;
@@ -53,8 +53,11 @@ pub(super) async fn foresee(
         .ledger
         .read(|state| state.pulls.open.get(&number).is_some_and(|pull| pull.fork));
     let show = if fork { Show::Redacted } else { Show::All };
-    let report = describe(follower, basis, &found, show, &lines);
-    let content = serde_json::to_vec(&report).map_err(|error| Fault::permanent(error.to_string()))?;
+    let instance = follower.memory.instance.clone();
+    let instance = instance.ok_or_else(|| Fault::transient("no environment is in force"))?;
+    let report = describe(&instance, basis, &found, show, &lines);
+    let content =
+        serde_json::to_vec(&report).map_err(|error| Fault::permanent(error.to_string()))?;
     let (spilled, content) = Spilled::of(content);
     let planned = PullPlanned {
         number,
@@ -93,10 +96,8 @@ async fn look(
     };
     let files = files(follower, &basis.base, &merged).await?;
     let tree = Some(merged.tree.clone());
-    let foresight = follower
-        .reconciler
-        .foresee(&basis.head, &files, &mut follower.memory.cache)
-        .await;
+    let foresight =
+        follower.reconciler.foresee(&basis.head, &files, &mut follower.memory.cache).await;
     let found = match foresight {
         Ok(foresight) => Found::Planned(Box::new(foresight)),
         Err(mistakes) => Found::Rejected(mistakes),
@@ -106,7 +107,7 @@ async fn look(
 
 fn refused(problem: &Problem) -> Diagnostic {
     Diagnostic {
-        code: "source/refused",
+        code: "source/refused".into(),
         severity: Severity::Error,
         path: problem.path.clone(),
         line: problem.line,
@@ -128,7 +129,8 @@ async fn files(
         TreeFault::Refused(_) => Fault::permanent("the commit in force is refused"),
         TreeFault::Mirror(fault) => fault,
     })?;
-    let mut all: Vec<FileRef> = merged.files.iter().filter(|file| !governs(&file.path)).cloned().collect();
+    let mut all: Vec<FileRef> =
+        merged.files.iter().filter(|file| !governs(&file.path)).cloned().collect();
     all.extend(of_base.into_iter().filter(|file| governs(&file.path)));
     all.sort_by(|a, b| a.path.cmp(&b.path));
     let wanted = all.iter().map(|file| &file.blob).filter(|blob| !merged.made.contains_key(*blob));
@@ -172,7 +174,7 @@ fn outcome(found: &Found) -> PullOutcome {
 }
 
 fn describe(
-    follower: &Follower,
+    instance: &Instance,
     basis: &Basis,
     found: &Found,
     show: Show,
@@ -188,7 +190,7 @@ fn describe(
     };
     let older: &[Older] = &[];
     let view = PullView {
-        instance: &follower.instance,
+        instance,
         base: &basis.base,
         head: &basis.head,
         finding,

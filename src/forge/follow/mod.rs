@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 
 pub use report::Report;
 pub use seen::PLANNED_MAX;
-pub use turn::Follower;
+pub use turn::{Follower, Memory};
 pub use wanted::{Abilities, Landing, Want, What, wanted};
 
 use crate::port::JournalFault;

@@ -13,7 +13,11 @@ pub const PLANNED_MAX: usize = 100;
 
 /// The events that follow from the list of open pull requests into the followed branch. Those in
 /// `gone` are known to be closed: being missing in the list is not enough.
-pub fn events_of_list(state: &State, listed: &[&PullRequest], gone: &BTreeSet<u64>) -> Vec<Entry> {
+pub(super) fn events_of_list(
+    state: &State,
+    listed: &[&PullRequest],
+    gone: &BTreeSet<u64>,
+) -> Vec<Entry> {
     let mut entries = Vec::new();
     for pull in listed {
         let known = state.pulls.open.get(&pull.number);
@@ -34,14 +38,14 @@ pub fn events_of_list(state: &State, listed: &[&PullRequest], gone: &BTreeSet<u6
 }
 
 /// Known pull requests that the list does not hold: closed, turned to another branch, or missed.
-pub fn missing(state: &State, listed: &[&PullRequest]) -> Vec<u64> {
+pub(super) fn missing(state: &State, listed: &[&PullRequest]) -> Vec<u64> {
     let listed: BTreeSet<u64> = listed.iter().map(|pull| pull.number).collect();
     state.pulls.open.keys().copied().filter(|number| !listed.contains(number)).collect()
 }
 
 /// What a plan of a pull request rests on; another one of these is another plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Basis {
+pub(super) struct Basis {
     /// The commit it offers.
     pub head: CommitId,
     /// The commit in force.
@@ -53,7 +57,7 @@ pub struct Basis {
 }
 
 /// The pull requests whose plan rests on something that is no longer so, never planned ones first.
-pub fn stale(
+pub(super) fn stale(
     state: &State,
     listed: &[&PullRequest],
     base: &CommitId,

@@ -14,9 +14,7 @@ use super::report::Report;
 use super::seen::{Basis, events_of_list, missing, stale};
 use super::wanted::{Abilities, Want, What, lasting_drifts, wanted};
 use crate::config::{ForkPlans, ForkSettings};
-use crate::event::body::{
-    ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget,
-};
+use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
 use crate::event::{Entry, Event};
 use crate::forge::render::Instance;
 use crate::port::forge::{Forge, ForgeError, ForgeFault, PullRequest, PullState};
@@ -45,8 +43,8 @@ pub struct Follower {
     pub reconciler: Arc<Reconciler>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Who speaks.
-    pub instance: Instance,
+    /// The name of this host, which speaks.
+    pub host: String,
     /// The followed branch, without `refs/heads/`.
     pub branch: String,
     /// What becomes of heads of forks.
@@ -58,6 +56,7 @@ pub struct Follower {
 /// What is remembered between turns; losing it costs work, never correctness.
 #[derive(Debug, Default)]
 pub struct Memory {
+    pub(super) instance: Option<Instance>,
     pub(super) planned: BTreeMap<u64, Basis>,
     pub(super) cache: ParseCache,
     listed: Vec<PullRequest>,
@@ -76,6 +75,10 @@ impl Follower {
         if let Some(wait) = self.parked() {
             return Ok(Some(wait));
         }
+        // Which environment this host has is only known once a commit is in force.
+        let environment = self.reconciler.ledger.read(|state| state.spec.environment.clone());
+        let Some(environment) = environment else { return Ok(None) };
+        self.memory.instance = Some(Instance { host: self.host.clone(), environment });
         match self.list().await? {
             Ok(()) => self.plan_stale().await?,
             Err(error) => return Ok(Some(self.park(&error).await?)),
@@ -256,8 +259,8 @@ impl Follower {
         };
         let drifts = self.reconciler.ledger.read(lasting_drifts(self.clock.now()));
         let pace = self.pace();
-        let said =
-            say(self.forge.as_ref(), &pace, &self.instance, want, report.as_ref(), &drifts).await;
+        let Some(instance) = self.memory.instance.clone() else { return Ok(None) };
+        let said = say(self.forge.as_ref(), &pace, &instance, want, report.as_ref(), &drifts).await;
         match said {
             Ok(id) => {
                 let target = want.target.clone();

@@ -21,7 +21,7 @@ use super::desk::DaemonDesk;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
 use super::wire::{self, Engine, LEFTOVERS};
 use crate::config::Config;
-use crate::reconcile::{Daemon, Handle, PassError};
+use crate::reconcile::{Daemon, Handle, Heartbeat, PassError};
 use crate::source::{GitSource, MirrorConfig, Watch};
 
 /// How often free memory is given back to the kernel: a convergence that needed much is over within
@@ -63,7 +63,8 @@ impl Run {
 
 async fn lives(context: &Context, mut config: Config) -> CliResult {
     let mut signals = Signals::new()?;
-    let _watchdog = watchdog();
+    let (pulse, heartbeat) = watch::channel(None);
+    let _watchdog = watchdog(heartbeat);
     // The config before a reload, until the new one has proved itself.
     let mut before: Option<Config> = None;
     loop {
@@ -77,7 +78,7 @@ async fn lives(context: &Context, mut config: Config) -> CliResult {
                 continue;
             }
         };
-        match live(context, &config, born, &mut signals).await? {
+        match live(context, &config, born, &mut signals, &pulse).await? {
             Next::Stop => return Ok(Done::Fine),
             Next::Reload(new) => before = Some(std::mem::replace(&mut config, *new)),
         }
@@ -105,6 +106,7 @@ async fn live(
     config: &Config,
     born: Born,
     signals: &mut Signals,
+    pulse: &watch::Sender<Option<Heartbeat>>,
 ) -> Result<Next, CliError> {
     let Born { stop, stopped, listener, mut engine } = born;
     let poll = config.repository.poll.interval.min(config.limits.resync).duration();
@@ -120,12 +122,15 @@ async fn live(
         helpers.spawn(wakes.each(move || handle.wake()));
     }
     let mut running = tokio::spawn(daemon.run());
+    pulse.send_replace(Some(handle.heartbeat()));
     tell(&[NotifyState::Ready, NotifyState::Status("following the repository")]);
     tracing::info!(url = config.repository.url, host = config.host(), "started");
     let next = tokio::select! {
         ended = &mut running => Err(ended),
         next = signals.next(context) => Ok(next),
     };
+    // What follows has limits of its own.
+    pulse.send_replace(None);
     stop.send_replace(true);
     let outcome = match next {
         Err(ended) => Err(broken(ended)),
@@ -138,6 +143,10 @@ async fn live(
             Ok(next)
         }
     };
+    // Only then nothing is left that could touch the machine beside a next life.
+    if timeout(LEFTOVERS, engine.reconciler.cut_off()).await.is_err() {
+        tracing::error!("a step cannot be cut off; it is left to the kernel");
+    }
     helpers.shutdown().await;
     finish(engine, handle, config);
     outcome
@@ -261,16 +270,23 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells systemd that the program is alive, twice in each of its intervals, from the same runtime
-/// the loop runs on.
-fn watchdog() -> Option<JoinSet<()>> {
+/// Tells systemd that the program is alive, twice in each of its intervals, as long as the loop goes
+/// on: a runtime that lives while the loop hangs is no life. Between two lives there is no loop.
+fn watchdog(heartbeat: watch::Receiver<Option<Heartbeat>>) -> Option<JoinSet<()>> {
     let every = sd_notify::watchdog_enabled()? / 2;
     let mut task = JoinSet::new();
     task.spawn(async move {
         let mut ticks = interval(every.max(Duration::from_millis(100)));
         loop {
             ticks.tick().await;
-            tell(&[NotifyState::Watchdog]);
+            let stuck = heartbeat.borrow().clone().filter(|loop_| !loop_.is_alive());
+            match stuck {
+                None => tell(&[NotifyState::Watchdog]),
+                Some(stuck) => {
+                    let silence_s = stuck.silence().as_secs();
+                    tracing::error!(silence_s, "the loop hangs; leaving it to systemd's watchdog");
+                }
+            }
         }
     });
     Some(task)

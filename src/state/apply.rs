@@ -87,6 +87,8 @@ impl State {
                 self.spec.unreadable = Some((at, unreadable.error.clone()));
             }
             Event::SpecReadable(_) => self.spec.unreadable = None,
+            // The plan that waits goes on waiting, and can still be approved.
+            Event::PlanMade(made) if made.beside.is_some() => {}
             Event::PlanMade(made) => {
                 self.plan = Some(PlanState {
                     plan: made.plan,
@@ -168,8 +170,8 @@ impl State {
             Event::PolicyCleared(cleared) => {
                 self.policy.remove(&cleared.key);
             }
-            Event::StepSucceeded(_) => self.count_step(|plan| plan.succeeded += 1),
-            Event::StepFailed(_) => self.count_step(|plan| plan.failed += 1),
+            Event::StepSucceeded(step) => self.count_step(step.plan, |plan| plan.succeeded += 1),
+            Event::StepFailed(step) => self.count_step(step.plan, |plan| plan.failed += 1),
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
             | Event::PlanSurprised(_)
@@ -326,8 +328,8 @@ impl State {
         }
     }
 
-    fn count_step(&mut self, count: impl FnOnce(&mut PlanState)) {
-        if let Some(plan) = self.plan.as_mut() {
+    fn count_step(&mut self, of: Digest, count: impl FnOnce(&mut PlanState)) {
+        if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == of) {
             count(plan);
         }
     }

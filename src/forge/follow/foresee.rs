@@ -54,7 +54,8 @@ pub(super) async fn foresee(
         .read(|state| state.pulls.open.get(&number).is_some_and(|pull| pull.fork));
     let show = if fork { Show::Redacted } else { Show::All };
     let report = describe(follower, basis, &found, show, &lines);
-    let content = serde_json::to_vec(&report).map_err(|error| Fault::permanent(error.to_string()))?;
+    let content =
+        serde_json::to_vec(&report).map_err(|error| Fault::permanent(error.to_string()))?;
     let (spilled, content) = Spilled::of(content);
     let planned = PullPlanned {
         number,
@@ -93,10 +94,8 @@ async fn look(
     };
     let files = files(follower, &basis.base, &merged).await?;
     let tree = Some(merged.tree.clone());
-    let foresight = follower
-        .reconciler
-        .foresee(&basis.head, &files, &mut follower.memory.cache)
-        .await;
+    let foresight =
+        follower.reconciler.foresee(&basis.head, &files, &mut follower.memory.cache).await;
     let found = match foresight {
         Ok(foresight) => Found::Planned(Box::new(foresight)),
         Err(mistakes) => Found::Rejected(mistakes),
@@ -128,7 +127,8 @@ async fn files(
         TreeFault::Refused(_) => Fault::permanent("the commit in force is refused"),
         TreeFault::Mirror(fault) => fault,
     })?;
-    let mut all: Vec<FileRef> = merged.files.iter().filter(|file| !governs(&file.path)).cloned().collect();
+    let mut all: Vec<FileRef> =
+        merged.files.iter().filter(|file| !governs(&file.path)).cloned().collect();
     all.extend(of_base.into_iter().filter(|file| governs(&file.path)));
     all.sort_by(|a, b| a.path.cmp(&b.path));
     let wanted = all.iter().map(|file| &file.blob).filter(|blob| !merged.made.contains_key(*blob));

@@ -14,9 +14,7 @@ use super::report::Report;
 use super::seen::{Basis, events_of_list, missing, stale};
 use super::wanted::{Abilities, Want, What, lasting_drifts, wanted};
 use crate::config::{ForkPlans, ForkSettings};
-use crate::event::body::{
-    ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget,
-};
+use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
 use crate::event::{Entry, Event};
 use crate::forge::render::Instance;
 use crate::port::forge::{Forge, ForgeError, ForgeFault, PullRequest, PullState};

@@ -56,6 +56,7 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
         SkipReason::RestartNeeded => "takes effect at the next restart or window",
         SkipReason::BackingOff => "failed before; waits for its next try",
         SkipReason::Paused => "paused by an operator",
+        SkipReason::InProgress => "in progress; looked at anew when that has ended",
         SkipReason::Orphaned => "gone from the commit and left as it is (lifecycle.orphan)",
     })
 }

@@ -7,10 +7,13 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::pass::{PassError, PassOptions, Reconciler, Round};
-use crate::event::body::{PlanApproved, PlanHeld, PlanMade, PlanWithdrawn, StepSummary};
+use crate::event::body::{
+    PlanApproved, PlanHeld, PlanMade, PlanSurprised, PlanWithdrawn, StepSummary,
+};
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{Digest, ResourceId, RunId};
-use crate::plan::{self, HoldReason, Parts, Plan};
+use crate::plan::promise::{Kept, Surprise};
+use crate::plan::{self, Disruption, HoldReason, Parts, Plan};
 use crate::state::APPROVE_DIGITS_MIN;
 
 /// Steps named in a `plan.made` event; the rest is counted, so that the event stays small.
@@ -22,6 +25,8 @@ pub(super) struct Sorted {
     pub(super) ready: Plan,
     /// What waits; `None`: nothing.
     pub(super) waits: Option<Waiting>,
+    /// What the commit's pull request did not say.
+    surprised: Option<PlanSurprised>,
     /// A plan that was approved and comes next, when what may run now is done.
     next: Option<Digest>,
 }
@@ -45,11 +50,12 @@ impl Reconciler {
     /// Sorts a plan. `destroyed`: what this run has destroyed before.
     pub(super) fn sorted(&self, round: &Round, destroyed: &BTreeSet<ResourceId>) -> Sorted {
         let whole = &round.plan;
-        let all = |ready: Plan| Sorted { ready, waits: None, next: None };
+        let all = |ready: Plan| Sorted { ready, waits: None, surprised: None, next: None };
         let none = || Plan { steps: Vec::new(), ..whole.clone() };
         let wait = |plan: Plan, ready: Plan, reasons: Vec<String>| Sorted {
             ready,
             waits: Some(Waiting { plan, reasons }),
+            surprised: None,
             next: None,
         };
         if whole.is_empty() {
@@ -67,6 +73,13 @@ impl Reconciler {
         if !firm.is_empty() {
             return wait(whole.clone(), none(), firm.into_iter().chain(words).collect());
         }
+        let surprised = self.surprise(round).filter(|_| !self.is_approved(&whole.digest()));
+        if let Some(surprised) = surprised {
+            let number = surprised.number;
+            let more = |extra: &String| format!("#{number} did not say: {extra}");
+            let words = surprised.extra.iter().map(more).chain(words).collect();
+            return Sorted { surprised: Some(surprised), ..wait(whole.clone(), none(), words) };
+        }
         if reasons.is_empty() {
             return all(whole.clone());
         }
@@ -78,9 +91,27 @@ impl Reconciler {
         }
         if self.is_approved(&waits.digest()) {
             // It may build on the rest, so it is planned anew after that.
-            return Sorted { ready: rest, waits: None, next: Some(waits.digest()) };
+            return Sorted { ready: rest, next: Some(waits.digest()), ..all(none()) };
         }
         wait(waits, rest, words.collect())
+    }
+
+    /// What the plan does beyond what the pull request of its commit said it would. Once a plan kept
+    /// the promise, what follows from it is no surprise, unless it interrupts or destroys something.
+    fn surprise(&self, round: &Round) -> Option<PlanSurprised> {
+        let tree = round.tree.as_deref()?;
+        let (merged, first) = self.ledger.read(|state| {
+            let first = state.pulls.surprised.is_some()
+                || state.plan.as_ref().is_none_or(|plan| plan.seq < state.spec.seq);
+            Some((state.pulls.promise(tree)?, first))
+        })?;
+        let Kept::Surprised { surprises } = merged.promise.kept_by(&round.plan) else {
+            return None;
+        };
+        let counts = |it: &&Surprise| first || it.disruption >= Disruption::Restart;
+        let extra: Vec<_> = surprises.iter().filter(counts).map(ToString::to_string).collect();
+        let (plan, number, shown) = (round.plan.digest(), merged.number, merged.plan);
+        (!extra.is_empty()).then_some(PlanSurprised { plan, number, shown, extra })
     }
 
     /// Takes an approval that came with the command, where it is for this plan, or for that part of
@@ -134,6 +165,8 @@ impl Reconciler {
             if said.is_none() {
                 let made = waits.as_ref().map_or(&sorted.ready, |(_, waits)| &waits.plan);
                 events.push(plan_made(made, plan, None));
+                let surprised = sorted.surprised.clone();
+                events.extend(surprised.map(|it| Entry::new(Event::PlanSurprised(it))));
             }
             if let Some((plan, waits)) = &waits
                 && said.is_none_or(|said| said.held != waits.reasons)

@@ -34,6 +34,8 @@ pub(super) struct Load {
     warned: u64,
     /// Why its signature is not accepted, where one is required.
     pub(super) distrusted: Option<String>,
+    /// Id of its tree; `None`: not known, so that no pull request can be told to be this commit.
+    pub(super) tree: Option<String>,
 }
 
 /// Reads desired states and remembers what it has read.
@@ -55,6 +57,7 @@ impl Load {
             warnings: loaded.warnings.iter().take(PROBLEMS_NAMED_MAX).map(problem).collect(),
             desired: Arc::new(loaded.desired),
             distrusted: None,
+            tree: None,
         }
     }
 }
@@ -160,7 +163,8 @@ impl Loader {
         let files = self.read(source, commit).await?;
         let loaded = spec::load(&RepoFiles { files }, &self.select, &mut self.cache)
             .map_err(|mistakes| LoadFault::Mistakes(mistakes.iter().map(problem).collect()))?;
-        let load = Load::of(commit, loaded);
+        let tree = source.tree(commit.clone()).await.map_err(LoadFault::Mirror)?;
+        let load = Load { tree: Some(tree), ..Load::of(commit, loaded) };
         self.good = Some(load.clone());
         Ok(load)
     }
@@ -293,6 +297,7 @@ mod tests {
             warnings: warnings.into(),
             warned: warnings.len() as u64,
             distrusted: None,
+            tree: None,
         }
     }
 

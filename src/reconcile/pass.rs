@@ -159,6 +159,8 @@ pub(super) struct Round {
     pub(super) plan: Plan,
     /// Why the commit's signature is not accepted.
     pub(super) distrusted: Option<String>,
+    /// Id of the commit's tree.
+    pub(super) tree: Option<String>,
     // What was worked on when it was looked at.
     busy: BTreeSet<ResourceId>,
 }
@@ -408,8 +410,8 @@ impl Reconciler {
         });
         let plan = without_interrupting(plan, &busy);
         let (commit, guards) = (load.commit.clone(), load.guards);
-        let distrusted = load.distrusted.clone();
-        Round { commit, scope, guards, observed, known, minute, plan, distrusted, busy }
+        let (distrusted, tree) = (load.distrusted.clone(), load.tree.clone());
+        Round { commit, scope, guards, observed, known, minute, plan, distrusted, tree, busy }
     }
 
     /// A step that succeeded in this very pass and is asked for again does not last: something

@@ -280,6 +280,13 @@ impl Source for GitSource {
         })
     }
 
+    fn tree(&self, commit: CommitId) -> BoxFuture<'_, Result<String, Fault>> {
+        Box::pin(self.blocking(move |inner| {
+            let info = inner.mirror.commit(inner_id(&commit)?);
+            info.map(|info| info.tree.to_string()).map_err(|error| fault(&error))
+        }))
+    }
+
     fn blobs(&self, wanted: Vec<String>) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, Fault>> {
         Box::pin(self.blocking(move |inner| inner.blobs(&wanted)))
     }

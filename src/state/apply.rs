@@ -70,6 +70,8 @@ impl State {
                     self.orphan(&accepted.removed);
                 }
                 self.spec.commit = commit.cloned();
+                self.spec.seq = recorded.seq;
+                self.pulls.surprised = None;
                 self.spec.desired = Some(accepted.desired);
                 self.spec.rejected = None;
                 self.spec.warnings.clear();
@@ -92,6 +94,7 @@ impl State {
             Event::PlanMade(made) => {
                 self.plan = Some(PlanState {
                     plan: made.plan,
+                    seq: recorded.seq,
                     made_at: at,
                     total: made.total,
                     held: Vec::new(),
@@ -106,13 +109,16 @@ impl State {
                     plan.held.clone_from(&held.reasons);
                 }
             }
+            Event::PlanSurprised(surprised) => self.pulls.surprised = Some(surprised.plan),
             Event::PlanApproved(approved) => {
+                self.pulls.surprised = None;
                 self.approvals.insert(approved.plan, actor.to_owned());
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == approved.plan) {
                     plan.held.clear();
                 }
             }
             Event::PlanWithdrawn(withdrawn) => {
+                self.pulls.surprised = None;
                 self.approvals.remove(&withdrawn.plan);
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == withdrawn.plan) {
                     plan.finished = true;
@@ -174,7 +180,6 @@ impl State {
             Event::StepFailed(step) => self.count_step(step.plan, |plan| plan.failed += 1),
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
-            | Event::PlanSurprised(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Synced(_)

@@ -189,6 +189,12 @@ impl Source for FakeRemote {
         Box::pin(async { answer })
     }
 
+    fn tree(&self, commit: CommitId) -> BoxFuture<'_, Result<String, Fault>> {
+        let inner = self.inner.lock().unwrap();
+        let tree = Digest::of(format!("{:?}", inner.commits[&commit].tree)).to_string();
+        Box::pin(async { Ok(tree) })
+    }
+
     fn blobs(&self, wanted: Vec<String>) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, Fault>> {
         let mut inner = self.inner.lock().unwrap();
         inner.read += wanted.len();

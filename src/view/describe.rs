@@ -4,14 +4,9 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use serde_json::Value;
-
 use crate::event::Event;
 use crate::event::body::{PostTarget, PullOutcome};
-use crate::plan::{FieldChange, Reason};
-
-/// Longest value shown of a changed field, in characters; the whole one is in the JSON output.
-const VALUE_CHARS_MAX: usize = 60;
+use crate::plan::{FieldChange, Reason, render};
 
 /// What `event` says, without its subject, its actor and its time.
 #[must_use]
@@ -78,7 +73,7 @@ pub fn describe(event: &Event) -> String {
             format!("{} ({}){changes}", step.verb, reason(step.reason))
         }
         Event::StepSucceeded(step) if step.already => "it was so already".to_owned(),
-        Event::StepSucceeded(step) => format!("after {} ms", step.elapsed_ms),
+        Event::StepSucceeded(step) => after(step.elapsed_ms),
         Event::StepFailed(step) => format!("try {}: {}", step.attempt, step.fault),
         Event::StepInterrupted(_) => "trueup ended during it; looked at anew".to_owned(),
         Event::Synced(_) => "the machine is what the commit asks for".to_owned(),
@@ -142,25 +137,18 @@ fn place(target: &PostTarget) -> String {
     }
 }
 
-/// A changed field: `/memory/current 1048576 → 2097152`.
+/// A changed field, in the words of a plan: `memory.current: 1 GiB → 2 GiB`.
 #[must_use]
 pub fn change(change: &FieldChange) -> String {
-    let side = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), short);
-    format!("{} {} → {}", change.path, side(&change.from), side(&change.to))
+    render::field(change)
 }
 
-fn short(value: &Value) -> String {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            value.to_string()
-        }
-    };
-    if text.chars().count() <= VALUE_CHARS_MAX {
-        return text;
+/// `after 340 ms`, `after 28.0 s`.
+fn after(elapsed_ms: u64) -> String {
+    match elapsed_ms {
+        0..1000 => format!("after {elapsed_ms} ms"),
+        _ => format!("after {}.{} s", elapsed_ms / 1000, elapsed_ms % 1000 / 100),
     }
-    let cut: String = text.chars().take(VALUE_CHARS_MAX).collect();
-    format!("{cut}…")
 }
 
 fn reason(reason: Reason) -> &'static str {

@@ -15,7 +15,7 @@ use crate::model::ResourceId;
 pub use json::json;
 pub use markdown::markdown;
 pub use text::{Style, text};
-pub use words::{disruption, reason, skip_reason};
+pub use words::{disruption, field, reason, skip_reason};
 
 /// How many resources a plan does what to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -122,6 +122,9 @@ impl ParseCache {
     }
 }
 
+/// A resource with what its document came to.
+type Agreed = (ResourceId, Arc<Resolved>);
+
 /// Resolved documents of one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
@@ -129,7 +132,7 @@ pub(crate) struct Memo {
     settings: Option<Arc<Settings>>,
     known: FastMap<ResourceId, Cached<Arc<Resolved>>>,
     /// What was last found not to collide, in order.
-    agreed: Option<Arc<[(ResourceId, Arc<Resolved>)]>>,
+    agreed: Option<Arc<[Agreed]>>,
 }
 
 impl Memo {
@@ -156,8 +159,8 @@ impl Memo {
     }
 
     /// Whether nothing has changed that the check across resources looks at.
-    pub(crate) fn still_agrees(&self, now: &[(ResourceId, Arc<Resolved>)]) -> bool {
-        let same = |(then, now): (&(ResourceId, Arc<Resolved>), &(ResourceId, Arc<Resolved>))| {
+    pub(crate) fn still_agrees(&self, now: &[Agreed]) -> bool {
+        let same = |(then, now): (&Agreed, &Agreed)| {
             Arc::ptr_eq(&then.1, &now.1) || (then.0 == now.0 && then.1.collides_like(&now.1))
         };
         self.agreed
@@ -166,7 +169,7 @@ impl Memo {
     }
 
     /// Remembers resources that do not collide; `None` where some do.
-    pub(crate) fn agreed(&mut self, now: Option<Arc<[(ResourceId, Arc<Resolved>)]>>) {
+    pub(crate) fn agreed(&mut self, now: Option<Arc<[Agreed]>>) {
         self.agreed = now;
     }
 

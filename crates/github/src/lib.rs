@@ -11,6 +11,10 @@
 //! tells what may have happened.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::result_large_err,
+    reason = "moving an error costs nothing beside the call it is of"
+)]
 
 mod auth;
 mod cache;

@@ -37,10 +37,12 @@ pub fn give_back() -> bool {
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 mod tests {
     /// Resident memory of this process, KiB.
+    #[allow(clippy::disallowed_methods, reason = "only the kernel knows it")]
     fn resident() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux says it");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.map(|line| line.trim().trim_end_matches(" kB").parse());
+        number.expect("there is such a line").expect("it holds a number")
     }
 
     #[test]

@@ -6,7 +6,7 @@ use gix::bstr::BStr;
 
 /// Git's order: as if every directory's name ended with a slash.
 pub(super) fn ascending(last: (&BStr, bool), next: (&BStr, bool)) -> bool {
-    fn key<'a>((name, tree): (&'a BStr, bool)) -> impl Iterator<Item = &'a u8> {
+    fn key((name, tree): (&BStr, bool)) -> impl Iterator<Item = &u8> {
         name.iter().chain(tree.then_some(&b'/'))
     }
     last.0 != next.0 && key(last).lt(key(next))

@@ -22,4 +22,4 @@ pub use daemon::{AskError, Daemon, Handle};
 pub use ledger::{Ledger, LedgerError};
 pub use load::Loader;
 pub use pass::{Approval, PassError, PassOptions, PassReport, Reconciler, Settings, StepProgress};
-pub use policy::events_of_verdicts;
+pub use policy::{Rulebook, events_of_verdicts};

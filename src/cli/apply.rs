@@ -2,12 +2,14 @@
 
 use clap::Args;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::context::Context;
 use super::control::{self, AskError, Reply, Report, Request};
 use super::exit::{CliError, CliResult, Done, ErrorKind};
 use super::interrupt::Interrupt;
 use super::operate::{unanswered, unexpected};
+use super::wire::LEFTOVERS;
 use super::{Output, bars, report, wire};
 use crate::config::Config;
 use crate::reconcile::{Approval, PassOptions, StepProgress};
@@ -84,7 +86,7 @@ async fn alone(
     let (stop, stopped) = watch::channel(false);
     let engine = wire::engine(config, progress, stopped).await?;
     let approve = approve.map(|plan| Approval { plan, actor: control::operator_here() });
-    let options = PassOptions { retry_now: true, approve };
+    let options = PassOptions { retry_now: true, approve, wait: true };
     let pass = async {
         engine.reconciler.recover().await?;
         engine.reconciler.pass(options).await
@@ -96,6 +98,10 @@ async fn alone(
         Ok(Err(error)) => Err(error.into()),
         Err(cut) => Err(CliError::from(cut)),
     };
+    // What was cut off must not go on while the log is closed.
+    if timeout(LEFTOVERS, engine.reconciler.cut_off()).await.is_err() {
+        tracing::error!("a step cannot be cut off; it is left to the kernel");
+    }
     engine.close();
     made
 }

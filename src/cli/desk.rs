@@ -63,7 +63,7 @@ impl DaemonDesk {
                 tracing::info!(actor, "an operator asks for a pass");
                 self.source.hurry();
                 let approve = approve.map(|plan| Approval { plan, actor: actor.to_owned() });
-                let options = PassOptions { retry_now: true, approve };
+                let options = PassOptions { retry_now: true, approve, wait: false };
                 self.report(self.handle.pass(options).await, look)
             }
             Request::Known => Reply::Known(Box::new(self.known())),

@@ -10,7 +10,11 @@ use crate::provider::image::{BuildReply, serve_build};
 
 /// Build one image for the daemon
 #[derive(Debug, Args)]
-#[command(hide = true)]
+#[command(
+    hide = true,
+    after_help = "EXAMPLES\n  \
+    trueup image-build                # by the daemon, with a request on stdin"
+)]
 pub(super) struct ImageBuild {}
 
 impl ImageBuild {

@@ -51,7 +51,7 @@ async fn alone(config: &Config, look: control::Look) -> Result<Report, CliError>
     let (_stop, stopped) = watch::channel(false);
     let engine = wire::engine(config, None, stopped).await?;
     let made = match engine.reconciler.recover().await {
-        Ok(()) => engine.reconciler.preview().await,
+        Ok(()) => engine.reconciler.preview(true).await,
         Err(error) => Err(error),
     };
     let made =

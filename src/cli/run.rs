@@ -20,9 +20,15 @@ use super::control;
 use super::desk::DaemonDesk;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
 use super::wire::{self, Engine, LEFTOVERS};
-use crate::config::Config;
-use crate::reconcile::{Daemon, Handle, PassError};
-use crate::source::{GitSource, MirrorConfig, Watch};
+use crate::config::{Config, ForgeSettings};
+use crate::forge::{
+    self,
+    follow::{Follower, Memory, follow},
+};
+use crate::journal::Blobs;
+use crate::port::Source;
+use crate::reconcile::{Daemon, Handle, Heartbeat, PassError};
+use crate::source::{GitSource, MirrorConfig, PullSettings, Watch};
 
 /// How often free memory is given back to the kernel: a convergence that needed much is over within
 /// minutes, and looking for nothing costs a millisecond.
@@ -63,7 +69,8 @@ impl Run {
 
 async fn lives(context: &Context, mut config: Config) -> CliResult {
     let mut signals = Signals::new()?;
-    let _watchdog = watchdog();
+    let (pulse, heartbeat) = watch::channel(None);
+    let _watchdog = watchdog(heartbeat);
     // The config before a reload, until the new one has proved itself.
     let mut before: Option<Config> = None;
     loop {
@@ -77,7 +84,7 @@ async fn lives(context: &Context, mut config: Config) -> CliResult {
                 continue;
             }
         };
-        match live(context, &config, born, &mut signals).await? {
+        match live(context, &config, born, &mut signals, &pulse).await? {
             Next::Stop => return Ok(Done::Fine),
             Next::Reload(new) => before = Some(std::mem::replace(&mut config, *new)),
         }
@@ -105,6 +112,7 @@ async fn live(
     config: &Config,
     born: Born,
     signals: &mut Signals,
+    pulse: &watch::Sender<Option<Heartbeat>>,
 ) -> Result<Next, CliError> {
     let Born { stop, stopped, listener, mut engine } = born;
     let poll = config.repository.poll.interval.min(config.limits.resync).duration();
@@ -112,20 +120,26 @@ async fn live(
     let mut helpers = JoinSet::new();
     let desk =
         DaemonDesk::new(handle.clone(), Arc::clone(&engine.source), config.state_directory());
-    helpers.spawn(control::serve(listener, Arc::new(desk), stopped));
+    helpers.spawn(control::serve(listener, Arc::new(desk), stopped.clone()));
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
     helpers.spawn(give_memory_back());
+    if let Some(forge) = &config.forge {
+        helpers.spawn(following(config, forge, &engine, stopped.clone())?);
+    }
     if let Some(wakes) = engine.wakes.take() {
         let handle = handle.clone();
         helpers.spawn(wakes.each(move || handle.wake()));
     }
     let mut running = tokio::spawn(daemon.run());
+    pulse.send_replace(Some(handle.heartbeat()));
     tell(&[NotifyState::Ready, NotifyState::Status("following the repository")]);
     tracing::info!(url = config.repository.url, host = config.host(), "started");
     let next = tokio::select! {
         ended = &mut running => Err(ended),
         next = signals.next(context) => Ok(next),
     };
+    // What follows has limits of its own.
+    pulse.send_replace(None);
     stop.send_replace(true);
     let outcome = match next {
         Err(ended) => Err(broken(ended)),
@@ -138,9 +152,40 @@ async fn live(
             Ok(next)
         }
     };
+    // Only then nothing is left that could touch the machine beside a next life.
+    if timeout(LEFTOVERS, engine.reconciler.cut_off()).await.is_err() {
+        tracing::error!("a step cannot be cut off; it is left to the kernel");
+    }
     helpers.shutdown().await;
     finish(engine, handle, config);
     outcome
+}
+
+/// Pull requests, followed beside the loop.
+fn following(
+    config: &Config,
+    settings: &ForgeSettings,
+    engine: &Engine,
+    stop: watch::Receiver<bool>,
+) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    let follower = Follower {
+        forge: forge::connect(settings).map_err(CliError::input)?,
+        pulls: Arc::new(engine.source.pulls(PullSettings::default()).map_err(CliError::input)?),
+        source: Arc::clone(&engine.source) as Arc<dyn Source>,
+        blobs: Arc::new(Blobs::open(&config.state_directory())),
+        clock: Arc::clone(&engine.reconciler.clock),
+        reconciler: Arc::clone(&engine.reconciler),
+        host: config.host(),
+        branch: config.repository.branch.clone(),
+        forks: settings.forks.clone(),
+        memory: Memory::default(),
+    };
+    let poll = settings.poll.duration();
+    Ok(async move {
+        if let Err(fault) = follow(follower, poll, Arc::default(), stop).await {
+            tracing::error!(%fault, "pull requests are no longer followed");
+        }
+    })
 }
 
 /// Waits for the loop to end what it is doing; what takes too long is cut off and looked at anew at
@@ -261,16 +306,23 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells systemd that the program is alive, twice in each of its intervals, from the same runtime
-/// the loop runs on.
-fn watchdog() -> Option<JoinSet<()>> {
+/// Tells systemd that the program is alive, twice in each of its intervals, as long as the loop goes
+/// on: a runtime that lives while the loop hangs is no life. Between two lives there is no loop.
+fn watchdog(heartbeat: watch::Receiver<Option<Heartbeat>>) -> Option<JoinSet<()>> {
     let every = sd_notify::watchdog_enabled()? / 2;
     let mut task = JoinSet::new();
     task.spawn(async move {
         let mut ticks = interval(every.max(Duration::from_millis(100)));
         loop {
             ticks.tick().await;
-            tell(&[NotifyState::Watchdog]);
+            let stuck = heartbeat.borrow().clone().filter(|loop_| !loop_.is_alive());
+            match stuck {
+                None => tell(&[NotifyState::Watchdog]),
+                Some(stuck) => {
+                    let silence_s = stuck.silence().as_secs();
+                    tracing::error!(silence_s, "the loop hangs; leaving it to systemd's watchdog");
+                }
+            }
         }
     });
     Some(task)

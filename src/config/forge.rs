@@ -31,6 +31,45 @@ pub struct ForgeSettings {
     /// The most one call may take.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
+    /// How often pull requests are looked for.
+    #[serde(default = "default_poll")]
+    pub poll: Span,
+    /// What becomes of pull requests from other repositories, whose writers are strangers.
+    #[serde(default)]
+    pub forks: ForkSettings,
+}
+
+fn default_poll() -> Span {
+    Span::seconds(30)
+}
+
+/// What becomes of pull requests from other repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForkSettings {
+    /// Whether they are planned.
+    #[serde(default)]
+    pub plan: ForkPlans,
+    /// With `plan: label`: the label that somebody has to put on, anew after each push.
+    #[serde(default = "default_label")]
+    pub label: String,
+}
+
+fn default_label() -> String {
+    "trueup-plan".to_owned()
+}
+
+/// Whether pull requests from other repositories are planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForkPlans {
+    /// Never.
+    Off,
+    /// Always, without a value that was read from the machine.
+    #[default]
+    Redacted,
+    /// As `redacted`, once somebody who may put the label on has done so.
+    Label,
 }
 
 fn default_timeout() -> Span {

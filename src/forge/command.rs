@@ -164,10 +164,10 @@ impl Block {
                         return Self::Fence(sign, run);
                     }
                 }
-                if let Some(at) = text.rfind("<!--") {
-                    if !text[at..].contains("-->") {
-                        return Self::Hidden;
-                    }
+                if let Some(at) = text.rfind("<!--")
+                    && !text[at..].contains("-->")
+                {
+                    return Self::Hidden;
                 }
                 let raw = ["<pre", "<script", "<style", "<textarea", "<code"];
                 let opens = raw.iter().any(|tag| lower.contains(tag));

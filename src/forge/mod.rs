@@ -11,6 +11,7 @@
 pub mod command;
 pub mod ensure;
 mod error;
+pub mod follow;
 mod gitea;
 mod github;
 pub mod render;

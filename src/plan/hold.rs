@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::input::window_open;
-use super::{Disruption, Plan};
+use super::{Disruption, Plan, Reason, Step, StepIndex};
 use crate::model::ResourceId;
 use crate::spec::{SyncMode, SyncSettings};
 
@@ -60,4 +60,31 @@ pub fn hold_reasons(plan: &Plan, sync: &SyncSettings, minute: Option<u16>) -> Ve
         reasons.push(HoldReason::OutsideWindow { would });
     }
     reasons
+}
+
+/// The steps that `reasons` are about: without them, and without what hangs on them, the plan need
+/// not wait. `None`: all of it has to.
+///
+/// Manual mode and windows are about commits: outside of them only what drifted from a wish that
+/// was fulfilled before is put right, which is for `selfHeal` to say.
+pub fn causes(plan: &Plan, reasons: &[HoldReason]) -> Option<BTreeSet<StepIndex>> {
+    let mut causes = BTreeSet::new();
+    for reason in reasons {
+        let is_cause: fn(&Step) -> bool = match reason {
+            HoldReason::Paused => return None,
+            HoldReason::Manual => |step| !heals(step),
+            HoldReason::MaxDestroy { .. } => |step| step.disruption >= Disruption::Replace,
+            HoldReason::OutsideWindow { .. } => {
+                |step| !heals(step) || step.disruption >= Disruption::Restart
+            }
+        };
+        let found = plan.steps.iter().enumerate().filter(|(_, step)| is_cause(step));
+        causes.extend(found.map(|(at, _)| at));
+    }
+    Some(causes)
+}
+
+/// Whether a step puts drift right, or serves another one: then that one decides.
+fn heals(step: &Step) -> bool {
+    matches!(step.reason, Reason::Drifted | Reason::Needed)
 }

@@ -39,6 +39,11 @@ fn references(work: &mut Work<'_>, at: usize) {
             work.refuse(at, SkipReason::Blocked(on));
             continue;
         }
+        // Whatever it looks like now, it is being changed.
+        if work.input.known.suspended.get(&on) == Some(&SkipReason::InProgress) {
+            work.refuse(at, SkipReason::Blocked(on));
+            continue;
+        }
         let other = work.by_id.get(&on).copied().filter(|&other| work.blocks[other].build);
         let Some(other) = other.or_else(|| gate(work, &on, usable)) else {
             if !usable {

@@ -16,6 +16,7 @@ mod kind;
 mod link;
 mod order;
 mod own;
+mod part;
 pub mod promise;
 mod refs;
 mod remove;
@@ -28,8 +29,9 @@ mod work;
 
 use std::collections::BTreeMap;
 
-pub use hold::{HoldReason, destroys, hold_reasons};
+pub use hold::{HoldReason, causes, destroys, hold_reasons};
 pub use input::{Guards, Input, Known, KnownResource, Own, window_open};
+pub use part::{Parts, part};
 pub use types::{
     Action, Disruption, FieldChange, LiveChange, Plan, Reason, SkipReason, Skipped, Step, StepIndex,
 };

@@ -156,6 +156,8 @@ pub enum SkipReason {
     BackingOff,
     /// It is paused or held by an operator.
     Paused,
+    /// A step on it, or one that comes before it in a plan under way, has not ended yet.
+    InProgress,
     /// It is gone from the commit and stays on the machine, unmanaged (`lifecycle.orphan`).
     Orphaned,
 }

@@ -89,6 +89,13 @@ pub trait Source: Send + Sync {
     /// A [`TreeFault`].
     fn files(&self, commit: CommitId) -> BoxFuture<'_, Result<Vec<FileRef>, TreeFault>>;
 
+    /// Id of the tree at a commit that is in the mirror: commits with equal trees ask for the same,
+    /// however they came about.
+    ///
+    /// # Errors
+    /// A fault when the mirror cannot be read.
+    fn tree(&self, commit: CommitId) -> BoxFuture<'_, Result<String, Fault>>;
+
     /// The contents of blobs, in the order asked for.
     ///
     /// # Errors

@@ -15,12 +15,14 @@ use crate::state::{ResourceState, State};
 
 use super::claim::claim_of;
 
-/// The events that follow from comparing what is known with what was seen.
+/// The events that follow from comparing what is known with what was seen. Of what is `busy`, being
+/// worked on, nothing is said: it was seen half-done.
 pub(super) fn events_of_look(
     state: &State,
     desired: &Desired,
     observed: &Observed,
     plan: &Plan,
+    busy: &BTreeSet<ResourceId>,
 ) -> Vec<Entry> {
     let differences = Differences::of(plan);
     let mut entries = Vec::new();
@@ -30,6 +32,9 @@ pub(super) fn events_of_look(
         }
         let known = state.resources.get(id);
         entries.extend(claimed(id, wish, known));
+        if busy.contains(id) {
+            continue;
+        }
         entries.extend(differences.event_for(id, wish, known, observed));
     }
     entries
@@ -37,25 +42,32 @@ pub(super) fn events_of_look(
 
 /// The events for resources of ours that the commit gave another name. Before looking: what is known
 /// of them tells where to look.
-pub(super) fn moves(state: &State, desired: &Desired) -> Vec<Entry> {
+pub(super) fn moves(state: &State, desired: &Desired, busy: &BTreeSet<ResourceId>) -> Vec<Entry> {
     let ours = |id: &ResourceId| state.resources.get(id).is_some_and(ResourceState::is_ours);
     let renamed = &desired.sync.renamed;
     let moves = renamed.moved.keys().filter_map(|to| {
-        let from = renamed.former(to, ours)?.clone();
+        // What a step is at keeps its name until the step's outcome is there.
+        let from = renamed.former(to, ours).filter(|from| !busy.contains(*from))?.clone();
         Some(Entry::new(Event::Moved(Moved { from })).about(to))
     });
     moves.collect()
 }
 
 /// The events for resources that are gone from the commit and from the machine. Before planning:
-/// what is gone needs no step.
-pub(super) fn farewells(state: &State, desired: &Desired, observed: &Observed) -> Vec<Entry> {
+/// what is gone needs no step. What is `busy` may be gone only for a moment.
+pub(super) fn farewells(
+    state: &State,
+    desired: &Desired,
+    observed: &Observed,
+    busy: &BTreeSet<ResourceId>,
+) -> Vec<Entry> {
     let there = |id: &ResourceId| {
         observed.resources.contains_key(id)
             || observed.stale.iter().any(|stale| stale.resource == *id)
     };
     let gone = state.resources.iter().filter(|(id, known)| {
         known.is_ours()
+            && !busy.contains(*id)
             && !desired.resources.contains_key(*id)
             && observed.why_unobservable(id).is_none()
             && !there(id)
@@ -197,7 +209,8 @@ fn is_remark(why: &SkipReason) -> bool {
 /// stopped.
 fn is_drift(skip: &Skipped, gone: bool) -> bool {
     match &skip.why {
-        SkipReason::Unobservable(_) => false,
+        // What is being changed may look like anything.
+        SkipReason::Unobservable(_) | SkipReason::InProgress => false,
         // These stand before any comparison: only what differs is drift.
         SkipReason::BackingOff | SkipReason::Paused => gone || !skip.changes.is_empty(),
         why => !is_remark(why),

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::ledger::LedgerError;
 use super::pass::{PassError, PassOptions, PassReport, Reconciler};
+use super::pulse::Heartbeat;
 use crate::port::JournalFault;
 use crate::state::{Command, Refusal, decide};
 
@@ -19,6 +20,9 @@ const FULL_WAIT: Duration = Duration::from_secs(30);
 /// notices, far above what one `virsh` command takes.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// The longest the loop sleeps without a sign of life.
+const BEAT: Duration = Duration::from_secs(5);
+
 /// Asks the loop for things. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -28,10 +32,12 @@ pub struct Handle {
     reports: watch::Receiver<Option<Arc<PassReport>>>,
 }
 
+type Reply = oneshot::Sender<Result<PassReport, AskError>>;
+
 /// Something that is answered by the loop itself, between passes.
 enum Ask {
-    Pass(PassOptions, oneshot::Sender<Result<PassReport, AskError>>),
-    Preview(oneshot::Sender<Result<PassReport, AskError>>),
+    Pass(PassOptions, Reply),
+    Preview(Reply),
 }
 
 /// Why an ask was not answered.
@@ -55,6 +61,10 @@ pub struct Daemon {
     asks: mpsc::Receiver<Ask>,
     reports: watch::Sender<Option<Arc<PassReport>>>,
     poll: Duration,
+    // Asks about the newest commit, while the repository has not answered.
+    unanswered: Vec<Ask>,
+    // Passes that were asked for and made, while what they began is under way.
+    unfinished: Vec<(PassReport, Reply)>,
 }
 
 impl Daemon {
@@ -70,46 +80,91 @@ impl Daemon {
             reconciler: Arc::clone(&reconciler),
             reports: seen,
         };
-        (Self { reconciler, wake, asks, reports, poll }, handle)
+        let (unanswered, unfinished) = (Vec::new(), Vec::new());
+        (Self { reconciler, wake, asks, reports, poll, unanswered, unfinished }, handle)
     }
 
-    /// Runs until the program is asked to stop.
+    /// Runs until the program is asked to stop, and then until every step under way has ended.
     ///
     /// # Errors
     /// When the log can no longer be trusted: going on would be acting without a record.
     pub async fn run(mut self) -> Result<(), PassError> {
+        let reconciler = Arc::clone(&self.reconciler);
+        let clock = Arc::clone(&reconciler.clock);
         // A moment, not a wait: asking often must not put off what is due.
-        let mut due = self.reconciler.clock.monotonic();
+        let mut due = clock.monotonic();
         loop {
-            let stop = self.reconciler.stop_requested();
-            let clock = Arc::clone(&self.reconciler.clock);
+            reconciler.beat();
             let wait = due.saturating_sub(clock.monotonic());
             let next = tokio::select! {
                 biased;
-                () = stop => return Ok(()),
-                () = clock.sleep(wait) => Some(self.turn(PassOptions::default()).await?),
+                () = reconciler.stop_requested() => break,
+                () = clock.sleep(wait.min(BEAT)) => {
+                    if wait > BEAT {
+                        continue;
+                    }
+                    Some(self.turn().await?)
+                }
                 Some(ask) = self.asks.recv() => self.answer(ask).await?,
+                () = reconciler.news() => Some(self.turn().await?),
                 () = self.wake.notified() => {
                     // A burst of happenings is one reason to look.
                     clock.sleep(SETTLE).await;
-                    Some(self.turn(PassOptions::default()).await?)
+                    Some(self.turn().await?)
                 }
             };
             if let Some(wait) = next {
-                due = self.reconciler.clock.monotonic() + wait;
+                due = clock.monotonic() + wait;
             }
         }
+        reconciler.landed().await;
+        reconciler.fault()
     }
 
     /// One pass, and how long to wait for the next.
-    async fn turn(&self, options: PassOptions) -> Result<Duration, PassError> {
-        match self.reconciler.pass(options).await {
-            Ok(report) => {
-                let wait = self.wait_after(&report);
-                self.reports.send_replace(Some(Arc::new(report)));
-                Ok(wait)
+    async fn turn(&mut self) -> Result<Duration, PassError> {
+        let mut wait = match self.reconciler.pass(PassOptions::default()).await {
+            Ok(report) => self.note(&report),
+            Err(error) => {
+                self.give_up(&error);
+                self.survive(error)?
             }
-            Err(error) => self.survive(error),
+        };
+        if !self.reconciler.is_asking() {
+            for ask in std::mem::take(&mut self.unanswered) {
+                wait = self.serve(ask).await?.unwrap_or(wait);
+            }
+        }
+        Ok(wait)
+    }
+
+    /// Tells everybody what a pass came to; how long to wait for the next.
+    fn note(&mut self, report: &PassReport) -> Duration {
+        self.reports.send_replace(Some(Arc::new(report.clone())));
+        for (whole, reply) in std::mem::take(&mut self.unfinished) {
+            let whole = PassReport {
+                succeeded: whole.succeeded + report.succeeded,
+                failed: whole.failed + report.failed,
+                blocked: whole.blocked + report.blocked,
+                ..report.clone()
+            };
+            self.finish(whole, reply);
+        }
+        self.wait_after(report)
+    }
+
+    /// Answers, or remembers to when what is under way has ended.
+    fn finish(&mut self, report: PassReport, reply: Reply) {
+        if report.under_way.is_empty() {
+            answer(reply, Ok(report));
+        } else {
+            self.unfinished.push((report, reply));
+        }
+    }
+
+    fn give_up(&mut self, error: &PassError) {
+        for (_, reply) in std::mem::take(&mut self.unfinished) {
+            answer(reply, Err(AskError::Failed { message: error.to_string() }));
         }
     }
 
@@ -136,27 +191,59 @@ impl Daemon {
         retry.map_or(self.poll, |retry| retry.min(self.poll))
     }
 
+    /// Asks the repository, and answers when it has; a remote that is slow delays nothing else.
+    async fn answer(&mut self, ask: Ask) -> Result<Option<Duration>, PassError> {
+        if let Err(error) = self.reconciler.pull(false).await {
+            answer(ask.reply(), Err(AskError::Failed { message: error.to_string() }));
+            return self.survive(error).map(Some);
+        }
+        if self.reconciler.is_asking() {
+            self.unanswered.push(ask);
+            return Ok(None);
+        }
+        self.serve(ask).await
+    }
+
     /// Answers; after a pass also when the next one is due.
-    async fn answer(&self, ask: Ask) -> Result<Option<Duration>, PassError> {
+    async fn serve(&mut self, ask: Ask) -> Result<Option<Duration>, PassError> {
         let (result, reply, passed) = match ask {
-            Ask::Pass(options, reply) => (self.reconciler.pass(options).await, reply, true),
-            Ask::Preview(reply) => (self.reconciler.preview().await, reply, false),
+            Ask::Pass(options, reply) => {
+                let options = PassOptions { wait: false, ..options };
+                (self.reconciler.pass(options).await, reply, true)
+            }
+            Ask::Preview(reply) => (self.reconciler.preview(false).await, reply, false),
         };
-        let (answer, next) = match result {
+        match result {
+            Ok(report) if passed => {
+                let wait = self.note(&report);
+                self.finish(report, reply);
+                Ok(Some(wait))
+            }
             Ok(report) => {
-                let wait = self.wait_after(&report);
                 self.reports.send_replace(Some(Arc::new(report.clone())));
-                (Ok(report), Ok(passed.then_some(wait)))
+                answer(reply, Ok(report));
+                Ok(None)
             }
             Err(error) => {
-                let failed = AskError::Failed { message: error.to_string() };
-                (Err(failed), self.survive(error).map(Some))
+                answer(reply, Err(AskError::Failed { message: error.to_string() }));
+                self.give_up(&error);
+                self.survive(error).map(Some)
             }
-        };
-        if reply.send(answer).is_err() {
-            tracing::debug!("whoever asked for this pass did not wait for its end");
         }
-        next
+    }
+}
+
+impl Ask {
+    fn reply(self) -> Reply {
+        match self {
+            Self::Pass(_, reply) | Self::Preview(reply) => reply,
+        }
+    }
+}
+
+fn answer(reply: Reply, answer: Result<PassReport, AskError>) {
+    if reply.send(answer).is_err() {
+        tracing::debug!("whoever asked for this pass did not wait for its end");
     }
 }
 
@@ -171,12 +258,21 @@ impl Handle {
         self.reports.borrow().clone()
     }
 
+    /// Tells whether the loop goes on.
+    pub fn heartbeat(&self) -> Heartbeat {
+        Heartbeat {
+            pulse: self.reconciler.under_way.pulse.clone(),
+            clock: Arc::clone(&self.reconciler.clock),
+            observe_limit: self.reconciler.settings.observe_limit,
+        }
+    }
+
     /// What the loop knows and does.
     pub fn reconciler(&self) -> &Reconciler {
         &self.reconciler
     }
 
-    /// Makes a pass now and waits for its end.
+    /// Makes a pass now and waits until everything has ended that is under way after it.
     ///
     /// # Errors
     /// An [`AskError`].

@@ -8,34 +8,40 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::Ledger;
 use super::assess::{signature, storable_changes};
 use super::backoff::retry_at;
 use super::claim::{claim_before, makes_ours};
-use super::pass::{PassError, Reconciler, StepProgress, minute_of_week, never_refused};
+use super::flight::{Flights, Place};
+use super::hold::minute_of_week;
+use super::pass::{PassError, Reconciler, Settings, StepProgress, never_refused, stop_of};
 use crate::event::body::{Adopted, PlanFinished, StepFailed, StepStarted, StepSucceeded};
 use crate::event::{Entry, Event, Spilled};
-use crate::model::{CommitId, Digest, Fault, ResourceId, RunId};
+use crate::model::{CommitId, Digest, Fault, Kind, ResourceId, RunId};
 use crate::plan::{Disruption, Plan, Reason, Step, StepIndex, window_open};
-use crate::port::{CrashPoint, Outcome, Progress, Scope};
+use crate::port::{Clock, Crash, CrashPoint, Outcome, Progress, Provider, Scope};
 use crate::state::State;
 
 /// Bytes of a failure's message in its event: what a person reads; a program's whole output is kept
 /// beside the log.
 const FAULT_BYTES_MAX: usize = 4_096;
 
-/// How the steps of a plan ended.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
-    /// Steps that succeeded, by resource and what they did.
-    pub(super) done: BTreeSet<(ResourceId, String)>,
-    /// Steps that succeeded.
-    pub(super) succeeded: u64,
-    /// Steps that failed.
-    pub(super) failed: u64,
-    /// Steps not started because one before them failed, or because the program is stopping.
-    pub(super) blocked: u64,
+/// How long a pass waits for the plan it began, before it goes on without it: as long as a drift
+/// elsewhere may go unnoticed for it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What a plan is performed with: all of it outlives the pass.
+#[derive(Clone)]
+struct Hand {
+    ledger: Arc<Ledger>,
+    providers: Vec<Arc<dyn Provider>>,
+    clock: Arc<dyn Clock>,
+    crash: Arc<dyn Crash>,
+    settings: Settings,
+    stop: watch::Receiver<bool>,
 }
 
 /// A step that ended, and how.
@@ -46,9 +52,10 @@ struct Ended {
 }
 
 /// The performance of one plan.
-struct Performance<'a> {
-    reconciler: &'a Reconciler,
-    plan: &'a Plan,
+struct Performance {
+    hand: Hand,
+    place: Place,
+    plan: Plan,
     digest: Digest,
     scope: Scope,
     run: RunId,
@@ -59,67 +66,100 @@ struct Performance<'a> {
     succeeded: BTreeSet<StepIndex>,
     // An operator approved the plan: the environment's windows do not bind it.
     approved: bool,
-    tally: Tally,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    succeeded: u64,
+    failed: u64,
+    blocked: u64,
 }
 
 impl Reconciler {
-    /// Performs `plan` to its end, or until the program is asked to stop.
+    /// Begins to perform `plan`, and waits for its end: with `wait` however long it takes, else a
+    /// moment. What goes on after that is in [`Flights`].
     pub(super) async fn perform(
         &self,
         plan: &Plan,
         scope: &Scope,
         run: RunId,
         approved: bool,
-    ) -> Result<Tally, PassError> {
-        let mut performance = Performance {
-            reconciler: self,
-            plan,
-            digest: plan.digest(),
-            scope: scope.clone(),
-            run,
-            running: JoinSet::new(),
-            tasks: BTreeMap::new(),
-            waiting: (0..plan.steps.len()).collect(),
-            succeeded: BTreeSet::new(),
-            approved,
-            tally: Tally::default(),
+        wait: bool,
+    ) -> Result<(), PassError> {
+        let hand = Hand {
+            ledger: Arc::clone(&self.ledger),
+            providers: self.providers.clone(),
+            clock: Arc::clone(&self.clock),
+            crash: Arc::clone(&self.crash),
+            settings: self.settings.clone(),
+            stop: self.stop.clone(),
         };
-        match performance.run_all().await {
-            Ok(()) => Ok(performance.tally),
-            // As a kill would: nothing more is done or written.
-            Err(PassError::Crashed) => Err(PassError::Crashed),
-            Err(error) => {
-                performance.drain().await;
-                Err(error)
-            }
+        let flights: &Flights = &self.under_way.flights;
+        let (id, mut ended) = flights.launch(plan, |place| {
+            let performance = Performance {
+                hand,
+                place,
+                plan: plan.clone(),
+                digest: plan.digest(),
+                scope: scope.clone(),
+                run,
+                running: JoinSet::new(),
+                tasks: BTreeMap::new(),
+                waiting: (0..plan.steps.len()).collect(),
+                succeeded: BTreeSet::new(),
+                approved,
+                counts: Counts::default(),
+            };
+            performance.perform()
+        });
+        tokio::select! {
+            biased;
+            // Its sender goes when the plan has ended, in whatever way.
+            _ = ended.changed() => {}
+            () = self.clock.sleep(GRACE), if !wait => flights.outlive(id),
         }
+        self.fault()
     }
 }
 
-impl Performance<'_> {
-    async fn run_all(&mut self) -> Result<(), PassError> {
-        loop {
-            if !self.reconciler.stopping() {
-                self.start_ready().await?;
-            }
-            let stopping = self.reconciler.stop_requested();
-            tokio::select! {
-                ended = self.running.join_next_with_id() => match ended {
-                    None => break,
-                    Some(ended) => self.finish(ended).await?,
-                },
-                () = stopping, if !self.reconciler.stopping() => {}
+impl Performance {
+    async fn perform(mut self) {
+        match self.run_all().await {
+            Ok(()) => {}
+            // As a kill would: nothing more is done or written.
+            Err(PassError::Crashed) => self.place.fail(PassError::Crashed),
+            Err(error) => {
+                self.place.fail(error);
+                self.drain().await;
             }
         }
-        self.tally.blocked = self.waiting.len() as u64;
+    }
+
+    async fn run_all(&mut self) -> Result<(), PassError> {
+        let mut moves = self.place.moves();
+        loop {
+            let stopping = *self.hand.stop.borrow();
+            let no_room = if stopping { false } else { self.start_ready().await? };
+            if self.running.is_empty() && !no_room {
+                break;
+            }
+            tokio::select! {
+                Some(ended) = self.running.join_next_with_id() => self.finish(ended).await?,
+                () = stop_of(&self.hand.stop), if !stopping => {}
+                // An error would say that the table is gone, which this plan is in.
+                _ = moves.changed() => {}
+            }
+        }
+        self.give_up(self.waiting.clone());
         let finished = PlanFinished {
             plan: self.digest,
-            succeeded: self.tally.succeeded,
-            failed: self.tally.failed,
-            blocked: self.tally.blocked,
+            succeeded: self.counts.succeeded,
+            failed: self.counts.failed,
+            blocked: self.counts.blocked,
         };
         let finished = self.entry(Event::PlanFinished(finished));
-        self.reconciler.ledger.append_outcome(vec![finished]).await?;
+        self.hand.ledger.append_outcome(vec![finished]).await?;
         Ok(())
     }
 
@@ -133,9 +173,9 @@ impl Performance<'_> {
         }
     }
 
-    /// Starts every step whose turn it is, their intents in one append.
-    async fn start_ready(&mut self) -> Result<(), PassError> {
-        let room = self.reconciler.settings.parallel.saturating_sub(self.running.len());
+    /// Starts every step whose turn it is, their intents in one append. Whether one of them found
+    /// no room.
+    async fn start_ready(&mut self) -> Result<bool, PassError> {
         // A resource is never worked on from two sides, whatever the plan's edges say.
         let mut busy: BTreeSet<&ResourceId> =
             self.tasks.values().map(|(index, _)| &self.plan.steps[*index].resource).collect();
@@ -143,28 +183,36 @@ impl Performance<'_> {
         for index in &self.waiting {
             let step = &self.plan.steps[*index];
             let free = step.after.is_subset(&self.succeeded) && !busy.contains(&step.resource);
-            if free && ready.len() < room {
+            if free {
                 busy.insert(&step.resource);
                 ready.push(*index);
             }
         }
-        if ready.is_empty() {
-            return Ok(());
+        let parallel = self.hand.settings.parallel;
+        if ready.is_empty() || self.running.len() >= parallel {
+            return Ok(!ready.is_empty());
         }
         self.crash(CrashPoint::BeforeIntent)?;
-        // Decided on the newest state: an operator's pause or hold counts from its event on.
-        let mut allowed = Vec::new();
-        let recorded = self.reconciler.ledger.decide(|state| {
-            allowed = ready.into_iter().filter(|index| self.may_start(state, *index)).collect();
-            Ok::<_, Infallible>(allowed.iter().map(|index| self.intent(*index)).collect())
+        // Decided on the newest state: an operator's pause or hold counts from its event on, and so
+        // does another commit. What is begun is in the table from the same moment on.
+        let mut begun = Vec::new();
+        let mut no_room = false;
+        let recorded = self.hand.ledger.decide(|state| {
+            ready.retain(|index| self.may_start(state, *index));
+            let resource = |index: &StepIndex| &self.plan.steps[*index].resource;
+            let resources = self.place.begin(ready.iter().map(resource), parallel);
+            no_room = resources.len() < ready.len();
+            ready.retain(|index| resources.contains(resource(index)));
+            begun = ready;
+            Ok::<_, Infallible>(begun.iter().map(|index| self.intent(*index)).collect())
         });
         let recorded = recorded.await.map_err(never_refused)?;
         self.crash(CrashPoint::AfterIntent)?;
-        for (index, event) in allowed.into_iter().zip(recorded) {
+        for (index, event) in begun.into_iter().zip(recorded) {
             self.waiting.remove(&index);
             self.spawn(index, event.seq);
         }
-        Ok(())
+        Ok(no_room)
     }
 
     /// Whether nothing that was said since the plan was made forbids the step.
@@ -172,10 +220,37 @@ impl Performance<'_> {
         let step = &self.plan.steps[index];
         let held = state.resources.get(&step.resource).is_some_and(|known| known.hold.is_some());
         let windows = &self.scope.desired.sync.windows;
-        let minute = Some(minute_of_week(self.reconciler.clock.now()));
+        let minute = Some(minute_of_week(self.hand.clock.now()));
         let open =
             step.disruption < Disruption::Restart || self.approved || window_open(windows, minute);
-        state.paused.is_none() && !held && open
+        state.paused.is_none() && !held && open && self.in_force(state)
+    }
+
+    /// Whether the plan's commit is still what the machine is brought to.
+    fn in_force(&self, state: &State) -> bool {
+        state.spec.commit.as_ref() == Some(&self.plan.commit)
+    }
+
+    /// These steps will never be started.
+    fn give_up(&mut self, steps: BTreeSet<StepIndex>) {
+        let in_force = self.hand.ledger.read(|state| self.in_force(state));
+        let resources = steps.iter().map(|index| &self.plan.steps[*index].resource);
+        self.place.given_up(resources, in_force);
+        self.counts.blocked += steps.len() as u64;
+        self.waiting.retain(|index| !steps.contains(index));
+    }
+
+    /// What waits for a step that failed will not be started by this plan; the next one is free to
+    /// plan anew for it.
+    fn give_up_after(&mut self, failed: StepIndex) {
+        let mut dead = BTreeSet::from([failed]);
+        for index in &self.waiting {
+            if !self.plan.steps[*index].after.is_disjoint(&dead) {
+                dead.insert(*index);
+            }
+        }
+        dead.remove(&failed);
+        self.give_up(dead);
     }
 
     fn intent(&self, index: StepIndex) -> Entry {
@@ -198,9 +273,9 @@ impl Performance<'_> {
     fn spawn(&mut self, index: StepIndex, seq: u64) {
         let step = self.plan.steps[index].clone();
         let scope = self.scope.clone();
-        let clock = Arc::clone(&self.reconciler.clock);
-        let provider = self.reconciler.provider_for(step.resource.kind);
-        let progress = progress_of(&step, self.reconciler.settings.progress.clone());
+        let clock = Arc::clone(&self.hand.clock);
+        let provider = provider_for(&self.hand.providers, step.resource.kind);
+        let progress = progress_of(&step, self.hand.settings.progress.clone());
         tracing::info!(resource = %step.resource, verb = step.action.verb(), "step started");
         let task = self.running.spawn(async move {
             let begin = clock.monotonic();
@@ -239,14 +314,22 @@ impl Performance<'_> {
         if ended.result.is_ok() && step.reason == Reason::Adopted && makes_ours(&step.action) {
             entries.push(self.entry(Event::Adopted(Adopted {})).about(&step.resource).because(seq));
         }
-        self.reconciler.ledger.append_outcome(entries).await?;
+        self.hand.ledger.append_outcome(entries).await?;
         self.crash(CrashPoint::AfterOutcome)?;
+        let slow = ended.elapsed >= GRACE;
+        let step = &self.plan.steps[index];
         if ended.result.is_ok() {
             self.succeeded.insert(index);
-            self.tally.succeeded += 1;
-            self.tally.done.insert((step.resource.clone(), signature(step)));
+            self.counts.succeeded += 1;
+            self.place.ended(&step.resource, slow, |tally| {
+                tally.succeeded += 1;
+                tally.done.insert((step.resource.clone(), signature(step)));
+            });
         } else {
-            self.tally.failed += 1;
+            self.counts.failed += 1;
+            // Also to know when it is tried again.
+            self.place.ended(&step.resource, true, |tally| tally.failed += 1);
+            self.give_up_after(index);
         }
         Ok(())
     }
@@ -268,12 +351,12 @@ impl Performance<'_> {
                 })
             }
             Err(fault) => {
-                let before = self.reconciler.ledger.read(|state| {
+                let before = self.hand.ledger.read(|state| {
                     let failure = state.resources.get(resource)?.failure.as_ref()?;
                     Some(failure.attempts)
                 });
                 let attempt = before.unwrap_or(0).saturating_add(1);
-                let now = self.reconciler.clock.now();
+                let now = self.hand.clock.now();
                 let retry_at = Some(retry_at(now, resource, fault, attempt));
                 tracing::warn!(%resource, attempt, %fault, "step failed");
                 let mut fault = fault.clone();
@@ -292,8 +375,12 @@ impl Performance<'_> {
     }
 
     fn crash(&self, point: CrashPoint) -> Result<(), PassError> {
-        if self.reconciler.crash.here(point) { Err(PassError::Crashed) } else { Ok(()) }
+        if self.hand.crash.here(point) { Err(PassError::Crashed) } else { Ok(()) }
     }
+}
+
+fn provider_for(providers: &[Arc<dyn Provider>], kind: Kind) -> Option<Arc<dyn Provider>> {
+    providers.iter().find(|provider| provider.kinds().contains(&kind)).map(Arc::clone)
 }
 
 fn progress_of(step: &Step, sink: Option<StepProgress>) -> Progress {

@@ -14,7 +14,7 @@ use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, ResourceId, digest_of};
 use crate::plan::Guards;
 use crate::port::{Source, TreeFault};
-use crate::spec::{self, Desired, ParseCache, RepoFile, RepoFiles, Select};
+use crate::spec::{self, Desired, Loaded, ParseCache, RepoFile, RepoFiles, Select};
 use crate::state::State;
 
 /// Mistakes named in a `spec.rejected` event; the rest is counted, so that the event stays small.
@@ -34,6 +34,8 @@ pub(super) struct Load {
     warned: u64,
     /// Why its signature is not accepted, where one is required.
     pub(super) distrusted: Option<String>,
+    /// Id of its tree; `None`: not known, so that no pull request can be told to be this commit.
+    pub(super) tree: Option<String>,
 }
 
 /// Reads desired states and remembers what it has read.
@@ -46,6 +48,20 @@ pub struct Loader {
     bad: Option<(CommitId, Vec<Problem>)>,
 }
 
+impl Load {
+    pub(super) fn of(commit: &CommitId, loaded: Loaded) -> Self {
+        Self {
+            commit: commit.clone(),
+            guards: Guards { prune: !loaded.empty },
+            warned: loaded.warnings.len() as u64,
+            warnings: loaded.warnings.iter().take(PROBLEMS_NAMED_MAX).map(problem).collect(),
+            desired: Arc::new(loaded.desired),
+            distrusted: None,
+            tree: None,
+        }
+    }
+}
+
 /// Why a commit gives no desired state.
 enum LoadFault {
     Mistakes(Vec<Problem>),
@@ -56,6 +72,11 @@ impl Loader {
     /// A loader of the environment that `select` names.
     pub fn new(select: Select) -> Self {
         Self { select, cache: ParseCache::new(), good: None, bad: None }
+    }
+
+    /// Which environment is read.
+    pub(super) fn select(&self) -> &Select {
+        &self.select
     }
 
     /// The desired state in force, and what has to be noted about the head.
@@ -142,14 +163,8 @@ impl Loader {
         let files = self.read(source, commit).await?;
         let loaded = spec::load(&RepoFiles { files }, &self.select, &mut self.cache)
             .map_err(|mistakes| LoadFault::Mistakes(mistakes.iter().map(problem).collect()))?;
-        let load = Load {
-            commit: commit.clone(),
-            guards: Guards { prune: !loaded.empty },
-            desired: Arc::new(loaded.desired),
-            warned: loaded.warnings.len() as u64,
-            warnings: loaded.warnings.iter().take(PROBLEMS_NAMED_MAX).map(problem).collect(),
-            distrusted: None,
-        };
+        let tree = source.tree(commit.clone()).await.map_err(LoadFault::Mirror)?;
+        let load = Load { tree: Some(tree), ..Load::of(commit, loaded) };
         self.good = Some(load.clone());
         Ok(load)
     }
@@ -282,6 +297,7 @@ mod tests {
             warnings: warnings.into(),
             warned: warnings.len() as u64,
             distrusted: None,
+            tree: None,
         }
     }
 

@@ -9,6 +9,10 @@ mod backoff;
 mod claim;
 mod daemon;
 mod execute;
+mod fetch;
+mod flight;
+mod foresee;
+mod hold;
 mod known;
 mod ledger;
 mod load;
@@ -16,10 +20,15 @@ mod look;
 mod pass;
 mod policy;
 mod pull;
+mod pulse;
 
 pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};
 pub use daemon::{AskError, Daemon, Handle};
+pub use foresee::Foresight;
 pub use ledger::{Ledger, LedgerError};
 pub use load::Loader;
-pub use pass::{Approval, PassError, PassOptions, PassReport, Reconciler, Settings, StepProgress};
+pub use pass::{
+    Approval, PassError, PassOptions, PassReport, Reconciler, Settings, StepProgress, UnderWay,
+};
 pub use policy::{Rulebook, events_of_verdicts};
+pub use pulse::Heartbeat;

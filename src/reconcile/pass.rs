@@ -3,7 +3,7 @@
 //! It never believes that a step did what it should: a round that acted is followed by another
 //! look, and only that look says that the machine is in sync.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,24 +12,26 @@ use tokio::sync::watch;
 
 use super::assess::{events_of_look, farewells, moves, repeated};
 use super::backoff::{RETRY_MAX_S, flapping};
+use super::fetch::Fetch;
+use super::flight::Flights;
+use super::hold::{judge, minute_of_week};
 use super::known::{claims, known_at, next_retry, ours};
 use super::ledger::{Ledger, LedgerError};
 use super::load::{Load, Loader};
 use super::look::{observe, sight_events};
 use super::pull::events_of_poll;
-use crate::event::body::{
-    Flapping, PlanApproved, PlanHeld, PlanMade, PlanWithdrawn, StepInterrupted, StepSummary,
-};
-use crate::event::{Entry, Event, Spilled};
-use crate::model::{CommitId, Digest, Kind, Observed, ResourceId, RunId};
-use crate::plan::{self, Guards, HoldReason, Known, Plan, Reason, SkipReason};
-use crate::port::{Clock, Crash, JournalFault, ProgressUpdate, Provider, Scope, Source};
-use crate::state::APPROVE_DIGITS_MIN;
+use super::pulse::Pulse;
+use crate::event::body::{Flapping, StepInterrupted};
+use crate::event::{Entry, Event};
+use crate::model::{CommitId, Digest, Fault, Observed, ResourceId, RunId};
+use crate::plan::{self, Disruption, Guards, Known, Plan, Reason, SkipReason, Skipped};
+use crate::port::{Clock, Crash, Head, JournalFault, ProgressUpdate, Provider, Scope, Source};
 
 /// Most rounds of one pass: act, look, act on what only then could be seen, look again.
 const ROUNDS_MAX: usize = 4;
-/// Steps named in a `plan.made` event; the rest is counted, so that the event stays small.
-const STEPS_NAMED_MAX: usize = 200;
+/// How long a pass waits for the repository before it goes on with the last good commit: far more
+/// than a repository on this machine takes, and no longer than a drift may go unnoticed for it.
+const PULL_GRACE: Duration = Duration::from_secs(1);
 
 /// Told of the progress of long steps.
 pub type StepProgress = Arc<dyn Fn(&ResourceId, ProgressUpdate) + Send + Sync>;
@@ -65,6 +67,23 @@ pub struct Reconciler {
     pub stop: watch::Receiver<bool>,
     /// Reads desired states, and remembers what it has read.
     pub loader: tokio::sync::Mutex<Loader>,
+    /// What goes on between passes.
+    pub under_way: UnderWay,
+}
+
+/// What goes on between passes: steps, the question to the repository; and the loop's pulse.
+#[derive(Default)]
+pub struct UnderWay {
+    pub(super) flights: Flights,
+    pub(super) fetch: Fetch,
+    pub(super) pulse: Pulse,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        // What is under way must not act for a loop that is gone.
+        self.flights.abort();
+    }
 }
 
 /// Why a pass ended early. The next pass starts from the log.
@@ -103,6 +122,9 @@ pub struct PassReport {
     pub blocked: u64,
     /// When something is to be tried again.
     pub next_retry: Option<Timestamp>,
+    /// What is still worked on: steps that were started, by this pass or an earlier one, and have
+    /// not ended, and what comes after them.
+    pub under_way: BTreeSet<ResourceId>,
 }
 
 /// What a pass may do beyond looking.
@@ -112,6 +134,9 @@ pub struct PassOptions {
     pub retry_now: bool,
     /// An approval given with the command; it counts for that one plan.
     pub approve: Option<Approval>,
+    /// Wait for the repository's answer and for every step, however long they take: for a program
+    /// that makes one pass only.
+    pub wait: bool,
 }
 
 /// An operator's approval of one plan.
@@ -124,27 +149,34 @@ pub struct Approval {
 }
 
 /// What is asked for and what was seen, for one round.
-struct Round {
-    commit: CommitId,
-    scope: Scope,
-    guards: Guards,
-    observed: Observed,
-    known: Known,
-    minute: u16,
-    plan: Plan,
+pub(super) struct Round {
+    pub(super) commit: CommitId,
+    pub(super) scope: Scope,
+    pub(super) guards: Guards,
+    pub(super) observed: Observed,
+    pub(super) known: Known,
+    pub(super) minute: u16,
+    pub(super) plan: Plan,
     /// Why the commit's signature is not accepted.
-    distrusted: Option<String>,
+    pub(super) distrusted: Option<String>,
+    /// Id of the commit's tree.
+    pub(super) tree: Option<String>,
+    // What was worked on when it was looked at.
+    busy: BTreeSet<ResourceId>,
 }
 
 impl Reconciler {
-    /// Notes steps that had started and have no outcome: when the program last ended, or when the
-    /// log could not be written. Every pass begins with it.
+    /// Notes steps that had started, have no outcome, and are not under way: when the program last
+    /// ended, or when the log could not be written. Every pass begins with it.
     ///
     /// # Errors
     /// When the log cannot be written.
     pub async fn recover(&self) -> Result<(), PassError> {
+        // Before the state is read: what ends in between has its outcome there.
+        let running = self.under_way.flights.running();
         let entries = self.ledger.read(|state| {
-            let in_flight = state.resources.iter().filter_map(|(id, resource)| {
+            let left = state.resources.iter().filter(|(id, _)| !running.contains(*id));
+            let in_flight = left.filter_map(|(id, resource)| {
                 let step = resource.in_flight.as_ref()?;
                 let event =
                     Event::StepInterrupted(StepInterrupted { plan: step.plan, step: step.step });
@@ -161,61 +193,125 @@ impl Reconciler {
     /// # Errors
     /// A [`PassError`]; everything that was done until then is in the log.
     pub async fn pass(&self, options: PassOptions) -> Result<PassReport, PassError> {
+        let flights = &self.under_way.flights;
+        self.beat();
+        self.fault()?;
         self.recover().await?;
-        self.pull().await?;
+        self.pull(options.wait).await?;
         let mut report = PassReport::default();
-        let Some(load) = self.load().await? else { return Ok(report) };
-        report.commit = Some(load.commit.clone());
+        if let Some(load) = self.load().await? {
+            report.commit = Some(load.commit.clone());
+            flights.nudge();
+            self.rounds(&load, &options, &mut report).await?;
+            report.under_way = flights.busy(&load.commit);
+        }
+        self.count(&mut report);
+        let now = self.clock.now();
+        report.next_retry = self.ledger.read(|state| next_retry(state, now));
+        Ok(report)
+    }
+
+    /// Looks and acts until there is nothing left to do, or nothing that can be done now.
+    async fn rounds(
+        &self,
+        load: &Load,
+        options: &PassOptions,
+        report: &mut PassReport,
+    ) -> Result<(), PassError> {
         let run = RunId(uuid::Uuid::new_v5(
             &uuid::Uuid::NAMESPACE_OID,
             format!("{}/{}", load.commit, self.ledger.read(|state| state.seq)).as_bytes(),
         ));
-        let mut done = BTreeSet::new();
-        let mut destroyed = BTreeSet::new();
+        let mut done = self.count(report);
+        // The limit counts over everything that is done together, whichever pass began it.
+        let mut destroyed = self.under_way.flights.destroying();
         for _ in 0..ROUNDS_MAX {
-            let round = self.look(&load, &options).await?;
-            let round = self.without_repeats(round, &load, &done, &options).await?;
-            report.plan = Some(round.plan.clone());
-            let approved = self.approve(&round, &options, run).await?;
-            report.held = self.hold(&round, approved, &destroyed, run).await?;
-            if round.plan.is_empty() || !report.held.is_empty() || self.stopping() {
+            let round = self.look(load, options).await?;
+            let round = self.without_repeats(round, load, &done, options).await?;
+            if !round.plan.is_empty() {
+                judge(&round, &round.plan)?;
+            }
+            self.approve(&round, options, &destroyed, run).await?;
+            let sorted = self.sorted(&round, &destroyed);
+            if !sorted.ready.is_empty() && sorted.ready != round.plan {
+                judge(&round, &sorted.ready)?;
+            }
+            self.announce(&round, &sorted, run).await?;
+            report.held = sorted.held();
+            report.plan = Some(sorted.waits.map_or(round.plan, |waits| waits.plan));
+            let ready = sorted.ready;
+            if ready.is_empty() || self.stopping() {
                 break;
             }
-            destroyed.extend(plan::destroys(&round.plan));
-            let tally = self.perform(&round.plan, &round.scope, run, approved).await?;
-            report.succeeded += tally.succeeded;
-            report.failed += tally.failed;
-            report.blocked = tally.blocked;
-            done.extend(tally.done);
-            if tally.succeeded == 0 {
+            destroyed.extend(plan::destroys(&ready));
+            let approved = self.is_approved(&ready.digest());
+            let before = report.succeeded;
+            self.perform(&ready, &round.scope, run, approved, options.wait).await?;
+            self.beat();
+            done.extend(self.count(report));
+            if report.succeeded == before {
                 break;
             }
         }
-        let now = self.clock.now();
-        report.next_retry = self.ledger.read(|state| next_retry(state, now));
-        Ok(report)
+        Ok(())
+    }
+
+    /// Takes in what ended since it was last asked; what succeeded.
+    fn count(&self, report: &mut PassReport) -> BTreeSet<(ResourceId, String)> {
+        let tally = self.under_way.flights.take_tally();
+        report.succeeded += tally.succeeded;
+        report.failed += tally.failed;
+        report.blocked += tally.blocked;
+        tally.done
     }
 
     /// The plan for the machine as it is now, with nothing appended and nothing done.
     ///
     /// # Errors
     /// When the log cannot be written (a new commit is still taken in).
-    pub async fn preview(&self) -> Result<PassReport, PassError> {
-        self.pull().await?;
+    pub async fn preview(&self, wait: bool) -> Result<PassReport, PassError> {
+        self.pull(wait).await?;
         let mut report = PassReport::default();
         let Some(load) = self.load().await? else { return Ok(report) };
+        let busy = self.busy(&load);
         let (scope, observed) = self.observe(&load).await;
-        let round = self.round(&load, scope, observed, false, &BTreeSet::new());
+        let round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
         report.commit = Some(load.commit.clone());
-        let approved = self.is_approved(&round.plan.digest());
-        report.held = self.hold_reasons(&round, approved, &BTreeSet::new());
+        report.held = self.sorted(&round, &self.under_way.flights.destroying()).held();
         report.plan = Some(round.plan);
+        report.under_way = self.under_way.flights.busy(&load.commit);
         Ok(report)
     }
 
-    async fn pull(&self) -> Result<(), PassError> {
+    /// Asks the repository and takes in what it says: with `wait` however long it takes, else as far
+    /// as it answers in a moment. A later answer wakes the loop.
+    pub(super) async fn pull(&self, wait: bool) -> Result<(), PassError> {
+        let fetch = &self.under_way.fetch;
+        // An answer from before the news that this pass is about may be waiting already.
+        if let Some((polled, again)) = fetch.take() {
+            self.take_in(polled).await?;
+            if !again {
+                return Ok(());
+            }
+        }
         let have = self.ledger.read(|state| state.source.head.clone());
-        let polled = self.source.poll(have).await;
+        let waited_for = !fetch.is_out();
+        fetch.ask(&self.source, have, &self.under_way.flights);
+        if wait || waited_for {
+            tokio::select! {
+                biased;
+                () = fetch.arrived() => {}
+                () = self.clock.sleep(PULL_GRACE), if !wait => fetch.leave(),
+            }
+        }
+        if let Some((polled, _)) = fetch.take() {
+            self.take_in(polled).await?;
+        }
+        self.beat();
+        Ok(())
+    }
+
+    async fn take_in(&self, polled: Result<Head, Fault>) -> Result<(), PassError> {
         if let Err(fault) = &polled {
             tracing::warn!(%fault, "the repository does not answer; keeping to the last good commit");
         }
@@ -232,30 +328,38 @@ impl Reconciler {
     }
 
     async fn look(&self, load: &Load, options: &PassOptions) -> Result<Round, PassError> {
-        let renamed = self.ledger.read(|state| moves(state, &load.desired));
+        // Before the look: what ends meanwhile may have been seen half-done.
+        let busy = self.busy(load);
+        let renamed = self.ledger.read(|state| moves(state, &load.desired, &busy));
         self.append_at(&load.commit, renamed).await?;
         let (scope, observed) = self.observe(load).await;
+        self.beat();
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
-            entries.extend(farewells(state, &scope.desired, &observed));
+            entries.extend(farewells(state, &scope.desired, &observed, &busy));
             entries
         });
         self.append_at(&load.commit, entries).await?;
-        let round = self.round(load, scope, observed, options.retry_now, &BTreeSet::new());
+        let round = self.round(load, scope, observed, options.retry_now, &BTreeSet::new(), busy);
         let entries = self.ledger.read(|state| {
-            events_of_look(state, &round.scope.desired, &round.observed, &round.plan)
+            let Round { scope, observed, plan, busy, .. } = &round;
+            events_of_look(state, &scope.desired, observed, plan, busy)
         });
         self.append_at(&load.commit, entries).await?;
         Ok(round)
     }
 
-    async fn append_at(&self, commit: &CommitId, entries: Vec<Entry>) -> Result<(), PassError> {
+    pub(super) async fn append_at(
+        &self,
+        commit: &CommitId,
+        entries: Vec<Entry>,
+    ) -> Result<(), PassError> {
         let entries = entries.into_iter().map(|entry| entry.at_commit(commit)).collect();
         self.ledger.append(entries).await?;
         Ok(())
     }
 
-    async fn observe(&self, load: &Load) -> (Scope, Observed) {
+    pub(super) async fn observe(&self, load: &Load) -> (Scope, Observed) {
         let (known, claims) = self.ledger.read(|state| (ours(state), claims(state)));
         let scope = Scope {
             desired: Arc::clone(&load.desired),
@@ -267,20 +371,34 @@ impl Reconciler {
         (scope, observed)
     }
 
-    /// Plans what was seen. `alone`: resources that are left alone beyond what is known.
-    fn round(
+    /// What is being worked on, also under a name that it only gets by this commit.
+    pub(super) fn busy(&self, load: &Load) -> BTreeSet<ResourceId> {
+        let mut busy = self.under_way.flights.busy(&load.commit);
+        let renamed = &load.desired.sync.renamed;
+        let under_new_name =
+            |to: &&ResourceId| renamed.former(to, |id| busy.contains(id)).is_some();
+        let named: Vec<_> = renamed.moved.keys().filter(under_new_name).cloned().collect();
+        busy.extend(named);
+        busy
+    }
+
+    /// Plans what was seen. `alone`: resources that are left alone beyond what is known; `busy`:
+    /// those that are being worked on.
+    pub(super) fn round(
         &self,
         load: &Load,
         scope: Scope,
         observed: Observed,
         retry_now: bool,
         alone: &BTreeSet<ResourceId>,
+        busy: BTreeSet<ResourceId>,
     ) -> Round {
         let now = self.clock.now();
         let mut known = self.ledger.read(|state| known_at(state, now, retry_now));
         known.rename(&load.desired);
         known.own.clone_from(&self.settings.own);
         known.suspended.extend(alone.iter().map(|id| (id.clone(), SkipReason::BackingOff)));
+        known.suspended.extend(busy.iter().map(|id| (id.clone(), SkipReason::InProgress)));
         let minute = minute_of_week(now);
         let plan = plan::plan(&plan::Input {
             commit: &load.commit,
@@ -290,9 +408,10 @@ impl Reconciler {
             guards: load.guards,
             now_minute_of_week: Some(minute),
         });
+        let plan = without_interrupting(plan, &busy);
         let (commit, guards) = (load.commit.clone(), load.guards);
-        let distrusted = load.distrusted.clone();
-        Round { commit, scope, guards, observed, known, minute, plan, distrusted }
+        let (distrusted, tree) = (load.distrusted.clone(), load.tree.clone());
+        Round { commit, scope, guards, observed, known, minute, plan, distrusted, tree, busy }
     }
 
     /// A step that succeeded in this very pass and is asked for again does not last: something
@@ -322,8 +441,8 @@ impl Reconciler {
             Entry::new(Event::Flapping(flapping)).about(id)
         });
         self.ledger.append(entries.collect()).await?;
-        let Round { scope, observed, .. } = round;
-        Ok(self.round(load, scope, observed, options.retry_now, &flaps))
+        let Round { scope, observed, busy, .. } = round;
+        Ok(self.round(load, scope, observed, options.retry_now, &flaps, busy))
     }
 
     fn flapping_now(&self, plan: &Plan, now: Timestamp) -> BTreeSet<ResourceId> {
@@ -341,104 +460,35 @@ impl Reconciler {
         })
     }
 
-    /// Takes an approval that came with the command, where it is for this plan; whether the plan
-    /// is approved.
-    async fn approve(
-        &self,
-        round: &Round,
-        options: &PassOptions,
-        run: RunId,
-    ) -> Result<bool, PassError> {
-        let digest = round.plan.digest();
-        if let Some(approval) = &options.approve
-            && approval.plan.len() >= APPROVE_DIGITS_MIN
-            && digest.to_string().starts_with(&approval.plan)
-            && !self.is_approved(&digest)
-        {
-            let event = Event::PlanApproved(PlanApproved { plan: digest });
-            let entry = Entry::new(event).by(&approval.actor).in_run(run);
-            self.append_at(&round.commit, vec![entry]).await?;
-        }
-        Ok(self.is_approved(&digest))
+    /// Whether the repository has been asked and has not answered.
+    pub(super) fn is_asking(&self) -> bool {
+        self.under_way.fetch.is_out()
     }
 
-    fn is_approved(&self, plan: &Digest) -> bool {
-        self.ledger.read(|state| state.approvals.contains_key(plan))
+    /// Why something that is under way could not go on, said once.
+    pub(super) fn fault(&self) -> Result<(), PassError> {
+        self.under_way.flights.take_fault().map_or(Ok(()), Err)
     }
 
-    /// Notes the plan, judges it, and says what it waits for.
-    async fn hold(
-        &self,
-        round: &Round,
-        approved: bool,
-        destroyed: &BTreeSet<ResourceId>,
-        run: RunId,
-    ) -> Result<Vec<String>, PassError> {
-        if round.plan.is_empty() {
-            self.withdraw(round, run).await?;
-            return Ok(Vec::new());
-        }
-        judge(round)?;
-        let reasons = self.hold_reasons(round, approved, destroyed);
-        let digest = round.plan.digest();
-        let events = self.ledger.read(|state| {
-            let said = state.plan.as_ref().filter(|said| said.plan == digest && !said.finished);
-            let mut events = Vec::new();
-            if said.is_none() {
-                events.push(plan_made(&round.plan, digest));
-            }
-            let held_before = said.map_or(&[][..], |said| &said.held);
-            if held_before != reasons && !reasons.is_empty() {
-                let held = PlanHeld { plan: digest, reasons: reasons.clone() };
-                events.push(Entry::new(Event::PlanHeld(held)));
-            }
-            events
-        });
-        let entries = events.into_iter().map(|entry: Entry| entry.in_run(run)).collect();
-        self.append_at(&round.commit, entries).await?;
-        Ok(reasons)
+    pub(super) fn beat(&self) {
+        self.under_way.pulse.beat(&self.clock);
     }
 
-    /// A plan that waited, and is no longer needed, can no longer be approved either.
-    async fn withdraw(&self, round: &Round, run: RunId) -> Result<(), PassError> {
-        let waiting = self
-            .ledger
-            .read(|state| state.plan.as_ref().filter(|plan| !plan.finished).map(|plan| plan.plan));
-        let event = waiting.map(|plan| Event::PlanWithdrawn(PlanWithdrawn { plan }));
-        let entries = event.into_iter().map(|event| Entry::new(event).in_run(run)).collect();
-        self.append_at(&round.commit, entries).await
+    /// Waits until every step that is under way has ended. Nothing new is started only where the
+    /// program was asked to stop.
+    pub async fn landed(&self) {
+        self.under_way.flights.landed().await;
     }
 
-    fn hold_reasons(
-        &self,
-        round: &Round,
-        approved: bool,
-        destroyed: &BTreeSet<ResourceId>,
-    ) -> Vec<String> {
-        if round.plan.is_empty() {
-            return Vec::new();
-        }
-        let paused = self.ledger.read(|state| state.paused.clone());
-        let paused = paused.map(|paused| format!("paused by {}: {}", paused.by, paused.reason));
-        let sync = &round.scope.desired.sync;
-        let mut all = plan::hold_reasons(&round.plan, sync, Some(round.minute));
-        // The limit is one pass's, not one round's.
-        let would: BTreeSet<_> = plan::destroys(&round.plan).union(destroyed).cloned().collect();
-        let counted = all.iter().any(|reason| matches!(reason, HoldReason::MaxDestroy { .. }));
-        if !destroyed.is_empty() && would.len() > sync.max_destroy as usize && !counted {
-            all.push(HoldReason::MaxDestroy { would, allowed: sync.max_destroy });
-        }
-        // No approval stands in for a signature: who may give one stands in the host's config.
-        let distrusted = round.distrusted.iter().map(|why| {
-            format!("the commit in force, {}, is not accepted: {why}", round.commit.short())
-        });
-        let paused = paused.into_iter().chain(distrusted);
-        let open = all.into_iter().filter(|reason| !(approved && can_be_approved(reason)));
-        paused.chain(open.map(|reason| hold_words(&reason))).collect()
+    /// Resolves when something ended that no pass waited for: there is reason for another one.
+    pub async fn news(&self) {
+        self.under_way.flights.news().await;
     }
 
-    pub(super) fn provider_for(&self, kind: Kind) -> Option<Arc<dyn Provider>> {
-        self.providers.iter().find(|provider| provider.kinds().contains(&kind)).map(Arc::clone)
+    /// Ends every step that is under way as a kill would, and waits until it has ended: the next
+    /// start looks at them anew.
+    pub async fn cut_off(&self) {
+        self.under_way.flights.cut_off().await;
     }
 
     pub(super) fn stopping(&self) -> bool {
@@ -447,29 +497,44 @@ impl Reconciler {
 
     /// Resolves when the program is asked to stop; never, when nobody can ask any more.
     pub(super) fn stop_requested(&self) -> impl Future<Output = ()> + use<> {
-        let mut stop = self.stop.clone();
-        async move {
-            if stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        stop_of(&self.stop)
+    }
+}
+
+/// Resolves when `stop` becomes true; never, when nobody can make it so any more.
+pub(super) fn stop_of(stop: &watch::Receiver<bool>) -> impl Future<Output = ()> + use<> {
+    let mut stop = stop.clone();
+    async move {
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }
 
-/// The independent check, on exactly what the plan was made from.
-fn judge(round: &Round) -> Result<(), PassError> {
-    let input = plan::Input {
-        commit: &round.commit,
-        desired: &round.scope.desired,
-        observed: &round.observed,
-        known: &round.known,
-        guards: round.guards,
-        now_minute_of_week: Some(round.minute),
+/// Leaves out what would interrupt something that is being worked on.
+fn without_interrupting(plan: Plan, busy: &BTreeSet<ResourceId>) -> Plan {
+    let interrupted = |step: &plan::Step| {
+        let disturbs = step.disruption >= Disruption::Restart;
+        step.interrupts.iter().find(|id| disturbs && busy.contains(*id)).cloned()
     };
-    plan::check::check(&round.plan, &input).map_err(|violations| {
-        let list: Vec<_> = violations.iter().map(ToString::to_string).collect();
-        PassError::Judged { plan: round.plan.digest(), violations: list.join("; ") }
-    })
+    let found = plan.steps.iter().enumerate();
+    let causes: BTreeMap<_, _> =
+        found.filter_map(|(at, step)| Some((at, interrupted(step)?))).collect();
+    if causes.is_empty() {
+        return plan;
+    }
+    let parts = plan::part(&plan, &causes.keys().copied().collect());
+    let by = causes.into_values().next();
+    let mut rest = parts.rest;
+    for step in parts.waits.steps {
+        let said = rest.skipped.iter().any(|skip| skip.resource == step.resource);
+        if let Some(by) = by.clone().filter(|_| !said) {
+            let (resource, changes) = (step.resource, step.changes);
+            rest.skipped.push(Skipped { resource, why: SkipReason::Blocked(by), changes });
+        }
+    }
+    rest.skipped.sort_by(|a, b| a.resource.cmp(&b.resource));
+    rest
 }
 
 /// What deciding without the possibility of a refusal can still end in.
@@ -478,58 +543,4 @@ pub(super) fn never_refused(error: LedgerError<std::convert::Infallible>) -> Pas
         LedgerError::Refused(never) => match never {},
         LedgerError::Journal(fault) => PassError::Journal(fault),
     }
-}
-
-/// Whether an operator's approval of the plan overrides the reason. A pause is lifted in Git.
-fn can_be_approved(reason: &HoldReason) -> bool {
-    match reason {
-        HoldReason::Paused => false,
-        HoldReason::Manual | HoldReason::MaxDestroy { .. } | HoldReason::OutsideWindow { .. } => {
-            true
-        }
-    }
-}
-
-fn hold_words(reason: &HoldReason) -> String {
-    let list = |ids: &BTreeSet<ResourceId>| {
-        ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
-    match reason {
-        HoldReason::Paused => "the environment is paused in Git (sync.pause)".to_owned(),
-        HoldReason::Manual => {
-            "the environment is synchronised by hand (sync.mode: manual)".to_owned()
-        }
-        HoldReason::MaxDestroy { would, allowed } => format!(
-            "it would destroy {} resources, sync.maxDestroy allows {allowed}: {}",
-            would.len(),
-            list(would)
-        ),
-        HoldReason::OutsideWindow { would } => {
-            format!("it would interrupt {} outside of sync.windows", list(would))
-        }
-    }
-}
-
-fn plan_made(plan: &Plan, digest: Digest) -> Entry {
-    let summary = |step: &plan::Step| StepSummary {
-        resource: step.resource.clone(),
-        verb: step.action.verb().to_owned(),
-        disruption: step.disruption,
-        reason: step.reason,
-    };
-    let mut steps: Vec<_> = plan.steps.iter().map(summary).collect();
-    let all = (steps.len() > STEPS_NAMED_MAX).then(|| Spilled::of_json(&steps)).flatten();
-    let (more, content) = all.unzip();
-    let total = steps.len() as u64;
-    steps.truncate(STEPS_NAMED_MAX);
-    let made = PlanMade { plan: digest, total, steps, more };
-    Entry::new(Event::PlanMade(made)).bringing(content)
-}
-
-/// Minutes since Monday 00:00 UTC.
-pub(super) fn minute_of_week(now: Timestamp) -> u16 {
-    let utc = now.to_zoned(jiff::tz::TimeZone::UTC);
-    let day = utc.weekday().to_monday_zero_offset();
-    let minute = i32::from(day) * 1_440 + i32::from(utc.hour()) * 60 + i32::from(utc.minute());
-    u16::try_from(minute).unwrap_or(0)
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::chain;
 use super::history::Relation as Found;
 use super::{
-    CommitInfo, Mirror, PollSchedule, SignaturePolicy, SourceError, Tree, TreeError, TreeLimits,
-    TreeProblem, id,
+    CommitInfo, GitPulls, Mirror, PollSchedule, PullSettings, SignaturePolicy, SourceError, Tree,
+    TreeError, TreeLimits, TreeProblem, id,
 };
 use crate::model::{CommitId, Fault};
 use crate::port::{BoxFuture, Clock, FileRef, Head, Problem, Relation, Source, TreeFault};
@@ -60,6 +60,14 @@ impl GitSource {
         let (listing, verified) = (Mutex::new(None), Mutex::new(None));
         let inner = Inner { mirror, limits, signatures, clock, polled, listing, verified };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The repository's pull requests, kept in the same mirror.
+    ///
+    /// # Errors
+    /// As [`GitPulls::new`].
+    pub fn pulls(&self, settings: PullSettings) -> Result<GitPulls, SourceError> {
+        GitPulls::new(self.inner.mirror.clone(), self.inner.limits, settings)
     }
 
     /// Where the mirror is.
@@ -270,6 +278,13 @@ impl Source for GitSource {
                 }
             }
         })
+    }
+
+    fn tree(&self, commit: CommitId) -> BoxFuture<'_, Result<String, Fault>> {
+        Box::pin(self.blocking(move |inner| {
+            let info = inner.mirror.commit(inner_id(&commit)?);
+            info.map(|info| info.tree.to_string()).map_err(|error| fault(&error))
+        }))
     }
 
     fn blobs(&self, wanted: Vec<String>) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, Fault>> {

@@ -70,6 +70,8 @@ impl State {
                     self.orphan(&accepted.removed);
                 }
                 self.spec.commit = commit.cloned();
+                self.spec.seq = recorded.seq;
+                self.pulls.surprised = None;
                 self.spec.desired = Some(accepted.desired);
                 self.spec.rejected = None;
                 self.spec.warnings.clear();
@@ -87,9 +89,12 @@ impl State {
                 self.spec.unreadable = Some((at, unreadable.error.clone()));
             }
             Event::SpecReadable(_) => self.spec.unreadable = None,
+            // The plan that waits goes on waiting, and can still be approved.
+            Event::PlanMade(made) if made.beside.is_some() => {}
             Event::PlanMade(made) => {
                 self.plan = Some(PlanState {
                     plan: made.plan,
+                    seq: recorded.seq,
                     made_at: at,
                     total: made.total,
                     held: Vec::new(),
@@ -104,13 +109,16 @@ impl State {
                     plan.held.clone_from(&held.reasons);
                 }
             }
+            Event::PlanSurprised(surprised) => self.pulls.surprised = Some(surprised.plan),
             Event::PlanApproved(approved) => {
+                self.pulls.surprised = None;
                 self.approvals.insert(approved.plan, actor.to_owned());
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == approved.plan) {
                     plan.held.clear();
                 }
             }
             Event::PlanWithdrawn(withdrawn) => {
+                self.pulls.surprised = None;
                 self.approvals.remove(&withdrawn.plan);
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == withdrawn.plan) {
                     plan.finished = true;
@@ -168,11 +176,10 @@ impl State {
             Event::PolicyCleared(cleared) => {
                 self.policy.remove(&cleared.key);
             }
-            Event::StepSucceeded(_) => self.count_step(|plan| plan.succeeded += 1),
-            Event::StepFailed(_) => self.count_step(|plan| plan.failed += 1),
+            Event::StepSucceeded(step) => self.count_step(step.plan, |plan| plan.succeeded += 1),
+            Event::StepFailed(step) => self.count_step(step.plan, |plan| plan.failed += 1),
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
-            | Event::PlanSurprised(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Synced(_)
@@ -326,8 +333,8 @@ impl State {
         }
     }
 
-    fn count_step(&mut self, count: impl FnOnce(&mut PlanState)) {
-        if let Some(plan) = self.plan.as_mut() {
+    fn count_step(&mut self, of: Digest, count: impl FnOnce(&mut PlanState)) {
+        if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == of) {
             count(plan);
         }
     }

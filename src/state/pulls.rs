@@ -36,6 +36,8 @@ pub struct PullsState {
     /// Posts that the forge does not take, and why.
     #[serde(with = "refusals")]
     pub refusals: BTreeMap<PostTarget, String>,
+    /// The plan in force that does more than its pull request said, and was not approved.
+    pub surprised: Option<Digest>,
     /// The last event that said something new about the machine: plans made before it are stale.
     pub machine: u64,
     /// Since when the forge does not answer, and why.

@@ -91,7 +91,7 @@ fn a_renamed_environment_orphans_what_the_old_one_made() {
 #[test]
 fn only_the_plan_that_waits_can_be_approved() {
     let plan = Digest::of("plan");
-    let made = PlanMade { plan, total: 1, steps: vec![], more: None };
+    let made = PlanMade { plan, total: 1, steps: vec![], more: None, beside: None };
     let held = PlanHeld { plan, reasons: vec!["sync is manual".into()] };
     let ask = |state: &State, text: &str| {
         decide(state, &Command::Approve { plan: text.into() }, "operator:ann")

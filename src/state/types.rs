@@ -99,6 +99,8 @@ pub struct SpecState {
     pub commit: Option<CommitId>,
     /// The environment read from it.
     pub environment: Option<Name>,
+    /// The event that said so.
+    pub seq: u64,
     /// Digest of its desired state.
     pub desired: Option<Digest>,
     /// A newer commit that has mistakes.
@@ -236,6 +238,8 @@ pub struct Paused {
 pub struct PlanState {
     /// Its digest.
     pub plan: Digest,
+    /// The event that said so.
+    pub seq: u64,
     /// When it was made.
     pub made_at: Timestamp,
     /// How many steps it has.

@@ -4,14 +4,9 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use serde_json::Value;
-
 use crate::event::body::{PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
-use crate::plan::{FieldChange, Reason};
-
-/// Longest value shown of a changed field, in characters; the whole one is in the JSON output.
-const VALUE_CHARS_MAX: usize = 60;
+use crate::plan::{FieldChange, Reason, render};
 
 /// What `event` says, without its subject, its actor and its time.
 #[must_use]
@@ -98,7 +93,7 @@ pub fn describe(event: &Event) -> String {
             format!("{} ({}){changes}", step.verb, reason(step.reason))
         }
         Event::StepSucceeded(step) if step.already => "it was so already".to_owned(),
-        Event::StepSucceeded(step) => format!("after {} ms", step.elapsed_ms),
+        Event::StepSucceeded(step) => after(step.elapsed_ms),
         Event::StepFailed(step) => {
             format!("try {}: {}{}", step.attempt, step.fault, rest(&step.more))
         }
@@ -172,11 +167,12 @@ fn place(target: &PostTarget) -> String {
     }
 }
 
-/// A changed field: `/memory/current 1048576 → 2097152`.
+/// A changed field, in the words of a plan: `memory.current: 1 GiB → 2 GiB`.
 #[must_use]
 pub fn change(change: &FieldChange) -> String {
-    let side = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), short);
-    format!("{} {} → {}", change.path, side(&change.from), side(&change.to))
+    let spilled = [&change.from, &change.to].map(|side| side.as_ref().and_then(Spilled::in_value));
+    let Some(more) = spilled.into_iter().flatten().last() else { return render::field(change) };
+    format!("{}: {} bytes (trueup log blob {})", change.path, more.bytes, more.blob.short())
 }
 
 /// Where the rest of an event's content is.
@@ -185,21 +181,12 @@ fn rest(more: &Option<Spilled>) -> String {
     more.as_ref().map(rest).unwrap_or_default()
 }
 
-fn short(value: &Value) -> String {
-    if let Some(spilled) = Spilled::in_value(value) {
-        return format!("({} bytes: trueup log blob {})", spilled.bytes, spilled.blob.short());
+/// `after 340 ms`, `after 28.0 s`.
+fn after(elapsed_ms: u64) -> String {
+    match elapsed_ms {
+        0..1000 => format!("after {elapsed_ms} ms"),
+        _ => format!("after {}.{} s", elapsed_ms / 1000, elapsed_ms % 1000 / 100),
     }
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            value.to_string()
-        }
-    };
-    if text.chars().count() <= VALUE_CHARS_MAX {
-        return text;
-    }
-    let cut: String = text.chars().take(VALUE_CHARS_MAX).collect();
-    format!("{cut}…")
 }
 
 fn reason(reason: Reason) -> &'static str {

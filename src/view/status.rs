@@ -214,6 +214,7 @@ fn pending(state: &State, known: &ResourceState, skip: Option<&Skipped>) -> Stat
     match skip.map(|skip| &skip.why) {
         Some(SkipReason::Foreign) => return Status::Foreign,
         Some(SkipReason::Blocked(by)) => return Status::Blocked(by.clone()),
+        Some(SkipReason::InProgress) => return Status::Progressing("waiting".to_owned()),
         Some(other) => return Status::Held(render::skip_reason(other).into_owned()),
         None => {}
     }

@@ -191,7 +191,7 @@ fn the_story_starts_at_the_last_drift_and_keeps_what_it_was_before() {
         [
             "1 spec.accepted environment lab: 1 changed, 0 removed",
             "4 resource.synced the machine is what the commit asks for",
-            "6 resource.drifted stopped: /memory/current 1 → nothing",
+            "6 resource.drifted stopped: memory.current: 1 KiB → nothing",
             "8 step.started start (drifted)",
             "9 step.failed try 1: libvirt is busy",
         ]

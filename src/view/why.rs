@@ -64,7 +64,9 @@ impl Story {
         match event {
             Event::PlanMade(made) => {
                 let ours = made.steps.iter().any(|step| step.resource == self.resource);
-                self.plan = ours.then_some(made.plan);
+                if ours || made.beside.is_none() {
+                    self.plan = ours.then_some(made.plan);
+                }
                 ours
             }
             Event::PlanHeld(held) => self.plan == Some(held.plan),

@@ -93,7 +93,13 @@ impl Host {
             Entry::new(synced()).about(&id("network/lan")).at_commit(&commit),
             Entry::new(synced()).about(&id("vm/web")).at_commit(&commit),
             Entry::new(Event::Drifted(drifted)).about(&id("vm/web")),
-            Entry::new(Event::PlanMade(PlanMade { plan, total: 1, steps: Vec::new(), more: None })),
+            Entry::new(Event::PlanMade(PlanMade {
+                plan,
+                total: 1,
+                steps: Vec::new(),
+                more: None,
+                beside: None,
+            })),
             Entry::new(Event::PlanHeld(PlanHeld { plan, reasons })),
         ]);
         self

@@ -98,7 +98,7 @@ fn plan() -> Vec<Event> {
     };
     let facts = BTreeMap::from([("ready_s".to_owned(), "4".to_owned())]);
     vec![
-        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step], more: None }),
+        Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step], more: None, beside: None }),
         Event::PlanHeld(PlanHeld { plan, reasons: vec!["it destroys 4 resources".into()] }),
         Event::PlanApproved(PlanApproved { plan }),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use trueup::model::resource::{Accelerator, NicSource, Power};
 use trueup::model::{Fault, HostFacts, Kind, Name, Observed, Ownership, Resource, ResourceId};
@@ -22,8 +23,8 @@ pub(crate) enum Trouble {
     Lie,
     /// It panics.
     Panic,
-    /// It works, after so many seconds.
-    Slow(u64),
+    /// It takes this long, and then does what it should.
+    Slow(Duration),
 }
 
 /// A machine in memory.
@@ -40,6 +41,7 @@ struct Inner {
     troubles: BTreeMap<(ResourceId, String), VecDeque<Trouble>>,
     effects: Vec<String>,
     undo: BTreeMap<ResourceId, usize>,
+    pace: Option<Duration>,
 }
 
 impl FakeHost {
@@ -76,6 +78,11 @@ impl FakeHost {
     pub(crate) fn trouble(&self, id: &ResourceId, verb: &str, trouble: Trouble) {
         let mut inner = self.lock();
         inner.troubles.entry((id.clone(), verb.to_owned())).or_default().push_back(trouble);
+    }
+
+    /// Every step takes this long from now on.
+    pub(crate) fn set_pace(&self, pace: Duration) {
+        self.lock().pace = Some(pace);
     }
 
     /// Something else undoes every change to this resource's autostart, `times` times.
@@ -154,6 +161,17 @@ fn changed(resource: &Resource, pointer: &str, value: &serde_json::Value) -> Res
 }
 
 impl Inner {
+    /// How long the step takes, where it was asked to be slow.
+    fn slow(&mut self, step: &Step) -> Option<Duration> {
+        let key = (step.resource.clone(), step.action.verb().to_owned());
+        let asked = self.troubles.get_mut(&key).and_then(|troubles| {
+            let Some(Trouble::Slow(slow)) = troubles.front().cloned() else { return None };
+            troubles.pop_front();
+            Some(slow)
+        });
+        asked.or(self.pace)
+    }
+
     fn act(&mut self, step: &Step, environment: &Name) -> Result<Outcome, Fault> {
         let key = (step.resource.clone(), step.action.verb().to_owned());
         let trouble = self.troubles.get_mut(&key).and_then(VecDeque::pop_front);
@@ -304,14 +322,10 @@ impl Provider for FakeHost {
         _scope: &'a Scope,
         _progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
-        let key = (step.resource.clone(), step.action.verb().to_owned());
-        let wait = match self.lock().troubles.get(&key).and_then(VecDeque::front) {
-            Some(Trouble::Slow(seconds)) => std::time::Duration::from_secs(*seconds),
-            _ => std::time::Duration::ZERO,
-        };
         Box::pin(async move {
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
+            let slow = self.lock().slow(step);
+            if let Some(slow) = slow {
+                tokio::time::sleep(slow).await;
             }
             self.lock().act(step, &self.environment)
         })

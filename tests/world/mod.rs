@@ -4,6 +4,7 @@
 //! one transcript, always the same.
 
 mod clock;
+mod daemon;
 mod host;
 mod log;
 mod remote;
@@ -19,7 +20,9 @@ use tokio::sync::watch;
 use trueup::model::Name;
 use trueup::plan::Own;
 use trueup::port::{Clock, Crash, CrashPoint};
-use trueup::reconcile::{Ledger, Loader, PassError, PassOptions, PassReport, Reconciler, Settings};
+use trueup::reconcile::{
+    Ledger, Loader, PassError, PassOptions, PassReport, Reconciler, Settings, UnderWay,
+};
 use trueup::spec::Select;
 use trueup::state::State;
 
@@ -70,28 +73,65 @@ pub(crate) struct World {
     pub(crate) log: Arc<MemoryLog>,
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) crash: Arc<CrashAt>,
-    pub(crate) program: Reconciler,
+    pub(crate) program: Arc<Reconciler>,
+    // Steps side by side.
+    parallel: usize,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_parallel(1).await
+    }
+
+    /// A world in which this many steps run side by side.
+    pub(crate) async fn with_parallel(parallel: usize) -> Self {
         let clock = Arc::new(FakeClock::new());
         let log = Arc::new(MemoryLog::new(Arc::clone(&clock)));
         let host = Arc::new(FakeHost::new(Name::new(ENVIRONMENT).unwrap()));
         let remote = Arc::new(FakeRemote::default());
         let crash = Arc::new(CrashAt::default());
         log.open().await;
-        let program = program(&host, &remote, &log, &clock, &crash);
+        let program = program(&host, &remote, &log, &clock, &crash, parallel, never());
         program.recover().await.unwrap();
-        Self { host, remote, log, clock, crash, program }
+        Self { host, remote, log, clock, crash, program, parallel }
+    }
+
+    /// Starts the program anew, so that it can be asked to stop.
+    pub(crate) fn stoppable(&mut self) -> watch::Sender<bool> {
+        let (sender, stop) = watch::channel(false);
+        let Self { host, remote, log, clock, crash, .. } = self;
+        self.program = program(host, remote, log, clock, crash, self.parallel, stop);
+        sender
+    }
+
+    /// How passes run from now on.
+    pub(crate) fn settings(&mut self) -> &mut Settings {
+        let program = Arc::get_mut(&mut self.program).expect("no daemon runs");
+        &mut program.settings
+    }
+
+    /// As many steps side by side from now on.
+    pub(crate) fn set_parallel(&mut self, parallel: usize) {
+        self.parallel = parallel;
+        self.settings().parallel = parallel;
     }
 
     /// Starts the program anew, knowing nothing but its log.
     pub(crate) async fn restart(&mut self) {
+        // A program that ended does nothing more.
+        self.program.cut_off().await;
         self.log.open().await;
-        let own = std::mem::take(&mut self.program.settings.own);
-        self.program = program(&self.host, &self.remote, &self.log, &self.clock, &self.crash);
-        self.program.settings.own = own;
+        let own = std::mem::take(&mut self.settings().own);
+        self.program = program(
+            &self.host,
+            &self.remote,
+            &self.log,
+            &self.clock,
+            &self.crash,
+            self.parallel,
+            never(),
+        );
+        self.settings().own = own;
         self.program.recover().await.unwrap();
     }
 
@@ -106,6 +146,7 @@ impl World {
     pub(crate) async fn settle(&mut self) -> PassReport {
         for _ in 0..64 {
             match self.pass().await {
+                Ok(report) if !report.under_way.is_empty() => self.program.news().await,
                 Ok(report) => match report.next_retry {
                     Some(at) if report.held.is_empty() => {
                         let wait = at.duration_since(self.clock.now());
@@ -132,15 +173,21 @@ impl World {
     }
 }
 
+/// Nobody asks the program to stop.
+fn never() -> watch::Receiver<bool> {
+    watch::channel(false).1
+}
+
 fn program(
     host: &Arc<FakeHost>,
     remote: &Arc<FakeRemote>,
     log: &Arc<MemoryLog>,
     clock: &Arc<FakeClock>,
     crash: &Arc<CrashAt>,
-) -> Reconciler {
-    let (_, stop) = watch::channel(false);
-    Reconciler {
+    parallel: usize,
+    stop: watch::Receiver<bool>,
+) -> Arc<Reconciler> {
+    Arc::new(Reconciler {
         ledger: Arc::new(Ledger::new(log.clone(), Arc::new(Reserve(log.clone())), log.replay())),
         source: remote.clone(),
         providers: vec![host.clone()],
@@ -148,7 +195,7 @@ fn program(
         crash: crash.clone(),
         settings: Settings {
             observe_limit: Duration::from_secs(30),
-            parallel: 1,
+            parallel,
             progress: None,
             own: Own::default(),
         },
@@ -156,5 +203,6 @@ fn program(
         loader: tokio::sync::Mutex::new(Loader::new(Select::Environment(
             Name::new(ENVIRONMENT).unwrap(),
         ))),
-    }
+        under_way: UnderWay::default(),
+    })
 }

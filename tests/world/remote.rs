@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use trueup::event::body::Problem;
 use trueup::model::{CommitId, Digest, Fault};
@@ -9,6 +10,8 @@ use trueup::port::{BoxFuture, FileRef, Head, Relation, Source, TreeFault};
 
 /// The repository that is followed until the config names another one.
 const REPOSITORY: &str = "https://forge.example.org/lab.git";
+/// How long a question to a remote that hangs takes.
+const POLL_LIMIT: Duration = Duration::from_secs(60);
 
 /// A repository and its working tree.
 #[derive(Default)]
@@ -22,6 +25,7 @@ struct Inner {
     commits: BTreeMap<CommitId, Commit>,
     head: Option<CommitId>,
     down: bool,
+    hangs: bool,
     signed: Option<Result<String, String>>,
     blobs: BTreeMap<String, Arc<[u8]>>,
     count: usize,
@@ -97,6 +101,11 @@ impl FakeRemote {
         self.inner.lock().unwrap().down = down;
     }
 
+    /// Every question from now on ends without an answer, after [`POLL_LIMIT`].
+    pub(crate) fn set_hang(&self, hangs: bool) {
+        self.inner.lock().unwrap().hangs = hangs;
+    }
+
     /// From now on signatures are required, and this is what every head has.
     pub(crate) fn set_signer(&self, signer: Result<String, String>) {
         self.inner.lock().unwrap().signed = Some(signer);
@@ -152,8 +161,17 @@ impl Inner {
 
 impl Source for FakeRemote {
     fn poll(&self, have: Option<CommitId>) -> BoxFuture<'_, Result<Head, Fault>> {
-        let head = self.inner.lock().unwrap().poll(have.as_ref());
-        Box::pin(async { head })
+        let (head, hangs) = {
+            let inner = self.inner.lock().unwrap();
+            (inner.poll(have.as_ref()), inner.hangs)
+        };
+        Box::pin(async move {
+            if hangs {
+                tokio::time::sleep(POLL_LIMIT).await;
+                return Err(Fault::unobservable("no answer within 60 s"));
+            }
+            head
+        })
     }
 
     fn files(&self, commit: CommitId) -> BoxFuture<'_, Result<Vec<FileRef>, TreeFault>> {
@@ -169,6 +187,12 @@ impl Source for FakeRemote {
             None => Ok(files.collect()),
         };
         Box::pin(async { answer })
+    }
+
+    fn tree(&self, commit: CommitId) -> BoxFuture<'_, Result<String, Fault>> {
+        let inner = self.inner.lock().unwrap();
+        let tree = Digest::of(format!("{:?}", inner.commits[&commit].tree)).to_string();
+        Box::pin(async { Ok(tree) })
     }
 
     fn blobs(&self, wanted: Vec<String>) -> BoxFuture<'_, Result<Vec<Arc<[u8]>>, Fault>> {

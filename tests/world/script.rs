@@ -57,7 +57,7 @@ async fn command(world: &mut World, line: &str) -> String {
             let digest = world.state().plan.map(|plan| plan.plan.to_string());
             let plan = rest.first().map(|text| (*text).to_owned()).or(digest).unwrap_or_default();
             let approve = Some(Approval { plan, actor: "operator:ann".to_owned() });
-            report(world.program.pass(PassOptions { retry_now: true, approve }).await)
+            report(world.program.pass(PassOptions { retry_now: true, approve, wait: true }).await)
         }
         ["settle"] => report(Ok(world.settle().await)),
         ["commit", subject @ ..] => {
@@ -74,6 +74,14 @@ async fn command(world: &mut World, line: &str) -> String {
         }
         ["refuse", path, why @ ..] => {
             world.remote.refuse(path, &why.join(" "));
+            String::new()
+        }
+        ["remote", "hangs"] => {
+            world.remote.set_hang(true);
+            String::new()
+        }
+        ["remote", "answers"] => {
+            world.remote.set_hang(false);
             String::new()
         }
         ["remote", "down"] => {
@@ -128,15 +136,15 @@ async fn command(world: &mut World, line: &str) -> String {
             String::new()
         }
         ["protect", what] => {
-            world.program.settings.own.resources.insert(id(what));
+            world.settings().own.resources.insert(id(what));
             String::new()
         }
         ["own", "folder", path] => {
-            world.program.settings.own.folders.insert((*path).to_owned());
+            world.settings().own.folders.insert((*path).to_owned());
             String::new()
         }
         ["own", "address", address] => {
-            world.program.settings.own.addresses.insert(address.parse().unwrap());
+            world.settings().own.addresses.insert(address.parse().unwrap());
             String::new()
         }
         ["repository", url] => {
@@ -175,12 +183,12 @@ async fn command(world: &mut World, line: &str) -> String {
             }
         }
         ["slow", what, verb, seconds] => {
-            let trouble = Trouble::Slow(seconds.parse().unwrap());
+            let trouble = Trouble::Slow(Duration::from_secs(seconds.parse().unwrap()));
             world.host.trouble(&id(what), verb, trouble);
             String::new()
         }
         ["parallel", steps] => {
-            world.program.settings.parallel = steps.parse().unwrap();
+            world.set_parallel(steps.parse().unwrap());
             String::new()
         }
         ["crash", n] => {
@@ -203,6 +211,7 @@ async fn command(world: &mut World, line: &str) -> String {
             world.log.set_full(false);
             String::new()
         }
+        ["time"] => format!("  {} s\n", world.clock.monotonic().as_secs()),
         ["wait", seconds] => {
             world.clock.sleep(Duration::from_secs(seconds.parse().unwrap())).await;
             String::new()
@@ -254,6 +263,10 @@ fn report(result: Result<PassReport, PassError>) -> String {
             }
             for reason in &report.held {
                 writeln!(text, "  - held: {reason}").unwrap();
+            }
+            if !report.under_way.is_empty() {
+                let ids: Vec<_> = report.under_way.iter().map(ToString::to_string).collect();
+                writeln!(text, "  - under way: {}", ids.join(", ")).unwrap();
             }
             let PassReport { succeeded, failed, blocked, .. } = report;
             writeln!(text, "  = {succeeded} done, {failed} failed, {blocked} blocked").unwrap();
@@ -313,6 +326,9 @@ fn describe(recorded: &Recorded) -> String {
         Event::Drifted(drift) => {
             let paths: Vec<_> = drift.changes.iter().map(|change| change.path.as_str()).collect();
             format!("{} {} heal: {}", drift.what, paths.join(" "), drift.heal)
+        }
+        Event::PlanMade(plan) if plan.beside.is_some() => {
+            format!("{} step(s), beside the plan that waits", plan.total)
         }
         Event::PlanMade(plan) => format!("{} step(s)", plan.total),
         Event::PlanHeld(plan) => plan.reasons.join("; "),

@@ -1,6 +1,7 @@
 //! Break every step, everywhere: crash at each point of a story, come back, and require the same end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use trueup::model::ResourceId;
 
@@ -38,12 +39,35 @@ fn end_of(world: &World) -> (String, BTreeMap<ResourceId, bool>) {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_point_comes_to_the_same_end() {
-    let mut calm = World::new().await;
+    crash_everywhere(1, None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_point_beside_other_steps_comes_to_the_same_end() {
+    crash_everywhere(4, None).await;
+}
+
+/// Every step outlives the pass that began it: the crash comes between passes, or beside one.
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_point_of_slow_steps_comes_to_the_same_end() {
+    crash_everywhere(4, Some(Duration::from_secs(90))).await;
+}
+
+async fn world_of(parallel: usize, pace: Option<Duration>) -> World {
+    let world = World::with_parallel(parallel).await;
+    if let Some(pace) = pace {
+        world.host.set_pace(pace);
+    }
+    world
+}
+
+async fn crash_everywhere(parallel: usize, pace: Option<Duration>) {
+    let mut calm = world_of(parallel, pace).await;
     tell(&mut calm).await;
     let (points, effects) = (calm.crash.seen(), calm.host.effects());
     assert!(points > 40, "the story has only {points} places to crash in");
     for n in 0..points {
-        let mut world = World::new().await;
+        let mut world = world_of(parallel, pace).await;
         world.crash.arm(n);
         tell(&mut world).await;
         assert_eq!(end_of(&world), end_of(&calm), "after a crash at point {n}");
@@ -56,14 +80,30 @@ async fn a_crash_at_any_point_comes_to_the_same_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_of_any_step_comes_to_the_same_end() {
-    let mut calm = World::new().await;
+    fail_everywhere(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_any_step_beside_other_steps_comes_to_the_same_end() {
+    fail_everywhere(4).await;
+}
+
+async fn fail_everywhere(parallel: usize) {
+    let mut calm = World::with_parallel(parallel).await;
     tell(&mut calm).await;
     let passing = || trueup::model::Fault::transient("busy");
     for effect in calm.host.effects() {
         let (verb, id) = effect.split_once(' ').unwrap();
         let id: ResourceId = id.parse().unwrap();
-        for trouble in [Trouble::Fail(passing()), Trouble::FailAfter(passing()), Trouble::Panic] {
-            let mut world = World::new().await;
+        let slow = Trouble::Slow(Duration::from_secs(300));
+        let mut troubles =
+            vec![Trouble::Fail(passing()), Trouble::FailAfter(passing()), Trouble::Panic];
+        // One by one, whatever is slow is simply waited for.
+        if parallel > 1 {
+            troubles.push(slow);
+        }
+        for trouble in troubles {
+            let mut world = World::with_parallel(parallel).await;
             world.host.trouble(&id, verb, trouble.clone());
             tell(&mut world).await;
             assert_eq!(end_of(&world), end_of(&calm), "after {trouble:?} in {effect}");

@@ -13,7 +13,7 @@ use crate::config::{Config, CredentialSettings};
 use crate::journal::{Journal, layout};
 use crate::plan::Own;
 use crate::port::{Clock, Source};
-use crate::reconcile::{Ledger, Loader, Reconciler, Settings, StepProgress};
+use crate::reconcile::{Ledger, Loader, Reconciler, Settings, StepProgress, UnderWay};
 use crate::source::{
     Credentials, GitSource, Mirror, MirrorConfig, PollSchedule, SignaturePolicy, SshOptions,
     TreeLimits,
@@ -68,6 +68,7 @@ pub(in super::super) async fn engine(
         },
         stop,
         loader: tokio::sync::Mutex::new(Loader::new(select(config))),
+        under_way: UnderWay::default(),
     };
     let reconciler = Arc::new(reconciler);
     Ok(Engine { reconciler, source, wakes: Some(wakes), journal, memory })

@@ -54,7 +54,7 @@ mod libvirt {
 
     use crate::config::{AcceleratorChoice, Config};
     use crate::port::Provider;
-    use crate::provider::image::kvm_works;
+    use crate::provider::image::{cpu_has_virtualisation, kvm_works};
     use crate::provider::libvirt::{LibvirtProvider, Settings};
 
     /// What libvirt reports.
@@ -84,6 +84,10 @@ mod libvirt {
             (AcceleratorChoice::Kvm, _) => true,
             (AcceleratorChoice::Tcg, _) => false,
             (AcceleratorChoice::Auto, Some(kernel)) => kvm_works(&kernel).await,
+            (AcceleratorChoice::Auto, None) if !cpu_has_virtualisation().await => {
+                tracing::info!("no KVM: the CPU shows no svm or vmx flag; guests are emulated");
+                false
+            }
             (AcceleratorChoice::Auto, None) => {
                 tracing::warn!(
                     "no kernel in /boot to prove KVM with: guests are emulated; set \

@@ -21,6 +21,9 @@ pub struct PlanMade {
     /// All of them, where that is more; events of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<Spilled>,
+    /// The plan that goes on waiting while this one is done; `None`: this one takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Digest>,
 }
 
 /// A step in a line.

@@ -26,7 +26,7 @@ pub fn escape(text: &str) -> String {
             }
             // An address begins with `://` or `www.`; an issue may be written `GH-1`.
             ':' => out += &format!(":{BREAK}"),
-            '.' if word.eq_ignore_ascii_case("www") => out += &format!("{BREAK}."),
+            '.' if word.to_ascii_lowercase().ends_with("www") => out += &format!("{BREAK}."),
             '-' if word.eq_ignore_ascii_case("gh") => out += &format!("-{BREAK}"),
             '`' | '*' | '_' | '[' | ']' | '(' | ')' | '\\' | '|' | '~' | '!' | '$' | '{' | '}'
             | '^' | '=' => out += &format!("&#{};", u32::from(c)),

@@ -56,18 +56,25 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
         SkipReason::RestartNeeded => "takes effect at the next restart or window",
         SkipReason::BackingOff => "failed before; waits for its next try",
         SkipReason::Paused => "paused by an operator",
+        SkipReason::InProgress => "in progress; looked at anew when that has ended",
         SkipReason::Orphaned => "gone from the commit and left as it is (lifecycle.orphan)",
     })
 }
 
-/// `memory.current 1 GiB → 2 GiB (live)`.
+/// `memory.current: 1 GiB → 2 GiB (live)`.
 pub(super) fn change(change: &FieldChange) -> String {
-    let side =
-        |side: &Option<Value>| side.as_ref().map_or("nothing".into(), |it| value(&change.path, it));
     let word = disruption(change.disruption).to_lowercase();
     let word = if word.is_empty() { word } else { format!(" ({word})") };
+    format!("{}{word}", field(change))
+}
+
+/// `memory.current: 1 GiB → 2 GiB`.
+#[must_use]
+pub fn field(change: &FieldChange) -> String {
+    let side =
+        |side: &Option<Value>| side.as_ref().map_or("nothing".into(), |it| value(&change.path, it));
     let path = change.path.trim_start_matches('/').replace('/', ".").replace("~1", "/");
-    format!("{path}: {} → {}{word}", side(&change.from), side(&change.to))
+    format!("{path}: {} → {}", side(&change.from), side(&change.to))
 }
 
 /// A value in the unit that people use.

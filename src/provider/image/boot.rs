@@ -114,9 +114,14 @@ pub async fn kvm_works(kernel: &Path) -> bool {
     *WORKS.get_or_init(|| probe(kernel)).await
 }
 
-async fn probe(kernel: &Path) -> bool {
+/// Whether this host's processor has what KVM stands on; without it no boot has to be tried.
+pub async fn cpu_has_virtualisation() -> bool {
     let cpu = tokio::fs::read_to_string("/proc/cpuinfo").await;
-    if !cpu.is_ok_and(|text| has_virtualisation(&text)) {
+    cpu.is_ok_and(|text| has_virtualisation(&text))
+}
+
+async fn probe(kernel: &Path) -> bool {
+    if !cpu_has_virtualisation().await {
         tracing::info!("no KVM: the CPU shows no svm or vmx flag; guests are emulated");
         return false;
     }

@@ -15,7 +15,7 @@ mod qemu_img;
 mod workdir;
 
 pub use behind_port::ImageProvider;
-pub use boot::{BootCheck, BootReport, boot_check, kvm_works};
+pub use boot::{BootCheck, BootReport, boot_check, cpu_has_virtualisation, kvm_works};
 pub use build::{BuildOutcome, Package, Targets, build, validate};
 pub use builder::{
     BuildReply, BuildRequest, Builder, WORKER_COMMAND, serve as serve_build, unit_argv,

@@ -73,7 +73,7 @@ fn scalars_are_replaced_and_missing_fields_put_in() {
     expect_test::expect![[r#"
         --- a/environments/lab/lab.yaml
         +++ b/environments/lab/lab.yaml
-        @@ -3,17 +3,19 @@
+        @@ -3,18 +3,20 @@
          kind: Network
          metadata: { name: lan }
          spec:

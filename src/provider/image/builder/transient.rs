@@ -6,14 +6,16 @@
 //! argument, where every user could read it.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
 };
 use tokio::process::{ChildStderr, Command};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::super::child::tail;
@@ -68,16 +70,19 @@ const PROPERTIES: &[&str] = &[
 
 /// The command line that runs `program image-build` in a unit that may write to `image`'s folder.
 ///
+/// `tag` tells this try from others for the same image: the unit of one that was given up may take
+/// some seconds to end, and nobody waits for that.
+///
 /// # Errors
 /// [`Fault::Permanent`] for a folder whose name systemd cannot be told.
-pub fn unit_argv(program: &Path, image: &Path) -> Result<Vec<OsString>, Fault> {
+pub fn unit_argv(program: &Path, image: &Path, tag: &str) -> Result<Vec<OsString>, Fault> {
     let folder = image.parent().unwrap_or(Path::new("/"));
     let stem = image.file_stem().unwrap_or_default().to_string_lossy();
     let mut argv: Vec<OsString> =
         ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"].map(OsString::from).to_vec();
     let mut add = |text: String| argv.push(text.into());
     add("--service-type=exec".to_owned());
-    add(format!("--unit={UNIT_PREFIX}{stem}.service"));
+    add(format!("--unit={UNIT_PREFIX}{stem}-{tag}.service"));
     add(format!("--description=trueup builds {stem}"));
     add(format!("--property=RuntimeMaxSec={UNIT_SECONDS_MAX}"));
     for property in PROPERTIES {
@@ -109,7 +114,8 @@ pub(super) async fn build(
     request: &BuildRequest,
     told: impl Fn(&str) + Send + Sync,
 ) -> Result<Facts, Fault> {
-    let argv = unit_argv(program, &request.image)?;
+    let tag = format!("{:08x}", fastrand::u32(..));
+    let argv = unit_argv(program, &request.image, &tag)?;
     run(&argv, request, told).await
 }
 
@@ -120,7 +126,7 @@ async fn run(
     told: impl Fn(&str) + Send + Sync,
 ) -> Result<Facts, Fault> {
     let image = &request.image;
-    let lost = |error: std::io::Error| {
+    let lost = |error: io::Error| {
         Fault::transient(format!(
             "{}: the image cannot be built: cannot talk to its builder: {error}",
             image.display()
@@ -146,51 +152,61 @@ async fn run(
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
-        return Err(lost(std::io::Error::other("it has no pipes")));
+        return Err(lost(io::Error::other("it has no pipes")));
     };
     let limit = Duration::from_secs(UNIT_SECONDS_MAX) + GRACE;
+    // Beside the talk, so that nobody waits for room in the pipe; it ends with the unit.
+    let complaint = tokio::spawn(complaint(stderr));
     let talk = async {
         // A worker that does not read says why on stderr; its silence is told below.
         let sent = stdin.write_all(&message).await;
         if let Err(error) = &sent {
             tracing::debug!(%error, "the builder did not take its request");
         }
-        let answer = answers(BufReader::new(stdout.take(MESSAGE_MAX)), told);
-        tokio::join!(answer, complaint(stderr))
+        answers(BufReader::new(stdout.take(MESSAGE_MAX)), told).await
     };
-    let (answer, complaint) = timeout(limit, talk).await.map_err(|_| {
+    let answer = timeout(limit, talk).await.map_err(|_| {
         Fault::transient(format!(
             "{}: the image was not built within {UNIT_SECONDS_MAX} s",
             image.display()
         ))
     })?;
-    // Only now: an end of its input tells the worker to stop.
+    // Only now: the end of its input tells the worker to stop.
     drop(stdin);
     let status = timeout(GRACE, child.wait()).await;
     match answer.map_err(lost)? {
         Some(BuildReply::Built(facts)) => Ok(facts),
         Some(BuildReply::Failed(fault)) => Err(fault),
         Some(BuildReply::Stage(_)) | None => {
-            let ended = match status {
-                Ok(Ok(status)) => status.to_string(),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "still there".to_owned(),
+            let said = match timeout(GRACE, complaint).await {
+                Ok(Ok(said)) => said,
+                Ok(Err(_)) | Err(_) => "it said nothing".to_owned(),
             };
-            Err(Fault::transient(format!(
-                "{}: the image's builder ended without a word ({ended}): {complaint}; under systemd \
-                 images are built in a unit of their own, which needs D-Bus; `journalctl -u \
-                 '{UNIT_PREFIX}*'` may say more",
-                image.display()
-            )))
+            Err(silent(image, status, &said))
         }
     }
+}
+
+/// The fault of a worker that ended with `status` and `said` something, but no last word.
+fn silent(image: &Path, status: Result<io::Result<ExitStatus>, Elapsed>, said: &str) -> Fault {
+    let ended = match status {
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "still there".to_owned(),
+    };
+    Fault::transient(format!(
+        "{}: the image's builder ended without a word ({ended}): {said}; under systemd images are \
+         built in a unit of their own, which needs D-Bus; `journalctl -u '{UNIT_PREFIX}*'` may say \
+         more",
+        image.display()
+    ))
 }
 
 /// Tells the stages until the last word, which is returned; `None` where it never came.
 async fn answers(
     mut stdout: impl AsyncBufRead + Unpin,
     told: impl Fn(&str),
-) -> std::io::Result<Option<BuildReply>> {
+) -> io::Result<Option<BuildReply>> {
     let mut line = String::new();
     loop {
         line.clear();
@@ -208,7 +224,7 @@ async fn answers(
 async fn complaint(mut stderr: ChildStderr) -> String {
     let mut said = Vec::new();
     let mut chunk = [0; STDERR_MAX as usize];
-    // It is read to its end, so that nobody waits for room in the pipe; an error is an end too.
+    // An error is an end too: there is nothing more to be had.
     while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
         said.extend_from_slice(&chunk[..read]);
         let over = said.len().saturating_sub(chunk.len());

@@ -14,7 +14,7 @@ use crate::model::Fault;
 /// Builds what is asked for on stdin, a pipe, and gives every answer to `say`.
 ///
 /// # Errors
-/// Where stdin is no pipe, or ends before the request or before the image is built.
+/// Where stdin is no pipe, or ends before the request does.
 pub async fn serve(say: impl Fn(&BuildReply) + Send + Sync) -> io::Result<()> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     serve_from(stdin, say).await
@@ -45,10 +45,11 @@ async fn serve_from(stdin: OwnedFd, say: impl Fn(&BuildReply) + Send + Sync) -> 
             });
             Ok(())
         }
-        // Nothing follows a request, so this is the end of it.
+        // Nothing follows a request, so this is the end of it: the daemon gave it up, or is no more.
         ended = stdin.read_to_end(&mut rest) => {
             ended?;
-            Err(io::Error::other("given up: nobody waits for the image any more"))
+            tracing::info!("given up: nobody waits for the image any more");
+            Ok(())
         }
     }
 }

@@ -63,14 +63,15 @@ fn a_unit_that_never_starts_says_why() {
 fn a_build_that_is_given_up_closes_the_workers_input() {
     let dir = tempfile::tempdir().unwrap();
     let (begun, ended) = (dir.path().join("begun"), dir.path().join("ended"));
-    // Outside the group of `systemd-run`, which is killed: as a unit's worker is.
+    // In a session of its own, out of reach of what ends `systemd-run`: as a unit's worker is. A
+    // shell gives what it starts with `&` no stdin, so it gets it as another descriptor.
     let script = format!(
-        "exec 3<&0; setsid sh -c 'read line <&3; touch {}; cat <&3 >&3; touch {}' 2>/dev/null & \
-         exec 3<&-; cat >/dev/null <<X\nX\nsleep 1000",
+        "exec 3<&0
+        setsid sh -c 'read line <&3; touch {}; cat <&3 >/dev/null; touch {}' 2>/dev/null &
+        exec 3<&-; exec sleep 1000",
         begun.display(),
         ended.display()
-    )
-    .replace("cat <&3 >&3", "cat <&3 >/dev/null");
+    );
     let argv = ["sh", "-c", &script].map(OsString::from);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -96,9 +97,9 @@ async fn there(path: &Path) {
 
 #[test]
 fn the_unit_may_write_to_the_images_folder_only() {
-    let argv = unit_argv(Path::new("/usr/local/bin/trueup"), &request().image).unwrap();
+    let argv = unit_argv(Path::new("/usr/local/bin/trueup"), &request().image, "7-1").unwrap();
     let argv: Vec<_> = argv.iter().map(|arg| arg.to_str().unwrap()).collect();
-    assert!(argv.contains(&"--unit=trueup-image-build-image-debian-0123456789ab.service"));
+    assert!(argv.contains(&"--unit=trueup-image-build-image-debian-0123456789ab-7-1.service"));
     let writes: Vec<_> = argv.iter().filter(|arg| arg.contains("ReadWritePaths")).collect();
     assert_eq!(writes, [&"--property=ReadWritePaths=\"/pool\""]);
     assert_eq!(argv[argv.len() - 3..], ["--", "/usr/local/bin/trueup", "image-build"]);
@@ -109,4 +110,21 @@ fn a_folder_is_one_word_or_refused() {
     assert_eq!(quoted(Path::new(r#"/a "b" \c"#)).unwrap(), r#""/a \"b\" \\c""#);
     assert!(quoted(Path::new("/a\nExecStart=/bin/sh")).is_err());
     assert!(quoted(Path::new("relative")).is_err());
+}
+
+#[test]
+fn systemd_knows_every_property() {
+    let dir = tempfile::tempdir().unwrap();
+    let unit = dir.path().join("trueup-image-build-x.service");
+    let lines = PROPERTIES.join("\n");
+    let text = format!("[Service]\nExecStart=/bin/true\n{lines}\nReadWritePaths=\"/a b\"\n");
+    std::fs::write(&unit, text).unwrap();
+    let out = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .arg(&unit)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    let ours: Vec<_> = said.lines().filter(|line| line.contains("image-build-x")).collect();
+    assert!(ours.is_empty() && !said.contains("Failed to parse"), "{said}");
 }

@@ -1,0 +1,240 @@
+//! What merging one pull request would do, and what is said about it.
+//!
+//! The head is data: it is merged from objects, and whatever says how it is read, judged and limited
+//! is the base's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::report::Report;
+use super::seen::Basis;
+use super::turn::Follower;
+use crate::event::Spilled;
+use crate::event::body::{Problem, PullOutcome, PullPlan, PullPlanned};
+use crate::forge::render::{
+    self, AnnotationLevel, Annotations, Finding, Instance, Older, PullView, Show, Tone,
+};
+use crate::model::{CommitId, Fault, ResourceId};
+use crate::plan::promise::Promise;
+use crate::port::forge::{Annotation, CommitState, Level};
+use crate::port::{FileRef, Merge, MergedFiles, PullLines, TreeFault};
+use crate::reconcile::Foresight;
+use crate::spec::{Diagnostic, Origin, RepoFile, RepoFiles, Severity};
+
+/// Mistakes named in an event; the rest is counted.
+const PROBLEMS_NAMED_MAX: usize = 20;
+
+/// What was found, and the content of its report.
+pub(super) struct Foreseen {
+    pub(super) planned: PullPlanned,
+    pub(super) report: Arc<[u8]>,
+}
+
+/// What was found, before it is put into words.
+enum Found {
+    Planned(Box<Foresight>),
+    Rejected(Vec<Diagnostic>),
+    Conflict { paths: Vec<String>, more: usize },
+    Skipped(String),
+}
+
+/// Looks at one pull request.
+///
+/// # Errors
+/// A fault where the repository or the machine cannot be looked at now.
+pub(super) async fn foresee(
+    follower: &mut Follower,
+    number: u64,
+    basis: &Basis,
+) -> Result<Foreseen, Fault> {
+    let (tree, lines, found) = look(follower, basis).await?;
+    let fork = follower
+        .reconciler
+        .ledger
+        .read(|state| state.pulls.open.get(&number).is_some_and(|pull| pull.fork));
+    let show = if fork { Show::Redacted } else { Show::All };
+    let instance = follower.memory.instance.clone();
+    let instance = instance.ok_or_else(|| Fault::transient("no environment is in force"))?;
+    let report = describe(&instance, basis, &found, show, &lines);
+    let content =
+        serde_json::to_vec(&report).map_err(|error| Fault::permanent(error.to_string()))?;
+    let (spilled, content) = Spilled::of(content);
+    let planned = PullPlanned {
+        number,
+        head: basis.head.clone(),
+        base: basis.base.clone(),
+        tree,
+        outcome: outcome(&found),
+        report: spilled,
+    };
+    Ok(Foreseen { planned, report: content })
+}
+
+async fn look(
+    follower: &mut Follower,
+    basis: &Basis,
+) -> Result<(Option<String>, BTreeMap<String, PullLines>, Found), Fault> {
+    if !basis.allowed {
+        let why = "it comes from a fork, whose pull requests are not planned here".to_owned();
+        return Ok((None, BTreeMap::new(), Found::Skipped(why)));
+    }
+    let merge = follower.pulls.merge(basis.base.clone(), basis.head.clone()).await;
+    let merged = match merge {
+        Ok(Merge::Clean(merged)) => *merged,
+        Ok(Merge::Conflict { paths, more }) => {
+            return Ok((None, BTreeMap::new(), Found::Conflict { paths, more }));
+        }
+        Ok(Merge::Unrelated) => {
+            let why = "it has no history in common with the branch".to_owned();
+            return Ok((None, BTreeMap::new(), Found::Skipped(why)));
+        }
+        Err(TreeFault::Refused(problems)) => {
+            let found = problems.iter().map(refused).collect();
+            return Ok((None, BTreeMap::new(), Found::Rejected(found)));
+        }
+        Err(TreeFault::Mirror(fault)) => return Err(fault),
+    };
+    let files = files(follower, &basis.base, &merged).await?;
+    let tree = Some(merged.tree.clone());
+    let foresight =
+        follower.reconciler.foresee(&basis.head, &files, &mut follower.memory.cache).await;
+    let found = match foresight {
+        Ok(foresight) => Found::Planned(Box::new(foresight)),
+        Err(mistakes) => Found::Rejected(mistakes),
+    };
+    Ok((tree, merged.lines, found))
+}
+
+fn refused(problem: &Problem) -> Diagnostic {
+    Diagnostic {
+        code: "source/refused".into(),
+        severity: Severity::Error,
+        path: problem.path.clone(),
+        line: problem.line,
+        column: problem.column,
+        end_column: None,
+        message: problem.message.clone(),
+        hint: None,
+        related: Vec::new(),
+    }
+}
+
+/// The merged files, with the base's own where they say how everything else is read.
+async fn files(
+    follower: &Follower,
+    base: &CommitId,
+    merged: &MergedFiles,
+) -> Result<RepoFiles, Fault> {
+    let of_base = follower.source.files(base.clone()).await.map_err(|fault| match fault {
+        TreeFault::Refused(_) => Fault::permanent("the commit in force is refused"),
+        TreeFault::Mirror(fault) => fault,
+    })?;
+    let mut all: Vec<FileRef> =
+        merged.files.iter().filter(|file| !governs(&file.path)).cloned().collect();
+    all.extend(of_base.into_iter().filter(|file| governs(&file.path)));
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    let wanted = all.iter().map(|file| &file.blob).filter(|blob| !merged.made.contains_key(*blob));
+    let wanted: Vec<String> = wanted.cloned().collect();
+    let contents = follower.source.blobs(wanted.clone()).await?;
+    let mut bytes: BTreeMap<String, Arc<[u8]>> = wanted.into_iter().zip(contents).collect();
+    bytes.extend(merged.made.iter().map(|(blob, bytes)| (blob.clone(), Arc::clone(bytes))));
+    let files = all.into_iter().map(|file| RepoFile {
+        bytes: bytes.get(&file.blob).map(Arc::clone),
+        path: file.path,
+        blob: file.blob,
+    });
+    Ok(RepoFiles { files: files.collect() })
+}
+
+/// What is taken from the base alone: which environments there are, and the rules.
+fn governs(path: &str) -> bool {
+    path == "trueup.yaml" || path.starts_with("policies/")
+}
+
+fn outcome(found: &Found) -> PullOutcome {
+    match found {
+        Found::Planned(foresight) => PullOutcome::Planned(PullPlan {
+            plan: foresight.plan.digest(),
+            promise: Promise::of(&foresight.plan),
+            held: foresight.held.clone(),
+            denied: Vec::new(),
+        }),
+        Found::Rejected(mistakes) => {
+            let named = mistakes.iter().take(PROBLEMS_NAMED_MAX).map(|mistake| Problem {
+                path: mistake.path.clone(),
+                line: mistake.line,
+                column: mistake.column,
+                message: mistake.message.clone(),
+            });
+            PullOutcome::Rejected(mistakes.len() as u64, named.collect())
+        }
+        Found::Conflict { paths, .. } => PullOutcome::Conflict(paths.clone()),
+        Found::Skipped(why) => PullOutcome::Refused(why.clone()),
+    }
+}
+
+fn describe(
+    instance: &Instance,
+    basis: &Basis,
+    found: &Found,
+    show: Show,
+    lines: &BTreeMap<String, PullLines>,
+) -> Report {
+    let finding = match found {
+        Found::Planned(foresight) => {
+            Finding::Planned { plan: &foresight.plan, holds: &foresight.held }
+        }
+        Found::Rejected(diagnostics) => Finding::Rejected { diagnostics },
+        Found::Conflict { paths, more } => Finding::Conflict { paths, more: *more },
+        Found::Skipped(why) => Finding::Skipped { why },
+    };
+    let older: &[Older] = &[];
+    let view = PullView {
+        instance,
+        base: &basis.base,
+        head: &basis.head,
+        finding,
+        rulings: &[],
+        unobserved: &[],
+        checkpoint: None,
+        older,
+        show,
+    };
+    let status = render::status(&view);
+    let comment = render::comment(&view);
+    let none = BTreeMap::new();
+    let (plan, origins, diagnostics): (_, &BTreeMap<ResourceId, Origin>, &[Diagnostic]) =
+        match found {
+            Found::Planned(foresight) => (Some(&foresight.plan), &foresight.origins, &[]),
+            Found::Rejected(mistakes) => (None, &none, mistakes),
+            Found::Conflict { .. } | Found::Skipped(_) => (None, &none, &[]),
+        };
+    let marks = Annotations { diagnostics, rulings: &[], plan, origins, lines };
+    Report {
+        state: match status.tone {
+            Tone::Pending => CommitState::Pending,
+            Tone::Success => CommitState::Success,
+            Tone::Failure => CommitState::Failure,
+            Tone::Error => CommitState::Error,
+        },
+        description: status.description,
+        comment: comment.body,
+        annotations: render::annotations(&marks).into_iter().filter_map(annotation).collect(),
+    }
+}
+
+fn annotation(from: render::Annotation) -> Option<Annotation> {
+    Some(Annotation {
+        level: match from.level {
+            AnnotationLevel::Failure => Level::Failure,
+            AnnotationLevel::Warning => Level::Warning,
+            AnnotationLevel::Notice => Level::Notice,
+        },
+        path: from.path,
+        start_line: from.start_line.try_into().ok()?,
+        end_line: from.end_line.try_into().ok()?,
+        columns: from.columns,
+        message: from.message,
+        title: Some(from.title),
+    })
+}

@@ -1,0 +1,83 @@
+//! Which pull requests there are and which have to be looked at again, as pure functions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::body::{PullClosed, PullObserved};
+use crate::event::{Entry, Event};
+use crate::model::CommitId;
+use crate::port::forge::PullRequest;
+use crate::state::State;
+
+/// Most pull requests planned at a time, the newest first: a noisy repository cannot starve the rest.
+pub const PLANNED_MAX: usize = 100;
+
+/// The events that follow from the list of open pull requests into the followed branch. Those in
+/// `gone` are known to be closed: being missing in the list is not enough.
+pub(super) fn events_of_list(
+    state: &State,
+    listed: &[&PullRequest],
+    gone: &BTreeSet<u64>,
+) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for pull in listed {
+        let known = state.pulls.open.get(&pull.number);
+        if known.is_some_and(|known| known.head == pull.head_sha && known.fork == pull.fork) {
+            continue;
+        }
+        let author = pull.author.as_ref().map_or("unknown", |author| author.login.as_str());
+        entries.push(Entry::new(Event::PullObserved(PullObserved {
+            number: pull.number,
+            head: pull.head_sha.clone(),
+            author: author.to_owned(),
+            fork: pull.fork,
+        })));
+    }
+    let closed = gone.iter().filter(|number| state.pulls.open.contains_key(number));
+    entries.extend(closed.map(|&number| Entry::new(Event::PullClosed(PullClosed { number }))));
+    entries
+}
+
+/// Known pull requests that the list does not hold: closed, turned to another branch, or missed.
+pub(super) fn missing(state: &State, listed: &[&PullRequest]) -> Vec<u64> {
+    let listed: BTreeSet<u64> = listed.iter().map(|pull| pull.number).collect();
+    state.pulls.open.keys().copied().filter(|number| !listed.contains(number)).collect()
+}
+
+/// What a plan of a pull request rests on; another one of these is another plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// The commit it offers.
+    pub head: CommitId,
+    /// The commit in force.
+    pub base: CommitId,
+    /// The last event that said something new about the machine.
+    pub machine: u64,
+    /// Whether a stranger's head may be looked at (a label can allow it).
+    pub allowed: bool,
+}
+
+/// The pull requests whose plan rests on something that is no longer so, never planned ones first.
+pub(super) fn stale(
+    state: &State,
+    listed: &[&PullRequest],
+    base: &CommitId,
+    planned: &BTreeMap<u64, Basis>,
+    allowed: &BTreeSet<u64>,
+) -> Vec<(u64, Basis)> {
+    let mut newest: Vec<&&PullRequest> = listed.iter().collect();
+    newest.sort_by_key(|pull| std::cmp::Reverse((pull.updated_at, pull.number)));
+    let due = newest.into_iter().take(PLANNED_MAX).filter_map(|pull| {
+        let basis = Basis {
+            head: pull.head_sha.clone(),
+            base: base.clone(),
+            machine: state.pulls.machine,
+            allowed: !pull.fork || allowed.contains(&pull.number),
+        };
+        (planned.get(&pull.number) != Some(&basis)).then_some((pull.number, basis))
+    });
+    let mut due: Vec<_> = due.collect();
+    due.sort_by_key(|(number, _)| {
+        state.pulls.open.get(number).is_some_and(|known| known.planned.is_some())
+    });
+    due
+}

@@ -1,0 +1,350 @@
+//! One turn: who is there, what would merging do, note it; then say what is to be said.
+//!
+//! It acts on nothing but the forge and the log: a pull request never changes the machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::foresee::{Foreseen, foresee};
+use super::post::say;
+use super::report::Report;
+use super::seen::{Basis, events_of_list, missing, stale};
+use super::wanted::{Abilities, Want, What, lasting_drifts, wanted};
+use crate::config::{ForkPlans, ForkSettings};
+use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
+use crate::event::{Entry, Event};
+use crate::forge::render::Instance;
+use crate::port::forge::{Forge, ForgeError, ForgeFault, PullRequest, PullState};
+use crate::port::{BlobStore, BoxFuture, Clock, JournalFault, Pulls, Source};
+use crate::reconcile::Reconciler;
+use crate::spec::ParseCache;
+
+/// At most one write a second, as GitHub asks of its clients.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+/// Wait after the forge did not answer: the first, doubled each time, and the longest.
+const BACKOFF_S: (u64, u64) = (5, 300);
+/// Wait before a post is tried again that the forge refused: a person may have given the permission.
+const REFUSED_WAIT: Duration = Duration::from_secs(3_600);
+
+/// What is followed, and how.
+pub struct Follower {
+    /// The forge.
+    pub forge: Arc<dyn Forge>,
+    /// The Git side of pull requests.
+    pub pulls: Arc<dyn Pulls>,
+    /// The repository.
+    pub source: Arc<dyn Source>,
+    /// Where reports are kept.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Looks at the machine and plans; its log is the log.
+    pub reconciler: Arc<Reconciler>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The name of this host, which speaks.
+    pub host: String,
+    /// The followed branch, without `refs/heads/`.
+    pub branch: String,
+    /// What becomes of heads of forks.
+    pub forks: ForkSettings,
+    /// What is remembered between turns; begins as nothing.
+    pub memory: Memory,
+}
+
+/// What is remembered between turns; losing it costs work, never correctness.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub(super) instance: Option<Instance>,
+    pub(super) planned: BTreeMap<u64, Basis>,
+    pub(super) cache: ParseCache,
+    listed: Vec<PullRequest>,
+    tries: u32,
+    parked_until: Option<Duration>,
+    last_write: Arc<Mutex<Option<Duration>>>,
+    refused: BTreeMap<PostTarget, Duration>,
+}
+
+impl Follower {
+    /// One turn; how long to wait for the next at most, where something is parked.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub async fn turn(&mut self) -> Result<Option<Duration>, JournalFault> {
+        if let Some(wait) = self.parked() {
+            return Ok(Some(wait));
+        }
+        // Which environment this host has is only known once a commit is in force.
+        let environment = self.reconciler.ledger.read(|state| state.spec.environment.clone());
+        let Some(environment) = environment else { return Ok(None) };
+        self.memory.instance = Some(Instance { host: self.host.clone(), environment });
+        match self.list().await? {
+            Ok(()) => self.plan_stale().await?,
+            Err(error) => return Ok(Some(self.park(&error).await?)),
+        }
+        self.say_all().await
+    }
+
+    fn parked(&mut self) -> Option<Duration> {
+        let now = self.clock.monotonic();
+        let until = self.memory.parked_until?;
+        if until > now {
+            return Some(until - now);
+        }
+        self.memory.parked_until = None;
+        None
+    }
+
+    /// Brings the list of pull requests up to date.
+    async fn list(&mut self) -> Result<Result<(), ForgeError>, JournalFault> {
+        let pulls = match self.forge.open_pulls().await {
+            Ok(pulls) => pulls,
+            Err(error) => return Ok(Err(error)),
+        };
+        let branch = self.branch.clone();
+        let listed: Vec<_> =
+            pulls.items.into_iter().filter(|pull| pull.base_ref == branch).collect();
+        let refs: Vec<&PullRequest> = listed.iter().collect();
+        let mut gone = BTreeSet::new();
+        for number in self.reconciler.ledger.read(|state| missing(state, &refs)) {
+            match self.forge.pull(number).await {
+                Ok(Some(pull)) if pull.state == PullState::Open && pull.base_ref == branch => {}
+                Ok(_) => {
+                    gone.insert(number);
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let ledger = &self.reconciler.ledger;
+        let mut entries = ledger.read(|state| events_of_list(state, &refs, &gone));
+        if ledger.read(|state| state.pulls.unavailable.is_some()) {
+            entries.insert(0, Entry::new(Event::ForgeAvailable(ForgeAvailable {})));
+        }
+        ledger.append(entries).await?;
+        self.memory.tries = 0;
+        self.memory.planned.retain(|number, _| !gone.contains(number));
+        self.memory.listed = listed;
+        Ok(Ok(()))
+    }
+
+    /// Looks at the pull requests whose plan rests on something that is no longer so.
+    async fn plan_stale(&mut self) -> Result<(), JournalFault> {
+        let refs: Vec<&PullRequest> = self.memory.listed.iter().collect();
+        let allowed = self.allowed(&refs).await;
+        let due = self.reconciler.ledger.read(|state| {
+            let base = state.spec.commit.clone()?;
+            Some(stale(state, &refs, &base, &self.memory.planned, &allowed))
+        });
+        let Some(due) = due.filter(|due| !due.is_empty()) else { return Ok(()) };
+        // A status that is pending is seen before the work that may take a while.
+        self.say_statuses().await?;
+        let numbers: BTreeSet<u64> = due.iter().map(|(number, _)| *number).collect();
+        let fetched = match self.pulls.fetch(numbers).await {
+            Ok(fetched) => fetched,
+            Err(fault) => {
+                tracing::warn!(%fault, "the heads of pull requests cannot be fetched");
+                return Ok(());
+            }
+        };
+        for (number, basis) in due {
+            // A push between list and fetch: the next list has it.
+            if fetched.get(&number) != Some(&basis.head) {
+                continue;
+            }
+            match foresee(self, number, &basis).await {
+                Ok(Foreseen { planned, report }) => {
+                    let new = self.reconciler.ledger.read(|state| {
+                        let known = state.pulls.open.get(&number)?.planned.as_ref();
+                        Some(known.is_none_or(|known| {
+                            (&known.head, &known.base, &known.outcome)
+                                != (&planned.head, &planned.base, &planned.outcome)
+                        }))
+                    });
+                    if new == Some(true) {
+                        let entry = Entry::new(Event::PullPlanned(planned)).bringing([report]);
+                        self.reconciler.ledger.append(vec![entry]).await?;
+                    }
+                    self.memory.planned.insert(number, basis);
+                }
+                Err(fault) => {
+                    tracing::warn!(number, %fault, "a pull request cannot be looked at now");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forks whose head somebody allowed by a label put on after it was pushed.
+    async fn allowed(&self, listed: &[&PullRequest]) -> BTreeSet<u64> {
+        let mut allowed = BTreeSet::new();
+        for pull in listed.iter().filter(|pull| pull.fork) {
+            let plan = match self.forks.plan {
+                ForkPlans::Off => false,
+                ForkPlans::Redacted => true,
+                ForkPlans::Label => self.labelled(pull, &self.forks.label).await,
+            };
+            if plan {
+                allowed.insert(pull.number);
+            }
+        }
+        allowed
+    }
+
+    async fn labelled(&self, pull: &PullRequest, label: &str) -> bool {
+        if !pull.labels.iter().any(|name| name == label) {
+            return false;
+        }
+        // The label holds for the head it was put on: one that was observed before it.
+        let since = self.reconciler.ledger.read(|state| {
+            let known = state.pulls.open.get(&pull.number)?;
+            (known.head == pull.head_sha).then_some(known.since)
+        });
+        let Some(since) = since else { return false };
+        match self.forge.label_events(pull.number).await {
+            Ok(events) => {
+                let last = events.iter().rev().find(|event| event.label == label);
+                last.is_some_and(|event| event.added && event.at > since)
+            }
+            Err(error) => {
+                tracing::warn!(number = pull.number, %error, "its labels cannot be read");
+                false
+            }
+        }
+    }
+
+    async fn say_statuses(&mut self) -> Result<(), JournalFault> {
+        let wants = self.wants();
+        let looking = wants.into_iter().filter(|want| want.what == What::Looking);
+        for want in looking.collect::<Vec<_>>() {
+            if self.say_one(&want).await?.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn say_all(&mut self) -> Result<Option<Duration>, JournalFault> {
+        for want in self.wants() {
+            if let Some(wait) = self.say_one(&want).await? {
+                return Ok(Some(wait));
+            }
+        }
+        Ok(None)
+    }
+
+    fn wants(&self) -> Vec<Want> {
+        let can = self.forge.capabilities();
+        let abilities = Abilities { checks: can.checks, issues: true };
+        let now = self.clock.now();
+        self.reconciler.ledger.read(|state| wanted(state, now, abilities))
+    }
+
+    /// Says one thing; `Some`: nothing more can be said for that long.
+    async fn say_one(&mut self, want: &Want) -> Result<Option<Duration>, JournalFault> {
+        let now = self.clock.monotonic();
+        if self.memory.refused.get(&want.target).is_some_and(|until| *until > now) {
+            return Ok(None);
+        }
+        let report = match &want.what {
+            What::Report(digest) => match self.report(digest).await {
+                Ok(report) => Some(report),
+                Err(why) => {
+                    tracing::error!(%why, "a report cannot be read; its pull request is looked at anew");
+                    self.memory.planned.clear();
+                    return Ok(None);
+                }
+            },
+            What::Looking | What::Landing(_) | What::Drift(_) => None,
+        };
+        let drifts = self.reconciler.ledger.read(lasting_drifts(self.clock.now()));
+        let pace = self.pace();
+        let Some(instance) = self.memory.instance.clone() else { return Ok(None) };
+        let said = say(self.forge.as_ref(), &pace, &instance, want, report.as_ref(), &drifts).await;
+        match said {
+            Ok(id) => {
+                let target = want.target.clone();
+                self.note(Event::ForgePosted(ForgePosted { target, content: want.content, id }))
+                    .await?;
+                Ok(None)
+            }
+            Err(error) if error.passes() || error.fault == ForgeFault::Unauthorised => {
+                Ok(Some(self.park(&error).await?))
+            }
+            Err(error) => {
+                self.refused(want, &error).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits so that there is no more than one write a second.
+    fn pace(&self) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync + use<> {
+        let (clock, last) = (Arc::clone(&self.clock), Arc::clone(&self.memory.last_write));
+        move || {
+            let (clock, last) = (Arc::clone(&clock), Arc::clone(&last));
+            Box::pin(async move {
+                let before = *last.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(before) = before {
+                    let due = before + BETWEEN_WRITES;
+                    clock.sleep(due.saturating_sub(clock.monotonic())).await;
+                }
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock.monotonic());
+            })
+        }
+    }
+
+    async fn refused(&mut self, want: &Want, error: &ForgeError) -> Result<(), JournalFault> {
+        let until = self.clock.monotonic() + REFUSED_WAIT;
+        self.memory.refused.insert(want.target.clone(), until);
+        tracing::warn!(%error, "the forge does not take a post");
+        let why = error.to_string();
+        let said = self.reconciler.ledger.read(|state| {
+            let known = state.pulls.refusals.get(&want.target);
+            known == Some(&why)
+        });
+        if said {
+            return Ok(());
+        }
+        let (target, content) = (want.target.clone(), want.content);
+        self.note(Event::ForgeRefused(ForgeRefused { target, content, why })).await
+    }
+
+    async fn report(&self, digest: &crate::model::Digest) -> Result<Report, String> {
+        let bytes = self.blobs.get(*digest).await.map_err(|fault| fault.to_string())?;
+        let bytes = bytes.ok_or_else(|| format!("blob {digest} is missing"))?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("blob {digest}: {error}"))
+    }
+
+    async fn note(&self, event: Event) -> Result<(), JournalFault> {
+        self.reconciler.ledger.append(vec![Entry::new(event)]).await?;
+        Ok(())
+    }
+
+    /// The forge does not answer or asks for rest: nothing is said for a while, and that is known.
+    async fn park(&mut self, error: &ForgeError) -> Result<Duration, JournalFault> {
+        let wait = match &error.fault {
+            ForgeFault::RateLimited { until } => until_then(self.clock.now(), *until),
+            _ => {
+                let (first, longest) = BACKOFF_S;
+                let doubled = first.saturating_mul(1 << self.memory.tries.min(10));
+                Duration::from_secs(doubled.min(longest))
+            }
+        };
+        self.memory.tries = self.memory.tries.saturating_add(1);
+        self.memory.parked_until = Some(self.clock.monotonic() + wait);
+        tracing::warn!(%error, wait_s = wait.as_secs(), "the forge does not answer");
+        // One refused moment is no outage.
+        let edge = self.memory.tries > 1
+            && self.reconciler.ledger.read(|state| state.pulls.unavailable.is_none());
+        if edge {
+            let event = ForgeUnavailable { error: error.to_string() };
+            self.note(Event::ForgeUnavailable(event)).await?;
+        }
+        Ok(wait)
+    }
+}
+
+fn until_then(now: Timestamp, until: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,191 @@
+//! What should stand on the forge, from what is known.
+//!
+//! Pure. It compares what should be said with what was said, so that a forge that was away for days,
+//! or a crash between saying and noting, loses nothing and repeats nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::body::PostTarget;
+use crate::model::{CommitId, Digest, digest_of};
+use crate::state::{PullState, State};
+use crate::view::{self, DriftRow};
+
+/// Something that should stand on the forge and, as far as is known, does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// Where.
+    pub target: PostTarget,
+    /// Digest of `what`.
+    pub content: Digest,
+    /// What.
+    pub what: What,
+    /// The forge's id of what stands there now, where it is known.
+    pub id: Option<u64>,
+}
+
+/// What is to be said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum What {
+    /// A pull request is being looked at.
+    Looking,
+    /// What is in this blob was found of a pull request.
+    Report(Digest),
+    /// What became of a commit.
+    Landing(Landing),
+    /// These differ from the commit in force and are not put right; empty: none does any more.
+    Drift(Vec<String>),
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum Landing {
+    /// The machine is being brought to it.
+    Pending,
+    /// The machine is what it asks for.
+    Applied {
+        /// How many resources it asks for.
+        resources: u64,
+    },
+    /// It waits, for these reasons.
+    Held(Vec<String>),
+    /// These could not be brought to it.
+    Failed(Vec<String>),
+    /// It has mistakes and is not used.
+    Rejected {
+        /// How many.
+        errors: u64,
+        /// The first.
+        first: Option<String>,
+    },
+    /// It is refused for its signature or its history.
+    Refused(String),
+}
+
+/// Names in a list; the rest is counted where it is shown.
+const NAMED_MAX: usize = 20;
+
+/// How long a drift has to last before it is written down as an issue, in seconds: what heals by
+/// itself is gone by then.
+const DRIFT_TOLD_AFTER_S: i64 = 600;
+
+/// Whether checks are written beside statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Checks with annotations.
+    pub checks: bool,
+    /// Issues about drift.
+    pub issues: bool,
+}
+
+/// Everything that should be said now and has not been, most urgent first: statuses before comments,
+/// the commit in force before pull requests, the lowest number first.
+pub fn wanted(state: &State, now: jiff::Timestamp, abilities: Abilities) -> Vec<Want> {
+    let mut wants = Vec::new();
+    let mut want = |target: PostTarget, what: What| {
+        let content = digest_of(&what);
+        let post = state.pulls.post(&target);
+        if post.is_some_and(|post| post.content == content) {
+            return;
+        }
+        let id = post.and_then(|post| post.id);
+        wants.push(Want { target, content, what, id });
+    };
+    for (commit, landing) in landings(state) {
+        let target = PostTarget::Status(commit);
+        // What became of a commit is said once: a later drift is no news about the commit.
+        let applied = What::Landing(Landing::Applied { resources: wished(state) });
+        let said = state.pulls.post(&target).map(|post| post.content);
+        if said != Some(digest_of(&applied)) {
+            want(target, What::Landing(landing));
+        }
+    }
+    for pull in state.pulls.open.values() {
+        let what = report_of(pull).map_or(What::Looking, What::Report);
+        want(PostTarget::Status(pull.head.clone()), what);
+    }
+    for (number, pull) in &state.pulls.open {
+        let Some(report) = report_of(pull) else { continue };
+        want(PostTarget::Comment(*number), What::Report(report));
+        if abilities.checks {
+            want(PostTarget::Check(pull.head.clone()), What::Report(report));
+        }
+    }
+    if abilities.issues {
+        let drifted: Vec<_> = lasting_drifts(now)(state)
+            .iter()
+            .map(|drift| format!("{}: {} {:?}", drift.resource, drift.what, drift.changes))
+            .collect();
+        if !drifted.is_empty() || state.pulls.post(&PostTarget::Issue).is_some() {
+            want(PostTarget::Issue, What::Drift(drifted));
+        }
+    }
+    wants
+}
+
+/// The report on the head that is offered now.
+fn report_of(pull: &PullState) -> Option<Digest> {
+    let planned = pull.planned.as_ref()?;
+    (planned.head == pull.head).then_some(planned.report)
+}
+
+/// What became of the commit in force, and of one that is not used.
+fn landings(state: &State) -> Vec<(CommitId, Landing)> {
+    let mut landings = Vec::new();
+    if let Some(refused) = &state.source.refused {
+        landings.push((refused.commit.clone(), Landing::Refused(refused.why.clone())));
+    }
+    if let Some(rejected) = &state.spec.rejected {
+        let first = rejected.problems.first().map(|problem| {
+            format!("{}:{}:{} {}", problem.path, problem.line, problem.column, problem.message)
+        });
+        let landing = Landing::Rejected { errors: rejected.errors, first };
+        landings.push((rejected.commit.clone(), landing));
+    }
+    if let Some(commit) = &state.spec.commit {
+        landings.push((commit.clone(), landing(state)));
+    }
+    landings
+}
+
+fn landing(state: &State) -> Landing {
+    let plan = state.plan.as_ref().filter(|plan| !plan.finished);
+    if let Some(plan) = plan.filter(|plan| !plan.held.is_empty()) {
+        return Landing::Held(plan.held.clone());
+    }
+    if let Some(paused) = &state.paused {
+        return Landing::Held(vec![format!("paused by {}: {}", paused.by, paused.reason)]);
+    }
+    let failed = state.resources.iter().filter_map(|(id, known)| {
+        let failure = known.failure.as_ref()?;
+        Some(format!("{id}: {}", failure.fault))
+    });
+    let failed: Vec<_> = failed.take(NAMED_MAX).collect();
+    if !failed.is_empty() {
+        return Landing::Failed(failed);
+    }
+    let done = state.resources.values().all(|known| {
+        let applied = known.applied.as_ref().map(|applied| applied.wish);
+        // What is gone from the commit and still there waits to be pruned, unless it is kept.
+        let gone = known.wish.is_none() && known.claim.as_ref().is_none_or(|claim| !claim.orphan);
+        if known.wish.is_none() { !gone } else { applied == known.wish }
+    });
+    if done { Landing::Applied { resources: wished(state) } } else { Landing::Pending }
+}
+
+fn wished(state: &State) -> u64 {
+    state.resources.values().filter(|known| known.wish.is_some()).count() as u64
+}
+
+/// The drifts that are told: what heals by itself is gone before it is one of them.
+pub(super) fn lasting_drifts(now: jiff::Timestamp) -> impl Fn(&State) -> Vec<DriftRow> {
+    move |state| {
+        let mut drifts = view::drifts(state);
+        drifts.retain(|drift| {
+            now.duration_since(drift.since).as_secs() >= DRIFT_TOLD_AFTER_S
+                && state.resources.get(&drift.resource).is_some_and(|it| it.in_flight.is_none())
+        });
+        drifts
+    }
+}

@@ -1,0 +1,276 @@
+//! What of a plan runs now and what waits, and the events that say so.
+//!
+//! A plan that has to wait holds back only what it waits for: drift elsewhere is put right beside it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::pass::{PassError, PassOptions, Reconciler, Round};
+use crate::event::body::{
+    PlanApproved, PlanHeld, PlanMade, PlanSurprised, PlanWithdrawn, StepSummary,
+};
+use crate::event::{Entry, Event, Spilled};
+use crate::model::{Digest, ResourceId, RunId};
+use crate::plan::promise::{Kept, Surprise};
+use crate::plan::{self, Disruption, HoldReason, Parts, Plan};
+use crate::state::APPROVE_DIGITS_MIN;
+
+/// Steps named in a `plan.made` event; the rest is counted, so that the event stays small.
+const STEPS_NAMED_MAX: usize = 200;
+
+/// A plan, sorted into what may run and what has to wait.
+pub(super) struct Sorted {
+    /// What may run now.
+    pub(super) ready: Plan,
+    /// What waits; `None`: nothing.
+    pub(super) waits: Option<Waiting>,
+    /// What the commit's pull request did not say.
+    surprised: Option<PlanSurprised>,
+    /// A plan that was approved and comes next, when what may run now is done.
+    next: Option<Digest>,
+}
+
+/// A plan that waits.
+pub(super) struct Waiting {
+    /// The plan.
+    pub(super) plan: Plan,
+    /// For what, in sentences.
+    pub(super) reasons: Vec<String>,
+}
+
+impl Sorted {
+    /// What the plan waits for; empty: nothing.
+    pub(super) fn held(&self) -> Vec<String> {
+        self.waits.as_ref().map(|waits| waits.reasons.clone()).unwrap_or_default()
+    }
+}
+
+impl Reconciler {
+    /// Sorts a plan. `destroyed`: what this run has destroyed before.
+    pub(super) fn sorted(&self, round: &Round, destroyed: &BTreeSet<ResourceId>) -> Sorted {
+        let whole = &round.plan;
+        let all = |ready: Plan| Sorted { ready, waits: None, surprised: None, next: None };
+        let none = || Plan { steps: Vec::new(), ..whole.clone() };
+        let wait = |plan: Plan, ready: Plan, reasons: Vec<String>| Sorted {
+            ready,
+            waits: Some(Waiting { plan, reasons }),
+            surprised: None,
+            next: None,
+        };
+        if whole.is_empty() {
+            return all(whole.clone());
+        }
+        let reasons = hold_reasons(round, destroyed);
+        let words = reasons.iter().map(hold_words);
+        let paused = self.ledger.read(|state| state.paused.clone());
+        let paused = paused.map(|paused| format!("paused by {}: {}", paused.by, paused.reason));
+        // No approval stands in for a signature: who may give one stands in the host's config.
+        let distrusted = round.distrusted.iter().map(|why| {
+            format!("the commit in force, {}, is not accepted: {why}", round.commit.short())
+        });
+        let firm: Vec<String> = paused.into_iter().chain(distrusted).collect();
+        if !firm.is_empty() {
+            return wait(whole.clone(), none(), firm.into_iter().chain(words).collect());
+        }
+        let surprised = self.surprise(round).filter(|_| !self.is_approved(&whole.digest()));
+        if let Some(surprised) = surprised {
+            let number = surprised.number;
+            let more = |extra: &String| format!("#{number} did not say: {extra}");
+            let words = surprised.extra.iter().map(more).chain(words).collect();
+            return Sorted { surprised: Some(surprised), ..wait(whole.clone(), none(), words) };
+        }
+        if reasons.is_empty() {
+            return all(whole.clone());
+        }
+        let Some(Parts { waits, rest }) = parts(round, &reasons) else {
+            return wait(whole.clone(), none(), words.collect());
+        };
+        if self.is_approved(&whole.digest()) {
+            return all(whole.clone());
+        }
+        if self.is_approved(&waits.digest()) {
+            // It may build on the rest, so it is planned anew after that.
+            return Sorted { ready: rest, next: Some(waits.digest()), ..all(none()) };
+        }
+        wait(waits, rest, words.collect())
+    }
+
+    /// What the plan does beyond what the pull request of its commit said it would. Once a plan kept
+    /// the promise, what follows from it is no surprise, unless it interrupts or destroys something.
+    fn surprise(&self, round: &Round) -> Option<PlanSurprised> {
+        let tree = round.tree.as_deref()?;
+        let (merged, first) = self.ledger.read(|state| {
+            let first = state.pulls.surprised.is_some()
+                || state.plan.as_ref().is_none_or(|plan| plan.seq < state.spec.seq);
+            Some((state.pulls.promise(tree)?, first))
+        })?;
+        let Kept::Surprised { surprises } = merged.promise.kept_by(&round.plan) else {
+            return None;
+        };
+        let counts = |it: &&Surprise| first || it.disruption >= Disruption::Restart;
+        let extra: Vec<_> = surprises.iter().filter(counts).map(ToString::to_string).collect();
+        let (plan, number, shown) = (round.plan.digest(), merged.number, merged.plan);
+        (!extra.is_empty()).then_some(PlanSurprised { plan, number, shown, extra })
+    }
+
+    /// Takes an approval that came with the command, where it is for this plan, or for that part of
+    /// it that waits.
+    pub(super) async fn approve(
+        &self,
+        round: &Round,
+        options: &PassOptions,
+        destroyed: &BTreeSet<ResourceId>,
+        run: RunId,
+    ) -> Result<(), PassError> {
+        let Some(approval) = &options.approve else { return Ok(()) };
+        if approval.plan.len() < APPROVE_DIGITS_MIN || round.plan.is_empty() {
+            return Ok(());
+        }
+        let part = parts(round, &hold_reasons(round, destroyed)).map(|parts| parts.waits.digest());
+        let digests = std::iter::once(round.plan.digest()).chain(part);
+        let plan = digests.into_iter().find(|it| it.to_string().starts_with(&approval.plan));
+        if let Some(plan) = plan.filter(|plan| !self.is_approved(plan)) {
+            let event = Event::PlanApproved(PlanApproved { plan });
+            let entry = Entry::new(event).by(&approval.actor).in_run(run);
+            self.append_at(&round.commit, vec![entry]).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_approved(&self, plan: &Digest) -> bool {
+        self.ledger.read(|state| state.approvals.contains_key(plan))
+    }
+
+    /// Notes what waits and what is about to run, each once.
+    pub(super) async fn announce(
+        &self,
+        round: &Round,
+        sorted: &Sorted,
+        run: RunId,
+    ) -> Result<(), PassError> {
+        if round.plan.is_empty() {
+            return self.withdraw(round, run).await;
+        }
+        let mut events = Vec::new();
+        if sorted.next.is_some() {
+            let made = plan_made(&sorted.ready, sorted.ready.digest(), sorted.next);
+            return self.append_at(&round.commit, vec![made.in_run(run)]).await;
+        }
+        let waits = sorted.waits.as_ref().map(|waits| (waits.plan.digest(), waits));
+        let ready = sorted.ready.digest();
+        self.ledger.read(|state| {
+            let plan = waits.as_ref().map_or(ready, |(digest, _)| *digest);
+            let said = state.plan.as_ref().filter(|said| said.plan == plan && !said.finished);
+            if said.is_none() {
+                let made = waits.as_ref().map_or(&sorted.ready, |(_, waits)| &waits.plan);
+                events.push(plan_made(made, plan, None));
+                let surprised = sorted.surprised.clone();
+                events.extend(surprised.map(|it| Entry::new(Event::PlanSurprised(it))));
+            }
+            if let Some((plan, waits)) = &waits
+                && said.is_none_or(|said| said.held != waits.reasons)
+            {
+                let reasons = waits.reasons.clone();
+                events.push(Entry::new(Event::PlanHeld(PlanHeld { plan: *plan, reasons })));
+            }
+        });
+        if let Some((plan, _)) = waits
+            && !sorted.ready.is_empty()
+        {
+            events.push(plan_made(&sorted.ready, ready, Some(plan)));
+        }
+        let entries = events.into_iter().map(|entry: Entry| entry.in_run(run)).collect();
+        self.append_at(&round.commit, entries).await
+    }
+
+    /// A plan that waited, and is no longer needed, can no longer be approved either.
+    async fn withdraw(&self, round: &Round, run: RunId) -> Result<(), PassError> {
+        let waiting = self
+            .ledger
+            .read(|state| state.plan.as_ref().filter(|plan| !plan.finished).map(|plan| plan.plan));
+        let waiting = waiting.filter(|plan| !self.under_way.flights.has(plan));
+        let event = waiting.map(|plan| Event::PlanWithdrawn(PlanWithdrawn { plan }));
+        let entries = event.into_iter().map(|event| Entry::new(event).in_run(run)).collect();
+        self.append_at(&round.commit, entries).await
+    }
+}
+
+/// The plan in what waits for `reasons` and what does not; `None`: all of it waits.
+fn parts(round: &Round, reasons: &[HoldReason]) -> Option<Parts> {
+    let causes = plan::causes(&round.plan, reasons)?;
+    Some(plan::part(&round.plan, &causes))
+}
+
+fn hold_reasons(round: &Round, destroyed: &BTreeSet<ResourceId>) -> Vec<HoldReason> {
+    let sync = &round.scope.desired.sync;
+    let mut all = plan::hold_reasons(&round.plan, sync, Some(round.minute));
+    // The limit is one run's, not one round's.
+    let now = plan::destroys(&round.plan);
+    let would: BTreeSet<_> = now.union(destroyed).cloned().collect();
+    let counted = all.iter().any(|reason| matches!(reason, HoldReason::MaxDestroy { .. }));
+    if !now.is_empty() && would.len() > sync.max_destroy as usize && !counted {
+        all.push(HoldReason::MaxDestroy { would, allowed: sync.max_destroy });
+    }
+    all
+}
+
+/// The independent check, on exactly what the plan was made from.
+pub(super) fn judge(round: &Round, plan: &Plan) -> Result<(), PassError> {
+    let input = plan::Input {
+        commit: &round.commit,
+        desired: &round.scope.desired,
+        observed: &round.observed,
+        known: &round.known,
+        guards: round.guards,
+        now_minute_of_week: Some(round.minute),
+    };
+    plan::check::check(plan, &input).map_err(|violations| {
+        let list: Vec<_> = violations.iter().map(ToString::to_string).collect();
+        PassError::Judged { plan: plan.digest(), violations: list.join("; ") }
+    })
+}
+
+fn hold_words(reason: &HoldReason) -> String {
+    let list = |ids: &BTreeSet<ResourceId>| {
+        ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    match reason {
+        HoldReason::Paused => "the environment is paused in Git (sync.pause)".to_owned(),
+        HoldReason::Manual => {
+            "the environment is synchronised by hand (sync.mode: manual)".to_owned()
+        }
+        HoldReason::MaxDestroy { would, allowed } => format!(
+            "it would destroy {} resources, sync.maxDestroy allows {allowed}: {}",
+            would.len(),
+            list(would)
+        ),
+        HoldReason::OutsideWindow { would } => {
+            format!("it would interrupt {} outside of sync.windows", list(would))
+        }
+    }
+}
+
+fn plan_made(plan: &Plan, digest: Digest, beside: Option<Digest>) -> Entry {
+    let summary = |step: &plan::Step| StepSummary {
+        resource: step.resource.clone(),
+        verb: step.action.verb().to_owned(),
+        disruption: step.disruption,
+        reason: step.reason,
+    };
+    let mut steps: Vec<_> = plan.steps.iter().map(summary).collect();
+    let all = (steps.len() > STEPS_NAMED_MAX).then(|| Spilled::of_json(&steps)).flatten();
+    let (more, content) = all.unzip();
+    let total = steps.len() as u64;
+    steps.truncate(STEPS_NAMED_MAX);
+    let made = PlanMade { plan: digest, total, steps, more, beside };
+    Entry::new(Event::PlanMade(made)).bringing(content)
+}
+
+/// Minutes since Monday 00:00 UTC.
+pub(super) fn minute_of_week(now: Timestamp) -> u16 {
+    let utc = now.to_zoned(jiff::tz::TimeZone::UTC);
+    let day = utc.weekday().to_monday_zero_offset();
+    let minute = i32::from(day) * 1_440 + i32::from(utc.hour()) * 60 + i32::from(utc.minute());
+    u16::try_from(minute).unwrap_or(0)
+}

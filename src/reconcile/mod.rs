@@ -30,5 +30,5 @@ pub use load::Loader;
 pub use pass::{
     Approval, PassError, PassOptions, PassReport, Reconciler, Settings, StepProgress, UnderWay,
 };
-pub use policy::events_of_verdicts;
+pub use policy::{Rulebook, events_of_verdicts};
 pub use pulse::Heartbeat;

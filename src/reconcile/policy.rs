@@ -1,14 +1,66 @@
-//! Which findings of rules are new, changed or gone: the events of one evaluation.
+//! The rules in force, what they say of a plan, and which of it is new, changed or gone.
+//!
+//! Rules, settings and the wish come from one commit; nothing of a pull request's head is asked.
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use crate::event::body::{PolicyCleared, PolicyExempted, PolicyViolated};
 use crate::event::{Entry, Event};
-use crate::policy::{Verdict, Verdicts};
+use crate::model::Observed;
+use crate::plan::{Plan, render};
+use crate::policy::{Host, Input, InputParts, Rules, Verdict, Verdicts, evaluate, rule_files};
+use crate::spec::{Desired, Places, PolicySettings, RepoFiles};
 use crate::state::State;
 
 /// Findings noted in the log; the worst ones come first, and the rest is only shown.
 const NOTED_MAX: usize = 200;
+
+/// The rules of a commit, ready to be asked in every pass.
+#[derive(Debug, Clone)]
+pub struct Rulebook {
+    rules: Rules,
+    settings: PolicySettings,
+    repo: RepoFiles,
+}
+
+impl Rulebook {
+    /// The shipped rules and those in `repo`, with the settings loaded from the same commit. Rule
+    /// files need their bytes; a YAML file without them costs the exact line of a finding only.
+    pub fn new(repo: RepoFiles, settings: PolicySettings) -> Self {
+        Self { rules: Rules::new(&rule_files(&repo)), settings, repo }
+    }
+
+    /// What the rules say of `plan`, for people by [`Verdicts::hold_reasons`]. It may take seconds:
+    /// run it where it blocks nobody.
+    pub fn verdicts(
+        &self,
+        plan: &Plan,
+        desired: &Desired,
+        observed: &Observed,
+        now: Timestamp,
+        host: Host,
+    ) -> Verdicts {
+        let mut shown = render::json(plan);
+        let mut input = shown["plan"].take();
+        input["digest"] = shown["digest"].take();
+        let input = Input::of(InputParts {
+            plan: Some(input),
+            desired,
+            before: None,
+            observed: Some(observed),
+            now,
+            host,
+            backups: Vec::new(),
+            settings: &self.settings,
+        });
+        let mut found = evaluate(&self.rules, &self.settings, &input);
+        let mut places = Places::new(&self.repo, &desired.environment);
+        found.locate(desired, Some(&mut places));
+        found
+    }
+}
 
 /// What has to be noted, so that the log says of each finding once when it came and when it went.
 pub fn events_of_verdicts(state: &State, verdicts: &Verdicts) -> Vec<Entry> {
@@ -66,4 +118,59 @@ fn noted_now(state: &State, verdict: &Verdict) -> Option<Entry> {
         Some(id) => entry.about(id),
         None => entry,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Recorded;
+    use crate::model::PolicyLevel;
+    use crate::policy::Exempted;
+    use crate::spec::TextPlace;
+
+    fn verdict(message: &str, level: PolicyLevel) -> Verdict {
+        Verdict {
+            rule: "house.rule".into(),
+            source: TextPlace::default(),
+            level,
+            broken: false,
+            message: message.into(),
+            resource: Some("network/dmz".parse().unwrap()),
+            field: None,
+            place: None,
+            exempted: None,
+        }
+    }
+
+    fn said(state: &mut State, all: Vec<Verdict>) -> Vec<&'static str> {
+        let entries = events_of_verdicts(state, &Verdicts { all, omitted: 0 });
+        let names = entries.iter().map(|entry| entry.event.type_name()).collect();
+        for entry in entries {
+            let at = "2026-01-02T03:04:05Z".parse().unwrap();
+            let seq = state.seq + 1;
+            state.apply(&Recorded { seq, at, entry });
+        }
+        names
+    }
+
+    #[test]
+    fn a_finding_is_noted_when_it_comes_changes_and_goes() {
+        let mut state = State::default();
+        let hard = verdict("no", PolicyLevel::Hard);
+        let soft = verdict("no", PolicyLevel::Soft);
+        let mut exempt = hard.clone();
+        exempt.exempted = Some(Exempted {
+            owner: "ann".into(),
+            reason: "for now".into(),
+            until: "2027-01-01T00:00:00Z".parse().unwrap(),
+        });
+        assert_eq!(said(&mut state, vec![hard.clone()]), ["policy.violated"]);
+        assert_eq!(said(&mut state, vec![hard.clone()]), [""; 0]);
+        assert_eq!(said(&mut state, vec![soft]), ["policy.violated"]);
+        assert_eq!(said(&mut state, vec![exempt.clone()]), ["policy.exempted"]);
+        assert_eq!(said(&mut state, vec![exempt]), [""; 0]);
+        assert_eq!(said(&mut state, vec![]), ["policy.cleared"]);
+        assert!(state.policy.is_empty() && state.resources.is_empty(), "{state:?}");
+        assert_eq!(said(&mut state, vec![]), [""; 0]);
+    }
 }

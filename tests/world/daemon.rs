@@ -86,9 +86,10 @@ async fn a_stop_waits_for_what_is_under_way_and_starts_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_cut_off_is_looked_at_anew() {
-    let (mut world, _handle, running, _stop) = begun().await;
+    let (mut world, handle, running, _stop) = begun().await;
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
+    drop(handle);
     world.restart().await;
     let events = world.log.events();
     assert!(events.iter().any(|event| event.entry.event.type_name() == "step.interrupted"));

@@ -19,6 +19,7 @@ impl Report {
             commit: pass.commit.clone(),
             plan: pass.plan.as_ref().map(|plan| PlanView::of(plan, look)),
             held: pass.held.clone(),
+            verdicts: pass.verdicts.clone(),
             succeeded: pass.succeeded,
             failed: pass.failed,
             blocked: pass.blocked,
@@ -46,6 +47,12 @@ pub(super) fn print(context: &Context, report: &Report) -> Result<(), CliError> 
             // The renderings for people are of no use in data.
             value["plan"] = plan.json.clone();
             ui.data(&value)?;
+        }
+    }
+    for verdict in report.verdicts.all.iter().filter(|verdict| !verdict.holds()) {
+        match &verdict.exempted {
+            Some(by) => ui.say(&format!("exempted by {}: {}", by.owner, verdict.sentence())),
+            None => ui.warn(&verdict.sentence()),
         }
     }
     for reason in &report.held {

@@ -36,6 +36,10 @@ pub struct HostFacts {
     /// Networks of the host's own interfaces, without those of libvirt's bridges.
     #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
+    /// Its memory, KiB; `None`: not known.
+    pub memory_kib: Option<u64>,
+    /// Its processors; `None`: not known.
+    pub cpus: Option<u32>,
 }
 
 /// One resource as it was seen.
@@ -100,6 +104,8 @@ impl Observed {
         if other.host.accelerator.is_some() {
             self.host.accelerator = other.host.accelerator;
         }
+        self.host.memory_kib = other.host.memory_kib.or(self.host.memory_kib);
+        self.host.cpus = other.host.cpus.or(self.host.cpus);
         self.host.addresses.extend(other.host.addresses);
         self.resources.extend(other.resources);
         self.unobservable.extend(other.unobservable);

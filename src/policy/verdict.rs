@@ -103,6 +103,33 @@ impl Verdicts {
         Self { all, omitted }
     }
 
+    /// The rules could not be asked at all: one verdict that holds, and says why.
+    pub fn unasked(why: &str) -> Self {
+        let source = TextPlace { path: RULE_FOLDER.to_owned(), line: 1, column: 1 };
+        Self::of(vec![Verdict {
+            rule: RULE_FOLDER.to_owned(),
+            source,
+            level: PolicyLevel::Hard,
+            broken: true,
+            message: format!("the rules could not be asked: {why}"),
+            resource: None,
+            field: None,
+            place: None,
+            exempted: None,
+        }])
+    }
+
+    /// What holds a plan although it is approved, one sentence each.
+    pub fn hard_reasons(&self) -> Vec<String> {
+        self.hold_reasons(true)
+    }
+
+    /// What holds a plan until it is approved, one sentence each.
+    pub fn soft_reasons(&self) -> Vec<String> {
+        let soft = self.all.iter().filter(|v| v.holds() && v.level == PolicyLevel::Soft);
+        soft.map(Verdict::sentence).collect()
+    }
+
     /// Whether the rules had nothing to say.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

@@ -8,6 +8,7 @@ use super::load::Load;
 use super::pass::Reconciler;
 use crate::model::{CommitId, ResourceId};
 use crate::plan::Plan;
+use crate::policy::Verdicts;
 use crate::spec::{self, Diagnostic, Origin, ParseCache, RepoFiles};
 
 /// What a commit would do.
@@ -19,6 +20,8 @@ pub struct Foresight {
     pub held: Vec<String>,
     /// Where each resource is written.
     pub origins: BTreeMap<ResourceId, Origin>,
+    /// What the rules in force say of it, each on its line.
+    pub verdicts: Verdicts,
 }
 
 impl Reconciler {
@@ -32,15 +35,18 @@ impl Reconciler {
         files: &RepoFiles,
         cache: &mut ParseCache,
     ) -> Result<Foresight, Vec<Diagnostic>> {
-        let select = self.loader.lock().await.select().clone();
+        let loader = self.loader.lock().await;
+        let (select, rulebook) = (loader.select().clone(), loader.rulebook_for(files));
+        drop(loader);
         let loaded = spec::load(files, &select, cache)?;
-        let load = Load::of(commit, loaded);
+        let load = Load::of(commit, loaded, rulebook);
         let busy = self.busy(&load);
         let (scope, observed) = self.observe(&load).await;
-        let round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
+        let mut round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
+        round.verdicts = self.ask_rules(&load.rulebook, &round, Some(files.clone())).await;
         let held = self.sorted(&round, &BTreeSet::new()).held();
         let origins = load.desired.resources.iter();
         let origins = origins.map(|(id, wish)| (id.clone(), wish.origin.clone())).collect();
-        Ok(Foresight { plan: round.plan, held, origins })
+        Ok(Foresight { plan: round.plan, held, origins, verdicts: round.verdicts })
     }
 }

@@ -69,7 +69,8 @@ impl Reconciler {
         let distrusted = round.distrusted.iter().map(|why| {
             format!("the commit in force, {}, is not accepted: {why}", round.commit.short())
         });
-        let firm: Vec<String> = paused.into_iter().chain(distrusted).collect();
+        let denied = round.verdicts.hard_reasons();
+        let firm: Vec<String> = paused.into_iter().chain(distrusted).chain(denied).collect();
         if !firm.is_empty() {
             return wait(whole.clone(), none(), firm.into_iter().chain(words).collect());
         }
@@ -79,6 +80,10 @@ impl Reconciler {
             let more = |extra: &String| format!("#{number} did not say: {extra}");
             let words = surprised.extra.iter().map(more).chain(words).collect();
             return Sorted { surprised: Some(surprised), ..wait(whole.clone(), none(), words) };
+        }
+        let soft = round.verdicts.soft_reasons();
+        if !soft.is_empty() && !self.is_approved(&whole.digest()) {
+            return wait(whole.clone(), none(), soft.into_iter().chain(words).collect());
         }
         if reasons.is_empty() {
             return all(whole.clone());

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ledger::Ledger;
+use super::policy::Rulebook;
 use crate::event::body::{
     Problem, SpecAccepted, SpecReadable, SpecRejected, SpecUnreadable, SpecWarned, SpecWished,
 };
@@ -14,7 +15,7 @@ use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, ResourceId, digest_of};
 use crate::plan::Guards;
 use crate::port::{Source, TreeFault};
-use crate::spec::{self, Desired, Loaded, ParseCache, RepoFile, RepoFiles, Select};
+use crate::spec::{self, Desired, Loaded, ParseCache, PolicySettings, RepoFile, RepoFiles, Select};
 use crate::state::State;
 
 /// Mistakes named in a `spec.rejected` event; the rest is counted, so that the event stays small.
@@ -36,6 +37,8 @@ pub(super) struct Load {
     pub(super) distrusted: Option<String>,
     /// Id of its tree; `None`: not known, so that no pull request can be told to be this commit.
     pub(super) tree: Option<String>,
+    /// The rules of the commit.
+    pub(super) rulebook: Arc<Rulebook>,
 }
 
 /// Reads desired states and remembers what it has read.
@@ -49,7 +52,7 @@ pub struct Loader {
 }
 
 impl Load {
-    pub(super) fn of(commit: &CommitId, loaded: Loaded) -> Self {
+    pub(super) fn of(commit: &CommitId, loaded: Loaded, rulebook: Rulebook) -> Self {
         Self {
             commit: commit.clone(),
             guards: Guards { prune: !loaded.empty },
@@ -58,6 +61,7 @@ impl Load {
             desired: Arc::new(loaded.desired),
             distrusted: None,
             tree: None,
+            rulebook: Arc::new(rulebook),
         }
     }
 }
@@ -161,12 +165,28 @@ impl Loader {
             return Ok(good.clone());
         }
         let files = self.read(source, commit).await?;
-        let loaded = spec::load(&RepoFiles { files }, &self.select, &mut self.cache)
+        let files = RepoFiles { files };
+        let loaded = spec::load(&files, &self.select, &mut self.cache)
             .map_err(|mistakes| LoadFault::Mistakes(mistakes.iter().map(problem).collect()))?;
         let tree = source.tree(commit.clone()).await.map_err(LoadFault::Mirror)?;
-        let load = Load { tree: Some(tree), ..Load::of(commit, loaded) };
+        let rulebook = self.rulebook(&files, loaded.policy.clone());
+        let load = Load { tree: Some(tree), ..Load::of(commit, loaded, rulebook) };
         self.good = Some(load.clone());
         Ok(load)
+    }
+
+    /// The rules in `files`, parsed anew only where they are not those in force.
+    fn rulebook(&self, files: &RepoFiles, settings: PolicySettings) -> Rulebook {
+        match &self.good {
+            Some(good) => good.rulebook.next(files, settings),
+            None => Rulebook::new(files, settings),
+        }
+    }
+
+    /// The rules in `files` under the settings in force: for what is not in force itself.
+    pub(super) fn rulebook_for(&self, files: &RepoFiles) -> Rulebook {
+        let settings = self.good.as_ref().map(|good| good.rulebook.settings().clone());
+        self.rulebook(files, settings.unwrap_or_default())
     }
 
     /// The files at `commit`; the bytes of those only whose content is not known yet.
@@ -298,6 +318,7 @@ mod tests {
             warned: warnings.len() as u64,
             distrusted: None,
             tree: None,
+            rulebook: Arc::default(),
         }
     }
 

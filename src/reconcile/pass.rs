@@ -25,6 +25,7 @@ use crate::event::body::{Flapping, StepInterrupted};
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Fault, Observed, ResourceId, RunId};
 use crate::plan::{self, Disruption, Guards, Known, Plan, Reason, SkipReason, Skipped};
+use crate::policy::Verdicts;
 use crate::port::{Clock, Crash, Head, JournalFault, ProgressUpdate, Provider, Scope, Source};
 
 /// Most rounds of one pass: act, look, act on what only then could be seen, look again.
@@ -114,6 +115,8 @@ pub struct PassReport {
     pub plan: Option<Plan>,
     /// What the plan waits for; empty: nothing.
     pub held: Vec<String>,
+    /// What the rules say of it.
+    pub verdicts: Verdicts,
     /// Steps that succeeded.
     pub succeeded: u64,
     /// Steps that failed.
@@ -161,6 +164,8 @@ pub(super) struct Round {
     pub(super) distrusted: Option<String>,
     /// Id of the commit's tree.
     pub(super) tree: Option<String>,
+    /// What the rules say of it.
+    pub(super) verdicts: Verdicts,
     // What was worked on when it was looked at.
     busy: BTreeSet<ResourceId>,
 }
@@ -227,7 +232,8 @@ impl Reconciler {
         let mut destroyed = self.under_way.flights.destroying();
         for _ in 0..ROUNDS_MAX {
             let round = self.look(load, options).await?;
-            let round = self.without_repeats(round, load, &done, options).await?;
+            let mut round = self.without_repeats(round, load, &done, options).await?;
+            self.heed_rules(&load.rulebook, &mut round).await?;
             if !round.plan.is_empty() {
                 judge(&round, &round.plan)?;
             }
@@ -238,6 +244,7 @@ impl Reconciler {
             }
             self.announce(&round, &sorted, run).await?;
             report.held = sorted.held();
+            report.verdicts.clone_from(&round.verdicts);
             report.plan = Some(sorted.waits.map_or(round.plan, |waits| waits.plan));
             let ready = sorted.ready;
             if ready.is_empty() || self.stopping() {
@@ -275,7 +282,9 @@ impl Reconciler {
         let Some(load) = self.load().await? else { return Ok(report) };
         let busy = self.busy(&load);
         let (scope, observed) = self.observe(&load).await;
-        let round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
+        let mut round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
+        round.verdicts = self.ask_rules(&load.rulebook, &round, None).await;
+        report.verdicts.clone_from(&round.verdicts);
         report.commit = Some(load.commit.clone());
         report.held = self.sorted(&round, &self.under_way.flights.destroying()).held();
         report.plan = Some(round.plan);
@@ -411,7 +420,20 @@ impl Reconciler {
         let plan = without_interrupting(plan, &busy);
         let (commit, guards) = (load.commit.clone(), load.guards);
         let (distrusted, tree) = (load.distrusted.clone(), load.tree.clone());
-        Round { commit, scope, guards, observed, known, minute, plan, distrusted, tree, busy }
+        let verdicts = Verdicts::default();
+        Round {
+            commit,
+            scope,
+            guards,
+            observed,
+            known,
+            minute,
+            plan,
+            distrusted,
+            tree,
+            verdicts,
+            busy,
+        }
     }
 
     /// A step that succeeded in this very pass and is asked for again does not last: something

@@ -3,44 +3,85 @@
 //! Rules, settings and the wish come from one commit; nothing of a pull request's head is asked.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
+
+use super::pass::{PassError, Reconciler, Round};
 
 use crate::event::body::{PolicyCleared, PolicyExempted, PolicyViolated};
 use crate::event::{Entry, Event};
 use crate::model::Observed;
 use crate::plan::{Plan, render};
-use crate::policy::{Host, Input, InputParts, Rules, Verdict, Verdicts, evaluate, rule_files};
+use crate::policy::{
+    Host, Input, InputParts, RuleFile, Rules, Verdict, Verdicts, evaluate, rule_files,
+};
 use crate::spec::{Desired, Places, PolicySettings, RepoFiles};
 use crate::state::State;
 
 /// Findings noted in the log; the worst ones come first, and the rest is only shown.
 const NOTED_MAX: usize = 200;
 
+/// How often rules are asked where there is nothing to do, seconds: exemptions end by the day.
+const IDLE_S: i64 = 3_600;
+
 /// The rules of a commit, ready to be asked in every pass.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Rulebook {
-    rules: Rules,
+    files: Vec<RuleFile>,
+    rules: Arc<Rules>,
     settings: PolicySettings,
-    repo: RepoFiles,
+    // When they were last asked by a pass, in steps of `IDLE_S`; -1: never.
+    asked: AtomicI64,
+}
+
+impl Default for Rulebook {
+    fn default() -> Self {
+        Self::new(&RepoFiles::default(), PolicySettings::default())
+    }
 }
 
 impl Rulebook {
-    /// The shipped rules and those in `repo`, with the settings loaded from the same commit. Rule
-    /// files need their bytes; a YAML file without them costs the exact line of a finding only.
-    pub fn new(repo: RepoFiles, settings: PolicySettings) -> Self {
-        Self { rules: Rules::new(&rule_files(&repo)), settings, repo }
+    /// The shipped rules and those in `repo`, whose rule files need their bytes, with the settings
+    /// of an environment.
+    pub fn new(repo: &RepoFiles, settings: PolicySettings) -> Self {
+        let files = rule_files(repo);
+        let rules = Arc::new(Rules::new(&files));
+        Self { files, rules, settings, asked: AtomicI64::new(-1) }
+    }
+
+    /// The same for another commit; rules that did not change are not parsed again.
+    pub(super) fn next(&self, repo: &RepoFiles, settings: PolicySettings) -> Self {
+        let files = rule_files(repo);
+        match files == self.files {
+            true => {
+                Self { files, rules: Arc::clone(&self.rules), settings, asked: AtomicI64::new(-1) }
+            }
+            false => Self::new(repo, settings),
+        }
+    }
+
+    /// How the rules apply.
+    pub(super) fn settings(&self) -> &PolicySettings {
+        &self.settings
+    }
+
+    /// Whether a pass with nothing to do asks them; says so once in `IDLE_S`.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let step = now.as_second().div_euclid(IDLE_S);
+        self.asked.swap(step, Ordering::Relaxed) != step
     }
 
     /// What the rules say of `plan`, for people by [`Verdicts::hold_reasons`]. It may take seconds:
-    /// run it where it blocks nobody.
+    /// run it where it blocks nobody. With `repo` each finding is on its line, else on its document.
     pub fn verdicts(
         &self,
         plan: &Plan,
         desired: &Desired,
         observed: &Observed,
         now: Timestamp,
-        host: Host,
+        repo: Option<&RepoFiles>,
     ) -> Verdicts {
         let mut shown = render::json(plan);
         let mut input = shown["plan"].take();
@@ -51,14 +92,52 @@ impl Rulebook {
             before: None,
             observed: Some(observed),
             now,
-            host,
+            host: Host {
+                memory_kib: observed.host.memory_kib,
+                cpus: observed.host.cpus,
+                ..Host::default()
+            },
             backups: Vec::new(),
             settings: &self.settings,
         });
         let mut found = evaluate(&self.rules, &self.settings, &input);
-        let mut places = Places::new(&self.repo, &desired.environment);
-        found.locate(desired, Some(&mut places));
+        let mut places = repo.map(|repo| Places::new(repo, &desired.environment));
+        found.locate(desired, places.as_mut());
         found
+    }
+}
+
+impl Reconciler {
+    /// What the rules say of a round's plan. Where they cannot be asked, that holds too.
+    pub(super) async fn ask_rules(
+        &self,
+        rulebook: &Arc<Rulebook>,
+        round: &Round,
+        repo: Option<RepoFiles>,
+    ) -> Verdicts {
+        let (rulebook, plan) = (Arc::clone(rulebook), round.plan.clone());
+        let (desired, observed) = (Arc::clone(&round.scope.desired), round.observed.clone());
+        let now = self.clock.now();
+        let asking = tokio::task::spawn_blocking(move || {
+            rulebook.verdicts(&plan, &desired, &observed, now, repo.as_ref())
+        });
+        asking.await.unwrap_or_else(|error| Verdicts::unasked(&error.to_string()))
+    }
+
+    /// Asks the rules in a pass and notes what is new: whenever there is something to do, else once
+    /// in a while.
+    pub(super) async fn heed_rules(
+        &self,
+        rulebook: &Arc<Rulebook>,
+        round: &mut Round,
+    ) -> Result<(), PassError> {
+        let due = rulebook.is_due(self.clock.now());
+        if round.plan.is_empty() && !due {
+            return Ok(());
+        }
+        round.verdicts = self.ask_rules(rulebook, round, None).await;
+        let entries = self.ledger.read(|state| events_of_verdicts(state, &round.verdicts));
+        self.append_at(&round.commit, entries).await
     }
 }
 

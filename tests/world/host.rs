@@ -48,7 +48,7 @@ impl FakeHost {
     pub(crate) fn new(environment: Name) -> Self {
         let mut inner = Inner::default();
         inner.machine.host =
-            HostFacts { accelerator: Some(Accelerator::Tcg), addresses: Vec::new() };
+            HostFacts { accelerator: Some(Accelerator::Tcg), ..HostFacts::default() };
         Self { environment, inner: Mutex::new(inner) }
     }
 

@@ -133,6 +133,9 @@ pub struct Report {
     pub plan: Option<PlanView>,
     /// What the plan waits for.
     pub held: Vec<String>,
+    /// What the rules say of it.
+    #[serde(default)]
+    pub verdicts: crate::policy::Verdicts,
     /// Steps that succeeded.
     pub succeeded: u64,
     /// Steps that failed.

@@ -157,7 +157,7 @@ fn outcome(found: &Found) -> PullOutcome {
             plan: foresight.plan.digest(),
             promise: Promise::of(&foresight.plan),
             held: foresight.held.clone(),
-            denied: Vec::new(),
+            denied: foresight.verdicts.hold_reasons(false),
         }),
         Found::Rejected(mistakes) => {
             let named = mistakes.iter().take(PROBLEMS_NAMED_MAX).map(|mistake| Problem {

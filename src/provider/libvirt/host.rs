@@ -32,6 +32,33 @@ pub(super) fn addresses(bridges: &BTreeSet<String>) -> io::Result<Vec<IpNet>> {
     Ok(found)
 }
 
+/// The host's memory, KiB, as the kernel says it; `None`: it does not say.
+pub(super) fn memory_kib() -> Option<u64> {
+    total_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// `MemTotal:  16384 kB` (`proc_meminfo(5)`).
+fn total_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+/// The processors that are online, by the kernel's list; `None`: it does not say.
+pub(super) fn cpus() -> Option<u32> {
+    count_of(std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?.trim())
+}
+
+/// How many a list like `0-3,8` names (`Documentation/admin-guide/cputopology.rst`).
+fn count_of(list: &str) -> Option<u32> {
+    list.split(',')
+        .map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+            (last.checked_sub(first)?).checked_add(1)
+        })
+        .try_fold(0u32, |sum, count| sum.checked_add(count?))
+}
+
 /// Whether the tap `device` is there and not plugged into `bridge`.
 ///
 /// A device that is not shown (it belongs to another network namespace) tells nothing: `false`.
@@ -52,6 +79,13 @@ pub(super) fn is_unplugged(net_devices: &Path, device: &str, bridge: &str) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernels_words_for_memory_and_processors_are_read() {
+        assert_eq!(total_of("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16_384));
+        assert_eq!(total_of("MemFree: 1 kB\n"), None);
+        assert_eq!((count_of("0-3,8"), count_of("0"), count_of("x")), (Some(5), Some(1), None));
+    }
 
     #[test]
     fn a_tap_is_plugged_in_where_its_master_says_so() {

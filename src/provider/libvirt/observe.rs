@@ -38,6 +38,8 @@ pub(super) async fn observe(provider: &LibvirtProvider, scope: &Scope) -> Result
     drop((networks, domains));
     storage::look_at_pools(client, scope, &mut look, &mut seen, &pools).await?;
     look.keep();
+    seen.host.memory_kib = host::memory_kib();
+    seen.host.cpus = host::cpus();
     seen.host.accelerator = Some(provider.settings.accelerator());
     seen.host.addresses = host::addresses(&own).map_err(|error| {
         Fault::unobservable(format!("the host's addresses cannot be read: {error}"))

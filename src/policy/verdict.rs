@@ -103,6 +103,22 @@ impl Verdicts {
         Self { all, omitted }
     }
 
+    /// That the rules could not be asked at all, which holds like a `hard` one.
+    pub fn broken(why: &str) -> Self {
+        let message = format!("the rules could not be asked: {why}");
+        Self::of(vec![Verdict {
+            rule: RULE_FOLDER.to_owned(),
+            source: TextPlace { path: RULE_FOLDER.to_owned(), line: 1, column: 1 },
+            level: PolicyLevel::Hard,
+            broken: true,
+            message,
+            resource: None,
+            field: None,
+            place: None,
+            exempted: None,
+        }])
+    }
+
     /// Whether the rules had nothing to say.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

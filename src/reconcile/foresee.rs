@@ -8,6 +8,7 @@ use super::load::Load;
 use super::pass::Reconciler;
 use crate::model::{CommitId, ResourceId};
 use crate::plan::Plan;
+use crate::policy::Verdicts;
 use crate::spec::{self, Diagnostic, Origin, ParseCache, RepoFiles};
 
 /// What a commit would do.
@@ -17,6 +18,8 @@ pub struct Foresight {
     pub plan: Plan,
     /// What it would wait for, in sentences.
     pub held: Vec<String>,
+    /// What the rules of the commit in force say of it.
+    pub verdicts: Verdicts,
     /// Where each resource is written.
     pub origins: BTreeMap<ResourceId, Origin>,
 }
@@ -38,9 +41,12 @@ impl Reconciler {
         let busy = self.busy(&load);
         let (scope, observed) = self.observe(&load).await;
         let round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
+        // The rules are those of the commit in force: a pull request does not choose its judge.
+        let rules = self.loader.lock().await.rules();
+        let round = self.ruled(round, rules).await;
         let held = self.sorted(&round, &BTreeSet::new()).held();
         let origins = load.desired.resources.iter();
         let origins = origins.map(|(id, wish)| (id.clone(), wish.origin.clone())).collect();
-        Ok(Foresight { plan: round.plan, held, origins })
+        Ok(Foresight { plan: round.plan, held, verdicts: round.verdicts, origins })
     }
 }

@@ -80,6 +80,10 @@ impl Reconciler {
             let words = surprised.extra.iter().map(more).chain(words).collect();
             return Sorted { surprised: Some(surprised), ..wait(whole.clone(), none(), words) };
         }
+        let ruled = round.verdicts.hold_reasons(self.is_approved(&whole.digest()));
+        if !ruled.is_empty() {
+            return wait(whole.clone(), none(), ruled.into_iter().chain(words).collect());
+        }
         if reasons.is_empty() {
             return all(whole.clone());
         }

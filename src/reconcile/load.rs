@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ledger::Ledger;
+use super::policy::Rulebook;
 use crate::event::body::{
     Problem, SpecAccepted, SpecReadable, SpecRejected, SpecUnreadable, SpecWarned, SpecWished,
 };
@@ -34,6 +35,8 @@ pub(super) struct Load {
     warned: u64,
     /// Why its signature is not accepted, where one is required.
     pub(super) distrusted: Option<String>,
+    /// The rules it is judged by.
+    pub(super) rules: Option<Arc<Rulebook>>,
     /// Id of its tree; `None`: not known, so that no pull request can be told to be this commit.
     pub(super) tree: Option<String>,
 }
@@ -57,6 +60,7 @@ impl Load {
             warnings: loaded.warnings.iter().take(PROBLEMS_NAMED_MAX).map(problem).collect(),
             desired: Arc::new(loaded.desired),
             distrusted: None,
+            rules: None,
             tree: None,
         }
     }
@@ -72,6 +76,11 @@ impl Loader {
     /// A loader of the environment that `select` names.
     pub fn new(select: Select) -> Self {
         Self { select, cache: ParseCache::new(), good: None, bad: None }
+    }
+
+    /// The rules of the commit in force.
+    pub(super) fn rules(&self) -> Option<Arc<Rulebook>> {
+        self.good.as_ref()?.rules.clone()
     }
 
     /// Which environment is read.
@@ -161,10 +170,12 @@ impl Loader {
             return Ok(good.clone());
         }
         let files = self.read(source, commit).await?;
-        let loaded = spec::load(&RepoFiles { files }, &self.select, &mut self.cache)
+        let files = RepoFiles { files };
+        let loaded = spec::load(&files, &self.select, &mut self.cache)
             .map_err(|mistakes| LoadFault::Mistakes(mistakes.iter().map(problem).collect()))?;
         let tree = source.tree(commit.clone()).await.map_err(LoadFault::Mirror)?;
-        let load = Load { tree: Some(tree), ..Load::of(commit, loaded) };
+        let rules = Some(Arc::new(Rulebook::new(files, loaded.policy.clone())));
+        let load = Load { tree: Some(tree), rules, ..Load::of(commit, loaded) };
         self.good = Some(load.clone());
         Ok(load)
     }
@@ -297,6 +308,7 @@ mod tests {
             warnings: warnings.into(),
             warned: warnings.len() as u64,
             distrusted: None,
+            rules: None,
             tree: None,
         }
     }

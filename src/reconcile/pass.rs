@@ -19,12 +19,14 @@ use super::known::{claims, known_at, next_retry, ours};
 use super::ledger::{Ledger, LedgerError};
 use super::load::{Load, Loader};
 use super::look::{observe, sight_events};
+use super::policy::{Rulebook, events_of_verdicts};
 use super::pull::events_of_poll;
 use super::pulse::Pulse;
 use crate::event::body::{Flapping, StepInterrupted};
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Fault, Observed, ResourceId, RunId};
 use crate::plan::{self, Disruption, Guards, Known, Plan, Reason, SkipReason, Skipped};
+use crate::policy::{Host, Verdicts};
 use crate::port::{Clock, Crash, Head, JournalFault, ProgressUpdate, Provider, Scope, Source};
 
 /// Most rounds of one pass: act, look, act on what only then could be seen, look again.
@@ -161,6 +163,8 @@ pub(super) struct Round {
     pub(super) distrusted: Option<String>,
     /// Id of the commit's tree.
     pub(super) tree: Option<String>,
+    /// What the rules say of the plan.
+    pub(super) verdicts: Verdicts,
     // What was worked on when it was looked at.
     busy: BTreeSet<ResourceId>,
 }
@@ -228,6 +232,9 @@ impl Reconciler {
         for _ in 0..ROUNDS_MAX {
             let round = self.look(load, options).await?;
             let round = self.without_repeats(round, load, &done, options).await?;
+            let round = self.ruled(round, load.rules.clone()).await;
+            let found = self.ledger.read(|state| events_of_verdicts(state, &round.verdicts));
+            self.append_at(&load.commit, found).await?;
             if !round.plan.is_empty() {
                 judge(&round, &round.plan)?;
             }
@@ -276,6 +283,7 @@ impl Reconciler {
         let busy = self.busy(&load);
         let (scope, observed) = self.observe(&load).await;
         let round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
+        let round = self.ruled(round, load.rules.clone()).await;
         report.commit = Some(load.commit.clone());
         report.held = self.sorted(&round, &self.under_way.flights.destroying()).held();
         report.plan = Some(round.plan);
@@ -411,7 +419,33 @@ impl Reconciler {
         let plan = without_interrupting(plan, &busy);
         let (commit, guards) = (load.commit.clone(), load.guards);
         let (distrusted, tree) = (load.distrusted.clone(), load.tree.clone());
-        Round { commit, scope, guards, observed, known, minute, plan, distrusted, tree, busy }
+        let verdicts = Verdicts::default();
+        Round {
+            commit,
+            scope,
+            guards,
+            observed,
+            known,
+            minute,
+            plan,
+            distrusted,
+            tree,
+            verdicts,
+            busy,
+        }
+    }
+
+    /// Asks the rules about the plan, where there is one.
+    pub(super) async fn ruled(&self, round: Round, rules: Option<Arc<Rulebook>>) -> Round {
+        let Some(rules) = rules.filter(|_| !round.plan.is_empty()) else { return round };
+        let (plan, desired) = (round.plan.clone(), Arc::clone(&round.scope.desired));
+        let (observed, now) = (round.observed.clone(), self.clock.now());
+        let work = move || rules.verdicts(&plan, &desired, &observed, now, Host::default());
+        match tokio::task::spawn_blocking(work).await {
+            Ok(verdicts) => Round { verdicts, ..round },
+            // What could not be judged is not let through.
+            Err(error) => Round { verdicts: Verdicts::broken(&error.to_string()), ..round },
+        }
     }
 
     /// A step that succeeded in this very pass and is asked for again does not last: something

@@ -104,7 +104,7 @@ impl Verdicts {
     }
 
     /// The rules could not be asked at all: one verdict that holds, and says why.
-    pub fn unasked(why: &str) -> Self {
+    pub fn broken(why: &str) -> Self {
         let source = TextPlace { path: RULE_FOLDER.to_owned(), line: 1, column: 1 };
         Self::of(vec![Verdict {
             rule: RULE_FOLDER.to_owned(),

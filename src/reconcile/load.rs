@@ -183,7 +183,8 @@ impl Loader {
         }
     }
 
-    /// The rules in `files` under the settings in force: for what is not in force itself.
+    /// The rules in `files` under the settings in force, for what is not in force itself: a pull
+    /// request does not exempt itself.
     pub(super) fn rulebook_for(&self, files: &RepoFiles) -> Rulebook {
         let settings = self.good.as_ref().map(|good| good.rulebook.settings().clone());
         self.rulebook(files, settings.unwrap_or_default())

@@ -121,7 +121,7 @@ impl Reconciler {
         let asking = tokio::task::spawn_blocking(move || {
             rulebook.verdicts(&plan, &desired, &observed, now, repo.as_ref())
         });
-        asking.await.unwrap_or_else(|error| Verdicts::unasked(&error.to_string()))
+        asking.await.unwrap_or_else(|error| Verdicts::broken(&error.to_string()))
     }
 
     /// Asks the rules in a pass and notes what is new: whenever there is something to do, else once

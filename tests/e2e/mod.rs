@@ -11,6 +11,7 @@ mod events;
 mod idle;
 mod kill;
 mod outage;
+mod pulls;
 mod replay;
 mod spec;
 mod stop;

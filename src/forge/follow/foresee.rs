@@ -12,10 +12,12 @@ use super::turn::Follower;
 use crate::event::Spilled;
 use crate::event::body::{Problem, PullOutcome, PullPlan, PullPlanned};
 use crate::forge::render::{
-    self, AnnotationLevel, Annotations, Finding, Instance, Older, PullView, Show, Tone,
+    self, AnnotationLevel, Annotations, Exemption, Finding, Instance, Older, PullView, Ruling,
+    Show, Tone,
 };
-use crate::model::{CommitId, Fault, ResourceId};
+use crate::model::{CommitId, Fault, PolicyLevel, ResourceId};
 use crate::plan::promise::Promise;
+use crate::policy::Verdict;
 use crate::port::forge::{Annotation, CommitState, Level};
 use crate::port::{FileRef, Merge, MergedFiles, PullLines, TreeFault};
 use crate::reconcile::Foresight;
@@ -157,7 +159,7 @@ fn outcome(found: &Found) -> PullOutcome {
             plan: foresight.plan.digest(),
             promise: Promise::of(&foresight.plan),
             held: foresight.held.clone(),
-            denied: foresight.verdicts.hold_reasons(false),
+            denied: denied(foresight),
         }),
         Found::Rejected(mistakes) => {
             let named = mistakes.iter().take(PROBLEMS_NAMED_MAX).map(|mistake| Problem {
@@ -170,6 +172,30 @@ fn outcome(found: &Found) -> PullOutcome {
         }
         Found::Conflict { paths, .. } => PullOutcome::Conflict(paths.clone()),
         Found::Skipped(why) => PullOutcome::Refused(why.clone()),
+    }
+}
+
+fn denied(foresight: &Foresight) -> Vec<String> {
+    let hard = |verdict: &&Verdict| verdict.holds() && verdict.level == PolicyLevel::Hard;
+    foresight.verdicts.all.iter().filter(hard).map(Verdict::sentence).collect()
+}
+
+fn ruling(verdict: &Verdict) -> Ruling {
+    Ruling {
+        level: match verdict.level {
+            PolicyLevel::Advisory => render::Level::Advisory,
+            PolicyLevel::Soft => render::Level::Soft,
+            PolicyLevel::Hard => render::Level::Hard,
+        },
+        rule: verdict.rule.clone(),
+        message: verdict.message.clone(),
+        resource: verdict.resource.clone(),
+        place: verdict.place.as_ref().map(|at| Origin { path: at.path.clone(), line: at.line }),
+        exempt: verdict.exempted.as_ref().map(|exempted| Exemption {
+            owner: exempted.owner.clone(),
+            reason: exempted.reason.clone(),
+            until: Some(exempted.until),
+        }),
     }
 }
 
@@ -189,12 +215,16 @@ fn describe(
         Found::Skipped(why) => Finding::Skipped { why },
     };
     let older: &[Older] = &[];
+    let rulings = match found {
+        Found::Planned(foresight) => foresight.verdicts.all.iter().map(ruling).collect(),
+        Found::Rejected(_) | Found::Conflict { .. } | Found::Skipped(_) => Vec::new(),
+    };
     let view = PullView {
         instance,
         base: &basis.base,
         head: &basis.head,
         finding,
-        rulings: &[],
+        rulings: &rulings,
         unobserved: &[],
         checkpoint: None,
         older,
@@ -209,7 +239,7 @@ fn describe(
             Found::Rejected(mistakes) => (None, &none, mistakes),
             Found::Conflict { .. } | Found::Skipped(_) => (None, &none, &[]),
         };
-    let marks = Annotations { diagnostics, rulings: &[], plan, origins, lines };
+    let marks = Annotations { diagnostics, rulings: &rulings, plan, origins, lines };
     Report {
         state: match status.tone {
             Tone::Pending => CommitState::Pending,

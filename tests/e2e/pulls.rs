@@ -1,0 +1,127 @@
+//! A pull request from its first push to the machine: what it says before, and after the merge.
+
+use trueup::source::CommitId;
+
+use super::bench::{Bench, PATIENCE, sh};
+use super::events::until;
+use super::spec::{environment, network};
+use crate::forge::fake::FakeGitHub;
+use crate::forge::fake::login::TOKEN;
+use crate::forge::fake::state::PullSpec;
+
+#[test]
+fn a_pull_request_says_what_its_merge_then_does() {
+    super::beside_libvirt("e2e::pulls::a_pull_request_says_what_its_merge_then_does", || {
+        let forge = FakeGitHub::start();
+        let mut bench = Bench::new();
+        let lab = environment(&bench.dir, "");
+        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
+        follow(&bench, &forge);
+        bench.start();
+        bench.converged(&base);
+        settled(&forge, &base, "success");
+
+        let head =
+            offer(&bench, 1, &[lab.clone(), network("lab", 91, ""), network("side", 92, "")]);
+        let spec = PullSpec {
+            author: "ann",
+            head: &head.to_string(),
+            branch: "side",
+            base: &base.to_string(),
+            base_branch: "main",
+            fork: false,
+        };
+        assert_eq!(forge.state().open_pull(&spec), 1);
+        let said = settled(&forge, &head, "success");
+        assert!(said.contains("1 to create"), "{said}");
+        let comment = comment(&forge);
+        assert!(comment.contains("network/side"), "{comment}");
+        assert!(!networks().contains(&"side".to_owned()), "nothing happens before the merge");
+        a_second_push_changes_the_same_comment(&bench, &forge, &lab);
+        a_merge_does_what_was_said(&bench, &forge);
+        while_the_forge_is_away_the_machine_follows_all_the_same(&bench, &forge, &lab);
+        bench.assert_log_is_whole();
+        bench.stop();
+    });
+}
+
+fn a_second_push_changes_the_same_comment(bench: &Bench, forge: &FakeGitHub, lab: &str) {
+    let more = [lab.to_owned(), network("lab", 91, ""), network("other", 93, "")];
+    let head = offer(bench, 1, &more);
+    forge.state().push(1, &head.to_string());
+    settled(forge, &head, "success");
+    until("the comment to name the new network", PATIENCE, || {
+        comment(forge).contains("network/other").then_some(())
+    });
+    let state = forge.state();
+    let ours = state.comments.iter().filter(|comment| comment.number == 1);
+    assert_eq!(ours.count(), 1);
+}
+
+fn a_merge_does_what_was_said(bench: &Bench, forge: &FakeGitHub) {
+    bench.repo.git(["merge", "-q", "--no-ff", "-m", "Merge #1", "offer"]);
+    let merged = bench.repo.head();
+    bench.repo.push();
+    forge.state().merge(1, &merged.to_string());
+    bench.converged(&merged);
+    let said = settled(forge, &merged, "success");
+    assert!(said.starts_with("applied"), "{said}");
+    assert!(networks().contains(&"other".to_owned()));
+    let events = bench.events_after(0);
+    assert!(!events.iter().any(|event| event.is("plan.surprised", "")), "it did what it said");
+}
+
+fn while_the_forge_is_away_the_machine_follows_all_the_same(
+    bench: &Bench,
+    forge: &FakeGitHub,
+    lab: &str,
+) {
+    forge.down();
+    let (alone, _) = bench.push(&[lab.to_owned(), network("lab", 91, "")]);
+    bench.converged(&alone);
+    assert_eq!(networks(), ["lab"]);
+    forge.up();
+    settled(forge, &alone, "success");
+    let state = forge.state();
+    let applied = state.statuses_of(&alone.to_string());
+    assert_eq!(applied.iter().filter(|status| status.state == "success").count(), 1);
+}
+
+/// Adds the forge to the daemon's config.
+fn follow(bench: &Bench, forge: &FakeGitHub) {
+    let mut settings = serde_json::to_value(forge.settings(TOKEN)).unwrap();
+    settings["poll"] = "1s".into();
+    let config = std::fs::read_to_string(bench.config()).unwrap();
+    std::fs::write(bench.config(), format!("{config}forge: {settings}\n")).unwrap();
+}
+
+/// Pushes these documents as the head of a pull request.
+fn offer(bench: &Bench, number: u64, documents: &[String]) -> CommitId {
+    bench.repo.git(["checkout", "-q", "-B", "offer", "main"]);
+    bench.repo.write("environments/lab/lab.yaml", documents.concat());
+    let head = bench.repo.commit("a change");
+    let to = format!("HEAD:refs/pull/{number}/head");
+    bench.repo.git(["push", "-q", "--force", "origin", to.as_str()]);
+    bench.repo.git(["checkout", "-q", "main"]);
+    head
+}
+
+/// Waits until the newest status of a commit is this one; what it says.
+fn settled(forge: &FakeGitHub, commit: &CommitId, wanted: &str) -> String {
+    until(&format!("the status of {commit} to be {wanted}"), PATIENCE, || {
+        let state = forge.state();
+        let newest = state.statuses_of(&commit.to_string()).last().copied().cloned()?;
+        (newest.state == wanted).then_some(newest.description)
+    })
+}
+
+fn comment(forge: &FakeGitHub) -> String {
+    until("a comment on the pull request", PATIENCE, || {
+        Some(forge.state().comments_on(1).first()?.1.to_owned())
+    })
+}
+
+fn networks() -> Vec<String> {
+    let listed = sh(&["virsh", "net-list", "--name"]);
+    listed.split_whitespace().map(str::to_owned).collect()
+}

@@ -154,6 +154,8 @@ fn documents(at: &Path) -> String {
     format!(
         "apiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec:\n  \
          storagePools: [{{name: fast, path: {}/pool}}]\n\
+         ---\napiVersion: trueup/v1\nkind: Policy\nmetadata: {{name: canary}}\n\
+         spec: {{rules: {{trueup.secrets: {{level: advisory}}}}}}\n\
          ---\napiVersion: trueup/v1\nkind: Network\nmetadata: {{name: alpha}}\n\
          spec: {{mode: isolated, cidr: 10.199.1.0/24}}\n\
          ---\napiVersion: trueup/v1\nkind: Image\nmetadata: {{name: base}}\n\

@@ -162,9 +162,7 @@ fn documents(at: &Path) -> String {
          spec: {{source: 'http://images.invalid/base.qcow2', sha256: {}}}\n\
          ---\napiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{name: web}}\nspec:\n  \
          cpus: 1\n  memory: 64MiB\n  accelerator: tcg\n  cloudInit:\n    userData:\n      \
-         password: {PASSWORD}\n      chpasswd: {{expire: false}}\n\
-         ---\napiVersion: trueup/v1\nkind: Policy\nmetadata: {{name: house}}\n\
-         spec: {{rules: {{trueup.secrets: {{level: advisory}}}}}}\n",
+         password: {PASSWORD}\n      chpasswd: {{expire: false}}\n",
         at.display(),
         "ab".repeat(32)
     )

@@ -58,6 +58,8 @@ pub struct PullState {
     pub since: Timestamp,
     /// What was last found of it.
     pub planned: Option<Planned>,
+    /// What people were last told that it does.
+    pub shown: Option<Merged>,
     /// Digests of earlier plans, oldest first.
     pub earlier: Vec<Digest>,
 }
@@ -115,7 +117,7 @@ impl PullsState {
 
     /// What a commit with this tree was said to do: by an open pull request or a closed one.
     pub fn promise(&self, tree: &str) -> Option<Merged> {
-        let open = self.open.iter().filter_map(|(number, pull)| pull.promise(*number));
+        let open = self.open.values().filter_map(|pull| pull.shown.clone());
         let promises = self.promises.iter().rev().cloned().chain(open);
         promises.into_iter().find(|promise| promise.tree == tree)
     }
@@ -127,11 +129,13 @@ impl PullsState {
             fork: observed.fork,
             since: at,
             planned: None,
+            shown: None,
             earlier: Vec::new(),
         };
         let known = self.open.entry(observed.number).or_insert_with(|| fresh.clone());
         *known = PullState {
             planned: known.planned.take(),
+            shown: known.shown.take(),
             earlier: std::mem::take(&mut known.earlier),
             ..fresh
         };
@@ -160,9 +164,7 @@ impl PullsState {
 
     pub(super) fn close(&mut self, number: u64) {
         let Some(pull) = self.open.remove(&number) else { return };
-        if let Some(promise) = pull.promise(number) {
-            self.promises.push_back(promise);
-        }
+        self.promises.extend(pull.shown);
         while self.promises.len() > PROMISES_KEPT_MAX {
             self.promises.pop_front();
         }
@@ -175,6 +177,17 @@ impl PullsState {
             id: posted.id,
         });
         self.refusals.remove(&posted.target);
+        // Only what stands on the forge was promised: a plan made since then was seen by nobody.
+        for (number, pull) in &mut self.open {
+            let told = match &posted.target {
+                PostTarget::Status(commit) => pull.head == *commit,
+                PostTarget::Comment(on) => on == number,
+                PostTarget::Check(_) | PostTarget::Issue => false,
+            };
+            if told && pull.planned.as_ref().is_some_and(|planned| planned.head == pull.head) {
+                pull.shown = pull.promise(*number);
+            }
+        }
     }
 
     pub(super) fn refused(&mut self, refused: &ForgeRefused) {

@@ -23,15 +23,7 @@ fn a_pull_request_says_what_its_merge_then_does() {
 
         let head =
             offer(&bench, 1, &[lab.clone(), network("lab", 91, ""), network("side", 92, "")]);
-        let spec = PullSpec {
-            author: "ann",
-            head: &head.to_string(),
-            branch: "side",
-            base: &base.to_string(),
-            base_branch: "main",
-            fork: false,
-        };
-        assert_eq!(forge.state().open_pull(&spec), 1);
+        open(&forge, &head, &base);
         let said = settled(&forge, &head, "success");
         assert!(said.contains("1 to create"), "{said}");
         let comment = comment(&forge);
@@ -43,6 +35,57 @@ fn a_pull_request_says_what_its_merge_then_does() {
         bench.assert_log_is_whole();
         bench.stop();
     });
+}
+
+#[test]
+fn a_merge_that_would_do_more_waits_for_an_approval() {
+    super::beside_libvirt("e2e::pulls::a_merge_that_would_do_more_waits_for_an_approval", || {
+        let forge = FakeGitHub::start();
+        let mut bench = Bench::new();
+        let lab = environment(&bench.dir, "");
+        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
+        follow(&bench, &forge);
+        bench.start();
+        bench.converged(&base);
+        let head = offer(&bench, 1, &[lab, network("lab", 91, ""), network("side", 92, "")]);
+        open(&forge, &head, &base);
+        settled(&forge, &head, "success");
+        // Nobody looks while somebody takes away what the plan took for granted.
+        bench.stop();
+        sh(&["virsh", "net-destroy", "lab"]);
+        sh(&["virsh", "net-undefine", "lab"]);
+        bench.repo.git(["merge", "-q", "--squash", "offer"]);
+        let merged = bench.repo.commit_index("Add side (#1)", &[]);
+        bench.repo.push();
+        let before = bench.seq();
+        bench.start();
+        let limit = std::time::Duration::from_secs(60);
+        let surprised = bench.event_within(before, "plan.surprised", "", limit);
+        let extra = surprised.data["extra"].to_string();
+        assert!(extra.contains("network/lab") && !extra.contains("network/side"), "{extra}");
+        let said = settled(&forge, &merged, "failure");
+        assert!(said.starts_with("held: #1 did not say"), "{said}");
+        assert!(networks().is_empty(), "nothing runs");
+        let plan = surprised.data["plan"].as_str().unwrap().to_owned();
+        bench.run(&["approve", &plan]).code(0);
+        bench.converged(&merged);
+        let log = bench.run(&["log", "--type", "plan.approved", "-o", "json"]).code(0);
+        assert!(log.out.contains("\"operator:"), "the log shows who: {}", log.out);
+        settled(&forge, &merged, "success");
+        bench.stop();
+    });
+}
+
+fn open(forge: &FakeGitHub, head: &CommitId, base: &CommitId) {
+    let spec = PullSpec {
+        author: "ann",
+        head: &head.to_string(),
+        branch: "side",
+        base: &base.to_string(),
+        base_branch: "main",
+        fork: false,
+    };
+    assert_eq!(forge.state().open_pull(&spec), 1);
 }
 
 fn a_second_push_changes_the_same_comment(bench: &Bench, forge: &FakeGitHub, lab: &str) {

@@ -134,6 +134,13 @@ impl Follower {
         let allowed = self.allowed(&refs).await;
         let due = self.reconciler.ledger.read(|state| {
             let base = state.spec.commit.clone()?;
+            // While another commit is being taken in, a plan would be against neither the one nor
+            // the other.
+            let rejected = state.spec.rejected.as_ref().map(|rejected| &rejected.commit);
+            let head = state.source.head.as_ref();
+            if head != Some(&base) && head != rejected {
+                return None;
+            }
             Some(stale(state, &refs, &base, &self.memory.planned, &allowed))
         });
         let Some(due) = due.filter(|due| !due.is_empty()) else { return Ok(()) };

@@ -124,7 +124,15 @@ async fn live(
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
     helpers.spawn(give_memory_back());
     if let Some(forge) = &config.forge {
-        helpers.spawn(following(config, forge, &engine, stopped.clone())?);
+        match following(config, forge, &engine, stopped.clone()) {
+            Ok(following) => drop(helpers.spawn(following)),
+            Err(error) => {
+                helpers.shutdown().await;
+                drop(daemon);
+                finish(engine, handle, config);
+                return Err(error);
+            }
+        }
     }
     if let Some(wakes) = engine.wakes.take() {
         let handle = handle.clone();

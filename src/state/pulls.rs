@@ -20,9 +20,6 @@ pub const PROMISES_KEPT_MAX: usize = 64;
 /// Posts remembered: a status, a comment and a check for some 300 pull requests.
 pub const POSTS_KEPT_MAX: usize = 1_000;
 
-/// Older plans of one pull request that its comment names.
-pub const PLANS_KEPT_MAX: usize = 10;
-
 /// Everything about pull requests.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,8 +57,6 @@ pub struct PullState {
     pub planned: Option<Planned>,
     /// What people were last told that it does.
     pub shown: Option<Merged>,
-    /// Digests of earlier plans, oldest first.
-    pub earlier: Vec<Digest>,
 }
 
 /// What was found of a pull request.
@@ -105,8 +100,6 @@ pub struct Post {
     pub target: PostTarget,
     /// Digest of it.
     pub content: Digest,
-    /// The forge's id of it.
-    pub id: Option<u64>,
 }
 
 impl PullsState {
@@ -130,20 +123,14 @@ impl PullsState {
             since: at,
             planned: None,
             shown: None,
-            earlier: Vec::new(),
         };
         let known = self.open.entry(observed.number).or_insert_with(|| fresh.clone());
-        *known = PullState {
-            planned: known.planned.take(),
-            shown: known.shown.take(),
-            earlier: std::mem::take(&mut known.earlier),
-            ..fresh
-        };
+        *known = PullState { planned: known.planned.take(), shown: known.shown.take(), ..fresh };
     }
 
     pub(super) fn plan(&mut self, planned: &PullPlanned, at: Timestamp) {
         let Some(pull) = self.open.get_mut(&planned.number) else { return };
-        let before = pull.planned.replace(Planned {
+        pull.planned = Some(Planned {
             at,
             head: planned.head.clone(),
             base: planned.base.clone(),
@@ -151,15 +138,6 @@ impl PullsState {
             outcome: planned.outcome.clone(),
             report: planned.report.blob,
         });
-        let now = plan_of(&planned.outcome).map(|plan| plan.plan);
-        let before = before.as_ref().and_then(|before| plan_of(&before.outcome));
-        if let Some(before) = before.map(|plan| plan.plan).filter(|before| Some(*before) != now) {
-            pull.earlier.retain(|plan| *plan != before);
-            if pull.earlier.len() == PLANS_KEPT_MAX {
-                pull.earlier.remove(0);
-            }
-            pull.earlier.push(before);
-        }
     }
 
     pub(super) fn close(&mut self, number: u64) {
@@ -171,11 +149,7 @@ impl PullsState {
     }
 
     pub(super) fn posted(&mut self, posted: &ForgePosted) {
-        self.remember(Post {
-            target: posted.target.clone(),
-            content: posted.content,
-            id: posted.id,
-        });
+        self.remember(Post { target: posted.target.clone(), content: posted.content });
         self.refusals.remove(&posted.target);
         // Only what stands on the forge was promised: a plan made since then was seen by nobody.
         for (number, pull) in &mut self.open {

@@ -4,7 +4,7 @@ use trueup::source::CommitId;
 
 use super::bench::{Bench, PATIENCE, sh};
 use super::events::until;
-use super::spec::{environment, network};
+use super::spec::{REPOSITORY, environment, network};
 use crate::forge::fake::FakeGitHub;
 use crate::forge::fake::login::TOKEN;
 use crate::forge::fake::state::PullSpec;
@@ -29,6 +29,7 @@ fn a_pull_request_says_what_its_merge_then_does() {
         let comment = comment(&forge);
         assert!(comment.contains("network/side"), "{comment}");
         assert!(!networks().contains(&"side".to_owned()), "nothing happens before the merge");
+        a_head_chooses_neither_its_judge_nor_its_host(&bench, &forge, &lab);
         a_second_push_changes_the_same_comment(&bench, &forge, &lab);
         a_merge_does_what_was_said(&bench, &forge);
         while_the_forge_is_away_the_machine_follows_all_the_same(&bench, &forge, &lab);
@@ -88,6 +89,17 @@ fn open(forge: &FakeGitHub, head: &CommitId, base: &CommitId) {
     assert_eq!(forge.state().open_pull(&spec), 1);
 }
 
+fn a_head_chooses_neither_its_judge_nor_its_host(bench: &Bench, forge: &FakeGitHub, lab: &str) {
+    let other = REPOSITORY.replace("hosts: [bench]", "hosts: [another]");
+    let more =
+        [("trueup.yaml", other.as_str()), ("policies/broken.rego", "package broken\ndeny if")];
+    let documents = [lab.to_owned(), network("lab", 91, ""), network("third", 94, "")];
+    let head = offer_with(bench, 1, &documents, &more);
+    forge.state().push(1, &head.to_string());
+    let said = settled(forge, &head, "success");
+    assert!(said.contains("1 to create"), "{said}");
+}
+
 fn a_second_push_changes_the_same_comment(bench: &Bench, forge: &FakeGitHub, lab: &str) {
     let more = [lab.to_owned(), network("lab", 91, ""), network("other", 93, "")];
     let head = offer(bench, 1, &more);
@@ -140,7 +152,13 @@ fn follow(bench: &Bench, forge: &FakeGitHub) {
 
 /// Pushes these documents as the head of a pull request.
 fn offer(bench: &Bench, number: u64, documents: &[String]) -> CommitId {
+    offer_with(bench, number, documents, &[])
+}
+
+/// As [`offer`], with more files.
+fn offer_with(bench: &Bench, number: u64, documents: &[String], more: &[(&str, &str)]) -> CommitId {
     bench.repo.git(["checkout", "-q", "-B", "offer", "main"]);
+    more.iter().for_each(|(path, text)| bench.repo.write(path, text));
     bench.repo.write("environments/lab/lab.yaml", documents.concat());
     let head = bench.repo.commit("a change");
     let to = format!("HEAD:refs/pull/{number}/head");

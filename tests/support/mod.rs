@@ -2,6 +2,8 @@
 
 #[cfg(feature = "libvirt")]
 pub(crate) mod again;
+#[cfg(feature = "libvirt")]
+pub(crate) mod beside;
 pub(crate) mod git_repo;
 pub(crate) mod git_server;
 pub(crate) mod tiny_guest;

@@ -11,10 +11,9 @@ use crate::forge::render::{Instance, drift_issue};
 use crate::port::forge::{
     CheckReport, CheckState, CommitState, Conclusion, Forge, ForgeError, Status,
 };
-use crate::view::DriftRow;
 
 /// Says what is wanted; the forge's id of it, where it has one. `report` is the content of
-/// [`What::Report`], `drifts` that of [`What::Drift`].
+/// [`What::Report`].
 ///
 /// # Errors
 /// The forge's; whatever was done until then is found by the next try.
@@ -24,7 +23,6 @@ pub(super) async fn say(
     instance: &Instance,
     want: &Want,
     report: Option<&Report>,
-    drifts: &[DriftRow],
 ) -> Result<Option<u64>, ForgeError> {
     match (&want.target, report) {
         (PostTarget::Status(commit), _) => {
@@ -42,6 +40,7 @@ pub(super) async fn say(
             Ok(Some(ensure::check(forge, pace, commit, &check).await?.0.id.0))
         }
         (PostTarget::Issue, _) => {
+            let What::Drift(drifts) = &want.what else { return Ok(None) };
             let page = drift_issue(instance, drifts);
             let wanted = page.open.then_some((page.title.as_str(), page.text.body.as_str()));
             let marker = instance.drift_marker();

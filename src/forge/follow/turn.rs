@@ -12,7 +12,7 @@ use super::foresee::{Foreseen, foresee};
 use super::post::say;
 use super::report::Report;
 use super::seen::{Basis, events_of_list, missing, stale};
-use super::wanted::{Abilities, Want, What, lasting_drifts, wanted};
+use super::wanted::{Want, What, wanted};
 use crate::config::{ForkPlans, ForkSettings};
 use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
 use crate::event::{Entry, Event};
@@ -241,10 +241,8 @@ impl Follower {
     }
 
     fn wants(&self) -> Vec<Want> {
-        let can = self.forge.capabilities();
-        let abilities = Abilities { checks: can.checks, issues: true };
-        let now = self.clock.now();
-        self.reconciler.ledger.read(|state| wanted(state, now, abilities))
+        let (now, checks) = (self.clock.now(), self.forge.capabilities().checks);
+        self.reconciler.ledger.read(|state| wanted(state, now, checks))
     }
 
     /// Says one thing; `Some`: nothing more can be said for that long.
@@ -264,10 +262,9 @@ impl Follower {
             },
             What::Looking | What::Landing(_) | What::Drift(_) => None,
         };
-        let drifts = self.reconciler.ledger.read(lasting_drifts(self.clock.now()));
         let pace = self.pace();
         let Some(instance) = self.memory.instance.clone() else { return Ok(None) };
-        let said = say(self.forge.as_ref(), &pace, &instance, want, report.as_ref(), &drifts).await;
+        let said = say(self.forge.as_ref(), &pace, &instance, want, report.as_ref()).await;
         match said {
             Ok(id) => {
                 let target = want.target.clone();

@@ -3,6 +3,8 @@
 //! Pure. It compares what should be said with what was said, so that a forge that was away for days,
 //! or a crash between saying and noting, loses nothing and repeats nothing.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::body::PostTarget;
@@ -11,7 +13,7 @@ use crate::state::{PullState, State};
 use crate::view::{self, DriftRow};
 
 /// Something that should stand on the forge and, as far as is known, does not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Want {
     /// Where.
     pub target: PostTarget,
@@ -19,12 +21,10 @@ pub struct Want {
     pub content: Digest,
     /// What.
     pub what: What,
-    /// The forge's id of what stands there now, where it is known.
-    pub id: Option<u64>,
 }
 
 /// What is to be said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum What {
     /// A pull request is being looked at.
@@ -34,7 +34,7 @@ pub enum What {
     /// What became of a commit.
     Landing(Landing),
     /// These differ from the commit in force and are not put right; empty: none does any more.
-    Drift(Vec<String>),
+    Drift(Vec<DriftRow>),
 }
 
 /// What became of a commit.
@@ -70,36 +70,29 @@ const NAMED_MAX: usize = 20;
 /// itself is gone by then.
 const DRIFT_TOLD_AFTER_S: i64 = 600;
 
-/// Whether checks are written beside statuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Abilities {
-    /// Checks with annotations.
-    pub checks: bool,
-    /// Issues about drift.
-    pub issues: bool,
-}
-
 /// Everything that should be said now and has not been, most urgent first: statuses before comments,
 /// the commit in force before pull requests, the lowest number first.
-pub fn wanted(state: &State, now: jiff::Timestamp, abilities: Abilities) -> Vec<Want> {
+pub fn wanted(state: &State, now: jiff::Timestamp, checks: bool) -> Vec<Want> {
     let mut wants = Vec::new();
+    let mut spoken_for = BTreeSet::new();
     let mut want = |target: PostTarget, what: What| {
-        let content = digest_of(&what);
-        let post = state.pulls.post(&target);
-        if post.is_some_and(|post| post.content == content) {
+        // Two pull requests can have one head, and a head can be the commit in force: one place says
+        // one thing, or the two would take turns for ever.
+        if !spoken_for.insert(target.clone()) {
             return;
         }
-        let id = post.and_then(|post| post.id);
-        wants.push(Want { target, content, what, id });
+        let content = digest_of(&what);
+        if state.pulls.post(&target).is_none_or(|post| post.content != content) {
+            wants.push(Want { target, content, what });
+        }
     };
     for (commit, landing) in landings(state) {
         let target = PostTarget::Status(commit);
         // What became of a commit is said once: a later drift is no news about the commit.
         let applied = What::Landing(Landing::Applied { resources: wished(state) });
         let said = state.pulls.post(&target).map(|post| post.content);
-        if said != Some(digest_of(&applied)) {
-            want(target, What::Landing(landing));
-        }
+        let done = said == Some(digest_of(&applied));
+        want(target, if done { applied } else { What::Landing(landing) });
     }
     for pull in state.pulls.open.values() {
         let what = report_of(pull).map_or(What::Looking, What::Report);
@@ -108,18 +101,13 @@ pub fn wanted(state: &State, now: jiff::Timestamp, abilities: Abilities) -> Vec<
     for (number, pull) in &state.pulls.open {
         let Some(report) = report_of(pull) else { continue };
         want(PostTarget::Comment(*number), What::Report(report));
-        if abilities.checks {
+        if checks {
             want(PostTarget::Check(pull.head.clone()), What::Report(report));
         }
     }
-    if abilities.issues {
-        let drifted: Vec<_> = lasting_drifts(now)(state)
-            .iter()
-            .map(|drift| format!("{}: {} {:?}", drift.resource, drift.what, drift.changes))
-            .collect();
-        if !drifted.is_empty() || state.pulls.post(&PostTarget::Issue).is_some() {
-            want(PostTarget::Issue, What::Drift(drifted));
-        }
+    let drifts = lasting_drifts(state, now);
+    if !drifts.is_empty() || state.pulls.post(&PostTarget::Issue).is_some() {
+        want(PostTarget::Issue, What::Drift(drifts));
     }
     wants
 }
@@ -179,13 +167,81 @@ fn wished(state: &State) -> u64 {
 }
 
 /// The drifts that are told: what heals by itself is gone before it is one of them.
-pub(super) fn lasting_drifts(now: jiff::Timestamp) -> impl Fn(&State) -> Vec<DriftRow> {
-    move |state| {
-        let mut drifts = view::drifts(state);
-        drifts.retain(|drift| {
-            now.duration_since(drift.since).as_secs() >= DRIFT_TOLD_AFTER_S
-                && state.resources.get(&drift.resource).is_some_and(|it| it.in_flight.is_none())
-        });
-        drifts
+fn lasting_drifts(state: &State, now: jiff::Timestamp) -> Vec<DriftRow> {
+    let mut drifts = view::drifts(state);
+    drifts.retain(|drift| {
+        now.duration_since(drift.since).as_secs() >= DRIFT_TOLD_AFTER_S
+            && state.resources.get(&drift.resource).is_some_and(|it| it.in_flight.is_none())
+    });
+    drifts
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::event::body::PullOutcome;
+    use crate::state::{Planned, Post};
+
+    fn commit(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn pull(head: char, report: &str) -> PullState {
+        let planned = Planned {
+            at: Timestamp::UNIX_EPOCH,
+            head: commit(head),
+            base: commit('0'),
+            tree: None,
+            outcome: PullOutcome::Conflict(Vec::new()),
+            report: Digest::of(report),
+        };
+        PullState {
+            head: commit(head),
+            author: "ann".into(),
+            fork: false,
+            since: Timestamp::UNIX_EPOCH,
+            planned: Some(planned),
+            shown: None,
+        }
+    }
+
+    /// Says everything, and what there is to say after that.
+    fn said(state: &mut State) -> Vec<Want> {
+        for want in wanted(state, Timestamp::UNIX_EPOCH, true) {
+            state.pulls.posted.retain(|post| post.target != want.target);
+            state.pulls.posted.push_back(Post { target: want.target, content: want.content });
+        }
+        wanted(state, Timestamp::UNIX_EPOCH, true)
+    }
+
+    #[test]
+    fn one_place_says_one_thing() {
+        let mut state = State::default();
+        state.spec.commit = Some(commit('b'));
+        state.pulls.open.insert(1, pull('a', "one"));
+        state.pulls.open.insert(2, pull('a', "two"));
+        state.pulls.open.insert(3, pull('b', "three"));
+        let wants = wanted(&state, Timestamp::UNIX_EPOCH, true);
+        let of = |target: PostTarget| -> Vec<_> {
+            wants.iter().filter(|want| want.target == target).map(|want| &want.what).collect()
+        };
+        assert_eq!(of(PostTarget::Status(commit('a'))), [&What::Report(Digest::of("one"))]);
+        let landed = What::Landing(Landing::Applied { resources: 0 });
+        assert_eq!(of(PostTarget::Status(commit('b'))), [&landed], "it is in force");
+        assert_eq!(of(PostTarget::Comment(2)).len(), 1);
+        assert_eq!(said(&mut state), [], "they do not take turns");
+    }
+
+    #[test]
+    fn a_new_head_is_pending_until_it_was_looked_at() {
+        let mut state = State::default();
+        state.pulls.open.insert(1, pull('a', "one"));
+        assert_eq!(said(&mut state), []);
+        state.pulls.open.get_mut(&1).unwrap().head = commit('c');
+        let wants = wanted(&state, Timestamp::UNIX_EPOCH, true);
+        let [want] = wants.as_slice() else { panic!("{wants:?}") };
+        assert_eq!((&want.target, &want.what), (&PostTarget::Status(commit('c')), &What::Looking));
     }
 }

@@ -2,7 +2,7 @@
 
 mod change;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ptr;
 
 use virt::connect::Connect;
@@ -58,8 +58,6 @@ pub struct DomainRecord {
     pub uuid: String,
     /// Its state.
     pub state: RunState,
-    /// `virDomain…Reason` of that state.
-    pub state_reason: i32,
     /// It has a running emulator.
     pub active: bool,
     /// It outlives its stop.
@@ -126,10 +124,12 @@ fn list(conn: &Connect) -> Result<Listing<DomainRecord>, Error> {
     let persistent = filtered(conn, sys::VIR_CONNECT_LIST_DOMAINS_PERSISTENT)?;
     let autostart = filtered(conn, sys::VIR_CONNECT_LIST_DOMAINS_AUTOSTART)?;
     let saved = filtered(conn, sys::VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)?;
+    let states = states(conn)?;
     let mut listing = Listing::with_capacity(domains.len());
     for domain in &domains {
         let name = domain.get_name()?;
-        let record = read(domain).map(|mut record| {
+        let state = states.get(&domain.get_uuid_string()?).copied();
+        let record = read(domain, state).map(|mut record| {
             record.persistent = persistent.contains(&record.uuid);
             record.autostart = autostart.contains(&record.uuid);
             record.has_managed_save = saved.contains(&record.uuid);
@@ -140,11 +140,29 @@ fn list(conn: &Connect) -> Result<Listing<DomainRecord>, Error> {
     Ok(listing)
 }
 
-/// A domain without what the lists say (persistent, autostart, saved).
-fn read(domain: &Domain) -> Result<DomainRecord, Error> {
-    // `Domain::get_state` of this `virt` checks its result; the one of 0.5 does not.
-    let (number, state_reason) = domain.get_state()?;
-    let state = RunState::of(number);
+/// The states of the domains that are in one of the usual three: three questions for all, in place
+/// of one for each. One that changes meanwhile may be missing, or be told as it was a moment ago.
+fn states(conn: &Connect) -> Result<HashMap<String, RunState>, Error> {
+    let usual = [
+        (sys::VIR_CONNECT_LIST_DOMAINS_SHUTOFF, RunState::ShutOff),
+        (sys::VIR_CONNECT_LIST_DOMAINS_PAUSED, RunState::Paused),
+        (sys::VIR_CONNECT_LIST_DOMAINS_RUNNING, RunState::Running),
+    ];
+    let mut states = HashMap::new();
+    for (filter, state) in usual {
+        states.extend(filtered(conn, filter)?.into_iter().map(|uuid| (uuid, state)));
+    }
+    Ok(states)
+}
+
+/// A domain without what the lists say (persistent, autostart, saved); it is asked for its state
+/// where that is not known yet.
+fn read(domain: &Domain, state: Option<RunState>) -> Result<DomainRecord, Error> {
+    let state = match state {
+        Some(state) => state,
+        // `Domain::get_state` of this `virt` checks its result; the one of 0.5 does not.
+        None => RunState::of(domain.get_state()?.0),
+    };
     let inactive_xml = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
     // The handle carries its id since it was looked up, so the two forms cost one question each.
     let active = domain.get_id().is_some() && state != RunState::ShutOff;
@@ -153,7 +171,6 @@ fn read(domain: &Domain) -> Result<DomainRecord, Error> {
         name: domain.get_name()?,
         uuid: domain.get_uuid_string()?,
         state,
-        state_reason,
         active,
         persistent: false,
         autostart: false,
@@ -165,7 +182,7 @@ fn read(domain: &Domain) -> Result<DomainRecord, Error> {
 
 fn record(conn: &Connect, name: &str) -> Result<DomainRecord, Error> {
     let domain = Domain::lookup_by_name(conn, name)?;
-    let mut record = read(&domain)?;
+    let mut record = read(&domain, None)?;
     record.persistent = domain.is_persistent()?;
     record.autostart = domain.get_autostart()?;
     record.has_managed_save = domain.has_managed_save(0)?;

@@ -68,13 +68,7 @@ pub struct VolumeRecord {
     pub name: String,
     /// libvirt's key, unique on the host.
     pub key: String,
-    /// Its path on the host.
-    pub path: String,
-    /// Bytes as the guest sees them.
-    pub capacity: u64,
-    /// Bytes in use on the host.
-    pub allocation: u64,
-    /// `<volume>`.
+    /// `<volume>`, which tells its path and sizes too: asking for each would be a question more.
     pub xml: String,
 }
 
@@ -137,15 +131,8 @@ fn record(conn: &Connect, name: &str) -> Result<PoolRecord, Error> {
 }
 
 fn volume(volume: &StorageVol) -> Result<VolumeRecord, Error> {
-    let info = volume.get_info()?;
-    Ok(VolumeRecord {
-        name: volume.get_name()?,
-        key: volume.get_key()?,
-        path: volume.get_path()?,
-        capacity: info.capacity,
-        allocation: info.allocation,
-        xml: volume.get_xml_desc(0)?,
-    })
+    let xml = volume.get_xml_desc(0)?;
+    Ok(VolumeRecord { name: volume.get_name()?, key: volume.get_key()?, xml })
 }
 
 fn volumes(conn: &Connect, pool: &str) -> Result<Listing<VolumeRecord>, Error> {

@@ -163,8 +163,8 @@ fn a_pool_and_its_volumes_live_and_die() {
         assert_eq!(*record, client.pool("disks").await.unwrap());
 
         let created = client.create_volume("disks", &volume("a.img")).await.unwrap();
-        assert_eq!((created.name.as_str(), created.capacity), ("a.img", 8 << 20));
-        assert_eq!(created.path, "/pools/disks/a.img");
+        assert_eq!((created.name.as_str(), created.key.as_str()), ("a.img", "/pools/disks/a.img"));
+        assert!(created.xml.contains("<capacity unit='bytes'>8388608<"), "{}", created.xml);
         let listing = client.volumes("disks").await.unwrap();
         assert_eq!(listing.items, std::slice::from_ref(&created));
         assert_eq!(client.volume("disks", "a.img").await.unwrap(), created);

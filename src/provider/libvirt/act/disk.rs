@@ -144,7 +144,10 @@ impl Act<'_> {
 
     async fn capacity(&self, pool: &Name, file: &str) -> Result<u64, Fault> {
         match self.volume(pool, file).await? {
-            Some(volume) => Ok(volume.capacity),
+            Some(volume) => {
+                let seen = xml::parse(&volume.xml).map_err(self.bad_xml("reading the size of"))?;
+                Ok(seen.capacity)
+            }
             None => Err(Fault::transient(format!("{} is gone; it is looked at again", self.id()))),
         }
     }
@@ -209,8 +212,8 @@ impl Act<'_> {
         let volumes = volumes.map_err(self.failed("finding what lies on"))?;
         for record in &volumes.items {
             let parsed = xml::parse(&record.xml).map_err(self.bad_xml("finding what lies on"))?;
-            if parsed.backing.is_some_and(|below| below.path == path) {
-                return Err(self.in_use(path, &record.path));
+            if parsed.backing.as_ref().is_some_and(|below| below.path == path) {
+                return Err(self.in_use(path, &parsed.path));
             }
         }
         Ok(())

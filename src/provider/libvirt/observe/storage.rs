@@ -107,7 +107,7 @@ async fn look_into_pool(
                 }
             }
             for volume in &volumes.items {
-                look_at_volume(disks, seen, pool, volume, found);
+                look_at_volume(scope, disks, seen, pool, volume, found);
             }
         }
         Err((true, fault, _)) => return Err(fault),
@@ -205,26 +205,30 @@ fn disk_id(asked: &HashMap<&str, &ResourceId>, path: &str) -> Option<(ResourceId
 }
 
 fn look_at_volume(
+    scope: &Scope,
     disks: &mut Disks<'_, '_>,
     seen: &mut Observed,
     pool: &Name,
     record: &VolumeRecord,
     found: &mut BTreeMap<ResourceId, Observation>,
 ) {
-    let Some((id, exact)) = disk_id(&disks.asked, &record.path) else {
+    let parsed = match disks.look.volume(&record.xml) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Its path is not known, but what is asked for under that name is.
+            for id in wanted_in(scope, pool, Some(&record.name)) {
+                seen.unreadable.insert(id, error.to_string());
+            }
+            return;
+        }
+    };
+    let Some((id, exact)) = disk_id(&disks.asked, &parsed.path) else {
         return;
     };
     // The file that is asked for wins over one of the same name in another place.
     if !exact && found.contains_key(&id) {
         return;
     }
-    let parsed = match disks.look.volume(&record.xml) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            seen.unreadable.insert(id, error.to_string());
-            return;
-        }
-    };
     let format = match parsed.format {
         Some(format) => format,
         // Nobody's file of another kind is no disk; one that is asked for is a broken one.
@@ -233,7 +237,7 @@ fn look_at_volume(
     };
     let disk = Disk {
         pool: pool.clone(),
-        path: record.path.clone(),
+        path: parsed.path.clone(),
         format,
         size: parsed.capacity,
         backing: parsed.backing.clone(),

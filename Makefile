@@ -10,10 +10,11 @@ PREFIX ?= /usr/local
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
-setup: ## Install what is missing (apt, Debian 12)
-	@tests/support/install-packages
+setup: ## Install what tests need and is missing (apt, Debian 12); starts no service
+	@tests/support/install-packages test
 
-build: setup ## Build the program into target/release
+build: ## Build the program into target/release
+	@tests/support/install-packages build
 	$(CARGO) build --release --locked
 
 install: build ## Install the program and its unit under PREFIX and /etc/systemd
@@ -22,6 +23,7 @@ install: build ## Install the program and its unit under PREFIX and /etc/systemd
 	install -D -m 644 systemd/trueup.sysusers $(DESTDIR)/usr/lib/sysusers.d/trueup.conf
 
 demo: demo-check build ## Show the main job end to end on this machine
+	@tests/support/install-packages demo
 	@tests/support/demo
 
 # Before the build, which takes minutes.

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
 use crate::model::Digest;
 use crate::policy;
-use crate::source::TreeLimits;
+use crate::source::{FOLDERS, TreeLimits};
 use crate::spec::{self, Diagnostic, ParseCache, RepoFile, RepoFiles, Severity, render};
 
 /// Look for mistakes in a repository
@@ -83,7 +83,8 @@ struct Todo {
     depth: usize,
 }
 
-/// Every YAML file and every rule file below `root`, and what would be refused in a commit.
+/// Every YAML file and every rule file that would be read of a commit: those of the root, and those
+/// below [`FOLDERS`]; and what would be refused in it. The rest of a repository is its owner's.
 pub(super) fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError> {
     let limits = TreeLimits::default();
     let mut files = RepoFiles::default();
@@ -97,17 +98,26 @@ pub(super) fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
+                if next.prefix.is_empty() {
+                    continue;
+                }
                 let path = format!("{}{}", next.prefix, name.to_string_lossy());
                 found.push(refused(path, "its name is not UTF-8"));
                 continue;
             };
-            if name == ".git" {
+            let at_root = next.prefix.is_empty();
+            let folder = FOLDERS.contains(&name);
+            if at_root && !folder && !is_yaml(name) {
                 continue;
             }
             let path = format!("{}{name}", next.prefix);
             let kind = entry.file_type().map_err(unreadable)?;
             if kind.is_symlink() {
                 found.push(refused(path, "symbolic links are not followed"));
+            } else if at_root && folder && !kind.is_dir() {
+                found.push(refused(path, "it has to be a folder"));
+            } else if at_root && !folder && kind.is_dir() {
+                found.push(refused(path, "it has to be a file"));
             } else if kind.is_dir() && next.depth >= limits.depth_max {
                 found.push(refused(path, "the folders are nested too deep"));
             } else if kind.is_dir() {
@@ -166,12 +176,20 @@ mod tests {
         std::fs::write(root.join(".git/x.yaml"), "a: 1").unwrap();
         std::fs::write(root.join("environments/lab/a.yaml"), "a: 1").unwrap();
         std::fs::write(root.join("README.md"), "hello").unwrap();
+        std::fs::create_dir_all(root.join("docs")).unwrap();
+        std::fs::write(root.join("docs/mkdocs.yaml"), "a: [").unwrap();
+        std::os::unix::fs::symlink("../x", root.join("docs/latest")).unwrap();
+        std::os::unix::fs::symlink("x", root.join("environments/lab/link.txt")).unwrap();
+        std::fs::write(root.join("bases"), "").unwrap();
+        std::fs::create_dir_all(root.join("folder.yaml")).unwrap();
         std::fs::write(root.join("big.yaml"), vec![b'#'; 2 << 20]).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", root.join("link.yaml")).unwrap();
         let (files, found) = read(root).unwrap();
         let paths: Vec<_> = files.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["environments/lab/a.yaml"]);
         let refused: Vec<_> = found.iter().map(|d| d.path.as_str()).collect();
-        assert_eq!(refused, ["big.yaml", "link.yaml"]);
+        let expected =
+            ["bases", "big.yaml", "environments/lab/link.txt", "folder.yaml", "link.yaml"];
+        assert_eq!(refused, expected);
     }
 }

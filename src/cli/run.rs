@@ -20,7 +20,7 @@ use super::control;
 use super::desk::DaemonDesk;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
 use super::wire::{self, Engine, LEFTOVERS};
-use crate::config::{Config, ForgeSettings};
+use crate::config::{Config, ForgeSettings, Limits};
 use crate::forge::{
     self,
     follow::{Follower, Memory, follow},
@@ -152,10 +152,11 @@ async fn live(
     let outcome = match next {
         Err(ended) => Err(broken(ended)),
         Ok(next) => {
-            tell(&[match &next {
-                Next::Stop => NotifyState::Stopping,
-                Next::Reload(_) => NotifyState::Reloading,
-            }]);
+            match &next {
+                // However long the config says: systemd must not kill what is ending in order.
+                Next::Stop => tell(&[NotifyState::Stopping, extended(&config.limits)]),
+                Next::Reload(_) => tell(&[NotifyState::Reloading]),
+            }
             wind_down(&mut running, config.limits.stop_timeout.duration()).await;
             Ok(next)
         }
@@ -194,6 +195,13 @@ fn following(
             tracing::error!(%fault, "pull requests are no longer followed");
         }
     })
+}
+
+/// What systemd is told of how long a stop takes (`EXTEND_TIMEOUT_USEC`, `sd_notify(3)`).
+fn extended(limits: &Limits) -> NotifyState<'static> {
+    // The loop, its steps and the threads that are left have `LEFTOVERS` each; then the log is closed.
+    let most = limits.stop_timeout.duration() + 4 * LEFTOVERS;
+    NotifyState::ExtendTimeoutUsec(u32::try_from(most.as_micros()).unwrap_or(u32::MAX))
 }
 
 /// Waits for the loop to end what it is doing; what takes too long is cut off and looked at anew at
@@ -268,7 +276,8 @@ async fn give_memory_back() {
     loop {
         ticks.tick().await;
         let gave = tokio::task::spawn_blocking(trueup_malloc::give_back).await;
-        tracing::trace!(?gave, "free memory was looked for");
+        let unmapped = tokio::task::spawn_blocking(trueup_malloc::unmap_code).await;
+        tracing::trace!(?gave, ?unmapped, "memory that is not needed was looked for");
     }
 }
 

@@ -27,7 +27,7 @@ pub fn policy_input() -> serde_json::Value {
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  \
     trueup schema                     # which there are\n  \
-    trueup schema virtual-machine\n  \
+    trueup schema VirtualMachine\n  \
     trueup schema --write schemas")]
 pub(super) struct Schema {
     /// Which; without it, their names
@@ -46,7 +46,7 @@ impl Schema {
         match (&self.write, &self.name) {
             (Some(folder), _) => write(context, folder, &all)?,
             (None, Some(name)) => {
-                let file = format!("{}.json", name.trim_end_matches(".json"));
+                let file = format!("{}.json", file_name(name.trim_end_matches(".json")));
                 let found = all.iter().find(|(known, _)| *known == file);
                 let (_, schema) = found.ok_or_else(|| unknown(name, &all))?;
                 context.ui.data(schema)?;
@@ -58,6 +58,18 @@ impl Schema {
         }
         Ok(Done::Fine)
     }
+}
+
+/// A kind as specs write it (`VirtualMachine`) is found under the name of its file.
+fn file_name(name: &str) -> String {
+    let mut file = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !file.is_empty() {
+            file.push('-');
+        }
+        file.extend(letter.to_lowercase());
+    }
+    file
 }
 
 fn stem(file: &str) -> &str {

@@ -139,6 +139,11 @@ fn check(path: &Path, config: &Config) -> Result<(), ConfigError> {
         }
         Some(_) | None => {}
     }
+    if relative_place(&repository.url) {
+        let message =
+            "is a relative path: the daemon has no folder to start from; write it from `/`";
+        return refuse("repository.url", message);
+    }
     if repository.branch.is_empty() {
         return refuse("repository.branch", "is empty: write the name of the branch to follow");
     }
@@ -161,6 +166,13 @@ fn check(path: &Path, config: &Config) -> Result<(), ConfigError> {
         return refuse(field, "must be an absolute path");
     }
     Ok(())
+}
+
+/// Whether a repository is named by a path that depends on where the daemon was started. A colon
+/// before the first slash makes `host:path`, which is ssh.
+fn relative_place(url: &str) -> bool {
+    let first = url.split('/').next().unwrap_or_default();
+    !url.starts_with('/') && !first.contains(':')
 }
 
 /// The scheme of a URL, and what stands before an `@` in it.

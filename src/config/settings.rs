@@ -144,7 +144,7 @@ pub struct SshSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PollSettings {
-    /// Time between two polls; spread by up to a tenth so that hosts do not ask in step. Longer
+    /// Time between two polls; made longer by up to a fifth so that hosts do not ask in step. Longer
     /// while the repository does not answer.
     pub interval: Span,
     /// The most one conversation with the repository may take.
@@ -232,7 +232,8 @@ pub struct Limits {
     pub resync: Span,
     /// The most one observation of the machine may take.
     pub observe_timeout: Span,
-    /// How long a stop waits for the steps that are under way.
+    /// How long a stop waits for the steps that are under way. What is left then is cut off, which
+    /// takes up to 3 s more; the next start looks at the machine anew.
     pub stop_timeout: Span,
 }
 
@@ -245,8 +246,9 @@ impl Default for Limits {
             parallelism: 4,
             resync: Span::seconds(60),
             observe_timeout: Span::seconds(60),
-            // systemd is told to wait 10 s; what is left is for writing the last outcomes.
-            stop_timeout: Span::seconds(8),
+            // A stop takes 10 s at most: what is left is for cutting off what does not end, and for
+            // writing the last outcomes.
+            stop_timeout: Span::seconds(6),
         }
     }
 }
@@ -255,7 +257,8 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TelemetrySettings {
-    /// A filter as `RUST_LOG` has it, like `info,trueup::source=debug`. Default: `info`.
+    /// A filter as `RUST_LOG` has it, like `info,trueup::source=debug`. Default: `info` of trueup,
+    /// `warn` of the rest; of the command line `warn`.
     pub filter: Option<String>,
     /// The form of the lines.
     pub format: LogFormat,

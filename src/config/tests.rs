@@ -26,9 +26,30 @@ fn the_example_is_the_default_config() {
 }
 
 #[test]
+fn over_ssh_the_example_names_keys_that_the_unit_can_see() {
+    for url in ["ssh://git@example.org/env.git", "git@example.org:env.git"] {
+        let config = parse(Path::new("c"), &example(url)).unwrap();
+        let ssh = config.repository.ssh;
+        assert_eq!(ssh.identity_file.as_deref(), Some(Path::new("/etc/trueup/id_ed25519")));
+        assert_eq!(ssh.known_hosts.as_deref(), Some(Path::new("/etc/trueup/known_hosts")));
+    }
+}
+
+#[test]
+fn a_repository_has_one_place_wherever_the_daemon_starts() {
+    for url in ["env.git", "./env.git", "../up/env.git"] {
+        let message = refused(&format!("repository:\n  url: {url}\n"));
+        assert!(message.contains("is a relative path"), "{message}");
+    }
+    for url in ["/srv/env.git", "file:///srv/env.git", "git@host:env.git", "host:a/b"] {
+        parse(Path::new("c"), &format!("repository:\n  url: {url}\n")).unwrap();
+    }
+}
+
+#[test]
 fn every_commented_setting_of_the_example_is_one() {
     // Uncommented block by block, because the forms of `credentials` exclude each other.
-    let text = example("u");
+    let text = example("/u");
     let setting = |line: &&str| {
         let rest = line.trim_start().strip_prefix("# ").unwrap_or_default();
         rest.trim_start().split_once(':').is_some_and(|(key, _)| {
@@ -51,18 +72,18 @@ fn every_commented_setting_of_the_example_is_one() {
 
 #[test]
 fn an_unknown_field_has_its_place_and_the_nearest_name() {
-    let message = refused("repository:\n  url: x\n  brnch: main\n");
+    let message = refused("repository:\n  url: /x\n  brnch: main\n");
     assert_eq!(message, "c.yaml:3:3: unknown field `brnch`; did you mean `branch`?");
-    let message = refused("repository:\n  url: x\nqwertyuiop: 1\n");
+    let message = refused("repository:\n  url: /x\nqwertyuiop: 1\n");
     assert!(message.contains("known here: repository, environment"), "{message}");
 }
 
 #[test]
 fn what_yaml_takes_silently_elsewhere_is_refused() {
-    assert!(refused("repository: {url: x}\nrepository: {url: y}\n").contains("duplicate"));
-    assert!(refused("repository: {url: x, signatures: {required: yes}}\n").contains("c.yaml:1:"));
-    assert!(refused("repository: !x {url: x}\n").contains("c.yaml:1:"));
-    assert!(refused("a: &a {url: x}\nrepository: {<<: *a}\n").contains("c.yaml:"));
+    assert!(refused("repository: {url: /x}\nrepository: {url: y}\n").contains("duplicate"));
+    assert!(refused("repository: {url: /x, signatures: {required: yes}}\n").contains("c.yaml:1:"));
+    assert!(refused("repository: !x {url: /x}\n").contains("c.yaml:1:"));
+    assert!(refused("a: &a {url: /x}\nrepository: {<<: *a}\n").contains("c.yaml:"));
     let message = refused("");
     assert!(message.contains("repository"), "an empty file names what is missing: {message}");
 }
@@ -71,21 +92,21 @@ fn what_yaml_takes_silently_elsewhere_is_refused() {
 fn values_that_cannot_be_used_are_refused_without_being_quoted() {
     let message = refused("repository: {url: 'https://me:hunter2@host/r.git'}\n");
     assert!(message.contains("repository.url") && !message.contains("hunter2"), "{message}");
-    assert!(!has_secret("repository: {url: x, credentials: {token: hunter2}}\n"));
-    let two = "repository: {url: x, credentials: {helper: true, tokenFile: /t}}\n";
+    assert!(!has_secret("repository: {url: /x, credentials: {token: hunter2}}\n"));
+    let two = "repository: {url: /x, credentials: {helper: true, tokenFile: /t}}\n";
     assert!(refused(two).contains("give one of"));
-    let none = "repository: {url: x, signatures: {required: true}}\n";
+    let none = "repository: {url: /x, signatures: {required: true}}\n";
     assert!(refused(none).contains("allowedSigners"));
-    assert!(refused("repository: {url: x}\nsocket: s.sock\n").contains("absolute"));
-    assert!(refused("repository: {url: x}\nlimits: {parallelism: 0}\n").contains("1 to 64"));
-    assert!(refused("repository: {url: x}\nlimits: {resync: 5}\n").contains("`15s`"));
-    assert!(refused("repository: {url: x}\nlimits: {resync: -5s}\n").contains("negative"));
-    assert!(refused("repository: {url: x}\nlimits: {resync: 200h}\n").contains("range"));
+    assert!(refused("repository: {url: /x}\nsocket: s.sock\n").contains("absolute"));
+    assert!(refused("repository: {url: /x}\nlimits: {parallelism: 0}\n").contains("1 to 64"));
+    assert!(refused("repository: {url: /x}\nlimits: {resync: 5}\n").contains("`15s`"));
+    assert!(refused("repository: {url: /x}\nlimits: {resync: -5s}\n").contains("negative"));
+    assert!(refused("repository: {url: /x}\nlimits: {resync: 200h}\n").contains("range"));
 }
 
 #[test]
 fn a_forge_needs_one_login_and_a_safe_way_to_it() {
-    let forge = |text: &str| format!("repository: {{url: x}}\nforge: {{{text}}}\n");
+    let forge = |text: &str| format!("repository: {{url: /x}}\nforge: {{{text}}}\n");
     let token = "token: {env: T}";
     for good in [
         format!("repository: o/r, {token}"),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::secrets::{SecretFinding, of_resource};
-use crate::model::resource::{Accelerator, HostDevice, ImageOrigin};
+use crate::model::resource::{Accelerator, HostDevice};
 use crate::model::{Name, Observed, Resource, ResourceId};
 use crate::spec::{
     Desired, DesiredResource, Exemption, Lifecycle, Origin, PolicySettings, SyncSettings,
@@ -199,14 +199,8 @@ fn resource_input(id: &ResourceId, it: &DesiredResource) -> ResourceInput {
 /// The resource without texts that may hold secrets.
 fn without_text(mut resource: Resource) -> Resource {
     match &mut resource {
-        Resource::Seed(seed) => {
-            (seed.meta_data, seed.user_data, seed.network_config) = (None, None, None);
-        }
-        Resource::Image(image) => {
-            if let Some(ImageOrigin::Build(build)) = &mut image.origin {
-                build.files.values_mut().for_each(|file| file.content.clear());
-            }
-        }
+        Resource::Seed(seed) => seed.strip_texts(),
+        Resource::Image(image) => image.strip_texts(),
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Disk(_)

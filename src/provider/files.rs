@@ -28,6 +28,7 @@ pub(super) struct Naming {
 impl Naming {
     /// The resource a file belongs to, by its name.
     pub(super) fn owner(&self, path: &Path) -> Option<ResourceId> {
+        let path = &finished(path);
         let ending = path.extension()?.to_str()?;
         let stem = path.file_stem()?.to_str()?;
         let rest = stem.strip_prefix(self.prefix)?.strip_prefix('-')?;
@@ -68,7 +69,7 @@ impl Naming {
         for folder in folders(scope, path_of) {
             for path in files_in(&folder)? {
                 let Some(resource) = self.owner(&path) else { continue };
-                if !wanted.contains(&path) && is_ours(scope, &resource) {
+                if !wanted.contains(&finished(&path)) && is_ours(scope, &resource) {
                     let path = path.to_string_lossy().into_owned();
                     observed.stale.push(Stale { resource, path });
                 }
@@ -76,6 +77,18 @@ impl Naming {
         }
         observed.stale.sort();
         Ok(observed)
+    }
+}
+
+/// The ending of a file that is still being written.
+pub(super) const UNFINISHED: &str = "partial";
+
+/// What a file becomes that is still being written; any other is itself.
+fn finished(path: &Path) -> PathBuf {
+    if path.extension().is_some_and(|ending| ending == UNFINISHED) {
+        path.with_extension("")
+    } else {
+        path.to_owned()
     }
 }
 
@@ -120,7 +133,7 @@ fn folders(scope: &Scope, path_of: fn(&Resource) -> Option<&str>) -> BTreeSet<Pa
 }
 
 /// The plain files of a folder; none where there is no such folder yet.
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
+pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
     let unreadable = |error: std::io::Error| {
         Fault::unobservable(format!("{}: cannot be listed: {error}", folder.display()))
     };

@@ -30,7 +30,8 @@ pub enum SourceError {
     },
     /// The remote does not accept us.
     #[error(
-        "{url} refused access: {why}; check the credential and that it may read the repository"
+        "{url} refused access: {why}; check the credential (for ssh, repository.ssh in the daemon's \
+         config) and that it may read the repository"
     )]
     Denied {
         /// The repository.
@@ -60,6 +61,17 @@ pub enum SourceError {
          files out of the repository, or raise repository.fetchMax in the daemon's config"
     )]
     TooLarge {
+        /// The repository.
+        url: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// One object unpacks to more than is read: packs are compressed, zeros about a thousandfold.
+    #[error(
+        "{url} sent an object of more than {limit} bytes, what came was thrown away; keep large \
+         files out of the repository (Git LFS keeps them beside it)"
+    )]
+    Bomb {
         /// The repository.
         url: String,
         /// The limit, bytes.

@@ -17,6 +17,11 @@ use super::error::{SourceError, chain};
 use super::id::{BlobId, CommitId};
 use super::tree::lfs;
 
+/// Bytes one object may take in memory. Packs are compressed, zeros about a thousandfold: without a
+/// limit, a push of a few MiB (anybody's, where forks are planned) would take all the memory there
+/// is. As much as [`TreeLimits`](super::tree::TreeLimits) lets all files of a commit have together.
+pub(super) const OBJECT_BYTES_MAX: u64 = 64 << 20;
+
 /// Where the mirror notes which repository it is of.
 const IDENTITY: &str = "trueup-url";
 /// Every short-lived file of this module starts with it.
@@ -265,7 +270,7 @@ fn create(config: &MirrorConfig, identity: &str) -> Result<(), SourceError> {
     let new = scratch(&config.directory, "new")?;
     let bare = new.join("mirror");
     let options = gix::create::Options::default();
-    ThreadSafeRepository::init_opts(&bare, gix::create::Kind::Bare, options, options_for(config))
+    ThreadSafeRepository::init_opts(&bare, gix::create::Kind::Bare, options, isolated())
         .map_err(|error| broken(&bare, chain(&error)))?;
     let noted = bare.join(IDENTITY);
     fs::write(&noted, format!("{identity}\n")).map_err(|error| broken(&noted, error))?;
@@ -274,14 +279,14 @@ fn create(config: &MirrorConfig, identity: &str) -> Result<(), SourceError> {
 }
 
 fn open(config: &MirrorConfig) -> Result<ThreadSafeRepository, SourceError> {
-    ThreadSafeRepository::open_opts(&config.directory, options_for(config)).map_err(|error| {
+    ThreadSafeRepository::open_opts(&config.directory, isolated()).map_err(|error| {
         let why = format!("{}; remove that directory to have it cloned again", chain(&error));
         broken(&config.directory, why)
     })
 }
 
 /// Nothing of the machine's or the user's Git configuration, and a name for ref updates.
-fn options_for(config: &MirrorConfig) -> gix::open::Options {
+fn isolated() -> gix::open::Options {
     gix::open::Options::isolated()
         .object_store_slots(gix::odb::store::init::Slots::Given(PACK_SLOTS))
         .config_overrides([
@@ -289,7 +294,7 @@ fn options_for(config: &MirrorConfig) -> gix::open::Options {
             "user.email=trueup@localhost".to_owned(),
             "core.logAllRefUpdates=false".to_owned(),
             "ssh.variant=ssh".to_owned(),
-            format!("core.sshCommand={}", super::remote::ssh_command(config)),
+            format!("gitoxide.objects.allocLimit={OBJECT_BYTES_MAX}"),
         ])
 }
 

@@ -36,5 +36,5 @@ pub use pulls::{GitPulls, PullSettings};
 pub use remote::Fetched;
 pub use schedule::PollSchedule;
 pub use signature::{SignaturePolicy, SignatureRejection, Verified};
-pub use tree::{Change, Entry, EntryKind, Tree, TreeError, TreeLimits, TreeProblem};
+pub use tree::{Change, Entry, EntryKind, FOLDERS, Tree, TreeError, TreeLimits, TreeProblem};
 pub use watch::Watch;

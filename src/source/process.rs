@@ -4,9 +4,12 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::process::{Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Bytes kept of each output; no program used here says more in earnest.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
@@ -45,6 +48,8 @@ pub(crate) fn run<A: AsRef<OsStr>>(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // Its own group, so that what it starts ends with it.
+        .process_group(0)
         .spawn()
         .map_err(|error| ProcessError::Start { program: program.to_owned(), error })?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -62,10 +67,13 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     for receiver in outputs.into_iter().flatten() {
         let left = end.saturating_duration_since(Instant::now());
         match receiver.recv_timeout(left) {
-            Ok(bytes) => read.push(bytes.map_err(io)?),
+            Ok(Ok(bytes)) => read.push(bytes),
+            Ok(Err(error)) => {
+                end_all(&mut child).map_err(io)?;
+                return Err(io(error));
+            }
             Err(_) => {
-                child.kill().map_err(io)?;
-                child.wait().map_err(io)?;
+                end_all(&mut child).map_err(io)?;
                 return Err(ProcessError::Late { program: program.to_owned(), limit });
             }
         }
@@ -74,6 +82,18 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     let stderr = read.pop().unwrap_or_default();
     let stdout = read.pop().unwrap_or_default();
     Ok(Output { status, stdout, stderr })
+}
+
+/// Ends the program and everything it started: a helper of a helper would hold the pipes open.
+fn end_all(child: &mut Child) -> std::io::Result<()> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    match pid.map(|pid| kill_process_group(pid, Signal::KILL)) {
+        // The group is gone where all of it has ended.
+        Some(Ok(()) | Err(rustix::io::Errno::SRCH)) => {}
+        Some(Err(error)) => return Err(error.into()),
+        None => child.kill()?,
+    }
+    child.wait().map(|_| ())
 }
 
 fn drain(pipe: Box<dyn Read + Send>) -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
@@ -105,6 +125,18 @@ mod tests {
         assert!(said.status.success());
         let late = run("sleep", &["30"], &[], Vec::new(), Duration::from_millis(50));
         assert!(matches!(late, Err(ProcessError::Late { .. })));
+        let (reader, writer) = std::io::pipe().unwrap();
+        let held = format!("/proc/{}/fd/{}", std::process::id(), {
+            use std::os::fd::AsRawFd as _;
+            writer.as_raw_fd()
+        });
+        // A grandchild that has our pipe open, and outlives its parent unless the group is ended.
+        let script = format!("sleep 30 > {held} & wait");
+        let late = run("sh", &["-c", &script], &[], Vec::new(), Duration::from_millis(300));
+        assert!(matches!(late, Err(ProcessError::Late { .. })));
+        drop(writer);
+        let (mut reader, mut rest) = (reader, Vec::new());
+        assert_eq!(reader.read_to_end(&mut rest).unwrap(), 0);
         let gone = run("no-such-program-here", &none, &[], Vec::new(), limit);
         assert!(matches!(gone, Err(ProcessError::Start { .. })));
     }

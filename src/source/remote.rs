@@ -19,7 +19,7 @@ use super::deadline::{self, Missed};
 use super::error::{SourceError, chain};
 use super::id::CommitId;
 use super::maintenance::Maintenance;
-use super::mirror::{Inner, Mirror, TEMP_PREFIX};
+use super::mirror::{Inner, Mirror, OBJECT_BYTES_MAX, TEMP_PREFIX, broken};
 
 /// Conversations that ran over their deadline and still hold a thread. More are not started: each
 /// holds memory, and a remote that hangs four times hangs a fifth.
@@ -127,8 +127,8 @@ fn bytes_in(folder: &Path) -> u64 {
 
 fn converse(inner: &Inner, want: Want, stop: &AtomicBool) -> Result<(CommitId, bool), SourceError> {
     let told = Told::default();
-    let ssh = SshLog::new(&inner.config);
-    let result = exchange(inner, want, stop, &told);
+    let ssh = SshLog::new(&inner.config)?;
+    let result = exchange(inner, want, stop, &told, &ssh);
     let result = result.map_err(|error| explain(inner, &told, &ssh, &error));
     result?.ok_or_else(|| SourceError::BranchMissing {
         url: inner.shown.clone(),
@@ -141,8 +141,10 @@ fn exchange(
     want: Want,
     stop: &AtomicBool,
     told: &Told,
+    ssh: &SshLog,
 ) -> gix::Result<Option<(CommitId, bool)>> {
-    let repo = inner.repo.to_thread_local();
+    let mut repo = inner.repo.to_thread_local();
+    ssh.bind(&mut repo, &inner.config)?;
     let name = format!("refs/heads/{}", inner.config.branch);
     let remote = repo
         .remote_at(inner.url.clone())?
@@ -218,22 +220,40 @@ pub(super) fn http_options(config: &MirrorConfig) -> gix::Result<http::Options> 
 }
 
 /// Where ssh writes its complaints: gix lets them go to our own stderr otherwise.
-pub(super) struct SshLog(Option<std::path::PathBuf>);
+///
+/// Each conversation has a file of its own: the branch and the pull requests are asked for at once.
+pub(super) struct SshLog(Option<tempfile::TempPath>);
 
 impl SshLog {
-    fn path(config: &MirrorConfig) -> std::path::PathBuf {
-        config.temp.join(format!("{TEMP_PREFIX}ssh-{}.log", std::process::id()))
+    /// A log for one conversation, which has to be [bound](Self::bind) to its repository.
+    ///
+    /// # Errors
+    /// When there is no room for a temporary file.
+    pub(super) fn new(config: &MirrorConfig) -> Result<Self, SourceError> {
+        let ssh = config.parsed_url().is_ok_and(|url| url.scheme == gix::url::Scheme::Ssh);
+        if !ssh {
+            return Ok(Self(None));
+        }
+        let file = tempfile::Builder::new()
+            .prefix(&format!("{TEMP_PREFIX}ssh-"))
+            .suffix(".log")
+            .tempfile_in(&config.temp)
+            .map_err(|error| broken(&config.temp, error))?;
+        Ok(Self(Some(file.into_temp_path())))
     }
 
-    pub(super) fn new(config: &MirrorConfig) -> Self {
-        let url = config.parsed_url().ok();
-        let path =
-            url.filter(|url| url.scheme == gix::url::Scheme::Ssh).map(|_| Self::path(config));
-        if let Some(path) = &path {
-            // ssh appends; what an earlier conversation said is not about this one.
-            fs::remove_file(path).ok();
-        }
-        Self(path)
+    /// Has the conversations of `repo` call ssh as `config` says, with this log.
+    pub(super) fn bind(
+        &self,
+        repo: &mut gix::Repository,
+        config: &MirrorConfig,
+    ) -> gix::Result<()> {
+        let Some(path) = &self.0 else { return Ok(()) };
+        let command = ssh_command(config, path);
+        let mut settings = repo.config_snapshot_mut();
+        settings.set_raw_value("core.sshCommand", command.as_str())?;
+        settings.commit()?;
+        Ok(())
     }
 
     fn words(&self) -> Option<String> {
@@ -245,7 +265,7 @@ impl SshLog {
 
 /// Git's own setting for how to call ssh: one line, split by a shell where it has quotes, so every
 /// path is quoted here.
-pub(crate) fn ssh_command(config: &MirrorConfig) -> String {
+fn ssh_command(config: &MirrorConfig, log: &Path) -> String {
     let idle = IDLE.min(config.deadline).as_secs().max(1);
     let mut words = vec![
         "ssh".to_owned(),
@@ -254,7 +274,7 @@ pub(crate) fn ssh_command(config: &MirrorConfig) -> String {
         format!("-o ConnectTimeout={idle}"),
         // An abandoned ssh ends by itself once the other side is silent.
         "-o ServerAliveInterval=10 -o ServerAliveCountMax=3".to_owned(),
-        format!("-E {}", quoted(&SshLog::path(config))),
+        format!("-E {}", quoted(log)),
     ];
     if let Some(identity) = &config.ssh.identity {
         words.push(format!("-o IdentitiesOnly=yes -i {}", quoted(identity)));
@@ -277,6 +297,9 @@ pub(super) fn explain(inner: &Inner, told: &Told, ssh: &SshLog, error: &gix::Err
         return failure;
     }
     let url = inner.shown.clone();
+    if error.is_resource_exhausted() {
+        return SourceError::Bomb { url, limit: OBJECT_BYTES_MAX };
+    }
     let mut why = chain(error);
     if let Some(words) = ssh.words() {
         why = words;
@@ -301,7 +324,7 @@ mod tests {
         let mut config = MirrorConfig::new("ssh://git@h/r", "main", Path::new("/state dir"));
         config.ssh.identity = Some("/keys/it's mine".into());
         config.ssh.known_hosts = Some("/keys/known".into());
-        let command = ssh_command(&config);
+        let command = ssh_command(&config, Path::new("/tmp/ssh.log"));
         assert!(command.contains(r"-i '/keys/it'\''s mine'"), "{command}");
         assert!(command.contains("'UserKnownHostsFile=/keys/known'"), "{command}");
         assert!(command.contains("BatchMode=yes -o StrictHostKeyChecking=yes"), "{command}");

@@ -212,10 +212,12 @@ impl<'a> Session<'a> {
                 None => format!("{ENVIRONMENTS_FOLDER}/{name}"),
                 Some(path) => path.trim_end_matches('/').to_owned(),
             };
-            let plain = folder.split('/').all(|p| !matches!(p, "" | "." | ".."));
+            // Of a commit only this folder is read, besides `bases`, `policies` and the root's files.
+            let below = folder.strip_prefix(ENVIRONMENTS_FOLDER).and_then(|p| p.strip_prefix('/'));
+            let plain = below.is_some_and(|p| p.split('/').all(|p| !matches!(p, "" | "." | "..")));
             if !plain {
-                let message =
-                    format!("`{}` is not a folder of the repository", folder.escape_debug());
+                let folder = folder.escape_debug();
+                let message = format!("`{folder}` is not a folder below `{ENVIRONMENTS_FOLDER}/`");
                 report("spec/wrong-value", &format!("{pointer}/path"), At::Value, message);
             }
             match Name::new(name.as_str()) {

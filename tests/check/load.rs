@@ -108,13 +108,13 @@ metadata: { name: test }
 spec:
   environments:
     lab: { hosts: [one] }
-    rest: { hosts: ['*'], path: somewhere/else }
+    rest: { hosts: ['*'], path: environments/some/where }
 ";
     let rest = ENVIRONMENT.replace("lab", "rest");
     let files = repo(&[
         ("trueup.yaml", repository),
         ("environments/lab/e.yaml", ENVIRONMENT),
-        ("somewhere/else/deep/e.yaml", &rest),
+        ("environments/some/where/deep/e.yaml", &rest),
         ("README.md", "not: [yaml"),
         ("unknown/folder/x.yaml", "not: [yaml"),
     ]);

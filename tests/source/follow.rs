@@ -212,6 +212,29 @@ fn a_fetch_larger_than_the_limit_is_stopped_and_leaves_nothing() {
 }
 
 #[test]
+fn a_bomb_is_refused_before_it_goes_off() {
+    let repo = GitRepo::new();
+    // Half a MiB on the wire.
+    repo.write("bomb.bin", vec![0; 512 << 20]);
+    repo.write("trueup.yaml", "a: 1\n");
+    repo.commit("bomb");
+    repo.push();
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let before = peak();
+    let mirror = mirror_of(&repo);
+    let error = mirror.fetch().unwrap_err();
+    assert!(matches!(error, SourceError::Bomb { .. }), "{error}");
+    assert!(peak() < before + (256 << 10), "{before} KiB became {}", peak());
+    let packs = config(String::new(), repo.root()).directory.join("objects/pack");
+    let left: Vec<_> = std::fs::read_dir(&packs).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn an_idle_poll_is_cheap_beside_a_clone() {
     let repo = GitRepo::new();
     for file in 0..500 {

@@ -129,9 +129,9 @@ fn a_server_that_never_answers_ends_at_the_deadline() {
 fn a_refused_connection_and_an_unknown_host_are_unreachable() {
     let dir = tempfile::tempdir().unwrap();
     let closed = git_server::free_port();
-    for url in [format!("http://127.0.0.1:{closed}/r.git"), "https://host.invalid/r.git".into()] {
-        let error =
-            open(config(url.clone(), &dir.path().join(closed.to_string()))).fetch().unwrap_err();
+    let urls = [format!("http://127.0.0.1:{closed}/r.git"), "https://host.invalid/r.git".into()];
+    for (n, url) in urls.into_iter().enumerate() {
+        let error = open(config(url.clone(), &dir.path().join(n.to_string()))).fetch().unwrap_err();
         assert!(matches!(error, SourceError::Unreachable { .. }), "{error:?}");
         assert!(error.to_string().contains(&url), "{error}");
     }

@@ -1,8 +1,24 @@
-//! What the C library's allocator is told so that a long-running trueup stays small.
+//! What the C library's allocator and the kernel are told so that a long-running trueup stays small.
 //!
 //! libvirt and the Rust code share that allocator. A pass that changed much leaves it with several
 //! times the memory that is still in use; by itself it keeps that for ever, once for each thread.
-//! This crate decides nothing about memory in use, and does nothing where the C library is another.
+//! [`code`] does the like for the program's code. This crate decides nothing about memory in use, and
+//! does nothing where the C library is another.
+
+#[cfg(target_os = "linux")]
+mod code;
+
+#[cfg(target_os = "linux")]
+pub use code::unmap_code;
+
+/// Does nothing here.
+///
+/// # Errors
+/// Never.
+#[cfg(not(target_os = "linux"))]
+pub fn unmap_code() -> std::io::Result<usize> {
+    Ok(0)
+}
 
 /// Makes all threads allocate from one arena. To be called before threads are started.
 ///

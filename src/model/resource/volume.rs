@@ -62,6 +62,26 @@ pub struct Image {
     pub origin: Option<ImageOrigin>,
 }
 
+impl Image {
+    /// Takes out what may hold a secret: the content of files that are built in, and the query of a
+    /// URL, which may be its signature. Digests of them are elsewhere.
+    pub fn strip_texts(&mut self) {
+        match &mut self.origin {
+            Some(ImageOrigin::Build(build)) => {
+                build.files.values_mut().for_each(|file| file.content.clear());
+            }
+            Some(ImageOrigin::Fetch { source, .. }) => {
+                if source.contains("://")
+                    && let Some((place, _)) = source.split_once('?')
+                {
+                    *source = place.to_owned();
+                }
+            }
+            None => {}
+        }
+    }
+}
+
 /// Kernel and initrd of a built image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BootFiles {
@@ -199,4 +219,11 @@ pub struct Seed {
     pub user_data: Option<String>,
     /// The text of `network-config`; `None` in an observation or where cloud-init decides.
     pub network_config: Option<String>,
+}
+
+impl Seed {
+    /// Takes out the texts, which may hold secrets; their digest is in [`Seed::content`].
+    pub fn strip_texts(&mut self) {
+        (self.meta_data, self.user_data, self.network_config) = (None, None, None);
+    }
 }

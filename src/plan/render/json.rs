@@ -7,12 +7,15 @@ use super::summary_line;
 
 /// The plan as one JSON object: `digest`, `summary` and `plan`.
 ///
-/// The texts of cloud-init media are left out: they may hold credentials, and their digest is there.
+/// The texts of cloud-init media and of files built into images are left out, and the queries of
+/// URLs: they may hold credentials.
 pub fn json(plan: &Plan) -> Value {
     let mut shown = plan.clone();
     for step in &mut shown.steps {
-        if let Action::SeedCreate { seed } = &mut step.action {
-            (seed.meta_data, seed.user_data, seed.network_config) = (None, None, None);
+        match &mut step.action {
+            Action::SeedCreate { seed } => seed.strip_texts(),
+            Action::ImageCreate { image } => image.strip_texts(),
+            _ => {}
         }
     }
     json!({ "digest": plan.digest(), "summary": summary_line(plan), "plan": shown })

@@ -2,9 +2,12 @@
 //!
 //! It only ever touches files whose name says that they are an image of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
 
 use super::build::Targets;
 use super::builder::{BuildRequest, Builder};
@@ -15,7 +18,7 @@ use crate::model::resource::{BootFiles, Image, ImageOrigin};
 use crate::model::{Fault, Kind, Observed, Resource};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, ProgressUpdate, Provider, Scope};
-use crate::provider::files::{Naming, blocking, remove};
+use crate::provider::files::{Naming, blocking, files_in, remove};
 
 /// Time limit of one conversion: 128 GiB at 20 MB/s.
 const CONVERT_TIME: Duration = Duration::from_secs(2 * 3600);
@@ -62,8 +65,12 @@ impl ImageProvider {
                     .await
                     .map_err(|error| error.to_fault())?;
                 let made = convert(&file, &target, image.format, image.size, CONVERT_TIME).await;
-                let info = made.map_err(|error| error.to_fault())?;
-                blocking("remove a download", move || remove(&file)).await?;
+                let made = made.map_err(|error| error.to_fault());
+                // What cannot be used is not kept; what only failed now need not be fetched again.
+                if !matches!(made, Err(Fault::Transient { .. })) {
+                    blocking("remove a download", move || remove(&file)).await?;
+                }
+                let info = made?;
                 let facts = [
                     ("sha256".to_owned(), sha256.to_string()),
                     ("virtualSize".to_owned(), info.virtual_size.to_string()),
@@ -102,6 +109,42 @@ fn there(image: &Image) -> Option<Image> {
     let whole = |files: &BootFiles| is_file(&files.kernel) && is_file(&files.initrd);
     let complete = is_file(&image.path) && image.boot_files.as_ref().is_none_or(whole);
     complete.then(|| Image { origin: None, ..image.clone() })
+}
+
+/// The downloads that images asked for are made from.
+fn downloads_of(scope: &Scope) -> BTreeSet<String> {
+    let wishes = scope.desired.resources.values();
+    let digests = wishes.filter_map(|wish| match &wish.resource {
+        Resource::Image(Image { origin: Some(ImageOrigin::Fetch { sha256, .. }), .. }) => {
+            Some(sha256.to_string())
+        }
+        _ => None,
+    });
+    digests.collect()
+}
+
+/// Removes what was downloaded for images that nobody asks for any more.
+fn clear(downloads: &Path, wanted: &BTreeSet<String>) -> Result<(), Fault> {
+    for path in files_in(downloads)? {
+        let digest = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if wanted.contains(digest) {
+            continue;
+        }
+        let stuck = |error: std::io::Error| {
+            Fault::transient(format!("{}: cannot be cleared away: {error}", path.display()))
+        };
+        // Whoever fetches it at this moment holds its lock.
+        let file = File::open(&path).map_err(stuck)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                remove(&path)?;
+                tracing::info!(file = %path.display(), "removed a download that nothing asks for");
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(stuck(error.into())),
+        }
+    }
+    Ok(())
 }
 
 fn path_of(resource: &Resource) -> Option<&str> {
@@ -147,10 +190,15 @@ impl Provider for ImageProvider {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
-        Box::pin(NAMING.observe(scope, path_of, |resource| match resource {
-            Resource::Image(image) => there(image).map(Resource::Image),
-            _ => None,
-        }))
+        Box::pin(async move {
+            let (downloads, wanted) = (self.downloads.clone(), downloads_of(scope));
+            blocking("clear away downloads", move || clear(&downloads, &wanted)).await?;
+            let seen = NAMING.observe(scope, path_of, |resource| match resource {
+                Resource::Image(image) => there(image).map(Resource::Image),
+                _ => None,
+            });
+            seen.await
+        })
     }
 
     fn perform<'a>(
@@ -178,12 +226,37 @@ impl Provider for ImageProvider {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
     use crate::plan::{Disruption, Reason};
     use crate::provider::files::tests::{beside_a_held_worker, scope};
+
+    #[test]
+    fn a_download_that_nothing_asks_for_is_cleared_away_unless_it_is_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+            File::open(dir.path().join(name)).unwrap()
+        };
+        let (asked, dropped, busy) = ("a".repeat(64), "b".repeat(64), "c".repeat(64));
+        for name in [&asked, &format!("{asked}.part"), &dropped, &format!("{dropped}.part")] {
+            file(name);
+        }
+        let held = file(&format!("{busy}.part"));
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        clear(dir.path(), &BTreeSet::from([asked.clone()])).unwrap();
+        let left: Vec<_> = files_in(dir.path()).unwrap();
+        let left: Vec<_> = left.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+        assert_eq!(left, [&asked, &format!("{asked}.part"), &format!("{busy}.part")]);
+    }
+
+    #[test]
+    fn what_a_crash_left_of_an_image_is_ours_to_remove() {
+        let left = Path::new("/pool/image-debian-0123456789ab.qcow2.partial");
+        assert_eq!(NAMING.owner(left), Some("image/debian".parse().unwrap()));
+        assert_eq!(NAMING.owner(Path::new("/pool/image-debian.qcow2.partial")), None);
+    }
 
     #[test]
     fn an_image_is_removed_off_the_executors_thread() {

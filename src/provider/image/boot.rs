@@ -24,8 +24,9 @@ const HOPELESS: [&str; 4] = [
     "No bootable device",
 ];
 
-/// How long the KVM probe waits for the kernel's first line; real KVM needs well under a second.
-const PROBE_TIME: Duration = Duration::from_secs(10);
+/// How long the KVM probe waits for the kernel's first line: real KVM needs well under a second, and
+/// is given a second chance, because a guest that is made emulated stays so.
+const PROBE_TIMES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(20)];
 
 /// What a kernel prints first of all (`linux_banner` in Linux' `init/version.c`).
 const BANNER: &str = "Linux version ";
@@ -108,7 +109,7 @@ pub async fn boot_check(check: &BootCheck<'_>, console: &Path) -> Result<BootRep
 /// Whether a machine under KVM gets anywhere on this host, found once for each process.
 ///
 /// `/dev/kvm` opens and answers on hosts where a kernel then makes no progress, so only a boot is
-/// believed: `kernel` must print its first line within 10 s. Any doubt is a no.
+/// believed: `kernel` must print its first line within [`PROBE_TIMES`]. Any doubt is a no.
 pub async fn kvm_works(kernel: &Path) -> bool {
     static WORKS: OnceCell<bool> = OnceCell::const_new();
     *WORKS.get_or_init(|| probe(kernel)).await
@@ -125,14 +126,17 @@ async fn probe(kernel: &Path) -> bool {
         tracing::info!("no KVM: the CPU shows no svm or vmx flag; guests are emulated");
         return false;
     }
-    let child = qemu(true, kernel, PROBE_TIME, &std::env::temp_dir())
-        .args(["-append", "console=ttyS0 panic=-1", "-m", "256"])
-        .stop_at([BANNER]);
-    let works = matches!(child.run().await, Ok(Ended { stopped_at: Some(_), .. }));
-    if !works {
-        tracing::warn!("no KVM: a kernel under it printed nothing in 10 s; guests are emulated");
+    for limit in PROBE_TIMES {
+        let child = qemu(true, kernel, limit, &std::env::temp_dir())
+            .args(["-append", "console=ttyS0 panic=-1", "-m", "256"])
+            .stop_at([BANNER]);
+        if matches!(child.run().await, Ok(Ended { stopped_at: Some(_), .. })) {
+            return true;
+        }
+        tracing::warn!(limit_s = limit.as_secs(), "a kernel under KVM printed nothing");
     }
-    works
+    tracing::warn!("no KVM: guests with `accelerator: auto` that are made now are emulated");
+    false
 }
 
 /// Whether the first CPU in `/proc/cpuinfo` has AMD's or Intel's virtualisation.

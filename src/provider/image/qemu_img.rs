@@ -13,6 +13,7 @@ use super::child::Child;
 use super::error::ImageError;
 use super::place::{blocking, place};
 use crate::model::resource::VolumeFormat;
+use crate::provider::files::UNFINISHED;
 
 /// How long `qemu-img info` may take; it reads headers only.
 const INFO_TIME: Duration = Duration::from_secs(30);
@@ -154,7 +155,8 @@ struct Partial(std::path::PathBuf);
 impl Partial {
     fn beside(dest: &Path) -> Self {
         let mut name = dest.as_os_str().to_owned();
-        name.push(".partial");
+        name.push(".");
+        name.push(UNFINISHED);
         Self(name.into())
     }
 }

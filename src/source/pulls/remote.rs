@@ -179,9 +179,9 @@ fn converse(
     ask: &Ask,
 ) -> Result<BTreeMap<String, CommitId>, SourceError> {
     let told = Told::default();
-    let ssh = SshLog::new(&inner.config);
+    let ssh = SshLog::new(&inner.config)?;
     let meter = Meter::new(settings.bytes_max, settings.deadline);
-    exchange(inner, ask, &meter, &told).map_err(|error| {
+    exchange(inner, ask, &meter, &told, &ssh).map_err(|error| {
         if meter.exceeded() {
             let what = format!(
                 "one fetch is more than the {} MiB that are taken at once",
@@ -198,8 +198,10 @@ fn exchange(
     ask: &Ask,
     meter: &Meter,
     told: &Told,
+    ssh: &SshLog,
 ) -> gix::Result<BTreeMap<String, CommitId>> {
-    let repo = inner.repo.to_thread_local();
+    let mut repo = inner.repo.to_thread_local();
+    ssh.bind(&mut repo, &inner.config)?;
     let specs = ask.specs.iter().map(String::as_str);
     let remote = repo
         .remote_at(inner.url.clone())?

@@ -160,9 +160,15 @@ impl Walk<'_> {
     /// The root: of its entries only those that matter.
     fn root(&mut self, id: TreeId) -> Result<(), Stop> {
         let data = self.data(id)?;
+        let mut last: Option<(&BStr, bool)> = None;
         for entry in gix::objs::TreeRefIter::from_bytes(&data, gix::hash::Kind::Sha1) {
             let entry = entry.map_err(|error| self.damaged(&id, &chain(&error)))?;
             let name = entry.filename;
+            let key = (name, entry.mode.is_tree());
+            if last.is_some_and(|last| !ascending(last, key)) {
+                self.problem(TreeProblem::Malformed { path: escaped(name) })?;
+            }
+            last = Some(key);
             let folder = FOLDERS.iter().any(|folder| name == *folder);
             let yaml = name.ends_with(b".yaml") || name.ends_with(b".yml");
             if folder && matches!(entry.mode.kind(), Mode::Blob | Mode::BlobExecutable) {

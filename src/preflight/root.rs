@@ -110,7 +110,7 @@ impl Root {
     }
 
     /// The lines of the beginning of a file that `keep` wants.
-    pub(super) fn head(&self, path: &str, keep: impl Fn(&str) -> bool) -> Option<String> {
+    pub(super) fn head(&self, path: &str, keep: impl FnMut(&str) -> bool) -> Option<String> {
         let (mut bytes, cut) = self.noted(path, self.load(path, HEAD_BYTES))?;
         if cut {
             let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
@@ -351,7 +351,7 @@ fn link_text(fd: &OwnedFd) -> Result<String, Errno> {
     Ok(readlinkat(fd, "", Vec::new())?.to_string_lossy().into_owned())
 }
 
-fn lines(text: &str, keep: impl Fn(&str) -> bool) -> String {
+fn lines(text: &str, mut keep: impl FnMut(&str) -> bool) -> String {
     text.lines().filter(|line| keep(line)).flat_map(|line| [line, "\n"]).collect()
 }
 

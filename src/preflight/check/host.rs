@@ -116,6 +116,10 @@ fn clock(facts: &Facts) -> Finding {
         return Finding::warning(Check::HostClock, "host", read)
             .remedy("timedatectl timesync-status: see that its server is reached (UDP port 123)");
     }
+    if facts.units.contains_key("systemd-timesyncd.service") {
+        return Finding::warning(Check::HostClock, "host", "nothing keeps it")
+            .remedy("timedatectl set-ntp true");
+    }
     let remedy = match facts.packages.keys().find(|name| name.starts_with("chrony")) {
         Some(_) => "systemctl enable --now chrony".to_owned(),
         None => format!(

@@ -108,7 +108,12 @@ pub(super) fn system(root: &Root, kernel: Option<String>) -> System {
 
 pub(super) fn cpu(root: &Root) -> Cpu {
     let key = |line: &str| line.split(':').next().unwrap_or_default().trim().to_owned();
-    let keep = |line: &str| ["vendor_id", "flags"].contains(&key(line).as_str());
+    // All processors say the same: the first one's lines are enough.
+    let mut seen = BTreeSet::new();
+    let keep = |line: &str| {
+        let key = key(line);
+        ["vendor_id", "flags"].contains(&key.as_str()) && seen.insert(key)
+    };
     let text = root.head("proc/cpuinfo", keep).unwrap_or_default();
     let first = |wanted: &str| {
         let line = text.lines().find(|line| key(line) == wanted)?;

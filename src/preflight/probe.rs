@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::fs::fstatvfs;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -81,24 +82,32 @@ pub async fn probe(root: &Root, folders: &[(&str, &str)]) -> Probes {
     let libvirt = find(&["libvirtd", "virtqemud"]);
     let space = |(what, path): &(&str, &str)| space(root, what, path);
     Probes {
-        kvm: root.exists("dev/kvm").then(kvm),
+        kvm: if root.exists("dev/kvm") { kvm(root) } else { None },
         qemu: version(root, qemu).await,
         libvirt: version(root, libvirt).await,
         disks: folders.iter().filter_map(space).collect(),
     }
 }
 
-fn kvm() -> KvmProbe {
+fn kvm(root: &Root) -> Option<KvmProbe> {
     let made = kvm_ioctls::Kvm::new().and_then(|kvm| {
         let version = kvm.get_api_version();
         kvm.create_vm().map(|_| version)
     });
+    let failed = |said: String| Some(KvmProbe { works: false, said });
     match made {
-        Ok(KVM_API) => KvmProbe { works: true, said: "it makes a virtual machine".to_owned() },
-        Ok(other) => {
-            KvmProbe { works: false, said: format!("its interface is {other}, not {KVM_API}") }
+        Ok(KVM_API) => {
+            Some(KvmProbe { works: true, said: "it makes a virtual machine".to_owned() })
         }
-        Err(error) => KvmProbe { works: false, said: error.to_string() },
+        Ok(other) => failed(format!("its interface is {other}, not {KVM_API}")),
+        Err(error) => match Errno::from_raw_os_error(error.errno()) {
+            // Who may not open it learns nothing of KVM.
+            denied @ (Errno::ACCESS | Errno::PERM) => {
+                root.unread("dev/kvm", std::io::Error::from(denied).to_string());
+                None
+            }
+            _ => failed(error.to_string()),
+        },
     }
 }
 

@@ -240,9 +240,9 @@ impl Process {
 impl Accounts {
     /// Whether a user is in a group, by its entry or as its first group.
     pub(super) fn is_in(&self, user: &User, group: &str) -> bool {
-        self.groups.get(group).is_some_and(|group| {
-            group.gid == user.gid || group.members.iter().any(|name| *name == user.name)
-        })
+        self.groups
+            .get(group)
+            .is_some_and(|group| group.gid == user.gid || group.members.contains(&user.name))
     }
 
     pub(super) fn user(&self, name: &str) -> Option<&User> {

@@ -1,6 +1,6 @@
 //! `preflight`: whether this host is fit for what trueup does, and what to mend first.
 //!
-//! Two halves. [`gather`] reads files under a [`Root`] (the machine itself, or a recorded tree) into
+//! Two halves. [`gather()`] reads files under a [`Root`] (the machine itself, or a recorded tree) into
 //! [`Facts`]; [`judge`] turns facts into [`Finding`]s and is pure. It reads only: nothing on the host
 //! is changed, no GPU is touched, and nothing outside of the root is ever opened. What files cannot
 //! tell ([`Probes`]) is asked of the running machine alone.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
@@ -88,7 +88,7 @@ impl Root {
         let real = path.canonicalize().map_err(failed)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(CWD, &real, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-        Ok(Self { dir, live: real == PathBuf::from("/"), log: RefCell::default() })
+        Ok(Self { dir, live: real == Path::new("/"), log: RefCell::default() })
     }
 
     /// Whether this is the running machine, which may be asked more than its files tell.

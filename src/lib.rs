@@ -3,8 +3,8 @@
 //! Reading order: [`model`] names things; [`spec`] turns text into desired state; [`plan`] compares
 //! it with what was observed; [`policy`] asks rules about both; [`event`] is what gets written down;
 //! [`state`] is the fold of that; [`view`] answers questions about it; [`port`] is the seam; the shell
-//! around it talks to the world: [`journal`], [`source`], [`provider`], [`forge`], [`reconcile`], and
-//! [`cli`], which wires it all.
+//! around it talks to the world: [`journal`], [`source`], [`provider`], [`forge`], [`reconcile`],
+//! [`preflight`], which looks at a host before all that, and [`cli`], which wires it all.
 
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod cli;
@@ -19,6 +19,8 @@ pub mod model;
 pub mod plan;
 pub mod policy;
 pub mod port;
+#[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
+pub mod preflight;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod provider;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]

@@ -19,6 +19,7 @@ mod image;
 mod journal;
 #[cfg(feature = "libvirt")]
 mod libvirt;
+mod preflight;
 mod source;
 mod support;
 mod tidy;

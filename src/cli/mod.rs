@@ -27,6 +27,7 @@ pub mod paint;
 mod pause;
 mod plan;
 mod policy;
+mod preflight;
 mod release;
 mod replay;
 mod report;
@@ -76,6 +77,7 @@ EXIT CODES
   70  a bug of trueup
 
 START HERE
+  trueup preflight                 whether this host is fit
   trueup init /srv/git/env.git     write a config
   trueup check .                   look for mistakes in a repository
   trueup plan                      what would be done, and why
@@ -115,6 +117,7 @@ enum Command {
     Init(init::Init),
     Check(check::Check),
     Plan(plan::Plan),
+    Preflight(preflight::Preflight),
     Policy(policy::Policy),
     Apply(apply::Apply),
     Run(run::Run),
@@ -148,6 +151,7 @@ impl Command {
     fn format(&self) -> Format {
         match self {
             Self::Plan(command) => command.output.output,
+            Self::Preflight(command) => command.output.output,
             Self::Policy(command) => command.format(),
             Self::Apply(command) => command.output.output,
             Self::Status(command) => command.output.output,
@@ -176,6 +180,7 @@ impl Command {
             Self::Init(command) => command.run(context),
             Self::Check(command) => command.run(context),
             Self::Plan(command) => command.run(context),
+            Self::Preflight(command) => command.run(context),
             Self::Policy(command) => command.run(context),
             Self::Apply(command) => command.run(context),
             Self::Run(command) => command.run(context),

@@ -35,6 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("reconcile", &["model", "spec", "plan", "policy", "event", "state", "view", "port"]),
     ("config", &["model"]),
     ("telemetry", &["config"]),
+    ("preflight", &[]),
     ("cli", &["*"]),
 ];
 

@@ -49,6 +49,7 @@ unit-check: ## The exposure of the systemd unit
 
 bench: setup ## Run the benchmarks
 	$(CARGO) bench --locked
+	$(CARGO) bench --locked -p trueup-mig --bench gpu
 
 schemas: ## Write schemas/ anew from the types
 	$(CARGO) run --locked --quiet -- schema --write schemas

@@ -54,6 +54,9 @@ pub enum AssignError {
 /// Targets that cannot be had, then what the others cost.
 type Price = (u32, Cost);
 
+/// A price, and the target that a GPU takes for it.
+type Choice = (Price, Option<usize>);
+
 /// Gives each target a GPU of its own so that as many as possible can be had, at the least cost in
 /// all; of equal assignments the one with lower targets on lower GPUs. By GPU; none for a GPU that
 /// is left alone.
@@ -111,8 +114,7 @@ fn cheapest(prices: &[Vec<Price>], targets: usize) -> Vec<Option<usize>> {
     let all = (1_usize << targets) - 1;
     // By GPUs left over, from the last on, and set of targets given out: the price of the rest, and
     // what this GPU takes.
-    let mut table: Vec<Vec<Option<(Price, Option<usize>)>>> =
-        vec![vec![None; all + 1]; prices.len() + 1];
+    let mut table: Vec<Vec<Option<Choice>>> = vec![vec![None; all + 1]; prices.len() + 1];
     table[prices.len()][all] = Some(((0, Cost::default()), None));
     for gpu in (0..prices.len()).rev() {
         for given in 0..=all {
@@ -124,7 +126,7 @@ fn cheapest(prices: &[Vec<Price>], targets: usize) -> Vec<Option<usize>> {
                     Some(((rest.0 + missed, rest.1.plus(cost)), Some(target)))
                 });
             // The first of equal ones: lower targets on lower GPUs, and rather one than none.
-            let mut best: Option<(Price, Option<usize>)> = None;
+            let mut best: Option<Choice> = None;
             for option in take.chain(skip) {
                 if best.is_none_or(|(price, _)| option.0 < price) {
                     best = Some(option);

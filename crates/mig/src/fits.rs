@@ -151,10 +151,16 @@ pub fn fits(board: &Board, observed: &[Instance], add: &Target) -> Result<Fits, 
     }
     let moved = beside(existing(observed, Instance::is_busy));
     if let Outcome::Ready(plan) = plan(board, observed, &moved)? {
-        return Ok(Fits::After { displaced: displaced(observed, &plan.after), after: plan.after });
+        let own = plan.seats.iter().filter(|seat| seat.slot < observed.len());
+        let own: Vec<Placed> = own.map(|seat| seat.placed).collect();
+        let displaced = displaced(observed, observed, own);
+        return Ok(Fits::After { displaced, after: plan.after });
     }
     clearing(board, observed, add)
 }
+
+/// In use and displaced, gone, displaced: the least is the best.
+type Loss = (usize, u32, usize);
 
 /// The fewest that have to go so that the rest, moved where it must be, leaves room.
 fn clearing(board: &Board, observed: &[Instance], add: &Target) -> Result<Fits, PlanError> {
@@ -168,7 +174,7 @@ fn clearing(board: &Board, observed: &[Instance], add: &Target) -> Result<Fits, 
         let memory = gone(subset).map(|it| board.placement(it.placed).map_or(0, |at| at.size));
         (busy, subset.count_ones(), memory.sum::<u32>(), subset)
     });
-    let mut best: Option<((usize, u32, usize), Layout, Vec<Displaced>)> = None;
+    let mut best: Option<(Loss, Layout, Vec<Displaced>)> = None;
     for subset in subsets {
         let stay: Vec<Instance> =
             observed.iter().filter(|it| !gone(subset).any(|other| other == *it)).cloned().collect();
@@ -181,7 +187,8 @@ fn clearing(board: &Board, observed: &[Instance], add: &Target) -> Result<Fits, 
             compute: slots[seat.slot].compute.clone(),
         });
         let after = Layout::new(parts.collect());
-        let displaced = displaced_of(observed, &stay, &after);
+        let own = found.seats.iter().filter(|seat| seat.slot < stay.len());
+        let displaced = displaced(observed, &stay, own.map(|seat| seat.placed).collect());
         let busy = displaced.iter().filter(|it| !it.holders.is_empty()).count();
         let key = (busy, subset.count_ones(), displaced.len());
         if best.as_ref().is_none_or(|(least, ..)| key < *least) {
@@ -198,19 +205,16 @@ fn clearing(board: &Board, observed: &[Instance], add: &Target) -> Result<Fits, 
     Ok(Fits::After { displaced, after })
 }
 
-fn displaced(observed: &[Instance], after: &Layout) -> Vec<Displaced> {
-    displaced_of(observed, observed, after)
-}
-
-/// Who of those found is not where it was; those that do not stay have gone.
-fn displaced_of(observed: &[Instance], stay: &[Instance], after: &Layout) -> Vec<Displaced> {
-    let stood = |placed: &Placed| stay.iter().any(|it| it.placed == *placed);
-    let mut free: Vec<Placed> =
-        after.placed().into_iter().filter(|placed| !stood(placed)).collect();
+/// Who of those found is not where it was. `own` are the places of those that stay; that the new
+/// ones take over a place of one of them counts as displacing it.
+fn displaced(observed: &[Instance], stay: &[Instance], own: Vec<Placed>) -> Vec<Displaced> {
+    let (kept, mut free): (Vec<Placed>, Vec<Placed>) =
+        own.into_iter().partition(|placed| stay.iter().any(|it| it.placed == *placed));
+    free.sort_unstable();
     let mut all = Vec::new();
     for instance in observed {
         let stays = stay.contains(instance);
-        if stays && after.part(instance.placed).is_some() {
+        if stays && kept.contains(&instance.placed) {
             continue;
         }
         let next = free.iter().position(|to| stays && to.profile == instance.placed.profile);

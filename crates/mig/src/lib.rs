@@ -13,8 +13,8 @@
 //! - [`plan()`], [`rollback`] (`plan`, `search`, `nearest`): the exact search, its steps, and what
 //!   is said when there is no way.
 //! - [`Step`], [`step::apply`] (`step`): what each step does; the second judge of every plan.
-//! - [`assign`]: several equal GPUs with targets that can be exchanged.
-//! - [`fits`]: what would still go in, and after which moves.
+//! - [`assign()`]: several equal GPUs with targets that can be exchanged.
+//! - [`fits()`]: what would still go in, and after which moves.
 //! - [`picture`]: before and after as blocks of slices, for a terminal and as SVG.
 //! - [`parted`]: the configuration format of mig-parted.
 //! - [`boards`], [`baseline`]: boards to simulate with, and the planners to compare with.

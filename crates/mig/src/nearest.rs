@@ -38,6 +38,62 @@ pub(crate) fn nearest(
     observed: &[Instance],
     target: &Target,
 ) -> Result<Option<Nearest>, PlanError> {
+    let InUse { room, slots, spoken, held } = in_use(board, observed, target);
+    let mut order: Vec<usize> = (0..slots.len()).filter(|at| !spoken[*at]).collect();
+    order.sort_by_key(|at| {
+        let units = board.profile(slots[*at].profile).map_or(0, crate::board::Profile::units);
+        (slots[*at].start.is_none(), Reverse(units), slots[*at].profile, *at)
+    });
+    let mut walk = Walk {
+        board,
+        slots: &slots,
+        room,
+        order,
+        met: Vec::new(),
+        best: Vec::new(),
+        score: None,
+        steps: 0,
+    };
+    walk.descend(0, None);
+    let extra: Vec<Placed> = held.iter().filter_map(place_of).collect();
+    let mut found: Option<Nearest> = None;
+    for met in std::mem::take(&mut walk.best) {
+        let chosen = |at: &usize| spoken[*at] || met.iter().any(|(slot, _)| slot == at);
+        let (mine, missing): (Vec<usize>, Vec<usize>) = (0..slots.len()).partition(chosen);
+        let mut wanted: Vec<Slot> = mine.iter().map(|at| slots[*at].clone()).collect();
+        for (slot, at) in wanted.iter_mut().zip(&mine) {
+            if let Some((_, placed)) = met.iter().find(|(slot, _)| slot == at) {
+                slot.start = Some(placed.start);
+            }
+        }
+        wanted.extend(held.iter().cloned());
+        // Its starts are fixed, so it is ready or impossible: this does not come back here.
+        let outcome = fixed_plan(board, observed, &Target { slots: wanted })?;
+        let Some(mut plan) = outcome else { continue };
+        for seat in &mut plan.seats {
+            // Positions are those of the target that was asked for.
+            seat.slot = mine.get(seat.slot).copied().unwrap_or(usize::MAX);
+        }
+        plan.seats.retain(|seat| seat.slot != usize::MAX);
+        if found.as_ref().is_none_or(|best| plan.cost < best.plan.cost) {
+            found = Some(Nearest { missing, extra: extra.clone(), plan });
+        }
+    }
+    Ok(found)
+}
+
+/// What is in use, and the slots that it meets.
+struct InUse<'a> {
+    room: Room<'a>,
+    /// The slots; those met have the start of what meets them.
+    slots: Vec<Slot>,
+    /// By slot: whether it is met.
+    spoken: Vec<bool>,
+    /// Those in use that meet none.
+    held: Vec<Slot>,
+}
+
+fn in_use<'a>(board: &'a Board, observed: &[Instance], target: &Target) -> InUse<'a> {
     let mut room = Room::new(board);
     let (mut slots, mut spoken) = (target.slots.clone(), vec![false; target.slots.len()]);
     // What is in use stands. It meets a slot if nothing in use within it changes for it.
@@ -66,46 +122,7 @@ pub(crate) fn nearest(
             None => held.extend(as_it_is(instance)),
         }
     }
-    let mut order: Vec<usize> = (0..slots.len()).filter(|at| !spoken[*at]).collect();
-    order.sort_by_key(|at| {
-        let units = board.profile(slots[*at].profile).map_or(0, crate::board::Profile::units);
-        (slots[*at].start.is_none(), Reverse(units), slots[*at].profile, *at)
-    });
-    let mut walk = Walk {
-        board,
-        slots: &slots,
-        room,
-        order,
-        met: Vec::new(),
-        best: Vec::new(),
-        score: None,
-        steps: 0,
-    };
-    walk.descend(0, None);
-    let mut found: Option<Nearest> = None;
-    for met in std::mem::take(&mut walk.best) {
-        let chosen = |at: &usize| spoken[*at] || met.iter().any(|(slot, _)| slot == at);
-        let (mine, missing): (Vec<usize>, Vec<usize>) = (0..slots.len()).partition(chosen);
-        let mut wanted: Vec<Slot> = mine.iter().map(|at| slots[*at].clone()).collect();
-        for (slot, at) in wanted.iter_mut().zip(&mine) {
-            if let Some((_, placed)) = met.iter().find(|(slot, _)| slot == at) {
-                slot.start = Some(placed.start);
-            }
-        }
-        wanted.extend(held.iter().cloned());
-        // Its starts are fixed, so it is ready or impossible: this does not come back here.
-        let outcome = fixed_plan(board, observed, &Target { slots: wanted })?;
-        let Some(mut plan) = outcome else { continue };
-        for seat in &mut plan.seats {
-            // Positions are those of the target that was asked for.
-            seat.slot = mine.get(seat.slot).copied().unwrap_or(usize::MAX);
-        }
-        plan.seats.retain(|seat| seat.slot != usize::MAX);
-        if found.as_ref().is_none_or(|best| plan.cost < best.plan.cost) {
-            found = Some(Nearest { missing, plan });
-        }
-    }
-    Ok(found)
+    InUse { room, slots, spoken, held }
 }
 
 /// The plan to exactly this, if it destroys nothing in use.
@@ -128,6 +145,10 @@ fn fixed_plan(
 fn as_it_is(instance: &Instance) -> Option<Slot> {
     let layout = Layout::of(std::slice::from_ref(instance));
     Target::exactly(&layout).slots.into_iter().next()
+}
+
+fn place_of(slot: &Slot) -> Option<Placed> {
+    slot.start.map(|start| Placed { profile: slot.profile, start })
 }
 
 impl Walk<'_> {

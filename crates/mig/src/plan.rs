@@ -77,6 +77,8 @@ pub struct Need {
 pub struct Nearest {
     /// Positions of the slots of the target that it lacks.
     pub missing: Vec<usize>,
+    /// Instances in use that stay although the target has no place for them.
+    pub extra: Vec<Placed>,
     /// The way to it.
     pub plan: Plan,
 }

@@ -58,7 +58,10 @@ pub fn read(text: &str) -> Result<Vec<Config>, PartedError> {
         let (line, column) =
             error.location().map_or((0, 0), |location| (location.line(), location.column()));
         let message = error.render();
-        let message = message.lines().next().unwrap_or_default().to_owned();
+        let message = message.lines().next().unwrap_or_default();
+        // The parser repeats the place, which is told already.
+        let place = format!(" at line {line}, column {column}");
+        let message = message.strip_suffix(&place).unwrap_or(message).to_owned();
         PartedError::Text { line, column, message }
     })?;
     if file.version != "v1" {

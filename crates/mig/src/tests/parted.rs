@@ -99,7 +99,7 @@ fn what_the_format_cannot_say_is_told() {
     ];
     let entry = Entry { devices: Devices::All, filter: Vec::new(), enabled: true, wishes };
     let config = Config { name: "on".to_owned(), entries: vec![entry] };
-    let written = write(Some(&board), &[config.clone()]).unwrap();
+    let written = write(Some(&board), std::slice::from_ref(&config)).unwrap();
     expect![[r#"
         version: v1
         mig-configs:

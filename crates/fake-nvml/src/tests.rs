@@ -1,0 +1,1 @@
+//! The rules of placement, ids and restarts, without C in between.

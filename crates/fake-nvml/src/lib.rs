@@ -26,7 +26,6 @@ mod mig;
 mod state;
 mod store;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests;
 
 use std::io;

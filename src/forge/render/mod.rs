@@ -27,7 +27,7 @@ pub use comment::{COMMENT_BYTES_MAX, Comment, comment, digest_in};
 pub use drift::{DRIFT_TITLE_CHARS_MAX, DriftIssue, drift_issue};
 pub use escape::{code, escape};
 pub use rows::{Row, rows};
-pub use status::{DESCRIPTION_CHARS_MAX, Landing, Status, Tone, landing, status};
+pub use status::{DESCRIPTION_CHARS_MAX, Status, Tone, status};
 
 /// The trueup that speaks: several may look after one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]

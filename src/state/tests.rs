@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::event::body::{
-    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, RewriteRefused, SpecAccepted,
-    StepStarted, Synced,
+    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, PullObserved, PullOutcome, PullPlan,
+    PullPlanned, RewriteRefused, SpecAccepted, StepStarted, Synced,
 };
-use crate::event::{Entry, Event, Recorded};
+use crate::event::{Entry, Event, Recorded, Spilled};
 use crate::model::{CommitId, Digest, Name, ResourceId};
+use crate::plan::promise::Promise;
 use crate::plan::{Disruption, Reason};
 
 fn fold(entries: Vec<Entry>) -> State {
@@ -176,7 +177,7 @@ fn earlier_plans_of_a_pull_request_are_kept_newest_first_each_once_and_not_for_e
     let mut seq = 0;
     let mut tell = |state: &mut State, event: Event| {
         seq += 1;
-        state.apply(&Recorded { seq, at: Timestamp::UNIX_EPOCH, entry: Entry::new(event) });
+        state.apply(&Recorded { seq, at: jiff::Timestamp::UNIX_EPOCH, entry: Entry::new(event) });
     };
     tell(&mut state, Event::PullObserved(observed));
     let older = |state: &State| -> Vec<String> {

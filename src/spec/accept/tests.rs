@@ -155,11 +155,35 @@ spec:
             "vm/web /memory/max environments/lab/environment.yaml:10",
         ]
     );
-    expect_test::expect![[r#""#]].assert_eq(&acceptance.patch);
+    expect_test::expect![[r#"
+        --- a/environments/lab/environment.yaml
+        +++ b/environments/lab/environment.yaml
+        @@ -4,5 +4,7 @@
+         spec:
+           bases: [common]
+           patches:
+        +    - { target: vm/web, patch: { spec: { autostart: false } } }
+        +    - { target: disk/root, patch: { spec: { size: 5GiB } } }
+             - target: vm/web
+        -      patch: { spec: { memory: 3GiB } }
+        +      patch: { spec: { memory: { current: 3GiB, max: 4GiB } } }
+    "#]]
+    .assert_eq(&acceptance.patch);
     let bare = environment.split("  patches:").next().unwrap();
     let files = [("bases/common/web.yaml", base), ("environments/lab/environment.yaml", bare)];
     let acceptance = accepted_in(&files, &drift[..1]);
-    expect_test::expect![[r#""#]].assert_eq(&acceptance.patch);
+    expect_test::expect![[r#"
+        --- a/environments/lab/environment.yaml
+        +++ b/environments/lab/environment.yaml
+        @@ -2,4 +2,6 @@
+         kind: Environment
+         metadata: { name: lab }
+         spec:
+        +  patches:
+        +    - { target: disk/root, patch: { spec: { size: 5GiB } } }
+           bases: [common]
+    "#]]
+    .assert_eq(&acceptance.patch);
 }
 
 #[test]

@@ -19,14 +19,14 @@ use crate::spec::{self, Diagnostic, ParseCache, RepoFile, RepoFiles, Severity, r
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  \
     trueup check .\n  \
-    trueup check -o github .          # annotations in a workflow\n  \
-    trueup check -o sarif . > trueup.sarif")]
+    trueup check --format github .    # annotations in a workflow\n  \
+    trueup check --format sarif . > trueup.sarif")]
 pub(super) struct Check {
     /// The folder of the repository
     #[arg(default_value = ".")]
     folder: PathBuf,
     /// The form of the output
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    #[arg(short, long, visible_alias = "format", value_enum, default_value_t, value_name = "FORM")]
     output: CheckFormat,
 }
 

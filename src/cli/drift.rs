@@ -29,8 +29,8 @@ pub(super) struct Drift {
     pub(super) output: Output,
     /// Print the change to the repository that would accept what the machine has
     ///
-    /// A unified diff against the commit in force, for `git apply`. Fields that the spec does not say
-    /// in one place are named as warnings instead.
+    /// A unified diff against the commit in force, for `git apply`. What it changes is named with its
+    /// file and line; what no field of the spec says is named as a warning, with the reason.
     #[arg(long)]
     as_patch: bool,
 }
@@ -81,6 +81,10 @@ fn print_patch(context: &Context, state: &State, drifts: &[DriftRow]) -> Result<
             CliError::input(format!("the commit in force cannot be read again: {first}"))
         })?;
     context.ui.raw(&acceptance.patch)?;
+    for it in &acceptance.accepted {
+        let (resource, field) = (&it.resource, &it.field);
+        context.ui.say(&format!("{resource} {field}: {}:{}", it.path, it.line));
+    }
     for (resource, path, why) in &acceptance.refused {
         context.ui.warn(&format!("{resource} {path}: not in the patch: {why}"));
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::blob::Blobs;
 use super::error::AppendError;
 use super::handle::{Journal, Sealed};
+use crate::event::chain::Head;
 use crate::event::{Entry, Recorded};
 use crate::port::{self, BoxFuture, Clock, JournalFault};
 
@@ -74,6 +75,10 @@ impl port::Journal for LogPort {
             let recorded = |(Sealed { seq, at, .. }, entry)| Recorded { seq, at, entry };
             Ok(sealed.into_iter().zip(entries).map(recorded).collect())
         })
+    }
+
+    fn head(&self) -> Head {
+        self.journal.head()
     }
 }
 

@@ -84,7 +84,14 @@ pub fn causes(plan: &Plan, reasons: &[HoldReason]) -> Option<BTreeSet<StepIndex>
     Some(causes)
 }
 
+/// The steps that the commit asks for: all but those that put right what drifted from a wish that was
+/// fulfilled before.
+pub fn asked(plan: &Plan) -> BTreeSet<StepIndex> {
+    let found = plan.steps.iter().enumerate().filter(|(_, step)| !heals(step));
+    found.map(|(at, _)| at).collect()
+}
+
 /// Whether a step puts drift right, or serves another one: then that one decides.
-fn heals(step: &Step) -> bool {
+pub fn heals(step: &Step) -> bool {
     matches!(step.reason, Reason::Drifted | Reason::Needed)
 }

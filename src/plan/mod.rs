@@ -29,7 +29,7 @@ mod work;
 
 use std::collections::BTreeMap;
 
-pub use hold::{HoldReason, causes, destroys, hold_reasons};
+pub use hold::{HoldReason, asked, causes, destroys, heals, hold_reasons};
 pub use input::{Guards, Input, Known, KnownResource, Own, window_open};
 pub use part::{Parts, part};
 pub use types::{

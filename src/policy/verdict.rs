@@ -119,17 +119,6 @@ impl Verdicts {
         }])
     }
 
-    /// What holds a plan although it is approved, one sentence each.
-    pub fn hard_reasons(&self) -> Vec<String> {
-        self.hold_reasons(true)
-    }
-
-    /// What holds a plan until it is approved, one sentence each.
-    pub fn soft_reasons(&self) -> Vec<String> {
-        let soft = self.all.iter().filter(|v| v.holds() && v.level == PolicyLevel::Soft);
-        soft.map(Verdict::sentence).collect()
-    }
-
     /// Whether the rules had nothing to say.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

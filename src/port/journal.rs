@@ -1,6 +1,7 @@
 //! The port to the log.
 
 use super::BoxFuture;
+use crate::event::chain::Head;
 use crate::event::{Entry, Recorded};
 
 /// Why nothing was appended. What was asked for did not happen, and nothing may be done on it.
@@ -33,4 +34,7 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// A [`JournalFault`]; then none of them happened.
     fn append(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Recorded>, JournalFault>>;
+
+    /// Where the log durably stands.
+    fn head(&self) -> Head;
 }

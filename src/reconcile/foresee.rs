@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::load::Load;
 use super::pass::Reconciler;
-use crate::model::{CommitId, ResourceId};
+use crate::event::chain::Head;
+use crate::model::{CommitId, Observed, ResourceId};
 use crate::plan::Plan;
 use crate::policy::Verdicts;
 use crate::spec::{self, Diagnostic, Origin, ParseCache, RepoFiles};
@@ -22,6 +23,10 @@ pub struct Foresight {
     pub origins: BTreeMap<ResourceId, Origin>,
     /// What the rules in force say of it, each on its line.
     pub verdicts: Verdicts,
+    /// What could not be looked at beyond the plan's own resources, in sentences.
+    pub unobserved: Vec<String>,
+    /// Where the log stood at the look.
+    pub log: Head,
 }
 
 impl Reconciler {
@@ -41,12 +46,25 @@ impl Reconciler {
         let loaded = spec::load(files, &select, cache)?;
         let load = Load::of(commit, loaded, rulebook);
         let busy = self.busy(&load);
+        let log = self.ledger.head();
         let (scope, observed) = self.observe(&load).await;
         let mut round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
         round.verdicts = self.ask_rules(&load.rulebook, &round, Some(files.clone())).await;
         let held = self.sorted(&round, &BTreeSet::new()).held();
         let origins = load.desired.resources.iter();
         let origins = origins.map(|(id, wish)| (id.clone(), wish.origin.clone())).collect();
-        Ok(Foresight { plan: round.plan, held, origins, verdicts: round.verdicts })
+        let unobserved = unobserved(&round.observed, &round.plan);
+        let (plan, verdicts) = (round.plan, round.verdicts);
+        Ok(Foresight { plan, held, origins, verdicts, unobserved, log })
     }
+}
+
+/// What could not be looked at and stands in no line of the plan: kinds as a whole, and things that
+/// the commit does not name.
+fn unobserved(observed: &Observed, plan: &Plan) -> Vec<String> {
+    let told = |id: &ResourceId| plan.skipped.iter().any(|skipped| skipped.resource == *id);
+    let kinds = observed.unobservable.iter();
+    let kinds = kinds.map(|(kind, why)| format!("every {}: {why}", kind.short()));
+    let single = observed.unreadable.iter().filter(|(id, _)| !told(id));
+    kinds.chain(single.map(|(id, why)| format!("{id}: {why}"))).collect()
 }

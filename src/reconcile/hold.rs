@@ -1,14 +1,16 @@
 //! What of a plan runs now and what waits, and the events that say so.
 //!
 //! A plan that has to wait holds back only what it waits for: drift elsewhere is put right beside it.
+//! A rule holds the steps of what it names; one that names nothing holds what the commit asks for.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::pass::{PassError, PassOptions, Reconciler, Round};
+use super::ruled::{HeldSteps, held_by_rules};
 use crate::event::body::{
-    PlanApproved, PlanHeld, PlanMade, PlanSurprised, PlanWithdrawn, StepSummary,
+    PlanApproved, PlanHeld, PlanMade, PlanSurprised, PlanWithdrawn, SoftHold, StepSummary,
 };
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{Digest, ResourceId, RunId};
@@ -29,6 +31,8 @@ pub(super) struct Sorted {
     surprised: Option<PlanSurprised>,
     /// A plan that was approved and comes next, when what may run now is done.
     next: Option<Digest>,
+    /// Whether what may run now was approved.
+    pub(super) approved: bool,
 }
 
 /// A plan that waits.
@@ -37,6 +41,8 @@ pub(super) struct Waiting {
     pub(super) plan: Plan,
     /// For what, in sentences.
     pub(super) reasons: Vec<String>,
+    /// What an approval lets through for good.
+    soft: Vec<SoftHold>,
 }
 
 impl Sorted {
@@ -50,55 +56,71 @@ impl Reconciler {
     /// Sorts a plan. `destroyed`: what this run has destroyed before.
     pub(super) fn sorted(&self, round: &Round, destroyed: &BTreeSet<ResourceId>) -> Sorted {
         let whole = &round.plan;
-        let all = |ready: Plan| Sorted { ready, waits: None, surprised: None, next: None };
-        let none = || Plan { steps: Vec::new(), ..whole.clone() };
-        let wait = |plan: Plan, ready: Plan, reasons: Vec<String>| Sorted {
-            ready,
-            waits: Some(Waiting { plan, reasons }),
-            surprised: None,
-            next: None,
-        };
         if whole.is_empty() {
-            return all(whole.clone());
+            return ready(whole.clone());
         }
+        let ground = self.ground(round, destroyed);
+        if let Some(firm) = ground.firm {
+            return waits(whole.clone(), none_of(whole), firm, Vec::new());
+        }
+        let approved = self.is_approved(&whole.digest());
+        if let Some(surprised) = self.surprise(round).filter(|_| !approved) {
+            let number = surprised.number;
+            let more =
+                surprised.extra.iter().map(|extra| format!("#{number} did not say: {extra}"));
+            let words = ground.hard.reasons.into_iter().chain(more).chain(ground.words);
+            let waits = waits(whole.clone(), none_of(whole), words.collect(), ground.soft.holds);
+            return Sorted { surprised: Some(surprised), ..waits };
+        }
+        let (hard, soft) = (ground.hard, ground.soft);
+        if hard.causes.is_empty() && soft.causes.is_empty() {
+            return ready(whole.clone());
+        }
+        let either = hard.causes.union(&soft.causes).copied().collect();
+        let Parts { waits: part, rest } = plan::part(whole, &either);
+        if !approved && !self.is_approved(&part.digest()) {
+            let words = hard.reasons.into_iter().chain(soft.reasons).chain(ground.words);
+            return waits(part, rest, words.collect(), soft.holds);
+        }
+        // No approval stands in for a hard rule: what it is about waits all the same.
+        let free = plan::part(whole, &hard.causes).rest;
+        let first = !approved && !rest.is_empty() && free.steps.len() > rest.steps.len();
+        if first {
+            // It may build on the rest, so it is planned anew after that.
+            return Sorted { next: Some(part.digest()), ..ready(rest) };
+        }
+        let cleared = match hard.causes.is_empty() {
+            true => ready(whole.clone()),
+            // The plan that waits keeps its name, under which it was approved.
+            false => {
+                let named = if approved { whole.clone() } else { part };
+                waits(named, free, hard.reasons, Vec::new())
+            }
+        };
+        Sorted { approved: true, ..cleared }
+    }
+
+    /// Everything that a plan may have to wait for.
+    fn ground(&self, round: &Round, destroyed: &BTreeSet<ResourceId>) -> Ground {
         let reasons = hold_reasons(round, destroyed);
-        let words = reasons.iter().map(hold_words);
+        let words: Vec<String> = reasons.iter().map(hold_words).collect();
         let paused = self.ledger.read(|state| state.paused.clone());
         let paused = paused.map(|paused| format!("paused by {}: {}", paused.by, paused.reason));
         // No approval stands in for a signature: who may give one stands in the host's config.
         let distrusted = round.distrusted.iter().map(|why| {
             format!("the commit in force, {}, is not accepted: {why}", round.commit.short())
         });
-        let denied = round.verdicts.hard_reasons();
-        let firm: Vec<String> = paused.into_iter().chain(distrusted).chain(denied).collect();
-        if !firm.is_empty() {
-            return wait(whole.clone(), none(), firm.into_iter().chain(words).collect());
+        let (hard, mut soft) = self.ledger.read(|state| held_by_rules(round, &state.exempt));
+        let mut firm: Vec<String> = paused.into_iter().chain(distrusted).collect();
+        match plan::causes(&round.plan, &reasons) {
+            Some(causes) => soft.causes.extend(causes),
+            // Paused in Git, which no approval ends.
+            None if firm.is_empty() => firm.extend(soft.reasons.iter().cloned()),
+            None => {}
         }
-        let surprised = self.surprise(round).filter(|_| !self.is_approved(&whole.digest()));
-        if let Some(surprised) = surprised {
-            let number = surprised.number;
-            let more = |extra: &String| format!("#{number} did not say: {extra}");
-            let words = surprised.extra.iter().map(more).chain(words).collect();
-            return Sorted { surprised: Some(surprised), ..wait(whole.clone(), none(), words) };
-        }
-        let soft = round.verdicts.soft_reasons();
-        if !soft.is_empty() && !self.is_approved(&whole.digest()) {
-            return wait(whole.clone(), none(), soft.into_iter().chain(words).collect());
-        }
-        if reasons.is_empty() {
-            return all(whole.clone());
-        }
-        let Some(Parts { waits, rest }) = parts(round, &reasons) else {
-            return wait(whole.clone(), none(), words.collect());
-        };
-        if self.is_approved(&whole.digest()) {
-            return all(whole.clone());
-        }
-        if self.is_approved(&waits.digest()) {
-            // It may build on the rest, so it is planned anew after that.
-            return Sorted { ready: rest, next: Some(waits.digest()), ..all(none()) };
-        }
-        wait(waits, rest, words.collect())
+        let is_firm = !firm.is_empty() || reasons.contains(&HoldReason::Paused);
+        firm.extend(hard.reasons.iter().chain(&words).cloned());
+        Ground { firm: is_firm.then_some(firm), hard, soft, words }
     }
 
     /// What the plan does beyond what the pull request of its commit said it would. Once a plan kept
@@ -132,10 +154,16 @@ impl Reconciler {
         if approval.plan.len() < APPROVE_DIGITS_MIN || round.plan.is_empty() {
             return Ok(());
         }
-        let part = parts(round, &hold_reasons(round, destroyed)).map(|parts| parts.waits.digest());
+        let sorted = self.sorted(round, destroyed);
+        let part = sorted.waits.as_ref().map(|waits| waits.plan.digest());
         let digests = std::iter::once(round.plan.digest()).chain(part);
         let plan = digests.into_iter().find(|it| it.to_string().starts_with(&approval.plan));
         if let Some(plan) = plan.filter(|plan| !self.is_approved(plan)) {
+            // What the approval lets through is remembered with what waits.
+            if sorted.waits.as_ref().is_some_and(|waits| !waits.soft.is_empty()) {
+                let sorted = Sorted { ready: none_of(&round.plan), ..sorted };
+                self.announce(round, &sorted, run).await?;
+            }
             let event = Event::PlanApproved(PlanApproved { plan });
             let entry = Entry::new(event).by(&approval.actor).in_run(run);
             self.append_at(&round.commit, vec![entry]).await?;
@@ -176,8 +204,8 @@ impl Reconciler {
             if let Some((plan, waits)) = &waits
                 && said.is_none_or(|said| said.held != waits.reasons)
             {
-                let reasons = waits.reasons.clone();
-                events.push(Entry::new(Event::PlanHeld(PlanHeld { plan: *plan, reasons })));
+                let (reasons, soft) = (waits.reasons.clone(), waits.soft.clone());
+                events.push(Entry::new(Event::PlanHeld(PlanHeld { plan: *plan, reasons, soft })));
             }
         });
         if let Some((plan, _)) = waits
@@ -201,10 +229,28 @@ impl Reconciler {
     }
 }
 
-/// The plan in what waits for `reasons` and what does not; `None`: all of it waits.
-fn parts(round: &Round, reasons: &[HoldReason]) -> Option<Parts> {
-    let causes = plan::causes(&round.plan, reasons)?;
-    Some(plan::part(&round.plan, &causes))
+/// Everything that a plan may have to wait for.
+struct Ground {
+    /// What all of it waits for, whoever approves it.
+    firm: Option<Vec<String>>,
+    /// What some steps wait for, whoever approves them.
+    hard: HeldSteps,
+    /// What some steps wait for until somebody approves them; the steps of `words` are among them.
+    soft: HeldSteps,
+    /// What the environment's settings say, in sentences.
+    words: Vec<String>,
+}
+
+fn ready(plan: Plan) -> Sorted {
+    Sorted { ready: plan, waits: None, surprised: None, next: None, approved: false }
+}
+
+fn waits(plan: Plan, rest: Plan, reasons: Vec<String>, soft: Vec<SoftHold>) -> Sorted {
+    Sorted { waits: Some(Waiting { plan, reasons, soft }), ..ready(rest) }
+}
+
+fn none_of(plan: &Plan) -> Plan {
+    Plan { steps: Vec::new(), ..plan.clone() }
 }
 
 fn hold_reasons(round: &Round, destroyed: &BTreeSet<ResourceId>) -> Vec<HoldReason> {

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::event::chain::Head;
 use crate::event::{Entry, Recorded};
 use crate::port::{Journal, JournalFault};
 use crate::state::State;
@@ -91,6 +92,11 @@ impl Ledger {
         work.await.unwrap_or_else(|error| {
             Err(JournalFault::Broken { message: format!("appending did not end: {error}") })
         })
+    }
+
+    /// Where the log stands: what was said up to here holds the hash of all before it.
+    pub fn head(&self) -> Head {
+        self.inner.journal.head()
     }
 
     /// Reads the state. `look` must be short: appends wait for it.

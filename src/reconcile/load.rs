@@ -250,7 +250,9 @@ fn accepted(state: &State, load: &Load) -> Vec<Entry> {
     }
     let environment = desired.environment.clone();
     let desired = digest_of_desired(desired);
-    events.push(Event::SpecAccepted(SpecAccepted { environment, desired, changed, removed }));
+    let tree = load.tree.clone();
+    let spec = SpecAccepted { environment, desired, changed, removed, tree };
+    events.push(Event::SpecAccepted(spec));
     events.into_iter().map(|event| Entry::new(event).at_commit(&load.commit)).collect()
 }
 

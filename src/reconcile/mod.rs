@@ -21,6 +21,7 @@ mod pass;
 mod policy;
 mod pull;
 mod pulse;
+mod ruled;
 
 pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};
 pub use daemon::{AskError, Daemon, Handle};

@@ -4,9 +4,7 @@
 //! not carry a token away.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use gix::sec::identity::Account;
 use super::config::{Credentials, MirrorConfig};
 use super::error::{SourceError, chain, scrub};
 use super::process;
+use crate::private;
 
 /// Secrets handed out in one conversation, so that they can be taken out of its errors, and the
 /// first reason why none could be had.
@@ -93,7 +92,8 @@ fn get(config: &MirrorConfig, remote: &gix::Url, asked: &Context) -> Result<Acco
         }
         Credentials::Systemd { username, name } => {
             let from = format!("the systemd credential {name}");
-            let path = systemd_path(name).map_err(|why| unreadable(config, &from, why))?;
+            let path = private::credential(name);
+            let path = path.map_err(|fault| unreadable(config, &from, fault.to_string()))?;
             Ok(account(username, read(config, &path, &from)?))
         }
         Credentials::Helper => ask_helper(config, remote),
@@ -117,28 +117,10 @@ fn is_for(remote: &gix::Url, asked: &Context) -> bool {
         && url.port_or_default() == remote.port_or_default()
 }
 
-fn systemd_path(name: &str) -> Result<PathBuf, String> {
-    if name.is_empty() || name.contains('/') || name.starts_with('.') {
-        return Err("its name must be a plain file name".to_owned());
-    }
-    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
-        .ok_or("CREDENTIALS_DIRECTORY is not set: add LoadCredential= to the unit")?;
-    Ok(PathBuf::from(directory).join(name))
-}
-
 /// The first line of a file that others may not read.
 fn read(config: &MirrorConfig, path: &Path, from: &str) -> Result<String, SourceError> {
-    /// Tokens are far shorter; a wrong path must not pull a large file into memory.
-    const TOKEN_BYTES_MAX: u64 = 16 << 10;
     let unreadable = |why: String| unreadable(config, from, why);
-    let metadata = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
-    if metadata.len() > TOKEN_BYTES_MAX {
-        return Err(unreadable(format!("it is larger than {TOKEN_BYTES_MAX} bytes")));
-    }
-    if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(unreadable("every user of this machine may read it; chmod o= it".to_owned()));
-    }
-    let text = fs::read_to_string(path).map_err(|error| unreadable(error.kind().to_string()))?;
+    let text = private::read(path).map_err(|fault| unreadable(fault.to_string()))?;
     match text.lines().next().map(str::trim) {
         Some(token) if !token.is_empty() => Ok(token.to_owned()),
         _ => Err(unreadable("its first line is empty".to_owned())),
@@ -193,6 +175,9 @@ fn report(config: &MirrorConfig, verb: &str, payload: Vec<u8>) -> gix::Result<Op
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -223,6 +208,5 @@ mod tests {
         let open = set("s3cret\n", 0o644).unwrap_err().to_string();
         assert!(open.contains("chmod") && !open.contains("s3cret"), "{open}");
         assert!(set("\n", 0o600).is_err());
-        assert!(systemd_path("../etc/shadow").is_err());
     }
 }

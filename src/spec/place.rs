@@ -75,6 +75,20 @@ impl<'a> Places<'a> {
         }
     }
 
+    /// The `Environment` document: its file, and the line its first key stands on.
+    pub(crate) fn head(&self) -> Option<(&str, u32)> {
+        let (path, index, _) = self.head.as_ref()?;
+        let file = self.parsed.get(path)?;
+        split(&file.text).get(*index).map(|part| (path.as_str(), part.first))
+    }
+
+    /// The last patch of the environment that says `field` of a resource, by its place in the list.
+    pub(crate) fn patch_of(&self, id: &ResourceId, field: &str) -> Option<usize> {
+        let (_, _, patches) = self.head.as_ref()?;
+        let id = id.to_string();
+        patches.iter().rposition(|it| it.target == id && it.patch.pointer(field).is_some())
+    }
+
     /// Where `field` (a JSON pointer into the document: `/spec/memory`) of the resource written at
     /// `origin` stands: in a patch of the environment, in its document, or the nearest line above.
     pub fn of(&mut self, id: &ResourceId, origin: &Origin, field: Option<&str>) -> TextPlace {

@@ -260,6 +260,11 @@ impl Index {
         self.places.get(pointer).map(|(_, value)| *value)
     }
 
+    /// Where the key of `pointer` stands; none for the items of a list.
+    pub(crate) fn key(&self, pointer: &str) -> Option<Spot> {
+        self.places.get(pointer).and_then(|(key, _)| *key)
+    }
+
     /// Line and column of the first key of the object at `pointer`.
     pub(crate) fn first_below(&self, pointer: &str) -> Option<(u32, u32)> {
         let prefix = format!("{pointer}/");

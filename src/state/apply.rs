@@ -10,7 +10,7 @@ use super::types::{
     Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, PolicyFinding,
     Refused, Rejected, ResourceState, State,
 };
-use crate::event::body::{StepFailed, StepStarted};
+use crate::event::body::{SoftHold, StepFailed, StepStarted};
 use crate::event::{Event, Recorded};
 use crate::model::{CommitId, Digest, Fault, ResourceId, RunId};
 use crate::plan::Reason;
@@ -71,6 +71,9 @@ impl State {
                 }
                 self.spec.commit = commit.cloned();
                 self.spec.seq = recorded.seq;
+                self.spec.since = Some(at);
+                self.spec.settled = None;
+                self.spec.tree.clone_from(&accepted.tree);
                 self.pulls.surprised = None;
                 self.spec.desired = Some(accepted.desired);
                 self.spec.rejected = None;
@@ -98,6 +101,7 @@ impl State {
                     made_at: at,
                     total: made.total,
                     held: Vec::new(),
+                    soft: Vec::new(),
                     finished: false,
                     succeeded: 0,
                     failed: 0,
@@ -107,6 +111,7 @@ impl State {
             Event::PlanHeld(held) => {
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == held.plan) {
                     plan.held.clone_from(&held.reasons);
+                    plan.soft.clone_from(&held.soft);
                 }
             }
             Event::PlanSurprised(surprised) => self.pulls.surprised = Some(surprised.plan),
@@ -115,6 +120,8 @@ impl State {
                 self.approvals.insert(approved.plan, actor.to_owned());
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == approved.plan) {
                     plan.held.clear();
+                    let soft = std::mem::take(&mut plan.soft);
+                    self.let_through(soft);
                 }
             }
             Event::PlanWithdrawn(withdrawn) => {
@@ -178,11 +185,15 @@ impl State {
             }
             Event::StepSucceeded(step) => self.count_step(step.plan, |plan| plan.succeeded += 1),
             Event::StepFailed(step) => self.count_step(step.plan, |plan| plan.failed += 1),
+            Event::Synced(_) | Event::Pruned(_) => {
+                if commit.is_some() && self.spec.commit.as_ref() == commit {
+                    self.spec.settled = Some(at);
+                }
+            }
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
-            | Event::Synced(_)
             | Event::Claimed(_)
             | Event::Drifted(_)
             | Event::Recovered(_)
@@ -191,9 +202,16 @@ impl State {
             | Event::Moved(_)
             | Event::Unobservable(_)
             | Event::Observable(_)
-            | Event::Pruned(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
+        }
+    }
+
+    /// Remembers what an approval let through, so that no soft rule holds it a second time.
+    fn let_through(&mut self, soft: Vec<SoftHold>) {
+        for hold in soft {
+            let rules = self.exempt.entry(hold.resource).or_default();
+            rules.entry(hold.rule).or_default().extend(hold.steps);
         }
     }
 
@@ -215,6 +233,8 @@ impl State {
 
     fn wish(&mut self, changed: &[(ResourceId, Digest)], removed: &[ResourceId]) {
         for (id, digest) in changed {
+            // What was let through was let through for what the commit asked then.
+            self.exempt.remove(id);
             self.resources.entry(id.clone()).or_default().wish = Some(*digest);
         }
         for id in removed {
@@ -224,6 +244,7 @@ impl State {
 
     /// A resource gone from the commit is forgotten at once where nothing of it was ever made.
     fn forget_wish(&mut self, id: &ResourceId) {
+        self.exempt.remove(id);
         if let Some(resource) = self.resources.get_mut(id) {
             resource.wish = None;
             if !resource.is_ours() {
@@ -244,6 +265,7 @@ impl State {
         }
         if matches!(entry.event, Event::Pruned(_)) {
             self.resources.remove(id);
+            self.exempt.remove(id);
             return;
         }
         if let Event::Moved(moved) = &entry.event {
@@ -254,7 +276,7 @@ impl State {
         match &entry.event {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
             Event::StepSucceeded(_) => resource.succeed(at, entry.run),
-            Event::StepFailed(failed) => resource.fail(failed),
+            Event::StepFailed(failed) => resource.fail(failed, at),
             Event::StepInterrupted(_) => resource.in_flight = None,
             Event::Synced(synced) => {
                 let commit = entry.commit.clone();
@@ -331,6 +353,7 @@ impl State {
             let wish = self.resources.get(to).and_then(|named| named.wish);
             self.resources.insert(to.clone(), ResourceState { wish, ..known });
         }
+        self.exempt.remove(from);
     }
 
     fn count_step(&mut self, of: Digest, count: impl FnOnce(&mut PlanState)) {
@@ -376,7 +399,7 @@ impl ResourceState {
         }
     }
 
-    fn fail(&mut self, failed: &StepFailed) {
+    fn fail(&mut self, failed: &StepFailed, at: Timestamp) {
         let Some(step) = self.in_flight.take() else { return };
         // A person is needed because something that is not ours is in the way: it does not become
         // ours by having been in the way. Any other failure may have happened half-way.
@@ -384,6 +407,7 @@ impl ResourceState {
             self.claim = step.claim_before;
         }
         self.failure = Some(Failure {
+            at,
             fault: failed.fault.clone(),
             verb: step.verb,
             attempts: failed.attempt,

@@ -17,6 +17,10 @@ use crate::plan::promise::Promise;
 /// Promises kept after their pull requests were closed: far more than are merged between two looks.
 pub const PROMISES_KEPT_MAX: usize = 64;
 
+/// Earlier plans of a pull request that are remembered: what a reviewer may still want to look back
+/// at, and a small part of a comment.
+pub const OLDER_KEPT_MAX: usize = 10;
+
 /// Posts remembered: a status, a comment and a check for some 300 pull requests.
 pub const POSTS_KEPT_MAX: usize = 1_000;
 
@@ -57,6 +61,23 @@ pub struct PullState {
     pub planned: Option<Planned>,
     /// What people were last told that it does.
     pub shown: Option<Merged>,
+    /// Plans that were made for it before, newest first.
+    #[serde(default)]
+    pub older: VecDeque<OlderPlan>,
+}
+
+/// A plan of a pull request that another one took the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OlderPlan {
+    /// Its digest.
+    pub plan: Digest,
+    /// The head it was for.
+    pub head: CommitId,
+    /// What it would have done, in a line.
+    pub summary: String,
+    /// When it was made.
+    pub at: Timestamp,
 }
 
 /// What was found of a pull request.
@@ -75,6 +96,10 @@ pub struct Planned {
     pub outcome: PullOutcome,
     /// The blob that holds what is posted.
     pub report: Digest,
+    /// Digest of what its comment says; `None`: an event of an earlier version did not say.
+    pub says: Option<Digest>,
+    /// It in a line.
+    pub summary: Option<String>,
 }
 
 /// What the merge of a pull request was said to do.
@@ -100,6 +125,8 @@ pub struct Post {
     pub target: PostTarget,
     /// Digest of it.
     pub content: Digest,
+    /// Its page for people.
+    pub url: Option<String>,
 }
 
 impl PullsState {
@@ -123,13 +150,20 @@ impl PullsState {
             since: at,
             planned: None,
             shown: None,
+            older: VecDeque::new(),
         };
         let known = self.open.entry(observed.number).or_insert_with(|| fresh.clone());
-        *known = PullState { planned: known.planned.take(), shown: known.shown.take(), ..fresh };
+        *known = PullState {
+            planned: known.planned.take(),
+            shown: known.shown.take(),
+            older: std::mem::take(&mut known.older),
+            ..fresh
+        };
     }
 
     pub(super) fn plan(&mut self, planned: &PullPlanned, at: Timestamp) {
         let Some(pull) = self.open.get_mut(&planned.number) else { return };
+        pull.older = pull.older_than(plan_of(&planned.outcome).map(|plan| plan.plan));
         pull.planned = Some(Planned {
             at,
             head: planned.head.clone(),
@@ -137,6 +171,8 @@ impl PullsState {
             tree: planned.tree.clone(),
             outcome: planned.outcome.clone(),
             report: planned.report.blob,
+            says: planned.says,
+            summary: planned.summary.clone(),
         });
     }
 
@@ -149,7 +185,11 @@ impl PullsState {
     }
 
     pub(super) fn posted(&mut self, posted: &ForgePosted) {
-        self.remember(Post { target: posted.target.clone(), content: posted.content });
+        self.remember(Post {
+            target: posted.target.clone(),
+            content: posted.content,
+            url: posted.url.clone(),
+        });
         self.refusals.remove(&posted.target);
         // Only what stands on the forge was promised: a plan made since then was seen by nobody.
         for (number, pull) in &mut self.open {
@@ -180,6 +220,28 @@ impl PullsState {
 }
 
 impl PullState {
+    /// The plans that were made before, newest first, once `plan` (`None`: none can be made) takes
+    /// the place of the last one.
+    pub fn older_than(&self, plan: Option<Digest>) -> VecDeque<OlderPlan> {
+        let last = self.planned.as_ref().and_then(|planned| {
+            Some(OlderPlan {
+                plan: plan_of(&planned.outcome)?.plan,
+                head: planned.head.clone(),
+                summary: planned.summary.clone()?,
+                at: planned.at,
+            })
+        });
+        let mut older = self.older.clone();
+        if let Some(last) = last {
+            // A plan that came back is one, however often the machine went to and fro.
+            older.retain(|known| known.plan != last.plan);
+            older.push_front(last);
+        }
+        older.retain(|known| Some(known.plan) != plan);
+        older.truncate(OLDER_KEPT_MAX);
+        older
+    }
+
     fn promise(&self, number: u64) -> Option<Merged> {
         let planned = self.planned.as_ref()?;
         let plan = plan_of(&planned.outcome)?;

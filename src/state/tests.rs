@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::event::body::{
-    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, RewriteRefused, SpecAccepted,
-    StepStarted, Synced,
+    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, PullObserved, PullOutcome, PullPlan,
+    PullPlanned, RewriteRefused, SpecAccepted, StepStarted, Synced,
 };
-use crate::event::{Entry, Event, Recorded};
+use crate::event::{Entry, Event, Recorded, Spilled};
 use crate::model::{CommitId, Digest, Name, ResourceId};
+use crate::plan::promise::Promise;
 use crate::plan::{Disruption, Reason};
 
 fn fold(entries: Vec<Entry>) -> State {
@@ -29,7 +30,7 @@ fn vm() -> ResourceId {
 fn accepted(changed: Vec<(ResourceId, Digest)>, removed: Vec<ResourceId>) -> Entry {
     let environment = Name::new("lab").unwrap();
     let desired = Digest::of("desired");
-    let accepted = SpecAccepted { environment, desired, changed, removed };
+    let accepted = SpecAccepted { environment, desired, changed, removed, tree: None };
     Entry::new(Event::SpecAccepted(accepted)).at_commit(&commit('a'))
 }
 
@@ -79,7 +80,8 @@ fn a_renamed_environment_orphans_what_the_old_one_made() {
     let end = |name: &str| {
         let environment = Name::new(name).unwrap();
         let desired = Digest::of("other");
-        let last = SpecAccepted { environment, desired, changed: vec![], removed: vec![vm()] };
+        let last =
+            SpecAccepted { environment, desired, changed: vec![], removed: vec![vm()], tree: None };
         let mut story = made.clone();
         story.push(Entry::new(Event::SpecAccepted(last)));
         fold(story).resources[&vm()].claim.as_ref().unwrap().orphan
@@ -92,7 +94,7 @@ fn a_renamed_environment_orphans_what_the_old_one_made() {
 fn only_the_plan_that_waits_can_be_approved() {
     let plan = Digest::of("plan");
     let made = PlanMade { plan, total: 1, steps: vec![], more: None, beside: None };
-    let held = PlanHeld { plan, reasons: vec!["sync is manual".into()] };
+    let held = PlanHeld { plan, reasons: vec!["sync is manual".into()], soft: Vec::new() };
     let ask = |state: &State, text: &str| {
         decide(state, &Command::Approve { plan: text.into() }, "operator:ann")
     };
@@ -148,4 +150,49 @@ fn resume_needs_a_pause() {
     let state = fold(vec![Entry::new(Event::OperatorPaused(paused)).by("operator:ann")]);
     assert_eq!(state.paused.as_ref().unwrap().by, "operator:ann");
     assert!(decide(&state, &Command::Resume, "operator:x").is_ok());
+}
+
+#[test]
+fn earlier_plans_of_a_pull_request_are_kept_newest_first_each_once_and_not_for_ever() {
+    let mut state = State::default();
+    let observed = PullObserved { number: 7, head: commit('a'), author: "ann".into(), fork: false };
+    let planned = |name: &str| {
+        let plan = PullPlan {
+            plan: Digest::of(name),
+            promise: Promise::default(),
+            held: Vec::new(),
+            denied: Vec::new(),
+        };
+        Event::PullPlanned(PullPlanned {
+            number: 7,
+            head: commit('a'),
+            base: commit('b'),
+            tree: None,
+            outcome: PullOutcome::Planned(plan),
+            report: Spilled::of(name.into()).0,
+            says: Some(Digest::of(name)),
+            summary: Some(name.to_owned()),
+        })
+    };
+    let mut seq = 0;
+    let mut tell = |state: &mut State, event: Event| {
+        seq += 1;
+        state.apply(&Recorded { seq, at: jiff::Timestamp::UNIX_EPOCH, entry: Entry::new(event) });
+    };
+    tell(&mut state, Event::PullObserved(observed));
+    let older = |state: &State| -> Vec<String> {
+        state.pulls.open[&7].older.iter().map(|it| it.summary.clone()).collect()
+    };
+    tell(&mut state, planned("one"));
+    assert!(older(&state).is_empty());
+    tell(&mut state, planned("two"));
+    tell(&mut state, planned("one"));
+    assert_eq!(older(&state), ["two"], "what is shown now is no earlier one");
+    tell(&mut state, planned("two"));
+    assert_eq!(older(&state), ["one"], "one that came back is one");
+    for n in 0..40 {
+        tell(&mut state, planned(&format!("more {n}")));
+    }
+    assert_eq!(older(&state).len(), OLDER_KEPT_MAX);
+    assert_eq!(older(&state)[0], "more 38");
 }

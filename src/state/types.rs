@@ -2,13 +2,13 @@
 //!
 //! It is kept in ordered maps so that the same log always gives the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::pulls::PullsState;
-use crate::event::body::{Claim, Problem};
+use crate::event::body::{Claim, Problem, SoftHold};
 use crate::model::{CommitId, Digest, Fault, Name, PolicyLevel, ResourceId, RunId};
 use crate::plan::FieldChange;
 
@@ -38,6 +38,10 @@ pub struct State {
     /// What breaks a rule, exempted or not, by the finding's key.
     #[serde(default)]
     pub policy: BTreeMap<Digest, PolicyFinding>,
+    /// Steps that a soft rule holds and that were let through, by resource and rule: digests of what
+    /// is done. They count for as long as the commit asks the same of the resource.
+    #[serde(default)]
+    pub exempt: BTreeMap<ResourceId, BTreeMap<String, BTreeSet<Digest>>>,
     /// Set while an operator has stopped all changes.
     pub paused: Option<Paused>,
 }
@@ -101,6 +105,13 @@ pub struct SpecState {
     pub environment: Option<Name>,
     /// The event that said so.
     pub seq: u64,
+    /// When it was taken in.
+    pub since: Option<Timestamp>,
+    /// When the machine last came nearer to it: something was first seen to be what it asks for, or
+    /// to be gone.
+    pub settled: Option<Timestamp>,
+    /// Id of its tree; `None`: not known.
+    pub tree: Option<String>,
     /// Digest of its desired state.
     pub desired: Option<Digest>,
     /// A newer commit that has mistakes.
@@ -182,6 +193,8 @@ pub struct Drift {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
+    /// When.
+    pub at: Timestamp,
     /// What went wrong.
     pub fault: Fault,
     /// What was done.
@@ -246,6 +259,8 @@ pub struct PlanState {
     pub total: u64,
     /// What it waits for; empty: nothing.
     pub held: Vec<String>,
+    /// What an approval lets through for good.
+    pub soft: Vec<SoftHold>,
     /// Whether every step has its outcome.
     pub finished: bool,
     /// Steps that succeeded so far.

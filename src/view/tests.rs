@@ -37,6 +37,7 @@ impl Told {
             desired: Digest::of("desired"),
             changed: changed.iter().map(|text| (id(text), wish())).collect(),
             removed: removed.iter().map(|text| id(text)).collect(),
+            tree: None,
         };
         let commit: CommitId = "a".repeat(40).parse().unwrap();
         self.tell(Entry::new(Event::SpecAccepted(spec)).at_commit(&commit))

@@ -59,3 +59,50 @@ fn every_field_of_every_schema_is_described() {
     }
     assert_eq!(missing, Vec::<String>::new());
 }
+
+fn yaml(path: &str) -> serde_json::Value {
+    let text = fs::read_to_string(here(path)).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_composite_action_is_one_and_the_workflow_uses_it() {
+    let action = yaml("examples-repo/.github/actions/trueup-check/action.yml");
+    assert_eq!(action["runs"]["using"], "composite");
+    let inputs = action["inputs"].as_object().unwrap();
+    for step in action["runs"]["steps"].as_array().unwrap() {
+        assert_eq!(step["shell"], "bash", "a composite step names its shell");
+        let script = step["run"].as_str().unwrap();
+        assert!(!script.contains("${{"), "an input must not become a part of a command: {script}");
+        for value in step["env"].as_object().unwrap().values() {
+            let name = value.as_str().unwrap().replace("${{ inputs.", "").replace(" }}", "");
+            assert!(inputs.contains_key(&name), "{name} is no input");
+        }
+        assert!(script.contains("check --format github") && script.contains("--format sarif"));
+    }
+    let workflow = yaml("examples-repo/.github/workflows/check.yml");
+    let steps = workflow["jobs"]["check"]["steps"].as_array().unwrap();
+    let used = steps.iter().find(|step| step["uses"] == "./.github/actions/trueup-check").unwrap();
+    let given = used["with"].as_object().unwrap();
+    assert!(given.keys().all(|name| inputs.contains_key(name)), "{given:?}");
+}
+
+/// What trueup writes of SARIF, against the members that the standard requires of each part.
+#[test]
+fn mistakes_as_sarif_are_what_code_scanning_reads() {
+    let schema = fs::read_to_string(here("tests/check/fixtures/sarif-cut.json")).unwrap();
+    let schema = serde_json::from_str(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let found = check_text(
+        b"apiVersion: trueup/v1\nkind: Disk\nmetadata: { name: a }\nspec: { sise: 1GiB }\n",
+    );
+    assert!(!found.diagnostics.is_empty());
+    for diagnostics in [&found.diagnostics[..], &[]] {
+        let sarif = trueup::spec::render::sarif(diagnostics);
+        let wrong: Vec<String> = validator.iter_errors(&sarif).map(|it| it.to_string()).collect();
+        assert_eq!(wrong, Vec::<String>::new(), "{sarif:#}");
+    }
+    let mut broken = trueup::spec::render::sarif(&found.diagnostics);
+    broken["runs"][0]["results"][0]["level"] = "fatal".into();
+    assert!(!validator.is_valid(&broken), "the cut refuses what the standard refuses");
+}

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use trueup::event::body::Drifted;
+use trueup::event::{Entry, Event};
+use trueup::plan::{Disruption, FieldChange};
+
 use super::{Ended, Host, program};
 use crate::support::git_repo::GitRepo;
 use crate::support::git_server::Silent;
@@ -202,4 +206,41 @@ fn a_signature_asked_for_later_is_asked_of_the_commit_in_force() {
     alone.configure(libvirt, &required(false));
     alone.host.run(&["apply"]).code(0);
     assert!(!alone.host.run(&["status"]).code(0).out.contains("refused: head"));
+}
+
+#[test]
+fn a_drift_is_accepted_by_the_patch_that_says_where_it_goes() {
+    let network = "---\napiVersion: trueup/v1\nkind: Network\nmetadata: {name: alpha}\nspec:\n  \
+                   mode: isolated\n  cidr: 10.199.1.0/24\n";
+    let alone = Alone::new(network);
+    alone.host.run(&["apply"]);
+    let change = |path: &str, from: serde_json::Value| FieldChange {
+        path: path.into(),
+        from: Some(from),
+        to: None,
+        disruption: Disruption::Restart,
+    };
+    let changes = vec![
+        change("/mtu", 9000.into()),
+        change("/dns/10.199.1.9", serde_json::json!({ "ip": "10.199.1.9", "names": ["db"] })),
+        change("/addresses/10.199.1.0~124", serde_json::json!({})),
+    ];
+    let drifted = Drifted { changes, what: "changed".into(), heal: false };
+    let subject = "network/alpha".parse().unwrap();
+    alone.host.append(vec![Entry::new(Event::Drifted(drifted)).about(&subject)]);
+    let ended = alone.host.run(&["drift", "--as-patch"]).code(3);
+    let (out, err) = (&ended.out, &ended.err);
+    assert!(out.contains("+  mtu: 9000"), "{out}");
+    for said in ["network/alpha /mtu: environments/lab/all.yaml:", "/dns/10.199.1.9: environments/"]
+    {
+        assert!(err.contains(said), "it names file and line: {err}");
+    }
+    let refused = "network/alpha /addresses/10.199.1.0~124: not in the patch: ";
+    assert!(err.contains(refused), "and why where it cannot: {err}");
+    std::fs::write(alone.repo.work().join("accept.patch"), out).unwrap();
+    alone.repo.git(["apply", "accept.patch"]);
+    std::fs::remove_file(alone.repo.work().join("accept.patch")).unwrap();
+    let work = alone.repo.work();
+    let checked = alone.host.run(&["check", "--format", "json", work.to_str().unwrap()]).code(0);
+    assert!(checked.out.contains("\"errors\": 0"), "it is a right repository: {}", checked.out);
 }

@@ -71,6 +71,7 @@ impl Host {
             desired: Digest::of("desired"),
             changed: ["network/lan", "vm/web", "vm/db"].map(|text| (id(text), wish)).into(),
             removed: Vec::new(),
+            tree: None,
         };
         let depends_on = Default::default();
         let claim = Claim { resource: None, prevent_destroy: false, orphan: false, depends_on };
@@ -100,7 +101,7 @@ impl Host {
                 more: None,
                 beside: None,
             })),
-            Entry::new(Event::PlanHeld(PlanHeld { plan, reasons })),
+            Entry::new(Event::PlanHeld(PlanHeld { plan, reasons, soft: Vec::new() })),
         ]);
         self
     }

@@ -108,6 +108,9 @@ fn a_second_push_changes_the_same_comment(bench: &Bench, forge: &FakeGitHub, lab
     until("the comment to name the new network", PATIENCE, || {
         comment(forge).contains("network/other").then_some(())
     });
+    let said = comment(forge);
+    assert!(said.contains("earlier plan"), "what was shown before is folded: {said}");
+    assert!(said.contains("; log checkpoint `"), "{said}");
     let state = forge.state();
     let ours = state.comments.iter().filter(|comment| comment.number == 1);
     assert_eq!(ours.count(), 1);
@@ -120,7 +123,10 @@ fn a_merge_does_what_was_said(bench: &Bench, forge: &FakeGitHub) {
     forge.state().merge(1, &merged.to_string());
     bench.converged(&merged);
     let said = settled(forge, &merged, "success");
-    assert!(said.starts_with("applied"), "{said}");
+    assert!(said.starts_with("applied 20") && said.contains(" UTC: "), "{said}");
+    let landed = forge.state().statuses_of(&merged.to_string()).last().copied().cloned().unwrap();
+    let url = landed.url.unwrap_or_default();
+    assert!(url.starts_with("http"), "it points at the pull request's comment: {url}");
     assert!(networks().contains(&"other".to_owned()));
     let events = bench.events_after(0);
     assert!(!events.iter().any(|event| event.is("plan.surprised", "")), "it did what it said");

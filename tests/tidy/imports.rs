@@ -15,7 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("view", &["model", "plan", "event", "state"]),
     ("port", &["model", "spec", "plan", "event"]),
     ("journal", &["model", "event", "view", "port"]),
-    ("source", &["model", "port"]),
+    ("private", &[]),
+    ("source", &["model", "port", "private"]),
     ("provider", &["model", "plan", "port", "spec"]),
     (
         "forge",
@@ -29,6 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "view",
             "port",
             "config",
+            "private",
             "reconcile",
         ],
     ),

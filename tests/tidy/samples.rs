@@ -76,6 +76,7 @@ fn source() -> Vec<Event> {
             desired: digest("desired"),
             changed: vec![(id("vm/web"), digest("wish"))],
             removed: vec![id("disk/old")],
+            tree: None,
         }),
         Event::SpecRejected(SpecRejected {
             errors: 12,
@@ -99,7 +100,11 @@ fn plan() -> Vec<Event> {
     let facts = BTreeMap::from([("ready_s".to_owned(), "4".to_owned())]);
     vec![
         Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step], more: None, beside: None }),
-        Event::PlanHeld(PlanHeld { plan, reasons: vec!["it destroys 4 resources".into()] }),
+        Event::PlanHeld(PlanHeld {
+            plan,
+            reasons: vec!["it destroys 4 resources".into()],
+            soft: Vec::new(),
+        }),
         Event::PlanApproved(PlanApproved { plan }),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
         Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
@@ -231,9 +236,16 @@ fn pull() -> Vec<Event> {
             tree: Some("d".repeat(40)),
             outcome: PullOutcome::Planned(plan),
             report: Spilled::of(b"report".to_vec()).0,
+            says: None,
+            summary: None,
         }),
         Event::PullClosed(PullClosed { number: 7 }),
-        Event::ForgePosted(ForgePosted { target: target.clone(), content, id: Some(42) }),
+        Event::ForgePosted(ForgePosted {
+            target: target.clone(),
+            content,
+            id: Some(42),
+            url: None,
+        }),
         Event::ForgeRefused(ForgeRefused {
             target,
             content,

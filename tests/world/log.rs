@@ -97,6 +97,10 @@ impl Journal for MemoryLog {
         }
         self.write(entries)
     }
+
+    fn head(&self) -> Head {
+        self.inner.lock().unwrap().head
+    }
 }
 
 /// The way to a [`MemoryLog`] for outcomes: the space set aside is there when nothing else is.
@@ -105,6 +109,10 @@ pub(crate) struct Reserve(pub(crate) Arc<MemoryLog>);
 impl Journal for Reserve {
     fn append(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Recorded>, JournalFault>> {
         self.0.write(entries)
+    }
+
+    fn head(&self) -> Head {
+        self.0.head()
     }
 }
 

@@ -14,7 +14,7 @@ pub use operator::{
     LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
 pub use plan::{
-    Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, PlanWithdrawn, StepFailed,
+    Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, PlanWithdrawn, SoftHold, StepFailed,
     StepInterrupted, StepStarted, StepSucceeded, StepSummary,
 };
 pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};

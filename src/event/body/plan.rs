@@ -46,6 +46,21 @@ pub struct PlanHeld {
     pub plan: Digest,
     /// What it waits for, one sentence each.
     pub reasons: Vec<String>,
+    /// What an approval of it lets through for good: each step that a soft rule holds. Events of
+    /// earlier versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub soft: Vec<SoftHold>,
+}
+
+/// Steps that a soft rule holds, of one resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoftHold {
+    /// The rule.
+    pub rule: String,
+    /// What the steps are done to.
+    pub resource: ResourceId,
+    /// Digests of what is done.
+    pub steps: Vec<Digest>,
 }
 
 /// `plan.approved`; who did it is the envelope's actor.

@@ -37,6 +37,13 @@ pub struct PullPlanned {
     pub outcome: PullOutcome,
     /// What is posted.
     pub report: Spilled,
+    /// Digest of what the comment says, without what changes with every look; events of earlier
+    /// versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<Digest>,
+    /// It in a line, for the list of earlier plans; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
 }
 
 /// What came of looking at a pull request.
@@ -110,6 +117,9 @@ pub struct ForgePosted {
     pub content: Digest,
     /// The forge's id of it, where it has one.
     pub id: Option<u64>,
+    /// Its page for people, an `http` or `https` address; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// `forge.refused`: the forge does not take a post, and trying again would not help.

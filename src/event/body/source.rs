@@ -91,6 +91,10 @@ pub struct SpecAccepted {
     pub changed: Vec<(ResourceId, Digest)>,
     /// Resources gone since the last accepted commit.
     pub removed: Vec<ResourceId>,
+    /// Id of the commit's tree, by which its pull request is known; events of earlier versions have
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
 }
 
 /// `spec.rejected`; the commit is the envelope's.

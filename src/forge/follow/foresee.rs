@@ -3,7 +3,7 @@
 //! The head is data: it is merged from objects, and whatever says how it is read, judged and limited
 //! is the base's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::report::Report;
@@ -11,17 +11,19 @@ use super::seen::Basis;
 use super::turn::Follower;
 use crate::event::Spilled;
 use crate::event::body::{Problem, PullOutcome, PullPlan, PullPlanned};
+use crate::event::chain::Head;
 use crate::forge::render::{
-    self, AnnotationLevel, Annotations, Exemption, Finding, Instance, Older, PullView, Ruling,
-    Show, Tone,
+    self, AnnotationLevel, Annotations, Checkpoint, Exemption, Finding, Instance, Older, PullView,
+    Ruling, Show, Tone,
 };
-use crate::model::{CommitId, Fault, PolicyLevel, ResourceId};
+use crate::model::{CommitId, Digest, Fault, PolicyLevel, ResourceId};
 use crate::plan::promise::Promise;
 use crate::policy::Verdict;
 use crate::port::forge::{Annotation, CommitState, Level};
 use crate::port::{FileRef, Merge, MergedFiles, PullLines, TreeFault};
 use crate::reconcile::Foresight;
 use crate::spec::{Diagnostic, Origin, RepoFile, RepoFiles, Severity};
+use crate::state::OlderPlan;
 
 /// Mistakes named in an event; the rest is counted.
 const PROBLEMS_NAMED_MAX: usize = 20;
@@ -49,15 +51,20 @@ pub(super) async fn foresee(
     number: u64,
     basis: &Basis,
 ) -> Result<Foreseen, Fault> {
-    let (tree, lines, found) = look(follower, basis).await?;
-    let fork = follower
-        .reconciler
-        .ledger
-        .read(|state| state.pulls.open.get(&number).is_some_and(|pull| pull.fork));
+    let Looked { tree, lines, found } = look(follower, basis).await?;
+    let outcome = outcome(&found);
+    let plan = match &outcome {
+        PullOutcome::Planned(plan) => Some(plan.plan),
+        PullOutcome::Conflict(_) | PullOutcome::Rejected(..) | PullOutcome::Refused(_) => None,
+    };
+    let (fork, older) = follower.reconciler.ledger.read(|state| {
+        let known = state.pulls.open.get(&number);
+        (known.is_some_and(|it| it.fork), known.map(|it| it.older_than(plan)).unwrap_or_default())
+    });
     let show = if fork { Show::Redacted } else { Show::All };
     let instance = follower.memory.instance.clone();
     let instance = instance.ok_or_else(|| Fault::transient("no environment is in force"))?;
-    let report = describe(&instance, basis, &found, show, &lines);
+    let (report, says) = describe(&instance, basis, &found, show, &lines, &older);
     let content =
         serde_json::to_vec(&report).map_err(|error| Fault::permanent(error.to_string()))?;
     let (spilled, content) = Spilled::of(content);
@@ -66,33 +73,46 @@ pub(super) async fn foresee(
         head: basis.head.clone(),
         base: basis.base.clone(),
         tree,
-        outcome: outcome(&found),
+        outcome,
         report: spilled,
+        says: Some(says),
+        summary: Some(report.description),
     };
     Ok(Foreseen { planned, report: content })
 }
 
-async fn look(
-    follower: &mut Follower,
-    basis: &Basis,
-) -> Result<(Option<String>, BTreeMap<String, PullLines>, Found), Fault> {
+/// What was looked at, and what was found.
+struct Looked {
+    tree: Option<String>,
+    lines: BTreeMap<String, PullLines>,
+    found: Found,
+}
+
+impl Looked {
+    /// Nothing that could be looked at.
+    fn nothing(found: Found) -> Self {
+        Self { tree: None, lines: BTreeMap::new(), found }
+    }
+}
+
+async fn look(follower: &mut Follower, basis: &Basis) -> Result<Looked, Fault> {
     if !basis.allowed {
         let why = "it comes from a fork, whose pull requests are not planned here".to_owned();
-        return Ok((None, BTreeMap::new(), Found::Skipped(why)));
+        return Ok(Looked::nothing(Found::Skipped(why)));
     }
     let merge = follower.pulls.merge(basis.base.clone(), basis.head.clone()).await;
     let merged = match merge {
         Ok(Merge::Clean(merged)) => *merged,
         Ok(Merge::Conflict { paths, more }) => {
-            return Ok((None, BTreeMap::new(), Found::Conflict { paths, more }));
+            return Ok(Looked::nothing(Found::Conflict { paths, more }));
         }
         Ok(Merge::Unrelated) => {
             let why = "it has no history in common with the branch".to_owned();
-            return Ok((None, BTreeMap::new(), Found::Skipped(why)));
+            return Ok(Looked::nothing(Found::Skipped(why)));
         }
         Err(TreeFault::Refused(problems)) => {
             let found = problems.iter().map(refused).collect();
-            return Ok((None, BTreeMap::new(), Found::Rejected(found)));
+            return Ok(Looked::nothing(Found::Rejected(found)));
         }
         Err(TreeFault::Mirror(fault)) => return Err(fault),
     };
@@ -104,7 +124,7 @@ async fn look(
         Ok(foresight) => Found::Planned(Box::new(foresight)),
         Err(mistakes) => Found::Rejected(mistakes),
     };
-    Ok((tree, merged.lines, found))
+    Ok(Looked { tree, lines: merged.lines, found })
 }
 
 fn refused(problem: &Problem) -> Diagnostic {
@@ -205,7 +225,8 @@ fn describe(
     found: &Found,
     show: Show,
     lines: &BTreeMap<String, PullLines>,
-) -> Report {
+    older: &VecDeque<OlderPlan>,
+) -> (Report, Digest) {
     let finding = match found {
         Found::Planned(foresight) => {
             Finding::Planned { plan: &foresight.plan, holds: &foresight.held }
@@ -214,7 +235,15 @@ fn describe(
         Found::Conflict { paths, more } => Finding::Conflict { paths, more: *more },
         Found::Skipped(why) => Finding::Skipped { why },
     };
-    let older: &[Older] = &[];
+    let older: Vec<Older> = older.iter().map(earlier).collect();
+    let (unobserved, checkpoint) = match found {
+        Found::Planned(foresight) => {
+            let Head { seq, hash, .. } = foresight.log;
+            let hash = Digest::from(*hash.as_bytes());
+            (foresight.unobserved.as_slice(), Some(Checkpoint { seq, hash }))
+        }
+        Found::Rejected(_) | Found::Conflict { .. } | Found::Skipped(_) => (&[][..], None),
+    };
     let rulings = match found {
         Found::Planned(foresight) => foresight.verdicts.all.iter().map(ruling).collect(),
         Found::Rejected(_) | Found::Conflict { .. } | Found::Skipped(_) => Vec::new(),
@@ -225,9 +254,9 @@ fn describe(
         head: &basis.head,
         finding,
         rulings: &rulings,
-        unobserved: &[],
-        checkpoint: None,
-        older,
+        unobserved,
+        checkpoint,
+        older: &older,
         show,
     };
     let status = render::status(&view);
@@ -240,7 +269,7 @@ fn describe(
             Found::Conflict { .. } | Found::Skipped(_) => (None, &none, &[]),
         };
     let marks = Annotations { diagnostics, rulings: &rulings, plan, origins, lines };
-    Report {
+    let report = Report {
         state: match status.tone {
             Tone::Pending => CommitState::Pending,
             Tone::Success => CommitState::Success,
@@ -250,6 +279,16 @@ fn describe(
         description: status.description,
         comment: comment.body,
         annotations: render::annotations(&marks).into_iter().filter_map(annotation).collect(),
+    };
+    (report, comment.digest)
+}
+
+fn earlier(older: &OlderPlan) -> Older {
+    Older {
+        plan: older.plan,
+        head: older.head.clone(),
+        summary: older.summary.clone(),
+        at: older.at,
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 pub use report::Report;
 pub use seen::PLANNED_MAX;
 pub use turn::{Follower, Memory};
-pub use wanted::{Landing, Want, What, wanted};
+pub use wanted::{Course, Landing, Want, What, wanted};
 
 use crate::port::JournalFault;
 

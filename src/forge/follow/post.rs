@@ -3,8 +3,10 @@
 //! It decides nothing: what is to be said was found before, and what stands there already is not
 //! said again.
 
+use jiff::Timestamp;
+
 use super::report::Report;
-use super::wanted::{Landing, Want, What};
+use super::wanted::{Course, Landing, Want, What};
 use crate::event::body::PostTarget;
 use crate::forge::ensure::{self, Pace};
 use crate::forge::render::{Instance, drift_issue};
@@ -12,8 +14,16 @@ use crate::port::forge::{
     CheckReport, CheckState, CommitState, Conclusion, Forge, ForgeError, Status,
 };
 
-/// Says what is wanted; the forge's id of it, where it has one. `report` is the content of
-/// [`What::Report`].
+/// Something that stands on the forge now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Said {
+    /// The forge's id of it, where it has one.
+    pub(super) id: Option<u64>,
+    /// Its page for people, where a status may point at it.
+    pub(super) url: Option<String>,
+}
+
+/// Says what is wanted. `report` is the content of [`What::Report`].
 ///
 /// # Errors
 /// The forge's; whatever was done until then is found by the next try.
@@ -23,46 +33,50 @@ pub(super) async fn say(
     instance: &Instance,
     want: &Want,
     report: Option<&Report>,
-) -> Result<Option<u64>, ForgeError> {
+) -> Result<Said, ForgeError> {
     match (&want.target, report) {
         (PostTarget::Status(commit), _) => {
             let status = status_of(instance, &want.what, report);
             ensure::status(forge, pace, commit, &status).await?;
-            Ok(None)
+            Ok(Said::default())
         }
         (PostTarget::Comment(number), Some(report)) => {
             let marker = instance.marker();
             let said = ensure::comment(forge, pace, *number, &marker, &report.comment).await?;
-            Ok(Some(said.0.id.0))
+            Ok(Said { id: Some(said.0.id.0), url: web_address(&said.0.url) })
         }
         (PostTarget::Check(commit), Some(report)) => {
             let check = check_of(instance, want, report);
-            Ok(Some(ensure::check(forge, pace, commit, &check).await?.0.id.0))
+            let (seen, _) = ensure::check(forge, pace, commit, &check).await?;
+            Ok(Said { id: Some(seen.id.0), url: None })
         }
         (PostTarget::Issue, _) => {
-            let What::Drift(drifts) = &want.what else { return Ok(None) };
+            let What::Drift(drifts) = &want.what else { return Ok(Said::default()) };
             let page = drift_issue(instance, drifts);
             let wanted = page.open.then_some((page.title.as_str(), page.text.body.as_str()));
             let marker = instance.drift_marker();
             let said = ensure::issue(forge, pace, &marker, wanted).await?;
-            Ok(said.0.map(|issue| issue.number))
+            Ok(Said { id: said.0.map(|issue| issue.number), url: None })
         }
-        (PostTarget::Comment(_) | PostTarget::Check(_), None) => Ok(None),
+        (PostTarget::Comment(_) | PostTarget::Check(_), None) => Ok(Said::default()),
     }
 }
 
 fn status_of(instance: &Instance, what: &What, report: Option<&Report>) -> Status {
-    let (state, description) = match (what, report) {
-        (What::Report(_), Some(report)) => (report.state, report.description.clone()),
-        (What::Landing(landing), _) => landed(landing),
+    let (state, description, url) = match (what, report) {
+        (What::Report(_), Some(report)) => (report.state, report.description.clone(), None),
+        (What::Landing { landing, course }, _) => {
+            let (state, description) = landed(landing, course);
+            (state, description, course.url.clone())
+        }
         (What::Looking | What::Report(_) | What::Drift(_), _) => {
-            (CommitState::Pending, "looking at what merging would do".to_owned())
+            (CommitState::Pending, "looking at what merging would do".to_owned(), None)
         }
     };
-    Status { context: instance.context(), state, description, url: None }
+    Status { context: instance.context(), state, description, url }
 }
 
-fn landed(landing: &Landing) -> (CommitState, String) {
+fn landed(landing: &Landing, course: &Course) -> (CommitState, String) {
     let first = |reasons: &[String]| {
         let more = match reasons.len() {
             0 | 1 => String::new(),
@@ -70,19 +84,56 @@ fn landed(landing: &Landing) -> (CommitState, String) {
         };
         format!("{}{more}", reasons.first().map_or("", String::as_str))
     };
+    let times = times(course);
     match landing {
-        Landing::Pending => (CommitState::Pending, "bringing the machine to it".to_owned()),
+        Landing::Pending => (CommitState::Pending, format!("applying{times}")),
         Landing::Applied { resources } => {
-            (CommitState::Success, format!("applied: {resources} resource(s) in sync"))
+            (CommitState::Success, format!("applied{times}: {resources} resource(s) in sync"))
         }
-        Landing::Held(reasons) => (CommitState::Failure, format!("held: {}", first(reasons))),
-        Landing::Failed(reasons) => (CommitState::Failure, format!("failed: {}", first(reasons))),
+        Landing::Held(reasons) => {
+            (CommitState::Failure, format!("held{times}: {}", first(reasons)))
+        }
+        Landing::Failed(reasons) => {
+            (CommitState::Failure, format!("failed{times}: {}", first(reasons)))
+        }
         Landing::Rejected { errors, first } => {
             let first = first.as_deref().unwrap_or("see the daemon's log");
             (CommitState::Failure, format!("{errors} mistake(s), not applied: {first}"))
         }
         Landing::Refused(why) => (CommitState::Failure, format!("refused: {why}")),
     }
+}
+
+/// ` 2026-01-02 03:04:05 to 03:04:17 UTC`: from when a commit was taken in to what became of it.
+fn times(course: &Course) -> String {
+    const WHOLE: &str = "%Y-%m-%d %H:%M:%S";
+    let whole = |at: Timestamp| at.strftime(WHOLE).to_string();
+    match (course.started, course.ended) {
+        (None, None) => String::new(),
+        (Some(started), None) => format!(" since {} UTC", whole(started)),
+        (None, Some(at)) => format!(" {} UTC", whole(at)),
+        (Some(started), Some(ended)) => {
+            let (first, last) = (whole(started), whole(ended));
+            // The day is said once.
+            let last = match first.split_once(' ').zip(last.split_once(' ')) {
+                Some(((day, _), (same, time))) if day == same => time.to_owned(),
+                _ => last,
+            };
+            format!(" {first} to {last} UTC")
+        }
+    }
+}
+
+/// Longest address of a page, in characters: far more than a comment's, and no forge refuses it.
+const ADDRESS_CHARS_MAX: usize = 1_000;
+
+/// `text` where it is an address that a status may point at: `http` or `https`, with a host and
+/// without a login. A forge refuses a status for any other, and a page could mislead whoever follows.
+fn web_address(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let plain = text.len() <= ADDRESS_CHARS_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+    (plain && !host.is_empty() && !host.contains('@')).then(|| text.to_owned())
 }
 
 fn check_of(instance: &Instance, want: &Want, report: &Report) -> CheckReport {
@@ -100,5 +151,48 @@ fn check_of(instance: &Instance, want: &Want, report: &Report) -> CheckReport {
         text: None,
         url: None,
         annotations: report.annotations.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_landing_says_when_and_points_at_its_pull_request() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let instance =
+            Instance { host: "box".into(), environment: crate::model::Name::new("lab").unwrap() };
+        let url = Some("https://forge.example/pull/7#c1".to_owned());
+        let said = |landing: Landing, ended: Option<Timestamp>| {
+            let course = Course { started: at("2026-01-02T03:04:05Z"), ended, url: url.clone() };
+            let status = status_of(&instance, &What::Landing { landing, course }, None);
+            assert_eq!(status.url, url);
+            (status.state, status.description)
+        };
+        assert_eq!(
+            said(Landing::Pending, None),
+            (CommitState::Pending, "applying since 2026-01-02 03:04:05 UTC".into())
+        );
+        assert_eq!(
+            said(Landing::Applied { resources: 3 }, at("2026-01-02T03:04:17Z")).1,
+            "applied 2026-01-02 03:04:05 to 03:04:17 UTC: 3 resource(s) in sync"
+        );
+        let why = vec!["vm/web: no space".to_owned(), "vm/db: no space".to_owned()];
+        assert_eq!(
+            said(Landing::Failed(why), at("2026-01-03T00:00:01Z")).1,
+            "failed 2026-01-02 03:04:05 to 2026-01-03 00:00:01 UTC: vm/web: no space (and 1 more)"
+        );
+    }
+
+    #[test]
+    fn only_a_web_address_is_pointed_at() {
+        for good in ["https://git.example/o/r/pulls/7#issuecomment-1", "http://127.0.0.1:3000/x"] {
+            assert_eq!(web_address(good).as_deref(), Some(good));
+        }
+        let long = format!("https://git.example/{}", "x".repeat(ADDRESS_CHARS_MAX));
+        for bad in ["", "javascript:alert(1)", "https:///x", "https://a@b/", "https://a b", &long] {
+            assert_eq!(web_address(bad), None, "{bad}");
+        }
     }
 }

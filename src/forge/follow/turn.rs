@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::foresee::{Foreseen, foresee};
-use super::post::say;
+use super::post::{Said, say};
 use super::report::Report;
 use super::seen::{Basis, events_of_list, missing, stale};
 use super::wanted::{Want, What, wanted};
@@ -164,8 +164,8 @@ impl Follower {
                     let new = self.reconciler.ledger.read(|state| {
                         let known = state.pulls.open.get(&number)?.planned.as_ref();
                         Some(known.is_none_or(|known| {
-                            (&known.head, &known.base, &known.outcome)
-                                != (&planned.head, &planned.base, &planned.outcome)
+                            (&known.head, &known.base, &known.outcome, known.says)
+                                != (&planned.head, &planned.base, &planned.outcome, planned.says)
                         }))
                     });
                     if new == Some(true) {
@@ -260,16 +260,15 @@ impl Follower {
                     return Ok(None);
                 }
             },
-            What::Looking | What::Landing(_) | What::Drift(_) => None,
+            What::Looking | What::Landing { .. } | What::Drift(_) => None,
         };
         let pace = self.pace();
         let Some(instance) = self.memory.instance.clone() else { return Ok(None) };
         let said = say(self.forge.as_ref(), &pace, &instance, want, report.as_ref()).await;
         match said {
-            Ok(id) => {
-                let target = want.target.clone();
-                self.note(Event::ForgePosted(ForgePosted { target, content: want.content, id }))
-                    .await?;
+            Ok(Said { id, url }) => {
+                let (target, content) = (want.target.clone(), want.content);
+                self.note(Event::ForgePosted(ForgePosted { target, content, id, url })).await?;
                 Ok(None)
             }
             Err(error) if error.passes() || error.fault == ForgeFault::Unauthorised => {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::body::PostTarget;
@@ -32,9 +33,26 @@ pub enum What {
     /// What is in this blob was found of a pull request.
     Report(Digest),
     /// What became of a commit.
-    Landing(Landing),
+    Landing {
+        /// What.
+        landing: Landing,
+        /// When, and where it is told of. No part of what is said: another time is no news.
+        #[serde(skip)]
+        course: Course,
+    },
     /// These differ from the commit in force and are not put right; empty: none does any more.
     Drift(Vec<DriftRow>),
+}
+
+/// When a commit was taken in, when it came to what became of it, and the page that told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Course {
+    /// When it was taken in.
+    pub started: Option<Timestamp>,
+    /// When it came to what became of it.
+    pub ended: Option<Timestamp>,
+    /// The comment on its pull request.
+    pub url: Option<String>,
 }
 
 /// What became of a commit.
@@ -72,7 +90,7 @@ const DRIFT_TOLD_AFTER_S: i64 = 600;
 
 /// Everything that should be said now and has not been, most urgent first: statuses before comments,
 /// the commit in force before pull requests, the lowest number first.
-pub fn wanted(state: &State, now: jiff::Timestamp, checks: bool) -> Vec<Want> {
+pub fn wanted(state: &State, now: Timestamp, checks: bool) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut spoken_for = BTreeSet::new();
     let mut want = |target: PostTarget, what: What| {
@@ -86,13 +104,14 @@ pub fn wanted(state: &State, now: jiff::Timestamp, checks: bool) -> Vec<Want> {
             wants.push(Want { target, content, what });
         }
     };
-    for (commit, landing) in landings(state) {
+    for (commit, landing, course) in landings(state) {
         let target = PostTarget::Status(commit);
         // What became of a commit is said once: a later drift is no news about the commit.
-        let applied = What::Landing(Landing::Applied { resources: wished(state) });
+        let landing_of = |landing| What::Landing { landing, course: course.clone() };
+        let applied = landing_of(Landing::Applied { resources: wished(state) });
         let said = state.pulls.post(&target).map(|post| post.content);
         let done = said == Some(digest_of(&applied));
-        want(target, if done { applied } else { What::Landing(landing) });
+        want(target, if done { applied } else { landing_of(landing) });
     }
     for pull in state.pulls.open.values() {
         let what = report_of(pull).map_or(What::Looking, What::Report);
@@ -119,22 +138,44 @@ fn report_of(pull: &PullState) -> Option<Digest> {
 }
 
 /// What became of the commit in force, and of one that is not used.
-fn landings(state: &State) -> Vec<(CommitId, Landing)> {
+fn landings(state: &State) -> Vec<(CommitId, Landing, Course)> {
     let mut landings = Vec::new();
     if let Some(refused) = &state.source.refused {
-        landings.push((refused.commit.clone(), Landing::Refused(refused.why.clone())));
+        let course = Course { ended: Some(refused.since), ..Course::default() };
+        landings.push((refused.commit.clone(), Landing::Refused(refused.why.clone()), course));
     }
     if let Some(rejected) = &state.spec.rejected {
         let first = rejected.problems.first().map(|problem| {
             format!("{}:{}:{} {}", problem.path, problem.line, problem.column, problem.message)
         });
         let landing = Landing::Rejected { errors: rejected.errors, first };
-        landings.push((rejected.commit.clone(), landing));
+        landings.push((rejected.commit.clone(), landing, Course::default()));
     }
     if let Some(commit) = &state.spec.commit {
-        landings.push((commit.clone(), landing(state)));
+        let landing = landing(state);
+        let course = course(state, &landing);
+        landings.push((commit.clone(), landing, course));
     }
     landings
+}
+
+/// The course of the commit in force.
+fn course(state: &State, landing: &Landing) -> Course {
+    let started = state.spec.since;
+    let ended = match landing {
+        Landing::Applied { .. } => state.spec.settled.or(started),
+        Landing::Held(_) => {
+            state.plan.as_ref().filter(|it| !it.held.is_empty()).map(|it| it.made_at)
+        }
+        Landing::Failed(_) => {
+            let failures = state.resources.values().filter_map(|known| known.failure.as_ref());
+            failures.map(|failure| failure.at).max()
+        }
+        Landing::Pending | Landing::Rejected { .. } | Landing::Refused(_) => None,
+    };
+    let merged = state.spec.tree.as_deref().and_then(|tree| state.pulls.promise(tree));
+    let comment = merged.and_then(|merged| state.pulls.post(&PostTarget::Comment(merged.number)));
+    Course { started, ended, url: comment.and_then(|comment| comment.url.clone()) }
 }
 
 fn landing(state: &State) -> Landing {
@@ -167,7 +208,7 @@ fn wished(state: &State) -> u64 {
 }
 
 /// The drifts that are told: what heals by itself is gone before it is one of them.
-fn lasting_drifts(state: &State, now: jiff::Timestamp) -> Vec<DriftRow> {
+fn lasting_drifts(state: &State, now: Timestamp) -> Vec<DriftRow> {
     let mut drifts = view::drifts(state);
     drifts.retain(|drift| {
         now.duration_since(drift.since).as_secs() >= DRIFT_TOLD_AFTER_S
@@ -178,11 +219,10 @@ fn lasting_drifts(state: &State, now: jiff::Timestamp) -> Vec<DriftRow> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::event::body::PullOutcome;
-    use crate::state::{Planned, Post};
+    use crate::plan::promise::Promise;
+    use crate::state::{Merged, Planned, Post};
 
     fn commit(digit: char) -> CommitId {
         digit.to_string().repeat(40).parse().unwrap()
@@ -196,6 +236,8 @@ mod tests {
             tree: None,
             outcome: PullOutcome::Conflict(Vec::new()),
             report: Digest::of(report),
+            says: None,
+            summary: None,
         };
         PullState {
             head: commit(head),
@@ -204,6 +246,7 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             planned: Some(planned),
             shown: None,
+            older: Default::default(),
         }
     }
 
@@ -211,7 +254,8 @@ mod tests {
     fn said(state: &mut State) -> Vec<Want> {
         for want in wanted(state, Timestamp::UNIX_EPOCH, true) {
             state.pulls.posted.retain(|post| post.target != want.target);
-            state.pulls.posted.push_back(Post { target: want.target, content: want.content });
+            let post = Post { target: want.target, content: want.content, url: None };
+            state.pulls.posted.push_back(post);
         }
         wanted(state, Timestamp::UNIX_EPOCH, true)
     }
@@ -228,7 +272,8 @@ mod tests {
             wants.iter().filter(|want| want.target == target).map(|want| &want.what).collect()
         };
         assert_eq!(of(PostTarget::Status(commit('a'))), [&What::Report(Digest::of("one"))]);
-        let landed = What::Landing(Landing::Applied { resources: 0 });
+        let landing = Landing::Applied { resources: 0 };
+        let landed = What::Landing { landing, course: Course::default() };
         assert_eq!(of(PostTarget::Status(commit('b'))), [&landed], "it is in force");
         assert_eq!(of(PostTarget::Comment(2)).len(), 1);
         assert_eq!(said(&mut state), [], "they do not take turns");
@@ -243,5 +288,34 @@ mod tests {
         let wants = wanted(&state, Timestamp::UNIX_EPOCH, true);
         let [want] = wants.as_slice() else { panic!("{wants:?}") };
         assert_eq!((&want.target, &want.what), (&PostTarget::Status(commit('c')), &What::Looking));
+    }
+
+    #[test]
+    fn what_became_of_a_merge_has_its_times_and_its_pull_request_and_is_said_once() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let mut state = State::default();
+        state.spec.commit = Some(commit('b'));
+        state.spec.tree = Some("tree".into());
+        state.spec.since = Some(at("2026-01-02T03:04:05Z"));
+        let merged = Merged {
+            number: 7,
+            head: commit('a'),
+            tree: "tree".into(),
+            plan: Digest::of("plan"),
+            promise: Promise::default(),
+        };
+        state.pulls.promises.push_back(merged);
+        let url = Some("https://forge.example/7#c1".to_owned());
+        let (target, content) = (PostTarget::Comment(7), Digest::of("comment"));
+        state.pulls.posted.push_back(Post { target, content, url: url.clone() });
+        let wants = wanted(&state, Timestamp::UNIX_EPOCH, false);
+        let [Want { what: What::Landing { course, .. }, .. }] = wants.as_slice() else {
+            panic!("{wants:?}")
+        };
+        let started = state.spec.since;
+        assert_eq!(*course, Course { started, ended: started, url }, "there was nothing to do");
+        said(&mut state);
+        state.spec.settled = Some(at("2026-01-02T04:00:00Z"));
+        assert_eq!(wanted(&state, Timestamp::UNIX_EPOCH, false), [], "another time is no news");
     }
 }

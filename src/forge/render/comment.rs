@@ -6,7 +6,7 @@
 use super::escape::code;
 use super::page::Page;
 use super::sections;
-use super::status::{Tone, counted, many, status};
+use super::status::{Tone, counted, many, status, unseen};
 use super::{Checkpoint, Finding, Older, PullView, Show};
 use crate::model::Digest;
 use crate::plan::render::summary;
@@ -78,7 +78,7 @@ fn body(view: &PullView<'_>, digest: Option<Digest>) -> String {
 fn headline(view: &PullView<'_>) -> String {
     match &view.finding {
         Finding::Planned { plan, .. } => {
-            let mut line = counted(&summary(plan));
+            let mut line = counted(&summary(plan)) + &unseen(view, plan);
             let blocking = view.rulings.iter().filter(|ruling| ruling.blocks()).count();
             if blocking > 0 {
                 line += &format!("; {} in the way", many(blocking, "rule"));

@@ -8,7 +8,6 @@
 mod annotation;
 mod comment;
 mod drift;
-mod escape;
 mod page;
 mod rows;
 mod sections;
@@ -20,14 +19,15 @@ use jiff::Timestamp;
 
 use crate::model::{CommitId, Digest, Name, ResourceId};
 use crate::plan::Plan;
+use crate::plan::render::escape;
 use crate::spec::{Diagnostic, Origin};
 
+pub use crate::plan::render::escape::{code, escape};
 pub use annotation::{Annotation, AnnotationLevel, Annotations, annotations};
 pub use comment::{COMMENT_BYTES_MAX, Comment, comment, digest_in};
 pub use drift::{DRIFT_TITLE_CHARS_MAX, DriftIssue, drift_issue};
-pub use escape::{code, escape};
 pub use rows::{Row, rows};
-pub use status::{DESCRIPTION_CHARS_MAX, Landing, Status, Tone, landing, status};
+pub use status::{DESCRIPTION_CHARS_MAX, Status, Tone, status};
 
 /// The trueup that speaks: several may look after one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,9 @@
 //! The line of a commit status: at most 140 characters, plain text.
 
-use std::time::Duration;
-
 use super::escape::cut;
 use super::{Finding, PullView, Ruling, Show};
 use crate::plan::render::{Summary, summary};
+use crate::plan::{Plan, SkipReason, Skipped};
 
 /// Longest description GitHub takes; longer ones are refused, not cut (known of the API, not in its
 /// description). Counted in UTF-16 units, the strictest way a forge may count.
@@ -32,37 +31,6 @@ pub enum Tone {
     Error,
 }
 
-/// What became of a merge on the machine.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Landing<'a> {
-    /// The merge was seen; nothing was done yet.
-    Seen,
-    /// It is being applied.
-    Applying {
-        /// Steps done.
-        done: usize,
-        /// Steps in all.
-        total: usize,
-    },
-    /// The machine is as the merge asks.
-    Applied {
-        /// What was done.
-        summary: Summary,
-        /// From the merge being seen to the end.
-        took: Duration,
-    },
-    /// It waits for somebody.
-    Held {
-        /// Why, in a sentence.
-        why: &'a str,
-    },
-    /// Something went wrong.
-    Failed {
-        /// What, in a sentence.
-        why: &'a str,
-    },
-}
-
 /// The status of a pull request's head.
 #[must_use]
 pub fn status(view: &PullView<'_>) -> Status {
@@ -71,7 +39,7 @@ pub fn status(view: &PullView<'_>) -> Status {
         Finding::Planned { plan, holds } => {
             let counts = summary(plan);
             let blocking: Vec<&Ruling> = blocking(view.rulings);
-            let words = counted(&counts);
+            let words = format!("{}{}", counted(&counts), unseen(view, plan));
             match (blocking.first(), holds.first()) {
                 (Some(worst), _) => {
                     let more = more(blocking.len() - 1);
@@ -104,22 +72,14 @@ pub fn status(view: &PullView<'_>) -> Status {
     Status { tone, description: described(&text) }
 }
 
-/// The status of a merge commit.
-#[must_use]
-pub fn landing(landing: &Landing<'_>) -> Status {
-    let (tone, text) = match landing {
-        Landing::Seen => (Tone::Pending, "merged; waiting for its turn".to_owned()),
-        Landing::Applying { done, total } => {
-            (Tone::Pending, format!("applying: {done} of {}", many(*total, "step")))
-        }
-        Landing::Applied { summary, took } => {
-            let words = counted(summary).replace(" to ", " ");
-            (Tone::Success, format!("applied in {}: {words}", seconds(*took)))
-        }
-        Landing::Held { why } => (Tone::Failure, format!("held: {why}")),
-        Landing::Failed { why } => (Tone::Failure, format!("failed: {why}")),
-    };
-    Status { tone, description: described(&text) }
+/// What could not be looked at: a plan that knows nothing of it is no word about all.
+pub(super) fn unseen(view: &PullView<'_>, plan: &Plan) -> String {
+    let unobservable = |it: &&Skipped| matches!(it.why, SkipReason::Unobservable(_));
+    let own = plan.skipped.iter().filter(unobservable).count();
+    match own.max(view.unobserved.len()) {
+        0 => String::new(),
+        count => format!("; {count} not observed"),
+    }
 }
 
 /// `1 to destroy, 2 to change, 1 restart`; the worst first. `no changes` where there are none.
@@ -154,13 +114,6 @@ pub(super) fn many(count: usize, what: &str) -> String {
 
 fn more(count: usize) -> String {
     if count == 0 { String::new() } else { format!(" (+{count})") }
-}
-
-fn seconds(took: Duration) -> String {
-    match took.as_secs() {
-        0..=99 => format!("{:.1} s", took.as_secs_f32()),
-        long => format!("{} min", long.div_ceil(60)),
-    }
 }
 
 fn described(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! Renderings by example, at their limits, and with names made to do harm.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use expect_test::expect;
 use proptest::prelude::*;
@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{Kind, Name};
-use crate::plan::render::summary;
 use crate::plan::{Action, Disruption, FieldChange, Reason, SkipReason, Skipped, Step};
 use crate::port::{PullLines, SameLines};
 use crate::spec::Severity;
@@ -96,7 +95,10 @@ fn a_small_plan_is_shown_whole() {
     let (comment, status) = planned(&small_plan(), Show::All);
     assert_eq!(
         status,
-        Status { tone: Tone::Success, description: "2 to change, 1 restart".into() }
+        Status {
+            tone: Tone::Success,
+            description: "2 to change, 1 restart; 1 not observed".into()
+        }
     );
     assert_eq!(digest_in(&comment.body), Some(comment.digest));
     let body = comment.body.replace(&comment.digest.to_string(), "<digest>");
@@ -108,7 +110,7 @@ fn a_small_plan_is_shown_whole() {
         <!-- trueup-digest:<digest> -->
         ### trueup: `lab` on `box-1`
 
-        **2 to change, 1 restart**
+        **2 to change, 1 restart; 1 not observed**
 
         | resource | action | why | disruption | also interrupts |
         |---|---|---|---|---|
@@ -259,7 +261,10 @@ fn rules_in_the_way_come_first_and_fail_the_status() {
         show: Show::All,
     });
     assert_eq!(status.tone, Tone::Success);
-    assert_eq!(status.description, "2 to change, 1 restart; held: window is closed");
+    assert_eq!(
+        status.description,
+        "2 to change, 1 restart; 1 not observed; held: window is closed"
+    );
 }
 
 #[test]
@@ -281,19 +286,6 @@ fn every_finding_has_a_status_and_a_comment() {
     }
     let empty = plan_of(Vec::new(), Vec::new());
     assert_eq!(planned(&empty, Show::All).1.description, "no changes");
-}
-
-#[test]
-fn a_landing_says_what_was_done_or_why_not() {
-    let summary = summary(&small_plan());
-    let took = Duration::from_millis(12_300);
-    let applied = landing(&Landing::Applied { summary, took });
-    assert_eq!(applied.description, "applied in 12.3 s: 2 change, 1 restart");
-    let held = landing(&Landing::Held { why: "delete disk/a (destroy) was not shown" });
-    assert_eq!(held.tone, Tone::Failure);
-    assert!(held.description.contains("disk/a"));
-    assert_eq!(landing(&Landing::Applying { done: 1, total: 2 }).tone, Tone::Pending);
-    assert_eq!(landing(&Landing::Seen).tone, Tone::Pending);
 }
 
 #[test]

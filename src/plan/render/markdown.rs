@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::{Plan, Step};
+use super::escape::escape;
 use super::{summary_line, words};
 use crate::model::ResourceId;
 
@@ -89,24 +90,4 @@ fn fill(out: &mut String, items: impl Iterator<Item = String>, room: usize) -> u
         }
     }
     left
-}
-
-/// Takes the meaning out of characters that Markdown or HTML would read, mentions included.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '&' => out += "&amp;",
-            '@' => out += "&#64;",
-            '|' | '`' | '*' | '_' | '[' | ']' | '\\' | '#' | '~' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here shows the content of a file that a resource writes; long values are cut.
 
+pub mod escape;
 mod json;
 mod markdown;
 mod text;

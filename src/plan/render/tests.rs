@@ -15,7 +15,7 @@ fn markdown_folds_details_and_disarms_what_specs_say() {
         network.dns = Some(vec![DnsRecord { ip: "10.7.0.9".parse().unwrap(), names }]);
     });
     expect![[r#"
-        **Plan: 0 to create, 2 to change (1 restart), 0 to destroy · digest a163717d6dad**
+        **Plan:&#8203; 0 to create, 2 to change &#40;1 restart&#41;, 0 to destroy · digest a163717d6dad**
 
         | # | step | resource | why | disturbs |
         |--:|---|---|---|---|
@@ -28,9 +28,9 @@ fn markdown_folds_details_and_disarms_what_specs_say() {
         <details><summary>What differs</summary>
 
         - `network/lan` (define)
-          - dns.10.7.0.9: nothing → {"ip":"10.7.0.9","names":\["&#64;all\|&lt;b&gt;"\]} (live)
+          - dns.10.7.0.9:&#8203; nothing → &#123;"ip":&#8203;"10.7.0.9","names":&#8203;&#91;"&#64;&#8203;all&#124;&lt;b&gt;"&#93;&#125; &#40;live&#41;
         - `vm/web` (define)
-          - memory.max: 2 GiB → 4 GiB (restart)
+          - memory.max:&#8203; 2 GiB → 4 GiB &#40;restart&#41;
 
         </details>
     "#]]

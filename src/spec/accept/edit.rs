@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::super::yaml::Index;
 use super::lines::Lines;
 use super::value_at;
-use crate::model::Resource;
+use crate::model::resource::Network;
+use crate::model::{Resource, ResourceId};
 
 /// One way to say a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,16 +68,71 @@ pub(super) fn candidates(resource: &Resource, path: &str, value: &Value) -> Vec<
         (Resource::Disk(_), "/size") => {
             value.as_u64().map(|bytes| edit("/spec/size", size(bytes))).into_iter().collect()
         }
+        (Resource::Network(network), path) if path.starts_with("/dns/") => {
+            let records = goal_dns(network, &path["/dns/".len()..], value);
+            records.map(|text| edit("/spec/dns", text)).into_iter().collect()
+        }
+        // Where document and canonical form say a list or an object alike; the proof knows.
+        (
+            Resource::VirtualMachine(_),
+            "/boot" | "/cpus/mode" | "/cpus/topology" | "/cpus/pinning" | "/hostDevices"
+            | "/consoleLog",
+        )
+        | (Resource::Network(_), "/domain" | "/bridge") => plain(value)
+            .or_else(|| flow(value))
+            .map(|text| edit(format!("/spec{path}"), text))
+            .into_iter()
+            .collect(),
         _ => Vec::new(),
     }
 }
 
-/// Makes the edit: the value replaced, or the field put first in its object. `None` where neither can
-/// be done on one line.
-pub(super) fn apply(lines: &mut Lines, index: &Index, edit: &Edit) -> Option<()> {
+/// The records of a network with those of one address made what the machine has.
+fn goal_dns(network: &Network, ip: &str, value: &Value) -> Option<String> {
+    let mut records = serde_json::to_value(network.dns.clone().unwrap_or_default()).ok()?;
+    let list = records.as_array_mut()?;
+    list.retain(|record| record.get("ip").and_then(Value::as_str) != Some(ip));
+    if !value.is_null() {
+        list.push(value.clone());
+    }
+    flow(&records)
+}
+
+/// A patch of an environment that says one field of a resource.
+pub(super) fn as_patch(id: &ResourceId, edit: &Edit) -> String {
+    let fields: Vec<&str> = edit.pointer.split('/').skip(1).collect();
+    let inner =
+        fields.iter().rev().fold(edit.text.clone(), |inner, key| format!("{{ {key}: {inner} }}"));
+    format!("{{ target: {id}, patch: {inner} }}")
+}
+
+/// Puts a patch first in the list of an `Environment`'s patches, which it begins where there is none.
+pub(super) fn insert_patch(lines: &mut Lines, index: &Index, patch: &str) -> Option<u32> {
+    if index.value("/spec/patches").is_none() {
+        let (line, column) = index.first_below("/spec")?;
+        lines.insert(line, column, &format!("  - {patch}"))?;
+        lines.insert(line, column, "patches:")?;
+        return Some(line + 1);
+    }
+    // A patch stands behind its dash.
+    let first = index.value("/spec/patches/0")?;
+    lines.insert_item(first.line, first.column, patch)?;
+    Some(first.line)
+}
+
+/// Makes the edit: the value replaced, or the field put first in its object; the line. `None` where
+/// neither can be done.
+pub(super) fn apply(lines: &mut Lines, index: &Index, edit: &Edit) -> Option<u32> {
     if let Some((line, column, len)) = value_at(index, &edit.pointer) {
-        // Only a scalar has a length; a list or an object is more than one edit.
-        return (len > 0).then(|| lines.replace(line, column, len, &edit.text)).flatten();
+        // Only a scalar has a length.
+        let done = match len > 0 {
+            true => lines.replace(line, column, len, &edit.text),
+            false => {
+                let key = index.key(&edit.pointer)?;
+                lines.replace_all((key.line, key.column), (line, column), &edit.text)
+            }
+        };
+        return done.map(|()| line);
     }
     let (parent, key) = edit.pointer.rsplit_once('/')?;
     // Deeper objects may be written in one line; the first field of `spec` shows how this one is.
@@ -84,7 +140,8 @@ pub(super) fn apply(lines: &mut Lines, index: &Index, edit: &Edit) -> Option<()>
         return None;
     }
     let (line, column) = index.first_below(parent)?;
-    lines.insert(line, column, &format!("{key}: {}", edit.text))
+    lines.insert(line, column, &format!("{key}: {}", edit.text))?;
+    Some(line)
 }
 
 /// A size that reads back to the same number of bytes.
@@ -93,6 +150,11 @@ fn size(bytes: u64) -> String {
         [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let exact = UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     exact.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+/// A list or an object in brackets: JSON, which is YAML too.
+fn flow(value: &Value) -> Option<String> {
+    matches!(value, Value::Array(_) | Value::Object(_)).then(|| value.to_string())
 }
 
 /// A scalar of YAML that needs no quotes, or JSON's, which is one too.

@@ -46,6 +46,49 @@ impl Lines {
         Some(())
     }
 
+    /// Replaces what begins at `column` of `line`, both from 1, and is no scalar: a list or an object,
+    /// in brackets on that one line, or in a block below its key, which is at `key`. `None` where it is
+    /// written in another way.
+    pub(super) fn replace_all(
+        &mut self,
+        key: (u32, u32),
+        (line, column): (u32, u32),
+        new: &str,
+    ) -> Option<()> {
+        let (_, text) = self.now.get(at(line)?)?;
+        let chars: Vec<char> = text.chars().collect();
+        let start = at(column)?;
+        if matches!(chars.get(start), Some('[' | '{')) {
+            let len = bracketed(&chars[start..])?;
+            return self.replace(line, column, u32::try_from(len).ok()?, new);
+        }
+        if line <= key.0 {
+            return None;
+        }
+        let (head, first) = (at(key.0)?, at(line)?);
+        let indent = |text: &str| text.chars().take_while(|c| *c == ' ').count();
+        let (own, listed) = (indent(text), text.trim_start().starts_with('-'));
+        // A list may stand as deep as its key, whose neighbours then begin without a dash.
+        let inside = |text: &str| {
+            let same = indent(text) == own && (!listed || text.trim_start().starts_with('-'));
+            (indent(text) > own || same) && !text.starts_with("---")
+        };
+        let below =
+            self.now[first..].iter().take_while(|(_, text)| text.trim().is_empty() || inside(text));
+        let mut count = below.count();
+        while count > 1 && self.now[first + count - 1].1.trim().is_empty() {
+            count -= 1;
+        }
+        let (_, above) = self.now.get_mut(head)?;
+        let bare = above.trim_end();
+        if !bare.ends_with(':') || head + 1 != first {
+            return None;
+        }
+        *above = format!("{bare} {new}");
+        self.now.drain(first..first + count);
+        Some(())
+    }
+
     /// Puts `new` on a line of its own above `line`, indented to `column`. `None` where that line has
     /// something before the column: it is not the first of a block.
     pub(super) fn insert(&mut self, line: u32, column: u32, new: &str) -> Option<()> {
@@ -58,6 +101,18 @@ impl Lines {
         }
         let end = if text.ends_with('\r') { "\r" } else { "" };
         self.now.insert(at, (None, format!("{head}{new}{end}")));
+        Some(())
+    }
+
+    /// Puts `item` first in a block list whose first item begins, behind its dash, at `line` and `column`, both
+    /// from 1. `None` where the list is written in another way.
+    pub(super) fn insert_item(&mut self, line: u32, column: u32, item: &str) -> Option<()> {
+        let (place, column) = (at(line)?, at(column)?);
+        let (_, text) = self.now.get(place)?;
+        let head: String = text.chars().take(column).collect();
+        let indent = head.strip_suffix("- ").filter(|rest| rest.chars().all(|c| c == ' '))?;
+        let new = format!("{indent}- {item}");
+        self.now.insert(place, (None, new));
         Some(())
     }
 
@@ -82,14 +137,24 @@ impl Lines {
     }
 
     fn ops(&self) -> Vec<(char, &str)> {
-        let mut ops = Vec::new();
+        let (mut ops, mut next) = (Vec::new(), 0);
+        let mut gone = |ops: &mut Vec<_>, until: usize| {
+            ops.extend(self.before[next.min(until)..until].iter().map(|line| ('-', line.as_str())));
+            next = until + 1;
+        };
         for (was, line) in &self.now {
-            match was.map(|was| self.before[was].as_str()) {
-                Some(before) if before == line => ops.push((' ', before)),
-                Some(before) => ops.extend([('-', before), ('+', line.as_str())]),
+            match was.map(|was| (was, self.before[was].as_str())) {
+                Some((was, before)) => {
+                    gone(&mut ops, was);
+                    match before == line {
+                        true => ops.push((' ', before)),
+                        false => ops.extend([('-', before), ('+', line.as_str())]),
+                    }
+                }
                 None => ops.push(('+', line.as_str())),
             }
         }
+        gone(&mut ops, self.before.len());
         ops
     }
 
@@ -112,6 +177,33 @@ impl Lines {
         }
         out
     }
+}
+
+/// A place in a list, of a line or column from 1.
+fn at(number: u32) -> Option<usize> {
+    usize::try_from(number).ok()?.checked_sub(1)
+}
+
+/// Characters of what is in brackets at the start of `chars`, brackets in quotes not counted; `None`
+/// where it does not end on the line.
+fn bracketed(chars: &[char]) -> Option<usize> {
+    let (mut depth, mut quote) = (0_usize, None);
+    for (place, c) in chars.iter().enumerate() {
+        match (quote, *c) {
+            (Some(open), c) if open == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(*c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(place + 1);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    None
 }
 
 /// A path as Git writes it in a diff: quoted where it holds more than plain characters.

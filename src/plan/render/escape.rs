@@ -58,17 +58,17 @@ pub fn code(text: &str) -> String {
 }
 
 /// One line of a fenced block: what could end the fence or the line is gone.
-pub(super) fn fenced(text: &str) -> String {
+pub(crate) fn fenced(text: &str) -> String {
     shown(text, TEXT_CHARS_MAX).collect()
 }
 
 /// A fence that nothing in `content` can close.
-pub(super) fn fence(content: &str) -> String {
+pub(crate) fn fence(content: &str) -> String {
     "`".repeat(longest_run(content, '`').max(2) + 1)
 }
 
 /// The characters that may be shown, cut with a sign at `max`.
-pub(super) fn shown(text: &str, max: usize) -> impl Iterator<Item = char> + '_ {
+pub(crate) fn shown(text: &str, max: usize) -> impl Iterator<Item = char> + '_ {
     let mut visible = text.chars().filter(|c| !invisible(*c)).map(flat);
     let mut left = max;
     std::iter::from_fn(move || {
@@ -117,7 +117,7 @@ fn longest_run(text: &str, wanted: char) -> usize {
 }
 
 /// `text` cut to `max` characters, with a sign where it was longer.
-pub(super) fn cut(text: &str, max: usize) -> String {
+pub(crate) fn cut(text: &str, max: usize) -> String {
     shown(text, max).collect()
 }
 

@@ -18,6 +18,8 @@ pub struct Foresight {
     pub plan: Plan,
     /// What it would wait for, in sentences.
     pub held: Vec<String>,
+    /// Whether an approval would let it through.
+    pub may_be_approved: bool,
     /// Where each resource is written.
     pub origins: BTreeMap<ResourceId, Origin>,
     /// What the rules in force say of it, each on its line.
@@ -44,9 +46,12 @@ impl Reconciler {
         let (scope, observed) = self.observe(&load).await;
         let mut round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
         round.verdicts = self.ask_rules(&load.rulebook, &round, Some(files.clone())).await;
-        let held = self.sorted(&round, &BTreeSet::new()).held();
+        let sorted = self.sorted(&round, &BTreeSet::new());
+        let may_be_approved = sorted.waits.as_ref().is_some_and(|waits| waits.may_be_approved);
+        let held = sorted.held();
         let origins = load.desired.resources.iter();
         let origins = origins.map(|(id, wish)| (id.clone(), wish.origin.clone())).collect();
-        Ok(Foresight { plan: round.plan, held, origins, verdicts: round.verdicts })
+        let verdicts = round.verdicts;
+        Ok(Foresight { plan: round.plan, held, may_be_approved, origins, verdicts })
     }
 }

@@ -19,6 +19,9 @@ use crate::state::APPROVE_DIGITS_MIN;
 /// Steps named in a `plan.made` event; the rest is counted, so that the event stays small.
 const STEPS_NAMED_MAX: usize = 200;
 
+/// How a reason ends that is about the time, not about the plan.
+pub(super) const OUTSIDE_WINDOW: &str = "outside of sync.windows";
+
 /// A plan, sorted into what may run and what has to wait.
 pub(super) struct Sorted {
     /// What may run now.
@@ -26,7 +29,7 @@ pub(super) struct Sorted {
     /// What waits; `None`: nothing.
     pub(super) waits: Option<Waiting>,
     /// What the commit's pull request did not say.
-    surprised: Option<PlanSurprised>,
+    pub(super) surprised: Option<PlanSurprised>,
     /// A plan that was approved and comes next, when what may run now is done.
     next: Option<Digest>,
 }
@@ -37,6 +40,9 @@ pub(super) struct Waiting {
     pub(super) plan: Plan,
     /// For what, in sentences.
     pub(super) reasons: Vec<String>,
+    /// Whether an approval lets it through: none does while changes are stopped, the commit is not
+    /// accepted, or a hard rule says no.
+    pub(super) may_be_approved: bool,
 }
 
 impl Sorted {
@@ -54,7 +60,7 @@ impl Reconciler {
         let none = || Plan { steps: Vec::new(), ..whole.clone() };
         let wait = |plan: Plan, ready: Plan, reasons: Vec<String>| Sorted {
             ready,
-            waits: Some(Waiting { plan, reasons }),
+            waits: Some(Waiting { plan, reasons, may_be_approved: true }),
             surprised: None,
             next: None,
         };
@@ -72,7 +78,11 @@ impl Reconciler {
         let denied = round.verdicts.hard_reasons();
         let firm: Vec<String> = paused.into_iter().chain(distrusted).chain(denied).collect();
         if !firm.is_empty() {
-            return wait(whole.clone(), none(), firm.into_iter().chain(words).collect());
+            let mut sorted = wait(whole.clone(), none(), firm.into_iter().chain(words).collect());
+            if let Some(waits) = &mut sorted.waits {
+                waits.may_be_approved = false;
+            }
+            return sorted;
         }
         let surprised = self.surprise(round).filter(|_| !self.is_approved(&whole.digest()));
         if let Some(surprised) = surprised {
@@ -136,7 +146,7 @@ impl Reconciler {
         let digests = std::iter::once(round.plan.digest()).chain(part);
         let plan = digests.into_iter().find(|it| it.to_string().starts_with(&approval.plan));
         if let Some(plan) = plan.filter(|plan| !self.is_approved(plan)) {
-            let event = Event::PlanApproved(PlanApproved { plan });
+            let event = Event::PlanApproved(PlanApproved::on_host(plan));
             let entry = Entry::new(event).by(&approval.actor).in_run(run);
             self.append_at(&round.commit, vec![entry]).await?;
         }
@@ -251,7 +261,7 @@ fn hold_words(reason: &HoldReason) -> String {
             list(would)
         ),
         HoldReason::OutsideWindow { would } => {
-            format!("it would interrupt {} outside of sync.windows", list(would))
+            format!("it would interrupt {} {OUTSIDE_WINDOW}", list(would))
         }
     }
 }

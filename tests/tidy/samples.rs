@@ -100,7 +100,7 @@ fn plan() -> Vec<Event> {
     vec![
         Event::PlanMade(PlanMade { plan, total: 1, steps: vec![step], more: None, beside: None }),
         Event::PlanHeld(PlanHeld { plan, reasons: vec!["it destroys 4 resources".into()] }),
-        Event::PlanApproved(PlanApproved { plan }),
+        Event::PlanApproved(PlanApproved::on_host(plan)),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
         Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
         Event::PlanSurprised(PlanSurprised {
@@ -231,6 +231,23 @@ fn pull() -> Vec<Event> {
             tree: Some("d".repeat(40)),
             outcome: PullOutcome::Planned(plan),
             report: Spilled::of(b"report".to_vec()).0,
+        }),
+        Event::PullApproved(PullApproved {
+            number: 7,
+            head: commit('c'),
+            plan: digest("plan"),
+            via: ForgeApproval {
+                login: "ben".into(),
+                on: 7,
+                means: ApprovalMeans::Comment,
+                id: 4711,
+                url: Some("https://forge.example/acme/env/pull/7#issuecomment-4711".into()),
+            },
+        }),
+        Event::PullApprovalWithdrawn(PullApprovalWithdrawn {
+            number: 7,
+            plan: digest("plan"),
+            why: "the review 12 was dismissed".into(),
         }),
         Event::PullClosed(PullClosed { number: 7 }),
         Event::ForgePosted(ForgePosted { target: target.clone(), content, id: Some(42) }),

@@ -204,6 +204,8 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             planned: Some(planned),
             shown: None,
+            shown_at: None,
+            approved: None,
         }
     }
 

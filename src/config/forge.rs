@@ -188,6 +188,10 @@ pub struct SecretSettings {
 }
 
 impl SecretSettings {
+    fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// How many of the forms are given.
     pub(super) fn forms(&self) -> usize {
         usize::from(self.file.is_some())
@@ -211,11 +215,13 @@ pub struct AppSettings {
 impl ForgeSettings {
     /// The files of secrets, each with its field.
     pub(super) fn files(&self) -> [(&'static str, Option<&Path>); 3] {
-        let file = |secret: Option<&'_ SecretSettings>| secret.and_then(|it| it.file.as_deref());
         [
-            ("forge.token.file", file(self.token.as_ref())),
-            ("forge.app.key.file", file(self.app.as_ref().map(|app| &app.key))),
-            ("forge.webhook.secret.file", file(self.webhook.as_ref().map(|it| &it.secret))),
+            ("forge.token.file", self.token.as_ref().and_then(SecretSettings::path)),
+            ("forge.app.key.file", self.app.as_ref().and_then(|app| app.key.path())),
+            (
+                "forge.webhook.secret.file",
+                self.webhook.as_ref().and_then(|hook| hook.secret.path()),
+            ),
         ]
     }
 

@@ -141,7 +141,9 @@ fn a_forge_needs_one_login_and_a_safe_way_to_it() {
             "one of",
         ),
         (
-            format!("repository: o/r, {token}, webhook: {{listen: '[::]:80', secret: {{file: s}}}}"),
+            format!(
+                "repository: o/r, {token}, webhook: {{listen: '[::]:80', secret: {{file: s}}}}"
+            ),
             "absolute",
         ),
     ] {

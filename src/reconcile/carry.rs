@@ -40,10 +40,8 @@ impl Reconciler {
         }
         let tree = round.tree.as_deref()?;
         let approved = self.ledger.read(|state| state.pulls.promise(tree))?.approved?;
-        if !covers(&approved, &waits.reasons) {
-            return None;
-        }
-        let plan = [&round.plan, &waits.plan].into_iter().find(|plan| within(&approved, plan))?;
+        let lets = |plan: &&Plan| lets_through(&approved, plan, &waits.reasons);
+        let plan = [&round.plan, &waits.plan].into_iter().find(lets)?;
         let plan = plan.digest();
         (!self.is_approved(&plan)).then_some((plan, approved))
     }
@@ -56,9 +54,9 @@ impl Reconciler {
     }
 }
 
-/// Whether `plan` does nothing beyond what was approved.
-pub fn within(approved: &Approved, plan: &Plan) -> bool {
-    !matches!(approved.promise.kept_by(plan), Kept::Surprised { .. })
+/// Whether `plan`, which waits for `reasons`, does nothing beyond what was approved.
+pub fn lets_through(approved: &Approved, plan: &Plan, reasons: &[String]) -> bool {
+    covers(approved, reasons) && !matches!(approved.promise.kept_by(plan), Kept::Surprised { .. })
 }
 
 /// Whether somebody who approved saw that it may happen at another time than usual.

@@ -10,6 +10,7 @@ use crate::model::{CommitId, ResourceId};
 use crate::plan::Plan;
 use crate::policy::Verdicts;
 use crate::spec::{self, Diagnostic, Origin, ParseCache, RepoFiles};
+use crate::state::Approved;
 
 /// What a commit would do.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Foresight {
     pub held: Vec<String>,
     /// Whether an approval would let it through.
     pub may_be_approved: bool,
+    /// Who let it through; never set here.
+    pub approved: Option<Approved>,
     /// Where each resource is written.
     pub origins: BTreeMap<ResourceId, Origin>,
     /// What the rules in force say of it, each on its line.
@@ -52,6 +55,6 @@ impl Reconciler {
         let origins = load.desired.resources.iter();
         let origins = origins.map(|(id, wish)| (id.clone(), wish.origin.clone())).collect();
         let verdicts = round.verdicts;
-        Ok(Foresight { plan: round.plan, held, may_be_approved, origins, verdicts })
+        Ok(Foresight { plan: round.plan, held, may_be_approved, approved: None, origins, verdicts })
     }
 }

@@ -24,7 +24,7 @@ mod pull;
 mod pulse;
 
 pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};
-pub use carry::within;
+pub use carry::lets_through;
 pub use daemon::{AskError, Daemon, Handle};
 pub use foresee::Foresight;
 pub use ledger::{Ledger, LedgerError};

@@ -243,9 +243,13 @@ impl PullsState {
     pub(super) fn spend(&mut self, plan: Digest) {
         let Some(carried) = self.carried.filter(|carried| carried.plan == plan) else { return };
         self.carried = None;
-        let open = self.open.values_mut().map(|pull| &mut pull.approved);
-        for approved in open.chain(self.promises.iter_mut().map(|told| &mut told.approved)) {
-            *approved = approved.take().filter(|it| it.plan != carried.shown);
+        for pull in self.open.values_mut() {
+            pull.approved = pull.approved.take().filter(|it| it.plan != carried.shown);
+        }
+        for told in self.promises.iter_mut().filter(|told| told.plan == carried.shown) {
+            told.approved = None;
+            // So that the same word, heard again, counts no more.
+            told.held.clear();
         }
     }
 

@@ -20,8 +20,9 @@ use crate::plan::promise::Promise;
 use crate::policy::Verdict;
 use crate::port::forge::{Annotation, CommitState, Level};
 use crate::port::{FileRef, Merge, MergedFiles, PullLines, TreeFault};
-use crate::reconcile::Foresight;
+use crate::reconcile::{Foresight, lets_through};
 use crate::spec::{Diagnostic, Origin, RepoFile, RepoFiles, Severity};
+use crate::state::Approved;
 
 /// Mistakes named in an event; the rest is counted.
 const PROBLEMS_NAMED_MAX: usize = 20;
@@ -49,7 +50,8 @@ pub(super) async fn foresee(
     number: u64,
     basis: &Basis,
 ) -> Result<Foreseen, Fault> {
-    let (tree, lines, found) = look(follower, basis).await?;
+    let (tree, lines, mut found) = look(follower, basis).await?;
+    heed_approval(follower, number, &mut found);
     let fork = follower
         .reconciler
         .ledger
@@ -70,6 +72,20 @@ pub(super) async fn foresee(
         report: spilled,
     };
     Ok(Foreseen { planned, report: content })
+}
+
+/// What somebody approved does not wait.
+fn heed_approval(follower: &Follower, number: u64, found: &mut Found) {
+    let Found::Planned(foresight) = found else { return };
+    let ledger = &follower.reconciler.ledger;
+    let approved = ledger.read(|state| state.pulls.open.get(&number)?.approved.clone());
+    let approved = approved.filter(|approved| {
+        foresight.may_be_approved && lets_through(approved, &foresight.plan, &foresight.held)
+    });
+    if approved.is_some() {
+        foresight.held.clear();
+        foresight.approved = approved;
+    }
 }
 
 async fn look(
@@ -180,7 +196,12 @@ fn denied(foresight: &Foresight) -> Vec<String> {
     foresight.verdicts.all.iter().filter(hard).map(Verdict::sentence).collect()
 }
 
-fn ruling(verdict: &Verdict) -> Ruling {
+fn ruling(verdict: &Verdict, approved: Option<&Approved>) -> Ruling {
+    let approval = approved.filter(|_| verdict.level == PolicyLevel::Soft).map(|approved| {
+        let Approved { via, .. } = approved;
+        let reason = format!("approved by a {} ({})", via.means.word(), via.id);
+        Exemption { owner: via.login.clone(), reason, until: None }
+    });
     Ruling {
         level: match verdict.level {
             PolicyLevel::Advisory => render::Level::Advisory,
@@ -191,11 +212,15 @@ fn ruling(verdict: &Verdict) -> Ruling {
         message: verdict.message.clone(),
         resource: verdict.resource.clone(),
         place: verdict.place.as_ref().map(|at| Origin { path: at.path.clone(), line: at.line }),
-        exempt: verdict.exempted.as_ref().map(|exempted| Exemption {
-            owner: exempted.owner.clone(),
-            reason: exempted.reason.clone(),
-            until: Some(exempted.until),
-        }),
+        exempt: verdict
+            .exempted
+            .as_ref()
+            .map(|exempted| Exemption {
+                owner: exempted.owner.clone(),
+                reason: exempted.reason.clone(),
+                until: Some(exempted.until),
+            })
+            .or(approval),
     }
 }
 
@@ -216,7 +241,10 @@ fn describe(
     };
     let older: &[Older] = &[];
     let rulings = match found {
-        Found::Planned(foresight) => foresight.verdicts.all.iter().map(ruling).collect(),
+        Found::Planned(foresight) => {
+            let approved = foresight.approved.as_ref();
+            foresight.verdicts.all.iter().map(|verdict| ruling(verdict, approved)).collect()
+        }
         Found::Rejected(_) | Found::Conflict { .. } | Found::Skipped(_) => Vec::new(),
     };
     let view = PullView {

@@ -4,6 +4,8 @@
 //! all the same. It acts on nothing but the forge and the log. What is to be said follows from the
 //! log alone (`wanted`), so nothing is lost with the program, and nothing is said twice.
 
+mod approvals;
+mod ballot;
 mod foresee;
 mod post;
 mod report;

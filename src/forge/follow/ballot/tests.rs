@@ -1,0 +1,1 @@
+//! What counts, case by case.

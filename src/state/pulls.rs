@@ -336,3 +336,6 @@ mod refusals {
         Ok(Vec::<(PostTarget, String)>::deserialize(from)?.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

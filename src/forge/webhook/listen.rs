@@ -1,7 +1,7 @@
 //! The socket webhooks come in by, with as many and as long conversations as are good for us.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -91,14 +91,22 @@ pub async fn bind(settings: &WebhookSettings) -> Result<Bound, BindError> {
     }
 }
 
-/// Removes a socket that nobody listens on any more.
+/// Removes a socket that nobody listens on any more, and nothing else.
 fn clear(path: &Path, fail: &impl Fn(io::Error) -> BindError) -> Result<(), BindError> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail(error)),
+        // A connection to a plain file is refused as well.
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(fail(io::ErrorKind::AlreadyExists.into()));
+        }
+        Ok(_) => {}
+    }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(BindError::Taken { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(fail)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(fail(error)),
     }
 }

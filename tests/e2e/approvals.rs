@@ -235,7 +235,7 @@ fn what_waits_costs_three_requests_a_poll_however_much_it_is() {
         follow(&bench, &forge, TOKEN, json!({ "approvals": approvals }));
         bench.start();
         bench.converged(&base);
-        let mut head = base.clone();
+        let mut head = base;
         for number in 1..=PULLS {
             head = offer(&bench, number, &[lab.clone(), network("lab", 91, "")]);
         }

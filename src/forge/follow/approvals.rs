@@ -5,31 +5,24 @@
 //! when it has changed. What is heard twice says nothing more than once, so a restart may hear again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::ballot::{self, Subject};
-use super::turn::{Follower, REFUSED_WAIT};
-use crate::config::{ApprovalSettings, ApproverPermission};
+use super::people::{People, Unheard, is_bot, login, web_page};
+use super::turn::Follower;
+use crate::config::ApprovalSettings;
 use crate::event::body::{ApprovalMeans, ForgeApproval};
 use crate::forge::command::{Command, read_comment};
-use crate::forge::ensure;
 use crate::model::Digest;
 use crate::port::JournalFault;
-use crate::port::forge::{
-    Comment, CommentId, ForgeError, ForgeFault, Permission, PullRequest, PullState, User,
-};
+use crate::port::forge::{Comment, CommentId, ForgeError, PullRequest, PullState, User};
 use crate::reconcile::LedgerError;
 
-/// Questions about people in one turn: a crowd of strangers costs no more than that.
-const ASKED_MAX: usize = 20;
 /// Pull requests whose reviews and labels are read in one turn.
 const LOOKS_MAX: usize = 20;
-/// Answers to mistakes in one turn.
-const ANSWERS_MAX: usize = 3;
-/// Longest name taken over, in characters; forges allow fewer.
-const LOGIN_CHARS_MAX: usize = 100;
+/// How finely forges tell times, with something to spare.
+const TOLD_TO_THE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What is remembered of what was heard; losing it costs requests only.
 #[derive(Debug, Default)]
@@ -44,28 +37,8 @@ pub(super) struct Heard {
     last: u64,
     /// How far the forge's clock is ahead of ours.
     ahead: SignedDuration,
-    /// What people may, as far as it was asked in this turn.
-    asked: BTreeMap<String, bool>,
-    questions: usize,
-    answers: usize,
-    /// What cannot be read, and until when it is not tried.
-    deaf: BTreeMap<&'static str, Duration>,
-}
-
-/// Why hearing stopped before its end.
-enum Unheard {
-    /// The forge does not answer now.
-    Forge(ForgeError),
-    /// The log cannot be written.
-    Journal(JournalFault),
-    /// Enough for one turn.
-    Later,
-}
-
-impl From<JournalFault> for Unheard {
-    fn from(fault: JournalFault) -> Self {
-        Self::Journal(fault)
-    }
+    /// What was asked about people.
+    pub(super) people: People,
 }
 
 /// Somebody's approval, before it is known who may.
@@ -94,9 +67,7 @@ impl Follower {
     /// Hears what people said since the last turn. The inner error: the forge does not answer.
     pub(super) async fn hear(&mut self) -> Result<Result<(), ForgeError>, JournalFault> {
         let Some(settings) = self.approvals.clone() else { return Ok(Ok(())) };
-        let heard = &mut self.memory.heard;
-        heard.asked.clear();
-        (heard.questions, heard.answers) = (0, 0);
+        self.memory.heard.people.begin_turn();
         let mut heard = Ok(());
         if settings.comment {
             heard = self.hear_comments(&settings).await;
@@ -123,7 +94,7 @@ impl Follower {
         if !matters {
             return Ok(Ok(()));
         }
-        sort(self.look_at(&settings, pull).await)
+        sort(self.look_at(&settings, pull, settings.label.as_deref()).await)
     }
 
     async fn hear_comments(&mut self, settings: &ApprovalSettings) -> Result<(), Unheard> {
@@ -256,31 +227,39 @@ impl Follower {
         let changed =
             |pull: &&PullRequest| heard.looked.get(&pull.number) != Some(&pull.updated_at);
         let mut due: Vec<&PullRequest> = listed.iter().filter(changed).take(LOOKS_MAX).collect();
+        let mut labels = true;
         if due.is_empty() {
-            // One in turn, as not every change is told.
+            // One in turn, as not every change of a review is told; every change of a label is.
+            labels = false;
             let next = listed.iter().find(|pull| pull.number > heard.last).or(listed.first());
             heard.last = next.map_or(0, |pull| pull.number);
             due.extend(next);
         }
+        let long_ago = self.clock.now() - TOLD_TO_THE;
         for pull in due {
-            self.look_at(settings, pull).await?;
-            self.memory.heard.looked.insert(pull.number, pull.updated_at);
+            let label = settings.label.as_deref().filter(|_| labels);
+            self.look_at(settings, pull, label).await?;
+            let heard = &mut self.memory.heard;
+            // Within a second more can change without another time.
+            if !ballot::after(pull.updated_at, long_ago, heard.ahead) {
+                heard.looked.insert(pull.number, pull.updated_at);
+            }
         }
         Ok(())
     }
 
-    /// Reads the reviews and the label of one pull request.
+    /// Reads the reviews and, where one is named, the label of one pull request.
     async fn look_at(
         &mut self,
         settings: &ApprovalSettings,
         pull: &PullRequest,
+        label: Option<&str>,
     ) -> Result<(), Unheard> {
         let mut reviews = None;
         if settings.review && !self.is_deaf("reviews") {
             let read = self.forge.reviews(pull.number).await;
             reviews = self.audible("reviews", read)?;
         }
-        let label = settings.label.as_deref();
         self.withdraw(|number, via| {
             let here = number == pull.number;
             here.then(|| ballot::taken_back(via, pull, reviews.as_deref(), label)).flatten()
@@ -354,85 +333,6 @@ impl Follower {
         self.reconciler.ledger.append(entry.into_iter().collect()).await?;
         Ok(())
     }
-
-    /// Whether somebody may approve: is named, has the permission, or is in a team.
-    async fn may(&mut self, settings: &ApprovalSettings, who: &User) -> Result<bool, Unheard> {
-        if settings.by.iter().any(|name| name.eq_ignore_ascii_case(&who.login)) {
-            return Ok(true);
-        }
-        if let Some(known) = self.memory.heard.asked.get(&who.login) {
-            return Ok(*known);
-        }
-        let mut may = false;
-        if let Some(least) = settings.permission {
-            self.question()?;
-            let seen = self.forge.permission(&who.login).await;
-            let least = match least {
-                ApproverPermission::Write => Permission::Write,
-                ApproverPermission::Maintain => Permission::Maintain,
-                ApproverPermission::Admin => Permission::Admin,
-            };
-            may = self.audible("permissions", seen)?.is_some_and(|seen| seen >= least);
-        }
-        for team in &settings.teams {
-            if may {
-                break;
-            }
-            self.question()?;
-            let member = self.forge.in_team(team, &who.login).await;
-            may = self.audible("teams", member)?.unwrap_or_default();
-        }
-        self.memory.heard.asked.insert(who.login.clone(), may);
-        Ok(may)
-    }
-
-    fn question(&mut self) -> Result<(), Unheard> {
-        self.memory.heard.questions += 1;
-        if self.memory.heard.questions > ASKED_MAX { Err(Unheard::Later) } else { Ok(()) }
-    }
-
-    /// Answers a comment, once: the answer is found by its marker. Hosts that speak with one account
-    /// answer once between them.
-    async fn answer(&mut self, comment: &Comment, text: &str) -> Result<(), Unheard> {
-        self.memory.heard.answers += 1;
-        if self.memory.heard.answers > ANSWERS_MAX {
-            return Ok(());
-        }
-        let marker = format!("<!-- trueup:answer:{} -->", comment.id.0);
-        let body = format!("{marker}\n{text}");
-        let pace = self.pace();
-        let said =
-            ensure::comment(self.forge.as_ref(), &pace, comment.number, &marker, &body).await;
-        self.audible("answers", said)?;
-        Ok(())
-    }
-
-    fn is_deaf(&self, what: &'static str) -> bool {
-        let now = self.clock.monotonic();
-        self.memory.heard.deaf.get(what).is_some_and(|until| *until > now)
-    }
-
-    /// `None`: it cannot be read, and trying again would not help.
-    fn audible<T>(
-        &mut self,
-        what: &'static str,
-        read: Result<T, ForgeError>,
-    ) -> Result<Option<T>, Unheard> {
-        match read {
-            Ok(read) => Ok(Some(read)),
-            Err(error) if error.passes() || error.fault == ForgeFault::Unauthorised => {
-                Err(Unheard::Forge(error))
-            }
-            Err(error) => {
-                if !self.is_deaf(what) {
-                    tracing::warn!(what, %error, "approvals on the forge cannot be read");
-                }
-                let until = self.clock.monotonic() + REFUSED_WAIT;
-                self.memory.heard.deaf.insert(what, until);
-                Ok(None)
-            }
-        }
-    }
 }
 
 fn sort(heard: Result<(), Unheard>) -> Result<Result<(), ForgeError>, JournalFault> {
@@ -447,24 +347,6 @@ fn vote_of(pull: &PullRequest, by: &User, means: ApprovalMeans, id: u64) -> Forg
     ForgeApproval { login: login(by), on: pull.number, means, id, url: web_page(&pull.url) }
 }
 
-/// A page for people, where the forge gives one that looks like it.
-fn web_page(url: &str) -> Option<String> {
-    const URL_CHARS_MAX: usize = 500;
-    let fits = url.starts_with("https://") && url.len() <= URL_CHARS_MAX;
-    (fits && url.chars().all(|c| c.is_ascii_graphic())).then(|| url.to_owned())
-}
-
-/// Apps on GitHub have this at the end of their names, and nobody else can.
-fn is_bot(user: &User) -> bool {
-    user.login.ends_with("[bot]")
-}
-
 fn is_own(settings: &ApprovalSettings, by: &User, opened_by: Option<&str>) -> bool {
     !settings.own && opened_by.is_some_and(|author| author.eq_ignore_ascii_case(&by.login))
-}
-
-/// The name as it is kept: without anything that is not part of one.
-fn login(user: &User) -> String {
-    let plain = |c: &char| c.is_ascii_alphanumeric() || "-_.[]".contains(*c);
-    user.login.chars().filter(plain).take(LOGIN_CHARS_MAX).collect()
 }

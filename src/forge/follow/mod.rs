@@ -7,6 +7,7 @@
 mod approvals;
 mod ballot;
 mod foresee;
+mod people;
 mod post;
 mod report;
 mod seen;

@@ -19,10 +19,10 @@ pub mod model;
 pub mod plan;
 pub mod policy;
 pub mod port;
-#[allow(clippy::disallowed_methods, reason = "the shell: reads the host's files")]
-pub mod private;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod preflight;
+#[allow(clippy::disallowed_methods, reason = "the shell: reads the host's files")]
+pub mod private;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]
 pub mod provider;
 #[allow(clippy::disallowed_methods, reason = "the shell: talks to the host")]

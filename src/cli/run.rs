@@ -24,9 +24,10 @@ use crate::config::{Config, ForgeSettings, Limits};
 use crate::forge::{
     self,
     follow::{Follower, Memory, follow},
+    webhook,
 };
 use crate::journal::Blobs;
-use crate::port::Source;
+use crate::port::{Clock, Source};
 use crate::reconcile::{Daemon, Handle, Heartbeat, PassError};
 use crate::source::{GitSource, MirrorConfig, PullSettings, Watch};
 
@@ -96,14 +97,19 @@ struct Born {
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
     listener: UnixListener,
+    hooks: Option<webhook::Bound>,
     engine: Engine,
 }
 
 async fn birth(config: &Config) -> Result<Born, CliError> {
     let (stop, stopped) = watch::channel(false);
     let listener = control::bind(&config.socket())?;
+    let hooks = match config.forge.as_ref().and_then(|forge| forge.webhook.as_ref()) {
+        Some(settings) => Some(webhook::bind(settings).await.map_err(CliError::machine)?),
+        None => None,
+    };
     let engine = wire::engine(config, None, stopped.clone()).await?;
-    Ok(Born { stop, stopped, listener, engine })
+    Ok(Born { stop, stopped, listener, hooks, engine })
 }
 
 /// One life of the loop, under one config.
@@ -114,7 +120,7 @@ async fn live(
     signals: &mut Signals,
     pulse: &watch::Sender<Option<Heartbeat>>,
 ) -> Result<Next, CliError> {
-    let Born { stop, stopped, listener, mut engine } = born;
+    let Born { stop, stopped, listener, hooks, mut engine } = born;
     let poll = config.repository.poll.interval.min(config.limits.resync).duration();
     let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), poll);
     let mut helpers = JoinSet::new();
@@ -124,8 +130,16 @@ async fn live(
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
     helpers.spawn(give_memory_back());
     if let Some(forge) = &config.forge {
-        match following(config, forge, &engine, stopped.clone()) {
-            Ok(following) => drop(helpers.spawn(following)),
+        let hint = Arc::new(Notify::new());
+        match following(config, forge, &engine, &handle, (Arc::clone(&hint), stopped.clone())) {
+            Ok(following) => {
+                drop(helpers.spawn(following));
+                if let Some(hooks) = hooks {
+                    let clock = Arc::clone(&engine.reconciler.clock);
+                    let wake = wake_all(Arc::clone(&engine.source), handle.clone(), hint);
+                    drop(helpers.spawn(hooked(hooks, forge.clone(), wake, clock, stopped.clone())));
+                }
+            }
             Err(error) => {
                 helpers.shutdown().await;
                 drop(daemon);
@@ -175,8 +189,11 @@ fn following(
     config: &Config,
     settings: &ForgeSettings,
     engine: &Engine,
-    stop: watch::Receiver<bool>,
+    handle: &Handle,
+    (hint, stop): (Arc<Notify>, watch::Receiver<bool>),
 ) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    let handle = handle.clone();
+    let wake = Arc::new(move || handle.wake());
     let follower = Follower {
         forge: forge::connect(settings).map_err(CliError::input)?,
         pulls: Arc::new(engine.source.pulls(PullSettings::default()).map_err(CliError::input)?),
@@ -187,11 +204,13 @@ fn following(
         host: config.host(),
         branch: config.repository.branch.clone(),
         forks: settings.forks.clone(),
+        approvals: settings.approvals.clone(),
+        wake,
         memory: Memory::default(),
     };
     let poll = settings.poll.duration();
     Ok(async move {
-        if let Err(fault) = follow(follower, poll, Arc::default(), stop).await {
+        if let Err(fault) = follow(follower, poll, hint, stop).await {
             tracing::error!(%fault, "pull requests are no longer followed");
         }
     })
@@ -202,6 +221,28 @@ fn extended(limits: &Limits) -> NotifyState<'static> {
     // The loop, its steps and the threads that are left have `LEFTOVERS` each; then the log is closed.
     let most = limits.stop_timeout.duration() + 4 * LEFTOVERS;
     NotifyState::ExtendTimeoutUsec(u32::try_from(most.as_micros()).unwrap_or(u32::MAX))
+}
+
+/// Takes webhooks, as the settings say.
+async fn hooked(
+    bound: webhook::Bound,
+    forge: ForgeSettings,
+    wake: webhook::Wake,
+    clock: Arc<dyn Clock>,
+    stop: watch::Receiver<bool>,
+) {
+    if let Some(settings) = &forge.webhook {
+        webhook::serve(bound, settings, forge.repository.clone(), wake, clock, stop).await;
+    }
+}
+
+/// Makes everything look that a webhook may be about.
+fn wake_all(source: Arc<GitSource>, handle: Handle, hint: Arc<Notify>) -> webhook::Wake {
+    Arc::new(move || {
+        source.hurry();
+        handle.wake();
+        hint.notify_one();
+    })
 }
 
 /// Waits for the loop to end what it is doing; what takes too long is cut off and looked at anew at

@@ -103,6 +103,15 @@ fn headline(summary: &Summary) -> Vec<Block> {
     if let Some((since, why)) = &summary.unreadable {
         say(Label::Bad, "mirror unreadable", format!("since {}: {why}", shown(*since)));
     }
+    if let Some(forge) = &summary.forge {
+        if let Some((since, why)) = &forge.unavailable {
+            say(Label::Warn, "forge unavailable", format!("since {}: {why}", shown(*since)));
+        }
+        if let Some(why) = &forge.why {
+            let what = format!("{} post(s) not taken: {why}", forge.refused);
+            say(Label::Warn, "forge", what);
+        }
+    }
     for warning in &summary.warnings {
         say(Label::Warn, "warning", report::at_place(warning));
     }

@@ -2,6 +2,7 @@
 //!
 //! Plain data: it never opens a file it names.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -37,10 +38,93 @@ pub struct ForgeSettings {
     /// What becomes of pull requests from other repositories, whose writers are strangers.
     #[serde(default)]
     pub forks: ForkSettings,
+    /// Who may approve on the forge, and how. Without it nobody may: plans are approved on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<ApprovalSettings>,
+    /// Take webhooks, which make news known at once; without it they are found by polling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookSettings>,
 }
 
 fn default_poll() -> Span {
     Span::seconds(30)
+}
+
+/// Who may approve on the forge, and how. Somebody may who is named, or is in one of the teams, or has
+/// the permission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApprovalSettings {
+    /// Accounts, by the names they have now: a name that is given up can be taken by somebody else.
+    #[serde(default)]
+    pub by: Vec<String>,
+    /// Teams, as `organisation/team`.
+    #[serde(default)]
+    pub teams: Vec<String>,
+    /// Everybody with at least this permission in the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission: Option<ApproverPermission>,
+    /// By a comment `/trueup approve <digest>`, which names the plan.
+    #[serde(default = "yes")]
+    pub comment: bool,
+    /// By an approving review, handed in after the plan was shown: it then also says that the plan
+    /// may run.
+    #[serde(default)]
+    pub review: bool,
+    /// By putting on this label, after the plan was shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Whether whoever opened a pull request may approve it.
+    #[serde(default, rename = "self")]
+    pub own: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What somebody has to be allowed in the repository to approve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ApproverPermission {
+    /// To push.
+    Write,
+    /// To push, and most settings (GitHub).
+    Maintain,
+    /// Everything.
+    Admin,
+}
+
+/// Where webhooks are taken. They are hints: what they say is asked of the forge and the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// `address:port`, or `unix:/path` for a proxy on this machine. It is plain HTTP: let a proxy
+    /// speak TLS. They come in at `/webhook`.
+    pub listen: String,
+    /// The secret they are signed with, the same as on the forge.
+    pub secret: SecretSettings,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenOn {
+    /// An address of this machine.
+    Tcp(SocketAddr),
+    /// A UNIX socket.
+    Unix(PathBuf),
+}
+
+impl WebhookSettings {
+    /// Where to listen; `None`: it is neither of the forms.
+    #[must_use]
+    pub fn listen_on(&self) -> Option<ListenOn> {
+        match self.listen.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Some(ListenOn::Unix(PathBuf::from(path))),
+            Some(_) => None,
+            None => self.listen.parse().ok().map(ListenOn::Tcp),
+        }
+    }
 }
 
 /// What becomes of pull requests from other repositories.
@@ -104,6 +188,10 @@ pub struct SecretSettings {
 }
 
 impl SecretSettings {
+    fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// How many of the forms are given.
     pub(super) fn forms(&self) -> usize {
         usize::from(self.file.is_some())
@@ -125,10 +213,16 @@ pub struct AppSettings {
 }
 
 impl ForgeSettings {
-    /// The files of the token and of the app's key.
-    pub(super) fn files(&self) -> (Option<&Path>, Option<&Path>) {
-        let token = self.token.as_ref().and_then(|token| token.file.as_deref());
-        (token, self.app.as_ref().and_then(|app| app.key.file.as_deref()))
+    /// The files of secrets, each with its field.
+    pub(super) fn files(&self) -> [(&'static str, Option<&Path>); 3] {
+        [
+            ("forge.token.file", self.token.as_ref().and_then(SecretSettings::path)),
+            ("forge.app.key.file", self.app.as_ref().and_then(|app| app.key.path())),
+            (
+                "forge.webhook.secret.file",
+                self.webhook.as_ref().and_then(|hook| hook.secret.path()),
+            ),
+        ]
     }
 
     /// What is wrong with the values, and with which: the first that cannot be used.
@@ -158,6 +252,17 @@ impl ForgeSettings {
         } else if self.kind == ForgeKind::Gitea {
             return Some(("forge.url", "is missing: say where the forge is"));
         }
+        if let Some(fault) = self.approvals.as_ref().and_then(ApprovalSettings::fault) {
+            return Some(fault);
+        }
+        if let Some(webhook) = &self.webhook {
+            if webhook.listen_on().is_none() {
+                return Some(("forge.webhook.listen", "must be `address:port` or `unix:/path`"));
+            }
+            if webhook.secret.forms() != 1 {
+                return Some(("forge.webhook.secret", "give one of file, credential and env"));
+            }
+        }
         match (&self.token, &self.app) {
             (Some(token), None) if token.forms() == 1 => None,
             (Some(_), None) => Some(("forge.token", "give one of file, credential and env")),
@@ -170,5 +275,31 @@ impl ForgeSettings {
             (None, Some(_)) => None,
             _ => Some(("forge", "give either `token` or `app`")),
         }
+    }
+}
+
+impl ApprovalSettings {
+    fn fault(&self) -> Option<(&'static str, &'static str)> {
+        if self.by.is_empty() && self.teams.is_empty() && self.permission.is_none() {
+            return Some(("forge.approvals", "say who may approve: by, teams or permission"));
+        }
+        if !self.comment && !self.review && self.label.is_none() {
+            return Some(("forge.approvals", "say how to approve: comment, review or label"));
+        }
+        if self.by.iter().any(|login| login.trim().is_empty()) {
+            return Some(("forge.approvals.by", "must be names of accounts"));
+        }
+        let team = |team: &String| {
+            team.split_once('/').is_some_and(|(organisation, name)| {
+                !organisation.is_empty() && !name.is_empty() && !name.contains('/')
+            })
+        };
+        if !self.teams.iter().all(team) {
+            return Some(("forge.approvals.teams", "must be `organisation/team` each"));
+        }
+        if self.label.as_ref().is_some_and(|label| label.trim().is_empty()) {
+            return Some(("forge.approvals.label", "must be the name of a label"));
+        }
+        None
     }
 }

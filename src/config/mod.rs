@@ -14,7 +14,10 @@ mod span;
 
 pub use error::ConfigError;
 pub use example::example;
-pub use forge::{AppSettings, ForgeKind, ForgeSettings, ForkPlans, ForkSettings, SecretSettings};
+pub use forge::{
+    AppSettings, ApprovalSettings, ApproverPermission, ForgeKind, ForgeSettings, ForkPlans,
+    ForkSettings, ListenOn, SecretSettings, WebhookSettings,
+};
 pub use load::{CONFIG_BYTES_MAX, CONFIG_PATH, Found, Source, load, parse, schema};
 pub use settings::{
     AcceleratorChoice, Config, CredentialSettings, LibvirtSettings, Limits, LogFormat,

@@ -341,10 +341,8 @@ impl Config {
     pub(super) fn relative_paths(&self) -> Vec<(&'static str, &Path)> {
         let repository = &self.repository;
         let signatures = &repository.signatures;
-        let (token, key) = self.forge.as_ref().map_or((None, None), |forge| forge.files());
+        let secrets = self.forge.iter().flat_map(|forge| forge.files());
         let paths = [
-            ("forge.token.file", token),
-            ("forge.app.key.file", key),
             ("stateDirectory", self.state_directory.as_deref()),
             ("socket", self.socket.as_deref()),
             ("repository.caFile", repository.ca_file.as_deref()),
@@ -360,8 +358,8 @@ impl Config {
                 signatures.openpgp.as_ref().map(|openpgp| openpgp.keyring.as_path()),
             ),
         ];
-        paths
-            .into_iter()
+        secrets
+            .chain(paths)
             .filter_map(|(field, path)| Some((field, path.filter(|path| path.is_relative())?)))
             .collect()
     }

@@ -113,6 +113,10 @@ fn a_forge_needs_one_login_and_a_safe_way_to_it() {
         "repository: o/r, app: {id: 1, installation: 2, key: {file: /k}}".to_owned(),
         format!("repository: o/r, kind: gitea, url: 'https://git.example:3000', {token}"),
         format!("repository: o/r, url: 'http://127.0.0.1:8080/api/v3', {token}"),
+        format!("repository: o/r, {token}, approvals: {{teams: [o/ops], self: true}}"),
+        format!("repository: o/r, {token}, approvals: {{permission: maintain, label: go}}"),
+        format!("repository: o/r, {token}, webhook: {{listen: '[::]:80', secret: {{env: S}}}}"),
+        format!("repository: o/r, {token}, webhook: {{listen: 'unix:/s', secret: {{env: S}}}}"),
     ] {
         parse(Path::new("c"), &forge(&good)).unwrap();
     }
@@ -125,6 +129,23 @@ fn a_forge_needs_one_login_and_a_safe_way_to_it() {
         ("repository: o/r".to_owned(), "either"),
         ("repository: o/r, token: {env: A, file: /b}".to_owned(), "one of"),
         ("repository: o/r, token: {file: relative}".to_owned(), "absolute"),
+        (format!("repository: o/r, {token}, approvals: {{}}"), "who may approve"),
+        (format!("repository: o/r, {token}, approvals: {{by: [a], comment: false}}"), "how to"),
+        (format!("repository: o/r, {token}, approvals: {{teams: [ops]}}"), "organisation/team"),
+        (
+            format!("repository: o/r, {token}, webhook: {{listen: '80', secret: {{env: S}}}}"),
+            "address:port",
+        ),
+        (
+            format!("repository: o/r, {token}, webhook: {{listen: '[::]:80', secret: {{}}}}"),
+            "one of",
+        ),
+        (
+            format!(
+                "repository: o/r, {token}, webhook: {{listen: '[::]:80', secret: {{file: s}}}}"
+            ),
+            "absolute",
+        ),
     ] {
         let message = refused(&forge(&bad));
         assert!(message.contains(says) && !message.contains("hunter2"), "{bad}: {message}");

@@ -6,7 +6,7 @@
 //! [`render`] turns plans into statuses, comments, annotations and issues; [`command`] reads what
 //! people and webhooks say. Both are pure: no clock and no network. What was promised is compared
 //! with what would be done by [`crate::plan::promise`]. [`connect`] makes a forge from the settings;
-//! [`ensure`] writes so that it may be tried again.
+//! [`ensure`] writes so that it may be tried again; [`webhook`] takes hints to look sooner.
 
 pub mod command;
 pub mod ensure;
@@ -17,6 +17,7 @@ mod github;
 pub mod render;
 mod secret;
 mod text;
+pub mod webhook;
 
 use std::sync::Arc;
 

@@ -11,6 +11,7 @@ use crate::model::{CommitId, Observed, ResourceId};
 use crate::plan::Plan;
 use crate::policy::Verdicts;
 use crate::spec::{self, Diagnostic, Origin, ParseCache, RepoFiles};
+use crate::state::Approved;
 
 /// What a commit would do.
 #[derive(Debug, Clone)]
@@ -19,6 +20,10 @@ pub struct Foresight {
     pub plan: Plan,
     /// What it would wait for, in sentences.
     pub held: Vec<String>,
+    /// Whether an approval would let it through.
+    pub may_be_approved: bool,
+    /// Who let it through; never set here.
+    pub approved: Option<Approved>,
     /// Where each resource is written.
     pub origins: BTreeMap<ResourceId, Origin>,
     /// What the rules in force say of it, each on its line.
@@ -50,12 +55,15 @@ impl Reconciler {
         let (scope, observed) = self.observe(&load).await;
         let mut round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
         round.verdicts = self.ask_rules(&load.rulebook, &round, Some(files.clone())).await;
-        let held = self.sorted(&round, &BTreeSet::new()).held();
+        let sorted = self.sorted(&round, &BTreeSet::new());
+        let may_be_approved = sorted.waits.as_ref().is_some_and(|waits| waits.may_be_approved);
+        let held = sorted.held();
         let origins = load.desired.resources.iter();
         let origins = origins.map(|(id, wish)| (id.clone(), wish.origin.clone())).collect();
         let unobserved = unobserved(&round.observed, &round.plan);
         let (plan, verdicts) = (round.plan, round.verdicts);
-        Ok(Foresight { plan, held, origins, verdicts, unobserved, log })
+        let approved = None;
+        Ok(Foresight { plan, held, may_be_approved, approved, origins, verdicts, unobserved, log })
     }
 }
 

@@ -21,6 +21,9 @@ use crate::state::APPROVE_DIGITS_MIN;
 /// Steps named in a `plan.made` event; the rest is counted, so that the event stays small.
 const STEPS_NAMED_MAX: usize = 200;
 
+/// How a reason ends that is about the time, not about the plan.
+pub(super) const OUTSIDE_WINDOW: &str = "outside of sync.windows";
+
 /// A plan, sorted into what may run and what has to wait.
 pub(super) struct Sorted {
     /// What may run now.
@@ -28,7 +31,7 @@ pub(super) struct Sorted {
     /// What waits; `None`: nothing.
     pub(super) waits: Option<Waiting>,
     /// What the commit's pull request did not say.
-    surprised: Option<PlanSurprised>,
+    pub(super) surprised: Option<PlanSurprised>,
     /// A plan that was approved and comes next, when what may run now is done.
     next: Option<Digest>,
     /// Whether what may run now was approved.
@@ -43,9 +46,20 @@ pub(super) struct Waiting {
     pub(super) reasons: Vec<String>,
     /// What an approval lets through for good.
     soft: Vec<SoftHold>,
+    /// Whether an approval lets it through: none does while changes are stopped, the commit is not
+    /// accepted, or a hard rule says no.
+    pub(super) may_be_approved: bool,
 }
 
 impl Sorted {
+    /// Its plan waits for what no approval ends.
+    fn firmly(mut self) -> Self {
+        if let Some(waits) = &mut self.waits {
+            waits.may_be_approved = false;
+        }
+        self
+    }
+
     /// What the plan waits for; empty: nothing.
     pub(super) fn held(&self) -> Vec<String> {
         self.waits.as_ref().map(|waits| waits.reasons.clone()).unwrap_or_default()
@@ -61,7 +75,7 @@ impl Reconciler {
         }
         let ground = self.ground(round, destroyed);
         if let Some(firm) = ground.firm {
-            return waits(whole.clone(), none_of(whole), firm, Vec::new());
+            return waits(whole.clone(), none_of(whole), firm, Vec::new()).firmly();
         }
         let approved = self.is_approved(&whole.digest());
         if let Some(surprised) = self.surprise(round).filter(|_| !approved) {
@@ -80,7 +94,8 @@ impl Reconciler {
         let Parts { waits: part, rest } = plan::part(whole, &either);
         if !approved && !self.is_approved(&part.digest()) {
             let words = hard.reasons.into_iter().chain(soft.reasons).chain(ground.words);
-            return waits(part, rest, words.collect(), soft.holds);
+            let waits = waits(part, rest, words.collect(), soft.holds);
+            return if hard.causes.is_empty() { waits } else { waits.firmly() };
         }
         // No approval stands in for a hard rule: what it is about waits all the same.
         let free = plan::part(whole, &hard.causes).rest;
@@ -94,7 +109,7 @@ impl Reconciler {
             // The plan that waits keeps its name, under which it was approved.
             false => {
                 let named = if approved { whole.clone() } else { part };
-                waits(named, free, hard.reasons, Vec::new())
+                waits(named, free, hard.reasons, Vec::new()).firmly()
             }
         };
         Sorted { approved: true, ..cleared }
@@ -159,16 +174,27 @@ impl Reconciler {
         let digests = std::iter::once(round.plan.digest()).chain(part);
         let plan = digests.into_iter().find(|it| it.to_string().starts_with(&approval.plan));
         if let Some(plan) = plan.filter(|plan| !self.is_approved(plan)) {
-            // What the approval lets through is remembered with what waits.
-            if sorted.waits.as_ref().is_some_and(|waits| !waits.soft.is_empty()) {
-                let sorted = Sorted { ready: none_of(&round.plan), ..sorted };
-                self.announce(round, &sorted, run).await?;
-            }
-            let event = Event::PlanApproved(PlanApproved { plan });
+            self.announce_soft(round, sorted, run).await?;
+            let event = Event::PlanApproved(PlanApproved::on_host(plan));
             let entry = Entry::new(event).by(&approval.actor).in_run(run);
             self.append_at(&round.commit, vec![entry]).await?;
         }
         Ok(())
+    }
+
+    /// Notes what waits for rules that an approval lets through for good: it is remembered with what
+    /// waits.
+    pub(super) async fn announce_soft(
+        &self,
+        round: &Round,
+        sorted: Sorted,
+        run: RunId,
+    ) -> Result<(), PassError> {
+        if sorted.waits.as_ref().is_none_or(|waits| waits.soft.is_empty()) {
+            return Ok(());
+        }
+        let sorted = Sorted { ready: none_of(&round.plan), ..sorted };
+        self.announce(round, &sorted, run).await
     }
 
     pub(super) fn is_approved(&self, plan: &Digest) -> bool {
@@ -246,7 +272,7 @@ fn ready(plan: Plan) -> Sorted {
 }
 
 fn waits(plan: Plan, rest: Plan, reasons: Vec<String>, soft: Vec<SoftHold>) -> Sorted {
-    Sorted { waits: Some(Waiting { plan, reasons, soft }), ..ready(rest) }
+    Sorted { waits: Some(Waiting { plan, reasons, soft, may_be_approved: true }), ..ready(rest) }
 }
 
 fn none_of(plan: &Plan) -> Plan {
@@ -297,7 +323,7 @@ fn hold_words(reason: &HoldReason) -> String {
             list(would)
         ),
         HoldReason::OutsideWindow { would } => {
-            format!("it would interrupt {} outside of sync.windows", list(would))
+            format!("it would interrupt {} {OUTSIDE_WINDOW}", list(would))
         }
     }
 }

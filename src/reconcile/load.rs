@@ -160,6 +160,11 @@ impl Loader {
         }
     }
 
+    /// Id of the tree of the commit in force, as far as it was read.
+    pub(super) fn tree(&self, commit: &CommitId) -> Option<String> {
+        self.good.as_ref().filter(|good| good.commit == *commit)?.tree.clone()
+    }
+
     async fn at(&mut self, source: &dyn Source, commit: &CommitId) -> Result<Load, LoadFault> {
         if let Some(good) = self.good.as_ref().filter(|good| good.commit == *commit) {
             return Ok(good.clone());

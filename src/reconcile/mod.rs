@@ -6,6 +6,7 @@
 
 mod assess;
 mod backoff;
+mod carry;
 mod claim;
 mod daemon;
 mod execute;
@@ -24,6 +25,7 @@ mod pulse;
 mod ruled;
 
 pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};
+pub use carry::lets_through;
 pub use daemon::{AskError, Daemon, Handle};
 pub use foresee::Foresight;
 pub use ledger::{Ledger, LedgerError};

@@ -239,6 +239,7 @@ impl Reconciler {
             }
             self.approve(&round, options, &destroyed, run).await?;
             let sorted = self.sorted(&round, &destroyed);
+            let sorted = self.carry_over(&round, sorted, &destroyed, run).await?;
             if !sorted.ready.is_empty() && sorted.ready != round.plan {
                 judge(&round, &sorted.ready)?;
             }

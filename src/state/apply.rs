@@ -117,6 +117,7 @@ impl State {
             Event::PlanSurprised(surprised) => self.pulls.surprised = Some(surprised.plan),
             Event::PlanApproved(approved) => {
                 self.pulls.surprised = None;
+                self.pulls.carry(approved);
                 self.approvals.insert(approved.plan, actor.to_owned());
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == approved.plan) {
                     plan.held.clear();
@@ -126,6 +127,7 @@ impl State {
             }
             Event::PlanWithdrawn(withdrawn) => {
                 self.pulls.surprised = None;
+                self.pulls.spend(withdrawn.plan);
                 self.approvals.remove(&withdrawn.plan);
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == withdrawn.plan) {
                     plan.finished = true;
@@ -133,6 +135,9 @@ impl State {
                 }
             }
             Event::PlanFinished(finished) => {
+                if finished.failed == 0 && finished.blocked == 0 {
+                    self.pulls.spend(finished.plan);
+                }
                 self.approvals.remove(&finished.plan);
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == finished.plan) {
                     plan.finished = true;
@@ -151,8 +156,10 @@ impl State {
             }
             Event::PullObserved(observed) => self.pulls.observe(observed, at),
             Event::PullPlanned(planned) => self.pulls.plan(planned, at),
+            Event::PullApproved(approved) => self.pulls.approve(approved, actor, at),
+            Event::PullApprovalWithdrawn(withdrawn) => self.pulls.disapprove(withdrawn),
             Event::PullClosed(closed) => self.pulls.close(closed.number),
-            Event::ForgePosted(posted) => self.pulls.posted(posted),
+            Event::ForgePosted(posted) => self.pulls.posted(posted, at),
             Event::ForgeRefused(refused) => self.pulls.refused(refused),
             Event::ForgeUnavailable(unavailable) => {
                 self.pulls.unavailable = Some((at, unavailable.error.clone()));
@@ -334,6 +341,8 @@ impl State {
             | Event::PlanSurprised(_)
             | Event::PullObserved(_)
             | Event::PullPlanned(_)
+            | Event::PullApproved(_)
+            | Event::PullApprovalWithdrawn(_)
             | Event::PullClosed(_)
             | Event::ForgePosted(_)
             | Event::ForgeRefused(_)

@@ -124,7 +124,7 @@ fn approve(state: &State, asked: &str) -> Result<Entry, Refusal> {
     if asked.len() < APPROVE_DIGITS_MIN || !waiting.to_string().starts_with(asked) {
         return Err(Refusal::OtherPlan { waiting, asked: asked.to_owned() });
     }
-    Ok(Entry::new(Event::PlanApproved(PlanApproved { plan: waiting })))
+    Ok(Entry::new(Event::PlanApproved(PlanApproved::on_host(waiting))))
 }
 
 fn accept_rewrite(state: &State, asked: &CommitId) -> Result<Entry, Refusal> {

@@ -13,8 +13,8 @@ mod tests;
 
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
 pub use pulls::{
-    Merged, OLDER_KEPT_MAX, OlderPlan, POSTS_KEPT_MAX, PROMISES_KEPT_MAX, Planned, Post, PullState,
-    PullsState,
+    Approved, Carried, Merged, OLDER_KEPT_MAX, OlderPlan, POSTS_KEPT_MAX, PROMISES_KEPT_MAX,
+    Planned, Post, PullState, PullsState,
 };
 pub use types::{
     Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, PolicyFinding,

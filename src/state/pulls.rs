@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::body::{
-    ForgePosted, ForgeRefused, PostTarget, PullObserved, PullOutcome, PullPlan, PullPlanned,
+    ForgeApproval, ForgePosted, ForgeRefused, PlanApproved, PostTarget, PullApprovalWithdrawn,
+    PullApproved, PullObserved, PullOutcome, PullPlan, PullPlanned,
 };
 use crate::model::{CommitId, Digest};
 use crate::plan::promise::Promise;
@@ -39,6 +40,9 @@ pub struct PullsState {
     pub refusals: BTreeMap<PostTarget, String>,
     /// The plan in force that does more than its pull request said, and was not approved.
     pub surprised: Option<Digest>,
+    /// A plan that runs because a pull request was approved, and what was approved.
+    #[serde(default)]
+    pub carried: Option<Carried>,
     /// The last event that said something new about the machine: plans made before it are stale.
     pub machine: u64,
     /// Since when the forge does not answer, and why.
@@ -64,6 +68,12 @@ pub struct PullState {
     /// Plans that were made for it before, newest first.
     #[serde(default)]
     pub older: VecDeque<OlderPlan>,
+    /// When they were first told that: a review handed in later is about it.
+    #[serde(default)]
+    pub shown_at: Option<Timestamp>,
+    /// Who let through what was shown; for this head only.
+    #[serde(default)]
+    pub approved: Option<Approved>,
 }
 
 /// A plan of a pull request that another one took the place of.
@@ -78,6 +88,33 @@ pub struct OlderPlan {
     pub summary: String,
     /// When it was made.
     pub at: Timestamp,
+}
+
+/// What somebody approved of a pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Approved {
+    /// The plan that was shown.
+    pub plan: Digest,
+    /// What it may not exceed.
+    pub promise: Promise,
+    /// What it would have waited for.
+    pub held: Vec<String>,
+    /// Who, as in the log: `github:ann`.
+    pub by: String,
+    /// How.
+    pub via: ForgeApproval,
+    /// When that was taken note of.
+    pub at: Timestamp,
+}
+
+/// A plan that runs because a pull request was approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The plan.
+    pub plan: Digest,
+    /// The pull request's plan that was approved.
+    pub shown: Digest,
 }
 
 /// What was found of a pull request.
@@ -116,6 +153,15 @@ pub struct Merged {
     pub plan: Digest,
     /// What it may not exceed.
     pub promise: Promise,
+    /// What it was said to wait for.
+    #[serde(default)]
+    pub held: Vec<String>,
+    /// Who opened the pull request.
+    #[serde(default)]
+    pub author: String,
+    /// Who let it through.
+    #[serde(default)]
+    pub approved: Option<Approved>,
 }
 
 /// Something that was said.
@@ -137,7 +183,7 @@ impl PullsState {
 
     /// What a commit with this tree was said to do: by an open pull request or a closed one.
     pub fn promise(&self, tree: &str) -> Option<Merged> {
-        let open = self.open.values().filter_map(|pull| pull.shown.clone());
+        let open = self.open.values().filter_map(PullState::told);
         let promises = self.promises.iter().rev().cloned().chain(open);
         promises.into_iter().find(|promise| promise.tree == tree)
     }
@@ -151,12 +197,17 @@ impl PullsState {
             planned: None,
             shown: None,
             older: VecDeque::new(),
+            shown_at: None,
+            approved: None,
         };
         let known = self.open.entry(observed.number).or_insert_with(|| fresh.clone());
         *known = PullState {
             planned: known.planned.take(),
             shown: known.shown.take(),
             older: std::mem::take(&mut known.older),
+            shown_at: known.shown_at,
+            // An approval is for the head that was looked at.
+            approved: known.approved.take().filter(|_| known.head == fresh.head),
             ..fresh
         };
     }
@@ -178,13 +229,63 @@ impl PullsState {
 
     pub(super) fn close(&mut self, number: u64) {
         let Some(pull) = self.open.remove(&number) else { return };
-        self.promises.extend(pull.shown);
+        self.promises.extend(pull.told());
         while self.promises.len() > PROMISES_KEPT_MAX {
             self.promises.pop_front();
         }
     }
 
-    pub(super) fn posted(&mut self, posted: &ForgePosted) {
+    pub(super) fn approve(&mut self, approved: &PullApproved, by: &str, at: Timestamp) {
+        let of = |told: &Merged| {
+            let fits = told.number == approved.number
+                && told.head == approved.head
+                && told.plan == approved.plan;
+            fits.then(|| Approved {
+                plan: told.plan,
+                promise: told.promise.clone(),
+                held: told.held.clone(),
+                by: by.to_owned(),
+                via: approved.via.clone(),
+                at,
+            })
+        };
+        if let Some(pull) = self.open.get_mut(&approved.number) {
+            let told = pull.shown.as_ref().filter(|told| told.head == pull.head);
+            pull.approved = told.and_then(of).or_else(|| pull.approved.take());
+        }
+        for told in &mut self.promises {
+            told.approved = of(told).or_else(|| told.approved.take());
+        }
+    }
+
+    pub(super) fn disapprove(&mut self, withdrawn: &PullApprovalWithdrawn) {
+        if let Some(pull) = self.open.get_mut(&withdrawn.number) {
+            pull.approved = pull.approved.take().filter(|it| it.plan != withdrawn.plan);
+        }
+    }
+
+    /// An approval of a pull request lets a plan through.
+    pub(super) fn carry(&mut self, approved: &PlanApproved) {
+        if let Some(shown) = approved.shown {
+            self.carried = Some(Carried { plan: approved.plan, shown });
+        }
+    }
+
+    /// What was approved is done, or no longer needed: the same again needs another approval.
+    pub(super) fn spend(&mut self, plan: Digest) {
+        let Some(carried) = self.carried.filter(|carried| carried.plan == plan) else { return };
+        self.carried = None;
+        for pull in self.open.values_mut() {
+            pull.approved = pull.approved.take().filter(|it| it.plan != carried.shown);
+        }
+        for told in self.promises.iter_mut().filter(|told| told.plan == carried.shown) {
+            told.approved = None;
+            // So that the same word, heard again, counts no more.
+            told.held.clear();
+        }
+    }
+
+    pub(super) fn posted(&mut self, posted: &ForgePosted, at: Timestamp) {
         self.remember(Post {
             target: posted.target.clone(),
             content: posted.content,
@@ -199,7 +300,12 @@ impl PullsState {
                 PostTarget::Check(_) | PostTarget::Issue => false,
             };
             if told && pull.planned.as_ref().is_some_and(|planned| planned.head == pull.head) {
+                let before = pull.shown.take().map(|shown| (shown.head, shown.plan));
                 pull.shown = pull.promise(*number);
+                let now = pull.shown.as_ref().map(|shown| (shown.head.clone(), shown.plan));
+                if now != before {
+                    pull.shown_at = Some(at);
+                }
             }
         }
     }
@@ -242,6 +348,11 @@ impl PullState {
         older
     }
 
+    /// What people were told, with who let it through.
+    fn told(&self) -> Option<Merged> {
+        Some(Merged { approved: self.approved.clone(), ..self.shown.clone()? })
+    }
+
     fn promise(&self, number: u64) -> Option<Merged> {
         let planned = self.planned.as_ref()?;
         let plan = plan_of(&planned.outcome)?;
@@ -251,6 +362,9 @@ impl PullState {
             tree: planned.tree.clone()?,
             plan: plan.plan,
             promise: plan.promise.clone(),
+            held: plan.held.clone(),
+            author: self.author.clone(),
+            approved: None,
         })
     }
 }
@@ -280,3 +394,6 @@ mod refusals {
         Ok(Vec::<(PostTarget, String)>::deserialize(from)?.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

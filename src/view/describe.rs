@@ -4,7 +4,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::event::body::{PostTarget, PullOutcome};
+use crate::event::body::{ForgeApproval, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
 use crate::plan::{FieldChange, Reason, render};
 
@@ -75,7 +75,13 @@ pub fn describe(event: &Event) -> String {
             format!("plan {}: {} step(s){}", made.plan.short(), made.total, rest(&made.more))
         }
         Event::PlanHeld(held) => format!("plan {}: {}", held.plan.short(), held.reasons.join("; ")),
-        Event::PlanApproved(approved) => format!("plan {}", approved.plan.short()),
+        Event::PlanApproved(approved) => {
+            let via = approved.via.as_ref().map(|via| format!(" {}", by(via))).unwrap_or_default();
+            let as_shown = approved.shown.map_or(String::new(), |shown| {
+                format!(", which does no more than the approved plan {}", shown.short())
+            });
+            format!("plan {}{via}{as_shown}", approved.plan.short())
+        }
         Event::PlanFinished(done) => format!(
             "plan {}: {} succeeded, {} failed, {} blocked",
             done.plan.short(),
@@ -135,6 +141,16 @@ pub fn describe(event: &Event) -> String {
             format!("#{} by {}: {}{fork}", pull.number, pull.author, pull.head.short())
         }
         Event::PullPlanned(pull) => format!("#{}: {}", pull.number, outcome(&pull.outcome)),
+        Event::PullApproved(pull) => format!(
+            "#{}: plan {} for {} {}",
+            pull.number,
+            pull.plan.short(),
+            pull.head.short(),
+            by(&pull.via)
+        ),
+        Event::PullApprovalWithdrawn(pull) => {
+            format!("#{}: plan {}: {}", pull.number, pull.plan.short(), pull.why)
+        }
         Event::PullClosed(pull) => format!("#{}", pull.number),
         Event::ForgePosted(posted) => place(&posted.target),
         Event::ForgeRefused(refused) => format!("{}: {}", place(&refused.target), refused.why),
@@ -156,6 +172,11 @@ fn outcome(outcome: &PullOutcome) -> String {
         PullOutcome::Rejected(errors, _) => format!("{errors} mistake(s)"),
         PullOutcome::Refused(why) => why.clone(),
     }
+}
+
+/// `by the comment 4711 of ann on #7`.
+fn by(via: &ForgeApproval) -> String {
+    format!("by the {} {} of {} on #{}", via.means.word(), via.id, via.login, via.on)
 }
 
 fn place(target: &PostTarget) -> String {

@@ -10,7 +10,7 @@ mod why;
 
 pub use describe::{change, describe};
 pub use drift::{DriftRow, drifts};
-pub use status::{Status, StatusRow, Summary, row_of, rows, summary};
+pub use status::{ForgeTrouble, Status, StatusRow, Summary, row_of, rows, summary};
 pub use why::{STORY_MAX, Story};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::event::body::Problem;
+use crate::event::body::{PostTarget, Problem};
 use crate::model::{CommitId, Digest, Name, ResourceId};
 use crate::plan::{SkipReason, Skipped, render};
 use crate::state::{Paused, Refused, Rejected, ResourceState, State};
@@ -121,8 +121,43 @@ pub struct Summary {
     pub paused: Option<Paused>,
     /// The plan that waits, and for what.
     pub waiting: Option<(Digest, Vec<String>)>,
+    /// What keeps the forge from saying how things stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge: Option<ForgeTrouble>,
     /// How many resources are in which status.
     pub counts: BTreeMap<String, u64>,
+}
+
+/// What keeps the forge from saying how things stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForgeTrouble {
+    /// Since when it does not answer, and why.
+    pub unavailable: Option<(Timestamp, String)>,
+    /// How many posts it does not take, of those that still matter.
+    pub refused: u64,
+    /// Why it does not take the first of them.
+    pub why: Option<String>,
+}
+
+fn forge_trouble(state: &State) -> Option<ForgeTrouble> {
+    let pulls = &state.pulls;
+    let head = |commit: &CommitId| pulls.open.values().any(|pull| pull.head == *commit);
+    let in_force = |commit: &CommitId| state.spec.commit.as_ref() == Some(commit);
+    let matters = |target: &PostTarget| match target {
+        PostTarget::Status(commit) => in_force(commit) || head(commit),
+        PostTarget::Check(commit) => head(commit),
+        PostTarget::Comment(number) => pulls.open.contains_key(number),
+        PostTarget::Issue => true,
+    };
+    let refused: Vec<&String> =
+        pulls.refusals.iter().filter(|(target, _)| matters(target)).map(|(_, why)| why).collect();
+    let trouble = ForgeTrouble {
+        unavailable: pulls.unavailable.clone(),
+        refused: refused.len() as u64,
+        why: refused.first().map(ToString::to_string),
+    };
+    (trouble.unavailable.is_some() || trouble.refused > 0).then_some(trouble)
 }
 
 /// The whole, from the state and its rows.
@@ -145,6 +180,7 @@ pub fn summary(state: &State, rows: &[StatusRow]) -> Summary {
         warnings: state.spec.warnings.clone(),
         paused: state.paused.clone(),
         waiting: waiting.map(|plan| (plan.plan, plan.held.clone())),
+        forge: forge_trouble(state),
         counts,
     }
 }

@@ -10,6 +10,27 @@ use crate::model::{CommitId, Digest, Fault, Name, ResourceId};
 use crate::plan::{Disruption, FieldChange, Reason, SkipReason, Skipped};
 use crate::state::State;
 
+#[test]
+fn what_the_forge_does_not_take_is_said_as_long_as_it_matters() {
+    let commit = |digit: char| -> CommitId { digit.to_string().repeat(40).parse().unwrap() };
+    let mut told = Told::default();
+    assert_eq!(summary(&told.state, &[]).forge, None);
+    let refused = |target| {
+        let (content, why) = (Digest::of("post"), "it needs statuses=write".to_owned());
+        Entry::new(Event::ForgeRefused(ForgeRefused { target, content, why }))
+    };
+    told.tell(refused(PostTarget::Status(commit('a'))));
+    assert_eq!(summary(&told.state, &[]).forge, None, "of a commit that is nobody's any more");
+    let (author, head) = ("ann".to_owned(), commit('a'));
+    let open = PullObserved { number: 7, head, author, fork: false };
+    told.tell(Entry::new(Event::PullObserved(open)));
+    told.tell(refused(PostTarget::Comment(7)));
+    let forge = summary(&told.state, &[]).forge.unwrap();
+    assert_eq!((forge.refused, forge.why.as_deref()), (2, Some("it needs statuses=write")));
+    told.tell(Entry::new(Event::PullClosed(PullClosed { number: 7 })));
+    assert_eq!(summary(&told.state, &[]).forge, None);
+}
+
 /// A log being written.
 #[derive(Default)]
 struct Told {

@@ -4,6 +4,7 @@
 //! A test that finds no private libvirt starts itself again beside one. It fails, rather than being
 //! skipped, where libvirt is not installed.
 
+mod approvals;
 mod bench;
 mod commits;
 mod converge;

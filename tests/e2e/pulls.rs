@@ -77,7 +77,7 @@ fn a_merge_that_would_do_more_waits_for_an_approval() {
     });
 }
 
-fn open(forge: &FakeGitHub, head: &CommitId, base: &CommitId) {
+pub(super) fn open(forge: &FakeGitHub, head: &CommitId, base: &CommitId) {
     let spec = PullSpec {
         author: "ann",
         head: &head.to_string(),
@@ -149,7 +149,7 @@ fn while_the_forge_is_away_the_machine_follows_all_the_same(
 }
 
 /// Adds the forge to the daemon's config.
-fn follow(bench: &Bench, forge: &FakeGitHub) {
+pub(super) fn follow(bench: &Bench, forge: &FakeGitHub) {
     let mut settings = serde_json::to_value(forge.settings(TOKEN)).unwrap();
     settings["poll"] = "1s".into();
     let config = std::fs::read_to_string(bench.config()).unwrap();
@@ -157,7 +157,7 @@ fn follow(bench: &Bench, forge: &FakeGitHub) {
 }
 
 /// Pushes these documents as the head of a pull request.
-fn offer(bench: &Bench, number: u64, documents: &[String]) -> CommitId {
+pub(super) fn offer(bench: &Bench, number: u64, documents: &[String]) -> CommitId {
     offer_with(bench, number, documents, &[])
 }
 
@@ -174,7 +174,7 @@ fn offer_with(bench: &Bench, number: u64, documents: &[String], more: &[(&str, &
 }
 
 /// Waits until the newest status of a commit is this one; what it says.
-fn settled(forge: &FakeGitHub, commit: &CommitId, wanted: &str) -> String {
+pub(super) fn settled(forge: &FakeGitHub, commit: &CommitId, wanted: &str) -> String {
     until(&format!("the status of {commit} to be {wanted}"), PATIENCE, || {
         let state = forge.state();
         let newest = state.statuses_of(&commit.to_string()).last().copied().cloned()?;
@@ -182,13 +182,13 @@ fn settled(forge: &FakeGitHub, commit: &CommitId, wanted: &str) -> String {
     })
 }
 
-fn comment(forge: &FakeGitHub) -> String {
+pub(super) fn comment(forge: &FakeGitHub) -> String {
     until("a comment on the pull request", PATIENCE, || {
         Some(forge.state().comments_on(1).first()?.1.to_owned())
     })
 }
 
-fn networks() -> Vec<String> {
+pub(super) fn networks() -> Vec<String> {
     let listed = sh(&["virsh", "net-list", "--name"]);
     listed.split_whitespace().map(str::to_owned).collect()
 }

@@ -105,7 +105,7 @@ fn plan() -> Vec<Event> {
             reasons: vec!["it destroys 4 resources".into()],
             soft: Vec::new(),
         }),
-        Event::PlanApproved(PlanApproved { plan }),
+        Event::PlanApproved(PlanApproved::on_host(plan)),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
         Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
         Event::PlanSurprised(PlanSurprised {
@@ -238,6 +238,23 @@ fn pull() -> Vec<Event> {
             report: Spilled::of(b"report".to_vec()).0,
             says: None,
             summary: None,
+        }),
+        Event::PullApproved(PullApproved {
+            number: 7,
+            head: commit('c'),
+            plan: digest("plan"),
+            via: ForgeApproval {
+                login: "ben".into(),
+                on: 7,
+                means: ApprovalMeans::Comment,
+                id: 4711,
+                url: Some("https://forge.example/acme/env/pull/7#issuecomment-4711".into()),
+            },
+        }),
+        Event::PullApprovalWithdrawn(PullApprovalWithdrawn {
+            number: 7,
+            plan: digest("plan"),
+            why: "the review 12 was dismissed".into(),
         }),
         Event::PullClosed(PullClosed { number: 7 }),
         Event::ForgePosted(ForgePosted {

@@ -1,4 +1,4 @@
-//! Code that has not run for a while needs no resident pages.
+//! Code and constants that nobody needed for a while need no resident pages.
 //!
 //! Starting touches most of a program's file and of its libraries' once, and nothing unmaps those
 //! pages again while the machine has memory to spare. They stay in the page cache either way, so what
@@ -29,8 +29,8 @@ pub fn unmap_code() -> io::Result<usize> {
     Ok(told)
 }
 
-/// Start and length of each mapping in `smaps` (`proc_pid_smaps(5)`) that is code of a file and
-/// nothing else.
+/// Start and length of each mapping in `smaps` (`proc_pid_smaps(5)`) that is of a file, cannot be
+/// written to, and is as the file is.
 fn code_of(smaps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut now = None;
@@ -44,7 +44,8 @@ fn code_of(smaps: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// `Some` for a line that begins a mapping; within, its range where it is code of a file.
+/// `Some` for a line that begins a mapping; within, its range where it is read-only and of a
+/// file.
 fn header(line: &str) -> Option<Option<(usize, usize)>> {
     let mut words = line.split_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
@@ -53,7 +54,8 @@ fn header(line: &str) -> Option<Option<(usize, usize)>> {
     let permissions = words.next()?;
     // Offset, device and inode come before the path.
     let path = words.nth(3);
-    let code = permissions == "r-xp" && path.is_some_and(|path| path.starts_with('/'));
+    let code =
+        matches!(permissions, "r-xp" | "r--p") && path.is_some_and(|path| path.starts_with('/'));
     Some(code.then_some((start, end - start)))
 }
 
@@ -76,13 +78,13 @@ Anonymous:             0 kB
 ";
 
     #[test]
-    fn only_code_that_is_as_its_file_is_chosen() {
-        assert_eq!(code_of(SMAPS), [(0x55d0_e400_2000, 0x3000)]);
+    fn only_what_is_as_its_file_is_chosen() {
+        assert_eq!(code_of(SMAPS), [(0x55d0_e400_0000, 0x2000), (0x55d0_e400_2000, 0x3000)]);
     }
 
     #[test]
     fn code_goes_and_comes_back() {
         assert!(unmap_code().expect("Linux says what is mapped") > 0);
-        assert_eq!(code_of(SMAPS).len(), 1);
+        assert_eq!(code_of(SMAPS).len(), 2);
     }
 }

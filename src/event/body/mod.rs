@@ -19,8 +19,9 @@ pub use plan::{
 };
 pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};
 pub use pull::{
-    ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PlanSurprised, PostTarget,
-    PullClosed, PullObserved, PullOutcome, PullPlan, PullPlanned,
+    ApprovalMeans, ForgeApproval, ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable,
+    PlanSurprised, PostTarget, PullApprovalWithdrawn, PullApproved, PullClosed, PullObserved,
+    PullOutcome, PullPlan, PullPlanned,
 };
 pub use resource::{
     Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,
@@ -184,6 +185,10 @@ events! {
     "pull.observed" 1 PullObserved(PullObserved),
     /// What merging a pull request would do.
     "pull.planned" 1 PullPlanned(PullPlanned),
+    /// Somebody approved what a pull request was shown to do.
+    "pull.approved" 1 PullApproved(PullApproved),
+    /// An approval of a pull request was taken back.
+    "pull.approval_withdrawn" 1 PullApprovalWithdrawn(PullApprovalWithdrawn),
     /// A pull request is not open any more.
     "pull.closed" 1 PullClosed(PullClosed),
     /// Something was said on the forge.

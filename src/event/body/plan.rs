@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::pull::ForgeApproval;
 use crate::event::Spilled;
 use crate::model::{Digest, Fault, Resource, ResourceId};
 use crate::plan::{Disruption, FieldChange, Reason};
@@ -68,6 +69,22 @@ pub struct SoftHold {
 pub struct PlanApproved {
     /// Digest of the plan.
     pub plan: Digest,
+    /// What somebody did on the forge; `None`: it was approved on the host. Events of earlier
+    /// versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<ForgeApproval>,
+    /// The plan of the pull request that was approved, where this one does no more than that one;
+    /// `None`: this very plan was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Digest>,
+}
+
+impl PlanApproved {
+    /// An approval given on the host.
+    #[must_use]
+    pub fn on_host(plan: Digest) -> Self {
+        Self { plan, via: None, shown: None }
+    }
 }
 
 /// `plan.withdrawn`: what it was for is no longer so; nothing of it was done.

@@ -81,6 +81,71 @@ pub struct PullClosed {
     pub number: u64,
 }
 
+/// `pull.approved`: what was shown of it may run after the merge, also where it would have to wait; who
+/// did it is the envelope's actor. Another head voids it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullApproved {
+    /// Its number.
+    pub number: u64,
+    /// The head it was given for.
+    pub head: CommitId,
+    /// Digest of the plan that was shown.
+    pub plan: Digest,
+    /// What was done on the forge.
+    pub via: ForgeApproval,
+}
+
+/// `pull.approval_withdrawn`: it was taken back before the merge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullApprovalWithdrawn {
+    /// Its number.
+    pub number: u64,
+    /// Digest of the plan that was approved.
+    pub plan: Digest,
+    /// What was done on the forge, in a sentence.
+    pub why: String,
+}
+
+/// What somebody did on the forge to approve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgeApproval {
+    /// Who, by the name on the forge.
+    pub login: String,
+    /// The pull request or issue it was done on.
+    pub on: u64,
+    /// What was done.
+    pub means: ApprovalMeans,
+    /// The forge's number of the comment, the review or the label's event.
+    pub id: u64,
+    /// Its page for people, where the forge says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// How somebody approves on the forge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ApprovalMeans {
+    /// By a comment with the digest.
+    Comment,
+    /// By a review.
+    Review,
+    /// By a label.
+    Label,
+}
+
+impl ApprovalMeans {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Comment => "comment",
+            Self::Review => "review",
+            Self::Label => "label",
+        }
+    }
+}
+
 /// `plan.surprised`: a merge would do more than its pull request said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanSurprised {

@@ -21,8 +21,9 @@ use crate::plan::promise::Promise;
 use crate::policy::Verdict;
 use crate::port::forge::{Annotation, CommitState, Level};
 use crate::port::{FileRef, Merge, MergedFiles, PullLines, TreeFault};
-use crate::reconcile::Foresight;
+use crate::reconcile::{Foresight, lets_through};
 use crate::spec::{Diagnostic, Origin, RepoFile, RepoFiles, Severity};
+use crate::state::Approved;
 use crate::state::OlderPlan;
 
 /// Mistakes named in an event; the rest is counted.
@@ -51,7 +52,8 @@ pub(super) async fn foresee(
     number: u64,
     basis: &Basis,
 ) -> Result<Foreseen, Fault> {
-    let Looked { tree, lines, found } = look(follower, basis).await?;
+    let Looked { tree, lines, mut found } = look(follower, basis).await?;
+    heed_approval(follower, number, &mut found);
     let outcome = outcome(&found);
     let plan = match &outcome {
         PullOutcome::Planned(plan) => Some(plan.plan),
@@ -92,6 +94,20 @@ impl Looked {
     /// Nothing that could be looked at.
     fn nothing(found: Found) -> Self {
         Self { tree: None, lines: BTreeMap::new(), found }
+    }
+}
+
+/// What somebody approved does not wait.
+fn heed_approval(follower: &Follower, number: u64, found: &mut Found) {
+    let Found::Planned(foresight) = found else { return };
+    let ledger = &follower.reconciler.ledger;
+    let approved = ledger.read(|state| state.pulls.open.get(&number)?.approved.clone());
+    let approved = approved.filter(|approved| {
+        foresight.may_be_approved && lets_through(approved, &foresight.plan, &foresight.held)
+    });
+    if approved.is_some() {
+        foresight.held.clear();
+        foresight.approved = approved;
     }
 }
 
@@ -200,7 +216,12 @@ fn denied(foresight: &Foresight) -> Vec<String> {
     foresight.verdicts.all.iter().filter(hard).map(Verdict::sentence).collect()
 }
 
-fn ruling(verdict: &Verdict) -> Ruling {
+fn ruling(verdict: &Verdict, approved: Option<&Approved>) -> Ruling {
+    let approval = approved.filter(|_| verdict.level == PolicyLevel::Soft).map(|approved| {
+        let Approved { via, .. } = approved;
+        let reason = format!("approved by a {} ({})", via.means.word(), via.id);
+        Exemption { owner: via.login.clone(), reason, until: None }
+    });
     Ruling {
         level: match verdict.level {
             PolicyLevel::Advisory => render::Level::Advisory,
@@ -211,11 +232,15 @@ fn ruling(verdict: &Verdict) -> Ruling {
         message: verdict.message.clone(),
         resource: verdict.resource.clone(),
         place: verdict.place.as_ref().map(|at| Origin { path: at.path.clone(), line: at.line }),
-        exempt: verdict.exempted.as_ref().map(|exempted| Exemption {
-            owner: exempted.owner.clone(),
-            reason: exempted.reason.clone(),
-            until: Some(exempted.until),
-        }),
+        exempt: verdict
+            .exempted
+            .as_ref()
+            .map(|exempted| Exemption {
+                owner: exempted.owner.clone(),
+                reason: exempted.reason.clone(),
+                until: Some(exempted.until),
+            })
+            .or(approval),
     }
 }
 
@@ -245,7 +270,10 @@ fn describe(
         Found::Rejected(_) | Found::Conflict { .. } | Found::Skipped(_) => (&[][..], None),
     };
     let rulings = match found {
-        Found::Planned(foresight) => foresight.verdicts.all.iter().map(ruling).collect(),
+        Found::Planned(foresight) => {
+            let approved = foresight.approved.as_ref();
+            foresight.verdicts.all.iter().map(|verdict| ruling(verdict, approved)).collect()
+        }
         Found::Rejected(_) | Found::Conflict { .. } | Found::Skipped(_) => Vec::new(),
     };
     let view = PullView {

@@ -4,7 +4,10 @@
 //! all the same. It acts on nothing but the forge and the log. What is to be said follows from the
 //! log alone (`wanted`), so nothing is lost with the program, and nothing is said twice.
 
+mod approvals;
+mod ballot;
 mod foresee;
+mod people;
 mod post;
 mod report;
 mod seen;

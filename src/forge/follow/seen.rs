@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::body::{PullClosed, PullObserved};
 use crate::event::{Entry, Event};
-use crate::model::CommitId;
+use crate::model::{CommitId, Digest};
 use crate::port::forge::PullRequest;
 use crate::state::State;
 
@@ -54,6 +54,12 @@ pub(super) struct Basis {
     pub machine: u64,
     /// Whether a stranger's head may be looked at (a label can allow it).
     pub allowed: bool,
+    /// The plan of it that somebody approved.
+    pub approved: Option<Digest>,
+}
+
+fn approved(state: &State, number: u64) -> Option<Digest> {
+    Some(state.pulls.open.get(&number)?.approved.as_ref()?.plan)
 }
 
 /// The pull requests whose plan rests on something that is no longer so, never planned ones first.
@@ -72,6 +78,7 @@ pub(super) fn stale(
             base: base.clone(),
             machine: state.pulls.machine,
             allowed: !pull.fork || allowed.contains(&pull.number),
+            approved: approved(state, pull.number),
         };
         (planned.get(&pull.number) != Some(&basis)).then_some((pull.number, basis))
     });

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::approvals::Heard;
 use super::foresee::{Foreseen, foresee};
 use super::post::{Said, say};
 use super::report::Report;
 use super::seen::{Basis, events_of_list, missing, stale};
 use super::wanted::{Want, What, wanted};
-use crate::config::{ForkPlans, ForkSettings};
+use crate::config::{ApprovalSettings, ForkPlans, ForkSettings};
 use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
 use crate::event::{Entry, Event};
 use crate::forge::render::Instance;
@@ -27,7 +28,7 @@ const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 /// Wait after the forge did not answer: the first, doubled each time, and the longest.
 const BACKOFF_S: (u64, u64) = (5, 300);
 /// Wait before a post is tried again that the forge refused: a person may have given the permission.
-const REFUSED_WAIT: Duration = Duration::from_secs(3_600);
+pub(super) const REFUSED_WAIT: Duration = Duration::from_secs(3_600);
 
 /// What is followed, and how.
 pub struct Follower {
@@ -49,6 +50,10 @@ pub struct Follower {
     pub branch: String,
     /// What becomes of heads of forks.
     pub forks: ForkSettings,
+    /// Who may approve on the forge, and how; `None`: nobody.
+    pub approvals: Option<ApprovalSettings>,
+    /// Makes the loop look, when something was approved.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
     /// What is remembered between turns; begins as nothing.
     pub memory: Memory,
 }
@@ -59,7 +64,8 @@ pub struct Memory {
     pub(super) instance: Option<Instance>,
     pub(super) planned: BTreeMap<u64, Basis>,
     pub(super) cache: ParseCache,
-    listed: Vec<PullRequest>,
+    pub(super) heard: Heard,
+    pub(super) listed: Vec<PullRequest>,
     tries: u32,
     parked_until: Option<Duration>,
     last_write: Arc<Mutex<Option<Duration>>>,
@@ -79,10 +85,14 @@ impl Follower {
         let environment = self.reconciler.ledger.read(|state| state.spec.environment.clone());
         let Some(environment) = environment else { return Ok(None) };
         self.memory.instance = Some(Instance { host: self.host.clone(), environment });
-        match self.list().await? {
-            Ok(()) => self.plan_stale().await?,
-            Err(error) => return Ok(Some(self.park(&error).await?)),
+        self.prick_up();
+        if let Err(error) = self.list().await? {
+            return Ok(Some(self.park(&error).await?));
         }
+        if let Err(error) = self.hear().await? {
+            return Ok(Some(self.park(&error).await?));
+        }
+        self.plan_stale().await?;
         self.say_all().await
     }
 
@@ -102,6 +112,7 @@ impl Follower {
             Ok(pulls) => pulls,
             Err(error) => return Ok(Err(error)),
         };
+        self.set_clock(pulls.date);
         let branch = self.branch.clone();
         let listed: Vec<_> =
             pulls.items.into_iter().filter(|pull| pull.base_ref == branch).collect();
@@ -110,7 +121,10 @@ impl Follower {
         for number in self.reconciler.ledger.read(|state| missing(state, &refs)) {
             match self.forge.pull(number).await {
                 Ok(Some(pull)) if pull.state == PullState::Open && pull.base_ref == branch => {}
-                Ok(_) => {
+                Ok(pull) => {
+                    if let Err(error) = self.last_look(pull.as_ref()).await? {
+                        return Ok(Err(error));
+                    }
                     gone.insert(number);
                 }
                 Err(error) => return Ok(Err(error)),
@@ -282,7 +296,7 @@ impl Follower {
     }
 
     /// Waits so that there is no more than one write a second.
-    fn pace(&self) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync + use<> {
+    pub(super) fn pace(&self) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync + use<> {
         let (clock, last) = (Arc::clone(&self.clock), Arc::clone(&self.memory.last_write));
         move || {
             let (clock, last) = (Arc::clone(&clock), Arc::clone(&last));
@@ -319,7 +333,7 @@ impl Follower {
         serde_json::from_slice(&bytes).map_err(|error| format!("blob {digest}: {error}"))
     }
 
-    async fn note(&self, event: Event) -> Result<(), JournalFault> {
+    pub(super) async fn note(&self, event: Event) -> Result<(), JournalFault> {
         self.reconciler.ledger.append(vec![Entry::new(event)]).await?;
         Ok(())
     }

@@ -247,6 +247,8 @@ mod tests {
             planned: Some(planned),
             shown: None,
             older: Default::default(),
+            shown_at: None,
+            approved: None,
         }
     }
 
@@ -303,6 +305,9 @@ mod tests {
             tree: "tree".into(),
             plan: Digest::of("plan"),
             promise: Promise::default(),
+            held: Vec::new(),
+            author: "ann".into(),
+            approved: None,
         };
         state.pulls.promises.push_back(merged);
         let url = Some("https://forge.example/7#c1".to_owned());

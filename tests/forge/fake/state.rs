@@ -292,6 +292,7 @@ impl State {
             at: self.clock(),
         };
         self.reviews.push(review);
+        self.change(number, |_| ());
     }
 
     pub(crate) fn set_role(&mut self, login: &str, role: &str) {

@@ -123,7 +123,7 @@ fn a_merge_does_what_was_said(bench: &Bench, forge: &FakeGitHub) {
     forge.state().merge(1, &merged.to_string());
     bench.converged(&merged);
     let said = settled(forge, &merged, "success");
-    assert!(said.starts_with("applied 20") && said.contains(" UTC: "), "{said}");
+    assert!(said.starts_with("applied: ") && said.ends_with(" UTC)"), "{said}");
     let landed = forge.state().statuses_of(&merged.to_string()).last().copied().cloned().unwrap();
     let url = landed.url.unwrap_or_default();
     assert!(url.starts_with("http"), "it points at the pull request's comment: {url}");

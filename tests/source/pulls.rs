@@ -215,8 +215,8 @@ async fn the_port_says_the_same() {
     let offered = port.offered(Wanted::All).await.unwrap();
     assert_eq!(offered.base.as_str(), base.to_string());
     let fetched = port.fetch(numbers([4])).await.unwrap();
-    assert_eq!(fetched[&4].as_str(), head.to_string());
-    let merged = port.merge(offered.base, fetched[&4].clone()).await.unwrap();
+    assert_eq!(fetched.heads[&4].as_str(), head.to_string());
+    let merged = port.merge(offered.base, fetched.heads[&4].clone()).await.unwrap();
     let trueup::port::Merge::Clean(files) = merged else { panic!("{merged:?}") };
     assert_eq!(files.files.len(), 1);
     assert_eq!(files.lines["environments/lab/a.yaml"].head_line(1), Some(1));

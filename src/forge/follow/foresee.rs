@@ -52,7 +52,7 @@ pub(super) async fn foresee(
     number: u64,
     basis: &Basis,
 ) -> Result<Foreseen, Fault> {
-    let Looked { tree, lines, mut found } = look(follower, basis).await?;
+    let Looked { tree, lines, mut found } = look(follower, number, basis).await?;
     heed_approval(follower, number, &mut found);
     let outcome = outcome(&found);
     let plan = match &outcome {
@@ -111,9 +111,13 @@ fn heed_approval(follower: &Follower, number: u64, found: &mut Found) {
     }
 }
 
-async fn look(follower: &mut Follower, basis: &Basis) -> Result<Looked, Fault> {
+async fn look(follower: &mut Follower, number: u64, basis: &Basis) -> Result<Looked, Fault> {
     if !basis.allowed {
         let why = "it comes from a fork, whose pull requests are not planned here".to_owned();
+        return Ok(Looked::nothing(Found::Skipped(why)));
+    }
+    if let Some(why) = follower.untaken(number, &basis.head) {
+        let why = format!("it is not looked at: {why}");
         return Ok(Looked::nothing(Found::Skipped(why)));
     }
     let merge = follower.pulls.merge(basis.base.clone(), basis.head.clone()).await;

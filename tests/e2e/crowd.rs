@@ -40,8 +40,8 @@ fn a_pull_request_that_blows_up_is_told_so_and_the_others_are_planned() {
         for head in [&heads[0], &heads[2]] {
             assert!(settled(&forge, head, "success").contains("1 to create"));
         }
-        let said = settled(&forge, &heads[1], "failure");
-        assert!(said.contains("not looked at") && said.contains("64 MiB"), "{said}");
+        let said = settled(&forge, &heads[1], "error");
+        assert!(said.contains("not taken") && said.contains("64 MiB"), "{said}");
         // Everything is planned again against another base, and it is not asked for again.
         let (base, _) = bench.push(&[lab.clone(), network("lab", 91, ""), network("b", 95, "")]);
         bench.converged(&base);

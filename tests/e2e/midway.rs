@@ -214,7 +214,8 @@ fn two_thousand_changes_fit_into_a_comment_that_names_all_that_is_destroyed() {
         let uri = format!("libvirt: {{ uri: 'test://{}' }}\n", node.display());
         std::fs::write(bench.config(), config + &uri).unwrap();
         let lab = environment(&bench.dir, "").replace("maxDestroy: 50", "maxDestroy: 5000");
-        let many = |word: &str, count: usize, at: usize| {
+        // A network each has a subnet of its own, the new ones behind the old.
+        let many = |word: &str, all: std::ops::Range<usize>, at: usize| {
             let one = |n: usize| {
                 let (a, b) = ((at + n) / 250, (at + n) % 250);
                 format!(
@@ -222,13 +223,17 @@ fn two_thousand_changes_fit_into_a_comment_that_names_all_that_is_destroyed() {
                      spec: {{ mode: isolated, cidr: 10.{a}.{b}.0/24, bridge: b{word}{n} }}\n"
                 )
             };
-            std::iter::once(lab.clone()).chain((0..count).map(one)).collect::<Vec<_>>()
+            all.map(one).collect::<String>()
         };
-        let (base, _) = bench.push(&many("old", GOES, 0));
+        let (base, _) = bench.push(&[lab.clone(), many("old", 0..GOES, 0)]);
         follow(&bench, &forge);
         bench.start();
         bench.converged(&base);
-        let head = offer(&bench, 1, &many("new", COMES, 2_500));
+        // A file has a limit of its own.
+        let half = COMES / 2;
+        let more = many("new", half..COMES, 2_500);
+        let documents = [lab, many("new", 0..half, 2_500)];
+        let head = offer_with(&bench, 1, &documents, &[("environments/lab/more.yaml", &more)]);
         open(&forge, &head, &base);
         let said = until("a plan", PATIENCE, || {
             let state = forge.state();

@@ -117,7 +117,7 @@ async fn look(follower: &mut Follower, number: u64, basis: &Basis) -> Result<Loo
         return Ok(Looked::nothing(Found::Skipped(why)));
     }
     if let Some(why) = follower.untaken(number, &basis.head) {
-        let why = format!("it is not looked at: {why}");
+        let why = format!("its head is not taken: {why}");
         return Ok(Looked::nothing(Found::Skipped(why)));
     }
     let merge = follower.pulls.merge(basis.base.clone(), basis.head.clone()).await;

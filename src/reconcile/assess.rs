@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::event::body::{Claim, Claimed, Drifted, Moved, Pruned, Recovered, Synced};
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{Observed, Resource, ResourceId};
-use crate::plan::{FieldChange, Plan, Reason, SkipReason, Skipped, Step};
+use crate::plan::{Action, FieldChange, Plan, Reason, SkipReason, Skipped, Step};
 use crate::spec::{Desired, DesiredResource};
 use crate::state::{ResourceState, State};
 
@@ -253,6 +253,8 @@ pub(super) fn storable_changes(step: &Step) -> (Vec<FieldChange>, Contents) {
 pub(super) fn repeated(plan: &Plan, done: &BTreeSet<(ResourceId, String)>) -> BTreeSet<ResourceId> {
     plan.steps
         .iter()
+        // Asking a guest once more whether it is up puts nothing right.
+        .filter(|step| !matches!(step.action, Action::VmAwaitReady { .. }))
         .filter(|step| done.contains(&(step.resource.clone(), signature(step))))
         .map(|step| step.resource.clone())
         .collect()

@@ -27,12 +27,10 @@ pub(super) fn events_of_look(
     let differences = Differences::of(plan);
     let mut entries = Vec::new();
     for (id, wish) in &desired.resources {
-        if observed.why_unobservable(id).is_some() {
-            continue;
-        }
         let known = state.resources.get(id);
+        // For this nothing has to be seen: a protection also counts when it comes in an outage.
         entries.extend(claimed(id, wish, known));
-        if busy.contains(id) {
+        if busy.contains(id) || observed.why_unobservable(id).is_some() {
             continue;
         }
         entries.extend(differences.event_for(id, wish, known, observed));

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::event::body::{Claim, Claimed, Drifted, Moved, Pruned, Recovered, Synced};
 use crate::event::{Entry, Event, Spilled};
-use crate::model::{Observed, Resource, ResourceId};
+use crate::model::{Digest, Observed, Resource, ResourceId, digest_of};
 use crate::plan::{Action, FieldChange, Plan, Reason, SkipReason, Skipped, Step};
 use crate::spec::{Desired, DesiredResource};
 use crate::state::{ResourceState, State};
@@ -248,17 +248,22 @@ pub(super) fn storable_changes(step: &Step) -> (Vec<FieldChange>, Contents) {
 
 /// Resources in `plan` that succeeded before in this pass with the very same step: putting them
 /// right does not last.
-pub(super) fn repeated(plan: &Plan, done: &BTreeSet<(ResourceId, String)>) -> BTreeSet<ResourceId> {
+pub(super) fn repeated(
+    plan: &Plan,
+    desired: &Desired,
+    done: &BTreeSet<(ResourceId, Digest)>,
+) -> BTreeSet<ResourceId> {
+    let wish = |step: &Step| desired.resources.get(&step.resource).map(|wish| wish.digest);
     plan.steps
         .iter()
         // Asking a guest once more whether it is up puts nothing right.
         .filter(|step| !matches!(step.action, Action::VmAwaitReady { .. }))
-        .filter(|step| done.contains(&(step.resource.clone(), signature(step))))
+        .filter(|step| done.contains(&(step.resource.clone(), signature(step, wish(step)))))
         .map(|step| step.resource.clone())
         .collect()
 }
 
-/// What makes two steps the same wish.
-pub(super) fn signature(step: &Step) -> String {
-    crate::model::digest_of(&step.action).to_string()
+/// What makes two steps the same: what is done, for which wish, and why.
+pub(super) fn signature(step: &Step, wish: Option<Digest>) -> Digest {
+    digest_of(&(&step.action, wish, step.reason))
 }

@@ -227,7 +227,9 @@ impl Reconciler {
             &uuid::Uuid::NAMESPACE_OID,
             format!("{}/{}", load.commit, self.ledger.read(|state| state.seq)).as_bytes(),
         ));
-        let mut done = self.count(report);
+        // What earlier passes began and what ended since says nothing about this one.
+        self.count(report);
+        let mut done = BTreeSet::new();
         // The limit counts over everything that is done together, whichever pass began it.
         let mut destroyed = self.under_way.flights.destroying();
         for _ in 0..ROUNDS_MAX {
@@ -265,7 +267,7 @@ impl Reconciler {
     }
 
     /// Takes in what ended since it was last asked; what succeeded.
-    fn count(&self, report: &mut PassReport) -> BTreeSet<(ResourceId, String)> {
+    fn count(&self, report: &mut PassReport) -> BTreeSet<(ResourceId, Digest)> {
         let tally = self.under_way.flights.take_tally();
         report.succeeded += tally.succeeded;
         report.failed += tally.failed;
@@ -443,11 +445,11 @@ impl Reconciler {
         &self,
         round: Round,
         load: &Load,
-        done: &BTreeSet<(ResourceId, String)>,
+        done: &BTreeSet<(ResourceId, Digest)>,
         options: &PassOptions,
     ) -> Result<Round, PassError> {
         let now = self.clock.now();
-        let mut flaps = repeated(&round.plan, done);
+        let mut flaps = repeated(&round.plan, &load.desired, done);
         if !options.retry_now {
             flaps.extend(self.flapping_now(&round.plan, now));
         }

@@ -242,7 +242,7 @@ impl State {
         for (id, digest) in changed {
             // What was let through was let through for what the commit asked then.
             self.exempt.remove(id);
-            self.resources.entry(id.clone()).or_default().wish = Some(*digest);
+            self.resources.entry(id.clone()).or_default().ask_for(*digest);
         }
         for id in removed {
             self.forget_wish(id);
@@ -376,6 +376,14 @@ impl ResourceState {
     /// Whether something on the machine is ours for this resource, or may be.
     pub fn is_ours(&self) -> bool {
         self.applied.is_some() || self.claim.is_some() || self.in_flight.is_some()
+    }
+
+    /// What flapped under another wish need not flap under this one: it may be the one that mends it.
+    fn ask_for(&mut self, wish: Digest) {
+        if self.wish.replace(wish) != Some(wish) {
+            self.heals.clear();
+            self.flapping_until = None;
+        }
     }
 
     fn start(&mut self, started: &StepStarted, seq: u64) {

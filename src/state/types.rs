@@ -154,11 +154,11 @@ pub struct ResourceState {
     pub unobservable: Option<String>,
     /// An operator holds it.
     pub hold: Option<Hold>,
-    /// When drifts of it were put right lately, oldest first; bounded by [`HEALS_KEPT_MAX`].
+    /// When drifts from this wish were put right lately, oldest first; bounded by [`HEALS_KEPT_MAX`].
     pub heals: Vec<Timestamp>,
     /// The pass that put it right last: a pass counts as one heal, however many steps it took.
     pub healed_by: Option<RunId>,
-    /// It keeps drifting: it is left alone until then.
+    /// It keeps drifting: it is left alone until then, or until another wish.
     pub flapping_until: Option<Timestamp>,
 }
 

@@ -66,9 +66,6 @@ impl State {
             Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
             Event::SpecAccepted(accepted) => {
                 let before = self.spec.environment.replace(accepted.environment.clone());
-                if before.is_some_and(|before| before != accepted.environment) {
-                    self.orphan(&accepted.removed);
-                }
                 self.spec.commit = commit.cloned();
                 self.spec.seq = recorded.seq;
                 self.spec.since = Some(at);
@@ -79,6 +76,9 @@ impl State {
                 self.spec.rejected = None;
                 self.spec.warnings.clear();
                 self.wish(&accepted.changed, &accepted.removed);
+                if before.is_some_and(|before| before != accepted.environment) {
+                    self.orphan();
+                }
             }
             Event::SpecRejected(rejected) => {
                 self.spec.rejected = commit.map(|commit| Rejected {
@@ -228,11 +228,12 @@ impl State {
     }
 
     /// A host that gets another environment, or whose environment gets another name, keeps what the
-    /// first one made: a name is no wish to destroy.
-    fn orphan(&mut self, ids: &[ResourceId]) {
-        for id in ids {
-            let claim = self.resources.get_mut(id).and_then(|known| known.claim.as_mut());
-            if let Some(claim) = claim {
+    /// first one made: a name is no wish to destroy. That is everything of ours that nobody asks for
+    /// now, also what the first one had no longer asked for and not yet removed.
+    fn orphan(&mut self) {
+        for known in self.resources.values_mut().filter(|known| known.wish.is_none()) {
+            let before = known.in_flight.as_mut().and_then(|step| step.claim_before.as_mut());
+            for claim in known.claim.as_mut().into_iter().chain(before) {
                 claim.orphan = true;
             }
         }

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::event::body::{
-    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, PullObserved, PullOutcome, PullPlan,
-    PullPlanned, RewriteRefused, SpecAccepted, StepStarted, Synced,
+    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, PullObserved, PullOutcome, PullPlan, PullPlanned, RewriteRefused, SpecAccepted, SpecWished, StepStarted, Synced,
 };
 use crate::event::{Entry, Event, Recorded, Spilled};
 use crate::model::{CommitId, Digest, Name, ResourceId};
@@ -77,17 +76,24 @@ fn a_renamed_environment_orphans_what_the_old_one_made() {
         accepted(vec![(vm(), digest)], vec![]),
         Entry::new(Event::Synced(synced)).about(&vm()),
     ];
-    let end = |name: &str| {
+    let end = |name: &str, before: Vec<Event>, removed: Vec<ResourceId>| {
         let environment = Name::new(name).unwrap();
         let desired = Digest::of("other");
-        let last =
-            SpecAccepted { environment, desired, changed: vec![], removed: vec![vm()], tree: None };
+        let last = SpecAccepted { environment, desired, changed: vec![], removed, tree: None };
         let mut story = made.clone();
+        story.extend(before.into_iter().map(Entry::new));
         story.push(Entry::new(Event::SpecAccepted(last)));
         fold(story).resources[&vm()].claim.as_ref().unwrap().orphan
     };
-    assert!(end("renamed"), "a name is no wish to destroy");
-    assert!(!end("lab"), "what is gone from the same environment is pruned");
+    let gone = || vec![vm()];
+    assert!(end("renamed", vec![], gone()), "a name is no wish to destroy");
+    assert!(!end("lab", vec![], gone()), "what is gone from the same environment is pruned");
+    let part = || vec![Event::SpecWished(SpecWished { changed: vec![], removed: gone() })];
+    assert!(end("renamed", part(), vec![]), "it was said in an earlier part");
+    assert!(!end("lab", part(), vec![]));
+    let earlier = || vec![accepted(vec![], gone()).event];
+    assert!(end("renamed", earlier(), vec![]), "the old environment had not removed it yet");
+    assert!(!end("renamed", vec![], vec![]), "what is still asked for is managed");
 }
 
 #[test]

@@ -52,6 +52,8 @@ impl State {
             }
             Event::SourceReachable(_) => self.source.unreachable = None,
             Event::SignatureRejected(rejected) => {
+                // Whatever was let through was let through for its history.
+                self.source.allowed = None;
                 if let Some(commit) = commit {
                     self.refuse(commit, &rejected.why, true, at);
                 }

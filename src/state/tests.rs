@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::body::{
-    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, PullObserved, PullOutcome, PullPlan, PullPlanned, RewriteRefused, SpecAccepted, SpecWished, StepStarted, Synced,
+    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, PullObserved, PullOutcome, PullPlan, PullPlanned, RewriteAccepted, RewriteRefused, SignatureRejected, SpecAccepted, SpecWished, StepStarted, Synced,
 };
 use crate::event::{Entry, Event, Recorded, Spilled};
 use crate::model::{CommitId, Digest, Name, ResourceId};
@@ -128,6 +128,19 @@ fn a_rewrite_is_let_through_by_name_only() {
         |digit| decide(&state, &Command::AcceptRewrite { commit: commit(digit) }, "operator:x");
     assert!(matches!(ask('c'), Err(Refusal::OtherRewrite { .. })));
     assert!(ask('b').is_ok());
+}
+
+#[test]
+fn no_operator_stands_in_for_a_signature() {
+    let rejected = || SignatureRejected { why: "it is not signed".into() };
+    let allowed = RewriteAccepted { offered: commit('b') };
+    let state = fold(vec![
+        Entry::new(Event::RewriteAccepted(allowed)),
+        Entry::new(Event::SignatureRejected(rejected())).at_commit(&commit('b')),
+    ]);
+    assert_eq!(state.source.allowed, None);
+    let ask = Command::AcceptRewrite { commit: commit('b') };
+    assert_eq!(decide(&state, &ask, "operator:x"), Err(Refusal::Unsigned(commit('b'))));
 }
 
 #[test]

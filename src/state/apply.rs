@@ -256,7 +256,7 @@ impl State {
     fn forget_wish(&mut self, id: &ResourceId) {
         self.exempt.remove(id);
         if let Some(resource) = self.resources.get_mut(id) {
-            resource.wish = None;
+            resource.give_up_wish();
             if !resource.is_ours() {
                 self.resources.remove(id);
             }
@@ -389,6 +389,15 @@ impl ResourceState {
         }
     }
 
+    /// What was wrong was wrong by the wish: without one, nothing is.
+    fn give_up_wish(&mut self) {
+        self.wish = None;
+        self.drift = None;
+        self.failure = None;
+        self.heals.clear();
+        self.flapping_until = None;
+    }
+
     fn start(&mut self, started: &StepStarted, seq: u64) {
         let claim_before = self.claim.clone();
         if started.claim.is_some() {
@@ -425,6 +434,10 @@ impl ResourceState {
         // ours by having been in the way. Any other failure may have happened half-way.
         if matches!(failed.fault, Fault::NeedsHuman { .. }) {
             self.claim = step.claim_before;
+        }
+        // It served a wish that went meanwhile: nobody tries it again.
+        if self.wish.is_none() && step.wish.is_some() {
+            return;
         }
         self.failure = Some(Failure {
             at,

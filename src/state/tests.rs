@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::event::body::{
-    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, PullObserved, PullOutcome, PullPlan, PullPlanned, RewriteAccepted, RewriteRefused, SignatureRejected, SpecAccepted, SpecWished, StepStarted, Synced,
+    Claim, CommitObserved, Drifted, Flapping, OperatorPaused, PlanHeld, PlanMade, PullObserved,
+    PullOutcome, PullPlan, PullPlanned, RewriteAccepted, RewriteRefused, SignatureRejected,
+    SpecAccepted, SpecWished, StepFailed, StepStarted, Synced,
 };
 use crate::event::{Entry, Event, Recorded, Spilled};
-use crate::model::{CommitId, Digest, Name, ResourceId};
+use crate::model::{CommitId, Digest, Fault, Name, ResourceId};
 use crate::plan::promise::Promise;
 use crate::plan::{Disruption, Reason};
 
@@ -94,6 +96,55 @@ fn a_renamed_environment_orphans_what_the_old_one_made() {
     let earlier = || vec![accepted(vec![], gone()).event];
     assert!(end("renamed", earlier(), vec![]), "the old environment had not removed it yet");
     assert!(!end("renamed", vec![], vec![]), "what is still asked for is managed");
+}
+
+#[test]
+fn what_is_no_longer_asked_for_has_nothing_wrong_with_it() {
+    let digest = Digest::of("web");
+    let claim = Claim {
+        resource: None,
+        prevent_destroy: false,
+        orphan: true,
+        depends_on: Default::default(),
+    };
+    let plan = Digest::of("plan");
+    let started = |wish| StepStarted {
+        plan,
+        step: 0,
+        verb: "start".into(),
+        disruption: Disruption::None,
+        reason: Reason::Drifted,
+        changes: vec![],
+        wish,
+        claim: None,
+    };
+    let retry_at = Some(jiff::Timestamp::from_second(9_000).unwrap());
+    let fault = Fault::transient("busy");
+    let failed =
+        || StepFailed { plan, step: 0, fault: fault.clone(), attempt: 1, retry_at, more: None };
+    let drifted = Drifted { changes: vec![], what: "stopped".into(), heal: true };
+    let flapping = Flapping { heals: 5, retry_at: retry_at.unwrap() };
+    let about = |event: Event| Entry::new(event).about(&vm());
+    let wrong = vec![
+        accepted(vec![(vm(), digest)], vec![]),
+        about(Event::Synced(Synced { wish: digest, claim })),
+        about(Event::Drifted(drifted)),
+        about(Event::StepStarted(started(Some(digest)))),
+        about(Event::StepFailed(failed())),
+        about(Event::Flapping(flapping)),
+        about(Event::StepStarted(started(Some(digest)))),
+    ];
+    let before = fold(wrong.clone()).resources[&vm()].clone();
+    assert!(before.drift.is_some() && before.failure.is_some() && before.flapping_until.is_some());
+    let gone = [accepted(vec![], vec![vm()]), about(Event::StepFailed(failed()))];
+    let after = fold(wrong.into_iter().chain(gone.clone()).collect()).resources[&vm()].clone();
+    assert_eq!((after.drift, after.failure, after.flapping_until), (None, None, None));
+    // What removes it is tried again as everything else.
+    let removal = [about(Event::StepStarted(started(None))), about(Event::StepFailed(failed()))];
+    let synced = Synced { wish: digest, claim: before.claim.unwrap() };
+    let made = [accepted(vec![(vm(), digest)], vec![]), about(Event::Synced(synced))];
+    let story = made.into_iter().chain(gone.into_iter().take(1)).chain(removal);
+    assert!(fold(story.collect()).resources[&vm()].failure.is_some());
 }
 
 #[test]

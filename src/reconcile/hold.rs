@@ -77,7 +77,7 @@ impl Reconciler {
         if let Some(firm) = ground.firm {
             return waits(whole.clone(), none_of(whole), firm, Vec::new()).firmly();
         }
-        let approved = self.is_approved(&whole.digest());
+        let approved = self.is_approved(whole);
         if let Some(surprised) = self.surprise(round).filter(|_| !approved) {
             let number = surprised.number;
             let more =
@@ -92,7 +92,7 @@ impl Reconciler {
         }
         let either = hard.causes.union(&soft.causes).copied().collect();
         let Parts { waits: part, rest } = plan::part(whole, &either);
-        if !approved && !self.is_approved(&part.digest()) {
+        if !approved && !self.is_approved(&part) {
             let words = hard.reasons.into_iter().chain(soft.reasons).chain(ground.words);
             let waits = waits(part, rest, words.collect(), soft.holds);
             return if hard.causes.is_empty() { waits } else { waits.firmly() };
@@ -173,7 +173,7 @@ impl Reconciler {
         let part = sorted.waits.as_ref().map(|waits| waits.plan.digest());
         let digests = std::iter::once(round.plan.digest()).chain(part);
         let plan = digests.into_iter().find(|it| it.to_string().starts_with(&approval.plan));
-        if let Some(plan) = plan.filter(|plan| !self.is_approved(plan)) {
+        if let Some(plan) = plan.filter(|plan| !self.has_approval(plan)) {
             self.announce_soft(round, sorted, run).await?;
             let event = Event::PlanApproved(PlanApproved::on_host(plan));
             let entry = Entry::new(event).by(&approval.actor).in_run(run);
@@ -197,8 +197,13 @@ impl Reconciler {
         self.announce(round, &sorted, run).await
     }
 
-    pub(super) fn is_approved(&self, plan: &Digest) -> bool {
+    /// Whether somebody approved exactly this plan.
+    pub(super) fn has_approval(&self, plan: &Digest) -> bool {
         self.ledger.read(|state| state.approvals.contains_key(plan))
+    }
+
+    fn is_approved(&self, plan: &Plan) -> bool {
+        self.ledger.read(|state| state.is_approved(plan))
     }
 
     /// Notes what waits and what is about to run, each once.

@@ -6,6 +6,7 @@
 
 mod assess;
 mod backoff;
+mod begun;
 mod carry;
 mod claim;
 mod daemon;

@@ -166,8 +166,8 @@ pub(super) struct Round {
     pub(super) tree: Option<String>,
     /// What the rules say of it.
     pub(super) verdicts: Verdicts,
-    // What was worked on when it was looked at.
-    busy: BTreeSet<ResourceId>,
+    /// What was worked on when it was looked at.
+    pub(super) busy: BTreeSet<ResourceId>,
 }
 
 impl Reconciler {
@@ -239,6 +239,7 @@ impl Reconciler {
             if !round.plan.is_empty() {
                 judge(&round, &round.plan)?;
             }
+            self.lapse(&round, run).await?;
             self.approve(&round, options, &destroyed, run).await?;
             let sorted = self.sorted(&round, &destroyed);
             let sorted = self.carry_over(&round, sorted, &destroyed, run).await?;
@@ -254,7 +255,7 @@ impl Reconciler {
                 break;
             }
             destroyed.extend(plan::destroys(&ready));
-            let approved = sorted.approved || self.is_approved(&ready.digest());
+            let approved = self.begin(&ready, sorted.approved, run).await?;
             let before = report.succeeded;
             self.perform(&ready, &round.scope, run, approved, options.wait).await?;
             self.beat();

@@ -7,13 +7,11 @@
 use jiff::Timestamp;
 
 use super::types::{
-    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, PolicyFinding,
-    Refused, Rejected, ResourceState, State,
+    Applied, Drift, Hold, Paused, PlanState, PolicyFinding, Refused, Rejected, ResourceState, State,
 };
-use crate::event::body::{SoftHold, StepFailed, StepStarted};
+use crate::event::body::SoftHold;
 use crate::event::{Event, Recorded};
-use crate::model::{CommitId, Digest, Fault, ResourceId, RunId};
-use crate::plan::Reason;
+use crate::model::{CommitId, Digest, ResourceId};
 
 impl State {
     /// Takes one event in. Events come in the order of the log, each once.
@@ -68,6 +66,11 @@ impl State {
             Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
             Event::SpecAccepted(accepted) => {
                 let before = self.spec.environment.replace(accepted.environment.clone());
+                if self.spec.commit.as_ref() != commit
+                    || self.spec.desired != Some(accepted.desired)
+                {
+                    self.begun.clear();
+                }
                 self.spec.commit = commit.cloned();
                 self.spec.seq = recorded.seq;
                 self.spec.since = Some(at);
@@ -136,11 +139,18 @@ impl State {
                     plan.held.clear();
                 }
             }
+            Event::PlanBegun(begun) => self.begin(begun),
+            Event::PlanLapsed(lapsed) => {
+                self.begun.remove(&lapsed.plan);
+            }
             Event::PlanFinished(finished) => {
                 if finished.failed == 0 && finished.blocked == 0 {
                     self.pulls.spend(finished.plan);
                 }
                 self.approvals.remove(&finished.plan);
+                if finished.failed == 0 && finished.blocked == 0 {
+                    self.begun.remove(&finished.plan);
+                }
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == finished.plan) {
                     plan.finished = true;
                     plan.held.clear();
@@ -273,6 +283,9 @@ impl State {
         ) {
             return;
         }
+        if matches!(entry.event, Event::Synced(_) | Event::Recovered(_) | Event::Pruned(_)) {
+            self.settle(id);
+        }
         if matches!(entry.event, Event::Pruned(_)) {
             self.resources.remove(id);
             self.exempt.remove(id);
@@ -339,6 +352,8 @@ impl State {
             | Event::PlanMade(_)
             | Event::PlanHeld(_)
             | Event::PlanApproved(_)
+            | Event::PlanBegun(_)
+            | Event::PlanLapsed(_)
             | Event::PlanWithdrawn(_)
             | Event::PlanFinished(_)
             | Event::PlanSurprised(_)
@@ -372,80 +387,5 @@ impl State {
         if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == of) {
             count(plan);
         }
-    }
-}
-
-impl ResourceState {
-    /// Whether something on the machine is ours for this resource, or may be.
-    pub fn is_ours(&self) -> bool {
-        self.applied.is_some() || self.claim.is_some() || self.in_flight.is_some()
-    }
-
-    /// What flapped under another wish need not flap under this one: it may be the one that mends it.
-    fn ask_for(&mut self, wish: Digest) {
-        if self.wish.replace(wish) != Some(wish) {
-            self.heals.clear();
-            self.flapping_until = None;
-        }
-    }
-
-    /// What was wrong was wrong by the wish: without one, nothing is.
-    fn give_up_wish(&mut self) {
-        self.wish = None;
-        self.drift = None;
-        self.failure = None;
-        self.heals.clear();
-        self.flapping_until = None;
-    }
-
-    fn start(&mut self, started: &StepStarted, seq: u64) {
-        let claim_before = self.claim.clone();
-        if started.claim.is_some() {
-            self.claim.clone_from(&started.claim);
-        }
-        self.in_flight = Some(InFlight {
-            plan: started.plan,
-            step: started.step,
-            seq,
-            verb: started.verb.clone(),
-            wish: started.wish,
-            heals: started.reason == Reason::Drifted,
-            claim_before,
-        });
-    }
-
-    fn succeed(&mut self, at: Timestamp, run: Option<RunId>) {
-        let Some(step) = self.in_flight.take() else { return };
-        if self.failure.as_ref().is_some_and(|failure| failure.verb == step.verb) {
-            self.failure = None;
-        }
-        if step.heals && (run.is_none() || self.healed_by != run) {
-            self.healed_by = run;
-            if self.heals.len() == HEALS_KEPT_MAX {
-                self.heals.remove(0);
-            }
-            self.heals.push(at);
-        }
-    }
-
-    fn fail(&mut self, failed: &StepFailed, at: Timestamp) {
-        let Some(step) = self.in_flight.take() else { return };
-        // A person is needed because something that is not ours is in the way: it does not become
-        // ours by having been in the way. Any other failure may have happened half-way.
-        if matches!(failed.fault, Fault::NeedsHuman { .. }) {
-            self.claim = step.claim_before;
-        }
-        // It served a wish that went meanwhile: nobody tries it again.
-        if self.wish.is_none() && step.wish.is_some() {
-            return;
-        }
-        self.failure = Some(Failure {
-            at,
-            fault: failed.fault.clone(),
-            verb: step.verb,
-            attempts: failed.attempt,
-            retry_at: failed.retry_at,
-            wish: step.wish,
-        });
     }
 }

@@ -22,6 +22,14 @@ pub fn describe(event: &Event) -> String {
             wished.changed.len(),
             wished.removed.len()
         ),
+        Event::PlanBegun(begun) => format!(
+            "plan {}: its approval stands for {} step(s) until they are done",
+            begun.plan.short(),
+            begun.steps.len()
+        ),
+        Event::PlanLapsed(lapsed) => {
+            format!("plan {}: what is left of it is not needed any more", lapsed.plan.short())
+        }
         Event::PlanWithdrawn(withdrawn) => {
             format!("plan {}: nothing of it is needed any more", withdrawn.plan.short())
         }

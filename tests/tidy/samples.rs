@@ -106,6 +106,18 @@ fn plan() -> Vec<Event> {
             soft: Vec::new(),
         }),
         Event::PlanApproved(PlanApproved::on_host(plan)),
+        Event::PlanBegun(PlanBegun {
+            plan,
+            steps: vec![PromisedStep {
+                resource: "vm/web".parse().unwrap(),
+                deed: Deed { kind: "vmStart".into(), path: None },
+                wish: None,
+                disruption: Disruption::None,
+                interrupts: Default::default(),
+                parts: [("/power".to_owned(), digest("running"))].into(),
+            }],
+        }),
+        Event::PlanLapsed(PlanLapsed { plan }),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
         Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
         Event::PlanSurprised(PlanSurprised {

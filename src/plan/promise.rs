@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Disruption, LiveChange, Plan, Reason, Step, StepIndex};
-use crate::model::{Digest, ResourceId, digest_of};
+use crate::model::{Digest, ResourceId, digest_of, listed};
 
 /// What was shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -114,12 +114,10 @@ impl fmt::Display for Surprise {
                 write!(f, ": {word}, {} was shown", format!("{shown:?}").to_lowercase())
             }
             Beyond::Interrupts(others) => {
-                let names: Vec<String> = others.iter().map(ToString::to_string).collect();
-                write!(f, " also interrupts {}", names.join(", "))
+                write!(f, " also interrupts {}", listed(others))
             }
             Beyond::Parts(parts) => {
-                let names: Vec<&str> = parts.iter().map(String::as_str).collect();
-                write!(f, " also changes {}", names.join(", "))
+                write!(f, " also changes {}", listed(parts))
             }
             Beyond::Wish => write!(f, " makes something else than was shown"),
         }

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 
 use super::pass::{PassError, PassOptions, Reconciler, Round};
 use super::ruled::{HeldSteps, held_by_rules};
+use super::sentences::Sentences;
 use crate::event::body::{
     PlanApproved, PlanHeld, PlanMade, PlanSurprised, PlanWithdrawn, SoftHold, StepSummary,
 };
 use crate::event::{Entry, Event, Spilled};
-use crate::model::{Digest, ResourceId, RunId};
+use crate::model::{Digest, ResourceId, RunId, listed};
 use crate::plan::promise::{Kept, Surprise};
 use crate::plan::{self, Disruption, HoldReason, Parts, Plan};
 use crate::state::APPROVE_DIGITS_MIN;
@@ -153,7 +154,8 @@ impl Reconciler {
         let counts = |it: &&Surprise| first || it.disruption >= Disruption::Restart;
         let extra: Vec<_> = surprises.iter().filter(counts).map(ToString::to_string).collect();
         let (plan, number, shown) = (round.plan.digest(), merged.number, merged.plan);
-        (!extra.is_empty()).then_some(PlanSurprised { plan, number, shown, extra })
+        let surprised = PlanSurprised { plan, number, shown, extra, more: None };
+        (!surprised.extra.is_empty()).then_some(surprised)
     }
 
     /// Takes an approval that came with the command, where it is for this plan, or for that part of
@@ -230,13 +232,16 @@ impl Reconciler {
                 let made = waits.as_ref().map_or(&sorted.ready, |(_, waits)| &waits.plan);
                 events.push(plan_made(made, plan, None));
                 let surprised = sorted.surprised.clone();
-                events.extend(surprised.map(|it| Entry::new(Event::PlanSurprised(it))));
+                events.extend(surprised.map(plan_surprised));
             }
             if let Some((plan, waits)) = &waits
-                && said.is_none_or(|said| said.held != waits.reasons)
+                && let reasons = Sentences::of(waits.reasons.clone())
+                && said.is_none_or(|said| said.held != reasons.said)
             {
-                let (reasons, soft) = (waits.reasons.clone(), waits.soft.clone());
-                events.push(Entry::new(Event::PlanHeld(PlanHeld { plan: *plan, reasons, soft })));
+                let Sentences { said: reasons, more } = reasons;
+                let (more, content) = more.unzip();
+                let held = PlanHeld { plan: *plan, reasons, soft: waits.soft.clone(), more };
+                events.push(Entry::new(Event::PlanHeld(held)).bringing(content));
             }
         });
         if let Some((plan, _)) = waits
@@ -314,9 +319,6 @@ pub(super) fn judge(round: &Round, plan: &Plan) -> Result<(), PassError> {
 }
 
 fn hold_words(reason: &HoldReason) -> String {
-    let list = |ids: &BTreeSet<ResourceId>| {
-        ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
     match reason {
         HoldReason::Paused => "the environment is paused in Git (sync.pause)".to_owned(),
         HoldReason::Manual => {
@@ -325,12 +327,19 @@ fn hold_words(reason: &HoldReason) -> String {
         HoldReason::MaxDestroy { would, allowed } => format!(
             "it would destroy {} resources, sync.maxDestroy allows {allowed}: {}",
             would.len(),
-            list(would)
+            listed(would)
         ),
         HoldReason::OutsideWindow { would } => {
-            format!("it would interrupt {} {OUTSIDE_WINDOW}", list(would))
+            format!("it would interrupt {} {OUTSIDE_WINDOW}", listed(would))
         }
     }
+}
+
+fn plan_surprised(surprised: PlanSurprised) -> Entry {
+    let Sentences { said: extra, more } = Sentences::of(surprised.extra);
+    let (more, content) = more.unzip();
+    let surprised = PlanSurprised { extra, more, ..surprised };
+    Entry::new(Event::PlanSurprised(surprised)).bringing(content)
 }
 
 fn plan_made(plan: &Plan, digest: Digest, beside: Option<Digest>) -> Entry {

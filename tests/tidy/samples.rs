@@ -104,6 +104,7 @@ fn plan() -> Vec<Event> {
             plan,
             reasons: vec!["it destroys 4 resources".into()],
             soft: Vec::new(),
+            more: None,
         }),
         Event::PlanApproved(PlanApproved::on_host(plan)),
         Event::PlanBegun(PlanBegun {
@@ -125,6 +126,7 @@ fn plan() -> Vec<Event> {
             number: 7,
             shown: digest("shown"),
             extra: vec!["disk/data: destroy".into()],
+            more: None,
         }),
         Event::PolicyViolated(PolicyViolated {
             key: digest("finding"),

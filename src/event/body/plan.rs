@@ -46,12 +46,15 @@ pub struct StepSummary {
 pub struct PlanHeld {
     /// Digest of the plan.
     pub plan: Digest,
-    /// What it waits for, one sentence each.
+    /// What it waits for, one sentence each; the first of them.
     pub reasons: Vec<String>,
     /// What an approval of it lets through for good: each step that a soft rule holds. Events of
     /// earlier versions have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub soft: Vec<SoftHold>,
+    /// All reasons, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Spilled>,
 }
 
 /// Steps that a soft rule holds, of one resource.

@@ -118,12 +118,13 @@ fn what_is_no_longer_asked_for_has_nothing_wrong_with_it() {
         wish,
         claim: None,
     };
-    let retry_at = Some(jiff::Timestamp::from_second(9_000).unwrap());
+    let again = jiff::Timestamp::from_second(9_000).unwrap();
+    let retry_at = Some(again);
     let fault = Fault::transient("busy");
     let failed =
         || StepFailed { plan, step: 0, fault: fault.clone(), attempt: 1, retry_at, more: None };
     let drifted = Drifted { changes: vec![], what: "stopped".into(), heal: true };
-    let flapping = Flapping { heals: 5, retry_at: retry_at.unwrap() };
+    let flapping = Flapping { heals: 5, retry_at: again };
     let about = |event: Event| Entry::new(event).about(&vm());
     let wrong = vec![
         accepted(vec![(vm(), digest)], vec![]),

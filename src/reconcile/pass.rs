@@ -130,6 +130,15 @@ pub struct PassReport {
     pub under_way: BTreeSet<ResourceId>,
 }
 
+impl PassReport {
+    /// Whether there was nothing to do, and nothing waits to be done.
+    pub fn is_at_rest(&self) -> bool {
+        let planned = self.plan.as_ref().is_some_and(|plan| !plan.is_empty());
+        let acted = self.succeeded + self.failed + self.blocked > 0;
+        !planned && !acted && self.under_way.is_empty() && self.next_retry.is_none()
+    }
+}
+
 /// What a pass may do beyond looking.
 #[derive(Debug, Clone, Default)]
 pub struct PassOptions {
@@ -322,6 +331,15 @@ impl Reconciler {
         }
         self.beat();
         Ok(())
+    }
+
+    /// Asks the repository, and nothing else; whether the log is as it was after that.
+    pub(super) async fn nothing_new(&self) -> Result<bool, PassError> {
+        self.beat();
+        self.fault()?;
+        let before = self.ledger.read(|state| state.seq);
+        self.pull(false).await?;
+        Ok(self.ledger.read(|state| state.seq) == before)
     }
 
     async fn take_in(&self, polled: Result<Head, Fault>) -> Result<(), PassError> {

@@ -131,11 +131,10 @@ pub struct PassReport {
 }
 
 impl PassReport {
-    /// Whether there was nothing to do, and nothing waits to be done.
+    /// Whether the last look found nothing to do, and nothing waits to be done.
     pub fn is_at_rest(&self) -> bool {
         let planned = self.plan.as_ref().is_some_and(|plan| !plan.is_empty());
-        let acted = self.succeeded + self.failed + self.blocked > 0;
-        !planned && !acted && self.under_way.is_empty() && self.next_retry.is_none()
+        !planned && self.under_way.is_empty() && self.next_retry.is_none()
     }
 }
 

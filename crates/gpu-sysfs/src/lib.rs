@@ -58,4 +58,5 @@ pub use step::{Action, Step};
 pub use wait::Patience;
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests build trees and look at them")]
 mod tests;

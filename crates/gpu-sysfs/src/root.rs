@@ -17,6 +17,9 @@ use rustix::io::Errno;
 /// Largest file read, in bytes: sysfs attributes have at most one page, `/proc/PID/cgroup` and
 /// `mig-minors` some tens of KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Most tries to open a path while the host renames and mounts: each takes microseconds, and even on
+/// a busy host few in a row meet a rename.
+const OPEN_TRIES_MAX: u32 = 1000;
 /// Most names taken from one folder: more than a busy host has processes, or a process open files.
 const NAMES_MAX: usize = 1 << 20;
 
@@ -108,7 +111,16 @@ impl Root {
 
     fn at(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        // A `..` in a link is given up with EAGAIN while anything on the host is renamed or mounted,
+        // since the kernel can then not be sure of staying below the root; openat2(2) says to retry.
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match openat2(&self.dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) if tries < OPEN_TRIES_MAX => {}
+                other => return other,
+            }
+        }
     }
 
     fn plain(&self, path: &str, flags: OFlags) -> Result<File, Errno> {

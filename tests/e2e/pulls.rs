@@ -162,7 +162,12 @@ pub(super) fn offer(bench: &Bench, number: u64, documents: &[String]) -> CommitI
 }
 
 /// As [`offer`], with more files.
-fn offer_with(bench: &Bench, number: u64, documents: &[String], more: &[(&str, &str)]) -> CommitId {
+pub(super) fn offer_with(
+    bench: &Bench,
+    number: u64,
+    documents: &[String],
+    more: &[(&str, &str)],
+) -> CommitId {
     bench.repo.git(["checkout", "-q", "-B", "offer", "main"]);
     more.iter().for_each(|(path, text)| bench.repo.write(path, text));
     bench.repo.write("environments/lab/lab.yaml", documents.concat());

@@ -297,6 +297,24 @@ mod tests {
     }
 
     #[test]
+    fn the_first_word_about_a_head_waits_for_no_newer_word_about_another() {
+        let mut state = State::default();
+        for (number, head) in [(1, 'a'), (2, 'b'), (3, 'c')] {
+            state.pulls.open.insert(number, pull(head, "before"));
+        }
+        assert_eq!(said(&mut state), []);
+        // Another base: everything is planned again. One of them has another head as well.
+        for (number, head) in [(1, 'a'), (2, 'b'), (3, 'd')] {
+            state.pulls.open.insert(number, pull(head, "after"));
+        }
+        let wants = wanted(&state, Timestamp::UNIX_EPOCH, false);
+        let targets: Vec<_> = wants.into_iter().map(|want| want.target).collect();
+        let (status, comment) = (|it| PostTarget::Status(commit(it)), PostTarget::Comment);
+        let old = [status('a'), status('b'), comment(1), comment(2)];
+        assert_eq!(targets, [vec![status('d'), comment(3)], old.to_vec()].concat());
+    }
+
+    #[test]
     fn a_new_head_is_pending_until_it_was_looked_at() {
         let mut state = State::default();
         state.pulls.open.insert(1, pull('a', "one"));

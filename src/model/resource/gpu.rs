@@ -129,7 +129,8 @@ impl Partition {
 pub struct GpuClient {
     /// The systemd unit.
     pub unit: String,
-    /// Names of the partitions it uses, sorted; empty: any of them.
+    /// Names of the partitions it uses, sorted; empty: any of them. The name of several alike stands
+    /// for all of them, also for those that the commit no longer asks for.
     pub uses: Vec<String>,
 }
 
@@ -137,7 +138,11 @@ impl GpuClient {
     /// Whether it uses the partition of that name.
     #[must_use]
     pub fn uses(&self, partition: &str) -> bool {
-        self.uses.is_empty() || self.uses.iter().any(|name| name == partition)
+        let numbered = |group: &str| {
+            let number = partition.strip_prefix(group).and_then(|rest| rest.strip_prefix('-'));
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        self.uses.is_empty() || self.uses.iter().any(|name| name == partition || numbered(name))
     }
 }
 

@@ -276,9 +276,12 @@ impl<'a> Scene<'a> {
 
     /// What differs, by partition; what has no name goes by its label.
     fn changes(&self, board: &Board, after: &Layout) -> Vec<FieldChange> {
+        // What stays goes by the name it gets.
+        let named = |placed: Placed| after.part(placed).and_then(|part| part.name.clone());
         let of = |layout: &Layout| -> BTreeMap<String, String> {
             let name = |part: &trueup_mig::Part| {
-                part.name.clone().unwrap_or_else(|| board.label(part.placed))
+                let name = named(part.placed).or_else(|| part.name.clone());
+                name.unwrap_or_else(|| board.label(part.placed))
             };
             layout.parts.iter().map(|part| (name(part), words::part(board, part))).collect()
         };

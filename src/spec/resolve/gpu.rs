@@ -104,8 +104,8 @@ fn mode(cx: &mut Cx<'_>, mode: GpuModeSpec) -> Option<GpuMode> {
     None
 }
 
-/// Names that stand for several partitions, with what they became.
-type Groups = BTreeMap<String, Vec<String>>;
+/// Names that stand for several partitions.
+type Groups = BTreeSet<String>;
 
 fn partitions(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> (Vec<Partition>, Groups) {
     let mut all: Vec<Partition> = Vec::new();
@@ -123,7 +123,7 @@ fn partitions(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> (Vec<Partition>, Grou
             Some(count) => (0..count).map(|at| format!("{}-{at}", spec.name)).collect(),
         };
         if spec.count.is_some() {
-            groups.entry(spec.name.clone()).or_default().extend(names.iter().cloned());
+            groups.insert(spec.name.clone());
         }
         let compute = spec.compute.as_ref().map(|all| all.iter().map(compute_of).collect());
         for name in names {
@@ -182,13 +182,12 @@ fn client_of(
 ) -> GpuClient {
     let mut uses = BTreeSet::new();
     for (m, name) in spec.uses.iter().enumerate() {
-        if let Some(several) = groups.get(name) {
-            uses.extend(several.iter().cloned());
-        } else if partitions.iter().any(|partition| partition.name == *name) {
+        let single = || partitions.iter().any(|partition| partition.name == *name);
+        if groups.contains(name) || single() {
             uses.insert(name.clone());
         } else {
             let known = partitions.iter().map(|partition| partition.name.as_str());
-            let known = known.chain(groups.keys().map(String::as_str));
+            let known = known.chain(groups.iter().map(String::as_str));
             let hint = did_you_mean(name, known);
             let message = format!("there is no partition `{}` here", name.escape_debug());
             let place = format!("/spec/clients/{n}/uses/{m}");

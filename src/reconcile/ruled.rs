@@ -127,7 +127,13 @@ mod tests {
             step("network/lan", Action::NetworkStop, Reason::Gone),
         ];
         let environment = crate::model::Name::new("lab").unwrap();
-        Plan { commit: "a".repeat(40).parse().unwrap(), environment, steps, skipped: Vec::new() }
+        Plan {
+            commit: "a".repeat(40).parse().unwrap(),
+            environment,
+            steps,
+            skipped: Vec::new(),
+            pictures: Default::default(),
+        }
     }
 
     fn verdict(resource: Option<&str>, level: PolicyLevel) -> Verdict {

@@ -37,7 +37,8 @@ async fn a_whole_gpu_is_cut() {
                     after 2: 1g infer-2
                     + created
         Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 429d4a69f186
-    "#]].assert_eq(&shown(&plan));
+    "#]]
+    .assert_eq(&shown(&plan));
     let report = lab.pass().await;
     assert_eq!((report.failed, report.blocked), (0, 0), "{}", lab.world.log.tail(20));
     assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
@@ -80,7 +81,8 @@ async fn a_change_keeps_what_it_can() {
                     after 1: 1g infer-1
                     - destroyed   + created
         Plan: 0 to create, 1 to change (1 restart), 0 to destroy · digest 84b04c768287
-    "#]].assert_eq(&shown(&plan));
+    "#]]
+    .assert_eq(&shown(&plan));
     lab.settle().await;
     assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (14, 2, 1), (9, 4, 1)]);
     assert_eq!(lab.devices(0, 4), train, "train was made anew");

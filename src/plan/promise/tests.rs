@@ -33,6 +33,7 @@ fn plan_of(steps: Vec<Step>) -> Plan {
         environment: machine.desired.environment,
         steps,
         skipped: Vec::new(),
+        pictures: Vec::new(),
     }
 }
 

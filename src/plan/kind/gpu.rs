@@ -2,21 +2,25 @@
 //!
 //! Nothing in use is destroyed, except what belongs to a declared client, which is stopped for it.
 
+mod parts;
+mod remove;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use trueup_mig::picture::Picture;
-use trueup_mig::{
-    Board, ComputePart, Holder, Instance, Layout, Outcome, Placed, Step, Target, Wish, plan,
-};
+use trueup_mig::{Board, Holder, Instance, Layout, Outcome, Placed, Step, Target, Wish, plan};
 
 use super::super::diff::{Diff, segment};
-use super::super::gpu::{GpuChange, GpuPart};
-use super::super::{Action, Disruption, FieldChange, Reason, SkipReason};
+use super::super::{Action, Disruption, FieldChange, GpuChange, Reason, SkipReason};
 use super::{Case, Draft, Verdict};
-use crate::model::resource::{GpuClient, GpuLayout, GpuMemory, GpuMode, GpuState, OnBusy};
-use crate::model::{ResourceId, resource};
+use crate::model::ResourceId;
+use crate::model::resource::{
+    GpuClient, GpuLayout, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy,
+};
+use parts::{action, units_of, wish, with_clients};
+
+pub(in super::super) use remove::remove;
 
 /// What has to be done for a GPU.
 pub(in super::super) fn decide(
@@ -43,54 +47,6 @@ pub(in super::super) fn decide(
         verdict.skip(why, changes);
     }
     verdict
-}
-
-/// The steps that take a layout off its GPU: the instances that are ours go, the rest stays, and so
-/// does the mode.
-pub(in super::super) fn remove(
-    id: &ResourceId,
-    claimed: Option<&GpuLayout>,
-    from: &GpuLayout,
-) -> Result<Vec<Draft>, SkipReason> {
-    let Some(state) = from.state.as_deref() else {
-        return Err(SkipReason::Unobservable("the GPU was not looked at".to_owned()));
-    };
-    let ours = claimed.or(Some(from)).and_then(|it| it.memory.as_deref());
-    let mine = |placed: Placed| ours.is_some_and(|memory| memory.layout.part(placed).is_some());
-    let clients = claimed.map(|it| it.clients.as_slice()).unwrap_or_default();
-    let instances = with_clients(&state.instances, clients);
-    let rest: Vec<Instance> = instances.iter().filter(|it| !mine(it.placed)).cloned().collect();
-    let Some(board) = &state.board else {
-        return Err(SkipReason::Unobservable("the driver tells no profiles".to_owned()));
-    };
-    let target = Target::exactly(&Layout::of(&rest));
-    let planned = plan(board, &instances, &target)
-        .map_err(|error| SkipReason::Unplaceable(words::chain(&error)))?;
-    let way = match planned {
-        Outcome::Ready(way) => way,
-        Outcome::Blocked { needs, .. } => {
-            return Err(SkipReason::Busy(words::needs(board, &needs)));
-        }
-        Outcome::Unplaceable { why, .. } => return Err(SkipReason::Unplaceable(why.to_string())),
-    };
-    let stopped = units_of(&way.stops);
-    let memory = GpuMemory { layout: way.after, before: Some(way.before.clone()), stopped };
-    let on_busy = claimed.and_then(|it| it.on_busy).unwrap_or_default();
-    let change = GpuChange { gpu: state.uuid.clone(), on_busy, memory };
-    let mut drafts = Vec::new();
-    let draft = |action| {
-        Draft::quiet(action, Reason::Gone, Vec::new())
-            .disturbing(Disruption::Destroy, BTreeSet::from([id.clone()]))
-    };
-    if !change.memory.stopped.is_empty() {
-        drafts.push(draft(Action::GpuStopClients { change: Box::new(change.clone()) }));
-    }
-    let names = |placed: Placed| way.before.part(placed)?.name.clone();
-    let actions = way.steps.iter().map(|step| action(board, step, &change, &names));
-    drafts.extend(actions.map(draft));
-    let settle = Action::GpuSettle { start: Vec::new(), change: Box::new(change) };
-    drafts.push(Draft::quiet(settle, Reason::Gone, Vec::new()));
-    Ok(drafts)
 }
 
 /// Why nothing is done, with the differences that are left.
@@ -201,12 +157,7 @@ impl<'a> Scene<'a> {
     }
 
     /// A mode that waits for a reset: nothing else is done before it.
-    fn pending(
-        &self,
-        verdict: &mut Verdict,
-        cut: bool,
-        mig: resource::GpuMigState,
-    ) -> Result<(), Refused> {
+    fn pending(&self, verdict: &mut Verdict, cut: bool, mig: GpuMigState) -> Result<(), Refused> {
         let mut diff = Diff::default();
         diff.field(format_args!("/mode"), &word(mig.current), &word(cut), Disruption::Restart);
         if diff.changes.is_empty() {
@@ -426,69 +377,4 @@ impl<'a> Scene<'a> {
 
 fn word(cut: bool) -> &'static str {
     if cut { "mig" } else { "whole" }
-}
-
-fn wish(partition: &resource::Partition) -> Wish {
-    Wish {
-        select: partition.select.clone(),
-        count: 1,
-        start: partition.start,
-        compute: partition.compute.clone(),
-        name: Some(partition.name.clone()),
-    }
-}
-
-/// The instances, with those holders marked as stoppable that a declared client is.
-fn with_clients(instances: &[Instance], clients: &[GpuClient]) -> Vec<Instance> {
-    let mut instances = instances.to_vec();
-    for instance in &mut instances {
-        let name = instance.name.clone();
-        let declared = |holder: &Holder| {
-            clients.iter().any(|client| {
-                let uses = match &name {
-                    Some(name) => client.uses(name),
-                    None => client.uses.is_empty(),
-                };
-                uses && holder.unit.as_ref() == Some(&client.unit)
-            })
-        };
-        let compute = instance.compute.iter_mut().flat_map(|it| &mut it.holders);
-        for holder in instance.holders.iter_mut().chain(compute) {
-            holder.stoppable = declared(holder);
-        }
-    }
-    instances
-}
-
-fn units_of(holders: &[Holder]) -> Vec<String> {
-    let units: BTreeSet<String> = holders.iter().filter_map(|it| it.unit.clone()).collect();
-    units.into_iter().collect()
-}
-
-/// The action that one step of a way is.
-fn action(
-    board: &Board,
-    step: &Step,
-    change: &GpuChange,
-    name: &impl Fn(Placed) -> Option<String>,
-) -> Action {
-    let instance = step.instance();
-    let change = Box::new(change.clone());
-    let part = |compute: Option<ComputePart>| GpuPart {
-        label: words::label(board, instance, compute),
-        name: name(instance),
-        instance,
-        size: board.placement(instance).map_or(0, |place| place.size),
-        compute,
-    };
-    match *step {
-        Step::DestroyInstance { .. } => Action::GpuDestroyInstance { part: part(None), change },
-        Step::CreateInstance { .. } => Action::GpuCreateInstance { part: part(None), change },
-        Step::DestroyCompute { profile, start, .. } => {
-            Action::GpuDestroyCompute { part: part(Some(ComputePart { profile, start })), change }
-        }
-        Step::CreateCompute { profile, start, .. } => {
-            Action::GpuCreateCompute { part: part(Some(ComputePart { profile, start })), change }
-        }
-    }
 }

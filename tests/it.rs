@@ -15,6 +15,7 @@ mod cli;
 #[cfg(feature = "libvirt")]
 mod e2e;
 mod forge;
+mod gpu;
 mod image;
 mod journal;
 #[cfg(feature = "libvirt")]

@@ -20,7 +20,7 @@ pub use forge::{
 };
 pub use load::{CONFIG_BYTES_MAX, CONFIG_PATH, Found, Source, load, parse, schema};
 pub use settings::{
-    AcceleratorChoice, Config, CredentialSettings, LibvirtSettings, Limits, LogFormat,
+    AcceleratorChoice, Config, CredentialSettings, GpuSettings, LibvirtSettings, Limits, LogFormat,
     OpenPgpSettings, PollSettings, RepositorySettings, SignatureSettings, SshKeySettings,
     SshSettings, TelemetrySettings,
 };

@@ -36,6 +36,9 @@ pub struct Config {
     /// How libvirt is reached.
     #[serde(default)]
     pub libvirt: LibvirtSettings,
+    /// How GPUs are reached.
+    #[serde(default)]
+    pub gpu: GpuSettings,
     /// What executes guests.
     #[serde(default)]
     pub accelerator: AcceleratorChoice,
@@ -208,6 +211,16 @@ impl Default for LibvirtSettings {
     }
 }
 
+/// How GPUs are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GpuSettings {
+    /// NVIDIA's management library (NVML). Default: `libnvidia-ml.so.1`, where the loader finds it. It
+    /// is only loaded for an environment with a `GpuLayout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub library: Option<PathBuf>,
+}
+
 /// What executes guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -299,6 +312,7 @@ impl Config {
             state_directory: None,
             socket: None,
             libvirt: LibvirtSettings::default(),
+            gpu: GpuSettings::default(),
             accelerator: AcceleratorChoice::default(),
             limits: Limits::default(),
             telemetry: TelemetrySettings::default(),

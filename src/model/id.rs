@@ -38,18 +38,21 @@ pub enum Kind {
     Disk,
     /// cloud-init NoCloud media of one domain.
     Seed,
+    /// How a GPU is cut.
+    GpuLayout,
     /// A libvirt domain.
     VirtualMachine,
 }
 
 impl Kind {
     /// Every kind, in the order a machine is built up.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::StoragePool,
         Self::Network,
         Self::Image,
         Self::Disk,
         Self::Seed,
+        Self::GpuLayout,
         Self::VirtualMachine,
     ];
 
@@ -61,6 +64,7 @@ impl Kind {
             Self::Image => "image",
             Self::Disk => "disk",
             Self::Seed => "seed",
+            Self::GpuLayout => "gpu",
             Self::VirtualMachine => "vm",
         }
     }

@@ -7,9 +7,9 @@ use std::iter::Peekable;
 
 use super::diff::with_ignored;
 use super::input::KnownResource;
-use super::kind::{Case, Verdict, disk, media, network, pool, vm};
+use super::kind::{Case, Verdict, disk, gpu, media, network, pool, vm};
 use super::work::Work;
-use super::{Reason, SkipReason};
+use super::{GpuPicture, Reason, SkipReason};
 use crate::model::resource::Network;
 use crate::model::{Name, Observation, Ownership, Resource, ResourceId};
 use crate::spec::{DesiredResource, SelfHeal};
@@ -93,7 +93,7 @@ fn one(
                     return work.skip(id, why, Vec::new());
                 }
                 Ownership::Other { .. } => {}
-                _ if wish.lifecycle.adopt || takes_over_file(work, wish) => {}
+                _ if wish.lifecycle.adopt || takes_over(work, wish) => {}
                 _ => return work.skip(id, SkipReason::Foreign, Vec::new()),
             }
             Reason::Adopted
@@ -106,6 +106,9 @@ fn one(
         let why = "what was seen under this name is of another kind".to_owned();
         return work.skip(id, SkipReason::Unobservable(why), Vec::new());
     };
+    if let Some(picture) = verdict.picture.clone().filter(|_| !verdict.is_nothing()) {
+        work.pictures.push(GpuPicture { resource: id.clone(), picture });
+    }
     for (why, changes) in verdict.skipped.iter() {
         work.skip(id, why.clone(), changes.clone());
     }
@@ -187,6 +190,7 @@ fn verdict(
         Resource::Image(to) => arm!(Image, to, media::decide_image),
         Resource::Disk(to) => arm!(Disk, to, disk::decide),
         Resource::Seed(to) => arm!(Seed, to, media::decide_seed),
+        Resource::GpuLayout(to) => arm!(GpuLayout, to, gpu::decide),
         Resource::VirtualMachine(to) => arm!(VirtualMachine, to, vm::decide),
     }
 }
@@ -194,6 +198,14 @@ fn verdict(
 /// Whether this environment was once called so.
 fn formerly(work: &Work<'_>, name: &Name) -> bool {
     work.input.desired.sync.renamed.formerly.contains(name)
+}
+
+/// Whether the wish itself says that what is there may be taken over.
+fn takes_over(work: &Work<'_>, wish: &DesiredResource) -> bool {
+    match &wish.resource {
+        Resource::GpuLayout(layout) => layout.takeover == Some(true),
+        _ => takes_over_file(work, wish),
+    }
 }
 
 /// Whether a disk's file is ours under another name that the commit no longer has: it was renamed,

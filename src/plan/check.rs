@@ -3,6 +3,7 @@
 //! It shares no code with the planner, so that one mistake would have to be made twice. It judges
 //! what must never happen, not whether the plan is the best one.
 
+mod gpu;
 mod own;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -39,6 +40,7 @@ pub fn check(plan: &Plan, input: &Input<'_>) -> Result<(), Vec<Violation>> {
     }
     judge.paths();
     judge.restarts();
+    judge.gpus();
     if judge.found.is_empty() { Ok(()) } else { Err(judge.found) }
 }
 
@@ -89,7 +91,9 @@ fn of_resource(resource: &Resource) -> (Vec<&str>, Vec<&str>) {
             (files, Vec::new())
         }
         Resource::VirtualMachine(vm) => (Vec::new(), of_vm(vm).0),
-        Resource::Network(_) | Resource::StoragePool(_) => (Vec::new(), Vec::new()),
+        Resource::Network(_) | Resource::StoragePool(_) | Resource::GpuLayout(_) => {
+            (Vec::new(), Vec::new())
+        }
     }
 }
 
@@ -219,7 +223,11 @@ impl<'a> Judge<'a> {
             }
             _ => (false, false),
         };
-        let may_adopt = wish.is_some_and(|it| it.lifecycle.adopt && !others) || formerly;
+        let takeover =
+            |it: &Resource| matches!(it, Resource::GpuLayout(it) if it.takeover == Some(true));
+        let may_adopt = wish
+            .is_some_and(|it| (it.lifecycle.adopt || takeover(&it.resource)) && !others)
+            || formerly;
         let adopted = step.reason == Reason::Adopted
             && (may_adopt || wish.is_some_and(|it| self.renamed(&it.resource)));
         let claimed = step.action.removes()
@@ -373,6 +381,10 @@ impl<'a> Judge<'a> {
         let least = match &step.action {
             Action::VmStop { .. } | Action::NetworkStop if active => Disruption::Restart,
             Action::VmUndefine | Action::NetworkUndefine => Disruption::Destroy,
+            Action::GpuDestroyCompute { .. }
+            | Action::GpuDestroyInstance { .. }
+            | Action::GpuMigMode { .. }
+            | Action::GpuStopClients { .. } => Disruption::Restart,
             Action::DiskDelete { .. } => Disruption::Replace,
             _ => Disruption::None,
         };

@@ -314,6 +314,12 @@ impl<'a> Facts<'a> {
                 disk.path == wish.path && self.ours(id, seen)
             }
             (Resource::Disk(_), _) => self.ours(id, seen),
+            (Resource::GpuLayout(seen_layout), Some(Resource::GpuLayout(wish))) => {
+                let names = || seen_layout.partitions.iter().map(|it| &it.name);
+                seen_layout.mode == wish.mode
+                    && wish.partitions.iter().all(|wanted| names().any(|name| *name == wanted.name))
+                    && self.ours(id, seen)
+            }
             (Resource::VirtualMachine(vm), Some(Resource::VirtualMachine(wish))) => {
                 let power = if seen.active { vm.power } else { Power::Off };
                 power == wish.power && !self.unready(id)
@@ -355,6 +361,7 @@ impl<'a> Domains<'a> {
             Resource::StoragePool(_)
             | Resource::Network(_)
             | Resource::Image(_)
+            | Resource::GpuLayout(_)
             | Resource::Seed(_) => {}
         }
     }

@@ -10,6 +10,7 @@ mod diff;
 mod facts;
 #[cfg(test)]
 mod fixture;
+mod gpu;
 mod hold;
 mod input;
 mod kind;
@@ -29,6 +30,7 @@ mod work;
 
 use std::collections::BTreeMap;
 
+pub use gpu::{GpuChange, GpuPart, GpuPicture};
 pub use hold::{HoldReason, asked, causes, destroys, heals, hold_reasons};
 pub use input::{Guards, Input, Known, KnownResource, Own, window_open};
 pub use part::{Parts, part};
@@ -62,6 +64,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             environment: input.desired.environment.clone(),
             steps,
             skipped,
+            pictures: work.pictures,
         };
     }
 }

@@ -256,6 +256,20 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
             parts.remove("/power");
             (None, None)
         }
+        Action::GpuStopClients { change } => {
+            let units = change.memory.stopped.iter();
+            parts.extend(units.map(|unit| (format!("stop {unit}"), digest_of(&()))));
+            (None, None)
+        }
+        Action::GpuSettle { start, change: _ } => {
+            parts.extend(start.iter().map(|unit| (format!("start {unit}"), digest_of(&()))));
+            (None, None)
+        }
+        Action::GpuMigMode { on, reset, change: _ } => (None, Some(digest_of(&(on, reset)))),
+        Action::GpuDestroyCompute { part, .. }
+        | Action::GpuDestroyInstance { part, .. }
+        | Action::GpuCreateInstance { part, .. }
+        | Action::GpuCreateCompute { part, .. } => (Some(part.label.clone()), None),
         // How a snapshot is called says nothing of what it does.
         Action::VmSnapshot { name: _ }
         | Action::PoolUndefine

@@ -13,7 +13,10 @@ pub(super) fn own_files(resource: &Resource) -> Vec<&str> {
             let boot = boot.into_iter().flat_map(|files| [&*files.kernel, &*files.initrd]);
             std::iter::once(image.path.as_str()).chain(boot).collect()
         }
-        Resource::StoragePool(_) | Resource::Network(_) | Resource::VirtualMachine(_) => Vec::new(),
+        Resource::StoragePool(_)
+        | Resource::Network(_)
+        | Resource::GpuLayout(_)
+        | Resource::VirtualMachine(_) => Vec::new(),
     }
 }
 
@@ -25,6 +28,7 @@ pub(super) fn used_files(resource: &Resource) -> Vec<&str> {
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Image(_)
+        | Resource::GpuLayout(_)
         | Resource::Seed(_) => Vec::new(),
     }
 }
@@ -54,6 +58,6 @@ pub(super) fn named(resource: &Resource) -> Vec<ResourceId> {
         Resource::VirtualMachine(vm) => {
             vm.networks().map(|name| ResourceId::new(Kind::Network, name)).collect()
         }
-        Resource::StoragePool(_) | Resource::Network(_) => Vec::new(),
+        Resource::StoragePool(_) | Resource::Network(_) | Resource::GpuLayout(_) => Vec::new(),
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::Unnamed;
-use super::kind::Draft;
 use super::kind::vm::STOP_DEFAULT;
+use super::kind::{Draft, gpu};
 use super::work::Work;
 use super::{Action, Disruption, Reason, SkipReason, refs};
 use crate::model::{Kind, Observation, Ownership, Resource, ResourceId};
@@ -88,7 +88,11 @@ fn one<'a>(work: &mut Work<'a>, id: &'a ResourceId, mut files: BTreeSet<&'a str>
             file(work, id, path, claimed.or(config), disruption, why.clone());
         }
     } else if let Some(seen) = seen {
-        let drafts = object(work, id, seen, claimed);
+        let drafts = match layout(id, seen, claimed) {
+            Some(Ok(drafts)) => drafts,
+            Some(Err(left)) => return work.skip(id, why.unwrap_or(left), Vec::new()),
+            None => object(work, id, seen, claimed),
+        };
         let why = why.or_else(|| work.facts.own_need(id, &drafts));
         let why = why.or_else(|| work.facts.unseen_user(&drafts));
         work.add(id, false, drafts, why);
@@ -98,6 +102,20 @@ fn one<'a>(work: &mut Work<'a>, id: &'a ResourceId, mut files: BTreeSet<&'a str>
 /// Whether resources of this kind are files.
 fn is_file(kind: Kind) -> bool {
     matches!(kind, Kind::Image | Kind::Disk | Kind::Seed)
+}
+
+/// The steps that take a layout off its GPU; `None` where it is no layout.
+fn layout(
+    id: &ResourceId,
+    seen: &Observation,
+    claimed: Option<&Resource>,
+) -> Option<Result<Vec<Draft>, SkipReason>> {
+    let Resource::GpuLayout(from) = &seen.config else { return None };
+    let claimed = match claimed {
+        Some(Resource::GpuLayout(claimed)) => Some(&**claimed),
+        _ => None,
+    };
+    Some(gpu::remove(id, claimed, from))
 }
 
 /// The steps that remove a libvirt object.
@@ -131,7 +149,7 @@ fn object(
             drafts.push(destroy(Action::NetworkUndefine, alone()));
         }
         Kind::StoragePool => drafts.push(destroy(Action::PoolUndefine, alone())),
-        Kind::Image | Kind::Disk | Kind::Seed => {}
+        Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout => {}
     }
     drafts
 }

@@ -3,6 +3,8 @@
 //! It is the machine of the tests and of the deterministic world; it never refuses, so a plan in a
 //! wrong order is for [`super::check`] to find.
 
+mod gpu;
+
 use std::collections::BTreeMap;
 
 use super::{Action, Known, KnownResource, LiveChange, Plan, Step};
@@ -64,6 +66,13 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
             set_power(seen, Power::Off);
         }),
         Action::VmSnapshot { .. } | Action::VmAwaitReady { .. } => {}
+        Action::GpuStopClients { .. }
+        | Action::GpuMigMode { .. }
+        | Action::GpuDestroyCompute { .. }
+        | Action::GpuDestroyInstance { .. }
+        | Action::GpuCreateInstance { .. }
+        | Action::GpuCreateCompute { .. }
+        | Action::GpuSettle { .. } => gpu::apply(observed, step),
     }
 }
 
@@ -272,7 +281,10 @@ fn delete(observed: &mut Observed, path: &str) {
             }
             image.path != path
         }
-        Resource::StoragePool(_) | Resource::Network(_) | Resource::VirtualMachine(_) => true,
+        Resource::StoragePool(_)
+        | Resource::Network(_)
+        | Resource::GpuLayout(_)
+        | Resource::VirtualMachine(_) => true,
     });
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::gpu::{GpuChange, GpuPart, GpuPicture};
 use crate::model::resource::{
     Disk, Image, Network, Nic, Readiness, Seed, StopPolicy, StoragePool, VirtualMachine,
 };
@@ -25,6 +26,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Differences that are left alone, and why.
     pub skipped: Vec<Skipped>,
+    /// GPUs whose cut changes, or would, before and after. Only shown: not part of the digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pictures: Vec<GpuPicture>,
 }
 
 /// Place of a step in its plan, from 0.
@@ -148,6 +152,14 @@ pub enum SkipReason {
     InUse(String),
     /// It cannot be changed in place and nothing may be destroyed for it.
     Immutable(String),
+    /// Somebody uses what would have to go, and has to see to it.
+    Busy(String),
+    /// Somebody uses what would have to go; it is done once that is free.
+    BusyWaits(String),
+    /// It takes effect only with a reset of the device or a reboot.
+    NeedsReset(String),
+    /// It does not fit on the device, or the device does not have it.
+    Unplaceable(String),
     /// It overlaps with something of the host.
     Conflict(String),
     /// A running domain keeps its old configuration until it is restarted by somebody.
@@ -243,6 +255,55 @@ pub enum Action {
         /// Absolute path.
         path: String,
     },
+    /// Stops the clients of a GPU that are declared in its layout, for the steps that follow.
+    GpuStopClients {
+        /// The change; its memory names the units.
+        change: Box<GpuChange>,
+    },
+    /// Makes a GPU one that is cut, or a whole one.
+    GpuMigMode {
+        /// Whether it is cut afterwards.
+        on: bool,
+        /// Whether the GPU may be reset for it.
+        reset: bool,
+        /// The change.
+        change: Box<GpuChange>,
+    },
+    /// Destroys a compute instance that nobody uses.
+    GpuDestroyCompute {
+        /// Which.
+        part: GpuPart,
+        /// The change.
+        change: Box<GpuChange>,
+    },
+    /// Destroys an empty GPU instance.
+    GpuDestroyInstance {
+        /// Which.
+        part: GpuPart,
+        /// The change.
+        change: Box<GpuChange>,
+    },
+    /// Makes a GPU instance at its place.
+    GpuCreateInstance {
+        /// Which.
+        part: GpuPart,
+        /// The change.
+        change: Box<GpuChange>,
+    },
+    /// Makes a compute instance in a GPU instance.
+    GpuCreateCompute {
+        /// Which.
+        part: GpuPart,
+        /// The change.
+        change: Box<GpuChange>,
+    },
+    /// Proves that the GPU is cut as planned, tells containers of its devices, and starts clients.
+    GpuSettle {
+        /// Units to start.
+        start: Vec<String>,
+        /// The change.
+        change: Box<GpuChange>,
+    },
     /// Defines or redefines a domain and marks it as ours; what runs is not touched.
     VmDefine {
         /// What it has to be.
@@ -311,7 +372,7 @@ impl Action {
                 "define"
             }
             Self::PoolStart | Self::NetworkStart { .. } | Self::VmStart => "start",
-            Self::NetworkStop | Self::VmStop { .. } => "stop",
+            Self::NetworkStop | Self::VmStop { .. } | Self::GpuStopClients { .. } => "stop",
             Self::PoolUndefine | Self::NetworkUndefine | Self::VmUndefine => "undefine",
             Self::NetworkUpdateLive { .. } | Self::VmUpdateLive { .. } => "update",
             Self::ImageCreate { .. } | Self::DiskCreate { .. } | Self::SeedCreate { .. } => {
@@ -321,6 +382,10 @@ impl Action {
                 "delete"
             }
             Self::DiskGrow { .. } => "grow",
+            Self::GpuMigMode { .. } => "switch",
+            Self::GpuDestroyCompute { .. } | Self::GpuDestroyInstance { .. } => "destroy",
+            Self::GpuCreateInstance { .. } | Self::GpuCreateCompute { .. } => "create",
+            Self::GpuSettle { .. } => "settle",
             Self::VmSnapshot { .. } => "snapshot",
             Self::VmPause => "pause",
             Self::VmAwaitReady { .. } => "await",

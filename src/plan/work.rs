@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::facts::Facts;
 use super::input::Input;
 use super::kind::Draft;
-use super::{FieldChange, SkipReason, Skipped};
+use super::{FieldChange, GpuPicture, SkipReason, Skipped};
 use crate::model::{Kind, ResourceId};
 
 /// Everything that is done to one resource.
@@ -73,6 +73,8 @@ pub(super) struct Work<'a> {
     pub(super) refused: BTreeMap<ResourceId, SkipReason>,
     /// What is left alone.
     pub(super) skipped: Vec<Skipped>,
+    /// GPUs before and after.
+    pub(super) pictures: Vec<GpuPicture>,
 }
 
 impl<'a> Work<'a> {
@@ -86,6 +88,7 @@ impl<'a> Work<'a> {
             edges: Vec::new(),
             refused,
             skipped: Vec::new(),
+            pictures: Vec::new(),
         }
     }
 

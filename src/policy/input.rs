@@ -204,6 +204,7 @@ fn without_text(mut resource: Resource) -> Resource {
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Disk(_)
+        | Resource::GpuLayout(_)
         | Resource::VirtualMachine(_) => {}
     }
     resource

@@ -81,6 +81,7 @@ pub(super) fn of_resource(resource: &Resource) -> Vec<SecretFinding> {
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Disk(_)
+        | Resource::GpuLayout(_)
         | Resource::VirtualMachine(_) => {}
     }
     found.sort();

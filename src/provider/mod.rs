@@ -3,6 +3,7 @@
 //! A backend never imports a sibling and never decides what to do.
 
 mod files;
+pub mod gpu;
 pub mod image;
 pub mod libvirt;
 pub mod seed;

@@ -13,7 +13,7 @@ use crate::plan::{Action, FieldChange, Plan, Reason, SkipReason, Skipped, Step};
 use crate::spec::{Desired, DesiredResource};
 use crate::state::{ResourceState, State};
 
-use super::claim::claim_of;
+use super::claim::{claim_of, settled};
 
 /// The events that follow from comparing what is known with what was seen. Of what is `busy`, being
 /// worked on, nothing is said: it was seen half-done.
@@ -28,9 +28,11 @@ pub(super) fn events_of_look(
     let mut entries = Vec::new();
     for (id, wish) in &desired.resources {
         let known = state.resources.get(id);
+        let unseen = observed.why_unobservable(id).is_some();
+        let settled = differences.is_none_for(id) && !unseen && !busy.contains(id);
         // For this nothing has to be seen: a protection also counts when it comes in an outage.
-        entries.extend(claimed(id, wish, known));
-        if busy.contains(id) || observed.why_unobservable(id).is_some() {
+        entries.extend(claimed(id, wish, known, settled));
+        if busy.contains(id) || unseen {
             continue;
         }
         entries.extend(differences.event_for(id, wish, known, observed));
@@ -83,10 +85,18 @@ fn claimed(
     id: &ResourceId,
     wish: &DesiredResource,
     known: Option<&ResourceState>,
+    settled: bool,
 ) -> Option<Entry> {
     let known = known.filter(|known| known.is_ours())?;
     let old = known.claim.as_ref();
-    let resource = old.and_then(|claim| claim.resource.clone());
+    let mut resource = old.and_then(|claim| claim.resource.clone());
+    if let Some(Resource::GpuLayout(layout)) = &mut resource
+        && let Some(memory) = layout.memory.as_mut().filter(|_| settled)
+    {
+        // What a change needed on its way is not needed once nothing is left of it.
+        memory.before = None;
+        memory.stopped.clear();
+    }
     let claim = Claim { resource, ..claim_of(wish) };
     (old != Some(&claim)).then(|| Entry::new(Event::Claimed(Claimed { claim })).about(id))
 }
@@ -107,6 +117,11 @@ impl<'a> Differences<'a> {
             differences.skips.entry(&skip.resource).or_default().push(skip);
         }
         differences
+    }
+
+    /// Whether nothing is left to do for `id`, and nothing left alone.
+    fn is_none_for(&self, id: &ResourceId) -> bool {
+        !self.steps.contains_key(id) && !self.skips.contains_key(id)
     }
 
     fn event_for(
@@ -155,7 +170,8 @@ fn synced(
         return None;
     }
     if !fulfilled_before {
-        let synced = Synced { wish: wish.digest, claim: claim_of(wish) };
+        let claim = known.and_then(|known| known.claim.as_ref());
+        let synced = Synced { wish: wish.digest, claim: settled(wish, claim) };
         return Some(Entry::new(Event::Synced(synced)).about(id));
     }
     let known = known?;

@@ -4,6 +4,7 @@
 
 use crate::event::body::Claim;
 use crate::model::Resource;
+use crate::model::resource::GpuLayout;
 use crate::plan::{Action, Step};
 use crate::spec::DesiredResource;
 
@@ -19,7 +20,29 @@ pub(super) fn claim_of(desired: &DesiredResource) -> Claim {
 
 /// The claim that `step` makes before it acts; `None` where it makes nothing ours.
 pub(super) fn claim_before(step: &Step, desired: Option<&DesiredResource>) -> Option<Claim> {
-    desired.filter(|_| makes_ours(&step.action)).map(claim_of)
+    let mut claim = desired.filter(|_| makes_ours(&step.action)).map(claim_of)?;
+    if let (Some(Resource::GpuLayout(layout)), Some(change)) =
+        (&mut claim.resource, step.action.gpu_change())
+    {
+        layout.memory = Some(Box::new(change.memory.clone()));
+    }
+    Some(claim)
+}
+
+/// The claim on what `desired` asks for and the machine now has: of what is known of it, the names
+/// of a GPU's partitions stay, and what was only needed on the way is forgotten.
+pub(super) fn settled(desired: &DesiredResource, known: Option<&Claim>) -> Claim {
+    let mut claim = claim_of(desired);
+    if let (Some(Resource::GpuLayout(layout)), Some(Resource::GpuLayout(before))) =
+        (&mut claim.resource, known.and_then(|known| known.resource.as_ref()))
+    {
+        layout.memory = before.memory.clone();
+        if let Some(memory) = &mut layout.memory {
+            memory.before = None;
+            memory.stopped.clear();
+        }
+    }
+    claim
 }
 
 /// Whether the action makes something ours.
@@ -32,7 +55,7 @@ pub(super) fn makes_ours(action: &Action) -> bool {
             | Action::DiskCreate { .. }
             | Action::SeedCreate { .. }
             | Action::VmDefine { .. }
-    )
+    ) || action.gpu_change().is_some()
 }
 
 /// The part of a resource that finds it again: files have a path, marked objects need nothing.
@@ -48,6 +71,12 @@ fn findable(resource: &Resource) -> Option<Resource> {
             network_config: None,
             ..seed.clone()
         })),
+        // What it is cut into is in the wish; what was made of it is added by whoever knows.
+        Resource::GpuLayout(layout) => Some(Resource::GpuLayout(Box::new(GpuLayout {
+            memory: None,
+            state: None,
+            ..(**layout).clone()
+        }))),
         Resource::Network(_) | Resource::VirtualMachine(_) => None,
     }
 }

@@ -127,7 +127,8 @@ mod tests {
             step("network/lan", Action::NetworkStop, Reason::Gone),
         ];
         let environment = crate::model::Name::new("lab").unwrap();
-        Plan { commit: "a".repeat(40).parse().unwrap(), environment, steps, skipped: Vec::new() }
+        let commit = "a".repeat(40).parse().unwrap();
+        Plan { commit, environment, steps, skipped: Vec::new(), pictures: Vec::new() }
     }
 
     fn verdict(resource: Option<&str>, level: PolicyLevel) -> Verdict {

@@ -12,7 +12,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::environment::Gathered;
 use super::kinds::Spec;
 use super::resolve::{Draft, Place, Resolved, reference, subnets};
-use crate::model::resource::NetworkMode;
+use crate::model::resource::{GpuMatch, NetworkMode};
 use crate::model::{Kind, Resource, ResourceId};
 
 /// Adds what is wrong between resources, which are given in order.
@@ -22,6 +22,7 @@ pub(crate) fn check(all: &mut Gathered, sorted: &Sorted) {
     macs(all, sorted, &mut drafts);
     files(all, sorted, &mut drafts);
     shared_disks(all, sorted, &mut drafts);
+    gpus(all, sorted, &mut drafts);
     cycles(all, sorted, &mut drafts);
     all.drafts.extend(drafts);
 }
@@ -124,7 +125,7 @@ fn files(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
                 Resource::Disk(disk) => Some(disk.path.as_str()),
                 Resource::Seed(seed) => Some(seed.path.as_str()),
                 Resource::VirtualMachine(vm) => vm.console_log.as_deref(),
-                Resource::Network(_) | Resource::StoragePool(_) => None,
+                Resource::Network(_) | Resource::StoragePool(_) | Resource::GpuLayout(_) => None,
             };
             let Some(path) = path else { continue };
             if let Some(other) = seen.insert(path, id) {
@@ -157,6 +158,21 @@ fn shared_disks(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
             let mut draft = Draft::new("spec/shared-disk", place(id, *n), message);
             draft.see(place(other, other_n), "the other use is here");
             draft.hint("give each machine its own disk, or make both uses `readOnly`");
+            drafts.push(draft);
+        }
+    }
+}
+
+/// Two layouts of one GPU. Named in two different ways it only shows when the GPUs are looked at.
+fn gpus(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
+    let mut seen: HashMap<&GpuMatch, &ResourceId> = HashMap::new();
+    for (id, resolved) in sorted {
+        let Some(Resource::GpuLayout(layout)) = resolved.own() else { continue };
+        if let Some(other) = seen.insert(&layout.gpu, id) {
+            let message = format!("{} has a layout already, `{other}`", layout.gpu);
+            let mut draft = Draft::new("spec/duplicate-gpu", at(all, id, "/spec/match"), message);
+            draft.see(at(all, other, "/spec/match"), "the other one is here");
+            draft.hint("put all partitions of a GPU into one layout");
             drafts.push(draft);
         }
     }
@@ -238,7 +254,9 @@ fn pointer_to(all: &Gathered, id: &ResourceId, next: Option<&ResourceId>) -> Str
         .and_then(|d| d.depends_on.iter().position(|text| reference(text).ok().as_ref() == next));
     match (listed, id.kind) {
         (Some(n), _) => format!("/dependsOn/{n}"),
-        (None, Kind::VirtualMachine | Kind::Disk | Kind::Image) => "/spec".to_owned(),
+        (None, Kind::VirtualMachine | Kind::Disk | Kind::Image | Kind::GpuLayout) => {
+            "/spec".to_owned()
+        }
         (None, _) => String::new(),
     }
 }

@@ -137,6 +137,7 @@ fn cannot_move(from: &ResourceId, to: &ResourceId) -> Option<(String, String)> {
         }
         Kind::Network => "libvirt cannot rename a network while guests are plugged into it",
         Kind::StoragePool => "libvirt cannot rename a storage pool",
+        Kind::GpuLayout => "the log knows the GPU's partitions by its name",
         Kind::Seed => "cloud-init media belong to their machine",
     };
     let hint = "leave the document under its name; disks and images can move".to_owned();

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::diag::did_you_mean;
 use super::kinds::{
-    API_VERSION, DiskSpec, DocKind, Document, EnvironmentSpec, ImageSpec, MachineSpec, NetworkSpec,
-    PolicySpec, RepositorySpec,
+    API_VERSION, DiskSpec, DocKind, Document, EnvironmentSpec, GpuLayoutSpec, ImageSpec,
+    MachineSpec, NetworkSpec, PolicySpec, RepositorySpec,
 };
 use super::yaml::{At, push_token};
 
@@ -34,6 +34,7 @@ pub fn schema_file(kind: DocKind) -> &'static str {
         DocKind::Network => "network.json",
         DocKind::Image => "image.json",
         DocKind::Disk => "disk.json",
+        DocKind::GpuLayout => "gpu-layout.json",
         DocKind::VirtualMachine => "virtual-machine.json",
         DocKind::Policy => "policy.json",
     }
@@ -66,6 +67,7 @@ pub fn schema_of(kind: DocKind) -> Value {
         DocKind::Network => generator.into_root_schema_for::<Document<NetworkSpec>>(),
         DocKind::Image => generator.into_root_schema_for::<Document<ImageSpec>>(),
         DocKind::Disk => generator.into_root_schema_for::<Document<DiskSpec>>(),
+        DocKind::GpuLayout => generator.into_root_schema_for::<Document<GpuLayoutSpec>>(),
         DocKind::VirtualMachine => generator.into_root_schema_for::<Document<MachineSpec>>(),
         DocKind::Policy => generator.into_root_schema_for::<Document<PolicySpec>>(),
     };

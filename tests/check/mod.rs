@@ -101,6 +101,7 @@ fn id(text: &str) -> ResourceId {
 }
 
 mod examples;
+mod gpu;
 mod load;
 mod mistakes;
 mod policy;

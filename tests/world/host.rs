@@ -129,7 +129,7 @@ impl FakeHost {
             let seen = machine.resources.get_mut(id).unwrap_or_else(|| panic!("no {id}"));
             seen.ownership = match id.kind {
                 Kind::Network | Kind::VirtualMachine | Kind::StoragePool => Ownership::Foreign,
-                Kind::Image | Kind::Disk | Kind::Seed => Ownership::Unmarked,
+                Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout => Ownership::Unmarked,
             };
         });
     }
@@ -266,7 +266,10 @@ impl Inner {
             Resource::Disk(disk) => disk.path == path,
             Resource::Image(image) => image.path == path,
             Resource::Seed(seed) => seed.path == path,
-            Resource::StoragePool(_) | Resource::Network(_) | Resource::VirtualMachine(_) => false,
+            Resource::StoragePool(_)
+            | Resource::Network(_)
+            | Resource::GpuLayout(_)
+            | Resource::VirtualMachine(_) => false,
         };
         self.machine.resources.values().any(|seen| is(&seen.config))
             || self.machine.stale.iter().any(|stale| stale.path == path)

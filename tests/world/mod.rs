@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use trueup::model::Name;
 use trueup::plan::Own;
-use trueup::port::{Clock, Crash, CrashPoint};
+use trueup::port::{Clock, Crash, CrashPoint, Provider};
 use trueup::reconcile::{
     Ledger, Loader, PassError, PassOptions, PassReport, Reconciler, Settings, UnderWay,
 };
@@ -74,6 +74,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) crash: Arc<CrashAt>,
     pub(crate) program: Arc<Reconciler>,
+    // The fake host, and before it what answers for some kinds in its place.
+    providers: Vec<Arc<dyn Provider>>,
     // Steps side by side.
     parallel: usize,
 }
@@ -91,16 +93,23 @@ impl World {
         let remote = Arc::new(FakeRemote::default());
         let crash = Arc::new(CrashAt::default());
         log.open().await;
-        let program = program(&host, &remote, &log, &clock, &crash, parallel, never());
+        let providers: Vec<Arc<dyn Provider>> = vec![host.clone()];
+        let program = program(&providers, &remote, &log, &clock, &crash, parallel, never());
         program.recover().await.unwrap();
-        Self { host, remote, log, clock, crash, program, parallel }
+        Self { host, remote, log, clock, crash, program, providers, parallel }
+    }
+
+    /// Starts the program anew, with a provider that answers for its kinds in the host's place.
+    pub(crate) async fn hand_over_to(&mut self, provider: Arc<dyn Provider>) {
+        self.providers = vec![provider, self.host.clone()];
+        self.restart().await;
     }
 
     /// Starts the program anew, so that it can be asked to stop.
     pub(crate) fn stoppable(&mut self) -> watch::Sender<bool> {
         let (sender, stop) = watch::channel(false);
-        let Self { host, remote, log, clock, crash, .. } = self;
-        self.program = program(host, remote, log, clock, crash, self.parallel, stop);
+        let Self { providers, remote, log, clock, crash, .. } = self;
+        self.program = program(providers, remote, log, clock, crash, self.parallel, stop);
         sender
     }
 
@@ -123,7 +132,7 @@ impl World {
         self.log.open().await;
         let own = std::mem::take(&mut self.settings().own);
         self.program = program(
-            &self.host,
+            &self.providers,
             &self.remote,
             &self.log,
             &self.clock,
@@ -179,7 +188,7 @@ fn never() -> watch::Receiver<bool> {
 }
 
 fn program(
-    host: &Arc<FakeHost>,
+    providers: &[Arc<dyn Provider>],
     remote: &Arc<FakeRemote>,
     log: &Arc<MemoryLog>,
     clock: &Arc<FakeClock>,
@@ -190,7 +199,7 @@ fn program(
     Arc::new(Reconciler {
         ledger: Arc::new(Ledger::new(log.clone(), Arc::new(Reserve(log.clone())), log.replay())),
         source: remote.clone(),
-        providers: vec![host.clone()],
+        providers: providers.to_vec(),
         clock: clock.clone(),
         crash: crash.clone(),
         settings: Settings {

@@ -7,17 +7,33 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::port::Provider;
+use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::seed::SeedProvider;
 
-pub(in super::super) use libvirt::Wakes;
+/// What wakes the loop beside the clock and the repository.
+pub(in super::super) struct Wakes {
+    libvirt: libvirt::Wakes,
+    gpu: GpuProvider,
+}
+
+impl Wakes {
+    /// Calls `wake` for everything libvirt and NVML report from now on. Never ends.
+    pub(in super::super) async fn each(self, wake: impl Fn()) {
+        tokio::join!(self.libvirt.each(&wake), self.gpu.each_event(&wake));
+    }
+}
 
 /// Every provider of this build, and what wakes the loop. Every kind has exactly one provider.
 pub(super) async fn all(config: &Config) -> (Vec<Arc<dyn Provider>>, Wakes) {
-    let (machine, wakes) = libvirt::hand(config).await;
+    let (machine, libvirt) = libvirt::hand(config).await;
+    let library = config.gpu.library.clone();
+    let gpu = GpuProvider::new(GpuSetup { library, ..GpuSetup::default() });
+    let wakes = Wakes { libvirt, gpu: gpu.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
-    let providers: Vec<Arc<dyn Provider>> = vec![machine, Arc::new(images), Arc::new(SeedProvider)];
+    let providers: Vec<Arc<dyn Provider>> =
+        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu)];
     (providers, wakes)
 }
 

@@ -63,6 +63,7 @@ fn body(view: &PullView<'_>, digest: Option<Digest>) -> String {
             sections::holds(&mut page, holds);
             sections::rulings(&mut page, view.rulings);
             sections::table(&mut page, &rows);
+            sections::pictures(&mut page, plan, view.show);
             sections::unobserved(&mut page, plan, view.unobserved, view.show);
             sections::fields(&mut page, &rows, view.show);
             sections::left_alone(&mut page, plan, view.show);

@@ -1,5 +1,7 @@
 //! The parts of a comment, each within its share of the page.
 
+use trueup_mig::picture::Charset;
+
 use super::comment::older_line;
 use super::escape::{code, escape, fence, fenced};
 use super::page::Page;
@@ -18,6 +20,8 @@ const RULINGS_BYTES: usize = 12_000;
 const TABLE_BYTES: usize = 24_000;
 /// Most bytes of what could not be observed.
 const UNOBSERVED_BYTES: usize = 5_000;
+/// Most bytes of pictures of GPUs, a kilobyte each.
+const PICTURES_BYTES: usize = 8_000;
 /// Resources named in one cell; more are counted.
 const NAMES_MAX: usize = 6;
 /// Fields shown of one resource; more are counted.
@@ -57,6 +61,22 @@ pub(super) fn destroyed(page: &mut Page, rows: &[Row<'_>]) {
             ));
         }
     }
+}
+
+/// How GPUs are cut, before and after. For a fork they say too much: they show who uses what.
+pub(super) fn pictures(page: &mut Page, plan: &Plan, show: Show) {
+    if show == Show::Redacted {
+        return;
+    }
+    let items = plan.pictures.iter().map(|shown| {
+        let text = shown.picture.text(Charset::Unicode);
+        let lines: Vec<String> = text.lines().map(fenced).collect();
+        let text = lines.join("\n");
+        let fence = fence(&text);
+        format!("{}\n\n{fence}text\n{text}\n{fence}\n\n", code(&shown.resource.to_string()))
+    });
+    let note = |left| format!("… and {left} more GPUs\n\n");
+    page.fill(PICTURES_BYTES, ("", ""), items, note);
 }
 
 /// Why the plan would wait after the merge.

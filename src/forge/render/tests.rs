@@ -39,7 +39,8 @@ fn field(path: &str, from: serde_json::Value, to: serde_json::Value) -> FieldCha
 }
 
 fn plan_of(steps: Vec<Step>, skipped: Vec<Skipped>) -> Plan {
-    Plan { commit: commit('a'), environment: Name::new("lab").unwrap(), steps, skipped }
+    let environment = Name::new("lab").unwrap();
+    Plan { commit: commit('a'), environment, steps, skipped, pictures: Vec::new() }
 }
 
 fn small_plan() -> Plan {

@@ -6,6 +6,7 @@
 //! identity of their items (target device, MAC, address), so that order is never a difference.
 
 mod domain;
+mod gpu;
 mod network;
 mod volume;
 
@@ -15,6 +16,9 @@ pub use domain::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, HostDevice,
     Memory, Nic, NicSource, Power, Probe, Readiness, SnapshotPolicy, StopPolicy, Topology,
     VirtualMachine,
+};
+pub use gpu::{
+    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy, Partition,
 };
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
@@ -40,6 +44,8 @@ pub enum Resource {
     Disk(Disk),
     /// cloud-init media.
     Seed(Seed),
+    /// How a GPU is cut.
+    GpuLayout(Box<GpuLayout>),
     /// A domain.
     VirtualMachine(Box<VirtualMachine>),
 }
@@ -53,6 +59,7 @@ impl Resource {
             Self::Image(_) => Kind::Image,
             Self::Disk(_) => Kind::Disk,
             Self::Seed(_) => Kind::Seed,
+            Self::GpuLayout(_) => Kind::GpuLayout,
             Self::VirtualMachine(_) => Kind::VirtualMachine,
         }
     }

@@ -3,6 +3,7 @@
 //! An arm knows nothing of order, of removals, or of what other resources need.
 
 pub(super) mod disk;
+pub(super) mod gpu;
 pub(super) mod media;
 pub(super) mod network;
 pub(super) mod pool;
@@ -104,12 +105,19 @@ pub(super) struct Verdict {
     pub(super) drafts: Vec<Draft>,
     /// Differences left alone.
     pub(super) skipped: Vec<(SkipReason, Vec<FieldChange>)>,
+    /// A GPU before and after.
+    pub(super) picture: Option<trueup_mig::picture::Picture>,
 }
 
 impl Verdict {
     /// Adds a step.
     pub(super) fn step(&mut self, draft: Draft) {
         self.drafts.push(draft);
+    }
+
+    /// Whether there is nothing to do and nothing left alone.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.drafts.is_empty() && self.skipped.is_empty()
     }
 
     /// Leaves a difference alone.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Plan, Step};
+use trueup_mig::picture::Charset;
+
+use super::super::{GpuPicture, Plan, Step};
 use super::escape::escape;
 use super::{summary_line, words};
 use crate::model::ResourceId;
@@ -26,6 +28,11 @@ pub fn markdown(plan: &Plan, budget: usize) -> String {
     let changes: Vec<String> =
         plan.steps.iter().filter_map(|step| fields(step, &mut told)).collect();
     fold(&mut out, "What differs", changes, room);
+    let pictures = plan.pictures.iter().map(picture);
+    let left = fill(&mut out, pictures, room);
+    if left > 0 {
+        out += &format!("\n… and {left} more pictures.\n");
+    }
     let skipped = plan.skipped.iter().map(|skipped| {
         let mut line =
             format!("- `{}`: {}\n", skipped.resource, escape(&words::skip_reason(&skipped.why)));
@@ -37,6 +44,13 @@ pub fn markdown(plan: &Plan, budget: usize) -> String {
     let title = format!("Left alone ({})", plan.skipped.len());
     fold(&mut out, &title, skipped.collect(), room);
     out
+}
+
+/// A GPU before and after, as a block of text.
+fn picture(shown: &GpuPicture) -> String {
+    // Names of profiles come from the driver.
+    let text = shown.picture.text(Charset::Unicode).replace('`', "'");
+    format!("\n`{}`\n\n```text\n{text}```\n", shown.resource)
 }
 
 /// One row of the table.

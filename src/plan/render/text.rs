@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use trueup_mig::picture::Charset;
+
 use super::super::{Disruption, Plan, Step};
 use super::{summary_line, words};
 use crate::model::ResourceId;
@@ -51,6 +53,12 @@ pub fn text(plan: &Plan, style: Style) -> String {
         for change in &skipped.changes {
             let line = format!("                {}", words::change(change));
             put(&mut out, &line, style, Disruption::None);
+        }
+    }
+    for shown in &plan.pictures {
+        put(&mut out, &format!("{}:", shown.resource), style, Disruption::None);
+        for line in shown.picture.text(Charset::Unicode).lines() {
+            put(&mut out, format!("    {line}").trim_end(), style, Disruption::None);
         }
     }
     put(&mut out, &summary_line(plan), style, Disruption::None);

@@ -47,6 +47,10 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
         SkipReason::InUse(by) => return format!("still used by {by}").into(),
         SkipReason::Immutable(why) => return format!("cannot be changed in place: {why}").into(),
         SkipReason::Conflict(why) => return format!("conflict: {why}").into(),
+        SkipReason::Busy(why) => return format!("in use, nothing is done: {why}").into(),
+        SkipReason::BusyWaits(why) => return format!("waits until it is free: {why}").into(),
+        SkipReason::NeedsReset(why) => return format!("reset or reboot required: {why}").into(),
+        SkipReason::Unplaceable(why) => return format!("cannot be had: {why}").into(),
         SkipReason::Foreign => "not ours: set lifecycle.adopt to take it over",
         SkipReason::PreventDestroy => "protected by lifecycle.preventDestroy",
         SkipReason::PruneOff => "gone from the commit, but pruning is off for this pass",
@@ -137,6 +141,18 @@ pub fn detail(step: &Step) -> String {
             format!("within {} s, {then}", policy.timeout_s)
         }
         Action::VmSnapshot { name } => name.clone(),
+        Action::GpuStopClients { change } => change.memory.stopped.join(", "),
+        Action::GpuMigMode { on, .. } => format!("to {}", if *on { "mig" } else { "whole" }),
+        Action::GpuDestroyCompute { part, .. }
+        | Action::GpuDestroyInstance { part, .. }
+        | Action::GpuCreateInstance { part, .. }
+        | Action::GpuCreateCompute { part, .. } => match &part.name {
+            Some(name) => format!("{} ({name})", part.label),
+            None => part.label.clone(),
+        },
+        Action::GpuSettle { start, .. } if !start.is_empty() => {
+            format!("and start {}", start.join(", "))
+        }
         Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),
         _ => String::new(),
     }

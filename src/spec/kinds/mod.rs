@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod environment;
+pub mod gpu;
 pub mod image;
 pub mod machine;
 pub mod network;
@@ -22,6 +23,7 @@ use crate::model::Kind;
 
 pub use disk::DiskSpec;
 pub use environment::EnvironmentSpec;
+pub use gpu::GpuLayoutSpec;
 pub use image::ImageSpec;
 pub use machine::MachineSpec;
 pub use network::NetworkSpec;
@@ -44,6 +46,8 @@ pub enum DocKind {
     Image,
     /// A disk.
     Disk,
+    /// How a GPU is cut.
+    GpuLayout,
     /// A virtual machine.
     VirtualMachine,
     /// How rules apply to an environment.
@@ -52,12 +56,13 @@ pub enum DocKind {
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Repository,
         Self::Environment,
         Self::Network,
         Self::Image,
         Self::Disk,
+        Self::GpuLayout,
         Self::VirtualMachine,
         Self::Policy,
     ];
@@ -70,6 +75,7 @@ impl DocKind {
             Self::Network => "Network",
             Self::Image => "Image",
             Self::Disk => "Disk",
+            Self::GpuLayout => "GpuLayout",
             Self::VirtualMachine => "VirtualMachine",
             Self::Policy => "Policy",
         }
@@ -87,6 +93,7 @@ impl DocKind {
             Self::Network => Some(Kind::Network),
             Self::Image => Some(Kind::Image),
             Self::Disk => Some(Kind::Disk),
+            Self::GpuLayout => Some(Kind::GpuLayout),
             Self::VirtualMachine => Some(Kind::VirtualMachine),
         }
     }
@@ -170,6 +177,8 @@ pub enum Spec {
     Image(Box<ImageSpec>),
     /// A disk.
     Disk(DiskSpec),
+    /// How a GPU is cut.
+    GpuLayout(Box<GpuLayoutSpec>),
     /// A virtual machine.
     VirtualMachine(Box<MachineSpec>),
     /// How rules apply to an environment.
@@ -188,6 +197,7 @@ impl Doc {
             DocKind::Network => Self::read(value, |s| Spec::Network(Box::new(s))),
             DocKind::Image => Self::read(value, |s| Spec::Image(Box::new(s))),
             DocKind::Disk => Self::read(value, Spec::Disk),
+            DocKind::GpuLayout => Self::read(value, |s| Spec::GpuLayout(Box::new(s))),
             DocKind::VirtualMachine => Self::read(value, |s| Spec::VirtualMachine(Box::new(s))),
             DocKind::Policy => Self::read(value, Spec::Policy),
         }
@@ -214,6 +224,7 @@ impl Doc {
             Spec::Network(_) => DocKind::Network,
             Spec::Image(_) => DocKind::Image,
             Spec::Disk(_) => DocKind::Disk,
+            Spec::GpuLayout(_) => DocKind::GpuLayout,
             Spec::VirtualMachine(_) => DocKind::VirtualMachine,
             Spec::Policy(_) => DocKind::Policy,
         }

@@ -4,6 +4,7 @@
 //! to, and the result remembers these, so that nothing is resolved twice while they stay the same.
 
 mod disk;
+mod gpu;
 mod image;
 mod machine;
 mod network;
@@ -278,6 +279,9 @@ pub(crate) fn resolve(
         Spec::Network(spec) => network::resolve(&mut cx, spec, leases).map(Resource::Network),
         Spec::Image(spec) => image::resolve(&mut cx, spec).map(Resource::Image),
         Spec::Disk(spec) => disk::resolve(&mut cx, spec).map(Resource::Disk),
+        Spec::GpuLayout(spec) => {
+            gpu::resolve(&mut cx, spec).map(|layout| Resource::GpuLayout(Box::new(layout)))
+        }
         Spec::VirtualMachine(spec) => {
             machine::resolve(&mut cx, spec).map(|vm| Resource::VirtualMachine(Box::new(vm)))
         }
@@ -525,6 +529,7 @@ fn a(kind: Kind) -> &'static str {
         Kind::Image => "an image",
         Kind::Disk => "a disk",
         Kind::Seed => "cloud-init media",
+        Kind::GpuLayout => "a GPU layout",
         Kind::VirtualMachine => "a virtual machine",
     }
 }

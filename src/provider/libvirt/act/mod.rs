@@ -69,12 +69,19 @@ pub(super) async fn perform(
             act.await_ready(readiness, console_log.as_deref()).await
         }
         Action::VmUndefine => act.undefine_vm().await,
-        Action::ImageCreate { .. }
+        Action::GpuStopClients { .. }
+        | Action::GpuMigMode { .. }
+        | Action::GpuDestroyCompute { .. }
+        | Action::GpuDestroyInstance { .. }
+        | Action::GpuCreateInstance { .. }
+        | Action::GpuCreateCompute { .. }
+        | Action::GpuSettle { .. }
+        | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }
         | Action::SeedCreate { .. }
         | Action::SeedDelete { .. } => Err(Fault::permanent(format!(
-            "{} was handed to the libvirt provider, which makes no images and no media: this is a \
-             mistake of trueup, please report it",
+            "{} was handed to the libvirt provider, which makes no images and no media and knows \
+             no GPUs: this is a mistake of trueup, please report it",
             step.resource
         ))),
     }

@@ -1,0 +1,301 @@
+//! The canonical form of how a GPU is cut.
+//!
+//! A wish names partitions, an observation says what stands on the GPU, and the log remembers which
+//! instance is which partition. Ids and UUIDs that the driver gives are facts of an observation and
+//! never part of a wish: they change whenever an instance is made again.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use trueup_mig::{Board, ComputeWish, Holder, Instance, Layout, Placed, Selector};
+
+use crate::model::{Digest, digest_of};
+
+/// How one GPU is cut.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuLayout {
+    /// Which GPU.
+    pub gpu: GpuMatch,
+    /// Whether it is cut at all.
+    pub mode: GpuMode,
+    /// Its partitions, by name; one entry an instance. In an observation: what stands there, an
+    /// instance without a name by its label (`3g@4`).
+    pub partitions: Vec<Partition>,
+    /// Whether the GPU may be reset to change its mode; `None` in an observation.
+    pub allow_reset: Option<bool>,
+    /// What happens while something that would have to go is in use; `None` in an observation.
+    pub on_busy: Option<OnBusy>,
+    /// Services that may be stopped for a change and are started after it.
+    pub clients: Vec<GpuClient>,
+    /// Whether instances that trueup did not make are taken over; `None` in an observation.
+    pub takeover: Option<bool>,
+    /// What is remembered of a change; `None` in a wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Box<GpuMemory>>,
+    /// What was found; `None` but in an observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Box<GpuState>>,
+}
+
+/// What tells one GPU from all others. Never its index, which changes with every boot.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum GpuMatch {
+    /// Its UUID, `GPU-…`.
+    Uuid(String),
+    /// Its PCI address, `0000:07:00.0`, with a domain of four digits.
+    PciAddress(String),
+    /// Its serial number.
+    Serial(String),
+}
+
+impl fmt::Display for GpuMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(uuid) => f.write_str(uuid),
+            Self::PciAddress(address) => write!(f, "PCI address {address}"),
+            Self::Serial(serial) => write!(f, "serial {serial}"),
+        }
+    }
+}
+
+/// Whether a GPU is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuMode {
+    /// One GPU, uncut.
+    Whole,
+    /// Cut into instances (NVIDIA MIG).
+    Mig,
+}
+
+/// What happens while something that would have to go is in use.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBusy {
+    /// The change is refused, and somebody is asked to see to it.
+    #[default]
+    Refuse,
+    /// The change waits until it can be made.
+    Wait,
+}
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Partition {
+    /// What other resources call it: unique on its GPU.
+    pub name: String,
+    /// The profile, by the driver's name or by its shape.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub select: Selector,
+    /// First memory slice; `None`: the planner chooses.
+    pub start: Option<u32>,
+    /// Its compute instances; `None`: one that takes all of it.
+    #[schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>")]
+    pub compute: Option<Vec<ComputeWish>>,
+}
+
+impl Partition {
+    /// What stands on a GPU, in the form of a wish; an instance without a name goes by its label.
+    #[must_use]
+    pub fn found(state: &GpuState) -> Vec<Self> {
+        let one = |instance: &Instance| {
+            let placed = instance.placed;
+            let profile = state.board.as_ref().and_then(|board| board.profile(placed.profile));
+            let profile = profile
+                .map_or_else(|| format!("#{}", placed.profile), |profile| profile.name.clone());
+            Self {
+                name: instance.name.clone().unwrap_or_else(|| state.label(placed)),
+                select: Selector::Profile(profile),
+                start: Some(placed.start),
+                compute: None,
+            }
+        };
+        let mut all: Vec<Self> = state.instances.iter().map(one).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+/// A service that uses partitions and may be stopped while they change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuClient {
+    /// The systemd unit.
+    pub unit: String,
+    /// Names of the partitions it uses, sorted; empty: any of them. The name of several alike stands
+    /// for all of them, also for those that the commit no longer asks for.
+    pub uses: Vec<String>,
+}
+
+impl GpuClient {
+    /// Whether it uses the partition of that name.
+    #[must_use]
+    pub fn uses(&self, partition: &str) -> bool {
+        let numbered = |group: &str| {
+            let number = partition.strip_prefix(group).and_then(|rest| rest.strip_prefix('-'));
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        self.uses.is_empty() || self.uses.iter().any(|name| name == partition || numbered(name))
+    }
+}
+
+/// What the log remembers of a GPU: written with the intent of every step on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GpuMemory {
+    /// What the change leads to, with the names of the instances.
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
+    pub layout: Layout,
+    /// What stood before the change: what is put back if it cannot be made. `None`: no change is
+    /// under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>")]
+    pub before: Option<Layout>,
+    /// Units stopped for the change, to be started after it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<String>,
+}
+
+impl GpuMemory {
+    /// The name of what stands at this place.
+    #[must_use]
+    pub fn name(&self, placed: Placed) -> Option<&str> {
+        self.layout.part(placed)?.name.as_deref()
+    }
+
+    /// Whether a change is under way.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.before.is_some() || !self.stopped.is_empty()
+    }
+}
+
+/// A GPU as it was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuState {
+    /// Its UUID.
+    pub uuid: String,
+    /// Its PCI address.
+    pub pci: String,
+    /// Its serial number, where it has one.
+    pub serial: Option<String>,
+    /// The product.
+    pub product: String,
+    /// Its architecture, as one word.
+    pub architecture: String,
+    /// The driver's version.
+    pub driver: String,
+    /// Whether it is cut now, and whether it will be after a reset; `None`: it cannot be cut.
+    pub mig: Option<GpuMigState>,
+    /// Whether its mode changes without a reset (Hopper and later, outside of a guest).
+    pub hot: bool,
+    /// What it can be cut into; `None`: the driver does not tell (yet).
+    #[schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>")]
+    pub board: Option<Board>,
+    /// What stands on it, with names and holders. Empty where it is not cut.
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
+    pub instances: Vec<Instance>,
+    /// Who uses the GPU as a whole.
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
+    pub holders: Vec<Holder>,
+    /// Units that run, of those that the layout declares as clients or that were stopped for a
+    /// change.
+    pub running: Vec<String>,
+    /// Programs on this machine that cut GPUs too, with the file that shows it.
+    pub co_owners: Vec<String>,
+}
+
+/// Whether a GPU is cut, now and after a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct GpuMigState {
+    /// Now.
+    pub current: bool,
+    /// After a reset.
+    pub pending: bool,
+}
+
+impl GpuState {
+    /// Digest of what may not change by itself: the GPU, its mode, and what stands where. Ids and
+    /// UUIDs of instances are not in it, which the driver gives anew after a reboot.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        let mut placed: Vec<_> = self
+            .instances
+            .iter()
+            .map(|instance| {
+                let mut compute: Vec<_> =
+                    instance.compute.iter().map(|it| (it.profile, it.start)).collect();
+                compute.sort_unstable();
+                (instance.placed, instance.name.clone(), compute)
+            })
+            .collect();
+        placed.sort();
+        digest_of(&(&self.uuid, self.mig, placed))
+    }
+
+    /// What people call an instance: its place and its name.
+    #[must_use]
+    pub fn label(&self, placed: Placed) -> String {
+        match &self.board {
+            Some(board) => board.label(placed),
+            None => format!("#{}@{}", placed.profile, placed.start),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trueup_mig::{ComputeInstance, ComputeInstanceId, ComputeProfileId, InstanceId, ProfileId};
+
+    fn state(id: u32) -> GpuState {
+        let compute = ComputeInstance {
+            id: ComputeInstanceId(0),
+            profile: ComputeProfileId(2),
+            start: 0,
+            slices: 3,
+            holders: Vec::new(),
+        };
+        let instance = Instance {
+            id: InstanceId(id),
+            placed: Placed { profile: ProfileId(9), start: 4 },
+            name: Some("train".into()),
+            compute: vec![compute],
+            holders: Vec::new(),
+        };
+        GpuState {
+            uuid: "GPU-1".into(),
+            pci: "0000:07:00.0".into(),
+            serial: None,
+            product: "A".into(),
+            architecture: "ampere".into(),
+            driver: "580".into(),
+            mig: Some(GpuMigState { current: true, pending: true }),
+            hot: false,
+            board: None,
+            instances: vec![instance],
+            holders: Vec::new(),
+            running: Vec::new(),
+            co_owners: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_the_driver_gives_anew_is_no_difference() {
+        assert_eq!(state(1).fingerprint(), state(2).fingerprint());
+        let mut moved = state(1);
+        moved.instances[0].placed.start = 0;
+        assert_ne!(state(1).fingerprint(), moved.fingerprint());
+        let mut pending = state(1);
+        pending.mig = Some(GpuMigState { current: true, pending: false });
+        assert_ne!(state(1).fingerprint(), pending.fingerprint());
+    }
+}

@@ -1,0 +1,76 @@
+//! Between the words of `trueup_mig` and those of a plan.
+
+use std::collections::BTreeSet;
+
+use trueup_mig::{Board, ComputePart, Holder, Instance, Placed, Step, Wish};
+
+use super::words;
+use crate::model::resource::{self, GpuClient};
+use crate::plan::{Action, GpuChange, GpuPart};
+
+/// One partition as a wish for one instance.
+pub(super) fn wish(partition: &resource::Partition) -> Wish {
+    Wish {
+        select: partition.select.clone(),
+        count: 1,
+        start: partition.start,
+        compute: partition.compute.clone(),
+        name: Some(partition.name.clone()),
+    }
+}
+
+/// The instances, with those holders marked as stoppable that a declared client is.
+pub(super) fn with_clients(instances: &[Instance], clients: &[GpuClient]) -> Vec<Instance> {
+    let mut instances = instances.to_vec();
+    for instance in &mut instances {
+        let name = instance.name.clone();
+        let declared = |holder: &Holder| {
+            clients.iter().any(|client| {
+                let uses = match &name {
+                    Some(name) => client.uses(name),
+                    None => client.uses.is_empty(),
+                };
+                uses && holder.unit.as_ref() == Some(&client.unit)
+            })
+        };
+        let compute = instance.compute.iter_mut().flat_map(|it| &mut it.holders);
+        for holder in instance.holders.iter_mut().chain(compute) {
+            holder.stoppable = declared(holder);
+        }
+    }
+    instances
+}
+
+/// The units among holders, each once.
+pub(super) fn units_of(holders: &[Holder]) -> Vec<String> {
+    let units: BTreeSet<String> = holders.iter().filter_map(|it| it.unit.clone()).collect();
+    units.into_iter().collect()
+}
+
+/// The action that one step of a way is.
+pub(super) fn action(
+    board: &Board,
+    step: &Step,
+    change: &GpuChange,
+    name: &impl Fn(Placed) -> Option<String>,
+) -> Action {
+    let instance = step.instance();
+    let change = Box::new(change.clone());
+    let part = |compute: Option<ComputePart>| GpuPart {
+        label: words::label(board, instance, compute),
+        name: name(instance),
+        instance,
+        size: board.placement(instance).map_or(0, |place| place.size),
+        compute,
+    };
+    match *step {
+        Step::DestroyInstance { .. } => Action::GpuDestroyInstance { part: part(None), change },
+        Step::CreateInstance { .. } => Action::GpuCreateInstance { part: part(None), change },
+        Step::DestroyCompute { profile, start, .. } => {
+            Action::GpuDestroyCompute { part: part(Some(ComputePart { profile, start })), change }
+        }
+        Step::CreateCompute { profile, start, .. } => {
+            Action::GpuCreateCompute { part: part(Some(ComputePart { profile, start })), change }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A layout that the commit no longer asks for: what is ours goes, the rest stays.
+
+use std::collections::BTreeSet;
+
+use trueup_mig::{Instance, Layout, Outcome, Placed, Target, plan};
+
+use super::parts::{action, units_of, with_clients};
+use super::words;
+use crate::model::ResourceId;
+use crate::model::resource::{GpuLayout, GpuMemory};
+use crate::plan::kind::Draft;
+use crate::plan::{Action, Disruption, GpuChange, Reason, SkipReason};
+
+/// The steps that take a layout off its GPU: the instances that are ours go, the rest stays, and so
+/// does the mode.
+pub(in crate::plan) fn remove(
+    id: &ResourceId,
+    claimed: Option<&GpuLayout>,
+    from: &GpuLayout,
+) -> Result<Vec<Draft>, SkipReason> {
+    let Some(state) = from.state.as_deref() else {
+        return Err(SkipReason::Unobservable("the GPU was not looked at".to_owned()));
+    };
+    let ours = claimed.and_then(|it| it.memory.as_deref()).or(from.memory.as_deref());
+    let mine = |placed: Placed| ours.is_some_and(|memory| memory.layout.part(placed).is_some());
+    let clients = claimed.map(|it| it.clients.as_slice()).unwrap_or_default();
+    let instances = with_clients(&state.instances, clients);
+    let rest: Vec<Instance> = instances.iter().filter(|it| !mine(it.placed)).cloned().collect();
+    let Some(board) = &state.board else {
+        return Err(SkipReason::Unobservable("the driver tells no profiles".to_owned()));
+    };
+    let target = Target::exactly(&Layout::of(&rest));
+    let planned = plan(board, &instances, &target)
+        .map_err(|error| SkipReason::Unplaceable(words::chain(&error)))?;
+    let way = match planned {
+        Outcome::Ready(way) => way,
+        Outcome::Blocked { needs, .. } => {
+            return Err(SkipReason::Busy(words::needs(board, &needs)));
+        }
+        Outcome::Unplaceable { why, .. } => return Err(SkipReason::Unplaceable(why.to_string())),
+    };
+    if way.steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let stopped = units_of(&way.stops);
+    let memory = GpuMemory { layout: way.after, before: Some(way.before.clone()), stopped };
+    let on_busy = claimed.and_then(|it| it.on_busy).unwrap_or_default();
+    let change = GpuChange { gpu: state.uuid.clone(), on_busy, memory };
+    let mut drafts = Vec::new();
+    let draft = |action| {
+        Draft::quiet(action, Reason::Gone, Vec::new())
+            .disturbing(Disruption::Destroy, BTreeSet::from([id.clone()]))
+    };
+    if !change.memory.stopped.is_empty() {
+        drafts.push(draft(Action::GpuStopClients { change: Box::new(change.clone()) }));
+    }
+    let names = |placed: Placed| way.before.part(placed)?.name.clone();
+    let actions = way.steps.iter().map(|step| action(board, step, &change, &names));
+    drafts.extend(actions.map(draft));
+    let settle = Action::GpuSettle { start: Vec::new(), change: Box::new(change) };
+    drafts.push(Draft::quiet(settle, Reason::Gone, Vec::new()));
+    Ok(drafts)
+}

@@ -1,0 +1,102 @@
+//! What a step does to a GPU that was observed.
+
+use trueup_mig::{ComputeInstance, ComputeInstanceId, Instance, InstanceId, Step as Mig};
+
+use super::super::{Action, Reason, Step};
+use crate::model::resource::{GpuLayout, GpuMigState, GpuMode, GpuState, Partition};
+use crate::model::{Observed, Ownership, Resource};
+
+/// Does to `observed` what performing `step` would do to its GPU.
+pub(super) fn apply(observed: &mut Observed, step: &Step) {
+    let Some(seen) = observed.resources.get_mut(&step.resource) else { return };
+    let Resource::GpuLayout(layout) = &mut seen.config else { return };
+    seen.ownership = Ownership::Unmarked;
+    let Some(state) = &mut layout.state else { return };
+    match &step.action {
+        Action::GpuStopClients { change } => {
+            let units = &change.memory.stopped;
+            state.running.retain(|unit| !units.contains(unit));
+            let stays = |holder: &trueup_mig::Holder| {
+                holder.unit.as_ref().is_none_or(|unit| !units.contains(unit))
+            };
+            state.holders.retain(stays);
+            for instance in &mut state.instances {
+                instance.holders.retain(stays);
+                instance.compute.iter_mut().for_each(|it| it.holders.retain(stays));
+            }
+        }
+        Action::GpuMigMode { on, .. } => {
+            state.mig = Some(GpuMigState { current: *on, pending: *on });
+        }
+        Action::GpuSettle { start, .. } => {
+            state.running.extend(start.iter().cloned());
+            state.running.sort();
+            state.running.dedup();
+        }
+        action => {
+            if let Some(does) = action.mig_step() {
+                cut(state, &does);
+            }
+        }
+    }
+    if let Some(change) = step.action.gpu_change() {
+        for instance in &mut state.instances {
+            instance.name = change.memory.name(instance.placed).map(str::to_owned);
+        }
+        layout.memory = Some(Box::new(change.memory.clone()));
+    }
+    let empty = state.instances.is_empty();
+    tell(layout);
+    if empty && step.reason == Reason::Gone {
+        observed.resources.remove(&step.resource);
+    }
+}
+
+/// Does one step of a way.
+fn cut(state: &mut GpuState, does: &Mig) {
+    let placed = does.instance();
+    let found = state.instances.iter_mut().find(|it| it.placed == placed);
+    match *does {
+        Mig::CreateInstance { .. } => {
+            let id = state.instances.iter().map(|it| it.id.0 + 1).max().unwrap_or(1);
+            let (compute, holders) = (Vec::new(), Vec::new());
+            let id = InstanceId(id);
+            state.instances.push(Instance { id, placed, name: None, compute, holders });
+            state.instances.sort_by_key(|it| it.placed);
+        }
+        Mig::DestroyInstance { .. } => state.instances.retain(|it| it.placed != placed),
+        Mig::DestroyCompute { profile, start, .. } => {
+            let Some(instance) = found else { return };
+            let at = instance.compute.iter().position(|it| {
+                it.profile == profile && start.is_none_or(|start| start == it.start)
+            });
+            if let Some(at) = at {
+                instance.compute.remove(at);
+            }
+        }
+        Mig::CreateCompute { profile, start, .. } => {
+            let Some(instance) = found else { return };
+            let known = state.board.as_ref().and_then(|board| board.profile(placed.profile));
+            let known = known.and_then(|it| it.compute.iter().find(|it| it.id == profile));
+            let slices = known.map_or(1, |it| it.slices);
+            // Where the driver would put it: behind what is there.
+            let free = instance.compute.iter().map(|it| it.start + it.slices).max().unwrap_or(0);
+            let id = instance.compute.iter().map(|it| it.id.0 + 1).max().unwrap_or(0);
+            instance.compute.push(ComputeInstance {
+                id: ComputeInstanceId(id),
+                profile,
+                start: start.unwrap_or(free),
+                slices,
+                holders: Vec::new(),
+            });
+        }
+    }
+}
+
+/// Says in the canonical form what stands on the GPU.
+fn tell(layout: &mut GpuLayout) {
+    let Some(state) = &layout.state else { return };
+    let cut = state.mig.is_some_and(|mig| mig.current);
+    layout.mode = if cut { GpuMode::Mig } else { GpuMode::Whole };
+    layout.partitions = Partition::found(state);
+}

@@ -1,0 +1,114 @@
+//! [`GpuProvider`]: GPUs behind `port::Provider`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::act;
+use super::host::Host;
+use super::look;
+use super::session::Worker;
+use super::tools::Tools;
+use super::watch::Events;
+use crate::model::{Fault, Kind, Observed};
+use crate::plan::Step;
+use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+
+/// What the provider works with.
+#[derive(Debug, Clone)]
+pub struct GpuSetup {
+    /// NVML; `None`: `libnvidia-ml.so.1`, where the loader finds it.
+    pub library: Option<PathBuf>,
+    /// Below what the files of the machine are.
+    pub root: PathBuf,
+    /// Programs that are called.
+    pub tools: Tools,
+}
+
+impl Default for GpuSetup {
+    fn default() -> Self {
+        Self { library: None, root: "/".into(), tools: Tools::default() }
+    }
+}
+
+/// Observes GPUs and changes how they are cut. Nothing is loaded before a layout asks for it.
+#[derive(Clone)]
+pub struct GpuProvider {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What all clones share.
+pub(super) struct Inner {
+    pub(super) worker: Worker,
+    pub(super) host: Host,
+    pub(super) tools: Tools,
+    events: Arc<Events>,
+    /// By GPU, UUIDs of what changes under way destroyed, by the name of the partition.
+    pub(super) gone: Mutex<BTreeMap<String, BTreeMap<String, Vec<String>>>>,
+}
+
+impl GpuProvider {
+    /// A provider that has not loaded anything yet.
+    #[must_use]
+    pub fn new(setup: GpuSetup) -> Self {
+        let inner = Inner {
+            worker: Worker::new(setup.library),
+            host: Host::at(setup.root),
+            tools: setup.tools,
+            events: Arc::default(),
+            gone: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Calls `wake` for everything the driver reports by itself. Never ends.
+    pub async fn each_event(self, wake: impl Fn()) {
+        let events = Arc::clone(&self.inner.events);
+        drop(self);
+        events.each(wake).await;
+    }
+
+    async fn look(&self, scope: &Scope) -> Result<Observed, Fault> {
+        let wanted = look::wanted(scope);
+        if wanted.is_empty() {
+            return Ok(Observed::default());
+        }
+        let events = Arc::clone(&self.inner.events);
+        let seen = self.inner.worker.ask(move |session| {
+            session.with(|client| {
+                if let Err(error) = events.watch(client) {
+                    tracing::debug!(%error, "events of the GPUs are not watched");
+                }
+                client.observe()
+            })
+        });
+        let seen = seen.await?.map_err(|error| Fault::unobservable(error.to_string()))?;
+        let (scope, host) = (scope.clone(), self.inner.host.clone());
+        let looked =
+            tokio::task::spawn_blocking(move || look::see(&wanted, &scope, &seen, &host)).await;
+        looked.map_err(|error| Fault::unobservable(format!("the GPUs were not read: {error}")))
+    }
+}
+
+impl Provider for GpuProvider {
+    fn name(&self) -> &'static str {
+        "gpu"
+    }
+
+    fn kinds(&self) -> &[Kind] {
+        &[Kind::GpuLayout]
+    }
+
+    fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
+        Box::pin(self.look(scope))
+    }
+
+    fn perform<'a>(
+        &'a self,
+        step: &'a Step,
+        _scope: &'a Scope,
+        _progress: Progress,
+    ) -> BoxFuture<'a, Result<Outcome, Fault>> {
+        Box::pin(act::perform(&self.inner, step))
+    }
+}

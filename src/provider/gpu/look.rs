@@ -1,0 +1,338 @@
+//! From what NVML tells to one observation a layout.
+//!
+//! Pure but for the files that say who a process is. A GPU that does not answer hides no other.
+
+use trueup_mig::{
+    Board, ComputeInstance, ComputeInstanceId, ComputeProfile, ComputeProfileId, Engines, Holder,
+    Instance, InstanceId, Placed, Placement, Profile, ProfileId, ProfileIndex,
+};
+use trueup_nvml::{Architecture, Gpu, GpuInstance, GpuRecord, Identity, Virtualization};
+
+use super::host::Host;
+use crate::model::resource::{
+    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuState, Partition,
+};
+use crate::model::{Kind, Observation, Observed, Ownership, Resource, ResourceId};
+use crate::port::Scope;
+
+/// A layout to look for.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    id: ResourceId,
+    gpu: GpuMatch,
+    clients: Vec<GpuClient>,
+    memory: Option<GpuMemory>,
+    /// Whether the commit asks for it.
+    desired: bool,
+    /// Whether the log says that it is ours.
+    known: bool,
+}
+
+/// Every layout that is asked for or remembered.
+pub(super) fn wanted(scope: &Scope) -> Vec<Wanted> {
+    let remembered = |id: &ResourceId| match scope.claims.get(id) {
+        Some(Resource::GpuLayout(layout)) => layout.memory.as_deref().cloned(),
+        _ => None,
+    };
+    let mut all = Vec::new();
+    for (id, wish) in &scope.desired.resources {
+        let Resource::GpuLayout(layout) = &wish.resource else { continue };
+        all.push(Wanted {
+            id: id.clone(),
+            gpu: layout.gpu.clone(),
+            clients: layout.clients.clone(),
+            memory: remembered(id),
+            desired: true,
+            known: scope.known.contains(id),
+        });
+    }
+    for (id, claim) in scope.claims.iter().filter(|(id, _)| id.kind == Kind::GpuLayout) {
+        let Resource::GpuLayout(layout) = claim else { continue };
+        if !scope.desired.resources.contains_key(id) {
+            all.push(Wanted {
+                id: id.clone(),
+                gpu: layout.gpu.clone(),
+                clients: layout.clients.clone(),
+                memory: layout.memory.as_deref().cloned(),
+                desired: false,
+                known: true,
+            });
+        }
+    }
+    all
+}
+
+/// What is known of every layout in `wanted`.
+pub(super) fn see(
+    wanted: &[Wanted],
+    scope: &Scope,
+    seen: &trueup_nvml::Observation,
+    host: &Host,
+) -> Observed {
+    let mut observed = Observed::default();
+    let found: Vec<Result<&GpuRecord, String>> =
+        wanted.iter().map(|it| found(&it.gpu, &seen.gpus)).collect();
+    let same = |at: usize, other: usize| match (&found[at], &found[other]) {
+        (Ok(one), Ok(two)) => at != other && one.identity.uuid == two.identity.uuid,
+        _ => false,
+    };
+    for (at, it) in wanted.iter().enumerate() {
+        let record = match &found[at] {
+            Ok(record) => *record,
+            Err(why) => {
+                observed.unreadable.insert(it.id.clone(), why.clone());
+                continue;
+            }
+        };
+        let mut beside = wanted.iter().enumerate().filter(|(other, _)| same(at, *other));
+        let rival = beside.clone().find(|(_, other)| other.desired);
+        if let Some((_, rival)) = rival {
+            // A layout that the commit gave another name is that of the new name.
+            if it.desired {
+                let why = format!("{} matches the same GPU, {}", rival.id, record.identity.uuid);
+                observed.unreadable.insert(it.id.clone(), why);
+            }
+            continue;
+        }
+        let heir = beside.find(|(_, other)| !other.desired).map(|(_, other)| other);
+        let memory = it.memory.as_ref().or_else(|| heir?.memory.as_ref());
+        match state(record, seen, memory, &it.clients, host) {
+            Ok(state) => {
+                let ours = scope.desired.environment.clone();
+                let ownership = match (it.known, heir.is_some() || state.instances.is_empty()) {
+                    (true, _) => Ownership::Unmarked,
+                    (false, true) => Ownership::Ours { environment: ours },
+                    (false, false) => Ownership::Foreign,
+                };
+                if let Some(seen) = observation(it, state, memory, ownership) {
+                    observed.resources.insert(it.id.clone(), seen);
+                }
+            }
+            Err(why) => drop(observed.unreadable.insert(it.id.clone(), why)),
+        }
+    }
+    observed
+}
+
+/// The observation of one layout; `None`: nothing of it is left.
+fn observation(
+    it: &Wanted,
+    state: GpuState,
+    memory: Option<&GpuMemory>,
+    ownership: Ownership,
+) -> Option<Observation> {
+    let stands = |memory: &GpuMemory| {
+        state.instances.iter().any(|instance| memory.layout.part(instance.placed).is_some())
+    };
+    if !it.desired && !memory.is_some_and(stands) {
+        return None;
+    }
+    let cut = state.mig.is_some_and(|mig| mig.current);
+    let layout = GpuLayout {
+        gpu: it.gpu.clone(),
+        mode: if cut { GpuMode::Mig } else { GpuMode::Whole },
+        partitions: Partition::found(&state),
+        allow_reset: None,
+        on_busy: None,
+        clients: Vec::new(),
+        takeover: None,
+        memory: memory.cloned().map(Box::new),
+        state: Some(Box::new(state)),
+    };
+    Some(Observation {
+        ownership,
+        config: Resource::GpuLayout(Box::new(layout)),
+        live: None,
+        active: true,
+        uuid: None,
+        unplugged: Vec::new(),
+    })
+}
+
+/// The one GPU that is meant.
+fn found<'g>(wanted: &GpuMatch, gpus: &'g [Gpu]) -> Result<&'g GpuRecord, String> {
+    let is = |identity: &Identity| match wanted {
+        GpuMatch::Uuid(uuid) => identity.uuid.eq_ignore_ascii_case(uuid),
+        GpuMatch::PciAddress(address) => identity.pci == *address,
+        GpuMatch::Serial(serial) => identity.serial.as_ref() == Some(serial),
+    };
+    let meant = |gpu: &&Gpu| match gpu {
+        Gpu::Present(record) => is(&record.identity),
+        Gpu::Failed(failed) => failed.identity.as_ref().is_some_and(is),
+    };
+    let mut all = gpus.iter().filter(meant);
+    match (all.next(), all.next()) {
+        (Some(Gpu::Present(record)), None) => Ok(record),
+        (Some(Gpu::Failed(failed)), None) => Err(format!(
+            "the GPU ({wanted}) does not answer: {}; look for Xid messages in the kernel's log, \
+             reset it or reboot",
+            failed.error
+        )),
+        (None, _) => Err(format!("no GPU has {wanted}; {}", listed(gpus))),
+        (Some(_), Some(_)) => {
+            Err(format!("{wanted} is that of several GPUs: match by UUID; {}", listed(gpus)))
+        }
+    }
+}
+
+/// The GPUs there are, for somebody who has to correct a spec.
+fn listed(gpus: &[Gpu]) -> String {
+    let one = |gpu: &Gpu| match gpu {
+        Gpu::Present(record) => {
+            let Identity { uuid, pci, serial } = &record.identity;
+            let serial = serial.as_ref().map(|it| format!(", serial {it}")).unwrap_or_default();
+            format!("{uuid} ({pci}{serial}, {})", record.name)
+        }
+        Gpu::Failed(failed) => match &failed.identity {
+            Some(identity) => {
+                format!("{} ({}, does not answer: {})", identity.uuid, identity.pci, failed.error)
+            }
+            None => format!("one that does not answer ({})", failed.error),
+        },
+    };
+    match gpus {
+        [] => "there are none".to_owned(),
+        some => format!("there are {}", some.iter().map(one).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// One GPU as the planner needs it.
+fn state(
+    record: &GpuRecord,
+    seen: &trueup_nvml::Observation,
+    memory: Option<&GpuMemory>,
+    clients: &[GpuClient],
+    host: &Host,
+) -> Result<GpuState, String> {
+    let units = clients.iter().map(|client| &client.unit);
+    let stopped = memory.into_iter().flat_map(|memory| &memory.stopped);
+    let mut running: Vec<String> =
+        units.chain(stopped).filter(|unit| host.runs(unit)).cloned().collect();
+    running.sort();
+    running.dedup();
+    Ok(GpuState {
+        uuid: record.identity.uuid.clone(),
+        pci: record.identity.pci.clone(),
+        serial: record.identity.serial.clone(),
+        product: record.name.clone(),
+        architecture: architecture(record.architecture),
+        driver: seen.driver.clone(),
+        mig: record.mig.map(|mig| GpuMigState { current: mig.current, pending: mig.pending }),
+        hot: is_hot(record),
+        board: board(record)?,
+        instances: instances(record, memory, host),
+        holders: whole_holders(record, host),
+        running,
+        co_owners: host.co_owners(),
+    })
+}
+
+/// Hopper and later change their mode without a reset; a guest may not reset what it was given.
+fn is_hot(record: &GpuRecord) -> bool {
+    let hot = matches!(record.architecture, Architecture::Hopper | Architecture::Blackwell);
+    hot && !matches!(
+        record.virtualization,
+        Some(Virtualization::Passthrough | Virtualization::VgpuGuest)
+    )
+}
+
+fn architecture(of: Architecture) -> String {
+    match of {
+        Architecture::Unknown(Some(number)) => format!("unknown architecture {number}"),
+        Architecture::Unknown(None) => "unknown architecture".to_owned(),
+        known => format!("{known:?}"),
+    }
+}
+
+/// What the GPU can be cut into; `None`: the driver tells no profiles.
+pub(super) fn board(record: &GpuRecord) -> Result<Option<Board>, String> {
+    if record.profiles.is_empty() {
+        return Ok(None);
+    }
+    let profiles = record.profiles.iter().map(|it| profile(it, &record.instances)).collect();
+    let board = Board::new(profiles);
+    board.map(Some).map_err(|error| format!("the driver's profiles make no sense: {error}"))
+}
+
+fn profile(it: &trueup_nvml::Profile, instances: &[GpuInstance]) -> Profile {
+    // The driver tells of compute instances only within an instance that is there.
+    let example = instances.iter().find(|instance| instance.profile == it.id);
+    let known = example.map(|example| example.compute_profiles.as_slice()).unwrap_or_default();
+    Profile {
+        id: ProfileId(it.id.0),
+        index: ProfileIndex(it.index.0),
+        name: it.name.clone().unwrap_or_default(),
+        compute_slices: it.slices,
+        memory_mib: it.memory_mib,
+        max: it.max,
+        engines: Engines {
+            dec: it.engines.decoders,
+            enc: it.engines.encoders,
+            jpeg: it.engines.jpeg,
+            ofa: it.engines.ofa,
+        },
+        placements: it
+            .placements
+            .iter()
+            .map(|place| Placement { start: place.start, size: place.size })
+            .collect(),
+        compute: known
+            .iter()
+            .map(|compute| ComputeProfile {
+                id: ComputeProfileId(compute.id.0),
+                slices: compute.slices,
+                max: compute.max,
+                starts: compute.placements.iter().map(|place| place.start).collect(),
+            })
+            .collect(),
+    }
+}
+
+/// What stands on the GPU, with names and holders.
+pub(super) fn instances(
+    record: &GpuRecord,
+    memory: Option<&GpuMemory>,
+    host: &Host,
+) -> Vec<Instance> {
+    let one = |it: &GpuInstance| {
+        let placed = Placed { profile: ProfileId(it.profile.0), start: it.placement.start };
+        let compute = it.compute.iter().map(|compute| ComputeInstance {
+            id: ComputeInstanceId(compute.id.0),
+            profile: ComputeProfileId(compute.profile.0),
+            start: compute.placement.start,
+            slices: compute.placement.size,
+            holders: holders(record, host, |process| {
+                process.gpu_instance == Some(it.id) && process.compute_instance == Some(compute.id)
+            }),
+        });
+        let within = |process: &trueup_nvml::Process| {
+            let known = it.compute.iter().any(|one| process.compute_instance == Some(one.id));
+            process.gpu_instance == Some(it.id) && !known
+        };
+        Instance {
+            id: InstanceId(it.id.0),
+            placed,
+            name: memory.and_then(|memory| memory.name(placed)).map(str::to_owned),
+            compute: compute.collect(),
+            holders: holders(record, host, within),
+        }
+    };
+    record.instances.iter().map(one).collect()
+}
+
+/// Who uses the GPU but no instance of it.
+pub(super) fn whole_holders(record: &GpuRecord, host: &Host) -> Vec<Holder> {
+    holders(record, host, |process| process.gpu_instance.is_none())
+}
+
+/// Each process once, however many contexts it has.
+fn holders(
+    record: &GpuRecord,
+    host: &Host,
+    of: impl Fn(&trueup_nvml::Process) -> bool,
+) -> Vec<Holder> {
+    let mut pids: Vec<u32> = record.processes.iter().filter(|it| of(it)).map(|it| it.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids.into_iter().map(|pid| host.holder(pid)).collect()
+}

@@ -1,0 +1,250 @@
+//! What goes wrong: somebody uses it, the driver refuses, the program is killed, a GPU is gone.
+
+use trueup::model::{Fault as Said, Kind};
+use trueup::plan::SkipReason;
+use trueup::reconcile::{PassError, PassOptions};
+use trueup_fake_nvml::{Edit, Fault, Process};
+
+use super::lab::{FIRST, Lab, layout, shown, uuid, why};
+
+/// What the tests change to: the three of 1g go for one of 4g.
+const SECOND: &str = "  partitions:\n    - { name: train, shape: 3g, start: 4 }\n    - { name: huge, \
+                      shape: 4g }\n";
+
+async fn settled() -> Lab {
+    let lab = Lab::cut().await;
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    lab.settle().await;
+    lab
+}
+
+#[tokio::test]
+async fn what_is_in_use_stays_and_who_uses_it_is_named() {
+    let mut lab = settled().await;
+    lab.file("proc/4242/comm", "python\n");
+    lab.file("proc/4242/cgroup", "0::/system.slice/notebook.service\n");
+    lab.process(4242, 1);
+    let before = lab.calls().len();
+    lab.commit(&[layout("big", 0, "mig", SECOND)]);
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::Busy(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains("python (pid 4242, notebook.service)"), "{text}");
+    assert!(text.contains("`infer-1` (1g@1)") && text.contains("nearest"), "{text}");
+    assert_eq!(lab.calls().len(), before, "something was touched");
+    assert!(shown(&plan).contains("before"), "no picture: {}", shown(&plan));
+    lab.edit(&Edit::RemoveProcess { pid: 4242 });
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+#[tokio::test]
+async fn a_change_may_wait_for_what_is_in_use() {
+    let mut lab = settled().await;
+    lab.process(4242, 1);
+    lab.commit(&[layout("big", 0, "mig", &format!("{SECOND}  onBusy: wait\n"))]);
+    let plan = lab.pass().await.plan.unwrap();
+    assert!(matches!(why(&plan, "gpu/big"), SkipReason::BusyWaits(_)), "{}", shown(&plan));
+    lab.edit(&Edit::RemoveProcess { pid: 4242 });
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+#[tokio::test]
+async fn a_holder_that_came_after_the_plan_is_not_harmed() {
+    let mut lab = settled().await;
+    lab.commit(&[layout("big", 0, "mig", SECOND)]);
+    // The first list of processes is that of the plan, the second that of the first step.
+    let process = Process { pid: 7, start: Some(0), ..Process::default() };
+    let edit = vec![Edit::AddProcess { gpu: 0, process }];
+    let fault = Fault { nth: 2, edit, ..Fault::default() };
+    lab.fault("nvmlDeviceGetComputeRunningProcesses_v3", fault);
+    let report = lab.pass().await;
+    assert_eq!(report.failed, 1, "{}", lab.world.log.tail(20));
+    assert!(lab.failure("gpu/big").contains("(pid 7)"), "{}", lab.failure("gpu/big"));
+    let failure = lab.known("gpu/big").failure.unwrap();
+    assert!(matches!(failure.fault, Said::NeedsHuman { .. }), "{failure:?}");
+    assert!(lab.stands(0).contains(&(19, 0, 1)), "it was destroyed");
+    lab.no_more_faults();
+    lab.edit(&Edit::RemoveProcess { pid: 7 });
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+/// A monitor holds a compute instance without any process that NVML lists.
+#[tokio::test]
+async fn a_hidden_holder_is_not_harmed() {
+    let mut lab = settled().await;
+    lab.file("proc/55/comm", "nv-hostengine\n");
+    std::fs::create_dir_all(lab.folder.path().join("root/proc/55/fd")).unwrap();
+    let link = lab.folder.path().join("root/proc/55/fd/3");
+    std::os::unix::fs::symlink("/dev/nvidia-caps/nvidia-cap4", link).unwrap();
+    lab.edit(&Edit::Hold { gpu: 0, start: 0, holders: 1 });
+    lab.commit(&[layout("big", 0, "mig", SECOND)]);
+    lab.pass().await;
+    assert!(
+        lab.failure("gpu/big").contains("nv-hostengine (pid 55)"),
+        "{}",
+        lab.failure("gpu/big")
+    );
+    assert!(lab.stands(0).contains(&(19, 0, 1)), "it was destroyed");
+    lab.edit(&Edit::Hold { gpu: 0, start: 0, holders: 0 });
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+#[tokio::test]
+async fn a_refusal_that_passes_is_waited_for() {
+    let mut lab = settled().await;
+    lab.edit(&Edit::Gpu { gpu: 0, patch: serde_json::json!({ "destroy_refusals": 3 }) });
+    lab.commit(&[layout("big", 0, "mig", SECOND)]);
+    let report = lab.pass().await;
+    assert_eq!(report.failed, 0, "{}", lab.world.log.tail(20));
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_gives_back_what_stood_before() {
+    let mut lab = settled().await;
+    lab.commit(&[layout("big", 0, "mig", SECOND)]);
+    let function = "nvmlDeviceCreateGpuInstanceWithPlacement";
+    lab.fault(function, Fault { nth: 1, code: Some(23), ..Fault::default() });
+    let report = lab.pass_once().await;
+    assert_eq!(report.failed, 1);
+    assert!(lab.failure("gpu/big").contains("was put back"), "{}", lab.failure("gpu/big"));
+    assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+#[tokio::test]
+async fn an_instance_left_without_its_compute_instance_is_completed() {
+    for function in [
+        "nvmlGpuInstanceCreateComputeInstance",
+        "nvmlGpuInstanceCreateComputeInstanceWithPlacement",
+    ] {
+        let mut lab = settled().await;
+        lab.commit(&[layout("big", 0, "mig", SECOND)]);
+        lab.fault(function, Fault { nth: 1, code: Some(10), ..Fault::default() });
+        lab.pass().await;
+        let calls = lab.calls();
+        lab.settle().await;
+        assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)], "{function}: {calls:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_compute_instance_that_cannot_be_made_gives_back_what_stood_before() {
+    let mut lab = settled().await;
+    lab.commit(&[layout("big", 0, "mig", SECOND)]);
+    let fault = Fault { nth: 1, code: Some(23), ..Fault::default() };
+    lab.fault("nvmlGpuInstanceCreateComputeInstance", fault);
+    let report = lab.pass_once().await;
+    assert_eq!(report.failed, 1);
+    assert!(lab.failure("gpu/big").contains("was put back"), "{}", lab.failure("gpu/big"));
+    lab.no_more_faults();
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+/// Row 47: killed anywhere, the next start ends where it would have ended.
+#[tokio::test]
+async fn a_kill_at_any_point_ends_well() {
+    let mut n = 0;
+    loop {
+        let mut lab = settled().await;
+        lab.commit(&[layout("big", 0, "mig", SECOND)]);
+        lab.world.crash.arm(n);
+        let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
+        let crashed = matches!(lab.world.program.pass(options).await, Err(PassError::Crashed));
+        lab.world.crash.arm(usize::MAX);
+        lab.restart().await;
+        lab.settle().await;
+        assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)], "killed at point {n}");
+        let memory = lab.known("gpu/big").claim.unwrap().resource.unwrap();
+        let memory = serde_json::to_value(&memory).unwrap();
+        assert_eq!(memory["spec"]["memory"]["before"], serde_json::Value::Null, "{memory:#}");
+        lab.world.check_invariants();
+        if !crashed {
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 20, "the change has only {n} points to be killed at");
+}
+
+#[tokio::test]
+async fn a_lost_gpu_is_not_gone_and_hides_no_other() {
+    let mut lab = Lab::with(&["h100-80gb", "h100-80gb"]).await;
+    let both = [layout("big", 0, "mig", FIRST), layout("other", 1, "mig", FIRST)];
+    lab.commit(&both);
+    lab.settle().await;
+    lab.edit(&Edit::Lose { gpu: 0 });
+    let second = [layout("big", 0, "mig", SECOND), layout("other", 1, "mig", SECOND)];
+    lab.commit(&second);
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::Unobservable(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains("lost"), "{text}");
+    assert_eq!(lab.stands(1), [(5, 0, 1), (9, 4, 1)], "the other one waited");
+    assert!(lab.known("gpu/big").unobservable.is_some());
+    lab.edit(&Edit::Return { gpu: 0 });
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+    assert!(lab.known("gpu/big").unobservable.is_none());
+}
+
+#[tokio::test]
+async fn a_layout_that_matches_nothing_lists_what_there_is() {
+    let mut lab = Lab::with(&["h100-80gb", "a30-24gb"]).await;
+    lab.commit(&[layout("big", 7, "mig", FIRST), layout("other", 0, "mig", FIRST)]);
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::Unobservable(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains(&uuid(0)) && text.contains(&uuid(1)), "{text}");
+    assert_eq!(lab.stands(0).len(), 4, "the good one was not made");
+}
+
+/// Rows 48 and 50: a profile that the board, or a newer driver, does not have.
+#[tokio::test]
+async fn an_unknown_profile_lists_those_there_are() {
+    let lab = Lab::cut().await;
+    lab.commit(&[layout("big", 0, "mig", "  partitions: [{ name: a, profile: 3g.41gb }]\n")]);
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::Unplaceable(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains("3g.41gb") && text.contains("3g (3g.40gb)"), "{text}");
+    assert!(lab.calls().is_empty());
+    lab.commit(&[layout("big", 0, "mig", "  partitions: [{ name: a, shape: 4g, count: 2 }]\n")]);
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::Unplaceable(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains("nearest"), "{text}");
+}
+
+/// Without a driver nothing is known, which is not the same as that there is nothing.
+#[tokio::test]
+async fn no_driver_is_not_no_gpu() {
+    let mut lab = settled().await;
+    lab.edit(&Edit::DriverUnload);
+    let plan = lab.pass().await.plan.unwrap();
+    assert!(matches!(why(&plan, "gpu/big"), SkipReason::Unobservable(_)), "{}", shown(&plan));
+    assert!(lab.known("gpu/big").is_ours());
+    lab.edit(&Edit::DriverReload { driver: None });
+    lab.settle().await;
+    assert_eq!(lab.stands(0).len(), 4);
+    assert!(lab.known("gpu/big").unobservable.is_none());
+    assert_eq!(Kind::GpuLayout.short(), "gpu");
+}
+
+#[tokio::test]
+async fn an_unknown_architecture_is_cut_but_not_switched() {
+    let mut lab = Lab::with(&["h100-80gb"]).await;
+    let unknown = |state: &mut trueup_fake_nvml::State| {
+        let key = state.gpus[0].board.clone();
+        state.boards.get_mut(&key).unwrap().architecture = "rubin".to_owned();
+    };
+    lab.store.change(unknown).unwrap();
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::NeedsReset(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains("unknown architecture"), "{text}");
+    lab.commit(&[layout("big", 0, "mig", &format!("{FIRST}  allowReset: true\n"))]);
+    lab.settle().await;
+    assert_eq!(lab.stands(0).len(), 4);
+}

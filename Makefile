@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo demo-check test test-gpu lint doc deny unit-check bench schemas ci clean
+.PHONY: help setup build install demo demo-pulls demo-check test test-gpu lint doc deny unit-check bench schemas ci clean
 
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,11 @@ install: build ## Install the program and its unit under PREFIX and /etc/systemd
 demo: demo-check build ## Show the main job end to end on this machine
 	@tests/support/install-packages demo
 	@tests/support/demo
+
+demo-pulls: build ## Show what a pull request says, against a fake GitHub
+	@tests/support/install-packages demo
+	$(CARGO) build --release --locked --example fake-github
+	@tests/support/demo-pulls
 
 # Before the build, which takes minutes.
 demo-check:

@@ -26,13 +26,15 @@ const WOULD_CHANGE: i32 = 3;
 pub struct Host {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
+    /// Whether the daemon says all it does.
+    pub verbose: bool,
 }
 
 impl Host {
     /// A host that follows the repository at `url` and manages the libvirt at `uri`. It asks the
     /// repository every 15 s, as is the default.
     pub fn new(url: &str, uri: &str) -> Self {
-        let host = Self { dir: tempfile::tempdir().unwrap(), daemon: None };
+        let host = Self { dir: tempfile::tempdir().unwrap(), daemon: None, verbose: false };
         let at = host.dir.path().display();
         let config = format!(
             "repository:\n  url: {url}\n  poll: {{ interval: 15s }}\nhost: here\n\
@@ -43,11 +45,18 @@ impl Host {
         host
     }
 
+    /// Adds lines to the config.
+    pub fn configure(&self, more: &str) {
+        let config = std::fs::read_to_string(self.config()).unwrap();
+        std::fs::write(self.config(), config + more).unwrap();
+    }
+
     fn config(&self) -> PathBuf {
         self.dir.path().join("config.yaml")
     }
 
-    fn said(&self) -> PathBuf {
+    /// Where the daemon writes about itself.
+    pub fn said(&self) -> PathBuf {
         self.dir.path().join("daemon.log")
     }
 
@@ -72,7 +81,11 @@ impl Host {
     pub fn start_and_converge(&mut self) -> Duration {
         let log = File::options().create(true).append(true).open(self.said()).unwrap();
         let mut command = self.program();
-        command.arg("run").stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .arg("run")
+            .args(self.verbose.then_some("-vv"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         self.daemon = Some(command.spawn().unwrap());
         let begun = Instant::now();
         // Without a daemon that listens, a command would take the log for itself.

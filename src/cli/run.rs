@@ -28,7 +28,7 @@ use crate::forge::{
 };
 use crate::journal::Blobs;
 use crate::port::{Clock, Source};
-use crate::reconcile::{Daemon, Handle, Heartbeat, PassError};
+use crate::reconcile::{Daemon, Handle, Heartbeat, Pace, PassError};
 use crate::source::{GitSource, MirrorConfig, PullSettings, Watch};
 
 /// How often free memory is given back to the kernel: a convergence that needed much is over within
@@ -121,8 +121,9 @@ async fn live(
     pulse: &watch::Sender<Option<Heartbeat>>,
 ) -> Result<Next, CliError> {
     let Born { stop, stopped, listener, hooks, mut engine } = born;
-    let poll = config.repository.poll.interval.min(config.limits.resync).duration();
-    let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), poll);
+    let look = config.limits.resync.duration();
+    let pace = Pace { poll: config.repository.poll.interval.duration().min(look), look };
+    let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), pace);
     let mut helpers = JoinSet::new();
     let desk =
         DaemonDesk::new(handle.clone(), Arc::clone(&engine.source), config.state_directory());

@@ -17,9 +17,11 @@ use super::layout;
 pub(crate) trait Disk: Send {
     /// Opens a segment for writing; creates it, and makes its name durable, where it is missing.
     fn open_segment(&self, path: &Path) -> io::Result<Box<dyn Segment>>;
+    /// Gives a new segment the name under which it is part of the log, durably.
+    fn publish(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Sets `bytes` aside in a file of their own.
     fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()>;
-    /// Gives the reserve back.
+    /// Removes the reserve, or a segment that never became one; it may be gone already.
     fn release(&self, path: &Path) -> io::Result<()>;
 }
 
@@ -56,6 +58,11 @@ impl Disk for HostDisk {
             path.parent().map_or(Ok(()), layout::sync_dir)?;
         }
         Ok(Box::new(file))
+    }
+
+    fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)?;
+        to.parent().map_or(Ok(()), layout::sync_dir)
     }
 
     fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()> {

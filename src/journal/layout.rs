@@ -23,6 +23,18 @@ pub fn segment_path(dir: &Path, first: u64) -> PathBuf {
     log_dir(dir).join(format!("{first:020}.jsonl"))
 }
 
+/// Where the next segment is made ready before it gets its name: one name, so that a crash leaves at
+/// most one such file.
+pub(crate) fn next_path(dir: &Path) -> PathBuf {
+    log_dir(dir).join("next")
+}
+
+/// Whether the segment whose first event is `first` holds nothing. One that cannot be looked at may
+/// hold something.
+pub(crate) fn is_empty(dir: &Path, first: u64) -> bool {
+    fs::metadata(segment_path(dir, first)).is_ok_and(|data| data.len() == 0)
+}
+
 /// The first seqs of all segments, ascending. Files with other names are not the log's.
 ///
 /// # Errors

@@ -95,6 +95,9 @@ pub(super) fn open(
     // Without a note (a log restored from a backup) the seq is larger than any count of openings,
     // as each one leaves an event.
     let epoch = note.map_or(head.seq, |note| note.epoch) + 1;
+    // What a crash left of a segment that was being made.
+    let unfinished = layout::next_path(dir);
+    disk.release(&unfinished).map_err(JournalError::io("remove", &unfinished))?;
     let mut reserved = set_aside(disk.as_ref(), dir, options.reserve_bytes)?;
     if let Err(error) = layout::write_note(dir, epoch, &head) {
         if !matches!(&error, JournalError::Io { source, .. } if disk::is_full(source)) {

@@ -58,13 +58,15 @@ impl Reader {
     pub fn from(&self, seq: u64) -> Result<Cursor, JournalError> {
         let seq = seq.max(1);
         let firsts = layout::segments(&self.dir)?;
-        let start = firsts.iter().rev().find(|first| **first <= seq).copied();
-        if let (None, Some(found)) = (start, firsts.first()) {
+        if let Some(found) = firsts.first().filter(|first| **first > seq) {
             let path = layout::segment_path(&self.dir, *found);
             let finding = Finding::Gap { expected: 1, found: *found };
             return Err(JournalError::damage(&path, 1, 0, finding));
         }
-        let first = start.unwrap_or(1);
+        // A segment that holds nothing may be a misplaced one; the one before it leads on.
+        let start = firsts.iter().rev().filter(|first| **first <= seq);
+        let mut start = start.filter(|first| !layout::is_empty(&self.dir, **first));
+        let first = start.next().or(firsts.first()).copied().unwrap_or(1);
         let mut cursor = self.cursor(Position { segment: first, offset: 0 }, first);
         cursor.from = seq;
         Ok(cursor)
@@ -211,10 +213,12 @@ impl Cursor {
         }
     }
 
-    /// The segment after the current one.
+    /// The segment after the current one, but for a misplaced one that holds nothing.
     fn following(&self) -> Result<Option<u64>, JournalError> {
         let here = self.position.segment;
-        Ok(layout::segments(&self.dir)?.into_iter().find(|first| *first > here))
+        let misplaced = |first: u64| first <= self.before.seq && layout::is_empty(&self.dir, first);
+        let firsts = layout::segments(&self.dir)?.into_iter();
+        Ok(firsts.skip_while(|first| *first <= here).find(|first| !misplaced(*first)))
     }
 
     fn turn(&mut self, next: u64) -> Result<(), JournalError> {

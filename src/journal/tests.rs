@@ -46,6 +46,10 @@ impl Disk for FaultyDisk {
         Ok(Box::new(FaultySegment { faults: Arc::clone(&self.faults), inner }))
     }
 
+    fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
+        HostDisk.publish(from, to)
+    }
+
     fn reserve(&self, path: &Path, bytes: u64) -> io::Result<()> {
         let space = self.faults.space.load(Ordering::SeqCst);
         if space < bytes {
@@ -61,7 +65,8 @@ impl Disk for FaultyDisk {
 
     fn release(&self, path: &Path) -> io::Result<()> {
         HostDisk.release(path)?;
-        let freed = self.reserve.swap(0, Ordering::SeqCst);
+        let is_reserve = path.file_name().is_some_and(|name| name == "reserve");
+        let freed = if is_reserve { self.reserve.swap(0, Ordering::SeqCst) } else { 0 };
         let space = self.faults.space.load(Ordering::SeqCst);
         self.faults.space.store(space.saturating_add(freed), Ordering::SeqCst);
         Ok(())
@@ -239,6 +244,58 @@ fn a_disk_full_at_a_segments_end_loses_nothing() {
     let (journal, opened) = bench.open(4096).unwrap();
     assert!(opened.full, "a full disk does not keep the log from opening");
     assert!(journal.append(now(), vec![draft(1)]).is_err());
+}
+
+#[test]
+fn a_segment_that_could_not_be_made_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open(4096).unwrap();
+    journal.append(now(), vec![draft(2500)]).unwrap();
+    bench.space(3000);
+    let full = journal.append(now(), vec![draft(2000)]).unwrap_err();
+    assert!(matches!(full, AppendError::Full { .. }));
+    let names = || -> Vec<_> {
+        let folder = std::fs::read_dir(super::layout::log_dir(&bench.path())).unwrap();
+        folder.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!(names().len(), 1, "{:?}", names());
+    // A smaller one still fits into the segment that could not be left.
+    assert_eq!(journal.append(now(), vec![draft(10)]).unwrap()[0].seq, 2);
+    bench.space(u64::MAX);
+    assert_eq!(journal.append(now(), vec![draft(2000)]).unwrap()[0].seq, 3);
+    drop(journal);
+    assert_eq!(bench.events(), 3);
+    assert_eq!(bench.open(4096).unwrap().1.last_seq, 3);
+}
+
+#[test]
+fn an_empty_segment_that_an_earlier_version_left_is_passed_over() {
+    let bench = Bench::new();
+    let (journal, _) = bench.open(1 << 20).unwrap();
+    journal.append(now(), vec![draft(1), draft(2), draft(3)]).unwrap();
+    drop(journal);
+    let log = |seq| super::layout::segment_path(&bench.path(), seq);
+    std::fs::write(log(2), "").unwrap();
+    std::fs::write(super::layout::next_path(&bench.path()), "").unwrap();
+    let seqs = |from| {
+        let mut cursor = Reader::open(&bench.path()).from(from).unwrap();
+        let mut seqs = Vec::new();
+        while let Some(line) = cursor.read().unwrap() {
+            seqs.push(line.record.seq);
+        }
+        seqs
+    };
+    assert_eq!((seqs(1), seqs(3), bench.events()), (vec![1, 2, 3], vec![3], 3));
+    let (journal, opened) = bench.open(600).unwrap();
+    assert_eq!(opened.last_seq, 3);
+    journal.append(now(), vec![draft(4)]).unwrap();
+    drop(journal);
+    assert!(log(4).exists(), "it goes on behind the misplaced one");
+    assert!(!super::layout::next_path(&bench.path()).exists());
+    assert_eq!((seqs(1), seqs(3), bench.events()), (vec![1, 2, 3, 4], vec![3, 4], 4));
+    // One that is ahead of the log says that something is missing.
+    std::fs::write(log(9), "").unwrap();
+    assert!(matches!(verify(&bench.path()), Err(JournalError::Damaged(_))));
 }
 
 #[test]

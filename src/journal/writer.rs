@@ -256,18 +256,9 @@ impl Writer {
     /// Ends the segment and starts the next.
     fn rotate(&mut self) -> Result<(), AppendError> {
         let path = layout::segment_path(&self.dir, self.head.seq + 1);
-        let opened = self.disk.open_segment(&path).and_then(|segment| {
-            // With the reserve released there is no space for a whole segment either.
-            if self.reserved || self.reserve_bytes == 0 {
-                segment.allocate(self.segment_bytes)?;
-            }
-            Ok(segment)
-        });
-        let next = match opened {
+        let next = match self.next_segment(&path) {
             Ok(next) => next,
-            Err(error) if disk::is_full(&error) => {
-                return Err(AppendError::Full { dir: self.dir.clone() });
-            }
+            Err(error) if disk::is_full(&error) => return Err(self.unmade(&path)),
             // Nothing was written, but a disk that cannot create a file is not to be trusted.
             Err(error) => return Err(self.failed("create the segment after", &error)),
         };
@@ -279,6 +270,29 @@ impl Writer {
         self.offset = 0;
         self.note();
         Ok(())
+    }
+
+    /// Makes the next segment ready beside the log, and only then part of it: what fails on the way
+    /// must leave no segment behind, as a smaller append may still fit into the one before.
+    fn next_segment(&self, path: &Path) -> io::Result<Box<dyn Segment>> {
+        let beside = layout::next_path(&self.dir);
+        self.disk.release(&beside)?;
+        let segment = self.disk.open_segment(&beside)?;
+        // With the reserve released there is no space for a whole segment either.
+        if self.reserved || self.reserve_bytes == 0 {
+            segment.allocate(self.segment_bytes)?;
+        }
+        self.disk.publish(&beside, path)?;
+        Ok(segment)
+    }
+
+    /// There is no space for the next segment: what is there of it goes.
+    fn unmade(&mut self, path: &Path) -> AppendError {
+        let beside = layout::next_path(&self.dir);
+        match self.disk.release(&beside).and_then(|()| self.disk.release(path)) {
+            Ok(()) => AppendError::Full { dir: self.dir.clone() },
+            Err(error) => self.failed("remove the unfinished segment after", &error),
+        }
     }
 
     /// Tells the next writer how far the log is known to reach. It only adds to the chain's proof,

@@ -45,12 +45,15 @@ fn references(work: &mut Work<'_>, at: usize) {
             continue;
         }
         let other = work.by_id.get(&on).copied().filter(|&other| work.blocks[other].build);
-        let Some(other) = other.or_else(|| gate(work, &on, usable)) else {
+        let Some(other) = other.or_else(|| gate(work, at, &on, usable)) else {
             if !usable {
                 work.refuse(at, SkipReason::Blocked(on));
             }
             continue;
         };
+        if let Some(sake) = &mut work.blocks[other].sake {
+            sake.push(at);
+        }
         if !usable {
             work.need(at, other, SkipReason::Blocked(on.clone()));
         }
@@ -81,8 +84,12 @@ fn references(work: &mut Work<'_>, at: usize) {
     }
 }
 
-/// A block that waits for a running guest to be up, before something that depends on it is touched.
-fn gate(work: &mut Work<'_>, on: &ResourceId, usable: bool) -> Option<usize> {
+/// A block that waits for a running guest to be up, before something that depends on it is touched in
+/// block `at`. Where that is left alone, nobody asks the guest.
+fn gate(work: &mut Work<'_>, at: usize, on: &ResourceId, usable: bool) -> Option<usize> {
+    if work.blocks[at].skip.is_some() {
+        return None;
+    }
     let wish = work.input.desired.resources.get(on)?;
     let Resource::VirtualMachine(vm) = &wish.resource else {
         return None;
@@ -90,7 +97,9 @@ fn gate(work: &mut Work<'_>, on: &ResourceId, usable: bool) -> Option<usize> {
     let running = usable && vm.power == crate::model::resource::Power::Running;
     let wait = await_ready(vm).filter(|_| running)?;
     let held = work.input.known.suspended.get(on).cloned();
-    Some(work.add(on, true, vec![wait], held))
+    let gate = work.add(on, true, vec![wait], held);
+    work.blocks[gate].sake = Some(Vec::new());
+    Some(gate)
 }
 
 /// The place of the stop in a domain's block.

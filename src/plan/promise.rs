@@ -11,7 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Disruption, LiveChange, Plan, Reason, Step, StepIndex};
-use crate::model::{Digest, ResourceId, digest_of};
+use crate::model::{Digest, ResourceId, digest_of, listed};
 
 /// What was shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -114,12 +114,10 @@ impl fmt::Display for Surprise {
                 write!(f, ": {word}, {} was shown", format!("{shown:?}").to_lowercase())
             }
             Beyond::Interrupts(others) => {
-                let names: Vec<String> = others.iter().map(ToString::to_string).collect();
-                write!(f, " also interrupts {}", names.join(", "))
+                write!(f, " also interrupts {}", listed(others))
             }
             Beyond::Parts(parts) => {
-                let names: Vec<&str> = parts.iter().map(String::as_str).collect();
-                write!(f, " also changes {}", names.join(", "))
+                write!(f, " also changes {}", listed(parts))
             }
             Beyond::Wish => write!(f, " makes something else than was shown"),
         }
@@ -141,13 +139,19 @@ impl Promise {
         for step in self.steps.iter().rev() {
             shown.entry((&step.resource, &step.deed)).or_default().push(step);
         }
+        // A plan that was begun does the rest in fewer steps: what a field becomes was shown for the
+        // resource, whichever step brings it there.
+        let mut parts: BTreeMap<&ResourceId, BTreeSet<(&String, &Digest)>> = BTreeMap::new();
+        for step in &self.steps {
+            parts.entry(&step.resource).or_default().extend(&step.parts);
+        }
         let (mut surprises, mut fewer) = (Vec::new(), 0);
         for (at, (step, now)) in live.steps.iter().zip(&now).enumerate() {
             let beyond = match shown.get_mut(&(&now.resource, &now.deed)).and_then(Vec::pop) {
                 Some(then) => {
                     fewer +=
                         then.parts.keys().filter(|part| !now.parts.contains_key(*part)).count();
-                    now.beyond(then)
+                    now.beyond(then, parts.get(&now.resource))
                 }
                 None => vec![Beyond::Step],
             };
@@ -196,8 +200,8 @@ impl PromisedStep {
         }
     }
 
-    /// What `self` does beyond `then`.
-    fn beyond(&self, then: &Self) -> Vec<Beyond> {
+    /// What `self` does beyond `then`; `shown`: what was shown to become of the resource's fields.
+    fn beyond(&self, then: &Self, shown: Option<&BTreeSet<(&String, &Digest)>>) -> Vec<Beyond> {
         let mut beyond = Vec::new();
         if self.disruption > then.disruption {
             beyond.push(Beyond::Disruption { shown: then.disruption });
@@ -207,7 +211,8 @@ impl PromisedStep {
         if !more.is_empty() {
             beyond.push(Beyond::Interrupts(more));
         }
-        let parts = self.parts.iter().filter(|(part, to)| then.parts.get(*part) != Some(*to));
+        let shown = |part: &(&String, &Digest)| shown.is_some_and(|shown| shown.contains(part));
+        let parts = self.parts.iter().filter(|part| !shown(part));
         let parts: BTreeSet<String> = parts.map(|(part, _)| part.clone()).collect();
         if !parts.is_empty() {
             beyond.push(Beyond::Parts(parts));
@@ -259,13 +264,17 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         | Action::GpuDestroyInstance { part, .. }
         | Action::GpuCreateInstance { part, .. }
         | Action::GpuCreateCompute { part, .. } => (Some(part.label.clone()), None),
+        // That it runs after its start is what a start is: it is a change only where it was stopped
+        // before the plan, and none where the plan stops it.
+        Action::PoolStart | Action::VmStart => {
+            parts.remove("/power");
+            (None, None)
+        }
         // How a snapshot is called says nothing of what it does.
         Action::VmSnapshot { name: _ }
-        | Action::PoolStart
         | Action::PoolUndefine
         | Action::NetworkStop
         | Action::NetworkUndefine
-        | Action::VmStart
         | Action::VmPause
         | Action::VmUndefine => (None, None),
         Action::PoolDefine { .. }

@@ -26,6 +26,8 @@ pub(super) struct Block {
     pub(super) told: bool,
     /// Blocks that have to be done too, and the reason for not doing this one where they are not.
     pub(super) needs: Vec<(usize, SkipReason)>,
+    /// The blocks for whose sake alone it is done; `None`: it is done for its own.
+    pub(super) sake: Option<Vec<usize>>,
 }
 
 /// How firmly two steps are bound; softer ones give way where they form a cycle.
@@ -112,6 +114,7 @@ impl<'a> Work<'a> {
             skip,
             told: false,
             needs: Vec::new(),
+            sake: None,
         });
         if build || !self.input.desired.resources.contains_key(id) {
             self.by_id.entry(id.clone()).or_insert(at);
@@ -169,6 +172,7 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        self.drop_forsaken();
         let fallen = self.blocks.iter_mut().filter_map(|block| {
             let why = block.skip.clone().filter(|_| !block.told)?;
             block.told = true;
@@ -181,6 +185,21 @@ impl<'a> Work<'a> {
             Some(Skipped { resource: block.id.clone(), why, changes })
         });
         self.skipped.extend(fallen);
+    }
+
+    /// Drops what is done for the sake of others only, none of which stands: there is nothing to say
+    /// about it either.
+    fn drop_forsaken(&mut self) {
+        let stands = |at: &usize| self.blocks[*at].skip.is_none();
+        let forsaken =
+            self.blocks.iter().enumerate().filter(|(_, block)| {
+                block.sake.as_ref().is_some_and(|sake| !sake.iter().any(stands))
+            });
+        let forsaken: Vec<usize> = forsaken.map(|(at, _)| at).collect();
+        for at in forsaken {
+            self.blocks[at].drafts.clear();
+            self.blocks[at].told = true;
+        }
     }
 }
 

@@ -22,8 +22,8 @@ pub use forge::{Forge, ForgeError, ForgeFault};
 pub use journal::{Journal, JournalFault};
 pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
 pub use pulls::{
-    CONFLICTS_MAX, CONTEXT_LINES, FileChange, Merge, MergeKind, MergedFiles, Offered, PullLines,
-    Pulls, SameLines, Wanted,
+    CONFLICTS_MAX, CONTEXT_LINES, Fetched, FileChange, Merge, MergeKind, MergedFiles, Offered,
+    PullLines, Pulls, SameLines, Wanted,
 };
 pub use source::{FileRef, Head, Problem, Relation, Source, TreeFault};
 

@@ -30,6 +30,15 @@ pub struct Offered {
     pub left_out: usize,
 }
 
+/// What a fetch of pull requests brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fetched {
+    /// The heads that are there now, by number.
+    pub heads: BTreeMap<u64, CommitId>,
+    /// Pull requests that are not taken, however often they are asked for: why, in words.
+    pub refused: BTreeMap<u64, String>,
+}
+
 /// What merging a head into a base gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Merge {
@@ -148,16 +157,14 @@ pub trait Pulls: Send + Sync {
     /// `Fault::Unobservable` when the remote does not answer.
     fn offered(&self, wanted: Wanted) -> BoxFuture<'_, Result<Offered, Fault>>;
 
-    /// Brings the heads of these pull requests into the mirror in one go. The answer holds the heads
-    /// that are there now; numbers the remote has no ref for are missing in it.
+    /// Brings the heads of these pull requests into the mirror. One that is more than is taken does
+    /// not keep the others from it. Numbers the remote has no ref for are in neither list of the
+    /// answer, and so are those that there was no time for: they are asked for again.
     ///
     /// # Errors
-    /// `Fault::Unobservable` when the remote does not answer; `Fault::Permanent` where a limit on
-    /// number or size is met.
-    fn fetch(
-        &self,
-        numbers: BTreeSet<u64>,
-    ) -> BoxFuture<'_, Result<BTreeMap<u64, CommitId>, Fault>>;
+    /// `Fault::Unobservable` when the remote does not answer; `Fault::Permanent` where a setting is
+    /// wrong.
+    fn fetch(&self, numbers: BTreeSet<u64>) -> BoxFuture<'_, Result<Fetched, Fault>>;
 
     /// Lets go of every pull request but these. The answer is what was let go of.
     ///

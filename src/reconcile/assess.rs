@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::event::body::{Claim, Claimed, Drifted, Moved, Pruned, Recovered, Synced};
 use crate::event::{Entry, Event, Spilled};
-use crate::model::{Observed, Resource, ResourceId};
-use crate::plan::{FieldChange, Plan, Reason, SkipReason, Skipped, Step};
+use crate::model::{Digest, Observed, Resource, ResourceId, digest_of};
+use crate::plan::{Action, FieldChange, Plan, Reason, SkipReason, Skipped, Step};
 use crate::spec::{Desired, DesiredResource};
 use crate::state::{ResourceState, State};
 
@@ -27,13 +27,11 @@ pub(super) fn events_of_look(
     let differences = Differences::of(plan);
     let mut entries = Vec::new();
     for (id, wish) in &desired.resources {
-        if observed.why_unobservable(id).is_some() {
-            continue;
-        }
         let known = state.resources.get(id);
         let settled = differences.is_none_for(id) && !busy.contains(id);
+        // For this nothing has to be seen: a protection also counts when it comes in an outage.
         entries.extend(claimed(id, wish, known, settled));
-        if busy.contains(id) {
+        if busy.contains(id) || observed.why_unobservable(id).is_some() {
             continue;
         }
         entries.extend(differences.event_for(id, wish, known, observed));
@@ -265,15 +263,22 @@ pub(super) fn storable_changes(step: &Step) -> (Vec<FieldChange>, Contents) {
 
 /// Resources in `plan` that succeeded before in this pass with the very same step: putting them
 /// right does not last.
-pub(super) fn repeated(plan: &Plan, done: &BTreeSet<(ResourceId, String)>) -> BTreeSet<ResourceId> {
+pub(super) fn repeated(
+    plan: &Plan,
+    desired: &Desired,
+    done: &BTreeSet<(ResourceId, Digest)>,
+) -> BTreeSet<ResourceId> {
+    let wish = |step: &Step| desired.resources.get(&step.resource).map(|wish| wish.digest);
     plan.steps
         .iter()
-        .filter(|step| done.contains(&(step.resource.clone(), signature(step))))
+        // Asking a guest once more whether it is up puts nothing right.
+        .filter(|step| !matches!(step.action, Action::VmAwaitReady { .. }))
+        .filter(|step| done.contains(&(step.resource.clone(), signature(step, wish(step)))))
         .map(|step| step.resource.clone())
         .collect()
 }
 
-/// What makes two steps the same wish.
-pub(super) fn signature(step: &Step) -> String {
-    crate::model::digest_of(&step.action).to_string()
+/// What makes two steps the same: what is done, for which wish, and why.
+pub(super) fn signature(step: &Step, wish: Option<Digest>) -> Digest {
+    digest_of(&(&step.action, wish, step.reason))
 }

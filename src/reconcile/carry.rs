@@ -44,7 +44,7 @@ impl Reconciler {
         let lets = |plan: &&Plan| lets_through(&approved, plan, &waits.reasons);
         let plan = [&round.plan, &waits.plan].into_iter().find(lets)?;
         let plan = plan.digest();
-        (!self.is_approved(&plan)).then_some((plan, approved))
+        (!self.has_approval(&plan)).then_some((plan, approved))
     }
 
     /// The pull request that the commit in force is the merge of, as far as that is known.

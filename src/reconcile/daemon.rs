@@ -60,16 +60,27 @@ pub struct Daemon {
     wake: Arc<Notify>,
     asks: mpsc::Receiver<Ask>,
     reports: watch::Sender<Option<Arc<PassReport>>>,
-    poll: Duration,
+    pace: Pace,
+    // When the machine is looked at again though nothing happened; `None`: it is not at rest.
+    look: Option<Duration>,
     // Asks about the newest commit, while the repository has not answered.
     unanswered: Vec<Ask>,
     // Passes that were asked for and made, while what they began is under way.
     unfinished: Vec<(PassReport, Reply)>,
 }
 
+/// How often a loop does something while nothing wakes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Asks the repository.
+    pub poll: Duration,
+    /// Looks at a machine at rest: what libvirt tells of by itself wakes the loop at once.
+    pub look: Duration,
+}
+
 impl Daemon {
-    /// A loop over `reconciler` that makes a pass at least every `poll`.
-    pub fn new(reconciler: Arc<Reconciler>, poll: Duration) -> (Self, Handle) {
+    /// A loop over `reconciler`.
+    pub fn new(reconciler: Arc<Reconciler>, pace: Pace) -> (Self, Handle) {
         let wake = Arc::new(Notify::new());
         // Operators ask one thing at a time; a full queue makes them wait, not fail.
         let (sender, asks) = mpsc::channel(16);
@@ -81,7 +92,8 @@ impl Daemon {
             reports: seen,
         };
         let (unanswered, unfinished) = (Vec::new(), Vec::new());
-        (Self { reconciler, wake, asks, reports, poll, unanswered, unfinished }, handle)
+        let look = None;
+        (Self { reconciler, wake, asks, reports, pace, look, unanswered, unfinished }, handle)
     }
 
     /// Runs until the program is asked to stop, and then until every step under way has ended.
@@ -103,10 +115,10 @@ impl Daemon {
                     if wait > BEAT {
                         continue;
                     }
-                    Some(self.turn().await?)
+                    Some(self.tick().await?)
                 }
                 Some(ask) = self.asks.recv() => self.answer(ask).await?,
-                () = reconciler.news() => Some(self.turn().await?),
+                () = reconciler.news() => Some(self.tick().await?),
                 () = self.wake.notified() => {
                     // A burst of happenings is one reason to look.
                     clock.sleep(SETTLE).await;
@@ -121,8 +133,27 @@ impl Daemon {
         reconciler.fault()
     }
 
+    /// Asks the repository; a machine at rest is looked at only when it is time to, or when there is
+    /// news. Looking costs more than asking: libvirt is asked about every object.
+    async fn tick(&mut self) -> Result<Duration, PassError> {
+        let now = self.reconciler.clock.monotonic();
+        let rests = self.look.is_some_and(|look| now < look) && self.unanswered.is_empty();
+        if rests {
+            match self.reconciler.nothing_new().await {
+                Ok(true) => return Ok(self.pace.poll),
+                Ok(false) => {}
+                Err(error) => {
+                    self.give_up(&error);
+                    return self.survive(error);
+                }
+            }
+        }
+        self.turn().await
+    }
+
     /// One pass, and how long to wait for the next.
     async fn turn(&mut self) -> Result<Duration, PassError> {
+        self.look = None;
         let mut wait = match self.reconciler.pass(PassOptions::default()).await {
             Ok(report) => self.note(&report),
             Err(error) => {
@@ -141,6 +172,7 @@ impl Daemon {
     /// Tells everybody what a pass came to; how long to wait for the next.
     fn note(&mut self, report: &PassReport) -> Duration {
         self.reports.send_replace(Some(Arc::new(report.clone())));
+        self.look = report.is_at_rest().then(|| self.reconciler.clock.monotonic() + self.pace.look);
         for (whole, reply) in std::mem::take(&mut self.unfinished) {
             let whole = PassReport {
                 succeeded: whole.succeeded + report.succeeded,
@@ -177,7 +209,7 @@ impl Daemon {
             }
             PassError::Judged { .. } | PassError::Journal(JournalFault::Rejected { .. }) => {
                 tracing::error!(%error, "a bug of trueup: please report it");
-                Ok(self.poll)
+                Ok(self.pace.poll)
             }
             PassError::Journal(JournalFault::Broken { .. }) | PassError::Crashed => Err(error),
         }
@@ -188,7 +220,7 @@ impl Daemon {
         let retry = report
             .next_retry
             .map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
-        retry.map_or(self.poll, |retry| retry.min(self.poll))
+        retry.map_or(self.pace.poll, |retry| retry.min(self.pace.poll))
     }
 
     /// Asks the repository, and answers when it has; a remote that is slow delays nothing else.

@@ -321,9 +321,10 @@ impl Performance {
         if ended.result.is_ok() {
             self.succeeded.insert(index);
             self.counts.succeeded += 1;
+            let wish = self.scope.desired.resources.get(&step.resource).map(|wish| wish.digest);
             self.place.ended(&step.resource, slow, |tally| {
                 tally.succeeded += 1;
-                tally.done.insert((step.resource.clone(), signature(step)));
+                tally.done.insert((step.resource.clone(), signature(step, wish)));
             });
         } else {
             self.counts.failed += 1;

@@ -22,7 +22,7 @@ const PLANS_WORTH_MAX: usize = 2;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     /// Steps that succeeded, by resource and what they did.
-    pub(super) done: BTreeSet<(ResourceId, String)>,
+    pub(super) done: BTreeSet<(ResourceId, Digest)>,
     /// Steps that succeeded.
     pub(super) succeeded: u64,
     /// Steps that failed.

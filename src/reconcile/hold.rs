@@ -9,11 +9,12 @@ use jiff::Timestamp;
 
 use super::pass::{PassError, PassOptions, Reconciler, Round};
 use super::ruled::{HeldSteps, held_by_rules};
+use super::sentences::Sentences;
 use crate::event::body::{
     PlanApproved, PlanHeld, PlanMade, PlanSurprised, PlanWithdrawn, SoftHold, StepSummary,
 };
 use crate::event::{Entry, Event, Spilled};
-use crate::model::{Digest, ResourceId, RunId};
+use crate::model::{Digest, ResourceId, RunId, listed};
 use crate::plan::promise::{Kept, Surprise};
 use crate::plan::{self, Disruption, HoldReason, Parts, Plan};
 use crate::state::APPROVE_DIGITS_MIN;
@@ -77,7 +78,7 @@ impl Reconciler {
         if let Some(firm) = ground.firm {
             return waits(whole.clone(), none_of(whole), firm, Vec::new()).firmly();
         }
-        let approved = self.is_approved(&whole.digest());
+        let approved = self.is_approved(whole);
         if let Some(surprised) = self.surprise(round).filter(|_| !approved) {
             let number = surprised.number;
             let more =
@@ -92,7 +93,7 @@ impl Reconciler {
         }
         let either = hard.causes.union(&soft.causes).copied().collect();
         let Parts { waits: part, rest } = plan::part(whole, &either);
-        if !approved && !self.is_approved(&part.digest()) {
+        if !approved && !self.is_approved(&part) {
             let words = hard.reasons.into_iter().chain(soft.reasons).chain(ground.words);
             let waits = waits(part, rest, words.collect(), soft.holds);
             return if hard.causes.is_empty() { waits } else { waits.firmly() };
@@ -153,7 +154,8 @@ impl Reconciler {
         let counts = |it: &&Surprise| first || it.disruption >= Disruption::Restart;
         let extra: Vec<_> = surprises.iter().filter(counts).map(ToString::to_string).collect();
         let (plan, number, shown) = (round.plan.digest(), merged.number, merged.plan);
-        (!extra.is_empty()).then_some(PlanSurprised { plan, number, shown, extra })
+        let surprised = PlanSurprised { plan, number, shown, extra, more: None };
+        (!surprised.extra.is_empty()).then_some(surprised)
     }
 
     /// Takes an approval that came with the command, where it is for this plan, or for that part of
@@ -173,7 +175,7 @@ impl Reconciler {
         let part = sorted.waits.as_ref().map(|waits| waits.plan.digest());
         let digests = std::iter::once(round.plan.digest()).chain(part);
         let plan = digests.into_iter().find(|it| it.to_string().starts_with(&approval.plan));
-        if let Some(plan) = plan.filter(|plan| !self.is_approved(plan)) {
+        if let Some(plan) = plan.filter(|plan| !self.has_approval(plan)) {
             self.announce_soft(round, sorted, run).await?;
             let event = Event::PlanApproved(PlanApproved::on_host(plan));
             let entry = Entry::new(event).by(&approval.actor).in_run(run);
@@ -197,8 +199,13 @@ impl Reconciler {
         self.announce(round, &sorted, run).await
     }
 
-    pub(super) fn is_approved(&self, plan: &Digest) -> bool {
+    /// Whether somebody approved exactly this plan.
+    pub(super) fn has_approval(&self, plan: &Digest) -> bool {
         self.ledger.read(|state| state.approvals.contains_key(plan))
+    }
+
+    fn is_approved(&self, plan: &Plan) -> bool {
+        self.ledger.read(|state| state.is_approved(plan))
     }
 
     /// Notes what waits and what is about to run, each once.
@@ -225,13 +232,16 @@ impl Reconciler {
                 let made = waits.as_ref().map_or(&sorted.ready, |(_, waits)| &waits.plan);
                 events.push(plan_made(made, plan, None));
                 let surprised = sorted.surprised.clone();
-                events.extend(surprised.map(|it| Entry::new(Event::PlanSurprised(it))));
+                events.extend(surprised.map(plan_surprised));
             }
             if let Some((plan, waits)) = &waits
-                && said.is_none_or(|said| said.held != waits.reasons)
+                && let reasons = Sentences::of(waits.reasons.clone())
+                && said.is_none_or(|said| said.held != reasons.said)
             {
-                let (reasons, soft) = (waits.reasons.clone(), waits.soft.clone());
-                events.push(Entry::new(Event::PlanHeld(PlanHeld { plan: *plan, reasons, soft })));
+                let Sentences { said: reasons, more } = reasons;
+                let (more, content) = more.unzip();
+                let held = PlanHeld { plan: *plan, reasons, soft: waits.soft.clone(), more };
+                events.push(Entry::new(Event::PlanHeld(held)).bringing(content));
             }
         });
         if let Some((plan, _)) = waits
@@ -309,9 +319,6 @@ pub(super) fn judge(round: &Round, plan: &Plan) -> Result<(), PassError> {
 }
 
 fn hold_words(reason: &HoldReason) -> String {
-    let list = |ids: &BTreeSet<ResourceId>| {
-        ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
     match reason {
         HoldReason::Paused => "the environment is paused in Git (sync.pause)".to_owned(),
         HoldReason::Manual => {
@@ -320,12 +327,19 @@ fn hold_words(reason: &HoldReason) -> String {
         HoldReason::MaxDestroy { would, allowed } => format!(
             "it would destroy {} resources, sync.maxDestroy allows {allowed}: {}",
             would.len(),
-            list(would)
+            listed(would)
         ),
         HoldReason::OutsideWindow { would } => {
-            format!("it would interrupt {} {OUTSIDE_WINDOW}", list(would))
+            format!("it would interrupt {} {OUTSIDE_WINDOW}", listed(would))
         }
     }
+}
+
+fn plan_surprised(surprised: PlanSurprised) -> Entry {
+    let Sentences { said: extra, more } = Sentences::of(surprised.extra);
+    let (more, content) = more.unzip();
+    let surprised = PlanSurprised { extra, more, ..surprised };
+    Entry::new(Event::PlanSurprised(surprised)).bringing(content)
 }
 
 fn plan_made(plan: &Plan, digest: Digest, beside: Option<Digest>) -> Entry {

@@ -232,9 +232,11 @@ fn problem(mistake: &spec::Diagnostic) -> Problem {
 /// The events that say what a commit asks for: in parts, where one event would be too large.
 fn accepted(state: &State, load: &Load) -> Vec<Entry> {
     // The same commit asks for something else where the config names another environment, or where
-    // another version of trueup reads it otherwise.
+    // another version of trueup reads it otherwise. Where a commit with mistakes stood in its way, it
+    // is said once more that this one is in force.
     let known = &state.spec;
-    if known.commit.as_ref() == Some(&load.commit)
+    if known.rejected.is_none()
+        && known.commit.as_ref() == Some(&load.commit)
         && known.environment.as_ref() == Some(&load.desired.environment)
         && known.desired == Some(digest_of_desired(&load.desired))
     {
@@ -307,6 +309,7 @@ fn rejected(state: &State, head: &CommitId, problems: &[Problem]) -> Option<Entr
 mod tests {
     use super::*;
     use crate::model::Name;
+    use crate::state::Rejected;
 
     fn commit() -> CommitId {
         "a".repeat(40).parse().unwrap()
@@ -343,6 +346,24 @@ mod tests {
         state.spec.unreadable = Some((jiff::Timestamp::UNIX_EPOCH, "a pack is gone".into()));
         assert_eq!(name(sight(&state, fails())), None);
         assert_eq!(name(sight(&state, None)), Some("spec.readable"));
+    }
+
+    #[test]
+    fn a_head_without_mistakes_ends_those_of_another_commit_once() {
+        let mut state = State::default();
+        let take_in = |state: &mut State| {
+            let entries = accepted(state, &load_with(&[]));
+            for entry in &entries {
+                let (seq, at) = (state.seq + 1, jiff::Timestamp::UNIX_EPOCH);
+                state.apply(&crate::event::Recorded { seq, at, entry: entry.clone() });
+            }
+            entries.len()
+        };
+        assert_eq!((take_in(&mut state), take_in(&mut state)), (1, 0));
+        let commit = "b".repeat(40).parse().unwrap();
+        state.spec.rejected = Some(Rejected { commit, errors: 1, problems: Vec::new() });
+        assert_eq!((take_in(&mut state), take_in(&mut state)), (1, 0));
+        assert_eq!(state.spec.rejected, None);
     }
 
     #[test]

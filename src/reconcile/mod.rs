@@ -6,6 +6,7 @@
 
 mod assess;
 mod backoff;
+mod begun;
 mod carry;
 mod claim;
 mod daemon;
@@ -23,10 +24,11 @@ mod policy;
 mod pull;
 mod pulse;
 mod ruled;
+mod sentences;
 
 pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};
 pub use carry::lets_through;
-pub use daemon::{AskError, Daemon, Handle};
+pub use daemon::{AskError, Daemon, Handle, Pace};
 pub use foresee::Foresight;
 pub use ledger::{Ledger, LedgerError};
 pub use load::Loader;

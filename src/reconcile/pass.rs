@@ -130,6 +130,14 @@ pub struct PassReport {
     pub under_way: BTreeSet<ResourceId>,
 }
 
+impl PassReport {
+    /// Whether the last look found nothing to do, and nothing waits to be done.
+    pub fn is_at_rest(&self) -> bool {
+        let planned = self.plan.as_ref().is_some_and(|plan| !plan.is_empty());
+        !planned && self.under_way.is_empty() && self.next_retry.is_none()
+    }
+}
+
 /// What a pass may do beyond looking.
 #[derive(Debug, Clone, Default)]
 pub struct PassOptions {
@@ -166,8 +174,8 @@ pub(super) struct Round {
     pub(super) tree: Option<String>,
     /// What the rules say of it.
     pub(super) verdicts: Verdicts,
-    // What was worked on when it was looked at.
-    busy: BTreeSet<ResourceId>,
+    /// What was worked on when it was looked at.
+    pub(super) busy: BTreeSet<ResourceId>,
 }
 
 impl Reconciler {
@@ -227,7 +235,9 @@ impl Reconciler {
             &uuid::Uuid::NAMESPACE_OID,
             format!("{}/{}", load.commit, self.ledger.read(|state| state.seq)).as_bytes(),
         ));
-        let mut done = self.count(report);
+        // What earlier passes began and what ended since says nothing about this one.
+        self.count(report);
+        let mut done = BTreeSet::new();
         // The limit counts over everything that is done together, whichever pass began it.
         let mut destroyed = self.under_way.flights.destroying();
         for _ in 0..ROUNDS_MAX {
@@ -237,6 +247,7 @@ impl Reconciler {
             if !round.plan.is_empty() {
                 judge(&round, &round.plan)?;
             }
+            self.lapse(&round, run).await?;
             self.approve(&round, options, &destroyed, run).await?;
             let sorted = self.sorted(&round, &destroyed);
             let sorted = self.carry_over(&round, sorted, &destroyed, run).await?;
@@ -252,7 +263,7 @@ impl Reconciler {
                 break;
             }
             destroyed.extend(plan::destroys(&ready));
-            let approved = sorted.approved || self.is_approved(&ready.digest());
+            let approved = self.begin(&ready, sorted.approved, run).await?;
             let before = report.succeeded;
             self.perform(&ready, &round.scope, run, approved, options.wait).await?;
             self.beat();
@@ -265,7 +276,7 @@ impl Reconciler {
     }
 
     /// Takes in what ended since it was last asked; what succeeded.
-    fn count(&self, report: &mut PassReport) -> BTreeSet<(ResourceId, String)> {
+    fn count(&self, report: &mut PassReport) -> BTreeSet<(ResourceId, Digest)> {
         let tally = self.under_way.flights.take_tally();
         report.succeeded += tally.succeeded;
         report.failed += tally.failed;
@@ -319,6 +330,15 @@ impl Reconciler {
         }
         self.beat();
         Ok(())
+    }
+
+    /// Asks the repository, and nothing else; whether the log is as it was after that.
+    pub(super) async fn nothing_new(&self) -> Result<bool, PassError> {
+        self.beat();
+        self.fault()?;
+        let before = self.ledger.read(|state| state.seq);
+        self.pull(false).await?;
+        Ok(self.ledger.read(|state| state.seq) == before)
     }
 
     async fn take_in(&self, polled: Result<Head, Fault>) -> Result<(), PassError> {
@@ -443,11 +463,11 @@ impl Reconciler {
         &self,
         round: Round,
         load: &Load,
-        done: &BTreeSet<(ResourceId, String)>,
+        done: &BTreeSet<(ResourceId, Digest)>,
         options: &PassOptions,
     ) -> Result<Round, PassError> {
         let now = self.clock.now();
-        let mut flaps = repeated(&round.plan, done);
+        let mut flaps = repeated(&round.plan, &load.desired, done);
         if !options.retry_now {
             flaps.extend(self.flapping_now(&round.plan, now));
         }

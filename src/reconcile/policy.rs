@@ -101,6 +101,8 @@ impl Rulebook {
             settings: &self.settings,
         });
         let mut found = evaluate(&self.rules, &self.settings, &input);
+        // Finding places is parsing again: only where there is something to find.
+        let repo = repo.filter(|_| !found.all.is_empty());
         let mut places = repo.map(|repo| Places::new(repo, &desired.environment));
         found.locate(desired, places.as_mut());
         found

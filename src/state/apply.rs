@@ -7,13 +7,11 @@
 use jiff::Timestamp;
 
 use super::types::{
-    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, Paused, PlanState, PolicyFinding,
-    Refused, Rejected, ResourceState, State,
+    Applied, Drift, Hold, Paused, PlanState, PolicyFinding, Refused, Rejected, ResourceState, State,
 };
-use crate::event::body::{SoftHold, StepFailed, StepStarted};
+use crate::event::body::SoftHold;
 use crate::event::{Event, Recorded};
-use crate::model::{CommitId, Digest, Fault, ResourceId, RunId};
-use crate::plan::Reason;
+use crate::model::{CommitId, Digest, ResourceId};
 
 impl State {
     /// Takes one event in. Events come in the order of the log, each once.
@@ -52,6 +50,8 @@ impl State {
             }
             Event::SourceReachable(_) => self.source.unreachable = None,
             Event::SignatureRejected(rejected) => {
+                // Whatever was let through was let through for its history.
+                self.source.allowed = None;
                 if let Some(commit) = commit {
                     self.refuse(commit, &rejected.why, true, at);
                 }
@@ -66,8 +66,10 @@ impl State {
             Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
             Event::SpecAccepted(accepted) => {
                 let before = self.spec.environment.replace(accepted.environment.clone());
-                if before.is_some_and(|before| before != accepted.environment) {
-                    self.orphan(&accepted.removed);
+                if self.spec.commit.as_ref() != commit
+                    || self.spec.desired != Some(accepted.desired)
+                {
+                    self.begun.clear();
                 }
                 self.spec.commit = commit.cloned();
                 self.spec.seq = recorded.seq;
@@ -79,6 +81,9 @@ impl State {
                 self.spec.rejected = None;
                 self.spec.warnings.clear();
                 self.wish(&accepted.changed, &accepted.removed);
+                if before.is_some_and(|before| before != accepted.environment) {
+                    self.orphan();
+                }
             }
             Event::SpecRejected(rejected) => {
                 self.spec.rejected = commit.map(|commit| Rejected {
@@ -134,11 +139,18 @@ impl State {
                     plan.held.clear();
                 }
             }
+            Event::PlanBegun(begun) => self.begin(begun),
+            Event::PlanLapsed(lapsed) => {
+                self.begun.remove(&lapsed.plan);
+            }
             Event::PlanFinished(finished) => {
                 if finished.failed == 0 && finished.blocked == 0 {
                     self.pulls.spend(finished.plan);
                 }
                 self.approvals.remove(&finished.plan);
+                if finished.failed == 0 && finished.blocked == 0 {
+                    self.begun.remove(&finished.plan);
+                }
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == finished.plan) {
                     plan.finished = true;
                     plan.held.clear();
@@ -228,11 +240,12 @@ impl State {
     }
 
     /// A host that gets another environment, or whose environment gets another name, keeps what the
-    /// first one made: a name is no wish to destroy.
-    fn orphan(&mut self, ids: &[ResourceId]) {
-        for id in ids {
-            let claim = self.resources.get_mut(id).and_then(|known| known.claim.as_mut());
-            if let Some(claim) = claim {
+    /// first one made: a name is no wish to destroy. That is everything of ours that nobody asks for
+    /// now, also what the first one had no longer asked for and not yet removed.
+    fn orphan(&mut self) {
+        for known in self.resources.values_mut().filter(|known| known.wish.is_none()) {
+            let before = known.in_flight.as_mut().and_then(|step| step.claim_before.as_mut());
+            for claim in known.claim.as_mut().into_iter().chain(before) {
                 claim.orphan = true;
             }
         }
@@ -242,7 +255,7 @@ impl State {
         for (id, digest) in changed {
             // What was let through was let through for what the commit asked then.
             self.exempt.remove(id);
-            self.resources.entry(id.clone()).or_default().wish = Some(*digest);
+            self.resources.entry(id.clone()).or_default().ask_for(*digest);
         }
         for id in removed {
             self.forget_wish(id);
@@ -253,7 +266,7 @@ impl State {
     fn forget_wish(&mut self, id: &ResourceId) {
         self.exempt.remove(id);
         if let Some(resource) = self.resources.get_mut(id) {
-            resource.wish = None;
+            resource.give_up_wish();
             if !resource.is_ours() {
                 self.resources.remove(id);
             }
@@ -269,6 +282,9 @@ impl State {
             Event::PolicyViolated(_) | Event::PolicyExempted(_) | Event::PolicyCleared(_)
         ) {
             return;
+        }
+        if matches!(entry.event, Event::Synced(_) | Event::Recovered(_) | Event::Pruned(_)) {
+            self.settle(id);
         }
         if matches!(entry.event, Event::Pruned(_)) {
             self.resources.remove(id);
@@ -336,6 +352,8 @@ impl State {
             | Event::PlanMade(_)
             | Event::PlanHeld(_)
             | Event::PlanApproved(_)
+            | Event::PlanBegun(_)
+            | Event::PlanLapsed(_)
             | Event::PlanWithdrawn(_)
             | Event::PlanFinished(_)
             | Event::PlanSurprised(_)
@@ -369,59 +387,5 @@ impl State {
         if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == of) {
             count(plan);
         }
-    }
-}
-
-impl ResourceState {
-    /// Whether something on the machine is ours for this resource, or may be.
-    pub fn is_ours(&self) -> bool {
-        self.applied.is_some() || self.claim.is_some() || self.in_flight.is_some()
-    }
-
-    fn start(&mut self, started: &StepStarted, seq: u64) {
-        let claim_before = self.claim.clone();
-        if started.claim.is_some() {
-            self.claim.clone_from(&started.claim);
-        }
-        self.in_flight = Some(InFlight {
-            plan: started.plan,
-            step: started.step,
-            seq,
-            verb: started.verb.clone(),
-            wish: started.wish,
-            heals: started.reason == Reason::Drifted,
-            claim_before,
-        });
-    }
-
-    fn succeed(&mut self, at: Timestamp, run: Option<RunId>) {
-        let Some(step) = self.in_flight.take() else { return };
-        if self.failure.as_ref().is_some_and(|failure| failure.verb == step.verb) {
-            self.failure = None;
-        }
-        if step.heals && (run.is_none() || self.healed_by != run) {
-            self.healed_by = run;
-            if self.heals.len() == HEALS_KEPT_MAX {
-                self.heals.remove(0);
-            }
-            self.heals.push(at);
-        }
-    }
-
-    fn fail(&mut self, failed: &StepFailed, at: Timestamp) {
-        let Some(step) = self.in_flight.take() else { return };
-        // A person is needed because something that is not ours is in the way: it does not become
-        // ours by having been in the way. Any other failure may have happened half-way.
-        if matches!(failed.fault, Fault::NeedsHuman { .. }) {
-            self.claim = step.claim_before;
-        }
-        self.failure = Some(Failure {
-            at,
-            fault: failed.fault.clone(),
-            verb: step.verb,
-            attempts: failed.attempt,
-            retry_at: failed.retry_at,
-            wish: step.wish,
-        });
     }
 }

@@ -74,6 +74,12 @@ pub enum Refusal {
     /// No head was refused.
     #[error("no rewritten head is waiting; see `trueup status`")]
     NoRewrite,
+    /// The refused head has no signature that is accepted, which no operator stands in for.
+    #[error(
+        "{0} is refused for its signature, not for its history: sign it, or allow its signer in the \
+         config, and trueup looks at it again by itself"
+    )]
+    Unsigned(CommitId),
     /// The refused head is another one.
     #[error("the refused head is {refused}, not {asked}")]
     OtherRewrite {
@@ -132,6 +138,9 @@ fn accept_rewrite(state: &State, asked: &CommitId) -> Result<Entry, Refusal> {
     if refused.commit != *asked {
         let refused = refused.commit.clone();
         return Err(Refusal::OtherRewrite { refused, asked: asked.clone() });
+    }
+    if refused.signature {
+        return Err(Refusal::Unsigned(asked.clone()));
     }
     let accepted = RewriteAccepted { offered: asked.clone() };
     Ok(Entry::new(Event::RewriteAccepted(accepted)).at_commit(asked))

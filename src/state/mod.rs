@@ -4,8 +4,10 @@
 //! [`decide()`] may.
 
 mod apply;
+mod begun;
 mod decide;
 mod pulls;
+mod resource;
 mod types;
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::event::body::{
-    Claim, CommitObserved, OperatorPaused, PlanHeld, PlanMade, PullObserved, PullOutcome, PullPlan,
-    PullPlanned, RewriteRefused, SpecAccepted, StepStarted, Synced,
+    Claim, CommitObserved, Drifted, Flapping, OperatorPaused, PlanHeld, PlanMade, PullObserved,
+    PullOutcome, PullPlan, PullPlanned, RewriteAccepted, RewriteRefused, SignatureRejected,
+    SpecAccepted, SpecWished, StepFailed, StepStarted, Synced,
 };
 use crate::event::{Entry, Event, Recorded, Spilled};
-use crate::model::{CommitId, Digest, Name, ResourceId};
+use crate::model::{CommitId, Digest, Fault, Name, ResourceId};
 use crate::plan::promise::Promise;
 use crate::plan::{Disruption, Reason};
 
@@ -77,24 +78,82 @@ fn a_renamed_environment_orphans_what_the_old_one_made() {
         accepted(vec![(vm(), digest)], vec![]),
         Entry::new(Event::Synced(synced)).about(&vm()),
     ];
-    let end = |name: &str| {
+    let end = |name: &str, before: Vec<Event>, removed: Vec<ResourceId>| {
         let environment = Name::new(name).unwrap();
         let desired = Digest::of("other");
-        let last =
-            SpecAccepted { environment, desired, changed: vec![], removed: vec![vm()], tree: None };
+        let last = SpecAccepted { environment, desired, changed: vec![], removed, tree: None };
         let mut story = made.clone();
+        story.extend(before.into_iter().map(Entry::new));
         story.push(Entry::new(Event::SpecAccepted(last)));
         fold(story).resources[&vm()].claim.as_ref().unwrap().orphan
     };
-    assert!(end("renamed"), "a name is no wish to destroy");
-    assert!(!end("lab"), "what is gone from the same environment is pruned");
+    let gone = || vec![vm()];
+    assert!(end("renamed", vec![], gone()), "a name is no wish to destroy");
+    assert!(!end("lab", vec![], gone()), "what is gone from the same environment is pruned");
+    let part = || vec![Event::SpecWished(SpecWished { changed: vec![], removed: gone() })];
+    assert!(end("renamed", part(), vec![]), "it was said in an earlier part");
+    assert!(!end("lab", part(), vec![]));
+    let earlier = || vec![accepted(vec![], gone()).event];
+    assert!(end("renamed", earlier(), vec![]), "the old environment had not removed it yet");
+    assert!(!end("renamed", vec![], vec![]), "what is still asked for is managed");
+}
+
+#[test]
+fn what_is_no_longer_asked_for_has_nothing_wrong_with_it() {
+    let digest = Digest::of("web");
+    let claim = Claim {
+        resource: None,
+        prevent_destroy: false,
+        orphan: true,
+        depends_on: Default::default(),
+    };
+    let plan = Digest::of("plan");
+    let started = |wish| StepStarted {
+        plan,
+        step: 0,
+        verb: "start".into(),
+        disruption: Disruption::None,
+        reason: Reason::Drifted,
+        changes: vec![],
+        wish,
+        claim: None,
+    };
+    let again = jiff::Timestamp::from_second(9_000).unwrap();
+    let retry_at = Some(again);
+    let fault = Fault::transient("busy");
+    let failed =
+        || StepFailed { plan, step: 0, fault: fault.clone(), attempt: 1, retry_at, more: None };
+    let drifted = Drifted { changes: vec![], what: "stopped".into(), heal: true };
+    let flapping = Flapping { heals: 5, retry_at: again };
+    let about = |event: Event| Entry::new(event).about(&vm());
+    let wrong = vec![
+        accepted(vec![(vm(), digest)], vec![]),
+        about(Event::Synced(Synced { wish: digest, claim })),
+        about(Event::Drifted(drifted)),
+        about(Event::StepStarted(started(Some(digest)))),
+        about(Event::StepFailed(failed())),
+        about(Event::Flapping(flapping)),
+        about(Event::StepStarted(started(Some(digest)))),
+    ];
+    let before = fold(wrong.clone()).resources[&vm()].clone();
+    assert!(before.drift.is_some() && before.failure.is_some() && before.flapping_until.is_some());
+    let gone = [accepted(vec![], vec![vm()]), about(Event::StepFailed(failed()))];
+    let after = fold(wrong.into_iter().chain(gone.clone()).collect()).resources[&vm()].clone();
+    assert_eq!((after.drift, after.failure, after.flapping_until), (None, None, None));
+    // What removes it is tried again as everything else.
+    let removal = [about(Event::StepStarted(started(None))), about(Event::StepFailed(failed()))];
+    let synced = Synced { wish: digest, claim: before.claim.unwrap() };
+    let made = [accepted(vec![(vm(), digest)], vec![]), about(Event::Synced(synced))];
+    let story = made.into_iter().chain(gone.into_iter().take(1)).chain(removal);
+    assert!(fold(story.collect()).resources[&vm()].failure.is_some());
 }
 
 #[test]
 fn only_the_plan_that_waits_can_be_approved() {
     let plan = Digest::of("plan");
     let made = PlanMade { plan, total: 1, steps: vec![], more: None, beside: None };
-    let held = PlanHeld { plan, reasons: vec!["sync is manual".into()], soft: Vec::new() };
+    let held =
+        PlanHeld { plan, reasons: vec!["sync is manual".into()], soft: Vec::new(), more: None };
     let ask = |state: &State, text: &str| {
         decide(state, &Command::Approve { plan: text.into() }, "operator:ann")
     };
@@ -122,6 +181,19 @@ fn a_rewrite_is_let_through_by_name_only() {
         |digit| decide(&state, &Command::AcceptRewrite { commit: commit(digit) }, "operator:x");
     assert!(matches!(ask('c'), Err(Refusal::OtherRewrite { .. })));
     assert!(ask('b').is_ok());
+}
+
+#[test]
+fn no_operator_stands_in_for_a_signature() {
+    let rejected = || SignatureRejected { why: "it is not signed".into() };
+    let allowed = RewriteAccepted { offered: commit('b') };
+    let state = fold(vec![
+        Entry::new(Event::RewriteAccepted(allowed)),
+        Entry::new(Event::SignatureRejected(rejected())).at_commit(&commit('b')),
+    ]);
+    assert_eq!(state.source.allowed, None);
+    let ask = Command::AcceptRewrite { commit: commit('b') };
+    assert_eq!(decide(&state, &ask, "operator:x"), Err(Refusal::Unsigned(commit('b'))));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::pulls::PullsState;
 use crate::event::body::{Claim, Problem, SoftHold};
 use crate::model::{CommitId, Digest, Fault, Name, PolicyLevel, ResourceId, RunId};
 use crate::plan::FieldChange;
+use crate::plan::promise::Promise;
 
 /// Everything trueup knows.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub struct State {
     pub plan: Option<PlanState>,
     /// Plans that were approved and not yet finished, with who did it.
     pub approvals: BTreeMap<Digest, String>,
+    /// What of approved plans that were begun may still be done, by plan.
+    #[serde(default)]
+    pub begun: BTreeMap<Digest, Promise>,
     /// Pull requests, and what was said about them.
     #[serde(default)]
     pub pulls: PullsState,
@@ -154,11 +158,11 @@ pub struct ResourceState {
     pub unobservable: Option<String>,
     /// An operator holds it.
     pub hold: Option<Hold>,
-    /// When drifts of it were put right lately, oldest first; bounded by [`HEALS_KEPT_MAX`].
+    /// When drifts from this wish were put right lately, oldest first; bounded by [`HEALS_KEPT_MAX`].
     pub heals: Vec<Timestamp>,
     /// The pass that put it right last: a pass counts as one heal, however many steps it took.
     pub healed_by: Option<RunId>,
-    /// It keeps drifting: it is left alone until then.
+    /// It keeps drifting: it is left alone until then, or until another wish.
     pub flapping_until: Option<Timestamp>,
 }
 

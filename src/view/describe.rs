@@ -22,6 +22,14 @@ pub fn describe(event: &Event) -> String {
             wished.changed.len(),
             wished.removed.len()
         ),
+        Event::PlanBegun(begun) => format!(
+            "plan {}: its approval stands for {} step(s) until they are done",
+            begun.plan.short(),
+            begun.steps.len()
+        ),
+        Event::PlanLapsed(lapsed) => {
+            format!("plan {}: what is left of it is not needed any more", lapsed.plan.short())
+        }
         Event::PlanWithdrawn(withdrawn) => {
             format!("plan {}: nothing of it is needed any more", withdrawn.plan.short())
         }
@@ -74,7 +82,10 @@ pub fn describe(event: &Event) -> String {
         Event::PlanMade(made) => {
             format!("plan {}: {} step(s){}", made.plan.short(), made.total, rest(&made.more))
         }
-        Event::PlanHeld(held) => format!("plan {}: {}", held.plan.short(), held.reasons.join("; ")),
+        Event::PlanHeld(held) => {
+            let reasons = held.reasons.join("; ");
+            format!("plan {}: {reasons}{}", held.plan.short(), rest(&held.more))
+        }
         Event::PlanApproved(approved) => {
             let via = approved.via.as_ref().map(|via| format!(" {}", by(via))).unwrap_or_default();
             let as_shown = approved.shown.map_or(String::new(), |shown| {
@@ -131,10 +142,11 @@ pub fn describe(event: &Event) -> String {
         ),
         Event::PolicyCleared(cleared) => format!("{}: no longer so", cleared.rule),
         Event::PlanSurprised(surprised) => format!(
-            "plan {} does more than #{} said: {}",
+            "plan {} does more than #{} said: {}{}",
             surprised.plan.short(),
             surprised.number,
-            surprised.extra.join("; ")
+            surprised.extra.join("; "),
+            rest(&surprised.more)
         ),
         Event::PullObserved(pull) => {
             let fork = if pull.fork { ", from a fork" } else { "" };

@@ -101,7 +101,7 @@ impl Host {
                 more: None,
                 beside: None,
             })),
-            Entry::new(Event::PlanHeld(PlanHeld { plan, reasons, soft: Vec::new() })),
+            Entry::new(Event::PlanHeld(PlanHeld { plan, reasons, soft: Vec::new(), more: None })),
         ]);
         self
     }

@@ -100,6 +100,41 @@ fn limits_on_number_and_size_hold_and_leave_the_mirror_usable() {
 }
 
 #[test]
+fn one_that_is_too_large_keeps_nobody_out() {
+    let repo = GitRepo::new();
+    repo.publish("environments/lab/a.yaml", "a: 1\n");
+    let mut good = BTreeSet::new();
+    let mut seed = 7_u64;
+    for number in 1..=20 {
+        let head = match number {
+            // More than is taken on the way here.
+            7 => offer(&repo, number, "main", || {
+                let noise = std::iter::repeat_with(|| random(&mut seed, 256) as u8);
+                repo.write("docs/noise.bin", noise.take(2 << 20).collect::<Vec<u8>>());
+            }),
+            // Half a MiB on the way here, and 512 once it is unpacked.
+            12 => offer(&repo, number, "main", || repo.write("bomb.bin", vec![0; 512 << 20])),
+            _ => offer(&repo, number, "main", || {
+                repo.write("environments/lab/b.yaml", format!("b: {number}\n"));
+            }),
+        };
+        if ![7, 12].contains(&number) {
+            good.insert((number, head));
+        }
+    }
+    let mirror = mirror_of(&repo);
+    let pulls = pulls_of(&mirror, PullSettings { bytes_max: 1 << 20, ..Default::default() });
+    let gathered = pulls.gather(&numbers(1..=20)).unwrap();
+    assert_eq!(gathered.heads.into_iter().collect::<BTreeSet<_>>(), good);
+    let refused: Vec<_> = gathered.refused.into_iter().collect();
+    let [(7, large), (12, bomb)] = refused.as_slice() else { panic!("{refused:?}") };
+    assert!(large.contains("1 MiB") && bomb.contains("64 MiB"), "{large}; {bomb}");
+    assert!(good.iter().all(|(_, head)| mirror.has(*head)));
+    let none = pulls.gather(&numbers([7, 12])).unwrap();
+    assert!(none.heads.is_empty() && none.refused.len() == 2, "{none:?}");
+}
+
+#[test]
 fn a_merge_tells_its_files_what_changed_and_which_lines() {
     let repo = GitRepo::new();
     let lines: Vec<String> = (1..=20).map(|n| format!("l{n}: {n}")).collect();
@@ -215,8 +250,8 @@ async fn the_port_says_the_same() {
     let offered = port.offered(Wanted::All).await.unwrap();
     assert_eq!(offered.base.as_str(), base.to_string());
     let fetched = port.fetch(numbers([4])).await.unwrap();
-    assert_eq!(fetched[&4].as_str(), head.to_string());
-    let merged = port.merge(offered.base, fetched[&4].clone()).await.unwrap();
+    assert_eq!(fetched.heads[&4].as_str(), head.to_string());
+    let merged = port.merge(offered.base, fetched.heads[&4].clone()).await.unwrap();
     let trueup::port::Merge::Clean(files) = merged else { panic!("{merged:?}") };
     assert_eq!(files.files.len(), 1);
     assert_eq!(files.lines["environments/lab/a.yaml"].head_line(1), Some(1));

@@ -105,6 +105,40 @@ impl GitRepo {
         feed(&self.work(), &args, content).trim().to_owned()
     }
 
+    /// `count` commits on `at`, each another change of `path`, as pull requests from number `first`
+    /// on, all pushed at once.
+    pub(crate) fn offer_many(
+        &self,
+        first: u64,
+        count: u64,
+        at: &str,
+        path: &str,
+        text: impl Fn(u64) -> String,
+    ) -> Vec<CommitId> {
+        let base = self.git(["rev-parse", at]).trim().to_owned();
+        let mut stream = String::new();
+        for number in first..first + count {
+            let text = text(number);
+            let (message, length) = (format!("pull {number}"), text.len());
+            stream.push_str(&format!(
+                "commit refs/offered/{number}\ncommitter Ann <ann@example.org> 1750000000 +0000\n\
+                 data {}\n{message}\nfrom {base}\nM 100644 inline {path}\ndata {length}\n{text}\n",
+                message.len(),
+            ));
+        }
+        feed(&self.work(), &["fast-import", "--quiet", "--force"], stream.as_bytes());
+        let heads = (first..first + count).map(|number| {
+            let name = format!("refs/offered/{number}");
+            self.git(["rev-parse", name.as_str()]).trim().parse().unwrap()
+        });
+        let heads = heads.collect();
+        let specs = (first..first + count)
+            .map(|number| format!("+refs/offered/{number}:refs/pull/{number}/head"));
+        let words = ["push", "-q", "origin"].map(str::to_owned);
+        self.git(words.into_iter().chain(specs));
+        heads
+    }
+
     /// Makes `commit` the remote's head, objects and all, without Git's checks on push.
     pub(crate) fn force_head(&self, commit: &str) {
         self.git(["update-ref", "refs/heads/main", commit]);

@@ -104,8 +104,21 @@ fn plan() -> Vec<Event> {
             plan,
             reasons: vec!["it destroys 4 resources".into()],
             soft: Vec::new(),
+            more: None,
         }),
         Event::PlanApproved(PlanApproved::on_host(plan)),
+        Event::PlanBegun(PlanBegun {
+            plan,
+            steps: vec![PromisedStep {
+                resource: "vm/web".parse().unwrap(),
+                deed: Deed { kind: "vmStart".into(), path: None },
+                wish: None,
+                disruption: Disruption::None,
+                interrupts: Default::default(),
+                parts: [("/power".to_owned(), digest("running"))].into(),
+            }],
+        }),
+        Event::PlanLapsed(PlanLapsed { plan }),
         Event::PlanWithdrawn(PlanWithdrawn { plan }),
         Event::PlanFinished(PlanFinished { plan, succeeded: 3, failed: 1, blocked: 2 }),
         Event::PlanSurprised(PlanSurprised {
@@ -113,6 +126,7 @@ fn plan() -> Vec<Event> {
             number: 7,
             shown: digest("shown"),
             extra: vec!["disk/data: destroy".into()],
+            more: None,
         }),
         Event::PolicyViolated(PolicyViolated {
             key: digest("finding"),

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trueup::model::ResourceId;
 use trueup::port::Clock;
-use trueup::reconcile::{Daemon, Handle, PassError, PassOptions};
+use trueup::reconcile::{Daemon, Handle, Pace, PassError, PassOptions};
 
 use super::World;
 use super::host::Trouble;
@@ -23,13 +23,19 @@ fn id(text: &str) -> ResourceId {
 
 /// A world whose daemon runs, with an image that takes [`SLOW`].
 async fn begun() -> (World, Handle, JoinHandle<Result<(), PassError>>, watch::Sender<bool>) {
+    begun_at(Pace { poll: POLL, look: POLL }).await
+}
+
+async fn begun_at(
+    pace: Pace,
+) -> (World, Handle, JoinHandle<Result<(), PassError>>, watch::Sender<bool>) {
     let mut world = World::with_parallel(2).await;
     let stop = world.stoppable();
     world.remote.write("trueup.yaml", include_str!("../scenarios/repository.yaml"));
     world.remote.write("environments/lab/all.yaml", include_str!("../scenarios/lab.yaml"));
     world.remote.commit("first");
     world.host.trouble(&id("image/debian"), "create", Trouble::Slow(SLOW));
-    let (daemon, handle) = Daemon::new(Arc::clone(&world.program), POLL);
+    let (daemon, handle) = Daemon::new(Arc::clone(&world.program), pace);
     let running = tokio::spawn(daemon.run());
     world.clock.sleep(Duration::from_secs(10)).await;
     assert!(world.state().resources[&id("image/debian")].in_flight.is_some());
@@ -53,6 +59,30 @@ async fn a_slow_step_keeps_nobody_else_waiting() {
     let unsynced = state.resources.iter().filter(|(_, known)| known.applied.is_none());
     assert_eq!(unsynced.count(), 0);
     world.check_invariants();
+    stop.send_replace(true);
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_at_rest_is_looked_at_less_often_than_the_repository() {
+    let look = POLL * 20;
+    let (world, _handle, running, stop) = begun_at(Pace { poll: POLL, look }).await;
+    world.clock.sleep(SLOW * 2).await;
+    let is_off = |world: &World| !world.host.machine().resources[&id("network/lab")].active;
+    // Nobody says so: it is found by looking.
+    world.host.stop(&id("network/lab"));
+    world.clock.sleep(POLL * 4).await;
+    assert!(is_off(&world), "the machine is looked at with every poll");
+    world.clock.sleep(look).await;
+    assert!(!is_off(&world), "the machine is not looked at any more");
+
+    // A new commit does not wait for that.
+    world.host.stop(&id("network/lab"));
+    let lab = include_str!("../scenarios/lab.yaml");
+    world.remote.write("environments/lab/all.yaml", &format!("{lab}# other\n"));
+    world.remote.commit("second");
+    world.clock.sleep(POLL * 3).await;
+    assert!(!is_off(&world), "a commit has to wait for the next look");
     stop.send_replace(true);
     running.await.unwrap().unwrap();
 }

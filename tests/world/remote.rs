@@ -46,6 +46,14 @@ impl FakeRemote {
         self.inner.lock().unwrap().tree.insert(path.to_owned(), text.to_owned());
     }
 
+    /// Replaces the first `from` in a file.
+    pub(crate) fn edit(&self, path: &str, from: &str, to: &str) {
+        let mut inner = self.inner.lock().unwrap();
+        let text = inner.tree.get_mut(path).expect(path);
+        assert!(text.contains(from), "no {from:?} in {path}");
+        *text = text.replacen(from, to, 1);
+    }
+
     pub(crate) fn delete(&self, path: &str) {
         let gone = self.inner.lock().unwrap().tree.remove(path);
         assert!(gone.is_some(), "no file {path}");

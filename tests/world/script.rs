@@ -1,6 +1,7 @@
 //! Scenarios as text: a script of what happens, and the transcript of what trueup did about it.
 //!
-//! A line is a command; `#` begins a comment; `write PATH <<END` is followed by the file's lines.
+//! A line is a command; `#` begins a comment; `write PATH <<END` is followed by the file's lines, and
+//! `edit PATH FROM => TO` replaces the first FROM in it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -66,6 +67,11 @@ async fn command(world: &mut World, line: &str) -> String {
         }
         ["rewind", n] => {
             world.remote.rewind(n.parse().unwrap());
+            String::new()
+        }
+        ["edit", path, ..] => {
+            let (from, to) = line.split_once(path).unwrap().1.split_once(" => ").expect("=>");
+            world.remote.edit(path, from.trim(), &to.trim().replace("\\n", "\n"));
             String::new()
         }
         ["delete", path] => {

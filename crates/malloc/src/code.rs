@@ -12,6 +12,7 @@ use std::io;
 ///
 /// # Errors
 /// When the kernel does not say what is mapped.
+#[expect(clippy::disallowed_methods, reason = "only the kernel knows it")]
 pub fn unmap_code() -> io::Result<usize> {
     let mut told = 0;
     let smaps = std::fs::read_to_string("/proc/self/smaps")?;

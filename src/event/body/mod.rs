@@ -14,8 +14,8 @@ pub use operator::{
     LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
 pub use plan::{
-    Claim, PlanApproved, PlanFinished, PlanHeld, PlanMade, PlanWithdrawn, SoftHold, StepFailed,
-    StepInterrupted, StepStarted, StepSucceeded, StepSummary,
+    Claim, PlanApproved, PlanBegun, PlanFinished, PlanHeld, PlanLapsed, PlanMade, PlanWithdrawn,
+    SoftHold, StepFailed, StepInterrupted, StepStarted, StepSucceeded, StepSummary,
 };
 pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};
 pub use pull::{
@@ -141,6 +141,10 @@ events! {
     "plan.held" 1 PlanHeld(PlanHeld),
     /// Somebody approved a plan.
     "plan.approved" 1 PlanApproved(PlanApproved),
+    /// A plan that was approved begins.
+    "plan.begun" 1 PlanBegun(PlanBegun),
+    /// What is left of a plan that was begun is no longer needed.
+    "plan.lapsed" 1 PlanLapsed(PlanLapsed),
     /// What a plan was for is no longer so; nothing of it was done.
     "plan.withdrawn" 1 PlanWithdrawn(PlanWithdrawn),
     /// Every step of a plan has its outcome.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::pull::ForgeApproval;
 use crate::event::Spilled;
 use crate::model::{Digest, Fault, Resource, ResourceId};
+use crate::plan::promise::PromisedStep;
 use crate::plan::{Disruption, FieldChange, Reason};
 
 /// `plan.made`; the commit is the envelope's.
@@ -45,12 +46,15 @@ pub struct StepSummary {
 pub struct PlanHeld {
     /// Digest of the plan.
     pub plan: Digest,
-    /// What it waits for, one sentence each.
+    /// What it waits for, one sentence each; the first of them.
     pub reasons: Vec<String>,
     /// What an approval of it lets through for good: each step that a soft rule holds. Events of
     /// earlier versions have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub soft: Vec<SoftHold>,
+    /// All reasons, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Spilled>,
 }
 
 /// Steps that a soft rule holds, of one resource.
@@ -85,6 +89,24 @@ impl PlanApproved {
     pub fn on_host(plan: Digest) -> Self {
         Self { plan, via: None, shown: None }
     }
+}
+
+/// `plan.begun`: a plan that an operator approved begins. The approval stands for these steps until
+/// they are done, also in several tries; a large plan takes several of these events. The commit is the
+/// envelope's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanBegun {
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// What it may do.
+    pub steps: Vec<PromisedStep>,
+}
+
+/// `plan.lapsed`: what is left of a plan that was begun is no longer needed, and no longer approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanLapsed {
+    /// Digest of the plan.
+    pub plan: Digest,
 }
 
 /// `plan.withdrawn`: what it was for is no longer so; nothing of it was done.

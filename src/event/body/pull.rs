@@ -155,8 +155,11 @@ pub struct PlanSurprised {
     pub number: u64,
     /// Digest of the plan that was shown.
     pub shown: Digest,
-    /// Exactly what was not shown, one sentence each.
+    /// Exactly what was not shown, one sentence each; the first of it.
     pub extra: Vec<String>,
+    /// All of it, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<Spilled>,
 }
 
 /// Where something is said on the forge.

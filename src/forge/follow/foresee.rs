@@ -3,7 +3,7 @@
 //! The head is data: it is merged from objects, and whatever says how it is read, judged and limited
 //! is the base's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::report::Report;
@@ -52,7 +52,7 @@ pub(super) async fn foresee(
     number: u64,
     basis: &Basis,
 ) -> Result<Foreseen, Fault> {
-    let Looked { tree, lines, mut found } = look(follower, basis).await?;
+    let Looked { tree, lines, mut found } = look(follower, number, basis).await?;
     heed_approval(follower, number, &mut found);
     let outcome = outcome(&found);
     let plan = match &outcome {
@@ -111,9 +111,13 @@ fn heed_approval(follower: &Follower, number: u64, found: &mut Found) {
     }
 }
 
-async fn look(follower: &mut Follower, basis: &Basis) -> Result<Looked, Fault> {
+async fn look(follower: &mut Follower, number: u64, basis: &Basis) -> Result<Looked, Fault> {
     if !basis.allowed {
         let why = "it comes from a fork, whose pull requests are not planned here".to_owned();
+        return Ok(Looked::nothing(Found::Skipped(why)));
+    }
+    if let Some(why) = follower.untaken(number, &basis.head) {
+        let why = format!("its head is not taken: {why}");
         return Ok(Looked::nothing(Found::Skipped(why)));
     }
     let merge = follower.pulls.merge(basis.base.clone(), basis.head.clone()).await;
@@ -132,7 +136,7 @@ async fn look(follower: &mut Follower, basis: &Basis) -> Result<Looked, Fault> {
         }
         Err(TreeFault::Mirror(fault)) => return Err(fault),
     };
-    let files = files(follower, &basis.base, &merged).await?;
+    let files = files(follower, number, &basis.base, &merged).await?;
     let tree = Some(merged.tree.clone());
     let foresight =
         follower.reconciler.foresee(&basis.head, &files, &mut follower.memory.cache).await;
@@ -157,9 +161,15 @@ fn refused(problem: &Problem) -> Diagnostic {
     }
 }
 
-/// The merged files, with the base's own where they say how everything else is read.
+/// Bytes of contents kept from one pull request for the next: five times an environment of 5,000
+/// documents. A larger one is read anew each time.
+const KEPT_MAX: usize = 16 << 20;
+
+/// The merged files, with the base's own where they say how everything else is read. What the pull
+/// request before had too is not read again.
 async fn files(
-    follower: &Follower,
+    follower: &mut Follower,
+    number: u64,
     base: &CommitId,
     merged: &MergedFiles,
 ) -> Result<RepoFiles, Fault> {
@@ -171,11 +181,22 @@ async fn files(
         merged.files.iter().filter(|file| !governs(&file.path)).cloned().collect();
     all.extend(of_base.into_iter().filter(|file| governs(&file.path)));
     all.sort_by(|a, b| a.path.cmp(&b.path));
-    let wanted = all.iter().map(|file| &file.blob).filter(|blob| !merged.made.contains_key(*blob));
-    let wanted: Vec<String> = wanted.cloned().collect();
-    let contents = follower.source.blobs(wanted.clone()).await?;
-    let mut bytes: BTreeMap<String, Arc<[u8]>> = wanted.into_iter().zip(contents).collect();
-    bytes.extend(merged.made.iter().map(|(blob, bytes)| (blob.clone(), Arc::clone(bytes))));
+    let known = &follower.memory.contents;
+    let have = |blob: &String| merged.made.get(blob).or_else(|| known.get(blob)).map(Arc::clone);
+    let blobs = all.iter().map(|file| file.blob.clone());
+    let (mut bytes, mut unknown) = (BTreeMap::new(), BTreeSet::new());
+    for blob in blobs {
+        match have(&blob) {
+            Some(content) => drop(bytes.insert(blob, content)),
+            None => drop(unknown.insert(blob)),
+        }
+    }
+    let unknown: Vec<String> = unknown.into_iter().collect();
+    tracing::debug!(number, read = unknown.len(), files = all.len(), "a pull request is read");
+    let contents = follower.source.blobs(unknown.clone()).await?;
+    bytes.extend(unknown.into_iter().zip(contents));
+    let size: usize = bytes.values().map(|content| content.len()).sum();
+    follower.memory.contents = if size <= KEPT_MAX { bytes.clone() } else { BTreeMap::new() };
     let files = all.into_iter().map(|file| RepoFile {
         bytes: bytes.get(&file.blob).map(Arc::clone),
         path: file.path,

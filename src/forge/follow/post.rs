@@ -88,13 +88,13 @@ fn landed(landing: &Landing, course: &Course) -> (CommitState, String) {
     match landing {
         Landing::Pending => (CommitState::Pending, format!("applying{times}")),
         Landing::Applied { resources } => {
-            (CommitState::Success, format!("applied{times}: {resources} resource(s) in sync"))
+            (CommitState::Success, format!("applied: {resources} resource(s) in sync{times}"))
         }
         Landing::Held(reasons) => {
-            (CommitState::Failure, format!("held{times}: {}", first(reasons)))
+            (CommitState::Failure, fitted(format!("held: {}", first(reasons)), &times))
         }
         Landing::Failed(reasons) => {
-            (CommitState::Failure, format!("failed{times}: {}", first(reasons)))
+            (CommitState::Failure, fitted(format!("failed: {}", first(reasons)), &times))
         }
         Landing::Rejected { errors, first } => {
             let first = first.as_deref().unwrap_or("see the daemon's log");
@@ -104,14 +104,20 @@ fn landed(landing: &Landing, course: &Course) -> (CommitState, String) {
     }
 }
 
-/// ` 2026-01-02 03:04:05 to 03:04:17 UTC`: from when a commit was taken in to what became of it.
+/// `words` and the times, where both fit: what is wrong matters more than when it was seen.
+fn fitted(words: String, times: &str) -> String {
+    let fits = words.chars().count() + times.chars().count() <= Status::DESCRIPTION_CHARS_MAX;
+    if fits { words + times } else { words }
+}
+
+/// ` (2026-01-02 03:04:05 to 03:04:17 UTC)`: from when a commit was taken in to what became of it.
 fn times(course: &Course) -> String {
     const WHOLE: &str = "%Y-%m-%d %H:%M:%S";
     let whole = |at: Timestamp| at.strftime(WHOLE).to_string();
     match (course.started, course.ended) {
         (None, None) => String::new(),
-        (Some(started), None) => format!(" since {} UTC", whole(started)),
-        (None, Some(at)) => format!(" {} UTC", whole(at)),
+        (Some(started), None) => format!(" (since {} UTC)", whole(started)),
+        (None, Some(at)) => format!(" ({} UTC)", whole(at)),
         (Some(started), Some(ended)) => {
             let (first, last) = (whole(started), whole(ended));
             // The day is said once.
@@ -119,7 +125,7 @@ fn times(course: &Course) -> String {
                 Some(((day, _), (same, time))) if day == same => time.to_owned(),
                 _ => last,
             };
-            format!(" {first} to {last} UTC")
+            format!(" ({first} to {last} UTC)")
         }
     }
 }
@@ -172,16 +178,16 @@ mod tests {
         };
         assert_eq!(
             said(Landing::Pending, None),
-            (CommitState::Pending, "applying since 2026-01-02 03:04:05 UTC".into())
+            (CommitState::Pending, "applying (since 2026-01-02 03:04:05 UTC)".into())
         );
         assert_eq!(
             said(Landing::Applied { resources: 3 }, at("2026-01-02T03:04:17Z")).1,
-            "applied 2026-01-02 03:04:05 to 03:04:17 UTC: 3 resource(s) in sync"
+            "applied: 3 resource(s) in sync (2026-01-02 03:04:05 to 03:04:17 UTC)"
         );
         let why = vec!["vm/web: no space".to_owned(), "vm/db: no space".to_owned()];
         assert_eq!(
             said(Landing::Failed(why), at("2026-01-03T00:00:01Z")).1,
-            "failed 2026-01-02 03:04:05 to 2026-01-03 00:00:01 UTC: vm/web: no space (and 1 more)"
+            "failed: vm/web: no space (and 1 more) (2026-01-02 03:04:05 to 2026-01-03 00:00:01 UTC)"
         );
     }
 

@@ -62,7 +62,8 @@ fn approved(state: &State, number: u64) -> Option<Digest> {
     Some(state.pulls.open.get(&number)?.approved.as_ref()?.plan)
 }
 
-/// The pull requests whose plan rests on something that is no longer so, never planned ones first.
+/// The pull requests whose plan rests on something that is no longer so: heads that nobody looked at
+/// first, then the plans made longest ago, so that each has its turn.
 pub(super) fn stale(
     state: &State,
     listed: &[&PullRequest],
@@ -83,8 +84,9 @@ pub(super) fn stale(
         (planned.get(&pull.number) != Some(&basis)).then_some((pull.number, basis))
     });
     let mut due: Vec<_> = due.collect();
-    due.sort_by_key(|(number, _)| {
-        state.pulls.open.get(number).is_some_and(|known| known.planned.is_some())
+    due.sort_by_key(|(number, basis)| {
+        let planned = state.pulls.open.get(number).and_then(|known| known.planned.as_ref());
+        planned.filter(|planned| planned.head == basis.head).map(|planned| planned.at)
     });
     due
 }

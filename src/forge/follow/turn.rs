@@ -18,6 +18,7 @@ use crate::config::{ApprovalSettings, ForkPlans, ForkSettings};
 use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
 use crate::event::{Entry, Event};
 use crate::forge::render::Instance;
+use crate::model::CommitId;
 use crate::port::forge::{Forge, ForgeError, ForgeFault, PullRequest, PullState};
 use crate::port::{BlobStore, BoxFuture, Clock, JournalFault, Pulls, Source};
 use crate::reconcile::Reconciler;
@@ -27,6 +28,9 @@ use crate::spec::ParseCache;
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 /// Wait after the forge did not answer: the first, doubled each time, and the longest.
 const BACKOFF_S: (u64, u64) = (5, 300);
+/// The longest that one turn plans, and the longest that it speaks, beyond the one that is under way:
+/// then who is there is asked again, so that a push is seen within a poll however much there is to do.
+const SHARE: Duration = Duration::from_secs(5);
 /// Wait before a post is tried again that the forge refused: a person may have given the permission.
 pub(super) const REFUSED_WAIT: Duration = Duration::from_secs(3_600);
 
@@ -64,8 +68,12 @@ pub struct Memory {
     pub(super) instance: Option<Instance>,
     pub(super) planned: BTreeMap<u64, Basis>,
     pub(super) cache: ParseCache,
+    /// The files of the pull request that was looked at last, by blob.
+    pub(super) contents: BTreeMap<String, Arc<[u8]>>,
     pub(super) heard: Heard,
     pub(super) listed: Vec<PullRequest>,
+    /// Heads that are not taken, by pull request, and why; not asked for again.
+    pub(super) untaken: BTreeMap<u64, (CommitId, String)>,
     tries: u32,
     parked_until: Option<Duration>,
     last_write: Arc<Mutex<Option<Duration>>>,
@@ -92,8 +100,9 @@ impl Follower {
         if let Err(error) = self.hear().await? {
             return Ok(Some(self.park(&error).await?));
         }
-        self.plan_stale().await?;
-        self.say_all().await
+        let more = self.plan_stale().await?;
+        let wait = self.say_all().await?;
+        Ok(wait.or(more.then_some(Duration::ZERO)))
     }
 
     fn parked(&mut self) -> Option<Duration> {
@@ -138,12 +147,43 @@ impl Follower {
         ledger.append(entries).await?;
         self.memory.tries = 0;
         self.memory.planned.retain(|number, _| !gone.contains(number));
+        self.memory.untaken.retain(|number, _| !gone.contains(number));
         self.memory.listed = listed;
         Ok(Ok(()))
     }
 
-    /// Looks at the pull requests whose plan rests on something that is no longer so.
-    async fn plan_stale(&mut self) -> Result<(), JournalFault> {
+    /// Looks at the pull requests whose plan rests on something that is no longer so, as many as one
+    /// turn has time for; whether there are more.
+    async fn plan_stale(&mut self) -> Result<bool, JournalFault> {
+        let Some(due) = self.due().await else { return Ok(false) };
+        // A status that is pending is seen before the work that may take a while.
+        self.say_statuses().await?;
+        let Some(heads) = self.fetch(&due).await else { return Ok(false) };
+        let begun = self.clock.monotonic();
+        for (number, basis) in due {
+            if self.clock.monotonic() - begun > SHARE {
+                return Ok(true);
+            }
+            let fetched = basis.allowed && self.untaken(number, &basis.head).is_none();
+            // A push between list and fetch: the next list has it.
+            if fetched && heads.get(&number) != Some(&basis.head) {
+                continue;
+            }
+            match foresee(self, number, &basis).await {
+                Ok(foreseen) => {
+                    self.keep(number, foreseen).await?;
+                    self.memory.planned.insert(number, basis);
+                }
+                Err(fault) => {
+                    tracing::warn!(number, %fault, "a pull request cannot be looked at now");
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The pull requests to look at, the most urgent first.
+    async fn due(&self) -> Option<Vec<(u64, Basis)>> {
         let refs: Vec<&PullRequest> = self.memory.listed.iter().collect();
         let allowed = self.allowed(&refs).await;
         let due = self.reconciler.ledger.read(|state| {
@@ -157,41 +197,52 @@ impl Follower {
             }
             Some(stale(state, &refs, &base, &self.memory.planned, &allowed))
         });
-        let Some(due) = due.filter(|due| !due.is_empty()) else { return Ok(()) };
-        // A status that is pending is seen before the work that may take a while.
-        self.say_statuses().await?;
-        let numbers: BTreeSet<u64> = due.iter().map(|(number, _)| *number).collect();
+        due.filter(|due| !due.is_empty())
+    }
+
+    /// Brings the heads that are looked at into the mirror; `None`: not now.
+    async fn fetch(&mut self, due: &[(u64, Basis)]) -> Option<BTreeMap<u64, CommitId>> {
+        let taken = due.iter().filter(|(number, basis)| {
+            basis.allowed && self.untaken(*number, &basis.head).is_none()
+        });
+        let numbers: BTreeSet<u64> = taken.map(|(number, _)| *number).collect();
+        if numbers.is_empty() {
+            return Some(BTreeMap::new());
+        }
         let fetched = match self.pulls.fetch(numbers).await {
             Ok(fetched) => fetched,
             Err(fault) => {
                 tracing::warn!(%fault, "the heads of pull requests cannot be fetched");
-                return Ok(());
+                return None;
             }
         };
-        for (number, basis) in due {
-            // A push between list and fetch: the next list has it.
-            if fetched.get(&number) != Some(&basis.head) {
-                continue;
-            }
-            match foresee(self, number, &basis).await {
-                Ok(Foreseen { planned, report }) => {
-                    let new = self.reconciler.ledger.read(|state| {
-                        let known = state.pulls.open.get(&number)?.planned.as_ref();
-                        Some(known.is_none_or(|known| {
-                            (&known.head, &known.base, &known.outcome, known.says)
-                                != (&planned.head, &planned.base, &planned.outcome, planned.says)
-                        }))
-                    });
-                    if new == Some(true) {
-                        let entry = Entry::new(Event::PullPlanned(planned)).bringing([report]);
-                        self.reconciler.ledger.append(vec![entry]).await?;
-                    }
-                    self.memory.planned.insert(number, basis);
-                }
-                Err(fault) => {
-                    tracing::warn!(number, %fault, "a pull request cannot be looked at now");
-                }
-            }
+        for (number, why) in fetched.refused {
+            let Some((_, basis)) = due.iter().find(|(it, _)| *it == number) else { continue };
+            tracing::warn!(number, %why, "the head of a pull request is not taken");
+            self.memory.untaken.insert(number, (basis.head.clone(), why));
+        }
+        Some(fetched.heads)
+    }
+
+    /// Why this head is not taken.
+    pub(super) fn untaken(&self, number: u64, head: &CommitId) -> Option<&str> {
+        let (untaken, why) = self.memory.untaken.get(&number)?;
+        (untaken == head).then_some(why)
+    }
+
+    /// Takes note of what was found, where it is news.
+    async fn keep(&self, number: u64, foreseen: Foreseen) -> Result<(), JournalFault> {
+        let Foreseen { planned, report } = foreseen;
+        let new = self.reconciler.ledger.read(|state| {
+            let known = state.pulls.open.get(&number)?.planned.as_ref();
+            Some(known.is_none_or(|known| {
+                (&known.head, &known.base, &known.outcome, known.says)
+                    != (&planned.head, &planned.base, &planned.outcome, planned.says)
+            }))
+        });
+        if new == Some(true) {
+            let entry = Entry::new(Event::PullPlanned(planned)).bringing([report]);
+            self.reconciler.ledger.append(vec![entry]).await?;
         }
         Ok(())
     }
@@ -237,7 +288,11 @@ impl Follower {
     async fn say_statuses(&mut self) -> Result<(), JournalFault> {
         let wants = self.wants();
         let looking = wants.into_iter().filter(|want| want.what == What::Looking);
+        let begun = self.clock.monotonic();
         for want in looking.collect::<Vec<_>>() {
+            if self.clock.monotonic() - begun > SHARE {
+                break;
+            }
             if self.say_one(&want).await?.is_some() {
                 break;
             }
@@ -245,8 +300,13 @@ impl Follower {
         Ok(())
     }
 
+    /// Says what is to be said, as much as one turn has time for.
     async fn say_all(&mut self) -> Result<Option<Duration>, JournalFault> {
+        let begun = self.clock.monotonic();
         for want in self.wants() {
+            if self.clock.monotonic() - begun > SHARE {
+                return Ok(Some(Duration::ZERO));
+            }
             if let Some(wait) = self.say_one(&want).await? {
                 return Ok(Some(wait));
             }

@@ -88,8 +88,9 @@ const NAMED_MAX: usize = 20;
 /// itself is gone by then.
 const DRIFT_TOLD_AFTER_S: i64 = 600;
 
-/// Everything that should be said now and has not been, most urgent first: statuses before comments,
-/// the commit in force before pull requests, the lowest number first.
+/// Everything that should be said now and has not been, most urgent first: the commit in force,
+/// pull requests with a head of which nothing was said, then the others; of these, statuses before
+/// comments and the lowest number first.
 pub fn wanted(state: &State, now: Timestamp, checks: bool) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut spoken_for = BTreeSet::new();
@@ -113,15 +114,19 @@ pub fn wanted(state: &State, now: Timestamp, checks: bool) -> Vec<Want> {
         let done = said == Some(digest_of(&applied));
         want(target, if done { applied } else { landing_of(landing) });
     }
-    for pull in state.pulls.open.values() {
-        let what = report_of(pull).map_or(What::Looking, What::Report);
-        want(PostTarget::Status(pull.head.clone()), what);
-    }
-    for (number, pull) in &state.pulls.open {
-        let Some(report) = report_of(pull) else { continue };
-        want(PostTarget::Comment(*number), What::Report(report));
-        if checks {
-            want(PostTarget::Check(pull.head.clone()), What::Report(report));
+    let (waiting, told): (Vec<_>, Vec<_>) =
+        state.pulls.open.iter().partition(|(number, pull)| is_waited_for(state, **number, pull));
+    for part in [waiting, told] {
+        for (_, pull) in &part {
+            let what = report_of(pull).map_or(What::Looking, What::Report);
+            want(PostTarget::Status(pull.head.clone()), what);
+        }
+        for (number, pull) in part {
+            let Some(report) = report_of(pull) else { continue };
+            want(PostTarget::Comment(*number), What::Report(report));
+            if checks {
+                want(PostTarget::Check(pull.head.clone()), What::Report(report));
+            }
         }
     }
     let drifts = lasting_drifts(state, now);
@@ -129,6 +134,16 @@ pub fn wanted(state: &State, now: Timestamp, checks: bool) -> Vec<Want> {
         want(PostTarget::Issue, What::Drift(drifts));
     }
     wants
+}
+
+/// Whether somebody waits for the first word about a head: more than for a newer one about an old head.
+fn is_waited_for(state: &State, number: u64, pull: &PullState) -> bool {
+    let said = |target: &PostTarget| state.pulls.post(target).map(|post| post.content);
+    let status = said(&PostTarget::Status(pull.head.clone()));
+    let first = status.is_none() || status == Some(digest_of(&What::Looking));
+    // A comment completes what its status began.
+    let report = report_of(pull).map(|report| digest_of(&What::Report(report)));
+    first || (report.is_some() && status == report && said(&PostTarget::Comment(number)) != report)
 }
 
 /// The report on the head that is offered now.

@@ -38,12 +38,14 @@ pub struct LibvirtProvider {
     pub(super) client: Client,
     pub(super) settings: Settings,
     pub(super) memory: Arc<observe::Memory>,
+    /// Held while a network is defined.
+    pub(super) defining: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LibvirtProvider {
     /// A provider on a client, which need not be connected yet.
     pub fn new(client: Client, settings: Settings) -> Self {
-        Self { client, settings, memory: Arc::default() }
+        Self { client, settings, memory: Arc::default(), defining: Arc::default() }
     }
 
     /// Wakes for everything libvirt reports from now on. It also keeps the connection open, so that

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{GitPulls, MergeOutcome, Merged, PullQuery};
 use crate::model::{CommitId, Fault};
 use crate::port::{
-    BoxFuture, FileChange, FileRef, Merge, MergedFiles, Offered, Pulls, TreeFault, Wanted,
+    BoxFuture, Fetched, FileChange, FileRef, Merge, MergedFiles, Offered, Pulls, TreeFault, Wanted,
 };
 use crate::source::behind_port::{fault, inner_id, outer_id, problem};
 use crate::source::error::{SourceError, chain};
@@ -80,13 +80,10 @@ impl Pulls for GitPulls {
         }))
     }
 
-    fn fetch(
-        &self,
-        numbers: BTreeSet<u64>,
-    ) -> BoxFuture<'_, Result<BTreeMap<u64, CommitId>, Fault>> {
+    fn fetch(&self, numbers: BTreeSet<u64>) -> BoxFuture<'_, Result<Fetched, Fault>> {
         Box::pin(self.blocking(move |this| {
-            let heads = GitPulls::fetch(this, &numbers).map_err(|error| far(&error))?;
-            outer_heads(heads)
+            let gathered = this.gather(&numbers).map_err(|error| far(&error))?;
+            Ok(Fetched { heads: outer_heads(gathered.heads)?, refused: gathered.refused })
         }))
     }
 

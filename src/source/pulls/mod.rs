@@ -1,11 +1,12 @@
 //! Pull requests: their refs on the remote, their heads in the mirror, and what merging one gives.
 //!
 //! Reading order: [`PullSettings`] says which refs and how much; `remote` lists, fetches and prunes;
-//! `merge` merges from objects; `lines` says which lines a forge shows; `behind_port` is
+//! `gather` keeps one that is too large from the others; `merge` merges from objects; `lines` says which lines a forge shows; `behind_port` is
 //! [`crate::port::Pulls`]. Merging writes nothing to the mirror, runs no merge driver and no filter,
 //! and reads no attributes: how a merge is made is not for a commit to say.
 
 mod behind_port;
+mod gather;
 mod lines;
 mod merge;
 mod meter;
@@ -18,6 +19,7 @@ use super::error::SourceError;
 use super::mirror::Mirror;
 use super::tree::{Tree, TreeLimits};
 
+pub use gather::Gathered;
 pub use merge::{Conflicts, MergeOutcome, Merged};
 pub use remote::{PullHeads, PullQuery};
 

@@ -34,7 +34,11 @@ impl Act<'_> {
         let seen = current.map(|xml| canonical(xml, "network")).transpose();
         let mut changed = false;
         if seen.map_err(self.bad_xml("reading"))?.as_ref() != Some(&merged) {
+            // libvirt 9.0 gives two networks that are defined at once the same bridge, and the second
+            // can then never be started.
+            let alone = self.provider.defining.lock().await;
             let defined = self.client().define_network(&merged).await;
+            drop(alone);
             defined.map_err(self.failed("defining"))?;
             changed = true;
         }

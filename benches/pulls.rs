@@ -127,7 +127,7 @@ fn base_moves(repo: &git::Repo, forge: &FakeGitHub, host: &host::Host) {
     wait_for("all to be planned again", || again(PULLS as usize).is_some());
     let read = again(PULLS as usize).unwrap();
     let most = read.iter().copied().fold(0.0, f64::max);
-    // The base's document, that of the pull request before, and its own, which a merge may have made.
+    // The base's document and its own.
     at_most("documents read to plan one again, most", most, "documents", 2.0);
     figure("  the same, all 100 together", read.iter().sum(), "documents");
     wait_for("the commit in force", || newest(forge, &repo.head(), "success"));

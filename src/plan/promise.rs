@@ -250,6 +250,12 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
             parts.extend(changes.iter().map(|change| (live(change), digest_of(change))));
             (None, None)
         }
+        // That it runs after its start is what a start is: it is a change only where it was stopped
+        // before the plan, and none where the plan stops it.
+        Action::PoolStart | Action::VmStart => {
+            parts.remove("/power");
+            (None, None)
+        }
         Action::GpuStopClients { change } => {
             let units = change.memory.stopped.iter();
             parts.extend(units.map(|unit| (format!("stop {unit}"), digest_of(&()))));
@@ -264,12 +270,6 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         | Action::GpuDestroyInstance { part, .. }
         | Action::GpuCreateInstance { part, .. }
         | Action::GpuCreateCompute { part, .. } => (Some(part.label.clone()), None),
-        // That it runs after its start is what a start is: it is a change only where it was stopped
-        // before the plan, and none where the plan stops it.
-        Action::PoolStart | Action::VmStart => {
-            parts.remove("/power");
-            (None, None)
-        }
         // How a snapshot is called says nothing of what it does.
         Action::VmSnapshot { name: _ }
         | Action::PoolUndefine

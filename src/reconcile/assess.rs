@@ -28,10 +28,11 @@ pub(super) fn events_of_look(
     let mut entries = Vec::new();
     for (id, wish) in &desired.resources {
         let known = state.resources.get(id);
-        let settled = differences.is_none_for(id) && !busy.contains(id);
+        let unseen = observed.why_unobservable(id).is_some();
+        let settled = differences.is_none_for(id) && !unseen && !busy.contains(id);
         // For this nothing has to be seen: a protection also counts when it comes in an outage.
         entries.extend(claimed(id, wish, known, settled));
-        if busy.contains(id) || observed.why_unobservable(id).is_some() {
+        if busy.contains(id) || unseen {
             continue;
         }
         entries.extend(differences.event_for(id, wish, known, observed));

@@ -161,9 +161,9 @@ fn refused(problem: &Problem) -> Diagnostic {
     }
 }
 
-/// Bytes of contents kept from one pull request for the next: five times an environment of 5,000
-/// documents. A larger one is read anew each time.
-const KEPT_MAX: usize = 16 << 20;
+/// Bytes of contents kept from pull requests for the next: twice an environment of 5,000 documents.
+/// Beyond it only the last one's are, and those of a larger one are read anew each time.
+const KEPT_MAX: usize = 8 << 20;
 
 /// The merged files, with the base's own where they say how everything else is read. What the pull
 /// request before had too is not read again.
@@ -195,14 +195,22 @@ async fn files(
     tracing::debug!(number, read = unknown.len(), files = all.len(), "a pull request is read");
     let contents = follower.source.blobs(unknown.clone()).await?;
     bytes.extend(unknown.into_iter().zip(contents));
-    let size: usize = bytes.values().map(|content| content.len()).sum();
-    follower.memory.contents = if size <= KEPT_MAX { bytes.clone() } else { BTreeMap::new() };
+    keep(&mut follower.memory.contents, &bytes);
     let files = all.into_iter().map(|file| RepoFile {
         bytes: bytes.get(&file.blob).map(Arc::clone),
         path: file.path,
         blob: file.blob,
     });
     Ok(RepoFiles { files: files.collect() })
+}
+
+/// Adds contents to those that are kept.
+fn keep(kept: &mut BTreeMap<String, Arc<[u8]>>, bytes: &BTreeMap<String, Arc<[u8]>>) {
+    let size = |all: &BTreeMap<String, Arc<[u8]>>| all.values().map(|it| it.len()).sum::<usize>();
+    kept.extend(bytes.iter().map(|(blob, content)| (blob.clone(), Arc::clone(content))));
+    if size(kept) > KEPT_MAX {
+        *kept = if size(bytes) <= KEPT_MAX { bytes.clone() } else { BTreeMap::new() };
+    }
 }
 
 /// What is taken from the base alone: which environments there are, and the rules.

@@ -68,7 +68,7 @@ pub struct Memory {
     pub(super) instance: Option<Instance>,
     pub(super) planned: BTreeMap<u64, Basis>,
     pub(super) cache: ParseCache,
-    /// The files of the pull request that was looked at last, by blob.
+    /// Files of the pull requests that were looked at last, by blob.
     pub(super) contents: BTreeMap<String, Arc<[u8]>>,
     pub(super) heard: Heard,
     pub(super) listed: Vec<PullRequest>,

@@ -26,8 +26,7 @@ spec:
             environments/lab/x.yaml:9:46 spec/conflict: a start is for one partition, and here are several (write one entry for each, or leave `start` out)
             environments/lab/x.yaml:10:15 spec/duplicate-partition: there is a partition `b-1` already
                 environments/lab/x.yaml:9:15 the first is here
-            environments/lab/x.yaml:12:33 spec/dangling-reference: there is no partition `a` here (did you mean `b`?)
-            environments/lab/x.yaml:12:36 spec/dangling-reference: there is no partition `c` here (did you mean `b`?)
+            environments/lab/x.yaml:12:36 spec/dangling-reference: there is no partition `c` here (did you mean `a`?)
             environments/lab/x.yaml:13:15 spec/duplicate: unit `a.service` is there already (name all partitions that it uses in one entry)
         "#]],
     );

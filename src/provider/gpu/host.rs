@@ -80,9 +80,8 @@ impl Host {
             let enabled = self.root.join(&link).symlink_metadata().is_ok();
             enabled.then(|| format!("{unit} (/{link})"))
         });
-        let marks = CO_OWNER_MARKS.iter().filter_map(|(mark, name)| {
-            self.root.join(mark).exists().then(|| format!("{name} (/{mark})"))
-        });
+        let marks = CO_OWNER_MARKS.iter().filter(|(mark, _)| self.root.join(mark).exists());
+        let marks = marks.map(|(mark, name)| format!("{name} (/{mark})"));
         units.chain(marks).collect()
     }
 

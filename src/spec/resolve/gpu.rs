@@ -22,10 +22,11 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) -> Option<GpuLayout
         cx.err("spec/conflict", "/spec/partitions", "a GPU used as a whole has no partitions")
             .hint("use `mode: mig`, or leave the partitions out");
     }
-    let (partitions, groups) = partitions(cx, &spec.partitions);
+    let partitions = partitions(cx, &spec.partitions);
+    let names = names(&spec.partitions);
     let mut clients: Vec<GpuClient> = Vec::new();
     for (n, client) in spec.clients.iter().enumerate() {
-        let client = client_of(cx, n, client, &partitions, &groups);
+        let client = client_of(cx, n, client, &names);
         if clients.iter().any(|other| other.unit == client.unit) {
             let message = format!("unit `{}` is there already", client.unit);
             cx.err("spec/duplicate", format!("/spec/clients/{n}/unit"), message)
@@ -104,12 +105,17 @@ fn mode(cx: &mut Cx<'_>, mode: GpuModeSpec) -> Option<GpuMode> {
     None
 }
 
-/// Names that stand for several partitions.
-type Groups = BTreeSet<String>;
+/// Names that a client may use: those of partitions, and those that stand for several alike. Also of
+/// partitions with a mistake, which is told once.
+fn names(specs: &[PartitionSpec]) -> BTreeSet<String> {
+    let numbered = specs
+        .iter()
+        .flat_map(|spec| (0..spec.count.unwrap_or(0)).map(|at| format!("{}-{at}", spec.name)));
+    numbered.chain(specs.iter().map(|spec| spec.name.clone())).collect()
+}
 
-fn partitions(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> (Vec<Partition>, Groups) {
+fn partitions(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> Vec<Partition> {
     let mut all: Vec<Partition> = Vec::new();
-    let mut groups = Groups::new();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for (n, spec) in specs.iter().enumerate() {
         let select = selector(cx, n, spec);
@@ -122,9 +128,6 @@ fn partitions(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> (Vec<Partition>, Grou
             None => vec![spec.name.clone()],
             Some(count) => (0..count).map(|at| format!("{}-{at}", spec.name)).collect(),
         };
-        if spec.count.is_some() {
-            groups.insert(spec.name.clone());
-        }
         let compute = spec.compute.as_ref().map(|all| all.iter().map(compute_of).collect());
         for name in names {
             let place = format!("/spec/partitions/{n}/name");
@@ -150,7 +153,7 @@ fn partitions(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> (Vec<Partition>, Grou
         cx.err("spec/too-large", "/spec/partitions", message);
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    (all, groups)
+    all
 }
 
 fn selector(cx: &mut Cx<'_>, n: usize, spec: &PartitionSpec) -> Option<Selector> {
@@ -177,23 +180,15 @@ fn client_of(
     cx: &mut Cx<'_>,
     n: usize,
     spec: &GpuClientSpec,
-    partitions: &[Partition],
-    groups: &Groups,
+    names: &BTreeSet<String>,
 ) -> GpuClient {
-    let mut uses = BTreeSet::new();
-    for (m, name) in spec.uses.iter().enumerate() {
-        let single = || partitions.iter().any(|partition| partition.name == *name);
-        if groups.contains(name) || single() {
-            uses.insert(name.clone());
-        } else {
-            let known = partitions.iter().map(|partition| partition.name.as_str());
-            let known = known.chain(groups.iter().map(String::as_str));
-            let hint = did_you_mean(name, known);
-            let message = format!("there is no partition `{}` here", name.escape_debug());
-            let place = format!("/spec/clients/{n}/uses/{m}");
-            cx.err("spec/dangling-reference", place, message).hint = hint;
-        }
+    for (m, name) in spec.uses.iter().enumerate().filter(|(_, name)| !names.contains(*name)) {
+        let hint = did_you_mean(name, names.iter().map(String::as_str));
+        let message = format!("there is no partition `{}` here", name.escape_debug());
+        let place = format!("/spec/clients/{n}/uses/{m}");
+        cx.err("spec/dangling-reference", place, message).hint = hint;
     }
+    let uses: BTreeSet<String> = spec.uses.iter().cloned().collect();
     GpuClient { unit: spec.unit.clone(), uses: uses.into_iter().collect() }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! libvirt and the Rust code share that allocator. A pass that changed much leaves it with several
 //! times the memory that is still in use; by itself it keeps that for ever, once for each thread.
-//! [`code`] does the like for the program's code. This crate decides nothing about memory in use, and
+//! [`unmap_code`] does the like for the program's code. This crate decides nothing about memory in use, and
 //! does nothing where the C library is another.
 
 #[cfg(target_os = "linux")]

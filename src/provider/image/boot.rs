@@ -109,7 +109,7 @@ pub async fn boot_check(check: &BootCheck<'_>, console: &Path) -> Result<BootRep
 /// Whether a machine under KVM gets anywhere on this host, found once for each process.
 ///
 /// `/dev/kvm` opens and answers on hosts where a kernel then makes no progress, so only a boot is
-/// believed: `kernel` must print its first line within [`PROBE_TIMES`]. Any doubt is a no.
+/// believed: `kernel` must print its first line within 10 s, or 20 s at a second try. Any doubt is a no.
 pub async fn kvm_works(kernel: &Path) -> bool {
     static WORKS: OnceCell<bool> = OnceCell::const_new();
     *WORKS.get_or_init(|| probe(kernel)).await

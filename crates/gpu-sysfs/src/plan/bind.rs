@@ -60,7 +60,7 @@ pub(super) fn functions<'h>(
 }
 
 /// The steps that give a GPU to vfio-pci. A GPU without a driver, left over from a transition that
-/// broke off, is taken up from there; to give it back instead, use [`super::release`].
+/// broke off, is taken up from there; to give it back instead, use [`release`](super::release()).
 ///
 /// # Errors
 /// Every reason that speaks against it.

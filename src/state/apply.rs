@@ -171,7 +171,13 @@ impl State {
             Event::PullApproved(approved) => self.pulls.approve(approved, actor, at),
             Event::PullApprovalWithdrawn(withdrawn) => self.pulls.disapprove(withdrawn),
             Event::PullClosed(closed) => self.pulls.close(closed.number),
-            Event::ForgePosted(posted) => self.pulls.posted(posted, at),
+            Event::ForgePosted(posted) => {
+                let (spec, head) = (&self.spec, self.source.head.as_ref());
+                let mistaken = spec.rejected.as_ref().map(|rejected| &rejected.commit);
+                // A commit is seen, and not taken in yet: it may be anybody's merge.
+                let merging = head != spec.commit.as_ref() && head != mistaken;
+                self.pulls.posted(posted, at, merging, spec.tree.as_deref());
+            }
             Event::ForgeRefused(refused) => self.pulls.refused(refused),
             Event::ForgeUnavailable(unavailable) => {
                 self.pulls.unavailable = Some((at, unavailable.error.clone()));

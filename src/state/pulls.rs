@@ -285,7 +285,14 @@ impl PullsState {
         }
     }
 
-    pub(super) fn posted(&mut self, posted: &ForgePosted, at: Timestamp) {
+    /// `merging`: a commit was seen that is not in force yet; `tree` is the one that is.
+    pub(super) fn posted(
+        &mut self,
+        posted: &ForgePosted,
+        at: Timestamp,
+        merging: bool,
+        tree: Option<&str>,
+    ) {
         self.remember(Post {
             target: posted.target.clone(),
             content: posted.content,
@@ -299,6 +306,13 @@ impl PullsState {
                 PostTarget::Comment(on) => on == number,
                 PostTarget::Check(_) | PostTarget::Issue => false,
             };
+            // What is said of a head that is merged already, nobody saw before they merged it.
+            let late = pull.shown.as_ref().is_some_and(|shown| {
+                shown.head == pull.head && (merging || Some(shown.tree.as_str()) == tree)
+            });
+            if late {
+                continue;
+            }
             if told && pull.planned.as_ref().is_some_and(|planned| planned.head == pull.head) {
                 let before = pull.shown.take().map(|shown| (shown.head, shown.plan));
                 pull.shown = pull.promise(*number);

@@ -64,6 +64,23 @@ impl Log {
     }
 }
 
+#[test]
+fn what_is_said_after_the_merge_was_promised_to_nobody() {
+    let promised = |log: &Log| log.0.pulls.promise(TREE).map(|merged| merged.plan);
+    let mut log = Log::default();
+    log.shown('a', "seen");
+    log.0.source.head = Some(commit('e'));
+    log.shown('a', "while the merge is taken in");
+    assert_eq!(promised(&log), Some(Digest::of("seen")));
+    (log.0.spec.commit, log.0.spec.tree) = (Some(commit('e')), Some(TREE.to_owned()));
+    log.shown('a', "of a machine that moved");
+    assert_eq!(promised(&log), Some(Digest::of("seen")));
+    // Another commit was merged: this one is still open, and its plan is made anew.
+    log.0.spec.tree = Some("f".repeat(40));
+    log.shown('a', "anew");
+    assert_eq!(promised(&log), Some(Digest::of("anew")));
+}
+
 fn commit(digit: char) -> CommitId {
     digit.to_string().repeat(40).parse().unwrap()
 }

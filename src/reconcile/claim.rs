@@ -65,12 +65,11 @@ fn findable(resource: &Resource) -> Option<Resource> {
         Resource::Image(image) => {
             Some(Resource::Image(crate::model::resource::Image { origin: None, ..image.clone() }))
         }
-        Resource::Seed(seed) => Some(Resource::Seed(crate::model::resource::Seed {
-            meta_data: None,
-            user_data: None,
-            network_config: None,
-            ..seed.clone()
-        })),
+        Resource::Seed(seed) => {
+            let mut seed = seed.clone();
+            seed.strip_texts();
+            Some(Resource::Seed(seed))
+        }
         // What it is cut into is in the wish; what was made of it is added by whoever knows.
         Resource::GpuLayout(layout) => Some(Resource::GpuLayout(Box::new(GpuLayout {
             memory: None,

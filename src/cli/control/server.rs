@@ -4,7 +4,7 @@
 //! never waits for a slow asker longer than a few seconds.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,14 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(BindError::Taken { path: path.to_owned() }),
+        // A connection to a plain file is refused as well, and that is somebody's.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let there = std::fs::symlink_metadata(path).map_err(fail("look at"))?;
+            if !there.file_type().is_socket() {
+                return Err(fail("replace, as it is no socket,")(
+                    io::ErrorKind::AlreadyExists.into(),
+                ));
+            }
             std::fs::remove_file(path).map_err(fail("replace the stale socket"))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

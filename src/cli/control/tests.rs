@@ -94,6 +94,11 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     in_runtime(|| bind(&path)).unwrap();
+    // What is no socket is somebody's, and stays.
+    let file = path.with_file_name("file");
+    std::fs::write(&file, "mine").unwrap();
+    assert!(matches!(in_runtime(|| bind(&file)), Err(BindError::Io { .. })));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
 fn in_runtime<T>(work: impl FnOnce() -> T) -> T {

@@ -6,6 +6,7 @@
 
 use crate::event::body::{ForgeApproval, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
+use crate::model::resource::Accelerator;
 use crate::plan::{FieldChange, Reason, render};
 
 /// What `event` says, without its subject, its actor and its time.
@@ -110,7 +111,11 @@ pub fn describe(event: &Event) -> String {
             format!("{} ({}){changes}", step.verb, reason(step.reason))
         }
         Event::StepSucceeded(step) if step.already => "it was so already".to_owned(),
-        Event::StepSucceeded(step) => after(step.elapsed_ms),
+        Event::StepSucceeded(step) => {
+            let chosen = step.facts.get(Accelerator::FACT);
+            let emulated = chosen.is_some_and(|word| word == Accelerator::Tcg.word());
+            format!("{}{}", after(step.elapsed_ms), if emulated { ", emulated" } else { "" })
+        }
         Event::StepFailed(step) => {
             format!("try {}: {}{}", step.attempt, step.fault, rest(&step.more))
         }

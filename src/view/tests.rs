@@ -7,7 +7,7 @@ use super::*;
 use crate::event::body::*;
 use crate::event::{Entry, Event, Recorded};
 use crate::model::{CommitId, Digest, Fault, Name, ResourceId};
-use crate::plan::{Disruption, FieldChange, Reason, SkipReason, Skipped};
+use crate::plan::{Disruption, FieldChange, Note, Reason, Remark, SkipReason, Skipped};
 use crate::state::State;
 
 #[test]
@@ -165,7 +165,7 @@ fn what_is_left_alone_says_why() {
         skip("vm/db", SkipReason::Blocked(id("disk/db"))),
         skip("disk/db", SkipReason::ShrinkRefused),
     ];
-    let shown: Vec<_> = rows(&told.state, &skipped)
+    let shown: Vec<_> = rows(&told.state, &skipped, &[])
         .iter()
         .map(|row| format!("{}: {} {}", row.resource, row.status.word(), row.status.detail()))
         .collect();
@@ -177,6 +177,17 @@ fn what_is_left_alone_says_why() {
         ]
     "#]]
     .assert_debug_eq(&shown);
+}
+
+#[test]
+fn what_is_worth_knowing_stands_beside_any_status() {
+    let mut told = Told::default();
+    told.accepted(&["vm/web", "vm/db"], &[]).synced("vm/web");
+    let note = Note { resource: id("vm/web"), what: Remark::EmulatedWithoutKvm };
+    let rows = rows(&told.state, &[], &[note]);
+    assert_eq!(rows[0].note, None);
+    assert!(rows[1].status.is_synced());
+    assert!(rows[1].note.as_deref().is_some_and(|note| note.starts_with("runs emulated")));
 }
 
 #[test]
@@ -196,9 +207,9 @@ fn what_is_gone_from_the_commit_shows_until_it_is_gone_from_the_machine() {
     let mut told = Told::default();
     told.accepted(&["vm/web"], &[]).synced("vm/web").accepted(&[], &["vm/web"]);
     told.is("vm/web", "Progressing to be removed");
-    assert!(!rows(&told.state, &[])[0].wanted);
+    assert!(!rows(&told.state, &[], &[])[0].wanted);
     told.of("vm/web", Event::Pruned(Pruned { wish: None }));
-    assert!(rows(&told.state, &[]).is_empty());
+    assert!(rows(&told.state, &[], &[]).is_empty());
 }
 
 #[test]
@@ -240,6 +251,6 @@ fn drifts_and_counts() {
     told.of("vm/web", drifted("stopped"));
     let drifts = drifts(&told.state);
     assert_eq!((drifts.len(), drifts[0].what.as_str()), (1, "stopped"));
-    let summary = summary(&told.state, &rows(&told.state, &[]));
+    let summary = summary(&told.state, &rows(&told.state, &[], &[]));
     assert_eq!(summary.counts, [("Drifted".into(), 1), ("Synced".into(), 1)].into());
 }

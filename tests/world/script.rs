@@ -117,6 +117,10 @@ async fn command(world: &mut World, line: &str) -> String {
                 String::new()
             }
         }
+        ["kvm", works @ ("works" | "fails")] => {
+            world.host.set_kvm(*works == "works");
+            String::new()
+        }
         ["host", "hangs"] => {
             world.host.set_hang(true);
             String::new()
@@ -266,6 +270,10 @@ fn report(result: Result<PassReport, PassError>) -> String {
             let mut text = String::new();
             for skip in report.plan.iter().flat_map(|plan| &plan.skipped) {
                 writeln!(text, "  - {} left alone: {:?}", skip.resource, skip.why).unwrap();
+            }
+            let notes = report.plan.iter().flat_map(|plan| &plan.notes);
+            for note in notes.filter(|note| note.what.asks_for_a_choice()) {
+                writeln!(text, "  - {} note: {:?}", note.resource, note.what).unwrap();
             }
             for reason in &report.held {
                 writeln!(text, "  - held: {reason}").unwrap();

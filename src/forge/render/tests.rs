@@ -40,7 +40,14 @@ fn field(path: &str, from: serde_json::Value, to: serde_json::Value) -> FieldCha
 
 fn plan_of(steps: Vec<Step>, skipped: Vec<Skipped>) -> Plan {
     let environment = Name::new("lab").unwrap();
-    Plan { commit: commit('a'), environment, steps, skipped, pictures: Vec::new() }
+    Plan {
+        commit: commit('a'),
+        environment,
+        steps,
+        skipped,
+        pictures: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 fn small_plan() -> Plan {

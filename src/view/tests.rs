@@ -108,6 +108,7 @@ fn started(verb: &str, reason: Reason) -> Event {
         disruption: Disruption::None,
         reason,
         changes: Vec::new(),
+        more: None,
         wish: Some(wish()),
         claim: None,
     })
@@ -136,7 +137,7 @@ fn drifted(what: &str) -> Event {
         to: None,
         disruption: Disruption::Live,
     };
-    Event::Drifted(Drifted { changes: vec![change], what: what.into(), heal: true })
+    Event::Drifted(Drifted { changes: vec![change], more: None, what: what.into(), heal: true })
 }
 
 #[test]
@@ -177,6 +178,20 @@ fn what_is_left_alone_says_why() {
         ]
     "#]]
     .assert_debug_eq(&shown);
+}
+
+#[test]
+fn fields_that_an_event_leaves_out_are_counted_and_where_they_are_is_said() {
+    let (all, _) = crate::event::Spilled::of(b"[]".to_vec());
+    let Event::Drifted(drifted) = drifted("changed") else { panic!("no drift") };
+    let blob = all.blob.short().to_owned();
+    let more = Some(MoreChanges { left_out: 8, all });
+    let says = describe(&Event::Drifted(Drifted { more: more.clone(), ..drifted }));
+    let end = format!("memory.current: 1 KiB → nothing, and 8 more (all: trueup log blob {blob})");
+    assert_eq!(says, format!("changed: {end}"));
+    let Event::StepStarted(step) = started("define", Reason::Drifted) else { panic!("no step") };
+    let says = describe(&Event::StepStarted(StepStarted { more, ..step }));
+    assert_eq!(says, format!("define (drifted): and 8 more (all: trueup log blob {blob})"));
 }
 
 #[test]

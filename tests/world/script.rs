@@ -339,7 +339,9 @@ fn describe(recorded: &Recorded) -> String {
         Event::StepFailed(step) => format!("attempt {}: {}", step.attempt, step.fault),
         Event::Drifted(drift) => {
             let paths: Vec<_> = drift.changes.iter().map(|change| change.path.as_str()).collect();
-            format!("{} {} heal: {}", drift.what, paths.join(" "), drift.heal)
+            let more = drift.more.as_ref();
+            let more = more.map_or(String::new(), |more| format!(" and {} more", more.left_out));
+            format!("{} {}{more} heal: {}", drift.what, paths.join(" "), drift.heal)
         }
         Event::PlanMade(plan) if plan.beside.is_some() => {
             format!("{} step(s), beside the plan that waits", plan.total)

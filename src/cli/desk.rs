@@ -42,6 +42,7 @@ impl DaemonDesk {
             directory: self.directory.clone(),
             state: self.handle.reconciler().ledger.read(State::clone),
             skipped: plan.map(|plan| plan.skipped.clone()).unwrap_or_default(),
+            notes: plan.map(|plan| plan.notes.clone()).unwrap_or_default(),
         }
     }
 

@@ -321,6 +321,7 @@ impl State {
                     since,
                     what: drifted.what.clone(),
                     changes: drifted.changes.clone(),
+                    more: drifted.more.clone(),
                 });
             }
             Event::Recovered(_) => {

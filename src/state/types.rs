@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::pulls::PullsState;
-use crate::event::body::{Claim, Problem, SoftHold};
+use crate::event::body::{Claim, MoreChanges, Problem, SoftHold};
 use crate::model::{CommitId, Digest, Fault, Name, PolicyLevel, ResourceId, RunId};
 use crate::plan::FieldChange;
 use crate::plan::promise::Promise;
@@ -189,8 +189,11 @@ pub struct Drift {
     pub since: Timestamp,
     /// What happened, in a few words.
     pub what: String,
-    /// The fields that differ.
+    /// The fields that differ, the first of them.
     pub changes: Vec<FieldChange>,
+    /// All of them, where that is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<MoreChanges>,
 }
 
 /// A failure.

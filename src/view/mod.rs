@@ -8,7 +8,7 @@ mod drift;
 mod status;
 mod why;
 
-pub use describe::{change, describe};
+pub use describe::{change, describe, more_changes};
 pub use drift::{DriftRow, drifts};
 pub use status::{ForgeTrouble, Status, StatusRow, Summary, row_of, rows, summary};
 pub use why::{STORY_MAX, Story};

@@ -157,6 +157,7 @@ fn plan() -> Vec<Event> {
             disruption: Disruption::Live,
             reason: Reason::Drifted,
             changes: vec![change()],
+            more: None,
             wish: Some(digest("wish")),
             claim: Some(claim()),
         }),
@@ -178,7 +179,12 @@ fn resource() -> Vec<Event> {
     vec![
         Event::Synced(Synced { wish: digest("wish"), claim: claim() }),
         Event::Claimed(Claimed { claim: claim() }),
-        Event::Drifted(Drifted { changes: vec![change()], what: "changed".into(), heal: true }),
+        Event::Drifted(Drifted {
+            changes: vec![change()],
+            more: None,
+            what: "changed".into(),
+            heal: true,
+        }),
         Event::Recovered(Recovered {}),
         Event::Flapping(Flapping { heals: 4, retry_at }),
         Event::Adopted(Adopted {}),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::exit::ErrorKind;
 use crate::event::body::Problem;
 use crate::model::{CommitId, Digest};
-use crate::plan::{Plan, SkipReason, Skipped, render};
+use crate::plan::{Note, Plan, SkipReason, Skipped, render};
 use crate::state::{Command, Refused, Rejected, State};
 
 pub use client::{AskError, ask};
@@ -86,6 +86,9 @@ pub struct Known {
     pub state: State,
     /// What the newest plan leaves alone.
     pub skipped: Vec<Skipped>,
+    /// What the newest plan says beside.
+    #[serde(default)]
+    pub notes: Vec<Note>,
 }
 
 /// How the repository and its specs stand, beside a plan: carried with it, because whoever may ask

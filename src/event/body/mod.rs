@@ -14,8 +14,8 @@ pub use operator::{
     LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
 pub use plan::{
-    Claim, PlanApproved, PlanBegun, PlanFinished, PlanHeld, PlanLapsed, PlanMade, PlanWithdrawn,
-    SoftHold, StepFailed, StepInterrupted, StepStarted, StepSucceeded, StepSummary,
+    Claim, MoreChanges, PlanApproved, PlanBegun, PlanFinished, PlanHeld, PlanLapsed, PlanMade,
+    PlanWithdrawn, SoftHold, StepFailed, StepInterrupted, StepStarted, StepSucceeded, StepSummary,
 };
 pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};
 pub use pull::{

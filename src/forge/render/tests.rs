@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::event::Spilled;
+use crate::event::body::MoreChanges;
 use crate::model::{Kind, Name};
 use crate::plan::{Action, Disruption, FieldChange, Reason, SkipReason, Skipped, Step};
 use crate::port::{PullLines, SameLines};
@@ -40,7 +42,14 @@ fn field(path: &str, from: serde_json::Value, to: serde_json::Value) -> FieldCha
 
 fn plan_of(steps: Vec<Step>, skipped: Vec<Skipped>) -> Plan {
     let environment = Name::new("lab").unwrap();
-    Plan { commit: commit('a'), environment, steps, skipped, pictures: Vec::new() }
+    Plan {
+        commit: commit('a'),
+        environment,
+        steps,
+        skipped,
+        pictures: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 fn small_plan() -> Plan {
@@ -373,6 +382,7 @@ fn drift_is_told_in_one_issue_and_closed_when_it_is_gone() {
         since: "2026-01-02T03:04:05Z".parse().unwrap(),
         what: "changed by @somebody".into(),
         changes: vec![field("/memory/current", json!(4 << 20), json!(2 << 20))],
+        more: None,
         left_alone_until: None,
     };
     let issue = drift_issue(&instance(), std::slice::from_ref(&row));
@@ -382,6 +392,9 @@ fn drift_is_told_in_one_issue_and_closed_when_it_is_gone() {
     assert!(issue.text.body.contains("- /memory/current: 2 GiB\n+ /memory/current: 4 GiB"));
     assert!(issue.text.body.contains("&#64;&#8203;somebody"));
     check_markdown(&issue.text.body);
+    let (all, _) = Spilled::of(b"[]".to_vec());
+    let cut = DriftRow { more: Some(MoreChanges { left_out: 8, all }), ..row.clone() };
+    assert!(drift_issue(&instance(), &[cut]).text.body.contains("# … and 8 more fields\n"));
     let many: Vec<DriftRow> = std::iter::repeat_n(row, 5_000).collect();
     let many = drift_issue(&instance(), &many);
     assert!(many.text.body.len() <= COMMENT_BYTES_MAX && many.text.body.contains("more"));

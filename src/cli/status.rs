@@ -132,7 +132,7 @@ fn row(row: &StatusRow) -> Vec<Text> {
     ]
 }
 
-fn label(status: &view::Status) -> Label {
+pub(super) fn label(status: &view::Status) -> Label {
     match status {
         view::Status::Synced => Label::Good,
         view::Status::Progressing(_) => Label::Busy,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pulls::PullsState;
 use crate::event::body::{Claim, MoreChanges, Problem, SoftHold};
+use crate::model::resource::GpuSeen;
 use crate::model::{CommitId, Digest, Fault, Name, PolicyLevel, ResourceId, RunId};
 use crate::plan::FieldChange;
 use crate::plan::promise::Promise;
@@ -164,6 +165,20 @@ pub struct ResourceState {
     pub healed_by: Option<RunId>,
     /// It keeps drifting: it is left alone until then, or until another wish.
     pub flapping_until: Option<Timestamp>,
+    /// How its GPU was cut when that was last seen to change (GPU layouts only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Box<LastLook>>,
+}
+
+/// A look at a GPU that found something new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastLook {
+    /// The event that says so.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What was seen.
+    pub seen: GpuSeen,
 }
 
 /// Heals remembered for one resource: enough to see that it flaps.

@@ -6,7 +6,7 @@
 
 use crate::event::body::{ForgeApproval, MoreChanges, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
-use crate::model::resource::Accelerator;
+use crate::model::resource::{Accelerator, GpuSeen, SeenPart};
 use crate::plan::{FieldChange, Reason, render};
 
 /// What `event` says, without its subject, its actor and its time.
@@ -135,6 +135,7 @@ pub fn describe(event: &Event) -> String {
         Event::Unobservable(unobservable) => unobservable.why.clone(),
         Event::Observable(_) => "it can be seen again".to_owned(),
         Event::Pruned(_) => "gone from the commit and from the machine".to_owned(),
+        Event::GpuObserved(observed) => cut(&observed.gpu),
         Event::PolicyViolated(found) => {
             format!("{} ({}): {}", found.rule, found.level.word(), found.message)
         }
@@ -175,6 +176,24 @@ pub fn describe(event: &Event) -> String {
         Event::OperatorHeld(held) => held.reason.clone(),
         Event::OperatorReleased(_) => "changes to it go on".to_owned(),
     }
+}
+
+/// `train 3g@4, infer-0 1g@0 on GPU-…`.
+fn cut(gpu: &GpuSeen) -> String {
+    let part = |part: &SeenPart| match &part.name {
+        Some(name) => format!("{name} {}", part.label()),
+        None => part.label(),
+    };
+    let parts: Vec<String> = gpu.parts.iter().map(part).collect();
+    let what = match (gpu.mig, parts.is_empty()) {
+        (None, _) => "whole, cannot be cut".to_owned(),
+        (Some(mig), _) if !mig.current => "whole".to_owned(),
+        (Some(_), true) => "cut, with nothing on it".to_owned(),
+        (Some(_), false) => parts.join(", "),
+    };
+    let pending = gpu.mig.filter(|mig| mig.current != mig.pending);
+    let pending = pending.map_or("", |_| "; another mode waits for a reset");
+    format!("{what} on {}{pending}", gpu.uuid)
 }
 
 fn outcome(outcome: &PullOutcome) -> String {

@@ -1,10 +1,11 @@
-//! `view`: read models over the log: status, history, drift and the reasons behind them.
+//! `view`: read models over the log: status, history, drift, GPUs and the reasons behind them.
 //!
 //! It never appends, decides, or looks at a clock: it is handed the state or the events, and the
 //! same input gives the same answer.
 
 mod describe;
 mod drift;
+pub mod gpu;
 mod status;
 mod why;
 

@@ -6,6 +6,9 @@ mod alone;
 mod canary;
 #[cfg(feature = "libvirt")]
 mod daemon;
+#[cfg(feature = "libvirt")]
+mod gpu;
+mod gpu_parted;
 mod index;
 mod operate;
 mod past;

@@ -4,6 +4,7 @@
 mod change;
 mod clients;
 mod faults;
+mod history;
 mod lab;
 mod own;
 mod wake;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::ErrorKind;
 use crate::event::body::Problem;
-use crate::model::{CommitId, Digest};
+use crate::model::{CommitId, Digest, GpuInventory};
 use crate::plan::{Note, Plan, SkipReason, Skipped, render};
 use crate::state::{Command, Refused, Rejected, State};
 
@@ -44,6 +44,8 @@ pub enum Request {
     },
     /// Everything the daemon knows.
     Known,
+    /// The GPUs of the machine, looked at now.
+    Gpus,
 }
 
 /// How to render a plan as text.
@@ -67,6 +69,8 @@ pub enum Reply {
     Report(Box<Report>),
     /// Everything the daemon knows.
     Known(Box<Known>),
+    /// The GPUs of the machine.
+    Gpus(Box<GpuInventory>),
     /// It did not work out.
     Failed {
         /// What kind of failure it is.

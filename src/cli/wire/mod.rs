@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 pub(super) use engine::{Engine, engine, source};
 use memory::Memory;
+pub(super) use providers::{Wakes, gpus};
 
 use super::exit::{CliError, ErrorKind};
 use crate::event::{Entry, Event, Recorded, body};

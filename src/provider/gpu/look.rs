@@ -197,7 +197,7 @@ fn listed(gpus: &[Gpu]) -> String {
 }
 
 /// One GPU as the planner needs it.
-fn state(
+pub(super) fn state(
     record: &GpuRecord,
     seen: &trueup_nvml::Observation,
     memory: Option<&GpuMemory>,

@@ -5,12 +5,14 @@
 //!
 //! - `behind_port`: [`GpuProvider`]. `session`: the library, on a thread of its own.
 //! - `look`: from what NVML tells to observations. `host`: files of the machine, below a root.
+//! - `inventory`: every GPU there is, for people.
 //! - `act`: one file a group of steps. `tools`: programs, from argument vectors.
 //! - `watch`: what NVML reports by itself.
 
 mod act;
 mod behind_port;
 mod host;
+mod inventory;
 mod look;
 mod session;
 mod tools;

@@ -89,7 +89,18 @@ fn an_import_reads_as_one_would_write_it() {
     let (host, file) = host();
     let gpu = format!("0={}", uuid(0));
     let words = ["gpu", "import", &file, "--selected-config", "shared", "--gpu", &gpu];
-    expect_test::expect![[r#""#]].assert_eq(&host.run(&words).code(0).out);
+    expect_test::expect![[r#"
+        apiVersion: trueup/v1
+        kind: GpuLayout
+        metadata: {name: gpu-0}
+        spec:
+          match: {uuid: GPU-00000000-fa4e-4000-8000-000000000000}
+          mode: mig
+          partitions:
+            - {name: 3g-40gb, profile: "3g.40gb", compute: [{shape: "2c"}, {shape: "1c"}]}
+            - {name: 3g-40gb-b, profile: "3g.40gb", compute: [{shape: "1c"}]}
+    "#]]
+    .assert_eq(&host.run(&words).code(0).out);
 }
 
 /// A filter asks what a GPU is, so the machine is looked at, and its indexes are used.
@@ -116,7 +127,10 @@ fn a_filter_chooses_among_the_gpus_of_the_machine() {
         uuid(9)
     );
     let folder = repository(host.path(), &layout);
-    let exported = host.run(&["gpu", "export", folder.to_str().unwrap()]).code(0);
+    let folder = folder.to_str().unwrap();
+    // Before Hopper the driver tells no profiles while MIG is off.
+    host.run(&["gpu", "export", folder]).code(1);
+    let exported = host.run(&["gpu", "export", folder, "--board", "a100-80gb"]).code(0);
     assert!(exported.out.contains("devices: [1]"), "{}", exported.out);
     assert!(exported.out.contains("\"3g.40gb\": 1"), "{}", exported.out);
     for lost in ["start 4 of 3g.40gb", "gpu/gone is left out"] {

@@ -37,8 +37,9 @@ pub(super) struct Export {
     /// The GPU with this index; for several, repeat it
     #[arg(long = "gpu", value_name = "INDEX=UUID", value_parser = named_gpu)]
     gpus: Vec<NamedGpu>,
-    /// What kind of board those GPUs are (`trueup gpu fits --board list`)
-    #[arg(long, value_name = "KIND", requires = "gpus")]
+    /// What kind of board those GPUs are whose driver does not tell (`trueup gpu fits --board list`):
+    /// where no machine is looked at, and of Ampere ones with MIG off
+    #[arg(long, value_name = "KIND")]
     board: Option<String>,
 }
 
@@ -121,13 +122,6 @@ impl Export {
 
     /// The GPUs: those given, else those of this machine.
     fn known(&self, context: &Context) -> Result<Vec<Known>, CliError> {
-        if self.gpus.is_empty() {
-            let found = inventory(&context.places()?)?.map_err(|why| {
-                CliError::machine(why)
-                    .hint("name the GPUs to do without this machine: --gpu 0=GPU-…")
-            })?;
-            return Ok(Known::of(found));
-        }
         let board = match &self.board {
             None => None,
             Some(key) => {
@@ -140,6 +134,17 @@ impl Export {
                 Some(found.board().clone())
             }
         };
+        if self.gpus.is_empty() {
+            let found = inventory(&context.places()?)?.map_err(|why| {
+                CliError::machine(why)
+                    .hint("name the GPUs to do without this machine: --gpu 0=GPU-…")
+            })?;
+            let mut known = Known::of(found);
+            for gpu in known.iter_mut().filter(|gpu| gpu.board.is_none()) {
+                gpu.board.clone_from(&board);
+            }
+            return Ok(known);
+        }
         let known = self.gpus.iter().map(|gpu| Known {
             index: gpu.index,
             uuid: gpu.uuid.clone(),

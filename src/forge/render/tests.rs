@@ -6,12 +6,13 @@ use std::time::Instant;
 use expect_test::expect;
 use proptest::prelude::*;
 use serde_json::json;
+use trueup_mig::picture::{Cell, Mark, Picture, Row};
 
 use super::*;
 use crate::event::Spilled;
 use crate::event::body::MoreChanges;
 use crate::model::{Kind, Name};
-use crate::plan::{Action, Disruption, FieldChange, Reason, SkipReason, Skipped, Step};
+use crate::plan::{Action, Disruption, FieldChange, GpuPicture, Reason, SkipReason, Skipped, Step};
 use crate::port::{PullLines, SameLines};
 use crate::spec::Severity;
 use crate::view::DriftRow;
@@ -163,6 +164,26 @@ fn a_small_plan_is_shown_whole() {
         for base `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa` and head `bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb`; log checkpoint `42 <line>`
     "#]]
     .assert_eq(&body);
+}
+
+/// As text: forges take inline SVG and `data:` URIs out of comments.
+#[test]
+fn gpus_are_drawn_as_text_before_and_after_but_not_for_a_fork() {
+    let cell = |label: &str, mark| Cell { start: 0, size: 2, label: label.into(), mark };
+    let row = |title: &str, cell| Row { title: title.into(), cells: vec![cell] };
+    let rows = vec![
+        row("before", cell("1g ```", Mark::Destroyed)),
+        row("after", cell("2g eval", Mark::Created)),
+    ];
+    let resource = "gpu/big".parse().unwrap();
+    let mut plan = small_plan();
+    plan.pictures = vec![GpuPicture { resource, picture: Picture { units: 2, rows } }];
+    let body = planned(&plan, Show::All).0.body;
+    assert!(body.contains("│-1g ```") && body.contains("│+2g eval"), "{body}");
+    assert!(body.contains("````text\n"), "the picture ends its own fence: {body}");
+    assert!(!body.contains("<svg") && !body.contains("data:"), "{body}");
+    let body = planned(&plan, Show::Redacted).0.body;
+    assert!(!body.contains("2g eval"), "{body}");
 }
 
 #[test]

@@ -262,6 +262,12 @@ impl PullsState {
         if let Some(pull) = self.open.get_mut(&withdrawn.number) {
             pull.approved = pull.approved.take().filter(|it| it.plan != withdrawn.plan);
         }
+        for told in self.promises.iter_mut().filter(|told| told.number == withdrawn.number) {
+            told.approved = told.approved.take().filter(|it| it.plan != withdrawn.plan);
+        }
+        if self.carried.is_some_and(|carried| carried.shown == withdrawn.plan) {
+            self.carried = None;
+        }
     }
 
     /// An approval of a pull request lets a plan through.

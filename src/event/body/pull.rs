@@ -95,10 +95,11 @@ pub struct PullApproved {
     pub via: ForgeApproval,
 }
 
-/// `pull.approval_withdrawn`: it was taken back before the merge.
+/// `pull.approval_withdrawn`: it was taken back. Of a plan that runs by it, what has begun is finished,
+/// and nothing more is begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullApprovalWithdrawn {
-    /// Its number.
+    /// Its number; after the merge, of where the approval was given.
     pub number: u64,
     /// Digest of the plan that was approved.
     pub plan: Digest,

@@ -62,6 +62,8 @@ fn mistakes_are_told_and_not_guessed() {
     for (body, part) in [
         ("/trueup approve 0123456789ab", "64"),
         ("/trueup approve", "name the digest"),
+        ("/trueup withdraw", "/trueup withdraw <digest>"),
+        ("/trueup withdraw 0123456789ab", "64"),
         ("/trueup apply", "the commands are"),
         ("/trueup", "the commands are"),
         (&format!("/trueup approve {}", DIGEST.to_uppercase()), "64"),

@@ -9,19 +9,19 @@ use std::sync::Arc;
 use super::report::Report;
 use super::seen::Basis;
 use super::turn::Follower;
+use crate::config::ApprovalSettings;
 use crate::event::Spilled;
 use crate::event::body::{Problem, PullOutcome, PullPlan, PullPlanned};
 use crate::event::chain::Head;
 use crate::forge::render::{
-    self, AnnotationLevel, Annotations, Checkpoint, Exemption, Finding, Instance, Older, PullView,
-    Ruling, Show, Tone,
+    self, AnnotationLevel, Annotations, Approving, Checkpoint, Exemption, Finding, Instance, Older,
+    PullView, Ruling, Show, Tone,
 };
 use crate::model::{CommitId, Digest, Fault, PolicyLevel, ResourceId};
-use crate::plan::promise::Promise;
 use crate::policy::Verdict;
 use crate::port::forge::{Annotation, CommitState, Level};
 use crate::port::{FileRef, Merge, MergedFiles, PullLines, TreeFault};
-use crate::reconcile::{Foresight, lets_through};
+use crate::reconcile::{Foresight, few, lets_through};
 use crate::spec::{Diagnostic, Origin, RepoFile, RepoFiles, Severity};
 use crate::state::Approved;
 use crate::state::OlderPlan;
@@ -52,8 +52,27 @@ pub(super) async fn foresee(
     number: u64,
     basis: &Basis,
 ) -> Result<Foreseen, Fault> {
-    let Looked { tree, lines, mut found } = look(follower, number, basis).await?;
-    heed_approval(follower, number, &mut found);
+    let mut looked = look(follower, number, basis).await?;
+    heed_approval(follower, number, &mut looked.found);
+    put(follower, number, basis, looked)
+}
+
+/// What is said of one that cannot be looked at.
+///
+/// # Errors
+/// Where no environment is in force.
+pub(super) fn not_planned(
+    follower: &Follower,
+    number: u64,
+    basis: &Basis,
+    why: String,
+) -> Result<Foreseen, Fault> {
+    put(follower, number, basis, Looked::nothing(Found::Skipped(why)))
+}
+
+/// Puts into words what was found.
+fn put(follower: &Follower, number: u64, basis: &Basis, looked: Looked) -> Result<Foreseen, Fault> {
+    let Looked { tree, lines, found } = looked;
     let outcome = outcome(&found);
     let plan = match &outcome {
         PullOutcome::Planned(plan) => Some(plan.plan),
@@ -66,7 +85,10 @@ pub(super) async fn foresee(
     let show = if fork { Show::Redacted } else { Show::All };
     let instance = follower.memory.instance.clone();
     let instance = instance.ok_or_else(|| Fault::transient("no environment is in force"))?;
-    let (report, says) = describe(&instance, basis, &found, show, &lines, &older);
+    let approving = approving(follower.approvals.as_ref(), &found);
+    let told =
+        Telling { instance: &instance, basis, show, lines: &lines, older: &older, approving };
+    let (report, says) = describe(&found, told);
     let content =
         serde_json::to_vec(&report).map_err(|error| Fault::permanent(error.to_string()))?;
     let (spilled, content) = Spilled::of(content);
@@ -222,9 +244,9 @@ fn outcome(found: &Found) -> PullOutcome {
     match found {
         Found::Planned(foresight) => PullOutcome::Planned(PullPlan {
             plan: foresight.plan.digest(),
-            promise: Promise::of(&foresight.plan),
-            held: foresight.held.clone(),
-            denied: denied(foresight),
+            promise: foresight.promise.clone(),
+            held: few(foresight.held.clone()),
+            denied: few(denied(foresight)),
         }),
         Found::Rejected(mistakes) => {
             let named = mistakes.iter().take(PROBLEMS_NAMED_MAX).map(|mistake| Problem {
@@ -273,14 +295,30 @@ fn ruling(verdict: &Verdict, approved: Option<&Approved>) -> Ruling {
     }
 }
 
-fn describe(
-    instance: &Instance,
-    basis: &Basis,
-    found: &Found,
+/// How a plan that waits is let through.
+fn approving<'a>(settings: Option<&'a ApprovalSettings>, found: &Found) -> Approving<'a> {
+    let never = matches!(found, Found::Planned(foresight) if !foresight.may_be_approved);
+    let by = settings.map(|settings| Approving {
+        never,
+        comment: settings.comment,
+        review: settings.review,
+        label: settings.label.as_deref(),
+    });
+    by.unwrap_or(Approving { never, ..Approving::default() })
+}
+
+/// What a description is made from, beside what was found.
+struct Telling<'a> {
+    instance: &'a Instance,
+    basis: &'a Basis,
     show: Show,
-    lines: &BTreeMap<String, PullLines>,
-    older: &VecDeque<OlderPlan>,
-) -> (Report, Digest) {
+    lines: &'a BTreeMap<String, PullLines>,
+    older: &'a VecDeque<OlderPlan>,
+    approving: Approving<'a>,
+}
+
+fn describe(found: &Found, told: Telling<'_>) -> (Report, Digest) {
+    let Telling { instance, basis, show, lines, older, approving } = told;
     let finding = match found {
         Found::Planned(foresight) => {
             Finding::Planned { plan: &foresight.plan, holds: &foresight.held }
@@ -315,6 +353,7 @@ fn describe(
         checkpoint,
         older: &older,
         show,
+        approving,
     };
     let status = render::status(&view);
     let comment = render::comment(&view);

@@ -7,18 +7,21 @@
 mod approvals;
 mod ballot;
 mod foresee;
+mod late;
 mod people;
 mod post;
 mod report;
 mod seen;
 mod turn;
 mod wanted;
+mod withdrawals;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+pub use late::LOOK_MAX;
 pub use report::Report;
 pub use seen::PLANNED_MAX;
 pub use turn::{Follower, Memory};

@@ -215,7 +215,8 @@ fn a_fork_sees_nothing_that_was_observed() {
     assert!(comment.body.contains("- memory.current: (not shown)\n+ memory.current: 2 GiB"));
     assert!(comment.body.contains("1 thing of others"), "{}", comment.body);
     let failed = Finding::Failed { why: "/run/secret.sock" };
-    let (comment, status) = shown(Given { finding: failed, rulings: &[], show: Show::Redacted });
+    let (comment, status) =
+        shown(Given { finding: failed, rulings: &[], show: Show::Redacted, approving: BY_COMMENT });
     assert!(!comment.body.contains("secret") && !status.description.contains("secret"));
 }
 

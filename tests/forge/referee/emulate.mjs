@@ -32,7 +32,8 @@ const emulator = await createEmulator({
   seed: {
     tokens: { [PERSON]: { login: owner, scopes: ['repo'] } },
     github: {
-      users: [{ login: owner }],
+      // GitHub makes the app's own account; here it has to be there before.
+      users: [{ login: owner }, { login: `${slug}[bot]` }],
       repos: [{ owner, name, auto_init: true }],
       apps: [
         {

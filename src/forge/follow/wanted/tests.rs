@@ -50,6 +50,9 @@ fn one_place_says_one_thing() {
     state.pulls.open.insert(1, pull('a', "one"));
     state.pulls.open.insert(2, pull('a', "two"));
     state.pulls.open.insert(3, pull('b', "three"));
+    for pull in state.pulls.open.values_mut() {
+        pull.planned.as_mut().unwrap().base = commit('b');
+    }
     let wants = wanted(&state, Timestamp::UNIX_EPOCH, true, &BTreeSet::new());
     let of = |target: PostTarget| -> Vec<_> {
         wants.iter().filter(|want| want.target == target).map(|want| &want.what).collect()
@@ -65,6 +68,7 @@ fn one_place_says_one_thing() {
 #[test]
 fn the_first_word_about_a_head_waits_for_no_newer_word_about_another() {
     let mut state = State::default();
+    state.spec.commit = Some(commit('0'));
     for (number, head) in [(1, 'a'), (2, 'b'), (3, 'c')] {
         state.pulls.open.insert(number, pull(head, "before"));
     }

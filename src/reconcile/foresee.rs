@@ -87,6 +87,14 @@ impl Reconciler {
     }
 }
 
+impl Reconciler {
+    /// The mistakes in `files`, as if they were a commit.
+    pub async fn mistakes(&self, files: &RepoFiles, cache: &mut ParseCache) -> Vec<Diagnostic> {
+        let select = self.loader.lock().await.select().clone();
+        read(files, select, cache).await.err().unwrap_or_default()
+    }
+}
+
 /// Reads files on a thread of its own, so that a caller can stop waiting for it: the cache is lost then.
 async fn read(
     files: &RepoFiles,

@@ -125,7 +125,7 @@ pub struct Planned {
     pub at: Timestamp,
     /// The head that was looked at.
     pub head: CommitId,
-    /// The commit in force that it was merged into.
+    /// The head of the branch, which it was merged into.
     pub base: CommitId,
     /// The tree that gave.
     pub tree: Option<String>,

@@ -110,6 +110,13 @@ pub struct SourceState {
     pub unreachable: Option<(Timestamp, String)>,
 }
 
+impl SourceState {
+    /// The head of the followed branch as it was last seen, used or not.
+    pub fn branch(&self) -> Option<&CommitId> {
+        self.refused.as_ref().map(|refused| &refused.commit).or(self.head.as_ref())
+    }
+}
+
 /// A head that is not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

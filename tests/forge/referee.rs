@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Map, Value, json};
+use trueup::forge::command::{Hinted, read_webhook};
 use trueup::forge::ensure;
 use trueup::port::forge::{CommitState, ForgeFault, Permission};
 
@@ -27,6 +28,11 @@ fn installed(part: &str) -> Result<PathBuf, String> {
     if major.is_none_or(|major: u32| major < NODE_MIN) {
         return Err(format!("node is {version}, it needs {NODE_MIN} or newer"));
     }
+    kept(part)
+}
+
+/// The folder of what others wrote, where `part` of it is there.
+fn kept(part: &str) -> Result<PathBuf, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/referees");
     let asked = Command::new(script).arg("--folder").output().map_err(|error| error.to_string())?;
     let folder = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
@@ -101,11 +107,12 @@ async fn an_emulator_that_we_did_not_write_takes_what_we_send() {
         let said = ensure::comment(&*forge, &pace, 1, MARKER, &body).await.unwrap();
         assert_eq!((said.0.body, said.1), (body, done));
     }
-    let report = check(60);
+    // One request's worth: here a second one takes the place of the first, where GitHub appends.
+    let report = check(50);
     let (_, done) = ensure::check(&*forge, &pace, &pull.head_sha, &report).await.unwrap();
     assert_eq!(done, Done::Written);
     let (seen, done) = ensure::check(&*forge, &pace, &pull.head_sha, &report).await.unwrap();
-    assert_eq!((seen.annotations, done), (60, Done::Already));
+    assert_eq!((seen.annotations, done), (50, Done::Already));
     let drift = Some(("Drift", MARKER));
     let (opened, _) = ensure::issue(&*forge, &pace, MARKER, drift).await.unwrap();
     assert!(opened.unwrap().open);
@@ -115,6 +122,35 @@ async fn an_emulator_that_we_did_not_write_takes_what_we_send() {
     let wanted = status(CommitState::Success, "no changes");
     let error = ensure::status(&*forge, &pace, &pull.head_sha, &wanted).await.unwrap_err();
     assert_eq!(error.fault, ForgeFault::NotFound, "{error}");
+}
+
+#[test]
+fn every_example_of_a_webhook_is_read() {
+    const EXAMPLES: &str = "@octokit/webhooks-examples/api.github.com/index.json";
+    let folder = match kept(EXAMPLES) {
+        Ok(folder) => folder,
+        Err(why) => return skipped(&why),
+    };
+    let text = std::fs::read(folder.join("node_modules").join(EXAMPLES)).unwrap();
+    let all: Vec<Value> = serde_json::from_slice(&text).unwrap();
+    let mut read = 0;
+    for kind in &all {
+        let name = kind["name"].as_str().unwrap();
+        for example in kind["examples"].as_array().unwrap() {
+            let hint = read_webhook(name, example.to_string().as_bytes()).unwrap();
+            if ["pull_request", "push", "issue_comment", "check_run", "check_suite"].contains(&name)
+            {
+                assert_ne!(hint.what, Hinted::Other, "{name}: {example}");
+                assert!(hint.repository.contains('/'), "{name}");
+            }
+            if let Hinted::Pull { head, .. } | Hinted::Check { head, .. } = &hint.what {
+                assert!(head.is_some(), "{name}: no head");
+            }
+            read += 1;
+        }
+    }
+    println!("{read} examples of {} events were read", all.len());
+    assert!(read > 300, "{read} examples");
 }
 
 /// GitHub's description, cut, as an OpenAPI document that others read.
@@ -150,7 +186,8 @@ fn document() -> Value {
         if !operation["request"].is_null() {
             let schema = json!({ "schema": operation["request"] });
             let content = json!({ "application/json": schema });
-            out["requestBody"] = json!({ "required": true, "content": content });
+            let required = operation["request"].get("required").is_some();
+            out["requestBody"] = json!({ "required": required, "content": content });
         }
         let item = paths.entry(format!("{}{path}", fake::BASE)).or_insert_with(|| json!({}));
         item[method] = out;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use trueup::config::{ApprovalSettings, ForkSettings};
+use trueup::config::{ApprovalSettings, ForkPlans, ForkSettings};
 use trueup::forge::follow::{Follower, LOOK_MAX, Memory, PLANNED_MAX};
 use trueup::model::CommitId;
 use trueup::port::Clock;
@@ -196,5 +196,100 @@ async fn a_status_points_at_its_pull_request_and_says_how_it_is_approved() {
     assert_eq!(watched.said(&merged).state, CommitState::Success);
     let comments = watched.forge.comments_on(1);
     assert!(comments[1].contains("waits no more: applied"), "{}", comments[1]);
+    watched.world.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_request_that_mends_the_branch_is_planned_and_one_that_does_not_says_so() {
+    let mut watched = Watched::begin("", None).await;
+    let before = watched.forge.offer(1, LAB, &with_memory(640));
+    watched.turns().await;
+    assert_eq!(watched.said(&before).state, CommitState::Success);
+    // Somebody pushes a mistake to the branch itself, and the commit before stays in force.
+    let good = watched.world.state().spec.commit;
+    watched.world.remote.write(LAB, &lab("").replacen("memory: 512MiB", "memory: much", 1));
+    let bad = watched.world.remote.commit("a mistake");
+    watched.world.settle().await;
+    assert_eq!(watched.world.state().spec.commit, good);
+    let other = watched.forge.offer(2, "environments/lab/more.yaml", "# no mistake here");
+    watched.turns().await;
+    assert_eq!(watched.said(&before).state, CommitState::Success, "it takes the mistake away");
+    let left = watched.said(&other);
+    assert_eq!(left.state, CommitState::Failure, "{left:?}");
+    let planned = |watched: &Watched| watched.world.state().pulls.open[&1].planned.clone().unwrap();
+    assert_eq!(planned(&watched).base, bad, "what is merged into is what is at the head");
+    // The rules themselves are the mistake: those of the commit in force govern.
+    watched.world.remote.write("trueup.yaml", "no: such");
+    let bad = watched.world.remote.commit("another mistake");
+    watched.world.settle().await;
+    let mends = include_str!("../scenarios/repository.yaml");
+    let mends = watched.forge.offer(3, "trueup.yaml", mends);
+    watched.turns().await;
+    let left = watched.said(&before);
+    assert_eq!(left.state, CommitState::Failure, "merging it leaves trueup.yaml wrong: {left:?}");
+    assert_eq!(planned(&watched).base, bad);
+    assert_eq!(watched.said(&mends).state, CommitState::Failure, "the other mistake is left");
+    // The merge that mends everything is taken in, and does what was said.
+    watched.world.remote.write("trueup.yaml", include_str!("../scenarios/repository.yaml"));
+    watched.world.remote.commit("mend one");
+    watched.world.settle().await;
+    watched.turns().await;
+    assert_eq!(watched.said(&before).state, CommitState::Success);
+    let merged = watched.forge.merge(1);
+    watched.world.settle().await;
+    watched.turns().await;
+    assert_eq!(watched.said(&merged).state, CommitState::Success);
+    let log = watched.world.log.events();
+    assert!(!log.iter().any(|event| event.entry.event.type_name() == "plan.surprised"));
+    watched.world.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_head_of_a_fork_is_planned_as_far_as_the_config_says() {
+    let mut watched = Watched::begin("", None).await;
+    let stranger = |watched: &Watched, mib: u64| {
+        let head = watched.forge.offer(1, LAB, &with_memory(mib));
+        let mut held = watched.forge.held();
+        held.pulls.get_mut(&1).unwrap().fork = true;
+        let labels = held.labels.iter().rev().find(|(on, _)| *on == 1);
+        let label = labels.filter(|(_, event)| event.added).map(|(_, event)| event.label.clone());
+        held.pulls.get_mut(&1).unwrap().labels = label.into_iter().collect();
+        head
+    };
+    watched.follower.forks = ForkSettings { plan: ForkPlans::Label, ..ForkSettings::default() };
+    let label = watched.follower.forks.label.clone();
+    let first = stranger(&watched, 640);
+    watched.turns().await;
+    let said = watched.said(&first);
+    assert_eq!(said.state, CommitState::Error);
+    assert!(said.description.starts_with("not planned: it comes from a fork"), "{said:?}");
+    assert!(watched.forge.comments_on(1).is_empty(), "a stranger who is refused is not written to");
+    watched.wait(5).await;
+    watched.forge.label(1, &label, true);
+    watched.turns().await;
+    assert_eq!(watched.said(&first).state, CommitState::Success);
+    // The machine has 512 MiB, which is no stranger's business.
+    let comment = watched.forge.comments_on(1).concat();
+    assert!(comment.contains("vm/") && !comment.contains("512"), "{comment}");
+    // The label was meant for that head, and stays on the pull request.
+    watched.wait(5).await;
+    let second = stranger(&watched, 768);
+    watched.turns().await;
+    let said = watched.said(&second);
+    assert!(said.description.starts_with("not planned: it comes from a fork"), "{said:?}");
+    let comment = watched.forge.comments_on(1).concat();
+    assert!(
+        comment.contains("comes from a fork"),
+        "what it said before is no longer so: {comment}"
+    );
+    // Off: a label changes nothing.
+    watched.follower.forks.plan = ForkPlans::Off;
+    watched.wait(5).await;
+    watched.forge.label(1, &label, true);
+    watched.turns().await;
+    assert_eq!(watched.said(&second).state, CommitState::Error);
+    watched.follower.forks.plan = ForkPlans::Redacted;
+    watched.turns().await;
+    assert_eq!(watched.said(&second).state, CommitState::Success);
     watched.world.check_invariants();
 }

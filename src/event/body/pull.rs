@@ -29,7 +29,7 @@ pub struct PullPlanned {
     pub number: u64,
     /// The commit it offers.
     pub head: CommitId,
-    /// The commit in force that it was merged into.
+    /// The head of the branch, which it was merged into.
     pub base: CommitId,
     /// Id of the tree that the merge gives; a commit with this tree is what was looked at.
     pub tree: Option<String>,

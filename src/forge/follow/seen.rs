@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ground::Ground;
 use crate::event::body::{PullClosed, PullObserved};
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest};
@@ -48,8 +49,8 @@ pub(super) fn missing(state: &State, listed: &[&PullRequest]) -> Vec<u64> {
 pub(super) struct Basis {
     /// The commit it offers.
     pub head: CommitId,
-    /// The commit in force.
-    pub base: CommitId,
+    /// What it is merged into, and what governs that.
+    pub ground: Ground,
     /// The last event that said something new about the machine.
     pub machine: u64,
     /// Whether a stranger's head may be looked at (a label can allow it).
@@ -78,14 +79,14 @@ fn newest_first<'a>(listed: &[&'a PullRequest]) -> Vec<&'a PullRequest> {
 pub(super) fn stale(
     state: &State,
     listed: &[&PullRequest],
-    base: &CommitId,
+    ground: &Ground,
     planned: &BTreeMap<u64, Basis>,
     allowed: &BTreeSet<u64>,
 ) -> Vec<(u64, Basis)> {
     let due = newest_first(listed).into_iter().take(PLANNED_MAX).filter_map(|pull| {
         let basis = Basis {
             head: pull.head_sha.clone(),
-            base: base.clone(),
+            ground: ground.clone(),
             machine: state.pulls.machine,
             allowed: !pull.fork || allowed.contains(&pull.number),
             approved: approved(state, pull.number),

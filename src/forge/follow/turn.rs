@@ -9,7 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::approvals::Heard;
+use super::ballot;
 use super::foresee::Foreseen;
+use super::ground::ground;
 use super::late::{PutOff, Unseen};
 use super::post::{Place, Said, say, web_address};
 use super::report::Report;
@@ -204,15 +206,7 @@ impl Follower {
         let refs: Vec<&PullRequest> = self.memory.listed.iter().collect();
         let allowed = self.allowed(&refs).await;
         let due = self.reconciler.ledger.read(|state| {
-            let base = state.spec.commit.clone()?;
-            // While another commit is being taken in, a plan would be against neither the one nor
-            // the other.
-            let rejected = state.spec.rejected.as_ref().map(|rejected| &rejected.commit);
-            let head = state.source.head.as_ref();
-            if head != Some(&base) && head != rejected {
-                return None;
-            }
-            Some(stale(state, &refs, &base, &self.memory.planned, &allowed))
+            Some(stale(state, &refs, &ground(state)?, &self.memory.planned, &allowed))
         });
         let mut due = due?;
         due.retain(|(number, basis)| !self.is_put_off(*number, &basis.head));
@@ -308,8 +302,7 @@ impl Follower {
         let Some(since) = since else { return false };
         match self.forge.label_events(pull.number).await {
             Ok(events) => {
-                let last = events.iter().rev().find(|event| event.label == label);
-                last.is_some_and(|event| event.added && event.at > since)
+                ballot::labelled(&events, label, since, self.memory.heard.ahead).is_some()
             }
             Err(error) => {
                 tracing::warn!(number = pull.number, %error, "its labels cannot be read");

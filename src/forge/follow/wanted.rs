@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::seen::PLANNED_MAX;
-use crate::event::body::PostTarget;
+use crate::event::body::{PostTarget, PullOutcome};
 use crate::model::{CommitId, Digest, digest_of};
 use crate::state::{PullState, State};
 use crate::view::{self, DriftRow};
@@ -142,12 +142,14 @@ pub fn wanted(state: &State, now: Timestamp, checks: bool, beyond: &BTreeSet<u64
             };
             want(PostTarget::Status(pull.head.clone()), what);
         }
-        for (number, pull) in part {
+        for (number, pull) in &part {
             let Some(report) = report_of(pull) else { continue };
             if !holds(state, pull) {
                 continue;
             }
-            want(PostTarget::Comment(*number), What::Report(report));
+            if !is_quiet(state, **number, pull) {
+                want(PostTarget::Comment(**number), What::Report(report));
+            }
             if checks {
                 want(PostTarget::Check(pull.head.clone()), What::Report(report));
             }
@@ -163,10 +165,11 @@ pub fn wanted(state: &State, now: Timestamp, checks: bool, beyond: &BTreeSet<u64
     wants
 }
 
-/// Whether what was found of the head that is offered now was found against the commit in force.
+/// Whether what was found of the head that is offered now was found against the branch as it is. A head
+/// of the branch that is not used counts as well: pull requests are merged into it.
 fn holds(state: &State, pull: &PullState) -> bool {
     let base = pull.planned.as_ref().map(|planned| &planned.base);
-    report_of(pull).is_some() && base == state.spec.commit.as_ref()
+    report_of(pull).is_some() && base == state.source.branch()
 }
 
 /// Whether somebody waits for the first word about a head: more than for a newer one about an old head.
@@ -177,7 +180,16 @@ fn is_waited_for(state: &State, number: u64, pull: &PullState) -> bool {
     let first = status.is_none() || nothing.contains(&status);
     // A comment completes what its status began.
     let report = report_of(pull).map(|report| digest_of(&What::Report(report)));
-    first || (report.is_some() && status == report && said(&PostTarget::Comment(number)) != report)
+    let told = is_quiet(state, number, pull) || said(&PostTarget::Comment(number)) == report;
+    first || (report.is_some() && status == report && !told)
+}
+
+/// Whether its status says all: strangers are not written to only to be told that nothing was looked at.
+/// What stands in a comment already does not go stale, though.
+fn is_quiet(state: &State, number: u64, pull: &PullState) -> bool {
+    let outcome = pull.planned.as_ref().map(|planned| &planned.outcome);
+    let refused = matches!(outcome, Some(PullOutcome::Refused(_)));
+    pull.fork && refused && state.pulls.post(&PostTarget::Comment(number)).is_none()
 }
 
 /// The report on the head that is offered now.

@@ -4,6 +4,8 @@
 mod change;
 mod clients;
 mod faults;
+mod guests;
+mod kernel;
 mod lab;
 mod own;
 mod wake;

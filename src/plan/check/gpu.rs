@@ -5,6 +5,8 @@
 
 use trueup_mig::{Holder, Layout, Part, Selector, Step, step};
 
+mod handover;
+
 use super::Judge;
 use crate::model::resource::{GpuClient, GpuLayout, GpuMode, GpuState, Partition};
 use crate::model::{Resource, ResourceId};
@@ -36,6 +38,9 @@ impl Judge<'_> {
         let Some(Resource::GpuLayout(seen)) = self.seen(id).map(|seen| &seen.config) else {
             return self.blame(first, "changes a GPU that was not seen");
         };
+        if steps.iter().any(|&at| self.plan.steps[at].action.handover().is_some()) {
+            return self.handover(id, seen, &steps);
+        }
         let Some(state) = seen.state.as_deref() else {
             return self.blame(first, "changes a GPU that was not looked at");
         };

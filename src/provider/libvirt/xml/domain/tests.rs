@@ -45,6 +45,7 @@ fn small() -> VirtualMachine {
         disks: vec![disk("vda", DiskBus::Virtio, Some("/srv/vm/web.qcow2"))],
         nics: vec![nic("52:54:00:aa:00:01", NicSource::Network("lab".to_owned()))],
         host_devices: Vec::new(),
+        gpus: Vec::new(),
         console_log: Some("/srv/vm/web.log".to_owned()),
         guest_agent: true,
         autostart: false,

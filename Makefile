@@ -22,8 +22,9 @@ install: build ## Install the program and its unit under PREFIX and /etc/systemd
 	install -D -m 644 systemd/trueup.service $(DESTDIR)/etc/systemd/system/trueup.service
 	install -D -m 644 systemd/trueup.sysusers $(DESTDIR)/usr/lib/sysusers.d/trueup.conf
 
-demo: demo-check build ## Show the main job end to end on this machine
+demo: demo-check build ## Show the main job end to end on this machine, beside a simulated GPU
 	@tests/support/install-packages demo
+	$(CARGO) build --release --locked -p trueup-fake-nvml
 	@tests/support/demo
 
 demo-pulls: build ## Show what a pull request says, against a fake GitHub
@@ -58,6 +59,7 @@ unit-check: ## The exposure of the systemd unit
 bench: setup ## Run the benchmarks
 	$(CARGO) bench --locked
 	$(CARGO) bench --locked -p trueup-mig --bench gpu
+	$(CARGO) bench --locked -p trueup-nvml --bench observe
 
 schemas: ## Write schemas/ anew from the types
 	$(CARGO) run --locked --quiet -- schema --write schemas

@@ -4,10 +4,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::control::{Desk, Known, Look, Reply, Report, Request};
 use super::exit::ErrorKind;
 use crate::port::BoxFuture;
+use crate::provider::gpu::GpuProvider;
 use crate::reconcile::{Approval, AskError, Handle, LedgerError, PassOptions, PassReport};
 use crate::source::GitSource;
 use crate::state::State;
@@ -18,11 +20,33 @@ pub(super) struct DaemonDesk {
     source: Arc<GitSource>,
     /// The state directory.
     directory: PathBuf,
+    /// The GPUs, and how long a look at them may take.
+    gpus: Option<(GpuProvider, Duration)>,
 }
 
 impl DaemonDesk {
     pub(super) fn new(handle: Handle, source: Arc<GitSource>, directory: PathBuf) -> Self {
-        Self { handle, source, directory }
+        Self { handle, source, directory, gpus: None }
+    }
+
+    /// The same, with GPUs that can be asked about.
+    pub(super) fn with_gpus(self, gpus: Option<GpuProvider>, limit: Duration) -> Self {
+        Self { gpus: gpus.map(|gpus| (gpus, limit)), ..self }
+    }
+
+    /// The GPUs as they are now.
+    async fn gpus(&self) -> Reply {
+        let Some((gpus, limit)) = &self.gpus else {
+            return failed(ErrorKind::Machine, &"this daemon does not look at GPUs");
+        };
+        match tokio::time::timeout(*limit, gpus.inventory()).await {
+            Ok(Ok(inventory)) => Reply::Gpus(Box::new(inventory)),
+            Ok(Err(fault)) => failed(ErrorKind::Machine, &fault),
+            Err(_) => {
+                let why = format!("NVML did not answer within {} s", limit.as_secs());
+                failed(ErrorKind::Machine, &why)
+            }
+        }
     }
 
     fn report(&self, made: Result<PassReport, AskError>, look: Look) -> Reply {
@@ -42,6 +66,7 @@ impl DaemonDesk {
             directory: self.directory.clone(),
             state: self.handle.reconciler().ledger.read(State::clone),
             skipped: plan.map(|plan| plan.skipped.clone()).unwrap_or_default(),
+            notes: plan.map(|plan| plan.notes.clone()).unwrap_or_default(),
         }
     }
 
@@ -67,6 +92,7 @@ impl DaemonDesk {
                 self.report(self.handle.pass(options).await, look)
             }
             Request::Known => Reply::Known(Box::new(self.known())),
+            Request::Gpus => self.gpus().await,
         }
     }
 }

@@ -12,6 +12,9 @@ use super::paint::{Block, Text};
 use super::time::shown;
 use super::ui::Product;
 use super::{Output, wire};
+use crate::event::Spilled;
+use crate::journal::Blobs;
+use crate::model::{Digest, ResourceId};
 use crate::port::Source as _;
 use crate::spec::accept::{self, Differing};
 use crate::spec::{RepoFile, RepoFiles, Select};
@@ -44,11 +47,40 @@ impl Drift {
         let state = known(context)?.state;
         let drifts = Drifts(view::drifts(&state));
         match self.as_patch {
-            true => print_patch(context, &state, &drifts.0)?,
+            true => print_patch(context, &state, &whole(context, &drifts.0)?)?,
             false => context.ui.product(&drifts)?,
         }
         Ok(if drifts.0.is_empty() { Done::Fine } else { Done::Changes })
     }
+}
+
+/// The same drifts with all their fields: an event holds the first of them, the rest lies beside the
+/// log. A patch of a part would look like one of the whole, so what cannot be read is an error.
+fn whole(context: &Context, drifts: &[DriftRow]) -> Result<Vec<DriftRow>, CliError> {
+    let blobs = Blobs::open(&context.state_dir()?);
+    let read = |blob: &Digest, of: &ResourceId| -> Result<Vec<u8>, CliError> {
+        blobs.read(blob)?.ok_or_else(|| {
+            let message = format!("{of}: not all its fields are known: blob {blob} is missing");
+            CliError::new(ErrorKind::Machine, message).hint(
+                "restore blobs/ from a backup, or accept the drift by editing its document by hand",
+            )
+        })
+    };
+    let mut drifts = drifts.to_vec();
+    for drift in &mut drifts {
+        let of = &drift.resource;
+        if let Some(more) = drift.more.take() {
+            let text = read(&more.all.blob, of)?;
+            drift.changes = serde_json::from_slice(&text).map_err(CliError::machine)?;
+        }
+        for side in drift.changes.iter_mut().flat_map(|it| [&mut it.from, &mut it.to]) {
+            if let Some(spilled) = side.as_ref().and_then(Spilled::in_value) {
+                let text = read(&spilled.blob, of)?;
+                *side = Some(serde_json::from_slice(&text).map_err(CliError::machine)?);
+            }
+        }
+    }
+    Ok(drifts)
 }
 
 /// Prints the patch, and warns of what it cannot say.
@@ -130,5 +162,6 @@ fn rows_of(drift: &DriftRow) -> Vec<Vec<Text>> {
     if drift.changes.is_empty() {
         return vec![row(String::new())];
     }
-    drift.changes.iter().map(|change| row(view::change(change))).collect()
+    let fields = drift.changes.iter().map(view::change);
+    fields.chain(drift.more.iter().map(view::more_changes)).map(row).collect()
 }

@@ -18,7 +18,7 @@ pub(super) fn known(context: &Context) -> Result<Known, CliError> {
         return Ok(known);
     }
     let state = wire::known(&directory)?;
-    Ok(Known { directory, state, skipped: Vec::new() })
+    Ok(Known { directory, state, skipped: Vec::new(), notes: Vec::new() })
 }
 
 fn of_daemon(socket: &Path, directory: &Path) -> Option<Known> {

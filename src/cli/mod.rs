@@ -14,6 +14,7 @@ pub mod control;
 mod desk;
 mod drift;
 pub mod exit;
+mod gpu;
 mod hold;
 mod image_build;
 mod init;
@@ -123,6 +124,7 @@ enum Command {
     Run(run::Run),
     Status(status::Status),
     Drift(drift::Drift),
+    Gpu(Box<gpu::Gpu>),
     Why(why::Why),
     Log(log::Log),
     State(state::State),
@@ -156,6 +158,7 @@ impl Command {
             Self::Apply(command) => command.output.output,
             Self::Status(command) => command.output.output,
             Self::Drift(command) => command.output.output,
+            Self::Gpu(command) => command.format(),
             Self::Why(command) => command.output.output,
             Self::Log(command) => command.output.output,
             Self::State(command) => command.output.output,
@@ -186,6 +189,7 @@ impl Command {
             Self::Run(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Drift(command) => command.run(context),
+            Self::Gpu(command) => command.run(context),
             Self::Why(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::State(command) => command.run(context),

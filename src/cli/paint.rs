@@ -60,6 +60,8 @@ pub enum Block {
         /// Its rows, each as long as the header.
         rows: Vec<Vec<Text>>,
     },
+    /// Lines whose columns matter, such as a picture; shown as they are.
+    Picture(String),
     /// An empty line.
     Gap,
 }
@@ -113,6 +115,7 @@ pub fn text(blocks: &[Block], color: bool) -> String {
                 }
             }
             Block::Table { header, rows } => out.push_str(&table(header, rows, color)),
+            Block::Picture(lines) => out.push_str(clean(lines).trim_end_matches('\n')),
         }
         out.push('\n');
     }
@@ -165,6 +168,11 @@ pub fn markdown(blocks: &[Block]) -> String {
             Block::Line(texts) => {
                 let line: String = texts.iter().map(|text| text.text.as_str()).collect();
                 out.push_str(&escape(&line));
+            }
+            Block::Picture(lines) => {
+                // What comes from a machine must not end the fence.
+                let lines = clean(lines).replace('`', "'");
+                out.push_str(&format!("\n```text\n{}\n```\n", lines.trim_end_matches('\n')));
             }
             Block::Table { header, rows } => {
                 out.push_str(&format!("\n| {} |\n", header.join(" | ")));
@@ -247,6 +255,13 @@ mod tests {
 
         "#]]
         .assert_eq(&markdown(&sample()));
+    }
+
+    #[test]
+    fn a_picture_keeps_its_columns_and_cannot_end_its_fence() {
+        let blocks = [Block::Picture("| a  |\n| ``` |\n".to_owned())];
+        assert_eq!(text(&blocks, true), "| a  |\n| ``` |\n");
+        assert_eq!(markdown(&blocks), "\n```text\n| a  |\n| ''' |\n```\n\n");
     }
 
     #[test]

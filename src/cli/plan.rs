@@ -1,14 +1,17 @@
 //! `trueup plan`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use tokio::sync::watch;
 
 use super::context::Context;
-use super::control::{self, AskError, Reply, Report, Request};
-use super::exit::{CliError, CliResult, Done};
+use super::control::{self, AskError, PlanView, Reply, Report, Request};
+use super::exit::{CliError, CliResult, Done, ErrorKind};
 use super::operate::{unanswered, unexpected};
-use super::{Output, report, wire};
+use super::{Output, gpu, report, wire};
 use crate::config::Config;
+use crate::plan::GpuPicture;
 
 /// Show what would be done, and why
 ///
@@ -19,10 +22,14 @@ use crate::config::Config;
 #[command(after_help = "EXAMPLES\n  \
     trueup plan\n  \
     trueup plan -o markdown > plan.md\n  \
-    trueup plan -o json | jq -r '.plan.digest'")]
+    trueup plan -o json | jq -r '.plan.digest'\n  \
+    trueup plan --svg gpus.svg")]
 pub(super) struct Plan {
     #[command(flatten)]
     pub(super) output: Output,
+    /// Also write how GPUs change, before and after, into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 impl Plan {
@@ -37,6 +44,9 @@ impl Plan {
         };
         report::commit_in_force(context, &made)?;
         report::print(context, &made)?;
+        if let (Some(path), Some(plan)) = (&self.svg, &made.plan) {
+            write_svg(context, plan, path)?;
+        }
         let steps = made.plan.as_ref().map_or(0, |plan| plan.steps);
         // A plan of what could be seen is not the plan: a script must not take it for one.
         if let Some(error) = report::unseen(&made, &format!("{steps} steps planned")) {
@@ -45,6 +55,21 @@ impl Plan {
         let nothing = steps == 0;
         Ok(if nothing { Done::Fine } else { Done::Changes })
     }
+}
+
+/// Writes the pictures of GPUs that the plan changes, or cannot change.
+fn write_svg(context: &Context, plan: &PlanView, path: &Path) -> Result<(), CliError> {
+    let pictures = plan.json["plan"]["pictures"].clone();
+    let pictures: Vec<GpuPicture> = match pictures.is_null() {
+        true => Vec::new(),
+        false => serde_json::from_value(pictures).map_err(|e| CliError::new(ErrorKind::Bug, e))?,
+    };
+    if pictures.is_empty() {
+        context.ui.say("no GPU is cut in another way, so no picture is written");
+        return Ok(());
+    }
+    let titled = pictures.iter().map(|it| (it.resource.to_string(), &it.picture));
+    gpu::write_sheet(&titled.collect::<Vec<_>>(), path)
 }
 
 async fn alone(config: &Config, look: control::Look) -> Result<Report, CliError> {

@@ -19,7 +19,7 @@ use super::context::Context;
 use super::control;
 use super::desk::DaemonDesk;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
-use super::wire::{self, Engine, LEFTOVERS};
+use super::wire::{self, Engine, LEFTOVERS, Wakes};
 use crate::config::{Config, ForgeSettings, Limits};
 use crate::forge::{
     self,
@@ -126,7 +126,11 @@ async fn live(
     let (daemon, handle) = Daemon::new(Arc::clone(&engine.reconciler), pace);
     let mut helpers = JoinSet::new();
     let desk =
-        DaemonDesk::new(handle.clone(), Arc::clone(&engine.source), config.state_directory());
+        DaemonDesk::new(handle.clone(), Arc::clone(&engine.source), config.state_directory())
+            .with_gpus(
+                engine.wakes.as_ref().map(Wakes::gpus),
+                config.limits.observe_timeout.duration(),
+            );
     helpers.spawn(control::serve(listener, Arc::new(desk), stopped.clone()));
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
     helpers.spawn(give_memory_back());

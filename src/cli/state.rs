@@ -47,7 +47,7 @@ impl State {
 }
 
 /// A number is an event; anything else a time.
-fn until(text: &str) -> Result<Until, String> {
+pub(super) fn until(text: &str) -> Result<Until, String> {
     match text.parse() {
         Ok(seq) => Ok(Until::Seq(seq)),
         Err(_) => time::point(text, Timestamp::now()).map(Until::Time),

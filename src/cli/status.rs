@@ -36,8 +36,8 @@ struct Shown {
 
 impl Status {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let Known { state, skipped, .. } = known(context)?;
-        let mut resources = view::rows(&state, &skipped);
+        let Known { state, skipped, notes, .. } = known(context)?;
+        let mut resources = view::rows(&state, &skipped, &notes);
         let summary = view::summary(&state, &resources);
         if self.problems {
             resources.retain(|row| !row.status.is_synced());
@@ -123,11 +123,16 @@ fn row(row: &StatusRow) -> Vec<Text> {
         row.resource.to_string().into(),
         Text::new(row.status.word(), label(&row.status)),
         row.synced_at.map(shown).unwrap_or_default().into(),
-        row.status.detail().into(),
+        [row.status.detail(), row.note.clone().unwrap_or_default()]
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ")
+            .into(),
     ]
 }
 
-fn label(status: &view::Status) -> Label {
+pub(super) fn label(status: &view::Status) -> Label {
     match status {
         view::Status::Synced => Label::Good,
         view::Status::Progressing(_) => Label::Busy,

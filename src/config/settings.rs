@@ -216,7 +216,7 @@ impl Default for LibvirtSettings {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GpuSettings {
     /// NVIDIA's management library (NVML). Default: `libnvidia-ml.so.1`, where the loader finds it. It
-    /// is only loaded for an environment with a `GpuLayout`.
+    /// is only loaded for an environment with a `GpuLayout`, and by `trueup gpu`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub library: Option<PathBuf>,
 }

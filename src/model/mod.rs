@@ -6,6 +6,7 @@
 mod digest;
 mod fault;
 mod id;
+mod inventory;
 mod listed;
 mod name;
 mod observed;
@@ -16,6 +17,7 @@ mod schema;
 pub use digest::{Digest, DigestError, digest_of};
 pub use fault::Fault;
 pub use id::{CommitId, IdError, Kind, ResourceId, RunId, mac_for, uuid_for};
+pub use inventory::{FailedGpu, FoundGpu, GpuCard, GpuDevice, GpuInventory};
 pub use listed::listed;
 pub use name::{NAME_MAX, Name, NameError};
 pub use observed::{HostFacts, Observation, Observed, Ownership, Stale};

@@ -9,7 +9,7 @@ use super::diff::with_ignored;
 use super::input::KnownResource;
 use super::kind::{Case, Verdict, disk, gpu, media, network, pool, vm};
 use super::work::Work;
-use super::{GpuPicture, Reason, SkipReason};
+use super::{GpuPicture, Note, Reason, SkipReason};
 use crate::model::resource::Network;
 use crate::model::{Name, Observation, Ownership, Resource, ResourceId};
 use crate::spec::{DesiredResource, SelfHeal};
@@ -108,6 +108,9 @@ fn one(
     };
     if let Some(picture) = verdict.picture.clone().filter(|_| !verdict.is_nothing()) {
         work.pictures.push(GpuPicture { resource: id.clone(), picture });
+    }
+    if let Some(what) = verdict.remark {
+        work.notes.push(Note { resource: id.clone(), what });
     }
     for (why, changes) in verdict.skipped.iter() {
         work.skip(id, why.clone(), changes.clone());

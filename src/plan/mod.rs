@@ -35,7 +35,8 @@ pub use hold::{HoldReason, asked, causes, destroys, heals, hold_reasons};
 pub use input::{Guards, Input, Known, KnownResource, Own, window_open};
 pub use part::{Parts, part};
 pub use types::{
-    Action, Disruption, FieldChange, LiveChange, Plan, Reason, SkipReason, Skipped, Step, StepIndex,
+    Action, Disruption, FieldChange, LiveChange, Note, Plan, Reason, Remark, SkipReason, Skipped,
+    Step, StepIndex,
 };
 
 /// Plans the way from what is to what should be. The same input gives the same plan.
@@ -65,6 +66,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             steps,
             skipped,
             pictures: work.pictures,
+            notes: work.notes,
         };
     }
 }

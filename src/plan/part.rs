@@ -86,7 +86,14 @@ mod tests {
     fn plan(steps: Vec<Step>) -> Plan {
         let commit = "a".repeat(40).parse().unwrap();
         let environment = crate::model::Name::new("lab").unwrap();
-        Plan { commit, environment, steps, skipped: Vec::new(), pictures: Vec::new() }
+        Plan {
+            commit,
+            environment,
+            steps,
+            skipped: Vec::new(),
+            pictures: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     fn resources(plan: &Plan) -> Vec<String> {

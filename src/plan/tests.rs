@@ -8,7 +8,7 @@ mod random;
 use expect_test::{Expect, expect};
 
 use super::fixture::*;
-use super::{Action, SkipReason, hold_reasons};
+use super::{Action, Remark, SkipReason, hold_reasons};
 use crate::model::resource::*;
 use crate::model::{Kind, Ownership, Resource};
 use crate::spec::{SelfHeal, SyncMode, SyncWindow};
@@ -74,6 +74,47 @@ fn more_memory_than_the_maximum_restarts_and_destroys_nothing() {
             Plan: 0 to create, 1 to change (1 restart), 0 to destroy
         "#]],
     );
+}
+
+#[test]
+fn an_emulated_guest_is_told_of_and_restarted_only_where_its_spec_says_so() {
+    let mut machine = converged();
+    let says =
+        |machine: &Machine| machine.plan().notes.iter().map(|it| it.what).collect::<Vec<_>>();
+    assert!(says(&machine).is_empty(), "nothing is known of the host yet");
+    machine.observed.host.accelerator = Some(Accelerator::Tcg);
+    assert_eq!(says(&machine), [Remark::EmulatedWithoutKvm]);
+    let before = machine.plan();
+    machine.observed.host.accelerator = Some(Accelerator::Kvm);
+    let plan = machine.plan();
+    assert_eq!(plan.digest(), before.digest(), "a remark is no other plan");
+    shows(
+        &machine,
+        expect![[r#"
+            Note: vm/web runs emulated: KVM was not usable when it was made, and is now; `accelerator: kvm` in its spec moves it there with a restart
+            Nothing to do: the machine is as the commit asks.
+        "#]],
+    );
+    let shown = super::render::markdown(&plan, 10_000);
+    assert!(shown.contains("Notes (1)") && shown.contains("`vm/web`"), "{shown}");
+    machine.edit_vm("vm/web", |vm| vm.accelerator = Some(Accelerator::Kvm));
+    shows(
+        &machine,
+        expect![[r#"
+               1  define    vm/web  [changed]
+                            accelerator: tcg → kvm (restart)
+               2  stop      vm/web  within 60 s, never by force [changed] RESTART after 1
+               3  start     vm/web  [changed] after 2
+            Plan: 0 to create, 1 to change (1 restart), 0 to destroy
+        "#]],
+    );
+    machine.converge();
+    machine.edit_vm("vm/web", |vm| vm.accelerator = None);
+    assert!(machine.plan().is_empty() && says(&machine).is_empty(), "it runs under KVM");
+    // Asked for, emulation is nothing to wonder about.
+    machine.edit_vm("vm/web", |vm| vm.accelerator = Some(Accelerator::Tcg));
+    machine.converge();
+    assert!(says(&machine).is_empty());
 }
 
 #[test]

@@ -29,6 +29,38 @@ pub struct Plan {
     /// GPUs whose cut changes, or would, before and after. Only shown: not part of the digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pictures: Vec<GpuPicture>,
+    /// What is worth knowing of resources that are as they should be. Only shown: not part of the
+    /// digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// Something worth knowing of a resource that is as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Note {
+    /// What it is about.
+    pub resource: ResourceId,
+    /// What is worth knowing.
+    pub what: Remark,
+}
+
+/// What is worth knowing of a resource although nothing is to be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum Remark {
+    /// The guest is emulated, KVM works here by now, and its spec leaves the choice
+    /// (`accelerator: auto`), for which nobody is restarted.
+    EmulatedThoughKvmWorks,
+    /// The guest is emulated because KVM does not work here, and its spec leaves the choice.
+    EmulatedWithoutKvm,
+}
+
+impl Remark {
+    /// Whether somebody can do something about it in the repository.
+    #[must_use]
+    pub fn asks_for_a_choice(self) -> bool {
+        matches!(self, Self::EmulatedThoughKvmWorks)
+    }
 }
 
 /// Place of a step in its plan, from 0.

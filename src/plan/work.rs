@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::facts::Facts;
 use super::input::Input;
 use super::kind::Draft;
-use super::{FieldChange, GpuPicture, SkipReason, Skipped};
+use super::{FieldChange, GpuPicture, Note, SkipReason, Skipped};
 use crate::model::{Kind, ResourceId};
 
 /// Everything that is done to one resource.
@@ -75,6 +75,8 @@ pub(super) struct Work<'a> {
     pub(super) skipped: Vec<Skipped>,
     /// GPUs before and after.
     pub(super) pictures: Vec<GpuPicture>,
+    /// What is worth knowing of what is as it should be.
+    pub(super) notes: Vec<Note>,
 }
 
 impl<'a> Work<'a> {
@@ -89,6 +91,7 @@ impl<'a> Work<'a> {
             refused,
             skipped: Vec::new(),
             pictures: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

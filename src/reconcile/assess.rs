@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::event::body::{Claim, Claimed, Drifted, Moved, Pruned, Recovered, Synced};
+use crate::event::body::{Claim, Claimed, Drifted, MoreChanges, Moved, Pruned, Recovered, Synced};
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{Digest, Observed, Resource, ResourceId, digest_of};
 use crate::plan::{Action, FieldChange, Plan, Reason, SkipReason, Skipped, Step};
@@ -153,8 +153,11 @@ impl<'a> Differences<'a> {
         }
         let (drifted, contents) = drift(id, steps, skips, observed);
         let said = known.drift.as_ref();
-        let news =
-            said.is_none_or(|said| said.what != drifted.what || said.changes != drifted.changes);
+        let news = said.is_none_or(|said| {
+            said.what != drifted.what
+                || said.changes != drifted.changes
+                || said.more != drifted.more
+        });
         news.then(|| Entry::new(Event::Drifted(drifted)).about(id).bringing(contents))
     }
 }
@@ -186,25 +189,24 @@ fn drift(
     skips: &[&Skipped],
     observed: &Observed,
 ) -> (Drifted, Contents) {
-    let mut contents = Contents::new();
-    let mut changes: Vec<FieldChange> = steps
+    let mut changes: Vec<&FieldChange> = steps
         .iter()
         .filter(|step| step.reason == Reason::Drifted)
         .flat_map(|step| step.changes.iter())
         .chain(skips.iter().filter(|skip| !is_remark(&skip.why)).flat_map(|skip| &skip.changes))
-        .map(|change| storable(change, &mut contents))
         .collect();
     // Several steps may name the same field, and a skip names each once.
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     changes.dedup_by(|a, b| a.path == b.path);
-    changes.truncate(CHANGES_STORED_MAX);
+    let stored = storable_changes(&changes);
     let what = match observed.resources.get(id) {
         None => "missing",
         Some(seen) if !seen.active && expects_activity(&seen.config) => "stopped",
         Some(_) => "changed",
     };
     let heal = steps.iter().any(|step| step.reason == Reason::Drifted);
-    (Drifted { changes, what: what.to_owned(), heal }, contents)
+    let StoredChanges { changes, more, contents } = stored;
+    (Drifted { changes, more, what: what.to_owned(), heal }, contents)
 }
 
 fn expects_activity(resource: &Resource) -> bool {
@@ -254,12 +256,29 @@ fn storable(change: &FieldChange, contents: &mut Contents) -> FieldChange {
     FieldChange { from: short(&change.from), to: short(&change.to), ..change.clone() }
 }
 
-/// The field changes of a step, as they are stored, with what they name.
-pub(super) fn storable_changes(step: &Step) -> (Vec<FieldChange>, Contents) {
+/// Field changes as an event holds them.
+pub(super) struct StoredChanges {
+    /// The first of them.
+    pub(super) changes: Vec<FieldChange>,
+    /// All of them, where that is more.
+    pub(super) more: Option<MoreChanges>,
+    /// What the two name.
+    pub(super) contents: Contents,
+}
+
+/// Field changes as they are stored, with what they name. The first of them are for reading; what is
+/// compared is the whole.
+pub(super) fn storable_changes(all: &[&FieldChange]) -> StoredChanges {
     let mut contents = Contents::new();
-    let changes = step.changes.iter().take(CHANGES_STORED_MAX);
-    let changes = changes.map(|change| storable(change, &mut contents)).collect();
-    (changes, contents)
+    let first = all.iter().take(CHANGES_STORED_MAX);
+    let changes: Vec<_> = first.map(|change| storable(change, &mut contents)).collect();
+    let left_out = all.len().saturating_sub(CHANGES_STORED_MAX) as u64;
+    let whole = if left_out > 0 { Spilled::of_json(all) } else { None };
+    let more = whole.map(|(all, content)| {
+        contents.push(content);
+        MoreChanges { left_out, all }
+    });
+    StoredChanges { changes, more, contents }
 }
 
 /// Resources in `plan` that succeeded before in this pass with the very same step: putting them

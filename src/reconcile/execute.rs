@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Ledger;
-use super::assess::{signature, storable_changes};
+use super::assess::{StoredChanges, signature, storable_changes};
 use super::backoff::retry_at;
 use super::claim::{claim_before, makes_ours};
 use super::flight::{Flights, Place};
@@ -256,7 +256,8 @@ impl Performance {
     fn intent(&self, index: StepIndex) -> Entry {
         let step = &self.plan.steps[index];
         let wish = self.scope.desired.resources.get(&step.resource);
-        let (changes, contents) = storable_changes(step);
+        let all: Vec<_> = step.changes.iter().collect();
+        let StoredChanges { changes, more, contents } = storable_changes(&all);
         let started = StepStarted {
             plan: self.digest,
             step: index as u64,
@@ -264,6 +265,7 @@ impl Performance {
             disruption: step.disruption,
             reason: step.reason,
             changes,
+            more,
             wish: wish.map(|wish| wish.digest),
             claim: claim_before(step, wish.map(Arc::as_ref)),
         };

@@ -14,6 +14,7 @@ mod execute;
 mod fetch;
 mod flight;
 mod foresee;
+mod gpus;
 mod hold;
 mod known;
 mod ledger;

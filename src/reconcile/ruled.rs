@@ -128,7 +128,14 @@ mod tests {
         ];
         let environment = crate::model::Name::new("lab").unwrap();
         let commit = "a".repeat(40).parse().unwrap();
-        Plan { commit, environment, steps, skipped: Vec::new(), pictures: Vec::new() }
+        Plan {
+            commit,
+            environment,
+            steps,
+            skipped: Vec::new(),
+            pictures: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     fn verdict(resource: Option<&str>, level: PolicyLevel) -> Verdict {

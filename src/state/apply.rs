@@ -7,7 +7,8 @@
 use jiff::Timestamp;
 
 use super::types::{
-    Applied, Drift, Hold, Paused, PlanState, PolicyFinding, Refused, Rejected, ResourceState, State,
+    Applied, Drift, Hold, LastLook, Paused, PlanState, PolicyFinding, Refused, Rejected,
+    ResourceState, State,
 };
 use crate::event::body::SoftHold;
 use crate::event::{Event, Recorded};
@@ -227,6 +228,7 @@ impl State {
             | Event::Moved(_)
             | Event::Unobservable(_)
             | Event::Observable(_)
+            | Event::GpuObserved(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -321,6 +323,7 @@ impl State {
                     since,
                     what: drifted.what.clone(),
                     changes: drifted.changes.clone(),
+                    more: drifted.more.clone(),
                 });
             }
             Event::Recovered(_) => {
@@ -332,6 +335,10 @@ impl State {
                 resource.unobservable = Some(unobservable.why.clone());
             }
             Event::Observable(_) => resource.unobservable = None,
+            Event::GpuObserved(observed) => {
+                let seen = observed.gpu.clone();
+                resource.gpu = Some(Box::new(LastLook { seq: recorded.seq, at, seen }));
+            }
             Event::OperatorHeld(held) => {
                 let (by, reason) = (entry.actor.clone(), held.reason.clone());
                 resource.hold = Some(Hold { by, reason });

@@ -52,6 +52,7 @@ fn an_intent_makes_it_ours_even_without_an_outcome() {
         disruption: Disruption::None,
         reason: Reason::Missing,
         changes: vec![],
+        more: None,
         wish: Some(digest),
         claim: None,
     };
@@ -115,6 +116,7 @@ fn what_is_no_longer_asked_for_has_nothing_wrong_with_it() {
         disruption: Disruption::None,
         reason: Reason::Drifted,
         changes: vec![],
+        more: None,
         wish,
         claim: None,
     };
@@ -123,7 +125,7 @@ fn what_is_no_longer_asked_for_has_nothing_wrong_with_it() {
     let fault = Fault::transient("busy");
     let failed =
         || StepFailed { plan, step: 0, fault: fault.clone(), attempt: 1, retry_at, more: None };
-    let drifted = Drifted { changes: vec![], what: "stopped".into(), heal: true };
+    let drifted = Drifted { changes: vec![], more: None, what: "stopped".into(), heal: true };
     let flapping = Flapping { heals: 5, retry_at: again };
     let about = |event: Event| Entry::new(event).about(&vm());
     let wrong = vec![

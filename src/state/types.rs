@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::pulls::PullsState;
-use crate::event::body::{Claim, Problem, SoftHold};
+use crate::event::body::{Claim, MoreChanges, Problem, SoftHold};
+use crate::model::resource::GpuSeen;
 use crate::model::{CommitId, Digest, Fault, Name, PolicyLevel, ResourceId, RunId};
 use crate::plan::FieldChange;
 use crate::plan::promise::Promise;
@@ -164,6 +165,20 @@ pub struct ResourceState {
     pub healed_by: Option<RunId>,
     /// It keeps drifting: it is left alone until then, or until another wish.
     pub flapping_until: Option<Timestamp>,
+    /// How its GPU was cut when that was last seen to change (GPU layouts only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Box<LastLook>>,
+}
+
+/// A look at a GPU that found something new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastLook {
+    /// The event that says so.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What was seen.
+    pub seen: GpuSeen,
 }
 
 /// Heals remembered for one resource: enough to see that it flaps.
@@ -189,8 +204,11 @@ pub struct Drift {
     pub since: Timestamp,
     /// What happened, in a few words.
     pub what: String,
-    /// The fields that differ.
+    /// The fields that differ, the first of them.
     pub changes: Vec<FieldChange>,
+    /// All of them, where that is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<MoreChanges>,
 }
 
 /// A failure.

@@ -4,8 +4,9 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::event::body::{ForgeApproval, PostTarget, PullOutcome};
+use crate::event::body::{ForgeApproval, MoreChanges, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
+use crate::model::resource::{Accelerator, GpuSeen, SeenPart};
 use crate::plan::{FieldChange, Reason, render};
 
 /// What `event` says, without its subject, its actor and its time.
@@ -101,27 +102,28 @@ pub fn describe(event: &Event) -> String {
             done.blocked
         ),
         Event::StepStarted(step) => {
-            let changes: Vec<_> = step.changes.iter().map(change).collect();
-            let changes = if changes.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", changes.join(", "))
+            let changes = match changes(&step.changes, step.more.as_ref()) {
+                none if none.is_empty() => none,
+                some => format!(": {some}"),
             };
             format!("{} ({}){changes}", step.verb, reason(step.reason))
         }
         Event::StepSucceeded(step) if step.already => "it was so already".to_owned(),
-        Event::StepSucceeded(step) => after(step.elapsed_ms),
+        Event::StepSucceeded(step) => {
+            let chosen = step.facts.get(Accelerator::FACT);
+            let emulated = chosen.is_some_and(|word| word == Accelerator::Tcg.word());
+            format!("{}{}", after(step.elapsed_ms), if emulated { ", emulated" } else { "" })
+        }
         Event::StepFailed(step) => {
             format!("try {}: {}{}", step.attempt, step.fault, rest(&step.more))
         }
         Event::StepInterrupted(_) => "trueup ended during it; looked at anew".to_owned(),
         Event::Synced(_) => "the machine is what the commit asks for".to_owned(),
         Event::Drifted(drifted) => {
-            let changes: Vec<_> = drifted.changes.iter().map(change).collect();
             let healed = if drifted.heal { "" } else { " (reported only)" };
-            match changes.as_slice() {
-                [] => format!("{}{healed}", drifted.what),
-                changes => format!("{}: {}{healed}", drifted.what, changes.join(", ")),
+            match changes(&drifted.changes, drifted.more.as_ref()) {
+                none if none.is_empty() => format!("{}{healed}", drifted.what),
+                some => format!("{}: {some}{healed}", drifted.what),
             }
         }
         Event::Recovered(_) => "the drift is gone".to_owned(),
@@ -133,6 +135,7 @@ pub fn describe(event: &Event) -> String {
         Event::Unobservable(unobservable) => unobservable.why.clone(),
         Event::Observable(_) => "it can be seen again".to_owned(),
         Event::Pruned(_) => "gone from the commit and from the machine".to_owned(),
+        Event::GpuObserved(observed) => cut(&observed.gpu),
         Event::PolicyViolated(found) => {
             format!("{} ({}): {}", found.rule, found.level.word(), found.message)
         }
@@ -175,6 +178,24 @@ pub fn describe(event: &Event) -> String {
     }
 }
 
+/// `train 3g@4, infer-0 1g@0 on GPU-…`.
+fn cut(gpu: &GpuSeen) -> String {
+    let part = |part: &SeenPart| match &part.name {
+        Some(name) => format!("{name} {}", part.label()),
+        None => part.label(),
+    };
+    let parts: Vec<String> = gpu.parts.iter().map(part).collect();
+    let what = match (gpu.mig, parts.is_empty()) {
+        (None, _) => "whole, cannot be cut".to_owned(),
+        (Some(mig), _) if !mig.current => "whole".to_owned(),
+        (Some(_), true) => "cut, with nothing on it".to_owned(),
+        (Some(_), false) => parts.join(", "),
+    };
+    let pending = gpu.mig.filter(|mig| mig.current != mig.pending);
+    let pending = pending.map_or("", |_| "; another mode waits for a reset");
+    format!("{what} on {}{pending}", gpu.uuid)
+}
+
 fn outcome(outcome: &PullOutcome) -> String {
     match outcome {
         PullOutcome::Planned(plan) => {
@@ -198,6 +219,18 @@ fn place(target: &PostTarget) -> String {
         PostTarget::Check(commit) => format!("the check of {}", commit.short()),
         PostTarget::Issue => "the issue about drift".to_owned(),
     }
+}
+
+/// Changed fields, and how many are not among them.
+fn changes(changes: &[FieldChange], more: Option<&MoreChanges>) -> String {
+    let changes = changes.iter().map(change).chain(more.map(more_changes));
+    changes.collect::<Vec<_>>().join(", ")
+}
+
+/// How many fields are not shown, and where all of them are.
+#[must_use]
+pub fn more_changes(more: &MoreChanges) -> String {
+    format!("and {} more (all: trueup log blob {})", more.left_out, more.all.blob.short())
 }
 
 /// A changed field, in the words of a plan: `memory.current: 1 GiB → 2 GiB`.

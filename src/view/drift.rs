@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::event::body::MoreChanges;
 use crate::model::ResourceId;
 use crate::plan::FieldChange;
 use crate::state::State;
@@ -19,8 +20,11 @@ pub struct DriftRow {
     pub since: Timestamp,
     /// What happened, in a few words.
     pub what: String,
-    /// The fields that differ.
+    /// The fields that differ, the first of them.
     pub changes: Vec<FieldChange>,
+    /// All of them, where that is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<MoreChanges>,
     /// It keeps drifting and is left alone until then.
     pub left_alone_until: Option<Timestamp>,
 }
@@ -36,6 +40,7 @@ pub fn drifts(state: &State) -> Vec<DriftRow> {
             since: drift.since,
             what: drift.what.clone(),
             changes: drift.changes.clone(),
+            more: drift.more.clone(),
             left_alone_until: known.flapping_until,
         })
         .collect()

@@ -1,14 +1,15 @@
-//! `view`: read models over the log: status, history, drift and the reasons behind them.
+//! `view`: read models over the log: status, history, drift, GPUs and the reasons behind them.
 //!
 //! It never appends, decides, or looks at a clock: it is handed the state or the events, and the
 //! same input gives the same answer.
 
 mod describe;
 mod drift;
+pub mod gpu;
 mod status;
 mod why;
 
-pub use describe::{change, describe};
+pub use describe::{change, describe, more_changes};
 pub use drift::{DriftRow, drifts};
 pub use status::{ForgeTrouble, Status, StatusRow, Summary, row_of, rows, summary};
 pub use why::{STORY_MAX, Story};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::body::{PostTarget, Problem};
 use crate::model::{CommitId, Digest, Name, ResourceId};
-use crate::plan::{SkipReason, Skipped, render};
+use crate::plan::{Note, Remark, SkipReason, Skipped, render};
 use crate::state::{Paused, Refused, Rejected, ResourceState, State};
 
 /// What a resource is in. The words are the design's and stand in every output.
@@ -93,6 +93,9 @@ pub struct StatusRow {
     pub commit: Option<CommitId>,
     /// Whether the commit in force still asks for it.
     pub wanted: bool,
+    /// What is worth knowing of it, in whatever status: that a guest runs emulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// The whole at a glance.
@@ -186,13 +189,20 @@ pub fn summary(state: &State, rows: &[StatusRow]) -> Summary {
 }
 
 /// A row for each resource that is asked for or ours, in the order of their ids. `skipped` is what
-/// the newest plan leaves alone, where there is one at hand: the log alone does not say it.
+/// the newest plan leaves alone, and `notes` what it says beside, where there is one at hand: the log
+/// alone does not say it.
 #[must_use]
-pub fn rows(state: &State, skipped: &[Skipped]) -> Vec<StatusRow> {
+pub fn rows(state: &State, skipped: &[Skipped], notes: &[Note]) -> Vec<StatusRow> {
     let skips: BTreeMap<&ResourceId, &Skipped> =
         skipped.iter().map(|skip| (&skip.resource, skip)).collect();
+    let notes: BTreeMap<&ResourceId, Remark> =
+        notes.iter().map(|note| (&note.resource, note.what)).collect();
     let known = state.resources.iter().filter(|(_, known)| known.wish.is_some() || known.is_ours());
-    known.map(|(id, known)| row(state, id, known, skips.get(id).copied())).collect()
+    let rows = known.map(|(id, known)| StatusRow {
+        note: notes.get(id).map(|what| render::remark(*what).to_owned()),
+        ..row(state, id, known, skips.get(id).copied())
+    });
+    rows.collect()
 }
 
 /// The row of one resource; `None` where it is neither asked for nor ours.
@@ -209,6 +219,7 @@ fn row(state: &State, id: &ResourceId, known: &ResourceState, skip: Option<&Skip
         synced_at: applied.map(|applied| applied.at),
         commit: applied.and_then(|applied| applied.commit.clone()),
         wanted: known.wish.is_some(),
+        note: None,
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::event::body::*;
 use crate::event::{Entry, Event, Recorded};
 use crate::model::{CommitId, Digest, Fault, Name, ResourceId};
-use crate::plan::{Disruption, FieldChange, Reason, SkipReason, Skipped};
+use crate::plan::{Disruption, FieldChange, Note, Reason, Remark, SkipReason, Skipped};
 use crate::state::State;
 
 #[test]
@@ -108,6 +108,7 @@ fn started(verb: &str, reason: Reason) -> Event {
         disruption: Disruption::None,
         reason,
         changes: Vec::new(),
+        more: None,
         wish: Some(wish()),
         claim: None,
     })
@@ -136,7 +137,7 @@ fn drifted(what: &str) -> Event {
         to: None,
         disruption: Disruption::Live,
     };
-    Event::Drifted(Drifted { changes: vec![change], what: what.into(), heal: true })
+    Event::Drifted(Drifted { changes: vec![change], more: None, what: what.into(), heal: true })
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn what_is_left_alone_says_why() {
         skip("vm/db", SkipReason::Blocked(id("disk/db"))),
         skip("disk/db", SkipReason::ShrinkRefused),
     ];
-    let shown: Vec<_> = rows(&told.state, &skipped)
+    let shown: Vec<_> = rows(&told.state, &skipped, &[])
         .iter()
         .map(|row| format!("{}: {} {}", row.resource, row.status.word(), row.status.detail()))
         .collect();
@@ -177,6 +178,31 @@ fn what_is_left_alone_says_why() {
         ]
     "#]]
     .assert_debug_eq(&shown);
+}
+
+#[test]
+fn fields_that_an_event_leaves_out_are_counted_and_where_they_are_is_said() {
+    let (all, _) = crate::event::Spilled::of(b"[]".to_vec());
+    let Event::Drifted(drifted) = drifted("changed") else { panic!("no drift") };
+    let blob = all.blob.short().to_owned();
+    let more = Some(MoreChanges { left_out: 8, all });
+    let says = describe(&Event::Drifted(Drifted { more: more.clone(), ..drifted }));
+    let end = format!("memory.current: 1 KiB → nothing, and 8 more (all: trueup log blob {blob})");
+    assert_eq!(says, format!("changed: {end}"));
+    let Event::StepStarted(step) = started("define", Reason::Drifted) else { panic!("no step") };
+    let says = describe(&Event::StepStarted(StepStarted { more, ..step }));
+    assert_eq!(says, format!("define (drifted): and 8 more (all: trueup log blob {blob})"));
+}
+
+#[test]
+fn what_is_worth_knowing_stands_beside_any_status() {
+    let mut told = Told::default();
+    told.accepted(&["vm/web", "vm/db"], &[]).synced("vm/web");
+    let note = Note { resource: id("vm/web"), what: Remark::EmulatedWithoutKvm };
+    let rows = rows(&told.state, &[], &[note]);
+    assert_eq!(rows[0].note, None);
+    assert!(rows[1].status.is_synced());
+    assert!(rows[1].note.as_deref().is_some_and(|note| note.starts_with("runs emulated")));
 }
 
 #[test]
@@ -196,9 +222,9 @@ fn what_is_gone_from_the_commit_shows_until_it_is_gone_from_the_machine() {
     let mut told = Told::default();
     told.accepted(&["vm/web"], &[]).synced("vm/web").accepted(&[], &["vm/web"]);
     told.is("vm/web", "Progressing to be removed");
-    assert!(!rows(&told.state, &[])[0].wanted);
+    assert!(!rows(&told.state, &[], &[])[0].wanted);
     told.of("vm/web", Event::Pruned(Pruned { wish: None }));
-    assert!(rows(&told.state, &[]).is_empty());
+    assert!(rows(&told.state, &[], &[]).is_empty());
 }
 
 #[test]
@@ -240,6 +266,6 @@ fn drifts_and_counts() {
     told.of("vm/web", drifted("stopped"));
     let drifts = drifts(&told.state);
     assert_eq!((drifts.len(), drifts[0].what.as_str()), (1, "stopped"));
-    let summary = summary(&told.state, &rows(&told.state, &[]));
+    let summary = summary(&told.state, &rows(&told.state, &[], &[]));
     assert_eq!(summary.counts, [("Drifted".into(), 1), ("Synced".into(), 1)].into());
 }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use trueup::event::body::Drifted;
-use trueup::event::{Entry, Event};
+use trueup::event::body::{Drifted, MoreChanges};
+use trueup::event::{Entry, Event, Spilled};
+use trueup::journal::Blobs;
 use trueup::plan::{Disruption, FieldChange};
 
 use super::{Ended, Host, program};
@@ -225,9 +226,18 @@ fn a_drift_is_accepted_by_the_patch_that_says_where_it_goes() {
         change("/dns/10.199.1.9", serde_json::json!({ "ip": "10.199.1.9", "names": ["db"] })),
         change("/addresses/10.199.1.0~124", serde_json::json!({})),
     ];
-    let drifted = Drifted { changes, what: "changed".into(), heal: false };
+    // The event holds the first of them only; the patch is of all.
+    let (all, content) = Spilled::of_json(&changes).unwrap();
+    let more = Some(MoreChanges { left_out: 2, all: all.clone() });
+    let changes = changes[..1].to_vec();
+    let drifted = Drifted { changes, more, what: "changed".into(), heal: false };
     let subject = "network/alpha".parse().unwrap();
     alone.host.append(vec![Entry::new(Event::Drifted(drifted)).about(&subject)]);
+    let told = alone.host.run(&["drift"]).code(3).out;
+    assert!(told.contains(&format!("and 2 more (all: trueup log blob {})", all.blob.short())));
+    let lost = alone.host.run(&["drift", "--as-patch"]).code(5);
+    assert!(lost.out.is_empty() && lost.err.contains("not all its fields are known"), "{lost:?}");
+    Blobs::open(&alone.host.state()).store(&content).unwrap();
     let ended = alone.host.run(&["drift", "--as-patch"]).code(3);
     let (out, err) = (&ended.out, &ended.err);
     assert!(out.contains("+  mtu: 9000"), "{out}");

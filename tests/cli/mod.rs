@@ -6,6 +6,9 @@ mod alone;
 mod canary;
 #[cfg(feature = "libvirt")]
 mod daemon;
+#[cfg(feature = "libvirt")]
+mod gpu;
+mod gpu_parted;
 mod index;
 mod operate;
 mod past;
@@ -76,7 +79,8 @@ impl Host {
         let depends_on = Default::default();
         let claim = Claim { resource: None, prevent_destroy: false, orphan: false, depends_on };
         let synced = || Event::Synced(Synced { wish, claim: claim.clone() });
-        let drifted = Drifted { changes: Vec::new(), what: "stopped".into(), heal: true };
+        let drifted =
+            Drifted { changes: Vec::new(), more: None, what: "stopped".into(), heal: true };
         let opened = LogOpened { version: "0.1.0".into(), epoch: 1, host: "node1".into() };
         let observed = CommitObserved {
             author: "Eve <eve@example.org>".into(),

@@ -5,6 +5,7 @@ mod change;
 mod clients;
 mod faults;
 mod guests;
+mod history;
 mod kernel;
 mod lab;
 mod own;

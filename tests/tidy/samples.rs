@@ -8,7 +8,7 @@ use serde_json::json;
 use trueup::event::Event;
 use trueup::event::body::*;
 use trueup::event::spill::Spilled;
-use trueup::model::resource::StoragePool;
+use trueup::model::resource::{GpuMigState, GpuSeen, SeenPart, StoragePool};
 use trueup::model::{CommitId, Digest, Fault, Name, PolicyLevel, Resource, ResourceId};
 use trueup::plan::promise::{Deed, Promise, PromisedStep};
 use trueup::plan::{Disruption, FieldChange, Reason};
@@ -27,6 +27,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.extend(source());
     samples.extend(plan());
     samples.extend(resource());
+    samples.push(gpu());
     samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
@@ -157,6 +158,7 @@ fn plan() -> Vec<Event> {
             disruption: Disruption::Live,
             reason: Reason::Drifted,
             changes: vec![change()],
+            more: None,
             wish: Some(digest("wish")),
             claim: Some(claim()),
         }),
@@ -178,7 +180,12 @@ fn resource() -> Vec<Event> {
     vec![
         Event::Synced(Synced { wish: digest("wish"), claim: claim() }),
         Event::Claimed(Claimed { claim: claim() }),
-        Event::Drifted(Drifted { changes: vec![change()], what: "changed".into(), heal: true }),
+        Event::Drifted(Drifted {
+            changes: vec![change()],
+            more: None,
+            what: "changed".into(),
+            heal: true,
+        }),
         Event::Recovered(Recovered {}),
         Event::Flapping(Flapping { heals: 4, retry_at }),
         Event::Adopted(Adopted {}),
@@ -187,6 +194,40 @@ fn resource() -> Vec<Event> {
         Event::Observable(Observable {}),
         Event::Pruned(Pruned { wish: Some(digest("wish")) }),
     ]
+}
+
+fn gpu() -> Event {
+    let part = |shape: &str, profile: &str, start, size, name: Option<&str>| SeenPart {
+        shape: shape.into(),
+        profile: profile.into(),
+        start,
+        size,
+        name: name.map(Into::into),
+        compute: Vec::new(),
+        whole: true,
+    };
+    let shared = SeenPart {
+        compute: vec!["1c".into(); 2],
+        whole: false,
+        ..part("2g", "2g.20gb", 2, 2, None)
+    };
+    Event::GpuObserved(GpuObserved {
+        gpu: GpuSeen {
+            uuid: "GPU-8f1c9a52-4d0e-4b7c-9a51-2d6e0f3b7c18".into(),
+            pci: "0000:07:00.0".into(),
+            serial: Some("1650000000000".into()),
+            product: "NVIDIA H100 80GB HBM3".into(),
+            architecture: "Hopper".into(),
+            driver: "580.95.05".into(),
+            mig: Some(GpuMigState { current: true, pending: true }),
+            units: 8,
+            parts: vec![
+                part("1g", "1g.10gb", 0, 1, Some("infer")),
+                shared,
+                part("3g", "3g.40gb", 4, 4, Some("train")),
+            ],
+        },
+    })
 }
 
 fn change() -> FieldChange {

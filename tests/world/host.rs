@@ -71,6 +71,12 @@ impl FakeHost {
         self.lock().down = why.map(str::to_owned);
     }
 
+    /// What a probe at the start would show from now on.
+    pub(crate) fn set_kvm(&self, works: bool) {
+        let best = if works { Accelerator::Kvm } else { Accelerator::Tcg };
+        self.lock().machine.host.accelerator = Some(best);
+    }
+
     pub(crate) fn set_hang(&self, hang: bool) {
         self.lock().hang = hang;
     }

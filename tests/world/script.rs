@@ -117,6 +117,10 @@ async fn command(world: &mut World, line: &str) -> String {
                 String::new()
             }
         }
+        ["kvm", works @ ("works" | "fails")] => {
+            world.host.set_kvm(*works == "works");
+            String::new()
+        }
         ["host", "hangs"] => {
             world.host.set_hang(true);
             String::new()
@@ -267,6 +271,10 @@ fn report(result: Result<PassReport, PassError>) -> String {
             for skip in report.plan.iter().flat_map(|plan| &plan.skipped) {
                 writeln!(text, "  - {} left alone: {:?}", skip.resource, skip.why).unwrap();
             }
+            let notes = report.plan.iter().flat_map(|plan| &plan.notes);
+            for note in notes.filter(|note| note.what.asks_for_a_choice()) {
+                writeln!(text, "  - {} note: {:?}", note.resource, note.what).unwrap();
+            }
             for reason in &report.held {
                 writeln!(text, "  - held: {reason}").unwrap();
             }
@@ -331,7 +339,9 @@ fn describe(recorded: &Recorded) -> String {
         Event::StepFailed(step) => format!("attempt {}: {}", step.attempt, step.fault),
         Event::Drifted(drift) => {
             let paths: Vec<_> = drift.changes.iter().map(|change| change.path.as_str()).collect();
-            format!("{} {} heal: {}", drift.what, paths.join(" "), drift.heal)
+            let more = drift.more.as_ref();
+            let more = more.map_or(String::new(), |more| format!(" and {} more", more.left_out));
+            format!("{} {}{more} heal: {}", drift.what, paths.join(" "), drift.heal)
         }
         Event::PlanMade(plan) if plan.beside.is_some() => {
             format!("{} step(s), beside the plan that waits", plan.total)

@@ -1,4 +1,6 @@
 //! What a look at 8 GPUs with 7 instances each costs of our own CPU, the stand-in's included.
+//!
+//! Prints figures and their target; judges nothing by an exit code. Run by `make bench`.
 #![allow(clippy::disallowed_methods, reason = "a benchmark")]
 #![allow(clippy::print_stdout, reason = "its product")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
@@ -51,8 +53,8 @@ fn main() {
         .collect();
     times.sort_by(f64::total_cmp);
     let (median, worst) = (times[ROUNDS / 2], times[ROUNDS - 1]);
-    println!(
-        "observation of 8 GPUs with 7 instances each, CPU: median {median:.2} ms, worst {worst:.2} ms (at most {LIMIT_MS} ms)"
-    );
-    assert!(median <= LIMIT_MS, "{median} ms");
+    let word = if median <= LIMIT_MS { "PASS" } else { "MISS" };
+    println!("observation of 8 GPUs with 7 instances each, processor time of {ROUNDS} looks");
+    println!("  {:<46} {median:>9.3} ms           target {LIMIT_MS:>5} at most  {word}", "median");
+    println!("  {:<46} {worst:>9.3} ms", "longest");
 }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::ErrorKind;
 use crate::event::body::Problem;
-use crate::model::{CommitId, Digest};
-use crate::plan::{Plan, SkipReason, Skipped, render};
+use crate::model::{CommitId, Digest, GpuInventory};
+use crate::plan::{Note, Plan, SkipReason, Skipped, render};
 use crate::state::{Command, Refused, Rejected, State};
 
 pub use client::{AskError, ask};
@@ -44,6 +44,8 @@ pub enum Request {
     },
     /// Everything the daemon knows.
     Known,
+    /// The GPUs of the machine, looked at now.
+    Gpus,
 }
 
 /// How to render a plan as text.
@@ -67,6 +69,8 @@ pub enum Reply {
     Report(Box<Report>),
     /// Everything the daemon knows.
     Known(Box<Known>),
+    /// The GPUs of the machine.
+    Gpus(Box<GpuInventory>),
     /// It did not work out.
     Failed {
         /// What kind of failure it is.
@@ -86,6 +90,9 @@ pub struct Known {
     pub state: State,
     /// What the newest plan leaves alone.
     pub skipped: Vec<Skipped>,
+    /// What the newest plan says beside.
+    #[serde(default)]
+    pub notes: Vec<Note>,
 }
 
 /// How the repository and its specs stand, beside a plan: carried with it, because whoever may ask

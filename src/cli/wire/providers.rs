@@ -18,17 +18,27 @@ pub(in super::super) struct Wakes {
 }
 
 impl Wakes {
+    /// The GPUs of this machine, for whoever asks about them.
+    pub(in super::super) fn gpus(&self) -> GpuProvider {
+        self.gpu.clone()
+    }
+
     /// Calls `wake` for everything libvirt and NVML report from now on. Never ends.
     pub(in super::super) async fn each(self, wake: impl Fn()) {
         tokio::join!(self.libvirt.each(&wake), self.gpu.each_event(&wake));
     }
 }
 
+/// The GPUs of this machine. Nothing is loaded before they are looked at.
+pub(in super::super) fn gpus(config: &Config) -> GpuProvider {
+    let library = config.gpu.library.clone();
+    GpuProvider::new(GpuSetup { library, ..GpuSetup::default() })
+}
+
 /// Every provider of this build, and what wakes the loop. Every kind has exactly one provider.
 pub(super) async fn all(config: &Config) -> (Vec<Arc<dyn Provider>>, Wakes) {
     let (machine, libvirt) = libvirt::hand(config).await;
-    let library = config.gpu.library.clone();
-    let gpu = GpuProvider::new(GpuSetup { library, ..GpuSetup::default() });
+    let gpu = gpus(config);
     let wakes = Wakes { libvirt, gpu: gpu.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());

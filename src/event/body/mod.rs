@@ -3,6 +3,7 @@
 //! A version, once written, stays readable for ever: a changed meaning is a new version with an
 //! upcast, never an edit. The golden lines in `tests/golden/events` hold this.
 
+mod gpu;
 mod operator;
 mod plan;
 mod policy;
@@ -10,12 +11,13 @@ mod pull;
 mod resource;
 mod source;
 
+pub use gpu::GpuObserved;
 pub use operator::{
     LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
 pub use plan::{
-    Claim, PlanApproved, PlanBegun, PlanFinished, PlanHeld, PlanLapsed, PlanMade, PlanWithdrawn,
-    SoftHold, StepFailed, StepInterrupted, StepStarted, StepSucceeded, StepSummary,
+    Claim, MoreChanges, PlanApproved, PlanBegun, PlanFinished, PlanHeld, PlanLapsed, PlanMade,
+    PlanWithdrawn, SoftHold, StepFailed, StepInterrupted, StepStarted, StepSucceeded, StepSummary,
 };
 pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};
 pub use pull::{
@@ -185,6 +187,8 @@ events! {
     "resource.observable" 1 Observable(Observable),
     /// It is gone from the commit and from the machine.
     "resource.pruned" 1 Pruned(Pruned),
+    /// A GPU is cut in another way than the log says.
+    "gpu.observed" 1 GpuObserved(GpuObserved),
     /// A pull request is open, and is new or has another head.
     "pull.observed" 1 PullObserved(PullObserved),
     /// What merging a pull request would do.

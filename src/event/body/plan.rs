@@ -142,12 +142,25 @@ pub struct StepStarted {
     pub disruption: Disruption,
     /// Why.
     pub reason: Reason,
-    /// The fields that differ.
+    /// The fields that differ, the first of them.
     pub changes: Vec<FieldChange>,
+    /// All of them, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<MoreChanges>,
     /// Digest of the wish it serves; `None`: the resource is gone from the commit.
     pub wish: Option<Digest>,
     /// What is ours from here on; `None` where the step makes nothing ours.
     pub claim: Option<Claim>,
+}
+
+/// Field changes that an event does not hold itself, because they are too many. Whoever compares two
+/// lists compares this too: the first of them may be the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoreChanges {
+    /// How many are left out.
+    pub left_out: u64,
+    /// All of them, as a JSON list of field changes.
+    pub all: Spilled,
 }
 
 /// What the log remembers of a resource so that it can be found when its spec is gone.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::Claim;
+use super::plan::{Claim, MoreChanges};
 use crate::model::{Digest, ResourceId};
 use crate::plan::FieldChange;
 
@@ -25,8 +25,11 @@ pub struct Claimed {
 /// `resource.drifted`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Drifted {
-    /// The fields that differ; empty where the whole thing is missing or not running.
+    /// The fields that differ, the first of them; none where the whole thing is missing or not running.
     pub changes: Vec<FieldChange>,
+    /// All of them, where that is more; events of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<MoreChanges>,
     /// What happened, in a few words: `missing`, `stopped`, `changed`.
     pub what: String,
     /// Whether it will be put right.

@@ -76,7 +76,8 @@ fn item(drift: &DriftRow) -> String {
         lines += &side("-", &change.to);
         lines += &side("+", &change.from);
     }
-    let left = drift.changes.len().saturating_sub(FIELDS_MAX);
+    let unstored = drift.more.as_ref().map_or(0, |more| more.left_out);
+    let left = drift.changes.len().saturating_sub(FIELDS_MAX) as u64 + unstored;
     if left > 0 {
         lines += &format!("# … and {left} more fields\n");
     }

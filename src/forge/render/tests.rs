@@ -6,10 +6,13 @@ use std::time::Instant;
 use expect_test::expect;
 use proptest::prelude::*;
 use serde_json::json;
+use trueup_mig::picture::{Cell, Mark, Picture, Row};
 
 use super::*;
+use crate::event::Spilled;
+use crate::event::body::MoreChanges;
 use crate::model::{Kind, Name};
-use crate::plan::{Action, Disruption, FieldChange, Reason, SkipReason, Skipped, Step};
+use crate::plan::{Action, Disruption, FieldChange, GpuPicture, Reason, SkipReason, Skipped, Step};
 use crate::port::{PullLines, SameLines};
 use crate::spec::Severity;
 use crate::view::DriftRow;
@@ -40,7 +43,14 @@ fn field(path: &str, from: serde_json::Value, to: serde_json::Value) -> FieldCha
 
 fn plan_of(steps: Vec<Step>, skipped: Vec<Skipped>) -> Plan {
     let environment = Name::new("lab").unwrap();
-    Plan { commit: commit('a'), environment, steps, skipped, pictures: Vec::new() }
+    Plan {
+        commit: commit('a'),
+        environment,
+        steps,
+        skipped,
+        pictures: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 fn small_plan() -> Plan {
@@ -154,6 +164,26 @@ fn a_small_plan_is_shown_whole() {
         for base `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa` and head `bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb`; log checkpoint `42 <line>`
     "#]]
     .assert_eq(&body);
+}
+
+/// As text: forges take inline SVG and `data:` URIs out of comments.
+#[test]
+fn gpus_are_drawn_as_text_before_and_after_but_not_for_a_fork() {
+    let cell = |label: &str, mark| Cell { start: 0, size: 2, label: label.into(), mark };
+    let row = |title: &str, cell| Row { title: title.into(), cells: vec![cell] };
+    let rows = vec![
+        row("before", cell("1g ```", Mark::Destroyed)),
+        row("after", cell("2g eval", Mark::Created)),
+    ];
+    let resource = "gpu/big".parse().unwrap();
+    let mut plan = small_plan();
+    plan.pictures = vec![GpuPicture { resource, picture: Picture { units: 2, rows } }];
+    let body = planned(&plan, Show::All).0.body;
+    assert!(body.contains("│-1g ```") && body.contains("│+2g eval"), "{body}");
+    assert!(body.contains("````text\n"), "the picture ends its own fence: {body}");
+    assert!(!body.contains("<svg") && !body.contains("data:"), "{body}");
+    let body = planned(&plan, Show::Redacted).0.body;
+    assert!(!body.contains("2g eval"), "{body}");
 }
 
 #[test]
@@ -373,6 +403,7 @@ fn drift_is_told_in_one_issue_and_closed_when_it_is_gone() {
         since: "2026-01-02T03:04:05Z".parse().unwrap(),
         what: "changed by @somebody".into(),
         changes: vec![field("/memory/current", json!(4 << 20), json!(2 << 20))],
+        more: None,
         left_alone_until: None,
     };
     let issue = drift_issue(&instance(), std::slice::from_ref(&row));
@@ -382,6 +413,9 @@ fn drift_is_told_in_one_issue_and_closed_when_it_is_gone() {
     assert!(issue.text.body.contains("- /memory/current: 2 GiB\n+ /memory/current: 4 GiB"));
     assert!(issue.text.body.contains("&#64;&#8203;somebody"));
     check_markdown(&issue.text.body);
+    let (all, _) = Spilled::of(b"[]".to_vec());
+    let cut = DriftRow { more: Some(MoreChanges { left_out: 8, all }), ..row.clone() };
+    assert!(drift_issue(&instance(), &[cut]).text.body.contains("# … and 8 more fields\n"));
     let many: Vec<DriftRow> = std::iter::repeat_n(row, 5_000).collect();
     let many = drift_issue(&instance(), &many);
     assert!(many.text.body.len() <= COMMENT_BYTES_MAX && many.text.body.contains("more"));

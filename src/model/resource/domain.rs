@@ -60,6 +60,20 @@ pub enum Accelerator {
     Tcg,
 }
 
+impl Accelerator {
+    /// Under this name the step that makes a guest tells what was chosen for it.
+    pub const FACT: &str = "accelerator";
+
+    /// The word for it, in specs and in facts.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
 /// Firmware of a domain.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, Default,

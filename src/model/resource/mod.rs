@@ -7,6 +7,8 @@
 
 mod domain;
 mod gpu;
+mod gpu_seen;
+mod gpu_stop;
 mod handover;
 mod network;
 mod volume;
@@ -21,6 +23,8 @@ pub use domain::{
 pub use gpu::{
     GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy, Partition,
 };
+pub use gpu_seen::{GpuSeen, SeenPart};
+pub use gpu_stop::mark_stoppable;
 pub use handover::{GpuGuest, GpuHandover, GpuKernel};
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::facts::Facts;
-use super::{Action, Disruption, FieldChange, Reason, SkipReason};
+use super::{Action, Disruption, FieldChange, Reason, Remark, SkipReason};
 use crate::model::resource::{Network, VirtualMachine};
 use crate::model::{Observation, Resource, ResourceId, uuid_for};
 use crate::spec::DesiredResource;
@@ -107,6 +107,8 @@ pub(super) struct Verdict {
     pub(super) skipped: Vec<(SkipReason, Vec<FieldChange>)>,
     /// A GPU before and after.
     pub(super) picture: Option<trueup_mig::picture::Picture>,
+    /// What is worth knowing of it, whatever is done.
+    pub(super) remark: Option<Remark>,
 }
 
 impl Verdict {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use diff::diff;
 
-use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, SkipReason};
+use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, Remark, SkipReason};
 use super::{Case, Draft, Verdict};
 use crate::model::Observation;
 use crate::model::resource::{
@@ -42,6 +42,7 @@ pub(in super::super) fn decide(
         power_up(case, &mut verdict, to, Power::Off, Vec::new());
         return verdict;
     };
+    verdict.remark = emulated(case, to, from);
     let config = diff(from, to, seen.active);
     if case.adopting() || !config.changes.is_empty() {
         verdict.step(define(case, to.clone(), config.changes));
@@ -60,6 +61,18 @@ pub(in super::super) fn decide(
         (false, Power::Off) => {}
     }
     verdict
+}
+
+/// What executes a guest is chosen once, when it is made, where its spec leaves the choice: later
+/// nobody is restarted for it, so it is said instead.
+fn emulated(case: &Case<'_, '_>, to: &VirtualMachine, from: &VirtualMachine) -> Option<Remark> {
+    if to.accelerator.is_some() || from.accelerator != Some(Accelerator::Tcg) {
+        return None;
+    }
+    match case.facts.observed().host.accelerator? {
+        Accelerator::Kvm => Some(Remark::EmulatedThoughKvmWorks),
+        Accelerator::Tcg => Some(Remark::EmulatedWithoutKvm),
+    }
 }
 
 /// A domain that runs and shall go on running.

@@ -34,6 +34,7 @@ fn plan_of(steps: Vec<Step>) -> Plan {
         steps,
         skipped: Vec::new(),
         pictures: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

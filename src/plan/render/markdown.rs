@@ -43,6 +43,11 @@ pub fn markdown(plan: &Plan, budget: usize) -> String {
     });
     let title = format!("Left alone ({})", plan.skipped.len());
     fold(&mut out, &title, skipped.collect(), room);
+    let notes = plan.notes.iter().filter(|note| note.what.asks_for_a_choice());
+    let notes: Vec<String> = notes
+        .map(|note| format!("- `{}` {}\n", note.resource, escape(words::remark(note.what))))
+        .collect();
+    fold(&mut out, &format!("Notes ({})", notes.len()), notes, room);
     out
 }
 

@@ -55,6 +55,10 @@ pub fn text(plan: &Plan, style: Style) -> String {
             put(&mut out, &line, style, Disruption::None);
         }
     }
+    for note in plan.notes.iter().filter(|note| note.what.asks_for_a_choice()) {
+        let line = format!("Note: {} {}", note.resource, words::remark(note.what));
+        put(&mut out, &line, style, Disruption::None);
+    }
     for shown in &plan.pictures {
         put(&mut out, &format!("{}:", shown.resource), style, Disruption::None);
         for line in shown.picture.text(Charset::Unicode).lines() {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, SkipReason, Step};
+use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, Remark, SkipReason, Step};
 
 /// Longest value shown, in characters; longer ones are cut, so that a key or a blob stays short.
 const VALUE_MAX: usize = 60;
@@ -63,6 +63,19 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
         SkipReason::InProgress => "in progress; looked at anew when that has ended",
         SkipReason::Orphaned => "gone from the commit and left as it is (lifecycle.orphan)",
     })
+}
+
+/// What is worth knowing of a resource, and what can be done about it.
+pub fn remark(what: Remark) -> &'static str {
+    match what {
+        Remark::EmulatedThoughKvmWorks => {
+            "runs emulated: KVM was not usable when it was made, and is now; `accelerator: kvm` in \
+             its spec moves it there with a restart"
+        }
+        Remark::EmulatedWithoutKvm => {
+            "runs emulated: KVM is not usable here (`trueup preflight --for vm` says why)"
+        }
+    }
 }
 
 /// `memory.current: 1 GiB → 2 GiB (live)`.

@@ -4,14 +4,16 @@
 //! never kills a process, and destroys nothing that turns out to be in use. In reading order:
 //!
 //! - `behind_port`: [`GpuProvider`]. `session`: the library, on a thread of its own.
-//! - `look`, `sight`: from what NVML and files tell to observations. `host`: files of the machine, below a root.
-//! - `kernel`: the kernel's files, of GPUs that guests have or get.
+//! - `look`, `sight`: from what NVML and files tell to observations.
+//! - `host`: files of the machine, below a root. `kernel`: those of GPUs that guests have or get.
+//! - `inventory`: every GPU there is, for people.
 //! - `act`: one file a group of steps. `tools`: programs, from argument vectors.
 //! - `watch`: what NVML reports by itself.
 
 mod act;
 mod behind_port;
 mod host;
+mod inventory;
 mod kernel;
 mod look;
 mod session;

@@ -20,7 +20,8 @@ pub struct MachineSpec {
     /// Firmware.
     #[serde(default)]
     pub firmware: Firmware,
-    /// What executes the guest: `auto` takes KVM where it works.
+    /// What executes the guest: `auto` takes KVM where it works when the guest is made. It keeps what
+    /// it got then; `kvm` moves an emulated one over, with a restart.
     #[serde(default)]
     pub accelerator: AcceleratorSpec,
     /// Processors: a number, or more about them.

@@ -6,6 +6,7 @@
 mod svg;
 mod text;
 
+pub use svg::sheet;
 pub use text::Charset;
 
 use serde::{Deserialize, Serialize};

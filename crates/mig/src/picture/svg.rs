@@ -11,6 +11,8 @@ const HEIGHT: u32 = 34;
 const GAP: u32 = 10;
 /// Room for the titles.
 const LEFT: u32 = 60;
+/// Height of a title above a picture of a sheet.
+const TITLE: u32 = 24;
 /// About the width of a character at 12 pixels.
 const CHARACTER: u32 = 7;
 
@@ -29,16 +31,20 @@ impl Picture {
     /// The picture as one SVG element.
     #[must_use]
     pub fn svg(&self) -> String {
+        self.svg_at(0)
+    }
+
+    /// Its width and height, in pixels.
+    fn extent(&self) -> (u32, u32) {
         let rows = u32::try_from(self.rows.len()).unwrap_or(0);
-        let width = LEFT + self.units * UNIT + GAP;
-        let marks = self.marks();
-        let legend = if marks.is_empty() { 0 } else { 20 };
-        let height = GAP + 14 + rows * (HEIGHT + GAP) + legend;
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\" font-family=\"monospace\" font-size=\"12\" \
-             role=\"img\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
-        );
+        let legend = if self.marks().is_empty() { 0 } else { 20 };
+        (LEFT + self.units * UNIT + GAP, GAP + 14 + rows * (HEIGHT + GAP) + legend)
+    }
+
+    /// The picture as an SVG element that stands so far below the top of what it is in.
+    fn svg_at(&self, y: u32) -> String {
+        let ((width, height), marks) = (self.extent(), self.marks());
+        let mut svg = opened(y, width, height);
         for unit in 0..self.units {
             svg.push_str(&words(LEFT + unit * UNIT + 2, 16, "#57606a", &unit.to_string()));
         }
@@ -67,6 +73,39 @@ impl Picture {
         svg.push_str("</svg>\n");
         svg
     }
+}
+
+/// Several pictures below each other, each under its title, as one SVG element.
+#[must_use]
+pub fn sheet(pictures: &[(String, &Picture)]) -> String {
+    let extents = || pictures.iter().map(|(_, picture)| picture.extent());
+    let titles = pictures.iter().map(|(title, _)| columns(title) * CHARACTER + 2 * GAP);
+    let width = extents().map(|(width, _)| width).chain(titles).max().unwrap_or(GAP);
+    let height = extents().map(|(_, height)| TITLE + height).sum::<u32>().max(GAP);
+    let mut svg = opened(0, width, height);
+    let mut top = 0;
+    for (title, picture) in pictures {
+        svg.push_str(&words(GAP, top + TITLE - 6, "#1f2328", title));
+        top += TITLE;
+        svg.push_str(&picture.svg_at(top));
+        top += picture.extent().1;
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn columns(text: &str) -> u32 {
+    u32::try_from(text.chars().count()).unwrap_or(u32::MAX / (2 * CHARACTER))
+}
+
+/// The beginning of an SVG element with its ground.
+fn opened(y: u32, width: u32, height: u32) -> String {
+    let place = if y > 0 { format!(" y=\"{y}\"") } else { String::new() };
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\"{place} width=\"{width}\" height=\"{height}\" \
+         viewBox=\"0 0 {width} {height}\" font-family=\"monospace\" font-size=\"12\" \
+         role=\"img\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
+    )
 }
 
 fn rectangle(x: u32, y: u32, width: u32, (fill, stroke): (&str, &str), title: &str) -> String {

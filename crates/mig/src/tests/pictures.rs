@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::picture::{Charset, Picture};
+use crate::picture::{Charset, Picture, sheet};
 
 #[test]
 fn before_and_after_as_text() {
@@ -62,4 +62,20 @@ fn svg_is_well_formed_and_lets_no_markup_in() {
     let closed = svg.matches("</rect>").count();
     assert_eq!(opened, closed + svg.matches("\"/>").count());
     assert_eq!(svg, Picture::of(&board, &observed, &plan).svg());
+}
+
+#[test]
+fn a_sheet_has_every_picture_below_its_title() {
+    let board = a100();
+    let picture = Picture::now(&board, &found(&board, "3g@4"));
+    let svg = sheet(&[("first <one>".to_owned(), &picture), ("second".to_owned(), &picture)]);
+    assert_eq!(svg.matches("<svg ").count(), 3);
+    assert_eq!(svg.matches("</svg>").count(), 3);
+    assert!(svg.contains("first &lt;one&gt;") && svg.contains(" y=\"24\" "), "{svg}");
+    let height = |svg: &str| -> u32 {
+        let (_, rest) = svg.split_once("height=\"").unwrap();
+        rest.split_once('"').unwrap().0.parse().unwrap()
+    };
+    assert_eq!(height(&svg), 2 * (24 + height(&picture.svg())));
+    assert!(sheet(&[]).ends_with("</svg>\n"));
 }

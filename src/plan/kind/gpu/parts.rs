@@ -22,22 +22,7 @@ pub(super) fn wish(partition: &resource::Partition) -> Wish {
 /// The instances, with those holders marked as stoppable that a declared client is.
 pub(super) fn with_clients(instances: &[Instance], clients: &[GpuClient]) -> Vec<Instance> {
     let mut instances = instances.to_vec();
-    for instance in &mut instances {
-        let name = instance.name.clone();
-        let declared = |holder: &Holder| {
-            clients.iter().any(|client| {
-                let uses = match &name {
-                    Some(name) => client.uses(name),
-                    None => client.uses.is_empty(),
-                };
-                uses && holder.unit.as_ref() == Some(&client.unit)
-            })
-        };
-        let compute = instance.compute.iter_mut().flat_map(|it| &mut it.holders);
-        for holder in instance.holders.iter_mut().chain(compute) {
-            holder.stoppable = declared(holder);
-        }
-    }
+    resource::mark_stoppable(&mut instances, clients);
     instances
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A definition never touches what runs, and undefining never touches a disk.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use trueup_libvirt::{DomainRecord, RunState};
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::super::xml::{canonical, domain as xml};
 use super::{Act, LONG_CALL, already, done};
 use crate::model::Fault;
-use crate::model::resource::VirtualMachine;
+use crate::model::resource::{Accelerator, VirtualMachine};
 use crate::port::Outcome;
 
 impl Act<'_> {
@@ -34,6 +35,11 @@ impl Act<'_> {
         let merged = xml::merge(current.as_deref(), vm, self.name(), uuid, &mark, defaults)
             .map_err(self.bad_xml("defining"))?;
         let seen = current.as_deref().map(|xml| canonical(xml, "domain")).transpose();
+        let mut facts = BTreeMap::new();
+        if let (None, Some(chosen)) = (&existing, vm.accelerator) {
+            // It is chosen once: the log says what it was, and so since when.
+            facts.insert(Accelerator::FACT.to_owned(), chosen.word().to_owned());
+        }
         let mut changed = false;
         if seen.map_err(self.bad_xml("reading"))?.as_ref() != Some(&merged) {
             let defined = self.client().define_domain(&merged).await;
@@ -49,7 +55,7 @@ impl Act<'_> {
         if record.autostart != vm.autostart || !is_as_asked(vm, &seen) {
             return Err(self.not_taken("its definition differs"));
         }
-        Ok(if changed { done() } else { already() })
+        Ok(Outcome { already: !changed, facts })
     }
 
     pub(super) async fn start_vm(&self) -> Result<Outcome, Fault> {

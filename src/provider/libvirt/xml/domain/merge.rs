@@ -15,6 +15,10 @@ use crate::model::resource::{
 /// needs a free one, and ports cannot be added while it runs.
 const SPARE_PORTS: usize = 4;
 
+/// The processor that libvirt writes down for an emulated domain that names none: QEMU's own default,
+/// as recorded in `tests/libvirt/fixtures/domain-small.inactive.xml`.
+const QEMU_CPU_DEFAULT: &str = "qemu64";
+
 /// PCIe ports taken by what every domain has: random numbers, balloon, serial bus, USB, SCSI.
 const COMMON_PORTS: usize = 5;
 
@@ -118,6 +122,31 @@ fn accelerator(root: &mut Element, desired: &VirtualMachine) {
         // Emulation has no host processor to pass through.
         root.drop_all("cpu");
     }
+    let default = match &mode {
+        None => true,
+        Some(CpuMode::Custom(model)) => model == QEMU_CPU_DEFAULT,
+        Some(_) => false,
+    };
+    if want == Accelerator::Kvm && default && desired.cpus.mode.is_none() {
+        // What a new one would get, and not what it had to make do with when it was emulated.
+        host_passthrough(root.make("cpu"));
+    }
+}
+
+/// Makes a processor the host's own; its topology stays.
+fn host_passthrough(cpu: &mut Element) {
+    forget_model(cpu);
+    cpu.set("mode", "host-passthrough");
+}
+
+/// Settings of one processor mode mean nothing in another.
+fn forget_model(cpu: &mut Element) {
+    for stale in ["match", "check", "migratable"] {
+        cpu.unset(stale);
+    }
+    for stale in ["model", "vendor", "feature"] {
+        cpu.drop_all(stale);
+    }
 }
 
 fn memory(root: &mut Element, desired: &VirtualMachine) {
@@ -184,13 +213,7 @@ fn cpu(root: &mut Element, desired: &VirtualMachine) {
         && root.get_child("cpu").and_then(parse::mode).as_ref() != Some(mode)
     {
         let cpu = root.make("cpu");
-        // Settings of another mode mean nothing in this one.
-        for stale in ["match", "check", "migratable"] {
-            cpu.unset(stale);
-        }
-        for stale in ["model", "vendor", "feature"] {
-            cpu.drop_all(stale);
-        }
+        forget_model(cpu);
         match mode {
             CpuMode::HostPassthrough => cpu.set("mode", "host-passthrough"),
             CpuMode::HostModel => cpu.set("mode", "host-model"),

@@ -274,7 +274,18 @@ fn a_new_accelerated_domain_gets_the_hosts_processor() {
     assert_eq!(parse(&xml).unwrap().vm.cpus.mode, Some(CpuMode::HostPassthrough));
     // Emulated, it could not start with it.
     vm.accelerator = Some(Accelerator::Tcg);
-    assert_eq!(parse(&merged(Some(&xml), &vm)).unwrap().vm.cpus.mode, None);
+    let emulated = merged(Some(&xml), &vm);
+    assert_eq!(parse(&emulated).unwrap().vm.cpus.mode, None);
+    // And back: also over the model that libvirt writes down for an emulated one.
+    let written = emulated.replace(
+        "<devices>",
+        "<cpu mode='custom' match='exact'><model fallback='forbid'>qemu64</model></cpu><devices>",
+    );
+    vm.accelerator = Some(Accelerator::Kvm);
+    for emulated in [emulated, written] {
+        let moved = parse(&merged(Some(&emulated), &vm)).unwrap().vm;
+        assert_eq!(moved.cpus.mode, Some(CpuMode::HostPassthrough));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo demo-pulls demo-check test test-gpu lint doc deny unit-check bench schemas ci clean
+.PHONY: help setup build install demo demo-pulls demo-check test test-referees test-gpu lint doc deny unit-check bench schemas ci clean
 
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -38,6 +38,10 @@ demo-check:
 
 test: setup ## Run the whole suite
 	@tests/support/run-tests
+
+test-referees: setup ## Hold the forge's client against programs of others (npm; kept in ~/.cache)
+	@tests/support/referees
+	$(CARGO) test --locked --test it -- --nocapture forge::referee::
 
 test-gpu: ## Compare a real NVIDIA GPU with what is modelled; it only reads
 	TRUEUP_TEST_GPU=1 $(CARGO) test --locked -p trueup-nvml --test it -- --nocapture real::

@@ -3,10 +3,12 @@
 
 mod change;
 mod clients;
+mod equal;
 mod faults;
 mod guests;
 mod history;
 mod kernel;
 mod lab;
 mod own;
+mod vgpus;
 mod wake;

@@ -1,11 +1,12 @@
-//! GPU layouts: the change with the least loss, from the exact search of `trueup_mig`, as steps; and
-//! GPUs that go to guests and come back (`handover`).
+//! GPU layouts: the change with the least loss, from the exact search of `trueup_mig`, as steps; GPUs
+//! that go to guests and come back (`handover`), and those that guests share (`share`).
 //!
 //! Nothing in use is destroyed, except what belongs to a declared client, which is stopped for it.
 
 mod handover;
 mod parts;
 mod remove;
+mod share;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,9 +19,9 @@ use super::super::{Action, Disruption, FieldChange, GpuChange, Reason, SkipReaso
 use super::{Case, Draft, Verdict};
 use crate::model::ResourceId;
 use crate::model::resource::{
-    GpuClient, GpuLayout, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy,
+    GpuClient, GpuLayout, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy, Partition,
 };
-use parts::{action, units_of, wish, with_clients};
+use parts::{action, units_of, with_clients};
 
 pub(in super::super) use remove::remove;
 
@@ -32,7 +33,8 @@ pub(in super::super) fn decide(
 ) -> Verdict {
     let mut verdict = Verdict::default();
     if let Some(from) = from
-        && handover::decide(case, to, from, &mut verdict)
+        && (share::decide(case, to, from, &mut verdict)
+            || handover::decide(case, to, from, &mut verdict))
     {
         return verdict;
     }
@@ -158,7 +160,7 @@ impl<'a> Scene<'a> {
 
     /// The wish in profiles of the board.
     fn target(&self, board: &Board) -> Result<Target, Refused> {
-        let wishes: Vec<Wish> = self.to.partitions.iter().map(wish).collect();
+        let wishes: Vec<Wish> = self.to.partitions.iter().map(Partition::wish).collect();
         trueup_mig::resolve(board, &wishes)
             .map_err(|why| (SkipReason::Unplaceable(why.to_string()), Vec::new()))
     }
@@ -278,7 +280,7 @@ impl<'a> Scene<'a> {
             layout: way.after.clone(),
             before: Some(before),
             stopped: stopped.clone(),
-            handover: None,
+            ..GpuMemory::default()
         };
         let change = self.change(memory);
         let mut actions = Vec::new();
@@ -328,8 +330,12 @@ impl<'a> Scene<'a> {
         }
         let layout = Layout::of(&self.instances);
         let before = self.memory.before.clone().or_else(|| mode.map(|_| layout.clone()));
-        let change =
-            self.change(GpuMemory { layout, before, stopped: stopped.clone(), handover: None });
+        let change = self.change(GpuMemory {
+            layout,
+            before,
+            stopped: stopped.clone(),
+            ..GpuMemory::default()
+        });
         let mut actions = Vec::new();
         if let Some((on, _)) = mode {
             let reset = self.to.allow_reset == Some(true);
@@ -344,6 +350,7 @@ impl<'a> Scene<'a> {
 
     fn change(&self, memory: GpuMemory) -> GpuChange {
         let on_busy = self.to.on_busy.unwrap_or_default();
+        let memory = GpuMemory { gpu: Some(self.state.uuid.clone()), ..memory };
         GpuChange { gpu: self.state.uuid.clone(), on_busy, memory }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use trueup_gpu_sysfs::Patience;
 
 use super::act;
+use super::assign;
 use super::host::Host;
 use super::kernel::{Kernel, SharedHands};
 use super::look;
@@ -111,6 +112,8 @@ impl GpuProvider {
         let (scope, inner) = (scope.clone(), Arc::clone(&self.inner));
         let looked = tokio::task::spawn_blocking(move || {
             let files = for_guests.then(|| inner.kernel.look());
+            let mut wanted = wanted;
+            assign::assign(&mut wanted, &scope, seen.as_ref(), &inner.host);
             look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), &inner.host)
         });
         let looked = looked.await;

@@ -22,9 +22,11 @@ install: build ## Install the program and its unit under PREFIX and /etc/systemd
 	install -D -m 644 systemd/trueup.service $(DESTDIR)/etc/systemd/system/trueup.service
 	install -D -m 644 systemd/trueup.sysusers $(DESTDIR)/usr/lib/sysusers.d/trueup.conf
 
-demo: demo-check build ## Show the main job end to end on this machine, beside a simulated GPU
+# Both at once: what they share is built once.
+demo: demo-check ## Show the main job end to end on this machine, beside a simulated GPU
+	@tests/support/install-packages build
 	@tests/support/install-packages demo
-	$(CARGO) build --release --locked -p trueup-fake-nvml
+	$(CARGO) build --release --locked -p trueup -p trueup-fake-nvml
 	@tests/support/demo
 
 demo-pulls: build ## Show what a pull request says, against a fake GitHub

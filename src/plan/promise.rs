@@ -286,6 +286,10 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
             parts.extend(start.iter().map(|unit| (format!("start {unit}"), digest_of(&()))));
             (None, None)
         }
+        // What is written where tells one step of a handover from another.
+        Action::GpuHandover { to: _, step, change: _ } => {
+            (Some(step.what.clone()), Some(digest_of(&step.action)))
+        }
         Action::GpuMigMode { on, reset, change: _ } => (None, Some(digest_of(&(on, reset)))),
         Action::GpuDestroyCompute { part, .. }
         | Action::GpuDestroyInstance { part, .. }

@@ -50,3 +50,36 @@ fn a_pull_request_that_mends_the_branch_is_planned_against_it() {
         bench.stop();
     });
 }
+
+#[test]
+fn a_pull_request_into_a_rewritten_branch_says_that_its_merge_would_wait() {
+    let name = "e2e::mend::a_pull_request_into_a_rewritten_branch_says_that_its_merge_would_wait";
+    super::beside_libvirt(name, || {
+        let Begun { forge, mut bench, lab, base } = begin();
+        settled(&forge, &base, "success");
+        bench.repo.git(["commit", "-q", "--amend", "-m", "told otherwise"]);
+        bench.repo.git(["push", "-q", "--force", "origin", "main"]);
+        let rewritten = bench.repo.head();
+        assert!(settled(&forge, &rewritten, "failure").starts_with("refused: "));
+        let head = offer(&bench, 1, &documents(&lab, &[("lab", 91), ("side", 92)]));
+        let spec = PullSpec {
+            head: &head.to_string(),
+            base: &rewritten.to_string(),
+            ..PullSpec::default()
+        };
+        let number = forge.state().open_pull(&spec);
+        let said = settled(&forge, &head, "success");
+        assert!(said.starts_with("1 to create; held: ") && said.contains("is refused"), "{said}");
+        let comment = until("its comment", PATIENCE, || {
+            forge.state().comments_on(number).first().map(|(_, text)| (*text).to_owned())
+        });
+        assert!(comment.contains("trueup accept-rewrite"), "{comment}");
+        // Once it is let through there is nothing to wait for, without a push.
+        bench.run(&["accept-rewrite", &rewritten.to_string()]).code(0);
+        bench.converged(&rewritten);
+        until("the plan to wait no more", PATIENCE, || {
+            (settled(&forge, &head, "success") == "1 to create").then_some(())
+        });
+        bench.stop();
+    });
+}

@@ -99,8 +99,11 @@ fn once(forge: &FakeGitHub, number: u64, head: &CommitId) {
     for status in state.statuses_of(&head.to_string()) {
         *statuses.entry(status.state.clone()).or_default() += 1;
     }
-    let one = |state: &str| (state.to_owned(), 1);
-    assert_eq!(statuses, BTreeMap::from([one("pending"), one("success")]));
+    // Where the forge took no `pending` in time, what was found is said at once.
+    assert_eq!(statuses.get("success"), Some(&1), "{statuses:?}");
+    assert!(
+        statuses.iter().all(|(state, n)| *n == 1 && ["pending", "success"].contains(&&**state))
+    );
     assert_eq!(state.comments_on(number).len(), 1);
     let checks = state.checks.iter().filter(|check| check.sha == head.to_string());
     assert_eq!(checks.count(), 1);

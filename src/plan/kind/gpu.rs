@@ -236,19 +236,31 @@ impl<'a> Scene<'a> {
     fn changes(&self, board: &Board, after: &Layout) -> Vec<FieldChange> {
         // What stays goes by the name it gets.
         let named = |placed: Placed| after.part(placed).and_then(|part| part.name.clone());
-        let of = |layout: &Layout| -> BTreeMap<String, String> {
-            let name = |part: &trueup_mig::Part| {
-                let name = named(part.placed).or_else(|| part.name.clone());
-                name.unwrap_or_else(|| board.label(part.placed))
+        let of = |layout: &Layout| -> BTreeMap<String, (String, Option<String>)> {
+            let one = |part: &trueup_mig::Part| {
+                let now = named(part.placed).or_else(|| part.name.clone());
+                let until_now = part.name.clone().filter(|name| Some(name) != now.as_ref());
+                let name = now.unwrap_or_else(|| board.label(part.placed));
+                (name, (words::part(board, part), until_now))
             };
-            layout.parts.iter().map(|part| (name(part), words::part(board, part))).collect()
+            layout.parts.iter().map(one).collect()
         };
         let (before, after) = (of(&Layout::of(&self.instances)), of(after));
         let mut diff = Diff::default();
         let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for name in names {
-            let (from, to) = (before.get(name).cloned(), after.get(name).cloned());
-            let disruption = if from.is_some() { Disruption::Restart } else { Disruption::None };
+            let to = after.get(name).map(|(words, _)| words.clone());
+            let (from, disruption) = match before.get(name) {
+                None => (None, Disruption::None),
+                Some((words, until_now)) => {
+                    let same = Some(words) == to.as_ref();
+                    let from = match until_now {
+                        Some(until_now) => format!("{words} as {until_now}"),
+                        None => words.clone(),
+                    };
+                    (Some(from), if same { Disruption::None } else { Disruption::Restart })
+                }
+            };
             let path = format_args!("/partitions/{}", segment(name)).to_string();
             diff.optional(format_args!("{path}"), &from, &to, disruption);
         }
@@ -282,7 +294,8 @@ impl<'a> Scene<'a> {
         };
         let change = self.change(memory);
         let mut actions = Vec::new();
-        if !idle && stopped.iter().any(|unit| self.state.running.contains(unit)) {
+        let disturbed = !idle || !way.stops.is_empty();
+        if disturbed && stopped.iter().any(|unit| self.state.running.contains(unit)) {
             let action = Action::GpuStopClients { change: Box::new(change.clone()) };
             actions.push((action, Disruption::Restart));
         }

@@ -10,9 +10,6 @@ use trueup_mig::Holder;
 /// Bytes read of a file below `/proc`: names and control groups are far shorter.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Processes named in one message.
-const NAMED_MAX: usize = 8;
-
 /// Units of programs that cut GPUs themselves, as their packages enable them.
 const CO_OWNERS: [&str; 1] = ["nvidia-mig-manager.service"];
 
@@ -62,6 +59,12 @@ impl Host {
         groups.lines().find_map(unit)
     }
 
+    /// The run of the machine: another one after each boot (`random(4)`).
+    pub(super) fn boot(&self) -> Option<String> {
+        let id = self.text("proc/sys/kernel/random/boot_id")?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    }
+
     /// Whether systemd runs this machine (`sd_booted(3)`).
     pub(super) fn has_systemd(&self) -> bool {
         self.root.join("run/systemd/system").is_dir()
@@ -85,25 +88,9 @@ impl Host {
         units.chain(marks).collect()
     }
 
-    /// Processes that have a device of NVIDIA's open, whether NVML lists them or not; a hint for
-    /// people, because not all of them hold the instance in question.
-    pub(super) fn openers(&self) -> Vec<String> {
-        let Ok(processes) = std::fs::read_dir(self.root.join("proc")) else { return Vec::new() };
-        let mut pids: Vec<u32> = processes
-            .filter_map(Result::ok)
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect();
-        pids.sort_unstable();
-        let opens = |pid: &u32| {
-            let Ok(files) = std::fs::read_dir(self.root.join(format!("proc/{pid}/fd"))) else {
-                return false;
-            };
-            let links = files.filter_map(Result::ok).map(|file| std::fs::read_link(file.path()));
-            links.filter_map(Result::ok).any(|target| is_device(&target))
-        };
-        let own = std::process::id();
-        let others = pids.into_iter().filter(|pid| *pid != own).filter(opens);
-        others.take(NAMED_MAX).map(|pid| self.holder(pid).to_string()).collect()
+    /// Below what its files are.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     fn text(&self, path: &str) -> Option<String> {
@@ -112,14 +99,6 @@ impl Host {
         file.take(FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
         Some(text)
     }
-}
-
-/// Whether a path is a device that gives access to a GPU or a part of it.
-fn is_device(path: &Path) -> bool {
-    let Some(rest) = path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia")) else {
-        return false;
-    };
-    rest.starts_with("-caps/") || rest.bytes().next().is_some_and(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -142,19 +121,6 @@ mod tests {
         assert_eq!(host.holder(7).to_string(), "python (pid 7, inference.service)");
         assert_eq!(host.holder(8).unit.as_deref(), Some("run-9.scope"));
         assert_eq!(host.holder(9).to_string(), "a process (pid 9)");
-    }
-
-    #[test]
-    fn openers_of_devices_are_found_and_others_are_not() {
-        let root = tempfile::tempdir().unwrap();
-        put(root.path(), "proc/7/comm", "dcgm\n");
-        put(root.path(), "proc/8/comm", "sh\n");
-        for (pid, target) in [(7, "/dev/nvidia-caps/nvidia-cap3"), (8, "/dev/nvidiactl")] {
-            std::fs::create_dir_all(root.path().join(format!("proc/{pid}/fd"))).unwrap();
-            let link = root.path().join(format!("proc/{pid}/fd/3"));
-            std::os::unix::fs::symlink(target, link).unwrap();
-        }
-        assert_eq!(Host::at(root.path().to_owned()).openers(), ["dcgm (pid 7)"]);
     }
 
     #[test]

@@ -126,6 +126,23 @@ async fn a_reboot_is_healed_with_the_mode() {
     assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
 }
 
+/// Ampere keeps its mode over a reboot: only the instances are made anew, without a reset.
+#[tokio::test]
+async fn a_mode_that_outlives_a_reboot_is_not_switched_again() {
+    let mut state = State::with_boards(&["a100-80gb"]).unwrap();
+    state.gpus[0].mig = Some(Mode { current: true, pending: true });
+    let mut lab = Lab::of(state).await;
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    lab.settle().await;
+    lab.edit(&Edit::Reboot);
+    assert!(lab.stands(0).is_empty());
+    lab.restart().await;
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
+    let calls = lab.calls();
+    assert!(!calls.iter().any(|call| call.starts_with("nvmlDeviceSetMigMode")), "{calls:?}");
+}
+
 /// The driver is loaded anew beside the running program.
 #[tokio::test]
 async fn a_driver_reload_is_survived() {

@@ -135,26 +135,66 @@ async fn a_gpu_that_waits_for_a_reset_delays_no_other() {
     assert_eq!(lab.stands(0).len(), 4);
 }
 
-/// A new driver calls a profile by another name: who asked by the old one is told, nothing is touched,
-/// and who asked by the shape does not notice.
-#[tokio::test]
-async fn a_profile_under_another_name_is_not_another_profile() {
-    let mut lab = settled().await;
-    let stood = lab.stands(0);
-    let calls = lab.calls().len();
+/// A driver update that gives a profile of the first board another name.
+fn rename(lab: &mut Lab) {
     let rename = |state: &mut State| {
         let key = state.gpus[0].board.clone();
         let board = state.boards.get_mut(&key).unwrap();
         board.profiles.iter_mut().find(|it| it.name == "1g.10gb").unwrap().name = "1g.11gb".into();
     };
     lab.store.change(rename).unwrap();
+}
+
+/// A new driver calls a profile by another name: what stands is known by its shape and stays, what is
+/// lost is made anew, and the plan says which name the commit should have.
+#[tokio::test]
+async fn a_profile_under_another_name_is_not_another_profile() {
+    let mut lab = settled().await;
+    let (stood, devices) = (lab.stands(0), lab.devices(0, 0));
+    let calls = lab.calls().len();
+    rename(&mut lab);
+    let plan = lab.plan().await;
+    assert!(plan.is_empty() && plan.skipped.is_empty(), "{}", shown(&plan));
+    assert!(shown(&plan).contains("by another name than the commit"), "{}", shown(&plan));
+    lab.settle().await;
+    assert_eq!((lab.stands(0), lab.calls().len()), (stood.clone(), calls), "something was touched");
+    assert_eq!(lab.devices(0, 0), devices);
+    assert!(lab.known("gpu/big").drift.is_none());
+
+    // What the old name stood for is known to every later start, and after every later change: a new
+    // driver takes the cut with it.
+    lab.restart().await;
+    lab.edit(&Edit::DriverReload { driver: Some("590.10.01".to_owned()) });
+    assert!(lab.stands(0).is_empty());
+    lab.settle().await;
+    assert_eq!(lab.stands(0), stood);
+    assert_eq!(lab.failure("gpu/big"), "");
+    let both = SECOND.replace("name: huge, shape: 4g", "name: infer, profile: 1g.10gb, count: 2");
+    lab.commit(&[layout("big", 0, "mig", &both)]);
+    lab.settle().await;
+    assert_eq!(lab.stands(0).len(), 3);
+
+    // Another name was never heard of, and is not guessed.
+    lab.commit(&[layout("big", 0, "mig", &FIRST.replace("1g.10gb", "1g.12gb"))]);
     let plan = lab.pass().await.plan.unwrap();
     let SkipReason::Unplaceable(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
-    assert!(text.contains("`1g.10gb`") && text.contains("1g (1g.11gb)"), "{text}");
-    lab.commit(&[layout("big", 0, "mig", &FIRST.replace("profile: 1g.10gb", "shape: 1g"))]);
-    lab.settle().await;
-    assert_eq!((lab.stands(0), lab.calls().len()), (stood, calls), "something was touched");
-    assert!(lab.known("gpu/big").drift.is_none());
+    assert!(text.contains("`1g.12gb`") && text.contains("1g (1g.11gb)"), "{text}");
+    assert_eq!(lab.stands(0).len(), 3, "something was touched");
+}
+
+/// Who asks by the shape, or by the new name, does not notice a profile's new name at all.
+#[tokio::test]
+async fn a_shape_has_no_name_that_could_change() {
+    for word in ["shape: 1g", "profile: 1g.11gb"] {
+        let mut lab = settled().await;
+        let (stood, calls) = (lab.stands(0), lab.calls().len());
+        rename(&mut lab);
+        lab.commit(&[layout("big", 0, "mig", &FIRST.replace("profile: 1g.10gb", word))]);
+        let plan = lab.plan().await;
+        assert!(plan.is_empty() && plan.notes.is_empty(), "{word}: {}", shown(&plan));
+        lab.settle().await;
+        assert_eq!((lab.stands(0), lab.calls().len()), (stood, calls), "{word}");
+    }
 }
 
 /// A board with a profile that nobody here has heard of is cut like any other, and by that profile

@@ -6,11 +6,12 @@ use trueup_fake_nvml::{Edit, State};
 
 use super::lab::{FIRST, Lab, layout, uuid};
 
-/// Types of the events about GPUs, in order.
+/// Types of the events about how GPUs are, in order; how they are cut is another story.
 fn told(lab: &Lab) -> Vec<String> {
     let events = lab.world.log.events();
     let types = events.iter().map(|event| event.entry.event.type_name());
-    types.filter(|name| name.starts_with("gpu.")).map(str::to_owned).collect()
+    let health = |name: &&str| name.starts_with("gpu.") && *name != "gpu.observed";
+    types.filter(health).map(str::to_owned).collect()
 }
 
 fn health(lab: &Lab) -> (HealthWord, Vec<String>) {

@@ -4,6 +4,7 @@
 //! Nothing in use is destroyed, except what belongs to a declared client, which is stopped for it.
 
 mod handover;
+mod names;
 mod parts;
 mod remove;
 mod words;
@@ -14,7 +15,7 @@ use trueup_mig::picture::Picture;
 use trueup_mig::{Board, Holder, Instance, Layout, Outcome, Placed, Step, Target, Wish, plan};
 
 use super::super::diff::{Diff, segment};
-use super::super::{Action, Disruption, FieldChange, GpuChange, Reason, SkipReason};
+use super::super::{Action, Disruption, FieldChange, GpuChange, Reason, Remark, SkipReason};
 use super::{Case, Draft, Verdict};
 use crate::model::ResourceId;
 use crate::model::resource::{
@@ -119,7 +120,7 @@ impl<'a> Scene<'a> {
             return Err((SkipReason::Unplaceable(why), Vec::new()));
         };
         let target = match cut {
-            true => self.target(board)?,
+            true => self.target(board, verdict)?,
             false => Target::default(),
         };
         let outcome = plan(board, &self.instances, &target);
@@ -156,9 +157,12 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The wish in profiles of the board.
-    fn target(&self, board: &Board) -> Result<Target, Refused> {
-        let wishes: Vec<Wish> = self.to.partitions.iter().map(wish).collect();
+    /// The wish in profiles of the board, also where the driver calls them otherwise by now.
+    fn target(&self, board: &Board, verdict: &mut Verdict) -> Result<Target, Refused> {
+        let mut wishes: Vec<Wish> = self.to.partitions.iter().map(wish).collect();
+        if names::recognise(&mut wishes, board, &self.memory.called) {
+            verdict.remark = Some(Remark::ProfileRenamed);
+        }
         trueup_mig::resolve(board, &wishes)
             .map_err(|why| (SkipReason::Unplaceable(why.to_string()), Vec::new()))
     }
@@ -290,6 +294,7 @@ impl<'a> Scene<'a> {
             layout: way.after.clone(),
             before: Some(before),
             stopped: stopped.clone(),
+            called: names::called(&self.to.partitions, Some(board), &self.memory.called),
             handover: None,
         };
         let change = self.change(memory);
@@ -341,8 +346,10 @@ impl<'a> Scene<'a> {
         }
         let layout = Layout::of(&self.instances);
         let before = self.memory.before.clone().or_else(|| mode.map(|_| layout.clone()));
-        let change =
-            self.change(GpuMemory { layout, before, stopped: stopped.clone(), handover: None });
+        let board = self.state.board.as_ref();
+        let called = names::called(&self.to.partitions, board, &self.memory.called);
+        let memory = GpuMemory { layout, before, stopped: stopped.clone(), called, handover: None };
+        let change = self.change(memory);
         let mut actions = Vec::new();
         if let Some((on, _)) = mode {
             let reset = self.to.allow_reset == Some(true);

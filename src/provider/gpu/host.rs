@@ -17,6 +17,21 @@ const CO_OWNERS: [&str; 1] = ["nvidia-mig-manager.service"];
 const CO_OWNER_MARKS: [(&str, &str); 1] =
     [("var/lib/kubelet/plugins/gpu.nvidia.com", "the NVIDIA DRA driver")];
 
+/// Processes of such programs, in containers as well, with the program's name: what they are called
+/// is what their packages and images run.
+const CO_OWNER_PROCESSES: [(&str, &str); 6] = [
+    ("nvidia-mig-manager", "mig-manager"),
+    ("nvidia-mig-parted", "mig-parted"),
+    ("gpu-kubelet-plugin", "the NVIDIA DRA driver"),
+    ("nvidia-vgpu-dm", "the vGPU device manager"),
+    ("nvidia-k8s-vgpu-dm", "the vGPU device manager"),
+    // It cuts GPUs by itself where its mode is `mig`.
+    ("vGPUmonitor", "HAMi"),
+];
+
+/// Characters that the kernel keeps of a process's name (`TASK_COMM_LEN`, without its end).
+const COMM_MAX: usize = 15;
+
 /// Where systemd keeps the control groups of services: the unified hierarchy, and the two others.
 const SLICES: [&str; 3] = [
     "sys/fs/cgroup/system.slice",
@@ -85,7 +100,22 @@ impl Host {
         });
         let marks = CO_OWNER_MARKS.iter().filter(|(mark, _)| self.root.join(mark).exists());
         let marks = marks.map(|(mark, name)| format!("{name} (/{mark})"));
-        units.chain(marks).collect()
+        units.chain(marks).chain(self.co_owners_that_run()).collect()
+    }
+
+    /// The same, by their processes: in a cluster nothing else of them may be on the machine.
+    fn co_owners_that_run(&self) -> Vec<String> {
+        let Ok(entries) = self.root.join("proc").read_dir() else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut pids: Vec<u32> = names.filter_map(|name| name.parse().ok()).collect();
+        pids.sort_unstable();
+        let one = |pid: u32| {
+            let comm = self.text(&format!("proc/{pid}/comm"))?;
+            let is = |process: &str| process.get(..COMM_MAX).unwrap_or(process) == comm.trim();
+            let (_, name) = CO_OWNER_PROCESSES.iter().find(|(process, _)| is(process))?;
+            Some(format!("{name} (pid {pid})"))
+        };
+        pids.into_iter().filter_map(one).collect()
     }
 
     /// Below what its files are.
@@ -134,5 +164,9 @@ mod tests {
         put(root.path(), link, "");
         assert!(host.has_systemd() && host.runs("a.service"));
         assert_eq!(host.co_owners().len(), 1);
+        put(root.path(), "proc/70/comm", "nvidia-mig-mana\n");
+        put(root.path(), "proc/71/comm", "vGPUmonitor\n");
+        put(root.path(), "proc/72/comm", "nvidia-persiste\n");
+        assert_eq!(host.co_owners()[1..], ["mig-manager (pid 70)", "HAMi (pid 71)"]);
     }
 }

@@ -26,9 +26,9 @@ impl GpuProvider {
 }
 
 fn inventory(seen: &Observation, host: &Host) -> GpuInventory {
-    let hidden = host.hidden();
+    let (hidden, co_owners) = (host.hidden(), host.co_owners());
     let one = |gpu: &Gpu| match gpu {
-        Gpu::Present(record) => match card(record, seen, host, &hidden) {
+        Gpu::Present(record) => match card(record, seen, host, &hidden, &co_owners) {
             Ok(card) => FoundGpu::Present(Box::new(card)),
             Err(why) => FoundGpu::Failed(FailedGpu {
                 index: record.index,
@@ -52,13 +52,14 @@ fn card(
     seen: &Observation,
     host: &Host,
     hidden: &Hidden,
+    co_owners: &[String],
 ) -> Result<GpuCard, String> {
     Ok(GpuCard {
         index: record.index,
         pci_device: record.pci_device,
         vbios: record.vbios.clone(),
         memory_mib: record.memory.map(|memory| (memory.total / MIB, memory.used / MIB)),
-        state: look::state(record, seen, None, &[], host, hidden)?,
+        state: look::state(record, seen, None, &[], host, hidden, co_owners)?,
         devices: record.instances.iter().map(device).collect(),
         health: record.health.clone(),
         unread: record.unread.iter().map(|unread| unread.error.clone()).collect(),

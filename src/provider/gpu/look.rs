@@ -103,7 +103,8 @@ pub(super) fn see(
     files: Option<&Result<Files, String>>,
     host: &Host,
 ) -> Observed {
-    let sight = Sight { nvml, files, host, hidden: host.hidden() };
+    let (hidden, co_owners) = (host.hidden(), host.co_owners());
+    let sight = Sight { nvml, files, host, hidden, co_owners };
     let mut observed = Observed::default();
     let found: Vec<Result<Found<'_>, String>> = wanted.iter().map(|it| sight.find(it)).collect();
     let same = |at: usize, other: usize| match (&found[at], &found[other]) {
@@ -253,6 +254,7 @@ pub(super) fn state(
     clients: &[GpuClient],
     host: &Host,
     hidden: &Hidden,
+    co_owners: &[String],
 ) -> Result<GpuState, String> {
     let units = clients.iter().map(|client| &client.unit);
     let stopped = memory.into_iter().flat_map(|memory| &memory.stopped);
@@ -273,7 +275,7 @@ pub(super) fn state(
         instances: instances(record, memory, host, hidden),
         holders: whole_holders(record, host, hidden),
         running,
-        co_owners: host.co_owners(),
+        co_owners: co_owners.to_vec(),
     })
 }
 

@@ -18,6 +18,7 @@ pub(super) struct Sight<'a> {
     pub(super) files: Option<&'a Result<Files, String>>,
     pub(super) host: &'a Host,
     pub(super) hidden: Hidden,
+    pub(super) co_owners: Vec<String>,
 }
 
 /// A GPU as it was found: by NVML, by the kernel's files, or by both.
@@ -111,6 +112,7 @@ impl<'a> Sight<'a> {
         clients: &[GpuClient],
     ) -> Result<Option<GpuState>, String> {
         let (Some(record), Ok(seen)) = (gpu.record, self.nvml) else { return Ok(None) };
-        state(record, seen, memory, clients, self.host, &self.hidden).map(Some)
+        let (hidden, co_owners) = (&self.hidden, &self.co_owners);
+        state(record, seen, memory, clients, self.host, hidden, co_owners).map(Some)
     }
 }

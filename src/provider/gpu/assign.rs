@@ -10,6 +10,7 @@ use trueup_mig::assign::{GPUS_MAX, assign as cheapest};
 use trueup_mig::{Board, Instance, Target, Wish};
 use trueup_nvml::{Gpu, GpuInstance, GpuRecord, Observation};
 
+use super::hidden::Hidden;
 use super::host::Host;
 use super::look::{self, Wanted};
 use crate::model::Resource;
@@ -41,8 +42,12 @@ pub(super) fn assign(
     }
     let Ok(seen) = nvml else { return };
     let products: BTreeSet<String> = wanted.iter().filter_map(open).cloned().collect();
+    if products.is_empty() {
+        return;
+    }
+    let hidden = host.hidden();
     for product in products {
-        let free = free(&product, wanted, &taken, seen, host);
+        let free = free(&product, wanted, &taken, seen, (host, &hidden));
         let mut layouts: Vec<usize> =
             (0..wanted.len()).filter(|&at| open(&wanted[at]) == Some(&product)).collect();
         // Those that are cut come first, on both sides: equal costs then keep modes.
@@ -50,7 +55,7 @@ pub(super) fn assign(
             .sort_by_key(|&at| layout(&wanted[at], scope).map(|it| it.mode) != Some(GpuMode::Mig));
         let asked: Vec<Option<&GpuLayout>> =
             layouts.iter().map(|&at| layout(&wanted[at], scope)).collect();
-        let given = pairs(&free, &asked, host);
+        let given = pairs(&free, &asked, (host, &hidden));
         for (&at, gpu) in layouts.iter().zip(given) {
             wanted[at].meant = match gpu {
                 Some(gpu) => Ok(GpuMatch::Uuid(free[gpu].identity.uuid.clone())),
@@ -95,7 +100,7 @@ fn free<'s>(
     wanted: &[Wanted],
     taken: &BTreeSet<String>,
     seen: &'s Observation,
-    host: &Host,
+    (host, hidden): (&Host, &Hidden),
 ) -> Vec<&'s GpuRecord> {
     let of = |gpu: &'s Gpu| match gpu {
         Gpu::Present(record) => Some(&**record),
@@ -113,20 +118,24 @@ fn free<'s>(
     };
     all.sort_by_key(|&record| {
         let cut = record.mig.is_some_and(|mig| mig.current);
-        (!left(record), !cut, !look::whole_holders(record, host).is_empty(), record.index)
+        (!left(record), !cut, !look::whole_holders(record, host, hidden).is_empty(), record.index)
     });
     all
 }
 
 /// By layout, the place of its GPU among the free ones.
-fn pairs(free: &[&GpuRecord], asked: &[Option<&GpuLayout>], host: &Host) -> Vec<Option<usize>> {
+fn pairs(
+    free: &[&GpuRecord],
+    asked: &[Option<&GpuLayout>],
+    (host, hidden): (&Host, &Hidden),
+) -> Vec<Option<usize>> {
     let in_order = || (0..asked.len()).map(|at| (at < free.len()).then_some(at)).collect();
     if asked.len() > free.len() || free.len() > GPUS_MAX {
         return in_order();
     }
     let Some(board) = common(free) else { return in_order() };
     let instances: Vec<Vec<Instance>> =
-        free.iter().map(|record| look::instances(record, None, host)).collect();
+        free.iter().map(|record| look::instances(record, None, host, hidden)).collect();
     let instances: Vec<&[Instance]> = instances.iter().map(Vec::as_slice).collect();
     let target = |layout: &Option<&GpuLayout>| {
         let wishes = layout.iter().flat_map(|layout| &layout.partitions).map(Partition::wish);

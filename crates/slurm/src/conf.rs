@@ -113,7 +113,7 @@ impl Conf {
     ///
     /// # Errors
     /// [`ConfError`] where names cannot be read; what Slurm says of the rest is for
-    /// [`crate::prove`] to find out.
+    /// [`crate::Prover`] to find out.
     pub fn parse(text: &str) -> Result<Self, ConfError> {
         let mut conf = Self::default();
         let (mut node_default, mut partition_default) = (Fields::new(), Fields::new());

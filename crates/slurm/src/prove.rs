@@ -190,6 +190,7 @@ impl Prover {
         }
         fs::write(at.join("slurm.conf"), trial).map_err(failed)?;
         let noted = self.start(at)?;
+        unsaid(candidate)?;
         folder.close().map_err(|error| ProveError::Folder { folder: work.to_owned(), error })?;
         Ok(Proof { files: files.clone(), noted })
     }
@@ -310,6 +311,21 @@ fn own_words(line: &str, at: &Path) -> Option<String> {
     let words = words.trim().replace(&format!("{}/", at.display()), "");
     let empty = words.is_empty() || words == "Unable to process configuration file";
     (!empty).then(|| run::cut(&words))
+}
+
+/// What the controller passes over without a word, tried with 22.05: resources of nodes where there is
+/// no `GresTypes` at all. One that is missing from the list it does complain about.
+fn unsaid(candidate: &str) -> Result<(), ProveError> {
+    let conf =
+        conf::Conf::parse(candidate).map_err(|error| ProveError::Files(error.to_string()))?;
+    let with_some = conf.nodes.iter().find(|(_, fields)| fields.contains_key("gres"));
+    match (with_some, conf.parameter("GresTypes")) {
+        (Some((name, fields)), None) => Err(ProveError::Files(format!(
+            "node {name} has Gres={}, and without GresTypes the controller leaves that out without a word: say GresTypes too",
+            fields["gres"]
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn free_port() -> io::Result<u16> {

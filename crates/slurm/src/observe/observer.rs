@@ -121,8 +121,15 @@ fn by_rest(
     let same = kept.filter(|kept| kept.observed.release == release && kept.since <= clock);
     let since = same.map(|kept| format!("?update_time={}", kept.since)).unwrap_or_default();
     let mut ask = |what: &str| rest.get(&format!("/{}/{what}{since}", api.api()));
-    let (nodes, jobs) = (ask("nodes")?, ask("jobs")?);
-    let (partitions, reservations) = (ask("partitions")?, ask("reservations")?);
+    let (jobs, partitions) = (ask("jobs")?, ask("partitions")?);
+    let reservations = ask("reservations")?;
+    let nodes = match ask("nodes") {
+        // Status 500 of both releases, where nodes have changed since then and partitions have not.
+        Err(ObserveError::Refused { .. }) if same.is_some() => {
+            rest.get(&format!("/{}/nodes", api.api()))?
+        }
+        other => other?,
+    };
     let unchanged = [&nodes, &jobs, &partitions, &reservations]
         .into_iter()
         .all(|reply| matches!(reply, Reply::Unchanged));

@@ -14,12 +14,11 @@ fn pairs(line: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// A name, and the other fields by name in lower case.
+type Record = (String, BTreeMap<String, String>);
+
 /// Records, one a line, by the value of their first key.
-fn records(
-    what: &'static str,
-    key: &str,
-    text: &str,
-) -> Result<Vec<(String, BTreeMap<String, String>)>, ObserveError> {
+fn records(what: &'static str, key: &str, text: &str) -> Result<Vec<Record>, ObserveError> {
     let mut all = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         // The words for none at all: "No reservations in the system".

@@ -410,7 +410,7 @@ fn partition_fields(name: &str, seen: &Fields, live: &Conf, then: &Fields, losse
 
 /// Minutes of a time of Slurm's (`90`, `1:30:00`, `1-00:00:00`); none for no limit. A text that is no
 /// time is kept as a value of its own.
-pub(super) fn minutes(text: &str) -> Result<Option<u64>, String> {
+pub(crate) fn minutes(text: &str) -> Result<Option<u64>, String> {
     if ["UNLIMITED", "INFINITE", "-1"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
         return Ok(None);
     }

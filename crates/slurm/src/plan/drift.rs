@@ -7,6 +7,7 @@ use super::config::{Change, change, features, minutes, weight};
 use crate::conf::{Conf, Fields};
 use crate::hostlist;
 use crate::observe::{Node, Observed, Partition};
+use crate::resources::counts;
 
 /// Fields of a partition that a file says, and what holds where it does not (slurm.conf(5)).
 const PARTITION_FIELDS: &[(&str, &str)] = &[
@@ -71,19 +72,8 @@ fn node(name: &str, said: &Fields, seen: &Node, found: &mut Vec<Change>) {
 
 /// `gpu:a100:2(S:0)` without the place that a daemon adds to it.
 fn resources(list: &str) -> BTreeSet<String> {
-    let mut depth = 0_u32;
-    let bare: String = list
-        .chars()
-        .filter(|c| {
-            match c {
-                '(' => depth += 1,
-                ')' => depth = depth.saturating_sub(1),
-                _ => return depth == 0,
-            }
-            false
-        })
-        .collect();
-    bare.split(',').filter(|one| !one.is_empty() && *one != "null").map(str::to_owned).collect()
+    let counts = counts(list);
+    counts.into_iter().map(|(name, count)| format!("{name}:{count}")).collect()
 }
 
 fn partition(name: &str, said: &Fields, seen: &Partition, file: &Conf, found: &mut Vec<Change>) {

@@ -7,5 +7,6 @@ mod drift;
 pub mod roll;
 mod stage;
 
+pub(crate) use config::minutes;
 pub use drift::drift;
 pub use stage::{outdated, stage};

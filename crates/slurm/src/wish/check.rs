@@ -1,5 +1,5 @@
 //! What is wrong with a wish, all of it at once and each with the path of its field. It judges the
-//! wish alone; what a controller would say of the files is for [`crate::prove`].
+//! wish alone; what a controller would say of the files is for [`crate::Prover`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

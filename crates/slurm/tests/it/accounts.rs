@@ -169,6 +169,8 @@ fn accounts_and_limits_are_written_once_and_hold() {
     assert_eq!(removals.len(), 2, "{:?}", lines(&removals));
     write(&lab, &removals);
     let there = lab.commands().accounts("lab").unwrap();
-    assert!(there.accounts.contains_key("guests") && !there.accounts.contains_key("vision"));
+    assert!(there.accounts.contains_key("guests"), "somebody else's");
+    let of = |name: &str| there.associations.keys().any(|(account, _)| account == name);
+    assert!(of("research") && !of("vision"), "{:?}", there.associations.keys());
     assert_eq!(lines(&plan(&lab, &last, &ours)), [""; 0]);
 }

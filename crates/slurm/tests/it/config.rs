@@ -117,14 +117,18 @@ fn mistakes_are_refused_in_the_controllers_words_before_anything_is_written() {
         "Invalid node names in partition gpu",
     );
     // A resource that no type declares: nodes would lose their GPUs without a word.
-    refused(&lab, in_conf("GresTypes=gpu\n", ""), "Invalid GRES");
+    refused(&lab, in_conf("Gres=gpu:a100:2", "Gres=gpu:a100:2,fpga:1"), "Invalid GRES configured");
+    let mut silent = lab.files(&lab.wish);
+    in_conf("GresTypes=gpu\n", "")(&mut silent);
+    let error = lab.prover().prove(&silent, &lab.at().join("work")).unwrap_err().to_string();
+    assert!(error.contains("say GresTypes too"), "{error}");
     // A plugin that there is not.
     refused(&lab, in_conf("select/cons_tres", "select/cons_trees"), "select/cons_trees");
     // A node twice.
     refused(
         &lab,
         in_conf("NodeName=n1 ", "NodeName=n1 CPUs=1 NodeAddr=127.0.0.1 Port=1\nNodeName=n1 "),
-        "n1",
+        "Duplicated NodeHostName n1",
     );
     // And what is well is let through, words that are of no matter aside.
     assert_eq!(lab.prove(&lab.wish).noted(), [""; 0]);

@@ -8,9 +8,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use trueup_slurm::conf::Conf;
@@ -32,6 +33,8 @@ const PROGRAMS: &[&str] =
 pub(crate) struct Lab {
     folder: tempfile::TempDir,
     init: Child,
+    /// Daemons that are not in its namespace.
+    outside: Vec<Child>,
     pub(crate) shape: Shape,
     pub(crate) wish: Cluster,
     /// Ports for nodes that come later.
@@ -184,13 +187,14 @@ impl Lab {
             wish: wish(at, &ports),
             spare: ports[5..].to_vec(),
             init,
+            outside: Vec::new(),
             folder,
         };
         for n in ["0", "1"] {
             let node = lab.path(&format!("dev/nvidia{n}"));
             lab.ok(&["mknod", &node, "c", "195", n]);
         }
-        lab.munge();
+        lab.munge("munge", "one key for all daemons of this lab, long enough for munge");
         lab.write_restart();
         lab.write_files(&lab.wish);
         Some(lab)
@@ -260,33 +264,33 @@ impl Lab {
         all
     }
 
-    fn munge(&self) {
-        self.write_key(b"one key for all daemons of this lab, long enough for munge");
-        let path = |name: &str| self.path(name);
+    /// munge with a key, in a folder of its own.
+    fn munge(&self, folder: &str, key: &str) {
+        let path = |name: &str| self.path(&format!("{folder}/{name}"));
+        fs::create_dir_all(path("")).unwrap();
+        fs::set_permissions(path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(path("key"), key).unwrap();
+        fs::set_permissions(path("key"), fs::Permissions::from_mode(0o400)).unwrap();
         let options = [
-            format!("--key-file={}", path("munge/key")),
-            format!("--socket={}", path("munge/socket")),
-            format!("--pid-file={}", path("munge/pid")),
-            format!("--log-file={}", path("log/munged")),
-            format!("--seed-file={}", path("munge/seed")),
+            format!("--key-file={}", path("key")),
+            format!("--socket={}", path("socket")),
+            format!("--pid-file={}", path("pid")),
+            format!("--log-file={}", path("log")),
+            format!("--seed-file={}", path("seed")),
         ];
         let mut argv = vec!["munged"];
         argv.extend(options.iter().map(String::as_str));
         self.background(&argv, &[]);
     }
 
-    fn write_key(&self, key: &[u8]) {
-        let file = self.at().join("munge/key");
-        fs::write(&file, key).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
-    }
-
-    /// Another key from now on, for everybody who comes later.
-    pub(crate) fn rekey(&self) {
-        self.stop("munge/pid");
-        fs::set_permissions(self.at().join("munge/key"), fs::Permissions::from_mode(0o600))
-            .unwrap();
-        self.write_key(b"another key, which the daemons that run do not have.......");
+    /// The programs of a machine that has another munge key than the cluster.
+    pub(crate) fn foreigner(&self) -> Commands {
+        self.munge("foreign", "another key than that of the lab, long enough too");
+        let conf = self.at().join("foreign/slurm.conf");
+        let text = self.live_text();
+        let (own, other) = (self.path("munge/socket"), self.path("foreign/socket"));
+        fs::write(&conf, text.replace(&own, &other)).unwrap();
+        Commands { conf: Some(conf), ..self.commands() }
     }
 
     /// Ends a daemon by its file, and waits until it is gone.
@@ -301,6 +305,22 @@ impl Lab {
         let script = "pid=$(cat \"$1\"); kill -KILL \"$pid\"; \
                       while kill -0 \"$pid\" 2>/dev/null; do sleep 0.02; done";
         self.ok(&["sh", "-c", script, "kill", &self.path("run/slurmctld.pid")]);
+    }
+
+    /// Waits until the controller has saved what happened until now; it does so every few seconds.
+    #[track_caller]
+    pub(crate) fn await_saved(&self, job: u32) {
+        let now = SystemTime::now();
+        // A change of each kind, so that there is something to save.
+        self.scontrol(&["update", &format!("JobId={job}"), "Comment=saved"]);
+        self.scontrol(&["update", "NodeName=n1", "Comment=saved"]);
+        for name in ["job_state", "node_state"] {
+            let file = self.at().join("state").join(name);
+            until("the state is saved", || {
+                let saved = fs::metadata(&file).ok()?.modified().ok()?;
+                (saved > now).then_some(())
+            });
+        }
     }
 
     /// What stands for a service's restart: it stops the controller, starts it, and knows no more.
@@ -361,6 +381,27 @@ impl Lab {
         fs::create_dir_all(self.at().join("spool").join(name)).unwrap();
         let conf = self.path("etc/slurm.conf");
         self.background(&["slurmd", "-N", name, "-f", &conf], &[]);
+    }
+
+    /// slurmrestd on a socket, as nobody: it refuses to run as root, and who looks needs no rights. It
+    /// runs outside, because it answers nobody of another process namespace.
+    pub(crate) fn rest(&mut self, socket: &Path) {
+        let (listen, conf) = (format!("unix:{}", socket.display()), self.path("etc/slurm.conf"));
+        let api = match self.shape {
+            Shape::V22_05 => "openapi/v0.0.38",
+            Shape::V24_11 => "openapi/slurmctld",
+        };
+        let child = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "slurmrestd", "-f", &conf])
+            .args(["-a", "rest_auth/local", "-s", api, &listen])
+            .env("SLURM_CONF", &conf)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.outside.push(child);
+        until("slurmrestd listens", || UnixStream::connect(socket).ok());
     }
 
     pub(crate) fn restart_daemon(&self, name: &str) {
@@ -449,7 +490,8 @@ impl Lab {
         let flags = self.path("jobs");
         let body = format!("until [ -e {flags}/$SLURM_JOB_ID ]; do sleep 0.1; done");
         let output = format!("--output={flags}/%j.out");
-        let fixed = ["sbatch", "--parsable", &output, "--wrap", &body];
+        // Without a time of its own a job takes its qos' limit, though its partition's is shorter.
+        let fixed = ["sbatch", "--parsable", "-t", "30", &output, "--wrap", &body];
         self.ok(&[&fixed, arguments].concat()).trim().parse().unwrap()
     }
 
@@ -470,13 +512,12 @@ impl Lab {
     #[track_caller]
     pub(crate) fn end(&self, id: u32) {
         self.let_end(id);
+        // squeue of 24.11 leaves out what has ended.
+        let id = id.to_string();
         let how = until("the job ends", || {
-            let jobs = self.commands().jobs().ok()?;
-            let job = jobs.into_iter().find(|job| job.id == id);
-            match job?.state {
-                JobState::Ended(how) => Some(how),
-                _ => None,
-            }
+            let shown = self.scontrol(&["-o", "show", "job", &id]);
+            let state = shown.split_whitespace().find_map(|word| word.strip_prefix("JobState="))?;
+            (!["RUNNING", "COMPLETING"].contains(&state)).then(|| state.to_owned())
         });
         assert_eq!(how, "COMPLETED", "job {id}");
     }
@@ -492,6 +533,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        for child in &mut self.outside {
+            drop(child.kill());
+            drop(child.wait());
+        }
         // With its first process goes everything inside, and `unshare` waits for that, so that the
         // folder can be removed afterwards.
         let id = self.init.id();
@@ -506,7 +551,7 @@ impl Drop for Lab {
 }
 
 fn release() -> Shape {
-    let said = Command::new("scontrol").arg("--version").output().unwrap();
+    let said = Command::new("slurmctld").arg("-V").output().unwrap();
     let text = String::from_utf8(said.stdout).unwrap();
     let release: trueup_slurm::Release = text.parse().unwrap();
     release.shape().unwrap_or_else(|| panic!("Slurm {release} is not known here"))
@@ -524,6 +569,7 @@ fn init() -> Child {
         .args(["sh", "-c", "echo ready; while :; do sleep 1000 & wait; done"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut line = String::new();

@@ -12,26 +12,14 @@ fn slurmrestd_and_the_programs_see_the_same_and_an_unchanged_look_is_cheap() {
     if !possible(&["slurmrestd"]) {
         return;
     }
-    let Some(lab) = Lab::start() else { return };
+    let Some(mut lab) = Lab::start() else { return };
     let job = lab.job(&["-p", "gpu", "-w", "g2", "--gres=gpu:a100:1"]);
     lab.running(job);
-    // It refuses to run as root: who looks needs no rights.
     let folder = lab.at().join("rest");
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     let socket = folder.join("socket");
-    let api = match lab.shape {
-        trueup_slurm::Shape::V22_05 => "openapi/v0.0.38",
-        trueup_slurm::Shape::V24_11 => "openapi/slurmctld",
-    };
-    let listen = format!("unix:{}", socket.display());
-    let conf = lab.path("etc/slurm.conf");
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let daemon = ["slurmrestd", "-f", &conf, "-a", "rest_auth/local", "-s", api, &listen];
-    let script = "\"$@\" >/dev/null 2>&1 </dev/null &";
-    lab.background(&[&["sh", "-c", script, "sh"][..], &nobody, &daemon].concat(), &[]);
-    until("slurmrestd listens", || std::os::unix::net::UnixStream::connect(&socket).ok());
-
+    lab.rest(&socket);
     let rest = Rest::new(socket, Duration::from_secs(20));
     let mut observer = Observer::new(lab.commands(), Some(rest));
     let first = observer.pass().unwrap();

@@ -2,7 +2,8 @@
 //! a private folder and of a private process tree, so that nothing outlives its test.
 #![expect(
     clippy::disallowed_methods,
-    reason = "tests start daemons, write their files, and wait for them"
+    clippy::print_stderr,
+    reason = "tests start daemons, write their files, wait for them, and say what they skip"
 )]
 
 mod accounts;

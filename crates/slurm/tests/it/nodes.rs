@@ -108,6 +108,8 @@ fn a_pool_rolls_node_by_node_and_no_job_is_lost() {
         done,
         ["drain g1", "wait g1", "act g1", "resume g1", "drain g2", "act g2", "resume g2",]
     );
+    // The last start of the controller is a moment ago: until nodes answer it, they are unknown.
+    lab.await_nodes("idle", &["g1", "g2"]);
     let seen = lab.observe();
     for name in ["g1", "g2"] {
         let node = &seen.nodes[name];

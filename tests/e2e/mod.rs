@@ -5,19 +5,24 @@
 //! skipped, where libvirt is not installed.
 
 mod approvals;
+mod begin;
 mod bench;
 mod commits;
 mod converge;
 mod crowd;
+mod demo;
 mod events;
+mod gitea;
 mod idle;
 mod kill;
+mod mend;
 mod midway;
 mod outage;
 mod pulls;
 mod replay;
 mod spec;
 mod stop;
+mod storm;
 
 use crate::support::beside;
 use crate::support::beside::TINY;

@@ -2,12 +2,15 @@
 //!
 //! It decides nothing: the state decides on commands, the loop makes passes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::control::{Desk, Known, Look, Reply, Report, Request};
-use super::exit::ErrorKind;
+use super::exit::{CliError, ErrorKind};
+use super::past;
 use crate::port::BoxFuture;
 use crate::provider::gpu::GpuProvider;
 use crate::reconcile::{Approval, AskError, Handle, LedgerError, PassOptions, PassReport};
@@ -22,11 +25,14 @@ pub(super) struct DaemonDesk {
     directory: PathBuf,
     /// The GPUs, and how long a look at them may take.
     gpus: Option<(GpuProvider, Duration)>,
+    /// Questions that read the whole log are answered one by one: they are no hurry, and the machine
+    /// is not there for them.
+    past: Semaphore,
 }
 
 impl DaemonDesk {
     pub(super) fn new(handle: Handle, source: Arc<GitSource>, directory: PathBuf) -> Self {
-        Self { handle, source, directory, gpus: None }
+        Self { handle, source, directory, gpus: None, past: Semaphore::new(1) }
     }
 
     /// The same, with GPUs that can be asked about.
@@ -93,6 +99,48 @@ impl DaemonDesk {
             }
             Request::Known => Reply::Known(Box::new(self.known())),
             Request::Gpus => self.gpus().await,
+            Request::Log(mut query) => {
+                if let Some(last) = query.last {
+                    let head = self.handle.reconciler().ledger.read(|state| state.seq);
+                    query.after = query.after.max(head.saturating_sub(last));
+                }
+                // Whoever follows the log waits most of the time, and is in nobody's way.
+                let turn = if query.wait { None } else { Some(&self.past) };
+                self.read(turn, move |dir| past::page(dir, &query), |it| Reply::Page(Box::new(it)))
+                    .await
+            }
+            Request::Why(resource) => {
+                let read = move |dir: &Path| past::told(dir, &resource);
+                self.read(Some(&self.past), read, |told| Reply::Told(Box::new(told))).await
+            }
+            Request::StateAt(until) => {
+                let directory = self.directory.clone();
+                let read = move |dir: &Path| past::state_at(dir, until);
+                let known = |state| {
+                    let (skipped, notes) = (Vec::new(), Vec::new());
+                    Reply::Known(Box::new(Known { directory, state, skipped, notes }))
+                };
+                self.read(Some(&self.past), read, known).await
+            }
+        }
+    }
+
+    /// Reads in the log, where it stops nothing else; with a `turn`, one question at a time.
+    async fn read<T: Send + 'static>(
+        &self,
+        turn: Option<&Semaphore>,
+        read: impl FnOnce(&Path) -> Result<T, CliError> + Send + 'static,
+        reply: impl FnOnce(T) -> Reply,
+    ) -> Reply {
+        let _place = match turn {
+            Some(turn) => turn.acquire().await.ok(),
+            None => None,
+        };
+        let dir = self.directory.clone();
+        match tokio::task::spawn_blocking(move || read(&dir)).await {
+            Ok(Ok(read)) => reply(read),
+            Ok(Err(error)) => failed(error.kind, &error.chain().join(": ")),
+            Err(error) => failed(ErrorKind::Bug, &error),
         }
     }
 }

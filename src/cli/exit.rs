@@ -155,8 +155,8 @@ impl From<crate::journal::JournalError> for CliError {
         }
         error.hint(
             "the state directory is root's: run this as root, or start the daemon (systemctl start \
-             trueup), which answers `status`, `drift`, `state`, `plan` and `apply` of members of \
-             the group trueup",
+             trueup), which answers members of the group trueup; `replay`, `log verify` and `log \
+             blob` read the log themselves and are root's in any case",
         )
     }
 }

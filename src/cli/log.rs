@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Output;
 use super::context::Context;
+use super::control::LogQuery;
 use super::exit::{CliError, CliResult, Done};
 use super::log_blob::LogBlob;
 use super::log_verify::LogVerify;
 use super::paint::{self, Block, Label, Text};
 use super::time;
 use super::ui::{Format, Ui};
-use crate::event::{Recorded, envelope::Record};
+use super::{Output, past};
+use crate::event::{Recorded, chain, envelope::Record};
 use crate::journal::index::Index;
-use crate::journal::{Filter, Follower, Reader, StoredLine, search};
+use crate::journal::{Filter, Follower, Reader, search};
 use crate::view;
 
 /// How long a follower waits before it looks whether it should go on; nothing is missed by it.
@@ -29,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Show what happened
 ///
 /// One line an event, oldest first. With `-o json` the lines come out byte by byte as they are
-/// stored, so that `sha256sum` agrees with their hashes.
+/// stored, so that `sha256sum` agrees with their hashes. Whoever may not read the log is answered by
+/// the daemon, page by page; `verify` and `blob` need to read the log themselves, as root.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub(super) struct Log {
@@ -77,8 +79,8 @@ enum LogCommand {
 }
 
 /// An event for people and for JSON.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Line {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
     seq: u64,
     at: Timestamp,
     #[serde(rename = "type")]
@@ -164,6 +166,9 @@ impl Log {
             None => {}
         }
         let printer = Printer { ui: context.ui };
+        if past::is_closed(&dir) {
+            return self.through_daemon(context, &dir, &printer);
+        }
         let filter = self.filter();
         let reader = Reader::open(&dir);
         let index = Index::peek(&dir, &reader);
@@ -175,10 +180,10 @@ impl Log {
                 if last.len() == wanted {
                     last.pop_front();
                 }
-                last.push_back(printer.line(line));
+                last.push_back(printer.line(&line.record, line.bytes));
                 return ControlFlow::Continue(());
             }
-            going_on(printer.print(&printer.line(line)), &mut failed)
+            going_on(printer.print(&printer.line(&line.record, line.bytes)), &mut failed)
         });
         // Before anything is waited for: a process that is ended does not close it.
         index.close();
@@ -195,6 +200,44 @@ impl Log {
             follow(&dir, &filter, seen, &printer)?;
         }
         Ok(Done::Fine)
+    }
+
+    /// The same page by page from the daemon, for those who may not read the log.
+    fn through_daemon(&self, context: &Context, dir: &Path, printer: &Printer) -> CliResult {
+        let mut query = LogQuery { filter: self.filter(), ..LogQuery::default() };
+        if query.filter == Filter::default() {
+            query.last = self.lines.map(|wanted| wanted as u64);
+        }
+        let mut last = VecDeque::new();
+        loop {
+            let page = past::ask_page(context, dir, query.clone())?;
+            for text in &page.lines {
+                let record = chain::verify_alone(text.as_bytes()).map_err(CliError::machine)?;
+                let line = printer.line(&record, text.as_bytes());
+                match self.lines.filter(|_| !query.wait) {
+                    Some(wanted) => {
+                        last.push_back(line);
+                        if last.len() > wanted {
+                            last.pop_front();
+                        }
+                    }
+                    None if !printer.print(&line)? => return Ok(Done::Fine),
+                    None => {}
+                }
+            }
+            (query.after, query.last) = (page.seen, None);
+            if page.end && !query.wait {
+                for line in last.drain(..) {
+                    if !printer.print(&line)? {
+                        return Ok(Done::Fine);
+                    }
+                }
+                if !self.follow {
+                    return Ok(Done::Fine);
+                }
+                query.wait = true;
+            }
+        }
     }
 
     /// An event after which all that is wanted comes.
@@ -234,7 +277,7 @@ fn follow(dir: &Path, filter: &Filter, seen: u64, printer: &Printer) -> Result<(
     let mut follower = Follower::new(Reader::open(dir).from(seen + 1)?)?;
     loop {
         let Some(line) = follower.wait(PATIENCE)? else { continue };
-        if filter.fits(&line.record) && !printer.print(&printer.line(&line))? {
+        if filter.fits(&line.record) && !printer.print(&printer.line(&line.record, line.bytes))? {
             return Ok(());
         }
     }
@@ -246,15 +289,15 @@ struct Printer {
 }
 
 impl Printer {
-    fn line(&self, line: &StoredLine<'_>) -> String {
+    fn line(&self, record: &Record<'_>, bytes: &[u8]) -> String {
         match self.ui.format() {
-            Format::Json => String::from_utf8_lossy(line.bytes).into_owned(),
-            Format::Yaml => yaml(line),
+            Format::Json => String::from_utf8_lossy(bytes).into_owned(),
+            Format::Yaml => yaml(bytes),
             Format::Markdown => {
-                let text = plain(&Line::stored(&line.record), false);
+                let text = plain(&Line::stored(record), false);
                 format!("- `{}`", text.replace('`', "'"))
             }
-            Format::Table => plain(&Line::stored(&line.record), self.ui.color()),
+            Format::Table => plain(&Line::stored(record), self.ui.color()),
         }
     }
 
@@ -264,8 +307,8 @@ impl Printer {
 }
 
 /// A document a line, so that a stream of them is one valid YAML stream.
-fn yaml(line: &StoredLine<'_>) -> String {
-    let value: Result<Value, _> = serde_json::from_slice(line.bytes);
+fn yaml(bytes: &[u8]) -> String {
+    let value: Result<Value, _> = serde_json::from_slice(bytes);
     let text = value.ok().and_then(|value| serde_saphyr::to_string(&value).ok());
     format!("---\n{}", text.unwrap_or_default().trim_end())
 }

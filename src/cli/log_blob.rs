@@ -14,7 +14,7 @@ const DIGITS_MIN: usize = 12;
 /// Show what was too large for an event
 ///
 /// An event names such content by its SHA-256: all mistakes of a commit, a long message, a large
-/// value. What is printed has that digest, or it is an error.
+/// value. What is printed has that digest, or it is an error. Needs root.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup log blob 0123456789ab")]
 pub(super) struct LogBlob {

@@ -14,8 +14,8 @@ use crate::journal::{self, Report};
 
 /// Check every line of the log, its hashes and its order
 ///
-/// Reads only, needs no lock, and may run beside the daemon. Damage is told with its file, line and
-/// byte.
+/// Reads only, needs no lock, and may run beside the daemon, but as root: it trusts nobody else's
+/// reading. Damage is told with its file, line and byte.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup log verify\n  trueup log verify --json")]
 pub(super) struct LogVerify {

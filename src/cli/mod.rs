@@ -25,6 +25,7 @@ mod log_blob;
 mod log_verify;
 mod operate;
 pub mod paint;
+mod past;
 mod pause;
 mod plan;
 mod policy;

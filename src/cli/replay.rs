@@ -28,7 +28,7 @@ use crate::state::State;
 /// Verifies the log, folds it from the first event, and compares the result byte by byte with the
 /// state of the running daemon. Where none runs, it compares with the snapshots in the index, and
 /// the index with one that it builds from the log. The first difference is told with its place; an
-/// index that differs is built anew.
+/// index that differs is built anew. It reads the log itself, so it needs root.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup replay\n  trueup replay -o json")]
 pub(super) struct Replay {

@@ -7,11 +7,12 @@ use super::context::Context;
 use super::exit::{CliError, CliResult, Done};
 use super::known::known;
 use super::wire::Until;
-use super::{Output, time, wire};
+use super::{Output, past, time, wire};
 
 /// Print everything trueup knows, now or at a point of the log
 ///
-/// The fold of the log up to there, as JSON or YAML. It is a view: nothing reads it back.
+/// The fold of the log up to there, as JSON or YAML. It is a view: nothing reads it back. The daemon
+/// answers members of the group trueup, who cannot read the log.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  \
     trueup state | jq '.resources | keys'\n  \
@@ -30,7 +31,13 @@ impl State {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let state = match self.at {
             None => known(context)?.state,
-            Some(until) => wire::fold(&context.state_dir()?, until)?,
+            Some(until) => {
+                let dir = context.state_dir()?;
+                match past::is_closed(&dir) {
+                    true => past::ask_state(context, &dir, until)?,
+                    false => wire::fold(&dir, until)?,
+                }
+            }
         };
         if state.seq == 0 {
             return Err(CliError::input("nothing had happened by then")

@@ -4,19 +4,19 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
+use super::control::Told;
 use super::exit::{CliError, CliResult, Done};
 use super::log::Line;
 use super::paint::{Block, Label, Text};
 use super::ui::Product;
-use super::{Output, wire};
+use super::{Output, past};
 use crate::model::ResourceId;
-use crate::state::State;
-use crate::view::{self, StatusRow, Story};
+use crate::view::StatusRow;
 
 /// Show the events behind a resource's status
 ///
 /// The commit that asked for it, its last fulfilment, and everything since it drifted or was
-/// changed.
+/// changed. Read from the log, or by the daemon for members of the group trueup.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup why vm/web\n  trueup why vm/web -o json")]
 pub(super) struct Why {
@@ -36,19 +36,16 @@ struct Shown {
 
 impl Why {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let mut story = Story::of(self.resource.clone());
-        let mut state = State::default();
-        wire::each_event(&context.state_dir()?, wire::Until::End, |recorded| {
-            state.apply(recorded);
-            story.take(recorded);
-        })?;
-        let events: Vec<_> = story.events().into_iter().map(Line::of).collect();
+        let dir = context.state_dir()?;
+        let Told { row, left_out, events, .. } = match past::is_closed(&dir) {
+            true => past::ask_told(context, &dir, &self.resource)?,
+            false => past::told(&dir, &self.resource)?,
+        };
         if events.is_empty() {
             let message = format!("the log says nothing about {}", self.resource);
             return Err(CliError::input(message).hint("`trueup status` lists what it knows"));
         }
-        let row = view::row_of(&state, &self.resource);
-        context.ui.product(&Shown { row, left_out: story.left_out(), events })?;
+        context.ui.product(&Shown { row, left_out, events })?;
         Ok(Done::Fine)
     }
 }

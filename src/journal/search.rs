@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::error::JournalError;
 use super::index::Index;
@@ -15,7 +16,8 @@ use crate::event::envelope::Record;
 const PAGE: usize = 4096;
 
 /// Which events to find; those that fit everything set. The default fits all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Filter {
     /// A subject, or the start of one and `*`: `vm/web`, `vm/*`.
     pub subject: Option<String>,

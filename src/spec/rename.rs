@@ -129,17 +129,30 @@ fn cannot_move(from: &ResourceId, to: &ResourceId) -> Option<(String, String)> {
         let message = format!("`{from}` cannot become `{to}`");
         return Some((message, "only the name can change, never the kind".to_owned()));
     }
-    let why = match from.kind {
+    let (why, hint) = match from.kind {
         Kind::Disk | Kind::Image => return None,
-        Kind::VirtualMachine => {
+        Kind::VirtualMachine => (
             "libvirt cannot rename a running domain, and its MAC addresses and cloud-init id follow \
-             its name"
-        }
-        Kind::Network => "libvirt cannot rename a network while guests are plugged into it",
-        Kind::StoragePool => "libvirt cannot rename a storage pool",
-        Kind::GpuLayout => "the log knows the GPU's partitions by its name",
-        Kind::Seed => "cloud-init media belong to their machine",
+             its name",
+            "keep its name; or write it under the new one with the same disks, without this entry: it is \
+             stopped and made anew, and its disks stay, but cloud-init runs again in it, and MAC \
+             addresses that are not fixed change",
+        ),
+        Kind::Network => (
+            "libvirt cannot rename a network while guests are plugged into it",
+            "keep its name; or add a second network beside it, plug the guests into that, and take the \
+             old one out once nobody is on it",
+        ),
+        Kind::StoragePool => (
+            "libvirt cannot rename a storage pool",
+            "keep its name: a pool is a folder, and its files would stay behind in the old one",
+        ),
+        Kind::GpuLayout => (
+            "the log knows the GPU's partitions by its name",
+            "keep its name; the names of its partitions are free",
+        ),
+        Kind::Seed => ("cloud-init media belong to their machine", "take the entry out"),
     };
-    let hint = "leave the document under its name; disks and images can move".to_owned();
+    let hint = hint.to_owned();
     Some((format!("`{from}` cannot move: {why}"), hint))
 }

@@ -257,9 +257,14 @@ impl Member {
     }
 
     fn run(&self, words: &[&str]) -> Ended {
+        Ended::of(self.command(words).output().unwrap())
+    }
+
+    fn command(&self, words: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
         command.uid(NOBODY).gid(NOBODY).env_clear().current_dir("/");
-        Ended::of(command.arg("--config").arg(&self.config).args(words).output().unwrap())
+        command.arg("--config").arg(&self.config).args(words);
+        command
     }
 }
 
@@ -280,13 +285,51 @@ fn a_member_of_the_group_is_answered_without_reading_the_log() {
     running.await_log(&["--type", "spec.rejected"]);
     let planned = member.run(&["plan"]).code(0);
     assert!(planned.err.contains("mistake(s) and is not used"), "{}", planned.err);
-    let log = member.run(&["log"]).code(5);
-    assert!(log.err.contains("run this as root"), "{}", log.err);
+    for words in [&["log", "verify"][..], &["replay"]] {
+        let ended = member.run(words).code(5);
+        assert!(ended.err.contains("run this as root"), "{words:?}: {}", ended.err);
+    }
     running.stop();
-    for words in [&["plan"][..], &["apply"], &["status"]] {
+    for words in [&["plan"][..], &["apply"], &["status"], &["log"], &["why", "network/alpha"]] {
         let ended = member.run(words).code(5);
         assert!(ended.err.contains("systemctl start trueup"), "{words:?}: {}", ended.err);
     }
+}
+
+#[test]
+fn a_member_of_the_group_is_told_of_the_past_by_the_daemon() {
+    let mut running = Running::start();
+    running.await_event("resource.synced", "network/alpha");
+    let member = Member::of(&running.host);
+    for words in [
+        &["log"][..],
+        &["log", "-o", "json"],
+        &["log", "-n", "3"],
+        &["log", "-n", "2", "--type", "step.*"],
+        &["log", "--subject", "network/alpha"],
+        &["log", "--until", "2020-01-02T03:04:05Z"],
+        &["why", "network/alpha"],
+        &["why", "network/alpha", "-o", "json"],
+        &["state", "--at", "3"],
+    ] {
+        let theirs = member.run(words).code(0);
+        assert_eq!(theirs.out, running.host.run(words).code(0).out, "{words:?}");
+        assert_eq!(theirs.err, "", "{words:?}");
+    }
+    let unknown = member.run(&["why", "network/nobody"]).code(1);
+    assert!(unknown.err.contains("the log says nothing about"), "{}", unknown.err);
+    let early = member.run(&["state", "--at", "2020-01-02T03:04:05Z"]).code(1);
+    assert!(early.err.contains("nothing had happened"), "{}", early.err);
+    // What comes from now on is followed too.
+    let mut follower = member.command(&["log", "-f", "-n", "1", "--type", "spec.accepted"]);
+    let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(follower.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("spec.accepted"));
+    running.repo.publish("environments/lab/b.yaml", &network("beta", 2));
+    assert!(lines.next().unwrap().unwrap().contains("spec.accepted"));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    running.stop();
 }
 
 #[test]

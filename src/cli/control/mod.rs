@@ -5,6 +5,7 @@
 
 mod accounts;
 mod client;
+mod past;
 mod server;
 
 use std::path::PathBuf;
@@ -13,12 +14,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::exit::ErrorKind;
+use super::wire::Until;
 use crate::event::body::Problem;
-use crate::model::{CommitId, Digest, GpuInventory};
+use crate::model::{CommitId, Digest, GpuInventory, ResourceId};
 use crate::plan::{Note, Plan, SkipReason, Skipped, render};
 use crate::state::{Command, Refused, Rejected, State};
 
 pub use client::{AskError, ask};
+pub use past::{LogQuery, PAGE_BYTES_MAX, PAGE_EVENTS_MAX, PAGE_SCAN_MAX, Page, Told};
 pub use server::{BindError, Desk, bind, serve};
 
 /// Longest request in bytes: a command with a reason is far below it.
@@ -46,6 +49,12 @@ pub enum Request {
     Known,
     /// The GPUs of the machine, looked at now.
     Gpus,
+    /// A page of the log.
+    Log(LogQuery),
+    /// The events behind what a resource is in.
+    Why(ResourceId),
+    /// Everything that was known at a point of the log.
+    StateAt(Until),
 }
 
 /// How to render a plan as text.
@@ -67,10 +76,14 @@ pub enum Reply {
     Done,
     /// What a pass came to.
     Report(Box<Report>),
-    /// Everything the daemon knows.
+    /// Everything the daemon knows, or knew at the point that was asked for.
     Known(Box<Known>),
     /// The GPUs of the machine.
     Gpus(Box<GpuInventory>),
+    /// A page of the log.
+    Page(Box<Page>),
+    /// The events behind what a resource is in.
+    Told(Box<Told>),
     /// It did not work out.
     Failed {
         /// What kind of failure it is.

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{interval, timeout};
 
 use super::super::exit::ErrorKind;
-use super::{REQUEST_BYTES_MAX, Reply, Request, accounts};
+use super::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request, accounts};
 use crate::port::BoxFuture;
 
 /// Members may talk to the daemon.
@@ -166,5 +166,10 @@ async fn talk(stream: UnixStream, desk: &dyn Desk) -> io::Result<()> {
 async fn say(writing: &mut tokio::net::unix::OwnedWriteHalf, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
+    if line.len() as u64 > REPLY_BYTES_MAX {
+        let message = format!("the answer is longer than {REPLY_BYTES_MAX} bytes: ask for less");
+        line = serde_json::to_vec(&Reply::Failed { kind: ErrorKind::Machine, message })?;
+        line.push(b'\n');
+    }
     timeout(LINE_TIME_MAX, writing.write_all(&line)).await?
 }

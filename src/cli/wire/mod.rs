@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub(super) use engine::{Engine, engine, source};
 use memory::Memory;
@@ -57,8 +58,9 @@ impl Clock for HostClock {
 }
 
 /// Up to where a log is folded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Until {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum Until {
     /// All of it.
     End,
     /// Up to and with this event.

@@ -322,6 +322,13 @@ impl<'a> Judge<'a> {
         let Some(Resource::VirtualMachine(vm)) = wish.map(|it| &it.resource) else {
             return;
         };
+        for gpu in vm.gpus.iter().filter(|_| matches!(step.action, Action::VmStart)) {
+            let layout = ResourceId::new(Kind::GpuLayout, gpu.layout.clone());
+            let steps = self.steps_of.get(&layout).cloned().unwrap_or_default();
+            if steps.iter().any(|&other| !self.precedes(other, at)) {
+                self.blame(at, format!("starts before {layout} is as it should be"));
+            }
+        }
         for network in vm.networks() {
             let network = ResourceId::new(Kind::Network, network);
             let runs = self.seen(&network).is_some_and(|seen| seen.active);
@@ -385,6 +392,7 @@ impl<'a> Judge<'a> {
             | Action::GpuDestroyInstance { .. }
             | Action::GpuMigMode { .. }
             | Action::GpuStopClients { .. } => Disruption::Restart,
+            Action::GpuHandover { step, .. } if takes(step) => Disruption::Restart,
             Action::DiskDelete { .. } => Disruption::Replace,
             _ => Disruption::None,
         };
@@ -467,6 +475,12 @@ impl<'a> Judge<'a> {
             }
         }
     }
+}
+
+/// Whether a step takes a PCI function from the driver that has it.
+fn takes(step: &trueup_gpu_sysfs::Step) -> bool {
+    use trueup_gpu_sysfs::Action as Does;
+    matches!(&step.action, Does::Write { path, .. } if path.ends_with("/unbind"))
 }
 
 /// The files a step makes.

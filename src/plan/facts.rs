@@ -1,6 +1,7 @@
 //! Questions about the rest of the world that the arms ask, answered from indexes made when first
 //! needed: a plan with nothing to do makes none of them.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,7 +9,9 @@ use super::input::{Input, KnownResource, window_open};
 use super::kind::{Draft, Verdict};
 use super::own::Needed;
 use super::{Action, SkipReason, refs};
-use crate::model::resource::{Network, NicSource, Power, VirtualMachine};
+use crate::model::resource::{
+    GpuKernel, GpuUse, HostDevice, Network, NicSource, Power, VirtualMachine,
+};
 use crate::model::{Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::spec::{Desired, DesiredResource};
 
@@ -44,6 +47,10 @@ struct Domains<'a> {
     network: HashMap<&'a str, BTreeSet<&'a ResourceId>>,
     /// All domains that have a MAC address.
     mac: HashMap<&'a str, BTreeSet<&'a ResourceId>>,
+    /// All domains that name a device of the host, in what runs or in their configuration.
+    device: HashMap<&'a HostDevice, BTreeSet<&'a ResourceId>>,
+    /// Running domains that have a device of the host.
+    running_device: HashMap<&'a HostDevice, BTreeSet<&'a ResourceId>>,
     /// Disks by the file below them.
     backed: HashMap<&'a str, BTreeSet<&'a ResourceId>>,
 }
@@ -188,6 +195,52 @@ impl<'a> Facts<'a> {
     /// Every domain with this MAC address.
     pub(super) fn holders_of_mac(&self, mac: &str) -> BTreeSet<&'a ResourceId> {
         self.domains().mac.get(mac).into_iter().flatten().copied().collect()
+    }
+
+    /// Every domain that names one of these devices, ours or not, running or not.
+    pub(super) fn users_of_devices(&self, devices: &[HostDevice]) -> BTreeSet<&'a ResourceId> {
+        let index = &self.domains().device;
+        devices.iter().filter_map(|device| index.get(device)).flatten().copied().collect()
+    }
+
+    /// Every running domain that has one of these devices, ours or not.
+    pub(super) fn running_with_devices(&self, devices: &[HostDevice]) -> BTreeSet<&'a ResourceId> {
+        let index = &self.domains().running_device;
+        devices.iter().filter_map(|device| index.get(device)).flatten().copied().collect()
+    }
+
+    /// What the kernel's files say of the GPU of a layout.
+    pub(super) fn gpu_kernel(&self, layout: &ResourceId) -> Option<&'a GpuKernel> {
+        match &self.observed().resources.get(layout)?.config {
+            Resource::GpuLayout(layout) => layout.kernel.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What a guest gets of the host for one of its GPUs; `None`: that is not known (yet).
+    pub(super) fn gpu_devices(&self, gpu: &GpuUse) -> Option<Vec<HostDevice>> {
+        let layout = ResourceId::new(Kind::GpuLayout, gpu.layout.clone());
+        Some(self.gpu_kernel(&layout)?.devices())
+    }
+
+    /// The same domain with what its GPUs are on this host.
+    ///
+    /// # Errors
+    /// The layout of which that is not known.
+    pub(super) fn with_gpus<'v>(
+        &self,
+        vm: &'v VirtualMachine,
+    ) -> Result<Cow<'v, VirtualMachine>, ResourceId> {
+        if vm.gpus.is_empty() {
+            return Ok(Cow::Borrowed(vm));
+        }
+        let mut vm = vm.clone();
+        for gpu in &mut vm.gpus {
+            let devices = self.gpu_devices(gpu);
+            gpu.devices =
+                devices.ok_or_else(|| ResourceId::new(Kind::GpuLayout, gpu.layout.clone()))?;
+        }
+        Ok(Cow::Owned(vm))
     }
 
     /// Every observed network, ours or not.
@@ -370,6 +423,9 @@ impl<'a> Domains<'a> {
         for path in refs::vm_files(vm) {
             self.file.entry(path).or_default().insert(id);
         }
+        for device in vm.devices() {
+            self.device.entry(device).or_default().insert(id);
+        }
         for nic in &vm.nics {
             self.mac.entry(&nic.mac).or_default().insert(id);
             if let NicSource::Network(name) = &nic.source {
@@ -379,6 +435,9 @@ impl<'a> Domains<'a> {
     }
 
     fn add_running(&mut self, id: &'a ResourceId, vm: &'a VirtualMachine) {
+        for device in vm.devices() {
+            self.running_device.entry(device).or_default().insert(id);
+        }
         for disk in &vm.disks {
             if let Some(path) = &disk.path {
                 self.running_file.entry(path).or_default().insert(id, &disk.target);

@@ -303,6 +303,7 @@ pub(crate) fn vm(at: &str, disks: &[&str], networks: &[&str]) -> Resource {
         disks: disks.iter().enumerate().map(attach).collect(),
         nics: networks.iter().map(|network| nic(at, network)).collect(),
         host_devices: Vec::new(),
+        gpus: Vec::new(),
         console_log: None,
         guest_agent: false,
         autostart: false,

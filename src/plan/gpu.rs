@@ -12,7 +12,7 @@ use crate::model::resource::{GpuMemory, OnBusy};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuChange {
-    /// UUID of the GPU.
+    /// UUID of the GPU; its PCI address where NVML never told one.
     pub gpu: String,
     /// What happens when it turns out to be in use.
     pub on_busy: OnBusy,
@@ -36,6 +36,16 @@ pub struct GpuPart {
     /// The compute instance; `None` where the step is about the GPU instance.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub compute: Option<ComputePart>,
+}
+
+/// Who a GPU is brought nearer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum GpuSide {
+    /// Guests.
+    Guests,
+    /// The host.
+    Host,
 }
 
 /// A GPU before and after, as slices.
@@ -73,6 +83,14 @@ impl Action {
         }
     }
 
+    /// The step at the kernel's files that it is, and who it is for.
+    pub fn handover(&self) -> Option<(GpuSide, &trueup_gpu_sysfs::Step)> {
+        match self {
+            Self::GpuHandover { to, step, .. } => Some((*to, step)),
+            _ => None,
+        }
+    }
+
     /// The change of a GPU that it is part of.
     pub fn gpu_change(&self) -> Option<&GpuChange> {
         match self {
@@ -82,6 +100,7 @@ impl Action {
             | Self::GpuDestroyInstance { change, .. }
             | Self::GpuCreateInstance { change, .. }
             | Self::GpuCreateCompute { change, .. }
+            | Self::GpuHandover { change, .. }
             | Self::GpuSettle { change, .. } => Some(change),
             _ => None,
         }

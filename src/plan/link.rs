@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::build::collision;
 use super::kind::vm::await_ready;
 use super::work::{Block, Bond, Work};
-use super::{Action, LiveChange, Reason, SkipReason, refs};
-use crate::model::resource::VirtualMachine;
+use super::{Action, GpuSide, LiveChange, Reason, SkipReason, refs};
+use crate::model::resource::{HostDevice, VirtualMachine};
 use crate::model::{Kind, Observation, Resource, ResourceId};
 
 /// Links every block to those it needs.
@@ -23,6 +23,7 @@ pub(super) fn all(work: &mut Work<'_>) {
             users(work, at);
             gone_users(work, at, &gone);
         }
+        given_back(work, at);
     }
 }
 
@@ -174,6 +175,28 @@ fn users(work: &mut Work<'_>, at: usize) {
             }
         }
         _ => {}
+    }
+}
+
+/// A GPU comes back from guests only once no running domain has it any more.
+fn given_back(work: &mut Work<'_>, at: usize) {
+    let back =
+        |draft: &super::kind::Draft| matches!(draft.action.handover(), Some((GpuSide::Host, _)));
+    if !work.blocks[at].drafts.iter().any(back) {
+        return;
+    }
+    let Some(kernel) = work.facts.gpu_kernel(&work.blocks[at].id) else {
+        return;
+    };
+    let devices = kernel.devices();
+    for user in work.facts.users_of_devices(&devices) {
+        let seen = work.input.observed.resources.get(user);
+        let idle = seen.is_some_and(|seen| !seen.active && !work.facts.ours(user, seen));
+        // Somebody else's domain that does not run holds nothing.
+        if !idle {
+            let uses = |vm: &VirtualMachine| vm.devices().iter().any(|it| devices.contains(it));
+            released(work, at, user, uses, Bond::Hard);
+        }
     }
 }
 
@@ -368,6 +391,12 @@ fn vm_place(work: &mut Work<'_>, at: usize, vm: &VirtualMachine) {
             let uses = |vm: &VirtualMachine| vm.nics.iter().any(|nic| nic.mac == mac);
             taken_over(work, at, holder, mac, uses);
         }
+    }
+    let gpus = vm.gpus.iter().filter_map(|gpu| work.facts.gpu_devices(gpu)).flatten();
+    let devices: Vec<HostDevice> = gpus.collect();
+    for holder in work.facts.users_of_devices(&devices) {
+        let uses = |vm: &VirtualMachine| vm.devices().iter().any(|it| devices.contains(it));
+        taken_over(work, at, holder, "its GPU", uses);
     }
 }
 

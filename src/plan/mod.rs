@@ -30,7 +30,7 @@ mod work;
 
 use std::collections::BTreeMap;
 
-pub use gpu::{GpuChange, GpuPart, GpuPicture};
+pub use gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 pub use hold::{HoldReason, asked, causes, destroys, heals, hold_reasons};
 pub use input::{Guards, Input, Known, KnownResource, Own, window_open};
 pub use part::{Parts, part};

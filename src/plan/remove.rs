@@ -88,7 +88,7 @@ fn one<'a>(work: &mut Work<'a>, id: &'a ResourceId, mut files: BTreeSet<&'a str>
             file(work, id, path, claimed.or(config), disruption, why.clone());
         }
     } else if let Some(seen) = seen {
-        let drafts = match layout(id, seen, claimed) {
+        let drafts = match layout(work, id, seen, claimed) {
             Some(Ok(drafts)) => drafts,
             Some(Err(left)) => return work.skip(id, why.unwrap_or(left), Vec::new()),
             None => object(work, id, seen, claimed),
@@ -106,6 +106,7 @@ fn is_file(kind: Kind) -> bool {
 
 /// The steps that take a layout off its GPU; `None` where it is no layout.
 fn layout(
+    work: &Work<'_>,
     id: &ResourceId,
     seen: &Observation,
     claimed: Option<&Resource>,
@@ -115,7 +116,7 @@ fn layout(
         Some(Resource::GpuLayout(claimed)) => Some(&**claimed),
         _ => None,
     };
-    Some(gpu::remove(id, claimed, from))
+    Some(gpu::remove(&work.facts, id, claimed, from))
 }
 
 /// The steps that remove a libvirt object.

@@ -72,6 +72,7 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::GpuDestroyInstance { .. }
         | Action::GpuCreateInstance { .. }
         | Action::GpuCreateCompute { .. }
+        | Action::GpuHandover { .. }
         | Action::GpuSettle { .. } => gpu::apply(observed, step),
     }
 }
@@ -85,6 +86,11 @@ pub fn remember_started(known: &mut Known, step: &Step, desired: &Desired) {
     // What a leftover file is removed for says nothing about the wish.
     if !step.action.removes() {
         record.claimed = Some(wish.resource.clone());
+        if let (Some(Resource::GpuLayout(layout)), Some(change)) =
+            (&mut record.claimed, step.action.gpu_change())
+        {
+            layout.memory = Some(Box::new(change.memory.clone()));
+        }
     }
     record.prevent_destroy = wish.lifecycle.prevent_destroy;
     record.orphan = wish.lifecycle.orphan;
@@ -105,10 +111,16 @@ pub fn remember_settled(known: &mut Known, next: &Plan, desired: &Desired, obser
     for (id, wish) in &desired.resources {
         if !open.contains(id) && observed.resources.contains_key(id) {
             let record = known.resources.entry(id.clone()).or_default();
+            let mut claimed = wish.resource.clone();
+            if let (Resource::GpuLayout(layout), Some(Resource::GpuLayout(before))) =
+                (&mut claimed, &record.claimed)
+            {
+                layout.memory = before.memory.clone();
+            }
             *record = KnownResource {
                 unready: false,
                 applied: Some(wish.digest),
-                claimed: Some(wish.resource.clone()),
+                claimed: Some(claimed),
                 prevent_destroy: wish.lifecycle.prevent_destroy,
                 orphan: wish.lifecycle.orphan,
                 depends_on: wish.depends_on.clone(),
@@ -307,6 +319,9 @@ fn define_vm(
     }
     vm.accelerator = vm.accelerator.or(Some(Accelerator::Tcg));
     (vm.stop, vm.readiness, vm.snapshot) = (None, None, None);
+    // As libvirt tells it: GPUs are devices like others.
+    vm.host_devices = vm.devices().into_iter().cloned().collect();
+    vm.gpus.clear();
     let mark = Ownership::Ours { environment: environment.clone() };
     put(observed, id, mark, Resource::VirtualMachine(Box::new(vm)), Some(uuid));
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::gpu::{GpuChange, GpuPart, GpuPicture};
+use super::gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 use crate::model::resource::{
     Disk, Image, Network, Nic, Readiness, Seed, StopPolicy, StoragePool, VirtualMachine,
 };
@@ -329,7 +329,18 @@ pub enum Action {
         /// The change.
         change: Box<GpuChange>,
     },
-    /// Proves that the GPU is cut as planned, tells containers of its devices, and starts clients.
+    /// One write, command or wait at the kernel's files that brings a GPU nearer to a guest or to the
+    /// host.
+    GpuHandover {
+        /// Who it is for.
+        to: GpuSide,
+        /// What is done, and what must be true before and after it.
+        #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+        step: Box<trueup_gpu_sysfs::Step>,
+        /// The change.
+        change: Box<GpuChange>,
+    },
+    /// Proves that the GPU is as planned, tells containers of its devices, and starts clients.
     GpuSettle {
         /// Units to start.
         start: Vec<String>,
@@ -417,6 +428,8 @@ impl Action {
             Self::GpuMigMode { .. } => "switch",
             Self::GpuDestroyCompute { .. } | Self::GpuDestroyInstance { .. } => "destroy",
             Self::GpuCreateInstance { .. } | Self::GpuCreateCompute { .. } => "create",
+            Self::GpuHandover { to: GpuSide::Guests, .. } => "give",
+            Self::GpuHandover { to: GpuSide::Host, .. } => "take",
             Self::GpuSettle { .. } => "settle",
             Self::VmSnapshot { .. } => "snapshot",
             Self::VmPause => "pause",

@@ -12,7 +12,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::environment::Gathered;
 use super::kinds::Spec;
 use super::resolve::{Draft, Place, Resolved, reference, subnets};
-use crate::model::resource::{GpuMatch, NetworkMode};
+use crate::model::resource::{GpuMatch, GpuUse, HostDevice, NetworkMode};
 use crate::model::{Kind, Resource, ResourceId};
 
 /// Adds what is wrong between resources, which are given in order.
@@ -23,6 +23,7 @@ pub(crate) fn check(all: &mut Gathered, sorted: &Sorted) {
     files(all, sorted, &mut drafts);
     shared_disks(all, sorted, &mut drafts);
     gpus(all, sorted, &mut drafts);
+    gpu_users(all, sorted, &mut drafts);
     cycles(all, sorted, &mut drafts);
     all.drafts.extend(drafts);
 }
@@ -173,6 +174,44 @@ fn gpus(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
             let mut draft = Draft::new("spec/duplicate-gpu", at(all, id, "/spec/match"), message);
             draft.see(at(all, other, "/spec/match"), "the other one is here");
             draft.hint("put all partitions of a GPU into one layout");
+            drafts.push(draft);
+        }
+    }
+}
+
+/// A GPU, or a part of one, that two machines ask for; or that one machine asks for by its address
+/// although a layout has it.
+fn gpu_users(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
+    let mut users: HashMap<&GpuUse, (&ResourceId, usize)> = HashMap::new();
+    let mut layouts: HashMap<&str, &ResourceId> = HashMap::new();
+    for (id, resolved) in sorted {
+        if let Some(Resource::GpuLayout(layout)) = resolved.own()
+            && let GpuMatch::PciAddress(address) = &layout.gpu
+        {
+            layouts.insert(address, id);
+        }
+        for (gpu, n) in &resolved.gpus {
+            let Some((other, other_n)) = users.insert(gpu, (id, *n)) else { continue };
+            let place = |id, n: usize| at(all, id, format!("/spec/gpus/{n}"));
+            let message = format!("`{gpu}` is used by `{other}` too");
+            let mut draft = Draft::new("spec/shared-gpu", place(id, *n), message);
+            draft.see(place(other, other_n), "the other use is here");
+            draft.hint("one machine at a time can have it");
+            drafts.push(draft);
+        }
+    }
+    for (id, resolved) in sorted {
+        let Some(Resource::VirtualMachine(vm)) = resolved.own() else { continue };
+        for device in &vm.host_devices {
+            let HostDevice::Pci(address) = device else { continue };
+            let Some(layout) = layouts.get(address.as_str()) else { continue };
+            let message = format!("PCI function {address} is the GPU of `{layout}`");
+            let place = at(all, id, "/spec/hostDevices");
+            let mut draft = Draft::new("spec/shared-gpu", place, message);
+            draft.see(at(all, layout, "/spec/match"), "the layout names it here");
+            draft.hint(format!(
+                "ask for it with `gpus: [{layout}]` and `mode: passthrough`, or remove the layout"
+            ));
             drafts.push(draft);
         }
     }

@@ -10,7 +10,7 @@ kind: GpuLayout
 metadata: { name: big }
 spec:
   match: { uuid: GPU-00000000-0000-4000-8000-00000000000A, serial: "1650" }
-  mode: passthrough
+  mode: vgpu
   partitions:
     - { name: a, shape: 3g, profile: 3g.40gb }
     - { name: b, shape: 1g, count: 2, start: 0 }
@@ -21,7 +21,7 @@ spec:
 "#,
         expect![[r#"
             environments/lab/x.yaml:5:10 spec/wrong-value: the GPU is named in more than one way (give exactly one of `uuid`, `pciAddress` and `serial`: `nvidia-smi -L` shows UUIDs)
-            environments/lab/x.yaml:6:9 spec/unsupported: mode `passthrough` is known, but this version of trueup does not do it yet (use `whole` or `mig`)
+            environments/lab/x.yaml:6:9 spec/unsupported: mode `vgpu` is known, but this version of trueup does not do it yet (use `whole`, `mig` or `passthrough`)
             environments/lab/x.yaml:8:7 spec/wrong-value: a shape and a profile are given (give one of them: `shape: 3g`, or `profile: 3g.40gb`)
             environments/lab/x.yaml:9:46 spec/conflict: a start is for one partition, and here are several (write one entry for each, or leave `start` out)
             environments/lab/x.yaml:10:15 spec/duplicate-partition: there is a partition `b-1` already
@@ -69,6 +69,118 @@ fn a_whole_gpu_has_no_partitions() {
          pciAddress: \"0000:07:00.0\" }\n  mode: whole\n  partitions: [{ name: a, shape: 1g }]\n",
         expect![[r#"
             environments/lab/x.yaml:7:15 spec/conflict: a GPU used as a whole has no partitions (use `mode: mig`, or leave the partitions out)
+        "#]],
+    );
+}
+
+const LAYOUTS: &str = r#"apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: given }
+spec: { match: { pciAddress: "0000:07:00.0" }, mode: passthrough }
+---
+apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: cut }
+spec:
+  match: { serial: "1650" }
+  mode: mig
+  partitions: [{ name: train, shape: 3g }]
+---
+apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: kept }
+spec: { match: { pciAddress: "0000:08:00.0" }, mode: whole }
+---
+"#;
+
+#[test]
+fn a_guest_asks_only_for_what_a_layout_gives() {
+    check(
+        &format!(
+            r#"{LAYOUTS}apiVersion: trueup/v1
+kind: VirtualMachine
+metadata: {{ name: a }}
+spec:
+  cpus: 1
+  memory: 1GiB
+  gpus:
+    - gpu/given
+    - gpu/given
+    - gpu/give
+    - gpu/train
+    - gpu/cut
+    - gpu/cut/train
+    - gpu/cut/trian
+    - gpu/kept
+    - given
+"#
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:27:7 spec/duplicate-device: `gpu/given` is in the list already
+            environments/lab/x.yaml:28:7 spec/dangling-reference: there is no `gpu/give` in environment `lab` (did you mean `given`?)
+            environments/lab/x.yaml:29:7 spec/dangling-reference: `gpu/train` is no layout, but there is a partition of that name (write `gpu/cut/train`)
+            environments/lab/x.yaml:30:7 spec/conflict: `gpu/cut` is cut into MIG partitions, which only processes of the host can use (`mode: vgpu` would give parts of a GPU to virtual machines, which this version does not do yet; `mode: passthrough` gives all of it)
+                environments/lab/x.yaml:11:9 its mode is here
+            environments/lab/x.yaml:31:7 spec/conflict: `gpu/cut` is cut into MIG partitions, which only processes of the host can use (`mode: vgpu` would give parts of a GPU to virtual machines, which this version does not do yet; `mode: passthrough` gives all of it)
+                environments/lab/x.yaml:11:9 its mode is here
+            environments/lab/x.yaml:32:7 spec/dangling-reference: `gpu/cut` has no partition `trian` (did you mean `train`?)
+            environments/lab/x.yaml:33:7 spec/conflict: `gpu/kept` is used by the host itself (give that layout `mode: passthrough`: the host then has no use of the GPU)
+                environments/lab/x.yaml:17:54 its mode is here
+            environments/lab/x.yaml:34:7 spec/wrong-value: `given` names no GPU (write `gpu/<layout>`, or `gpu/<layout>/<partition>`)
+        "#]],
+    );
+}
+
+#[test]
+fn one_gpu_has_one_guest() {
+    let vm = |name: &str, more: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: {name} }}\nspec:\n  \
+             cpus: 1\n  memory: 1GiB\n  {more}\n"
+        )
+    };
+    check(
+        &format!(
+            "{LAYOUTS}{}---\n{}---\n{}",
+            vm("a", "gpus: [gpu/given]"),
+            vm("b", "gpus: [gpu/given]"),
+            vm("c", "hostDevices: [{ pci: \"0000:08:00.0\" }]")
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:33:10 spec/shared-gpu: `gpu/given` is used by `vm/a` too (one machine at a time can have it)
+                environments/lab/x.yaml:25:10 the other use is here
+            environments/lab/x.yaml:41:16 spec/shared-gpu: PCI function 0000:08:00.0 is the GPU of `gpu/kept` (ask for it with `gpus: [gpu/kept]` and `mode: passthrough`, or remove the layout)
+                environments/lab/x.yaml:17:16 the layout names it here
+        "#]],
+    );
+}
+
+#[test]
+fn a_gpu_that_guests_have_serves_nobody_else() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: given }
+spec:
+  match: { pciAddress: "0000:07:00.0" }
+  mode: passthrough
+  passthrough: { with: ["07:00"] }
+  partitions: [{ name: a, shape: 1g }]
+  clients: [{ unit: a.service }]
+---
+apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: kept }
+spec:
+  match: { pciAddress: "0000:08:00.0" }
+  mode: whole
+  passthrough: { headless: true }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:7:25 spec/wrong-value: `07:00` is not a PCI address
+            environments/lab/x.yaml:8:15 spec/conflict: a GPU that is given to a guest as a whole has no partitions (use `mode: mig`, or leave the partitions out)
+            environments/lab/x.yaml:9:12 spec/conflict: a GPU that a guest has serves no services of the host (stop them by hand before the GPU is given away, and leave `clients` out)
+            environments/lab/x.yaml:17:16 spec/conflict: the GPU is not of mode `passthrough`
         "#]],
     );
 }

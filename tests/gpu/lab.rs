@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use trueup::plan::{Plan, SkipReason, render};
-use trueup::provider::gpu::{GpuProvider, GpuSetup, Tools};
+use trueup::provider::gpu::{GpuProvider, GpuSetup, SharedHands, Tools};
 use trueup::reconcile::{PassOptions, PassReport};
 use trueup::state::ResourceState;
 use trueup_fake_nvml::{Edit, Fault, Mode, Process, State, Store, install};
+use trueup_gpu_sysfs::{Error, Hands, Patience, Root};
 
+use super::kernel::{Kernel, patience};
 use crate::world::World;
 
 /// The UUID of the GPU with this index.
@@ -37,6 +39,8 @@ pub(super) struct Lab {
     pub(super) store: Store,
     pub(super) library: PathBuf,
     pub(super) folder: TempDir,
+    /// What writes to the kernel's files; none of the machine's own are ever written.
+    hands: SharedHands,
 }
 
 impl Lab {
@@ -56,7 +60,8 @@ impl Lab {
         let folder = TempDir::new().unwrap();
         let (library, store) = install(folder.path(), state).unwrap();
         let world = World::new().await;
-        let mut lab = Self { world, store, library, folder };
+        let hands = SharedHands::new(Nobody);
+        let mut lab = Self { world, store, library, folder, hands };
         lab.restart().await;
         lab.world.remote.write("trueup.yaml", include_str!("../scenarios/repository.yaml"));
         let environment = "apiVersion: trueup/v1\nkind: Environment\nmetadata: { name: lab }\nspec: \
@@ -83,7 +88,24 @@ impl Lab {
             library: Some(self.library.clone()),
             root: path("root"),
             tools,
+            hands: self.hands.clone(),
+            patience: patience(),
         })
+    }
+
+    /// The kernel's files of a host that has its GPU, which nothing keeps open; and hands for them.
+    pub(super) async fn kernel(&mut self) -> Kernel {
+        let kernel = Kernel::new(&self.folder.path().join("root"));
+        self.edit(&Edit::Gpu { gpu: 0, patch: serde_json::json!({ "persistence": false }) });
+        self.hands = SharedHands::new(kernel.clone());
+        self.restart().await;
+        kernel
+    }
+
+    /// Does something right before every write to the kernel's files.
+    pub(super) async fn before_writes(&mut self, does: impl Fn(&str) + Send + 'static) {
+        self.hands = SharedHands::new(Before { does, hands: self.hands.clone() });
+        self.restart().await;
     }
 
     /// A program that notes its arguments, and then does `more` as a shell would.
@@ -190,6 +212,43 @@ impl Lab {
     /// Calls that changed the GPUs, since the last time.
     pub(super) fn calls(&self) -> Vec<String> {
         self.store.calls().unwrap()
+    }
+}
+
+/// Hands of a machine on which nothing of that kind is to be done.
+struct Nobody;
+
+impl Hands for Nobody {
+    fn write(&mut self, _: &Root, path: &str, _: &str, _: &Patience) -> Result<(), Error> {
+        panic!("nobody was to write {path}");
+    }
+
+    fn run(&mut self, _: &Root, argv: &[String], _: &Patience) -> Result<(), Error> {
+        panic!("nobody was to run {argv:?}");
+    }
+}
+
+/// Hands before which something happens.
+struct Before<F> {
+    does: F,
+    hands: SharedHands,
+}
+
+impl<F: Fn(&str) + Send> Hands for Before<F> {
+    fn write(
+        &mut self,
+        root: &Root,
+        path: &str,
+        value: &str,
+        patience: &Patience,
+    ) -> Result<(), Error> {
+        (self.does)(path);
+        self.hands.write(root, path, value, patience)
+    }
+
+    fn run(&mut self, root: &Root, argv: &[String], patience: &Patience) -> Result<(), Error> {
+        (self.does)(&argv.join(" "));
+        self.hands.run(root, argv, patience)
     }
 }
 

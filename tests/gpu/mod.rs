@@ -4,7 +4,9 @@
 mod change;
 mod clients;
 mod faults;
+mod guests;
 mod history;
+mod kernel;
 mod lab;
 mod own;
 mod wake;

@@ -207,6 +207,7 @@ impl Bench {
             disks: vec![self.attachment("vda", "web")],
             nics: vec![nic(WEB_MAC, "lab")],
             host_devices: Vec::new(),
+            gpus: Vec::new(),
             console_log: Some(self.path("console/web.log")),
             guest_agent: true,
             autostart: true,

@@ -66,6 +66,11 @@ impl Export {
                 context.ui.warn(&format!("{id} is left out: no GPU here is {}", layout.gpu));
                 continue;
             };
+            if layout.mode == GpuMode::Passthrough {
+                let why = "guests have that GPU, and mig-parted knows of none";
+                context.ui.warn(&format!("{id} is left out: {why}"));
+                continue;
+            }
             let wishes = wishes(id, layout, gpu.board.as_ref())?;
             let enabled = layout.mode == GpuMode::Mig;
             let devices = Devices::Indexes(vec![gpu.index]);

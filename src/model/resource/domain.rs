@@ -30,6 +30,10 @@ pub struct VirtualMachine {
     pub nics: Vec<Nic>,
     /// Host devices passed through, sorted.
     pub host_devices: Vec<HostDevice>,
+    /// GPUs that layouts give to it, sorted. Empty in an observation, where what they are on this
+    /// host is among the host devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuUse>,
     /// Absolute path of the file that the serial console is written to; `None`: not owned.
     pub console_log: Option<String>,
     /// Whether the channel of the QEMU guest agent is there.
@@ -228,7 +232,7 @@ pub enum NicSource {
 
 /// A device of the host given to the guest.
 #[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(tag = "type", content = "value", rename_all = "camelCase")]
 pub enum HostDevice {
@@ -236,6 +240,30 @@ pub enum HostDevice {
     Pci(String),
     /// A mediated device, by UUID.
     Mdev(String),
+}
+
+/// A GPU, or a part of one, that its layout gives to the guest.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuUse {
+    /// The layout.
+    pub layout: Name,
+    /// One of its partitions; `None`: the whole GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// What it is on this host. Empty in a wish: addresses are found on the machine, so that a GPU in
+    /// another slot is no change of the wish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<HostDevice>,
+}
+
+impl std::fmt::Display for GpuUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gpu/{}", self.layout)?;
+        self.partition.as_ref().map_or(Ok(()), |partition| write!(f, "/{partition}"))
+    }
 }
 
 /// Power state of a domain.
@@ -307,6 +335,15 @@ pub enum SnapshotPolicy {
 }
 
 impl VirtualMachine {
+    /// Every device of the host that it has, those of its GPUs included, sorted, each once.
+    pub fn devices(&self) -> Vec<&HostDevice> {
+        let gpus = self.gpus.iter().flat_map(|gpu| &gpu.devices);
+        let mut all: Vec<&HostDevice> = self.host_devices.iter().chain(gpus).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
     /// Names of the libvirt networks its interfaces are plugged into.
     pub fn networks(&self) -> impl Iterator<Item = Name> + '_ {
         self.nics.iter().filter_map(|nic| match &nic.source {

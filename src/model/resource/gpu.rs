@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use trueup_mig::{Board, ComputeWish, Holder, Instance, Layout, Placed, Selector};
 
+use super::{GpuGuest, GpuHandover, GpuKernel};
 use crate::model::{Digest, digest_of};
 
 /// How one GPU is cut.
@@ -30,12 +31,20 @@ pub struct GpuLayout {
     pub clients: Vec<GpuClient>,
     /// Whether instances that trueup did not make are taken over; `None` in an observation.
     pub takeover: Option<bool>,
+    /// How it is given to guests; only with [`GpuMode::Passthrough`], and `None` in an observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GpuGuest>,
     /// What is remembered of a change; `None` in a wish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Box<GpuMemory>>,
-    /// What was found; `None` but in an observation.
+    /// What NVML found; `None` but in an observation, and where the host's driver does not have the
+    /// GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Box<GpuState>>,
+    /// What the kernel's files say, of a GPU that is given to guests or comes back from them; `None`
+    /// but in an observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Box<GpuKernel>>,
 }
 
 /// What tells one GPU from all others. Never its index, which changes with every boot.
@@ -62,7 +71,7 @@ impl fmt::Display for GpuMatch {
     }
 }
 
-/// Whether a GPU is cut.
+/// What a GPU is used as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GpuMode {
@@ -70,6 +79,8 @@ pub enum GpuMode {
     Whole,
     /// Cut into instances (NVIDIA MIG).
     Mig,
+    /// Given to a guest as a whole (VFIO).
+    Passthrough,
 }
 
 /// What happens while something that would have to go is in use.
@@ -161,6 +172,9 @@ pub struct GpuMemory {
     /// Units stopped for the change, to be started after it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<String>,
+    /// Where a GPU that guests have is found, and what it goes back to. `None`: the host has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handover: Option<GpuHandover>,
 }
 
 impl GpuMemory {

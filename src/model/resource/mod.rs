@@ -9,21 +9,23 @@ mod domain;
 mod gpu;
 mod gpu_seen;
 mod gpu_stop;
+mod handover;
 mod network;
 mod volume;
 
 use serde::{Deserialize, Serialize};
 
 pub use domain::{
-    Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, HostDevice,
-    Memory, Nic, NicSource, Power, Probe, Readiness, SnapshotPolicy, StopPolicy, Topology,
-    VirtualMachine,
+    Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, GpuUse,
+    HostDevice, Memory, Nic, NicSource, Power, Probe, Readiness, SnapshotPolicy, StopPolicy,
+    Topology, VirtualMachine,
 };
 pub use gpu::{
     GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy, Partition,
 };
 pub use gpu_seen::{GpuSeen, SeenPart};
 pub use gpu_stop::mark_stoppable;
+pub use handover::{GpuGuest, GpuHandover, GpuKernel};
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };

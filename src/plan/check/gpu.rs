@@ -5,6 +5,8 @@
 
 use trueup_mig::{Holder, Layout, Part, Selector, Step, step};
 
+mod handover;
+
 use super::Judge;
 use crate::model::resource::{GpuClient, GpuLayout, GpuMode, GpuState, Partition};
 use crate::model::{Resource, ResourceId};
@@ -36,6 +38,14 @@ impl Judge<'_> {
         let Some(Resource::GpuLayout(seen)) = self.seen(id).map(|seen| &seen.config) else {
             return self.blame(first, "changes a GPU that was not seen");
         };
+        let changes_hands = |&at: &usize| {
+            let action = &self.plan.steps[at].action;
+            let kept = action.gpu_change().is_some_and(|it| it.memory.handover.is_some());
+            kept || action.handover().is_some()
+        };
+        if steps.iter().any(changes_hands) {
+            return self.handover(id, seen, &steps);
+        }
         let Some(state) = seen.state.as_deref() else {
             return self.blame(first, "changes a GPU that was not looked at");
         };

@@ -1,7 +1,9 @@
-//! GPU layouts: the change with the least loss, from the exact search of `trueup_mig`, as steps.
+//! GPU layouts: the change with the least loss, from the exact search of `trueup_mig`, as steps; and
+//! GPUs that go to guests and come back (`handover`).
 //!
 //! Nothing in use is destroyed, except what belongs to a declared client, which is stopped for it.
 
+mod handover;
 mod parts;
 mod remove;
 mod words;
@@ -29,6 +31,11 @@ pub(in super::super) fn decide(
     from: Option<&GpuLayout>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
+    if let Some(from) = from
+        && handover::decide(case, to, from, &mut verdict)
+    {
+        return verdict;
+    }
     let Some((from, state)) = from.and_then(|from| Some((from, from.state.as_deref()?))) else {
         let why = "the GPU was not looked at".to_owned();
         verdict.skip(SkipReason::Unobservable(why), Vec::new());
@@ -267,8 +274,12 @@ impl<'a> Scene<'a> {
             return;
         }
         let before = self.memory.before.clone().unwrap_or_else(|| way.before.clone());
-        let memory =
-            GpuMemory { layout: way.after.clone(), before: Some(before), stopped: stopped.clone() };
+        let memory = GpuMemory {
+            layout: way.after.clone(),
+            before: Some(before),
+            stopped: stopped.clone(),
+            handover: None,
+        };
         let change = self.change(memory);
         let mut actions = Vec::new();
         if !idle && stopped.iter().any(|unit| self.state.running.contains(unit)) {
@@ -317,7 +328,8 @@ impl<'a> Scene<'a> {
         }
         let layout = Layout::of(&self.instances);
         let before = self.memory.before.clone().or_else(|| mode.map(|_| layout.clone()));
-        let change = self.change(GpuMemory { layout, before, stopped: stopped.clone() });
+        let change =
+            self.change(GpuMemory { layout, before, stopped: stopped.clone(), handover: None });
         let mut actions = Vec::new();
         if let Some((on, _)) = mode {
             let reset = self.to.allow_reset == Some(true);

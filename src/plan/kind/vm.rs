@@ -25,6 +25,15 @@ pub(in super::super) fn decide(
     from: Option<&VirtualMachine>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
+    let to = match case.facts.with_gpus(to) {
+        Ok(to) => to,
+        Err(layout) => {
+            // Which devices it gets is not known before its GPU was found.
+            verdict.skip(SkipReason::Blocked(layout), Vec::new());
+            return verdict;
+        }
+    };
+    let to = &*to;
     let (Some(from), Some(seen)) = (from, case.observation) else {
         let mut vm = to.clone();
         let best = case.facts.observed().host.accelerator;

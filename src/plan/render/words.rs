@@ -154,6 +154,7 @@ pub fn detail(step: &Step) -> String {
             format!("within {} s, {then}", policy.timeout_s)
         }
         Action::VmSnapshot { name } => name.clone(),
+        Action::GpuHandover { step, .. } => cut(&step.what),
         Action::GpuStopClients { change } => change.memory.stopped.join(", "),
         Action::GpuMigMode { on, .. } => format!("to {}", if *on { "mig" } else { "whole" }),
         Action::GpuDestroyCompute { part, .. }

@@ -1,9 +1,10 @@
 //! What a step does to a GPU that was observed.
 
+use trueup_gpu_sysfs::{Action as Does, PciAddress};
 use trueup_mig::{ComputeInstance, ComputeInstanceId, Instance, InstanceId, Step as Mig};
 
 use super::super::{Action, Reason, Step};
-use crate::model::resource::{GpuLayout, GpuMigState, GpuMode, GpuState, Partition};
+use crate::model::resource::{GpuKernel, GpuLayout, GpuMigState, GpuMode, GpuState, Partition};
 use crate::model::{Observed, Ownership, Resource};
 
 /// Does to `observed` what performing `step` would do to its GPU.
@@ -11,7 +12,26 @@ pub(super) fn apply(observed: &mut Observed, step: &Step) {
     let Some(seen) = observed.resources.get_mut(&step.resource) else { return };
     let Resource::GpuLayout(layout) = &mut seen.config else { return };
     seen.ownership = Ownership::Unmarked;
-    let Some(state) = &mut layout.state else { return };
+    if let (Some((_, does)), Some(kernel)) = (step.action.handover(), &mut layout.kernel) {
+        write(kernel, does);
+    }
+    if let Some(change) = step.action.gpu_change() {
+        layout.memory = Some(Box::new(change.memory.clone()));
+    }
+    if layout.kernel.as_ref().is_some_and(|kernel| kernel.is_given()) {
+        layout.mode = GpuMode::Passthrough;
+        // NVML does not see what the host's driver does not have.
+        layout.state = None;
+    } else if layout.mode == GpuMode::Passthrough {
+        layout.mode = GpuMode::Whole;
+    }
+    let Some(state) = &mut layout.state else {
+        let home = layout.memory.as_ref().is_some_and(|memory| memory.handover.is_none());
+        if home && step.reason == Reason::Gone {
+            observed.resources.remove(&step.resource);
+        }
+        return;
+    };
     match &step.action {
         Action::GpuStopClients { change } => {
             let units = &change.memory.stopped;
@@ -43,12 +63,29 @@ pub(super) fn apply(observed: &mut Observed, step: &Step) {
         for instance in &mut state.instances {
             instance.name = change.memory.name(instance.placed).map(str::to_owned);
         }
-        layout.memory = Some(Box::new(change.memory.clone()));
     }
     let empty = state.instances.is_empty();
     tell(layout);
     if empty && step.reason == Reason::Gone {
         observed.resources.remove(&step.resource);
+    }
+}
+
+/// Does what the kernel would: a function loses its driver, its choice of one changes, or it is
+/// looked for one.
+fn write(kernel: &mut GpuKernel, does: &trueup_gpu_sysfs::Step) {
+    let Does::Write { path, value } = &does.action else { return };
+    let named = |text: &str| text.parse::<PciAddress>().ok();
+    let at = named(value).or_else(|| path.split('/').find_map(named));
+    let Some(function) = at.and_then(|at| kernel.host.functions.get_mut(&at)) else { return };
+    if path.ends_with("/unbind") {
+        function.driver = None;
+    } else if path.ends_with("/driver_override") {
+        function.driver_override = Some(value.clone()).filter(|value| !value.is_empty());
+    } else if path.ends_with("/drivers_probe") && function.driver.is_none() {
+        let found = if function.is_gpu() { "nvidia" } else { "snd_hda_intel" };
+        let chosen = function.driver_override.clone();
+        function.driver = Some(chosen.unwrap_or_else(|| found.to_owned()));
     }
 }
 

@@ -48,8 +48,10 @@ fn layout(partitions: &[(&str, &str)]) -> GpuLayout {
         on_busy: Some(OnBusy::Refuse),
         clients: Vec::new(),
         takeover: Some(false),
+        guest: None,
         memory: None,
         state: None,
+        kernel: None,
     }
 }
 

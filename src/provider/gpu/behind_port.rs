@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use trueup_gpu_sysfs::Patience;
+
 use super::act;
 use super::host::Host;
+use super::kernel::{Kernel, SharedHands};
 use super::look;
 use super::session::Worker;
 use super::tools::Tools;
@@ -23,11 +26,21 @@ pub struct GpuSetup {
     pub root: PathBuf,
     /// Programs that are called.
     pub tools: Tools,
+    /// What writes to the kernel's files.
+    pub hands: SharedHands,
+    /// How long such a write and its effect may take.
+    pub patience: Patience,
 }
 
 impl Default for GpuSetup {
     fn default() -> Self {
-        Self { library: None, root: "/".into(), tools: Tools::default() }
+        Self {
+            library: None,
+            root: "/".into(),
+            tools: Tools::default(),
+            hands: SharedHands::default(),
+            patience: Patience::default(),
+        }
     }
 }
 
@@ -41,8 +54,9 @@ pub struct GpuProvider {
 pub(super) struct Inner {
     pub(super) worker: Worker,
     pub(super) host: Host,
+    pub(super) kernel: Kernel,
     pub(super) tools: Tools,
-    events: Arc<Events>,
+    pub(super) events: Arc<Events>,
     /// By GPU, UUIDs of what changes under way destroyed, by the name of the partition.
     pub(super) gone: Mutex<BTreeMap<String, BTreeMap<String, Vec<String>>>>,
 }
@@ -53,6 +67,11 @@ impl GpuProvider {
     pub fn new(setup: GpuSetup) -> Self {
         let inner = Inner {
             worker: Worker::new(setup.library),
+            kernel: Kernel {
+                root: setup.root.clone(),
+                hands: setup.hands,
+                patience: setup.patience,
+            },
             host: Host::at(setup.root),
             tools: setup.tools,
             events: Arc::default(),
@@ -82,10 +101,19 @@ impl GpuProvider {
                 client.observe()
             })
         });
-        let seen = seen.await?.map_err(|error| Fault::unobservable(error.to_string()))?;
-        let (scope, host) = (scope.clone(), self.inner.host.clone());
-        let looked =
-            tokio::task::spawn_blocking(move || look::see(&wanted, &scope, &seen, &host)).await;
+        let seen = seen.await?.map_err(|error| error.to_string());
+        let for_guests = wanted.iter().any(look::Wanted::is_for_guests);
+        let seen = match seen {
+            // A host whose GPUs are all with guests need not have a driver that answers.
+            Err(why) if !for_guests => return Err(Fault::unobservable(why)),
+            seen => seen,
+        };
+        let (scope, inner) = (scope.clone(), Arc::clone(&self.inner));
+        let looked = tokio::task::spawn_blocking(move || {
+            let files = for_guests.then(|| inner.kernel.look());
+            look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), &inner.host)
+        });
+        let looked = looked.await;
         looked.map_err(|error| Fault::unobservable(format!("the GPUs were not read: {error}")))
     }
 }

@@ -9,8 +9,11 @@ use trueup_mig::{
 use trueup_nvml::{Architecture, Gpu, GpuInstance, GpuRecord, Identity, Virtualization};
 
 use super::host::Host;
+use super::kernel::Files;
+use super::sight::{Found, Sight};
 use crate::model::resource::{
-    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuState, Partition,
+    GpuClient, GpuHandover, GpuKernel, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode,
+    GpuState, Partition,
 };
 use crate::model::{Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::port::Scope;
@@ -19,13 +22,29 @@ use crate::port::Scope;
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     id: ResourceId,
-    gpu: GpuMatch,
+    pub(super) gpu: GpuMatch,
     clients: Vec<GpuClient>,
     memory: Option<GpuMemory>,
+    /// Whether a guest is to have it.
+    given: bool,
+    /// Whether what is remembered is that of a layout which had another name.
+    inherits: bool,
     /// Whether the commit asks for it.
-    desired: bool,
+    pub(super) desired: bool,
     /// Whether the log says that it is ours.
     known: bool,
+}
+
+impl Wanted {
+    /// Whether guests have it, or are to have it.
+    pub(super) fn is_for_guests(&self) -> bool {
+        self.given || self.handover().is_some()
+    }
+
+    /// What is remembered of a GPU that guests have.
+    pub(super) fn handover(&self) -> Option<&GpuHandover> {
+        self.memory.as_ref()?.handover.as_ref()
+    }
 }
 
 /// Every layout that is asked for or remembered.
@@ -34,53 +53,69 @@ pub(super) fn wanted(scope: &Scope) -> Vec<Wanted> {
         Some(Resource::GpuLayout(layout)) => layout.memory.as_deref().cloned(),
         _ => None,
     };
-    let mut all = Vec::new();
-    for (id, wish) in &scope.desired.resources {
-        let Resource::GpuLayout(layout) = &wish.resource else { continue };
-        all.push(Wanted {
-            id: id.clone(),
-            gpu: layout.gpu.clone(),
-            clients: layout.clients.clone(),
-            memory: remembered(id),
-            desired: true,
-            known: scope.known.contains(id),
-        });
-    }
+    let mut gone = Vec::new();
     for (id, claim) in scope.claims.iter().filter(|(id, _)| id.kind == Kind::GpuLayout) {
         let Resource::GpuLayout(layout) = claim else { continue };
         if !scope.desired.resources.contains_key(id) {
-            all.push(Wanted {
+            gone.push(Wanted {
                 id: id.clone(),
                 gpu: layout.gpu.clone(),
                 clients: layout.clients.clone(),
                 memory: layout.memory.as_deref().cloned(),
+                given: false,
+                inherits: false,
                 desired: false,
                 known: true,
             });
         }
     }
+    let mut all = Vec::new();
+    for (id, wish) in &scope.desired.resources {
+        let Resource::GpuLayout(layout) = &wish.resource else { continue };
+        // A layout under a new name: a GPU that guests have is found by what the old one knows.
+        let heir = || {
+            let old = gone.iter().find(|it| it.gpu == layout.gpu && it.handover().is_some())?;
+            old.memory.clone()
+        };
+        let own = remembered(id);
+        let inherited = heir().filter(|_| own.is_none());
+        all.push(Wanted {
+            id: id.clone(),
+            gpu: layout.gpu.clone(),
+            clients: layout.clients.clone(),
+            inherits: inherited.is_some(),
+            memory: own.or(inherited),
+            given: layout.mode == GpuMode::Passthrough,
+            desired: true,
+            known: scope.known.contains(id),
+        });
+    }
+    all.extend(gone);
     all
 }
 
-/// What is known of every layout in `wanted`.
+/// What is known of every layout in `wanted`; `files` are looked at where guests have or get a GPU.
 pub(super) fn see(
     wanted: &[Wanted],
     scope: &Scope,
-    seen: &trueup_nvml::Observation,
+    nvml: Result<&trueup_nvml::Observation, &String>,
+    files: Option<&Result<Files, String>>,
     host: &Host,
 ) -> Observed {
+    let sight = Sight { nvml, files, host };
     let mut observed = Observed::default();
-    let found: Vec<Result<&GpuRecord, String>> =
-        wanted.iter().map(|it| found(&it.gpu, &seen.gpus)).collect();
+    let found: Vec<Result<Found<'_>, String>> = wanted.iter().map(|it| sight.find(it)).collect();
     let same = |at: usize, other: usize| match (&found[at], &found[other]) {
-        (Ok(one), Ok(two)) => at != other && one.identity.uuid == two.identity.uuid,
+        (Ok(one), Ok(two)) => at != other && one.pci() == two.pci(),
         _ => false,
     };
     for (at, it) in wanted.iter().enumerate() {
-        let record = match &found[at] {
-            Ok(record) => *record,
+        let gpu = match &found[at] {
+            Ok(gpu) => gpu,
             Err(why) => {
-                observed.unreadable.insert(it.id.clone(), why.clone());
+                if !sight.is_gone(it) {
+                    observed.unreadable.insert(it.id.clone(), why.clone());
+                }
                 continue;
             }
         };
@@ -88,23 +123,26 @@ pub(super) fn see(
         let rival = beside.clone().find(|(_, other)| other.desired);
         if let Some((_, rival)) = rival {
             // A layout that the commit gave another name is that of the new name.
-            if it.desired {
-                let why = format!("{} matches the same GPU, {}", rival.id, record.identity.uuid);
+            // What is known of a GPU that guests have is kept until that name has it too.
+            if it.desired || rival.inherits {
+                let why = format!("{} matches the same GPU, {}", rival.id, gpu.name());
                 observed.unreadable.insert(it.id.clone(), why);
             }
             continue;
         }
         let heir = beside.find(|(_, other)| !other.desired).map(|(_, other)| other);
         let memory = it.memory.as_ref().or_else(|| heir?.memory.as_ref());
-        match state(record, seen, memory, &it.clients, host) {
+        match sight.state(gpu, memory, &it.clients) {
             Ok(state) => {
                 let ours = scope.desired.environment.clone();
-                let ownership = match (it.known, heir.is_some() || state.instances.is_empty()) {
+                let empty = state.as_ref().is_none_or(|state| state.instances.is_empty());
+                let ownership = match (it.known, heir.is_some() || empty) {
                     (true, _) => Ownership::Unmarked,
                     (false, true) => Ownership::Ours { environment: ours },
                     (false, false) => Ownership::Foreign,
                 };
-                if let Some(seen) = observation(it, state, memory, ownership) {
+                let left = sight.is_left(memory);
+                if let Some(seen) = observation(it, gpu, state, memory, ownership, left) {
                     observed.resources.insert(it.id.clone(), seen);
                 }
             }
@@ -117,27 +155,37 @@ pub(super) fn see(
 /// The observation of one layout; `None`: nothing of it is left.
 fn observation(
     it: &Wanted,
-    state: GpuState,
+    gpu: &Found<'_>,
+    state: Option<GpuState>,
     memory: Option<&GpuMemory>,
     ownership: Ownership,
+    left: bool,
 ) -> Option<Observation> {
     let stands = |memory: &GpuMemory| {
-        state.instances.iter().any(|instance| memory.layout.part(instance.placed).is_some())
+        let instances = state.iter().flat_map(|state| &state.instances);
+        instances.into_iter().any(|instance| memory.layout.part(instance.placed).is_some())
     };
-    if !it.desired && !memory.is_some_and(stands) {
+    if !it.desired && !left && !memory.is_some_and(stands) {
         return None;
     }
-    let cut = state.mig.is_some_and(|mig| mig.current);
+    let cut = state.as_ref().and_then(|state| state.mig).is_some_and(|mig| mig.current);
+    let given = gpu.kernel.as_ref().is_some_and(GpuKernel::is_given);
     let layout = GpuLayout {
         gpu: it.gpu.clone(),
-        mode: if cut { GpuMode::Mig } else { GpuMode::Whole },
-        partitions: Partition::found(&state),
+        mode: match (given, cut) {
+            (true, _) => GpuMode::Passthrough,
+            (false, true) => GpuMode::Mig,
+            (false, false) => GpuMode::Whole,
+        },
+        partitions: state.as_ref().map(Partition::found).unwrap_or_default(),
         allow_reset: None,
         on_busy: None,
         clients: Vec::new(),
         takeover: None,
+        guest: None,
         memory: memory.cloned().map(Box::new),
-        state: Some(Box::new(state)),
+        state: state.map(Box::new),
+        kernel: gpu.kernel.clone().map(Box::new),
     };
     Some(Observation {
         ownership,
@@ -150,7 +198,7 @@ fn observation(
 }
 
 /// The one GPU that is meant.
-fn found<'g>(wanted: &GpuMatch, gpus: &'g [Gpu]) -> Result<&'g GpuRecord, String> {
+pub(super) fn found<'g>(wanted: &GpuMatch, gpus: &'g [Gpu]) -> Result<&'g GpuRecord, String> {
     let is = |identity: &Identity| match wanted {
         GpuMatch::Uuid(uuid) => identity.uuid.eq_ignore_ascii_case(uuid),
         GpuMatch::PciAddress(address) => identity.pci == *address,

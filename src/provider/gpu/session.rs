@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, mpsc};
 
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, oneshot};
 use trueup_nvml::{Client, Error};
 
+use super::watch::Events;
 use crate::model::Fault;
 
 /// What is done with the library, one job after the other.
@@ -36,6 +37,11 @@ impl Session {
         done
     }
 
+    /// Closes the library; the next use opens it anew.
+    fn close(&mut self) {
+        self.client = None;
+    }
+
     fn once<T>(&mut self, work: &impl Fn(&Client) -> Result<T, Error>) -> Result<T, Error> {
         let client = match self.client.take() {
             Some(client) => client,
@@ -52,13 +58,16 @@ impl Session {
 /// The thread that has the library.
 pub(super) struct Worker {
     library: Option<PathBuf>,
+    /// Held while the library has to be closed: it has every GPU open, also one that is to be taken
+    /// from its driver.
+    closed: RwLock<()>,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
 }
 
 impl Worker {
     /// No thread yet.
     pub(super) fn new(library: Option<PathBuf>) -> Self {
-        Self { library, jobs: Mutex::new(None) }
+        Self { library, closed: RwLock::new(()), jobs: Mutex::new(None) }
     }
 
     /// Does `job` on the thread, and waits for it without blocking.
@@ -66,6 +75,36 @@ impl Worker {
     /// # Errors
     /// The thread is not there, or a job panicked.
     pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Session) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let _open = self.closed.read().await;
+        self.do_now(job).await
+    }
+
+    /// Does `work` while nothing has the library open: not this thread, nor `events`.
+    ///
+    /// # Errors
+    /// The library cannot be closed.
+    pub(super) async fn without<T>(
+        &self,
+        events: &Events,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Fault> {
+        let _closed = self.closed.write().await;
+        events.stop().await?;
+        if self.is_there() {
+            self.do_now(Session::close).await?;
+        }
+        Ok(work.await)
+    }
+
+    /// Whether there is a thread, which may have the library open.
+    fn is_there(&self) -> bool {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    async fn do_now<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Session) -> T + Send + 'static,
     ) -> Result<T, Fault> {

@@ -18,6 +18,8 @@ pub struct GpuLayoutSpec {
     /// What it is cut into; only with mode `mig`. Empty: cut, with nothing on it yet.
     #[serde(default)]
     pub partitions: Vec<PartitionSpec>,
+    /// More about mode `passthrough`.
+    pub passthrough: Option<PassthroughSpec>,
     /// Whether the GPU may be reset where its mode cannot be changed without (before Hopper).
     #[serde(default)]
     pub allow_reset: bool,
@@ -47,6 +49,17 @@ pub struct GpuMatchSpec {
     /// Its serial number, which boards for data centres have.
     #[schemars(regex(pattern = r"^[0-9A-Za-z-]{4,40}$"))]
     pub serial: Option<String>,
+}
+
+/// How a GPU is given to a virtual machine as a whole.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PassthroughSpec {
+    /// PCI functions of other boards in its IOMMU group that go to `vfio-pci` with it. What belongs
+    /// to its own board, as its audio, always does.
+    pub with: Vec<String>,
+    /// The host may lose its console and monitors.
+    pub headless: bool,
 }
 
 /// What a GPU is used as.

@@ -44,6 +44,10 @@ pub struct MachineSpec {
     /// Devices of the host given to it.
     #[serde(default)]
     pub host_devices: Vec<HostDeviceSpec>,
+    /// GPUs given to it by their layouts: `gpu/<layout>` is a whole GPU, of mode `passthrough`;
+    /// `gpu/<layout>/<partition>` a part of one.
+    #[serde(default)]
+    pub gpus: Vec<String>,
     /// Gives it the channel of the QEMU guest agent.
     #[serde(default)]
     pub guest_agent: bool,

@@ -5,15 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trueup_gpu_sysfs::PciAddress;
 use trueup_mig::{ComputeWish, SLOTS_MAX, Selector};
 
 use super::super::diag::did_you_mean;
 use super::super::kinds::gpu::{
     ComputeSpec, GpuClientSpec, GpuLayoutSpec, GpuMatchSpec, GpuModeSpec, PartitionSpec,
+    PassthroughSpec,
 };
 use super::{Cx, Place};
 use crate::model::Name;
-use crate::model::resource::{GpuClient, GpuLayout, GpuMatch, GpuMode, Partition};
+use crate::model::resource::{GpuClient, GpuGuest, GpuLayout, GpuMatch, GpuMode, Partition};
 
 pub(super) fn resolve(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) -> Option<GpuLayout> {
     let gpu = which(cx, &spec.which);
@@ -22,6 +24,12 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) -> Option<GpuLayout
         cx.err("spec/conflict", "/spec/partitions", "a GPU used as a whole has no partitions")
             .hint("use `mode: mig`, or leave the partitions out");
     }
+    if mode == Some(GpuMode::Passthrough) {
+        given_whole(cx, spec);
+    } else if spec.passthrough.is_some() {
+        cx.err("spec/conflict", "/spec/passthrough", "the GPU is not of mode `passthrough`");
+    }
+    let guest = spec.passthrough.as_ref().map(|it| guest(cx, it));
     let partitions = partitions(cx, &spec.partitions);
     let names = names(&spec.partitions);
     let mut clients: Vec<GpuClient> = Vec::new();
@@ -43,8 +51,10 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) -> Option<GpuLayout
         on_busy: Some(spec.on_busy),
         clients,
         takeover: Some(spec.takeover),
+        guest,
         memory: None,
         state: None,
+        kernel: None,
     })
 }
 
@@ -72,6 +82,30 @@ fn which(cx: &mut Cx<'_>, spec: &GpuMatchSpec) -> Option<GpuMatch> {
     None
 }
 
+/// What a GPU that a guest has cannot have.
+fn given_whole(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) {
+    if !spec.partitions.is_empty() {
+        let message = "a GPU that is given to a guest as a whole has no partitions";
+        cx.err("spec/conflict", "/spec/partitions", message)
+            .hint("use `mode: mig`, or leave the partitions out");
+    }
+    if !spec.clients.is_empty() {
+        let message = "a GPU that a guest has serves no services of the host";
+        cx.err("spec/conflict", "/spec/clients", message)
+            .hint("stop them by hand before the GPU is given away, and leave `clients` out");
+    }
+}
+
+fn guest(cx: &mut Cx<'_>, spec: &PassthroughSpec) -> GpuGuest {
+    let mut with = BTreeSet::new();
+    for (n, text) in spec.with.iter().enumerate() {
+        let read: Option<PciAddress> = canonical_pci(text).and_then(|it| it.parse().ok());
+        let read = read.ok_or_else(|| format!("`{}` is not a PCI address", text.escape_debug()));
+        with.extend(cx.check(format!("/spec/passthrough/with/{n}"), read));
+    }
+    GpuGuest { with, headless: spec.headless }
+}
+
 /// The prefix as NVML writes it, the digits in lower case.
 fn canonical_uuid(text: &str) -> String {
     match text.split_once('-') {
@@ -97,11 +131,11 @@ fn mode(cx: &mut Cx<'_>, mode: GpuModeSpec) -> Option<GpuMode> {
     let word = match mode {
         GpuModeSpec::Whole => return Some(GpuMode::Whole),
         GpuModeSpec::Mig => return Some(GpuMode::Mig),
+        GpuModeSpec::Passthrough => return Some(GpuMode::Passthrough),
         GpuModeSpec::Vgpu => "vgpu",
-        GpuModeSpec::Passthrough => "passthrough",
     };
     let message = format!("mode `{word}` is known, but this version of trueup does not do it yet");
-    cx.err("spec/unsupported", "/spec/mode", message).hint("use `whole` or `mig`");
+    cx.err("spec/unsupported", "/spec/mode", message).hint("use `whole`, `mig` or `passthrough`");
     None
 }
 

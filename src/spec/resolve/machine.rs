@@ -8,7 +8,7 @@ use super::super::kinds::machine::{
 };
 use super::super::scalar;
 use super::nic::{self, NicPlan};
-use super::{Cx, Pool, seed};
+use super::{Cx, Pool, gpus, seed};
 use crate::model::resource::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, HostDevice, Memory,
     Probe, Readiness, Resource, StopPolicy, VirtualMachine, VolumeFormat,
@@ -41,6 +41,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
     let cpus = cpus(cx, &spec.cpus);
     let memory = memory(cx, &spec.memory);
     let host_devices = host_devices(cx, &spec.host_devices);
+    let gpus = gpus::resolve(cx, &spec.gpus);
     let timeout = cx.check("/spec/stop/timeout", scalar::seconds(&spec.stop.timeout));
     let readiness = spec.readiness.as_ref().map(|r| readiness(cx, r, &nics));
     let waits_on_console = spec.readiness.as_ref().is_some_and(|r| r.console.is_some());
@@ -83,6 +84,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
         disks,
         nics,
         host_devices,
+        gpus,
         console_log: console_log?,
         guest_agent: spec.guest_agent || spec.readiness.as_ref().is_some_and(|r| r.guest_agent),
         autostart: spec.autostart,

@@ -5,6 +5,7 @@
 
 mod disk;
 mod gpu;
+mod gpus;
 mod image;
 mod machine;
 mod network;
@@ -21,7 +22,7 @@ use super::kinds::{Doc, DocKind, Spec};
 use super::repo::RepoFiles;
 use super::yaml::At;
 use super::{DesiredResource, Lifecycle, Origin, Renames, SelfHeal};
-use crate::model::resource::Network;
+use crate::model::resource::{GpuUse, Network};
 use crate::model::{Kind, Name, Resource, ResourceId, digest_of};
 
 pub(crate) use network::subnets;
@@ -160,6 +161,8 @@ pub(crate) struct Resolved {
     pub(crate) macs: Vec<(String, usize)>,
     /// Disks it uses: name, place in its list, whether read-only.
     pub(crate) disks: Vec<(Name, usize, bool)>,
+    /// GPUs it uses, without what they are on the host, with their place in its list.
+    pub(crate) gpus: Vec<(GpuUse, usize)>,
 }
 
 impl Resolved {
@@ -196,12 +199,13 @@ impl Resolved {
                 a.mode == b.mode && a.bridge == b.bridge && ranges(a) == ranges(b)
             }
             (Resource::VirtualMachine(a), Resource::VirtualMachine(b)) => {
-                a.console_log == b.console_log
+                a.console_log == b.console_log && a.host_devices == b.host_devices
             }
             (a, b) => a == b,
         };
         self.macs == other.macs
             && self.disks == other.disks
+            && self.gpus == other.gpus
             && self.out.len() == other.out.len()
             && self.out.iter().zip(&other.out).all(|((id, a), (with, b))| {
                 id == with && a.depends_on == b.depends_on && place(&a.resource, &b.resource)
@@ -248,6 +252,7 @@ pub(crate) struct Cx<'a> {
     leases: Vec<Lease>,
     macs: Vec<(String, usize)>,
     disks: Vec<(Name, usize, bool)>,
+    gpus: Vec<(GpuUse, usize)>,
 }
 
 /// Resolves one document; `leases` are those that interfaces ask of it (networks only).
@@ -272,6 +277,7 @@ pub(crate) fn resolve(
         leases: Vec::new(),
         macs: Vec::new(),
         disks: Vec::new(),
+        gpus: Vec::new(),
     };
     cx.read_depends_on(doc);
     cx.read_lifecycle(doc);
@@ -507,6 +513,7 @@ impl Cx<'_> {
             leases: self.leases,
             macs: self.macs,
             disks: self.disks,
+            gpus: self.gpus,
         }
     }
 }

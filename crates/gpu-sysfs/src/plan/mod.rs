@@ -26,7 +26,7 @@ use crate::refusal::{Refusal, Refused};
 use crate::step::{Action, Step};
 
 /// The driver that gives a function to a virtual machine.
-pub(crate) const VFIO: &str = "vfio-pci";
+pub const VFIO: &str = "vfio-pci";
 /// How often a driver's probe is tried before the function is called an orphan.
 const PROBE_TRIES: u32 = 3;
 

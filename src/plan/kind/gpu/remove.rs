@@ -5,19 +5,24 @@ use std::collections::BTreeSet;
 use trueup_mig::{Instance, Layout, Outcome, Placed, Target, plan};
 
 use super::parts::{action, units_of, with_clients};
-use super::words;
+use super::{handover, words};
 use crate::model::ResourceId;
 use crate::model::resource::{GpuLayout, GpuMemory};
+use crate::plan::facts::Facts;
 use crate::plan::kind::Draft;
 use crate::plan::{Action, Disruption, GpuChange, Reason, SkipReason};
 
 /// The steps that take a layout off its GPU: the instances that are ours go, the rest stays, and so
 /// does the mode.
 pub(in crate::plan) fn remove(
+    facts: &Facts<'_>,
     id: &ResourceId,
     claimed: Option<&GpuLayout>,
     from: &GpuLayout,
 ) -> Result<Vec<Draft>, SkipReason> {
+    if let Some(drafts) = handover::remove(facts, id, claimed, from)? {
+        return Ok(drafts);
+    }
     let Some(state) = from.state.as_deref() else {
         return Err(SkipReason::Unobservable("the GPU was not looked at".to_owned()));
     };
@@ -43,7 +48,8 @@ pub(in crate::plan) fn remove(
         return Ok(Vec::new());
     }
     let stopped = units_of(&way.stops);
-    let memory = GpuMemory { layout: way.after, before: Some(way.before.clone()), stopped };
+    let memory =
+        GpuMemory { layout: way.after, before: Some(way.before.clone()), stopped, handover: None };
     let on_busy = claimed.and_then(|it| it.on_busy).unwrap_or_default();
     let change = GpuChange { gpu: state.uuid.clone(), on_busy, memory };
     let mut drafts = Vec::new();

@@ -29,7 +29,7 @@ pub(super) fn diff(from: &VirtualMachine, to: &VirtualMachine, active: bool) -> 
             nic(it, mac, from, to, active);
         }
     }
-    it.field(format_args!("/hostDevices"), &from.host_devices, &to.host_devices, restart);
+    it.field(format_args!("/hostDevices"), &from.devices(), &to.devices(), restart);
     it.owned(format_args!("/consoleLog"), &from.console_log, &to.console_log, restart);
     it.field(format_args!("/guestAgent"), &from.guest_agent, &to.guest_agent, restart);
     it.field(format_args!("/autostart"), &from.autostart, &to.autostart, Disruption::None);

@@ -4,13 +4,14 @@
 //! be made although the plan says that it fits, what stood before is put back.
 
 mod cut;
+mod handover;
 mod mode;
 mod settle;
 mod undo;
 
 use std::collections::BTreeMap;
 
-use trueup_nvml::{Client, Code, Error, Gpu, GpuRecord};
+use trueup_nvml::{Client, Code, Error, Gpu, GpuRecord, Identity};
 
 use super::behind_port::Inner;
 use super::tools::Ran;
@@ -90,6 +91,9 @@ pub(super) async fn perform(inner: &Inner, step: &Step) -> Result<Outcome, Fault
         }
         Action::GpuCreateCompute { part, change } => {
             create(inner, id, part, change, cut::create_compute).await
+        }
+        Action::GpuHandover { to, step, change } => {
+            handover::perform(inner, id, *to, step, change).await
         }
         Action::GpuSettle { start, change } => settle::settle(inner, step, start, change).await,
         _ => Err(Fault::permanent(format!(
@@ -219,13 +223,14 @@ pub(super) fn fault(doing: &str, trouble: Trouble, change: &GpuChange) -> Fault 
     }
 }
 
-/// The GPU as it is now.
+/// The GPU as it is now, by its UUID, or by its PCI address where it never had one.
 pub(super) fn record(client: &Client, uuid: &str) -> Result<GpuRecord, Trouble> {
     let seen = client.observe()?;
+    let is = |identity: &Identity| identity.uuid == uuid || identity.pci == uuid;
     for gpu in seen.gpus {
         match gpu {
-            Gpu::Present(record) if record.identity.uuid == uuid => return Ok(*record),
-            Gpu::Failed(failed) if failed.identity.as_ref().is_some_and(|it| it.uuid == uuid) => {
+            Gpu::Present(record) if is(&record.identity) => return Ok(*record),
+            Gpu::Failed(failed) if failed.identity.as_ref().is_some_and(is) => {
                 return Err(Trouble::Other(format!("the GPU does not answer: {}", failed.error)));
             }
             Gpu::Present(_) | Gpu::Failed(_) => {}

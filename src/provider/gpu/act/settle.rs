@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use super::super::behind_port::Inner;
 use super::super::look;
 use super::super::tools::Ran;
-use super::{Trouble, fault, record, told, within};
+use super::{Trouble, fault, handover, record, told, within};
 use crate::model::{Fault, ResourceId};
 use crate::plan::{GpuChange, Reason, Step};
 use crate::port::Outcome;
@@ -66,7 +66,14 @@ pub(super) async fn settle(
     change: &GpuChange,
 ) -> Result<Outcome, Fault> {
     let id = &step.resource;
-    let devices = prove(inner, id, change).await?;
+    let devices = match &change.memory.handover {
+        // NVML does not see what guests have.
+        Some(handover) => {
+            handover::prove(inner, id, handover).await?;
+            Devices::new()
+        }
+        None => prove(inner, id, change).await?,
+    };
     let mut facts = identities(inner, change, &devices);
     match told(inner.tools.refresh_cdi().await) {
         Some(Ok(())) => drop(facts.insert("cdi".to_owned(), "refreshed".to_owned())),

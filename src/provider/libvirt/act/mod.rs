@@ -75,6 +75,7 @@ pub(super) async fn perform(
         | Action::GpuDestroyInstance { .. }
         | Action::GpuCreateInstance { .. }
         | Action::GpuCreateCompute { .. }
+        | Action::GpuHandover { .. }
         | Action::GpuSettle { .. }
         | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }

@@ -8,7 +8,7 @@ use super::super::{Mark, XmlError};
 use super::parse::{self, WHAT};
 use super::{AGENT_CHANNEL, device};
 use crate::model::resource::{
-    Accelerator, Boot, CpuMode, DiskBus, Firmware, Topology, VirtualMachine,
+    Accelerator, Boot, CpuMode, DiskBus, Firmware, HostDevice, Topology, VirtualMachine,
 };
 
 /// PCIe ports a new `q35` domain gets beyond those its first devices take: a device plugged in later
@@ -331,14 +331,20 @@ fn nics(devices: &mut Element, desired: &VirtualMachine) -> Result<(), XmlError>
 }
 
 fn host_devices(devices: &mut Element, desired: &VirtualMachine) -> Result<(), XmlError> {
+    let wanted = desired.devices();
     devices.keep("hostdev", |element| {
-        device::host(element).is_none_or(|seen| desired.host_devices.contains(&seen))
+        device::host(element).is_none_or(|seen| wanted.contains(&&seen))
     });
-    for want in &desired.host_devices {
-        let there =
-            devices.all("hostdev").any(|element| device::host(element).as_ref() == Some(want));
-        if !there {
+    for want in wanted {
+        let ours = matches!(want, HostDevice::Pci(_))
+            && desired.gpus.iter().any(|gpu| gpu.devices.contains(want));
+        let is = |element: &Element| device::host(element).as_ref() == Some(want);
+        if !devices.all("hostdev").any(is) {
             devices.add(device::new_host(want)?);
+        }
+        if ours && let Some(element) = devices.all_mut("hostdev").find(|element| is(element)) {
+            // A layout has it: libvirt must not give it back to the host when the guest stops.
+            element.set("managed", "no");
         }
     }
     Ok(())
@@ -376,7 +382,7 @@ fn ports(devices: &mut Element, desired: &VirtualMachine) {
     // Named, or libvirt would number the first port as the root itself.
     let root = [("type", "pci"), ("index", "0"), ("model", "pcie-root")];
     devices.add(new("controller", &root));
-    let taken = desired.disks.len() + desired.nics.len() + desired.host_devices.len();
+    let taken = desired.disks.len() + desired.nics.len() + desired.devices().len();
     for _ in 0..COMMON_PORTS + taken + SPARE_PORTS {
         devices.add(new("controller", &[("type", "pci"), ("model", "pcie-root-port")]));
     }

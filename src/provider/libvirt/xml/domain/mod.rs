@@ -17,7 +17,7 @@ use xmltree::Element;
 
 use super::XmlError;
 use super::tree::{self, Ext, new};
-use crate::model::resource::{CpuMode, DiskDevice, VirtualMachine};
+use crate::model::resource::{CpuMode, DiskDevice, HostDevice, VirtualMachine};
 
 /// The channel name of the QEMU guest agent.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
@@ -49,6 +49,14 @@ pub fn owned(desired: &VirtualMachine, observed: &VirtualMachine) -> VirtualMach
         if let (None, DiskDevice::Cdrom, Some(wanted)) = (&disk.path, disk.device, wanted) {
             disk.format = wanted.format;
         }
+    }
+    let given = |device: &HostDevice| {
+        let gpus = desired.gpus.iter().flat_map(|gpu| &gpu.devices);
+        !desired.host_devices.contains(device) && gpus.into_iter().any(|it| it == device)
+    };
+    if desired.devices().iter().all(|device| seen.host_devices.contains(device)) {
+        seen.host_devices.retain(|device| !given(device));
+        seen.gpus.clone_from(&desired.gpus);
     }
     seen.autostart = desired.autostart;
     seen.power = desired.power;

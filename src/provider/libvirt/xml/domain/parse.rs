@@ -73,6 +73,7 @@ pub(super) fn read(root: &Element) -> Result<ParsedDomain, XmlError> {
         disks,
         nics,
         host_devices,
+        gpus: Vec::new(),
         console_log: console(devices),
         guest_agent: devices.all("channel").any(is_agent),
         autostart: false,

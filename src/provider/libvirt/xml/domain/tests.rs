@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::resource::{
-    Accelerator, Boot, Cpus, DiskAttachment, DiskBus, Firmware, HostDevice, Memory, Nic, NicSource,
-    Power, Topology, VolumeFormat,
+    Accelerator, Boot, Cpus, DiskAttachment, DiskBus, Firmware, GpuUse, HostDevice, Memory, Nic,
+    NicSource, Power, Topology, VolumeFormat,
 };
 use crate::model::{Digest, Name};
 use crate::provider::libvirt::xml::{Mark, XmlError, tree};
@@ -45,6 +45,7 @@ fn small() -> VirtualMachine {
         disks: vec![disk("vda", DiskBus::Virtio, Some("/srv/vm/web.qcow2"))],
         nics: vec![nic("52:54:00:aa:00:01", NicSource::Network("lab".to_owned()))],
         host_devices: Vec::new(),
+        gpus: Vec::new(),
         console_log: Some("/srv/vm/web.log".to_owned()),
         guest_agent: true,
         autostart: false,
@@ -163,6 +164,24 @@ fn merging_what_is_there_already_changes_nothing() {
         let root = tree::parse(xml, "domain").unwrap();
         assert_eq!(merged(Some(xml), &vm), tree::write(&root, "domain").unwrap());
     }
+}
+
+/// The GPU of a layout is given by trueup: libvirt neither takes it nor gives it back by itself.
+#[test]
+fn a_gpu_of_a_layout_is_not_managed_by_libvirt() {
+    let pci = |slot: u8| HostDevice::Pci(format!("0000:{slot:02x}:00.0"));
+    let mut vm = small();
+    vm.host_devices = vec![pci(9)];
+    vm.gpus =
+        vec![GpuUse { layout: Name::new("card").unwrap(), partition: None, devices: vec![pci(7)] }];
+    let xml = merged(None, &vm);
+    assert_same(&vm, &xml);
+    assert_eq!(parse(&xml).unwrap().vm.host_devices, [pci(7), pci(9)]);
+    let managed = |value: &str| xml.matches(&format!("managed=\"{value}\"")).count();
+    assert_eq!((managed("no"), managed("yes")), (1, 1), "{xml}");
+    // One that was named by its address before, and is the layout's now.
+    let before = VirtualMachine { host_devices: vec![pci(7), pci(9)], gpus: Vec::new(), ..small() };
+    assert_eq!(merged(Some(&merged(None, &before)), &vm).matches("managed=\"no\"").count(), 1);
 }
 
 #[test]

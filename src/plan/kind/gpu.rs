@@ -350,9 +350,13 @@ impl<'a> Scene<'a> {
         let before = self.memory.before.clone().or_else(|| mode.map(|_| layout.clone()));
         let board = self.state.board.as_ref();
         let called = names::called(&self.to.partitions, board, &self.memory.called);
-        let stops = stopped.clone();
-        let memory = GpuMemory { layout, before, stopped: stops, called, ..GpuMemory::default() };
-        let change = self.change(memory);
+        let change = self.change(GpuMemory {
+            layout,
+            before,
+            stopped: stopped.clone(),
+            called,
+            ..GpuMemory::default()
+        });
         let mut actions = Vec::new();
         if let Some((on, _)) = mode {
             let reset = self.to.allow_reset == Some(true);

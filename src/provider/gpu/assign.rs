@@ -17,6 +17,12 @@ use crate::model::Resource;
 use crate::model::resource::{GpuLayout, GpuMatch, GpuMode, Partition};
 use crate::port::Scope;
 
+/// From what it is told who uses a GPU.
+struct Users<'a> {
+    host: &'a Host,
+    hidden: &'a Hidden,
+}
+
 /// Gives each layout that names a product a GPU of its own.
 pub(super) fn assign(
     wanted: &mut [Wanted],
@@ -45,9 +51,9 @@ pub(super) fn assign(
     if products.is_empty() {
         return;
     }
-    let hidden = host.hidden();
+    let users = Users { host, hidden: &host.hidden() };
     for product in products {
-        let free = free(&product, wanted, &taken, seen, (host, &hidden));
+        let free = free(&product, wanted, &taken, seen, &users);
         let mut layouts: Vec<usize> =
             (0..wanted.len()).filter(|&at| open(&wanted[at]) == Some(&product)).collect();
         // Those that are cut come first, on both sides: equal costs then keep modes.
@@ -55,7 +61,7 @@ pub(super) fn assign(
             .sort_by_key(|&at| layout(&wanted[at], scope).map(|it| it.mode) != Some(GpuMode::Mig));
         let asked: Vec<Option<&GpuLayout>> =
             layouts.iter().map(|&at| layout(&wanted[at], scope)).collect();
-        let given = pairs(&free, &asked, (host, &hidden));
+        let given = pairs(&free, &asked, &users);
         for (&at, gpu) in layouts.iter().zip(given) {
             wanted[at].meant = match gpu {
                 Some(gpu) => Ok(GpuMatch::Uuid(free[gpu].identity.uuid.clone())),
@@ -100,7 +106,7 @@ fn free<'s>(
     wanted: &[Wanted],
     taken: &BTreeSet<String>,
     seen: &'s Observation,
-    (host, hidden): (&Host, &Hidden),
+    users: &Users<'_>,
 ) -> Vec<&'s GpuRecord> {
     let of = |gpu: &'s Gpu| match gpu {
         Gpu::Present(record) => Some(&**record),
@@ -118,7 +124,8 @@ fn free<'s>(
     };
     all.sort_by_key(|&record| {
         let cut = record.mig.is_some_and(|mig| mig.current);
-        (!left(record), !cut, !look::whole_holders(record, host, hidden).is_empty(), record.index)
+        let used = !look::whole_holders(record, users.host, users.hidden).is_empty();
+        (!left(record), !cut, used, record.index)
     });
     all
 }
@@ -127,15 +134,15 @@ fn free<'s>(
 fn pairs(
     free: &[&GpuRecord],
     asked: &[Option<&GpuLayout>],
-    (host, hidden): (&Host, &Hidden),
+    users: &Users<'_>,
 ) -> Vec<Option<usize>> {
     let in_order = || (0..asked.len()).map(|at| (at < free.len()).then_some(at)).collect();
     if asked.len() > free.len() || free.len() > GPUS_MAX {
         return in_order();
     }
     let Some(board) = common(free) else { return in_order() };
-    let instances: Vec<Vec<Instance>> =
-        free.iter().map(|record| look::instances(record, None, host, hidden)).collect();
+    let of = |record: &&GpuRecord| look::instances(record, None, users.host, users.hidden);
+    let instances: Vec<Vec<Instance>> = free.iter().map(of).collect();
     let instances: Vec<&[Instance]> = instances.iter().map(Vec::as_slice).collect();
     let target = |layout: &Option<&GpuLayout>| {
         let wishes = layout.iter().flat_map(|layout| &layout.partitions).map(Partition::wish);

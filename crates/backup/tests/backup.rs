@@ -1,0 +1,20 @@
+//! The worker against Debian's restic, damaged repositories, full disks and kills.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests talk to the host")]
+
+#[path = "backup/bench_data.rs"]
+mod bench_data;
+#[path = "backup/faults.rs"]
+mod faults;
+#[path = "backup/image.rs"]
+mod image;
+#[path = "backup/interop.rs"]
+mod interop;
+#[path = "backup/lab.rs"]
+mod lab;
+#[path = "backup/lies.rs"]
+mod lies;
+#[path = "backup/locks.rs"]
+mod locks;
+#[path = "backup/remote.rs"]
+mod remote;

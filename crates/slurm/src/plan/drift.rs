@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{Change, change, features, minutes, weight};
+use super::config::{Change, change};
+use super::fields::{features, minutes, weight};
 use crate::conf::{Conf, Fields};
 use crate::hostlist;
 use crate::observe::{Node, Observed, Partition};

@@ -4,9 +4,11 @@
 pub mod accounts;
 pub mod config;
 mod drift;
+mod fields;
+mod losses;
 pub mod roll;
 mod stage;
 
-pub(crate) use config::minutes;
 pub use drift::drift;
+pub(crate) use fields::minutes;
 pub use stage::{outdated, stage};

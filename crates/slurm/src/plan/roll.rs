@@ -54,6 +54,10 @@ pub struct Roll<'a> {
     pub token: &'a Token,
     /// How many may be out at once, those that others took out included; at least 1.
     pub max_unavailable: usize,
+    /// Whether a node is changed only once its daemon was started after the drain: then a crash between
+    /// the files and the daemon is seen. A node's clock that is behind the controller's makes it be
+    /// started again and again, so who acts has to count.
+    pub restart: bool,
     /// How long jobs may take to end after a drain, seconds.
     pub drain_timeout: i64,
     /// Now, seconds since 1970 by the controller's clock.
@@ -78,7 +82,7 @@ pub enum Step {
         /// When the patience ends, seconds since 1970.
         until: i64,
     },
-    /// Nothing runs on it: change it.
+    /// Nothing runs on it: change it, as far as it is not changed yet.
     Act {
         /// The node.
         node: String,
@@ -189,7 +193,10 @@ pub fn plan(roll: &Roll<'_>, observed: &Observed) -> RollPlan {
     // that is out already costs nothing more when it is begun.
     let mut added = 0;
     for (at, node) in to_begin {
-        let already_out = is_out(observed.nodes.get(&node));
+        // For some seconds after a start of the controller no node has answered it yet: those are out
+        // for the count, and not because they are away.
+        let already_out =
+            observed.nodes.get(&node).is_some_and(|seen| seen.state == NodeState::Down);
         if stopped.is_some() || !(already_out || left > 0) {
             continue;
         }
@@ -229,7 +236,8 @@ fn ours(
     jobs: Vec<u32>,
 ) -> (Step, Option<String>) {
     let node = name.to_owned();
-    if !outdated {
+    let old_daemon = roll.restart && seen.daemon_started < since;
+    if !(outdated || old_daemon) {
         let step = if seen.is_up() { Step::Resume { node } } else { Step::Check { node } };
         return (step, None);
     }

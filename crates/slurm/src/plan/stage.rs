@@ -1,6 +1,9 @@
 //! A wish on its way: nodes whose hardware changes keep what they have until each of them is out of
 //! use. A controller that reads fewer processors or devices for a node ends the jobs that have them, so
 //! the file changes node by node, and what needs no empty node changes at once.
+//!
+//! What was before is read from the live files ([`crate::adopt()`]), so a crash leaves nothing to
+//! remember here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,7 +79,13 @@ fn by_node(cluster: &Cluster) -> BTreeMap<&str, &Pool> {
 }
 
 fn same_hardware(a: &Pool, b: &Pool) -> bool {
-    (a.cpus, a.topology, a.memory_mib, &a.gres) == (b.cpus, b.topology, b.memory_mib, &b.gres)
+    let resources = |pool: &Pool| {
+        let mut all = pool.gres.clone();
+        all.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
+        all
+    };
+    let alike = (a.cpus, a.topology, a.memory_mib) == (b.cpus, b.topology, b.memory_mib);
+    alike && resources(a) == resources(b)
 }
 
 /// Where a node is reached.

@@ -1,41 +1,49 @@
 //! A pool that changes node by node, jobs and hands of others left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use trueup_slurm::plan::roll::{self, Progress, Roll, RollPlan, Step, Token};
 use trueup_slurm::wish::Cluster;
-use trueup_slurm::{ControlError, Switched, plan};
+use trueup_slurm::{ControlError, Switched, adopt, plan};
 
 use crate::lab::{Lab, until};
 
 /// A change of a pool on its way, driven as the reconciler drives it.
 struct Going<'a> {
     lab: &'a Lab,
-    before: Cluster,
     wish: Cluster,
     nodes: Vec<String>,
-    waiting: BTreeSet<String>,
     token: Token,
     drain_timeout: i64,
+    /// How often it is cut off between the files and the daemon.
+    crashes: u32,
 }
 
 impl<'a> Going<'a> {
     fn new(lab: &'a Lab, wish: Cluster, pool: usize, plan: &str) -> Self {
         let nodes: Vec<String> = wish.pools[pool].names().map(str::to_owned).collect();
-        let before = lab.wish.clone();
-        let waiting = plan::outdated(&before, &wish);
         let token = Token::new("lab", &wish.pools[pool].name, plan);
-        Self { lab, before, wish, nodes, waiting, token, drain_timeout: 3600 }
+        Self { lab, wish, nodes, token, drain_timeout: 3600, crashes: 0 }
+    }
+
+    /// What is in force and what is still to come, from the live files alone: nothing is remembered.
+    fn state(&self) -> (Cluster, BTreeSet<String>) {
+        let gres = fs::read_to_string(self.lab.live().folder.join("gres.conf")).unwrap();
+        let before = adopt(&self.lab.live_conf(), &gres).unwrap().cluster;
+        let waiting = plan::outdated(&before, &self.wish);
+        (before, waiting)
     }
 
     fn next(&self) -> RollPlan {
         let now = self.lab.ok(&["date", "+%s"]).trim().parse().unwrap();
         let roll = Roll {
             nodes: &self.nodes,
-            outdated: &self.waiting,
+            outdated: &self.state().1,
             failed: &BTreeMap::new(),
             token: &self.token,
             max_unavailable: 1,
+            restart: true,
             drain_timeout: self.drain_timeout,
             now,
         };
@@ -46,10 +54,15 @@ impl<'a> Going<'a> {
     fn step(&mut self, step: &Step) {
         self.lab.control().step(step, &self.token).unwrap();
         if let Step::Act { node } = step {
-            self.waiting.remove(node);
-            let staged = plan::stage(&self.before, &self.wish, &self.waiting);
+            let (before, mut waiting) = self.state();
+            waiting.remove(node);
+            let staged = plan::stage(&before, &self.wish, &waiting);
             let (_, done) = self.lab.apply(&staged);
-            assert_eq!(done, Switched::InForce, "{node}");
+            assert!(!matches!(done, Switched::PutBack { .. }), "{node}: {done:?}");
+            if self.crashes > 0 {
+                self.crashes -= 1;
+                return;
+            }
             self.lab.restart_daemon(node);
         }
     }
@@ -79,8 +92,10 @@ fn a_pool_rolls_node_by_node_and_no_job_is_lost() {
     wish.pools[1].gres[0].devices.pop();
     wish.pools[1].memory_mib = 1500;
     let mut going = Going::new(&lab, wish.clone(), 1, "p1");
-    assert_eq!(going.waiting.iter().collect::<Vec<_>>(), ["g1", "g2"]);
+    assert_eq!(going.state().1.iter().collect::<Vec<_>>(), ["g1", "g2"]);
+    going.crashes = 1;
 
+    let daemons_before = lab.observe().nodes["g1"].daemon_started;
     let mut done: Vec<String> = Vec::new();
     let mut ended = false;
     until("the pool is changed", || {
@@ -108,9 +123,11 @@ fn a_pool_rolls_node_by_node_and_no_job_is_lost() {
         done,
         ["drain g1", "wait g1", "act g1", "resume g1", "drain g2", "act g2", "resume g2",]
     );
+    assert_eq!(going.crashes, 0);
     // The last start of the controller is a moment ago: until nodes answer it, they are unknown.
     lab.await_nodes("idle", &["g1", "g2"]);
     let seen = lab.observe();
+    assert!(seen.nodes["g1"].daemon_started > daemons_before, "started after all");
     for name in ["g1", "g2"] {
         let node = &seen.nodes[name];
         assert_eq!((node.memory_mib, node.is_drained(), node.is_up()), (1500, false, true));

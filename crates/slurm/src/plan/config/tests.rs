@@ -1,7 +1,7 @@
 //! What a change of the file needs and takes away, release by release.
 
 use super::*;
-use crate::observe::{Job, JobState, Node, NodeState, Partition, Reservation};
+use crate::observe::{Flag, Job, JobState, Node, NodeState, Partition, Reservation};
 
 pub(in super::super) const LIVE: &str = "ClusterName=lab\nSlurmctldHost=ctl\nSelectType=select/cons_tres\n\
     NodeName=n[1-3] CPUs=4 RealMemory=4000\n\
@@ -173,9 +173,9 @@ fn jobs_that_a_file_would_end_are_counted() {
 #[test]
 fn times_are_compared_as_minutes() {
     for (text, minutes) in [("90", 90), ("1:30:00", 90), ("1-00:00:00", 1440), ("1-2", 1560)] {
-        assert_eq!(super::minutes(text), Ok(Some(minutes)), "{text}");
+        assert_eq!(crate::plan::minutes(text), Ok(Some(minutes)), "{text}");
     }
-    assert_eq!(super::minutes("INFINITE"), Ok(None));
-    assert_eq!(super::minutes("00:30"), Ok(Some(1)));
-    assert!(super::minutes("never").is_err());
+    assert_eq!(crate::plan::minutes("INFINITE"), Ok(None));
+    assert_eq!(crate::plan::minutes("00:30"), Ok(Some(1)));
+    assert!(crate::plan::minutes("never").is_err());
 }

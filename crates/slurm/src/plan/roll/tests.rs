@@ -10,6 +10,7 @@ struct Pool {
     outdated: BTreeSet<String>,
     failed: BTreeMap<String, String>,
     max_unavailable: usize,
+    restart: bool,
     now: i64,
 }
 
@@ -44,6 +45,7 @@ fn pool() -> Pool {
         outdated: NAMES.map(str::to_owned).into(),
         failed: BTreeMap::new(),
         max_unavailable: 1,
+        restart: false,
         now: 1000,
     }
 }
@@ -88,6 +90,7 @@ impl Pool {
                 failed: &self.failed,
                 token: &token,
                 max_unavailable: self.max_unavailable,
+                restart: self.restart,
                 drain_timeout: 60,
                 now: self.now,
             },
@@ -162,6 +165,31 @@ fn a_node_that_an_earlier_plan_drained_is_ours() {
     pool.check(&["act n3"], "Going");
     pool.outdated.remove("n3");
     pool.check(&["resume n3"], "Going");
+}
+
+#[test]
+fn nodes_that_a_fresh_controller_does_not_know_yet_are_not_begun() {
+    let mut pool = pool();
+    pool.drain("n1", "trueup:lab/cpu/p2", 990);
+    for name in ["n2", "n3"] {
+        pool.observed.nodes.get_mut(name).unwrap().state = NodeState::Unknown;
+    }
+    pool.check(&["act n1"], "Going");
+    let n3 = pool.observed.nodes.get_mut("n3").unwrap();
+    (n3.state, n3.flags) = (NodeState::Idle, [Flag::NotResponding].into());
+    pool.check(&["act n1"], "Going");
+}
+
+#[test]
+fn a_daemon_that_is_older_than_the_drain_is_started_before_the_node_is_given_back() {
+    let mut pool = pool();
+    pool.restart = true;
+    pool.outdated.remove("n1");
+    pool.drain("n1", "trueup:lab/cpu/p2", 990);
+    pool.observed.nodes.get_mut("n1").unwrap().daemon_started = 980;
+    pool.check(&["act n1"], "Going");
+    pool.observed.nodes.get_mut("n1").unwrap().daemon_started = 990;
+    pool.check(&["resume n1"], "Going");
 }
 
 #[test]

@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use trueup_mig::{
-    Board, ComputeWish, Holder, Instance, Layout, Placed, ProfileId, Selector, Wish,
-};
+use trueup_mig::{Board, ComputeWish, Holder, Instance, Layout, Placed, ProfileId, Selector, Wish};
 
 use super::{GpuGuest, GpuHandover, GpuKernel, GpuShare, Vgpu};
 use crate::model::{Digest, digest_of};

@@ -128,15 +128,19 @@ impl Line {
             | "spec.rejected"
             | "source.rewrite_refused"
             | "source.signature_rejected"
-            | "spec.unreadable" => Label::Bad,
+            | "spec.unreadable"
+            | "gpu.lost" => Label::Bad,
             "resource.drifted"
             | "plan.held"
             | "source.unreachable"
             | "spec.warned"
             | "resource.unobservable"
             | "resource.flapping"
-            | "step.interrupted" => Label::Warn,
-            "resource.synced" | "resource.recovered" | "step.succeeded" => Label::Good,
+            | "step.interrupted"
+            | "gpu.xid"
+            | "gpu.degraded" => Label::Warn,
+            "resource.synced" | "resource.recovered" | "step.succeeded" | "gpu.returned"
+            | "gpu.recovered" => Label::Good,
             _ => Label::Plain,
         }
     }

@@ -3,6 +3,7 @@
 //! Desired and observed state share the types in [`resource`], so that comparing them is comparing
 //! like with like. It never reads a clock, a file or the network, and knows no other module.
 
+mod condition;
 mod digest;
 mod fault;
 mod id;
@@ -13,10 +14,12 @@ mod observed;
 mod policy;
 pub mod resource;
 mod schema;
+pub mod xid;
 
+pub use condition::{GpuCondition, GpuIdentity, GpuProblem, GpuProblemKind, GpuReport};
 pub use digest::{Digest, DigestError, digest_of};
 pub use fault::Fault;
-pub use id::{CommitId, IdError, Kind, ResourceId, RunId, mac_for, uuid_for};
+pub use id::{CommitId, IdError, Kind, ResourceId, RunId, mac_for, uuid_for, uuid_for_part};
 pub use inventory::{FailedGpu, FoundGpu, GpuCard, GpuDevice, GpuInventory};
 pub use listed::listed;
 pub use name::{NAME_MAX, Name, NameError};

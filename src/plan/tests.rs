@@ -4,6 +4,7 @@ mod gpu;
 mod guests;
 mod limits;
 mod random;
+mod shared;
 
 use expect_test::{Expect, expect};
 

@@ -15,6 +15,7 @@ mod fetch;
 mod flight;
 mod foresee;
 mod gpus;
+mod health;
 mod hold;
 mod known;
 mod ledger;

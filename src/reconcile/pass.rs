@@ -15,6 +15,7 @@ use super::backoff::{RETRY_MAX_S, flapping};
 use super::fetch::Fetch;
 use super::flight::Flights;
 use super::gpus::events_of_gpus;
+use super::health::events_of_health;
 use super::hold::{judge, minute_of_week};
 use super::known::{claims, known_at, next_retry, ours};
 use super::ledger::{Ledger, LedgerError};
@@ -369,6 +370,7 @@ impl Reconciler {
         self.beat();
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
+            entries.extend(events_of_health(state, &observed));
             entries.extend(farewells(state, &scope.desired, &observed, &busy));
             entries.extend(events_of_gpus(state, &observed, &busy));
             entries

@@ -183,7 +183,10 @@ impl State {
                 }
             }
             Event::PullObserved(observed) => self.pulls.observe(observed, at),
-            Event::PullPlanned(planned) => self.pulls.plan(planned, at),
+            Event::PullPlanned(planned) => {
+                let merging = self.is_merging();
+                self.pulls.plan(planned, at, merging, self.spec.tree.as_deref());
+            }
             Event::PullApproved(approved) => self.pulls.approve(approved, actor, at),
             Event::PullApprovalWithdrawn(withdrawn) => {
                 self.pulls.disapprove(withdrawn);
@@ -191,11 +194,8 @@ impl State {
             }
             Event::PullClosed(closed) => self.pulls.close(closed.number),
             Event::ForgePosted(posted) => {
-                let (spec, head) = (&self.spec, self.source.head.as_ref());
-                let mistaken = spec.rejected.as_ref().map(|rejected| &rejected.commit);
-                // A commit is seen, and not taken in yet: it may be anybody's merge.
-                let merging = head != spec.commit.as_ref() && head != mistaken;
-                self.pulls.posted(posted, at, merging, spec.tree.as_deref());
+                let merging = self.is_merging();
+                self.pulls.posted(posted, at, merging, self.spec.tree.as_deref());
             }
             Event::ForgeRefused(refused) => self.pulls.refused(refused),
             Event::ForgeUnavailable(unavailable) => {
@@ -227,6 +227,15 @@ impl State {
             Event::PolicyCleared(cleared) => {
                 self.policy.remove(&cleared.key);
             }
+            Event::GpuFound(found) => self.gpu_found(found),
+            Event::GpuGone(gone) => {
+                self.gpus.remove(&gone.gpu);
+            }
+            Event::GpuLost(lost) => self.gpu_lost(lost, at),
+            Event::GpuReturned(returned) => self.gpu_returned(&returned.gpu),
+            Event::GpuXid(reported) => self.gpu_xid(reported),
+            Event::GpuDegraded(degraded) => self.gpu_degraded(degraded, at),
+            Event::GpuRecovered(recovered) => self.gpu_recovered(&recovered.gpu),
             Event::StepSucceeded(step) => self.count_step(step.plan, |plan| plan.succeeded += 1),
             Event::StepFailed(step) => self.count_step(step.plan, |plan| plan.failed += 1),
             Event::Synced(_) | Event::Pruned(_) => {
@@ -258,6 +267,13 @@ impl State {
             let rules = self.exempt.entry(hold.resource).or_default();
             rules.entry(hold.rule).or_default().extend(hold.steps);
         }
+    }
+
+    /// Whether a commit is seen and not taken in yet: it may be anybody's merge.
+    fn is_merging(&self) -> bool {
+        let (spec, head) = (&self.spec, self.source.head.as_ref());
+        let mistaken = spec.rejected.as_ref().map(|rejected| &rejected.commit);
+        head != spec.commit.as_ref() && head != mistaken
     }
 
     fn refuse(&mut self, commit: &CommitId, why: &str, signature: bool, since: Timestamp) {
@@ -302,10 +318,19 @@ impl State {
     fn apply_to_resource(&mut self, id: &ResourceId, recorded: &Recorded) {
         let entry = &recorded.entry;
         let at = recorded.at;
-        // A finding about something is no knowledge of that thing itself.
+        // A finding about something is no knowledge of that thing itself; neither is how its GPU is.
         if matches!(
             entry.event,
-            Event::PolicyViolated(_) | Event::PolicyExempted(_) | Event::PolicyCleared(_)
+            Event::PolicyViolated(_)
+                | Event::PolicyExempted(_)
+                | Event::PolicyCleared(_)
+                | Event::GpuFound(_)
+                | Event::GpuGone(_)
+                | Event::GpuLost(_)
+                | Event::GpuReturned(_)
+                | Event::GpuXid(_)
+                | Event::GpuDegraded(_)
+                | Event::GpuRecovered(_)
         ) {
             return;
         }
@@ -400,6 +425,13 @@ impl State {
             | Event::PolicyViolated(_)
             | Event::PolicyExempted(_)
             | Event::PolicyCleared(_)
+            | Event::GpuFound(_)
+            | Event::GpuGone(_)
+            | Event::GpuLost(_)
+            | Event::GpuReturned(_)
+            | Event::GpuXid(_)
+            | Event::GpuDegraded(_)
+            | Event::GpuRecovered(_)
             | Event::OperatorPaused(_)
             | Event::OperatorResumed(_) => {}
         }

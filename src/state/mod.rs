@@ -6,6 +6,7 @@
 mod apply;
 mod begun;
 mod decide;
+mod health;
 mod pulls;
 mod resource;
 mod types;
@@ -19,6 +20,7 @@ pub use pulls::{
     Planned, Post, PullState, PullsState,
 };
 pub use types::{
-    Applied, Drift, Failure, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook, Paused, PlanState,
-    PolicyFinding, Refused, Rejected, ResourceState, SourceState, SpecState, State,
+    Applied, Drift, Failure, GpuHealth, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook, Paused,
+    PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState, SpecState, State,
+    XIDS_KEPT_MAX,
 };

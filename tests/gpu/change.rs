@@ -36,7 +36,7 @@ async fn a_whole_gpu_is_cut() {
                     after 1: 1g infer-1
                     after 2: 1g infer-2
                     + created
-        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 429d4a69f186
+        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 1d144382f0de
     "#]]
     .assert_eq(&shown(&plan));
     let report = lab.pass().await;
@@ -80,7 +80,7 @@ async fn a_change_keeps_what_it_can() {
                     after 0: 1g infer-0
                     after 1: 1g infer-1
                     - destroyed   + created
-        Plan: 0 to create, 1 to change (1 restart), 0 to destroy · digest 84b04c768287
+        Plan: 0 to create, 1 to change (1 restart), 0 to destroy · digest 228aa0e4a4a8
     "#]]
     .assert_eq(&shown(&plan));
     lab.settle().await;
@@ -124,6 +124,23 @@ async fn a_reboot_is_healed_with_the_mode() {
     lab.restart().await;
     lab.settle().await;
     assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
+}
+
+/// Ampere keeps its mode over a reboot: only the instances are made anew, without a reset.
+#[tokio::test]
+async fn a_mode_that_outlives_a_reboot_is_not_switched_again() {
+    let mut state = State::with_boards(&["a100-80gb"]).unwrap();
+    state.gpus[0].mig = Some(Mode { current: true, pending: true });
+    let mut lab = Lab::of(state).await;
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    lab.settle().await;
+    lab.edit(&Edit::Reboot);
+    assert!(lab.stands(0).is_empty());
+    lab.restart().await;
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
+    let calls = lab.calls();
+    assert!(!calls.iter().any(|call| call.starts_with("nvmlDeviceSetMigMode")), "{calls:?}");
 }
 
 /// The driver is loaded anew beside the running program.

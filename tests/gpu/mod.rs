@@ -3,10 +3,15 @@
 
 mod change;
 mod clients;
+mod driver;
+mod equal;
 mod faults;
 mod guests;
+mod health;
 mod history;
 mod kernel;
 mod lab;
+mod names;
 mod own;
+mod vgpus;
 mod wake;

@@ -4,6 +4,7 @@
 //! upcast, never an edit. The golden lines in `tests/golden/events` hold this.
 
 mod gpu;
+mod health;
 mod operator;
 mod plan;
 mod policy;
@@ -12,6 +13,7 @@ mod resource;
 mod source;
 
 pub use gpu::GpuObserved;
+pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
 pub use operator::{
     LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
@@ -189,6 +191,20 @@ events! {
     "resource.pruned" 1 Pruned(Pruned),
     /// A GPU is cut in another way than the log says.
     "gpu.observed" 1 GpuObserved(GpuObserved),
+    /// A GPU was found, or is not what it was: its driver, its firmware, its place.
+    "gpu.found" 1 GpuFound(GpuFound),
+    /// A GPU is not there any more, or nobody looks at GPUs any more.
+    "gpu.gone" 1 GpuGone(GpuGone),
+    /// A GPU no longer answers.
+    "gpu.lost" 1 GpuLost(GpuLost),
+    /// A GPU answers again.
+    "gpu.returned" 1 GpuReturned(GpuReturned),
+    /// The driver reported a critical error of a GPU.
+    "gpu.xid" 1 GpuXid(GpuXid),
+    /// Something is wrong with a GPU, or something else than before.
+    "gpu.degraded" 1 GpuDegraded(GpuDegraded),
+    /// Nothing is wrong with a GPU any more.
+    "gpu.recovered" 1 GpuRecovered(GpuRecovered),
     /// A pull request is open, and is new or has another head.
     "pull.observed" 1 PullObserved(PullObserved),
     /// What merging a pull request would do.

@@ -11,6 +11,7 @@ mod gpu_seen;
 mod gpu_stop;
 mod handover;
 mod network;
+mod share;
 mod volume;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,8 @@ pub use domain::{
     Topology, VirtualMachine,
 };
 pub use gpu::{
-    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy, Partition,
+    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuProfile, GpuState, OnBusy,
+    Partition,
 };
 pub use gpu_seen::{GpuSeen, SeenPart};
 pub use gpu_stop::mark_stoppable;
@@ -29,6 +31,7 @@ pub use handover::{GpuGuest, GpuHandover, GpuKernel};
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };
+pub use share::{GpuShare, Vgpu, VgpuClaim};
 pub use volume::{
     BUILD_RECIPE, Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin,
     OnImageChange, Seed, StoragePool, VolumeFormat,

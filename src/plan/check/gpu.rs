@@ -3,19 +3,32 @@
 //!
 //! It uses the rule of what fits and what each step does, and nothing of the search.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use trueup_mig::{Holder, Layout, Part, Selector, Step, step};
 
 mod handover;
+mod share;
 
 use super::Judge;
-use crate::model::resource::{GpuClient, GpuLayout, GpuMode, GpuState, Partition};
+use crate::model::resource::{GpuClient, GpuLayout, GpuMode, GpuProfile, GpuState, Partition};
 use crate::model::{Resource, ResourceId};
 use crate::plan::{Action, Reason};
+
+impl<'a> Judge<'a> {
+    /// What the commit asks of a GPU.
+    fn gpu_wish(&self, id: &ResourceId) -> Option<&'a GpuLayout> {
+        match self.input.desired.resources.get(id).map(|it| &it.resource) {
+            Some(Resource::GpuLayout(wish)) => Some(wish),
+            _ => None,
+        }
+    }
+}
 
 impl Judge<'_> {
     /// Every GPU whose cut the plan changes.
     pub(super) fn gpus(&mut self) {
-        let changed: std::collections::BTreeSet<&ResourceId> = self
+        let changed: BTreeSet<&ResourceId> = self
             .plan
             .steps
             .iter()
@@ -40,7 +53,9 @@ impl Judge<'_> {
         };
         let changes_hands = |&at: &usize| {
             let action = &self.plan.steps[at].action;
-            let kept = action.gpu_change().is_some_and(|it| it.memory.handover.is_some());
+            let kept = action
+                .gpu_change()
+                .is_some_and(|it| it.memory.handover.is_some() || it.memory.share.is_some());
             kept || action.handover().is_some()
         };
         if steps.iter().any(changes_hands) {
@@ -49,10 +64,7 @@ impl Judge<'_> {
         let Some(state) = seen.state.as_deref() else {
             return self.blame(first, "changes a GPU that was not looked at");
         };
-        let wish = match self.input.desired.resources.get(id).map(|it| &it.resource) {
-            Some(Resource::GpuLayout(wish)) => Some(&**wish),
-            _ => None,
-        };
+        let wish = self.gpu_wish(id);
         if wish.is_none() && (!self.input.guards.prune || !self.input.desired.sync.prune) {
             self.blame(first, "removes while pruning is off");
         }
@@ -117,6 +129,15 @@ impl Judge<'_> {
         }
     }
 
+    /// What the driver's names stood for when the GPU was cut, by the log.
+    fn called(&self, id: &ResourceId) -> BTreeMap<String, GpuProfile> {
+        let memory = match self.seen(id).map(|seen| &seen.config) {
+            Some(Resource::GpuLayout(seen)) => seen.memory.as_deref(),
+            _ => None,
+        };
+        memory.map(|memory| memory.called.clone()).unwrap_or_default()
+    }
+
     /// What comes out is what was asked for.
     fn result(
         &mut self,
@@ -138,6 +159,7 @@ impl Judge<'_> {
         }
         // Without a board only the mode changes; the rest is for the next plan.
         let Some(board) = &state.board else { return };
+        let called = self.called(id);
         let mut left: Vec<&Part> = layout.parts.iter().collect();
         let fixed_first = |partition: &&Partition| partition.start.is_none();
         let mut partitions: Vec<&Partition> = wish.partitions.iter().collect();
@@ -148,7 +170,9 @@ impl Judge<'_> {
                 let same = match &partition.select {
                     Selector::Shape(shape) => board.shape(profile) == *shape,
                     Selector::Profile(name) => {
-                        board.profile(profile).is_some_and(|it| it.name == *name)
+                        let now = board.profile(profile).is_some_and(|it| it.name == *name);
+                        let then = called.get(name).map(|known| &known.shape);
+                        now || then == Some(&board.shape(profile))
                     }
                 };
                 let count = partition.compute.as_ref().map_or(1, |all| {

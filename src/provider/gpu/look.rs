@@ -8,12 +8,13 @@ use trueup_mig::{
 };
 use trueup_nvml::{Architecture, Gpu, GpuInstance, GpuRecord, Identity, Virtualization};
 
+use super::hidden::Hidden;
 use super::host::Host;
 use super::kernel::Files;
 use super::sight::{Found, Sight};
 use crate::model::resource::{
     GpuClient, GpuHandover, GpuKernel, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode,
-    GpuState, Partition,
+    GpuShare, GpuState, Partition,
 };
 use crate::model::{Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::port::Scope;
@@ -21,10 +22,12 @@ use crate::port::Scope;
 /// A layout to look for.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
-    id: ResourceId,
+    pub(super) id: ResourceId,
     pub(super) gpu: GpuMatch,
+    /// Which GPU that is; where it names a product, the one it has or gets.
+    pub(super) meant: Result<GpuMatch, String>,
     clients: Vec<GpuClient>,
-    memory: Option<GpuMemory>,
+    pub(super) memory: Option<GpuMemory>,
     /// Whether a guest is to have it.
     given: bool,
     /// Whether what is remembered is that of a layout which had another name.
@@ -36,9 +39,14 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Whether guests have it, or are to have it.
+    /// Whether guests have it or share it, or are to.
     pub(super) fn is_for_guests(&self) -> bool {
-        self.given || self.handover().is_some()
+        self.given || self.handover().is_some() || self.share().is_some()
+    }
+
+    /// What is remembered of a GPU that guests share.
+    pub(super) fn share(&self) -> Option<&GpuShare> {
+        self.memory.as_ref()?.share.as_ref()
     }
 
     /// What is remembered of a GPU that guests have.
@@ -60,6 +68,7 @@ pub(super) fn wanted(scope: &Scope) -> Vec<Wanted> {
             gone.push(Wanted {
                 id: id.clone(),
                 gpu: layout.gpu.clone(),
+                meant: Ok(layout.gpu.clone()),
                 clients: layout.clients.clone(),
                 memory: layout.memory.as_deref().cloned(),
                 given: false,
@@ -70,22 +79,25 @@ pub(super) fn wanted(scope: &Scope) -> Vec<Wanted> {
         }
     }
     let mut all = Vec::new();
+    let mut inherited_from: Vec<ResourceId> = Vec::new();
     for (id, wish) in &scope.desired.resources {
         let Resource::GpuLayout(layout) = &wish.resource else { continue };
         // A layout under a new name: a GPU that guests have is found by what the old one knows.
-        let heir = || {
-            let old = gone.iter().find(|it| it.gpu == layout.gpu && it.handover().is_some())?;
-            old.memory.clone()
+        let heir = |it: &&Wanted| {
+            it.gpu == layout.gpu && it.is_for_guests() && !inherited_from.contains(&it.id)
         };
         let own = remembered(id);
-        let inherited = heir().filter(|_| own.is_none());
+        let old = gone.iter().find(heir).filter(|_| own.is_none());
+        let inherited = old.and_then(|old| old.memory.clone());
+        inherited_from.extend(old.map(|old| old.id.clone()));
         all.push(Wanted {
             id: id.clone(),
             gpu: layout.gpu.clone(),
+            meant: Ok(layout.gpu.clone()),
             clients: layout.clients.clone(),
             inherits: inherited.is_some(),
             memory: own.or(inherited),
-            given: layout.mode == GpuMode::Passthrough,
+            given: matches!(layout.mode, GpuMode::Passthrough | GpuMode::Vgpu),
             desired: true,
             known: scope.known.contains(id),
         });
@@ -102,7 +114,8 @@ pub(super) fn see(
     files: Option<&Result<Files, String>>,
     host: &Host,
 ) -> Observed {
-    let sight = Sight { nvml, files, host };
+    let (hidden, co_owners) = (host.hidden(), host.co_owners());
+    let sight = Sight { nvml, files, host, hidden, co_owners };
     let mut observed = Observed::default();
     let found: Vec<Result<Found<'_>, String>> = wanted.iter().map(|it| sight.find(it)).collect();
     let same = |at: usize, other: usize| match (&found[at], &found[other]) {
@@ -141,7 +154,7 @@ pub(super) fn see(
                     (false, true) => Ownership::Ours { environment: ours },
                     (false, false) => Ownership::Foreign,
                 };
-                let left = sight.is_left(memory);
+                let left = sight.is_left(gpu, memory);
                 if let Some(seen) = observation(it, gpu, state, memory, ownership, left) {
                     observed.resources.insert(it.id.clone(), seen);
                 }
@@ -170,13 +183,18 @@ fn observation(
     }
     let cut = state.as_ref().and_then(|state| state.mig).is_some_and(|mig| mig.current);
     let given = gpu.kernel.as_ref().is_some_and(GpuKernel::is_given);
+    let share = memory.and_then(|memory| memory.share.as_ref());
+    let shared = share.zip(gpu.kernel.as_ref());
     let layout = GpuLayout {
         gpu: it.gpu.clone(),
         mode: match (given, cut) {
             (true, _) => GpuMode::Passthrough,
             (false, true) => GpuMode::Mig,
+            (false, false) if shared.is_some() => GpuMode::Vgpu,
             (false, false) => GpuMode::Whole,
         },
+        vgpus: shared.map(|(share, kernel)| share.found(kernel)).unwrap_or_default(),
+        mixed_sizes: false,
         partitions: state.as_ref().map(Partition::found).unwrap_or_default(),
         allow_reset: None,
         on_busy: None,
@@ -203,6 +221,8 @@ pub(super) fn found<'g>(wanted: &GpuMatch, gpus: &'g [Gpu]) -> Result<&'g GpuRec
         GpuMatch::Uuid(uuid) => identity.uuid.eq_ignore_ascii_case(uuid),
         GpuMatch::PciAddress(address) => identity.pci == *address,
         GpuMatch::Serial(serial) => identity.serial.as_ref() == Some(serial),
+        // One of them is chosen before it is looked for.
+        GpuMatch::Product(_) => false,
     };
     let meant = |gpu: &&Gpu| match gpu {
         Gpu::Present(record) => is(&record.identity),
@@ -251,6 +271,8 @@ pub(super) fn state(
     memory: Option<&GpuMemory>,
     clients: &[GpuClient],
     host: &Host,
+    hidden: &Hidden,
+    co_owners: &[String],
 ) -> Result<GpuState, String> {
     let units = clients.iter().map(|client| &client.unit);
     let stopped = memory.into_iter().flat_map(|memory| &memory.stopped);
@@ -268,10 +290,10 @@ pub(super) fn state(
         mig: record.mig.map(|mig| GpuMigState { current: mig.current, pending: mig.pending }),
         hot: is_hot(record),
         board: board(record)?,
-        instances: instances(record, memory, host),
-        holders: whole_holders(record, host),
+        instances: instances(record, memory, host, hidden),
+        holders: whole_holders(record, host, hidden),
         running,
-        co_owners: host.co_owners(),
+        co_owners: co_owners.to_vec(),
     })
 }
 
@@ -284,7 +306,7 @@ fn is_hot(record: &GpuRecord) -> bool {
     )
 }
 
-fn architecture(of: Architecture) -> String {
+pub(super) fn architecture(of: Architecture) -> String {
     match of {
         Architecture::Unknown(Some(number)) => format!("unknown architecture {number}"),
         Architecture::Unknown(None) => "unknown architecture".to_owned(),
@@ -302,7 +324,7 @@ pub(super) fn board(record: &GpuRecord) -> Result<Option<Board>, String> {
     board.map(Some).map_err(|error| format!("the driver's profiles make no sense: {error}"))
 }
 
-fn profile(it: &trueup_nvml::Profile, instances: &[GpuInstance]) -> Profile {
+pub(super) fn profile(it: &trueup_nvml::Profile, instances: &[GpuInstance]) -> Profile {
     // The driver tells of compute instances only within an instance that is there.
     let example = instances.iter().find(|instance| instance.profile == it.id);
     let known = example.map(|example| example.compute_profiles.as_slice()).unwrap_or_default();
@@ -341,6 +363,7 @@ pub(super) fn instances(
     record: &GpuRecord,
     memory: Option<&GpuMemory>,
     host: &Host,
+    hidden: &Hidden,
 ) -> Vec<Instance> {
     let one = |it: &GpuInstance| {
         let placed = Placed { profile: ProfileId(it.profile.0), start: it.placement.start };
@@ -349,9 +372,14 @@ pub(super) fn instances(
             profile: ComputeProfileId(compute.profile.0),
             start: compute.placement.start,
             slices: compute.placement.size,
-            holders: holders(record, host, |process| {
-                process.gpu_instance == Some(it.id) && process.compute_instance == Some(compute.id)
-            }),
+            holders: {
+                let of = |process: &trueup_nvml::Process| {
+                    process.gpu_instance == Some(it.id)
+                        && process.compute_instance == Some(compute.id)
+                };
+                let hidden = hidden.of_compute(record, it.id, compute.id);
+                holders(record, host, of).into_iter().chain(hidden).collect()
+            },
         });
         let within = |process: &trueup_nvml::Process| {
             let known = it.compute.iter().any(|one| process.compute_instance == Some(one.id));
@@ -362,15 +390,19 @@ pub(super) fn instances(
             placed,
             name: memory.and_then(|memory| memory.name(placed)).map(str::to_owned),
             compute: compute.collect(),
-            holders: holders(record, host, within),
+            holders: {
+                let hidden = hidden.of_instance(record, it.id);
+                holders(record, host, within).into_iter().chain(hidden).collect()
+            },
         }
     };
     record.instances.iter().map(one).collect()
 }
 
 /// Who uses the GPU but no instance of it.
-pub(super) fn whole_holders(record: &GpuRecord, host: &Host) -> Vec<Holder> {
-    holders(record, host, |process| process.gpu_instance.is_none())
+pub(super) fn whole_holders(record: &GpuRecord, host: &Host, hidden: &Hidden) -> Vec<Holder> {
+    let listed = holders(record, host, |process| process.gpu_instance.is_none());
+    listed.into_iter().chain(hidden.of_gpu(record)).collect()
 }
 
 /// Each process once, however many contexts it has.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use super::super::behind_port::Inner;
+use super::super::hidden::Hidden;
 use super::super::look;
 use super::super::tools::Ran;
 use super::{Trouble, fault, handover, record, told, within};
@@ -66,13 +67,17 @@ pub(super) async fn settle(
     change: &GpuChange,
 ) -> Result<Outcome, Fault> {
     let id = &step.resource;
-    let devices = match &change.memory.handover {
+    let devices = match (&change.memory.handover, &change.memory.share) {
         // NVML does not see what guests have.
-        Some(handover) => {
+        (Some(handover), _) => {
             handover::prove(inner, id, handover).await?;
             Devices::new()
         }
-        None => prove(inner, id, change).await?,
+        (None, Some(share)) => {
+            handover::prove_shared(inner, id, share).await?;
+            Devices::new()
+        }
+        (None, None) => prove(inner, id, change).await?,
     };
     let mut facts = identities(inner, change, &devices);
     match told(inner.tools.refresh_cdi().await) {
@@ -109,7 +114,9 @@ async fn prove(inner: &Inner, id: &ResourceId, change: &GpuChange) -> Result<Dev
     let proof = inner.worker.ask(move |session| {
         within(session, |client| {
             let found = record(client, &gpu)?;
-            let instances = look::instances(&found, Some(&memory), &host);
+            // Who uses what is no part of the proof.
+            let nobody = Hidden::default();
+            let instances = look::instances(&found, Some(&memory), &host, &nobody);
             if !memory.layout.is_met_by(&instances) {
                 let there: Vec<String> = instances
                     .iter()

@@ -3,7 +3,9 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,
-    reason = "tests start daemons, write their files, wait for them, and say what they skip"
+    clippy::unwrap_used,
+    reason = "tests start daemons, write their files, wait for them, say what they skip, and fail where \
+              they cannot"
 )]
 
 mod accounts;

@@ -1,0 +1,242 @@
+//! Does what a request asks with `rustic_core`. Together with `bridge` the only code that speaks to it.
+//!
+//! The library is not trusted to stop after an error, nor never to panic: what failed is read from
+//! the bridge and the source, and a panic becomes a fault like any other.
+
+mod backup;
+mod place;
+mod progress;
+mod restore;
+mod source;
+mod stream;
+mod upkeep;
+
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytesize::ByteSize;
+use rustic_core::repofile::SnapshotFile;
+use rustic_core::{
+    ConfigOptions, Credentials, KeyOptions, OpenStatus, Repository, RepositoryBackends,
+    RepositoryOptions, RusticError,
+};
+
+use crate::bridge::Bridge;
+use crate::ledger::{self, Ledger};
+use crate::lock::{HostLock, Mode, RepoLock};
+use crate::protocol::{
+    Action, Done, Fault, Filter, Limits, Notice, Outcome, Progress, Request, Snapshot,
+};
+use crate::seal::Seal;
+use crate::store;
+
+pub(crate) use progress::Reporter;
+
+/// The bytes of a stream to save.
+pub(crate) type Feed = Box<dyn Read + Send>;
+
+/// Packs of a repository we make: restic's size. The library would let them grow with the
+/// repository, up to 4 GiB, and a writer holds several of them in memory.
+const PACK_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Does what is asked. `say` is called for each line of progress.
+pub(crate) fn run(
+    request: &Request,
+    password: &str,
+    feed: Option<Feed>,
+    say: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<Outcome, Fault> {
+    let started = Instant::now();
+    let store = store::open(&request.target)?;
+    let job = Job {
+        bridge: Arc::new(Bridge::new(store, &request.limits)),
+        reporter: Reporter::new(request.limits.progress_ms, say),
+        state: request.state.clone(),
+        limits: request.limits.clone(),
+    };
+    // Nothing of the job is used after a panic but the bridge's notes, which hold whole values.
+    let done = catch_unwind(AssertUnwindSafe(|| job.run(&request.action, password, feed)));
+    let finished = match done {
+        Ok(finished) => finished?,
+        Err(panic) => return Err(job.bridge.barred().unwrap_or_else(|| panicked(&*panic))),
+    };
+    let (fetched, stored) = job.bridge.traffic();
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let Finished { repository, done, notices } = finished;
+    Ok(Outcome { repository, done, notices, fetched, stored, elapsed_ms })
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    Fault::Internal { what: text.unwrap_or("it panicked").to_owned() }
+}
+
+/// What the parts of a job share.
+struct Job {
+    bridge: Arc<Bridge>,
+    reporter: Arc<Reporter>,
+    state: PathBuf,
+    limits: Limits,
+}
+
+struct Finished {
+    repository: String,
+    done: Done,
+    notices: Vec<Notice>,
+}
+
+type Open = Repository<OpenStatus>;
+
+impl Job {
+    fn run(&self, action: &Action, password: &str, feed: Option<Feed>) -> Result<Finished, Fault> {
+        if matches!(action, Action::Init {}) {
+            let repository = self.init(password)?.config().id.to_hex().as_str().to_owned();
+            return Ok(Finished { repository, done: Done::Init {}, notices: vec![] });
+        }
+        let open = self.open(password)?;
+        let repository = open.config().id.to_hex().as_str().to_owned();
+        let mode = mode(action);
+        let _host = match mode {
+            None => None,
+            Some(mode) => Some(HostLock::take(&self.state, &repository, mode, &self.bridge.at)?),
+        };
+        let (_lock, mut notices) = match mode {
+            None => (None, vec![]),
+            Some(mode) => RepoLock::take(Arc::clone(&self.bridge), seal(&open)?, mode)?,
+        };
+        let note = ledger::path(&self.state, &repository);
+        if mode.is_some()
+            && let Some(before) = Ledger::recall(&note)
+        {
+            notices.extend(self.seen()?.gone_since(&before));
+        }
+        let done = self.act(open, action, feed)?;
+        if mode.is_some() {
+            self.seen()?.note(&note)?;
+        }
+        Ok(Finished { repository, done, notices })
+    }
+
+    fn act(&self, open: Open, action: &Action, feed: Option<Feed>) -> Result<Done, Fault> {
+        match action {
+            Action::Init {} => Ok(Done::Init {}),
+            Action::Backup(backup) => self.backup(open, backup, feed).map(Done::Backup),
+            Action::Snapshots { filter } => {
+                let snapshots = self.snapshots(&open, filter)?;
+                Ok(Done::Snapshots { snapshots: snapshots.iter().map(told).collect() })
+            }
+            Action::Restore(restore) => self.restore(open, restore).map(Done::Restore),
+            Action::Check { read } => self.check(&open, *read).map(Done::Check),
+            Action::Forget { filter, keep, dry_run } => self.forget(&open, filter, keep, *dry_run),
+            Action::Prune { dry_run, max_unused_percent } => {
+                self.prune(&open, *dry_run, *max_unused_percent).map(Done::Prune)
+            }
+        }
+    }
+
+    fn seen(&self) -> Result<Ledger, Fault> {
+        Ledger::look(&*self.bridge.store).map_err(|fault| fault.explain(&self.bridge.at))
+    }
+
+    fn library(&self) -> Result<Repository<()>, Fault> {
+        let options = RepositoryOptions::default();
+        let options = match self.bridge.store.remote() {
+            // Indexes and trees of a remote repository are read often and never change.
+            true => options.cache_dir(self.state.join("cache")),
+            false => options.no_cache(true),
+        };
+        let backends = RepositoryBackends::new(Arc::clone(&self.bridge) as _, None);
+        let bars = Arc::clone(&self.reporter);
+        let library = Repository::new_with_progress(&options, &backends, progress::Bars(bars));
+        library.map_err(|error| self.fault(&error))
+    }
+
+    fn fault(&self, error: &RusticError) -> Fault {
+        self.bridge.explain(error)
+    }
+
+    fn exists(&self) -> Result<bool, Fault> {
+        let config = self.bridge.store.list(store::Kind::Config);
+        Ok(!config.map_err(|fault| fault.explain(&self.bridge.at))?.is_empty())
+    }
+
+    fn init(&self, password: &str) -> Result<Open, Fault> {
+        if self.exists()? {
+            return Err(Fault::RepositoryExists { at: self.bridge.at.clone() });
+        }
+        let size = ByteSize::b(PACK_BYTES);
+        let config = ConfigOptions::default()
+            .set_datapack_size(size)
+            .set_datapack_growfactor(0u32)
+            .set_treepack_size(ByteSize::b(PACK_BYTES / 4))
+            .set_treepack_growfactor(0u32);
+        let made =
+            self.library()?.init(&Credentials::password(password), &KeyOptions::default(), &config);
+        made.map_err(|error| self.fault(&error))
+    }
+
+    fn open(&self, password: &str) -> Result<Open, Fault> {
+        if !self.exists()? {
+            return Err(Fault::RepositoryMissing { at: self.bridge.at.clone() });
+        }
+        let opened = self.library()?.open(&Credentials::password(password));
+        opened.map_err(|error| self.fault(&error))
+    }
+
+    /// The snapshots a filter is about, oldest first.
+    fn snapshots(&self, open: &Open, filter: &Filter) -> Result<Vec<SnapshotFile>, Fault> {
+        let mut all = open.get_all_snapshots().map_err(|error| self.fault(&error))?;
+        all.retain(|snapshot| matches(filter, snapshot));
+        all.sort_by(|a, b| a.time.cmp(&b.time).then_with(|| a.id.cmp(&b.id)));
+        Ok(all)
+    }
+}
+
+/// What a job needs of the repository for itself; nothing to only list.
+fn mode(action: &Action) -> Option<Mode> {
+    match action {
+        Action::Init {} | Action::Snapshots { .. } => None,
+        Action::Forget { dry_run: true, .. } | Action::Prune { dry_run: true, .. } => {
+            Some(Mode::Reader)
+        }
+        Action::Restore(_) | Action::Check { .. } => Some(Mode::Reader),
+        Action::Backup(_) => Some(Mode::Writer),
+        Action::Forget { .. } | Action::Prune { .. } => Some(Mode::Alone),
+    }
+}
+
+fn seal(open: &Open) -> Result<Seal, Fault> {
+    let key = open.key();
+    Seal::new(&key.encrypt, &key.mac.k, &key.mac.r)
+        .ok_or_else(|| Fault::Internal { what: "the master key has another size".into() })
+}
+
+fn matches(filter: &Filter, snapshot: &SnapshotFile) -> bool {
+    let host = filter.host.as_ref().is_none_or(|host| *host == snapshot.hostname);
+    let tags = filter.tags.iter().all(|tag| snapshot.tags.contains(tag));
+    let paths = filter.paths.is_empty()
+        || (filter.paths.len() == (&snapshot.paths).into_iter().count()
+            && filter
+                .paths
+                .iter()
+                .all(|path| path.to_str().is_some_and(|path| snapshot.paths.contains(path))));
+    host && tags && paths
+}
+
+/// A snapshot in our words.
+fn told(snapshot: &SnapshotFile) -> Snapshot {
+    Snapshot {
+        id: snapshot.id.to_hex().as_str().to_owned(),
+        time: snapshot.time.timestamp(),
+        offset: snapshot.time.offset().seconds(),
+        host: snapshot.hostname.clone(),
+        paths: (&snapshot.paths).into_iter().cloned().collect(),
+        tags: (&snapshot.tags).into_iter().cloned().collect(),
+        tree: snapshot.tree.to_hex().as_str().to_owned(),
+        bytes: snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed),
+    }
+}

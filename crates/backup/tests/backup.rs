@@ -1,0 +1,16 @@
+//! The worker against Debian's restic, damaged repositories, full disks and kills.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests talk to the host")]
+
+#[path = "backup/bench_data.rs"]
+mod bench_data;
+#[path = "backup/faults.rs"]
+mod faults;
+#[path = "backup/interop.rs"]
+mod interop;
+#[path = "backup/lab.rs"]
+mod lab;
+#[path = "backup/locks.rs"]
+mod locks;
+#[path = "backup/remote.rs"]
+mod remote;

@@ -1,0 +1,108 @@
+//! Two at once: of this host, of another, and restic itself.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use trueup_backup::protocol::{Fault, Notice};
+
+use crate::bench_data::mixed;
+use crate::lab::{Lab, backup};
+
+/// A backup that is under way, slowly.
+fn slow(lab: &Lab) -> std::process::Child {
+    let source = lab.path("source");
+    mixed(&source, 20, 30);
+    let mut request = lab.request(&backup(&source));
+    request["limits"]["upload_kib"] = json!(500);
+    let mut child = lab.start_with(&request);
+    let stdout = child.stdout.as_mut().unwrap();
+    let started = BufReader::new(stdout).lines().any(|l| l.unwrap().contains("backing up"));
+    assert!(started);
+    child
+}
+
+#[test]
+fn nobody_prunes_beside_a_writer() {
+    let lab = Lab::ready();
+    let mut writer = slow(&lab);
+    // Ours on this host.
+    let fault = lab.bad(json!({ "prune": {} }));
+    assert!(matches!(fault, Fault::Locked { .. }), "{fault}");
+    // Ours on another host, which shares nothing but the repository.
+    let mut request = lab.request(&json!({ "prune": {} }));
+    request["state"] = json!(lab.path("another-state"));
+    let fault = crate::lab::answer(lab.start_with(&request)).unwrap_err();
+    let Fault::Locked { holder, .. } = &fault else { panic!("{fault}") };
+    assert_eq!(holder.pid, i64::from(writer.id()));
+    // restic.
+    let prune = lab.restic(&["prune"]);
+    let said = String::from_utf8_lossy(&prune.stderr).into_owned();
+    assert!(!prune.status.success() && said.contains("already locked"), "{said}");
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+}
+
+#[test]
+fn restic_at_work_is_heeded_and_once_dead_is_not() {
+    let lab = Lab::ready();
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    // restic reads its standard input, which nobody ends, under its own lock.
+    let mut restic = Command::new("restic");
+    restic.arg("-r").arg(lab.path("repo")).arg("--password-file").arg(lab.path("key"));
+    restic.args(["--no-cache", "backup", "--stdin"]).stdin(Stdio::piped());
+    let mut restic = restic.stdout(Stdio::null()).spawn().unwrap();
+    let locks = || fs::read_dir(lab.path("repo/locks")).unwrap().count();
+    while locks() == 0 {
+        assert!(restic.try_wait().unwrap().is_none(), "restic ended");
+        std::thread::yield_now();
+    }
+    let fault = loop {
+        match lab.bad(json!({ "prune": {} })) {
+            // The file appears before all of it is written.
+            Fault::Locked { holder, .. } if holder.pid == 0 => {}
+            fault => break fault,
+        }
+    };
+    let Fault::Locked { holder, .. } = &fault else { panic!("{fault}") };
+    assert_eq!((holder.pid, holder.exclusive), (i64::from(restic.id()), false));
+    // A backup may run beside another.
+    lab.save(&source);
+    restic.kill().unwrap();
+    restic.wait().unwrap();
+    let outcome = lab.good(json!({ "prune": {} }));
+    let stale = |notice: &Notice| matches!(notice, Notice::StaleLock { .. });
+    assert!(outcome.notices.iter().any(stale), "{:?}", outcome.notices);
+    assert_eq!(locks(), 0);
+}
+
+#[test]
+fn what_others_removed_is_noticed_once() {
+    let lab = Lab::ready();
+    let source = lab.path("source");
+    mixed(&source, 3, 31);
+    let first = lab.save(&source);
+    fs::remove_file(source.join("random.bin")).unwrap();
+    fs::remove_file(source.join("copy.bin")).unwrap();
+    lab.save(&source);
+    lab.restic_good(&["forget", "--prune", "--max-unused", "0", &first.snapshot.id]);
+    let outcome = lab.good(backup(&source));
+    let forgot = Notice::ForeignForget { snapshots: vec![first.snapshot.id] };
+    assert!(outcome.notices.contains(&forgot), "{:?}", outcome.notices);
+    let pruned = |notice: &Notice| matches!(notice, Notice::ForeignPrune { .. });
+    assert!(outcome.notices.iter().any(pruned), "{:?}", outcome.notices);
+    // What we remove ourselves is no news.
+    lab.good(json!({ "forget": { "keep": { "last": 1 } } }));
+    lab.good(json!({ "prune": { "max_unused_percent": 0 } }));
+    assert_eq!(lab.good(backup(&source)).notices, vec![]);
+}
+
+#[test]
+fn a_lock_nobody_can_read_is_somebodys() {
+    let lab = Lab::ready();
+    fs::write(lab.path("repo/locks").join("a".repeat(64)), "half a lock").unwrap();
+    let fault = lab.bad(json!({ "prune": {} }));
+    assert!(matches!(fault, Fault::Locked { .. }), "{fault}");
+}

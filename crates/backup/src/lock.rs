@@ -86,6 +86,19 @@ impl Lock {
     }
 }
 
+/// A lock's content: JSON, or with repositories of version 2 also compressed, with a 2 before it.
+fn parse(plain: &[u8]) -> Option<Lock> {
+    /// A lock has some hundred bytes.
+    const LOCK_MAX: usize = 64 * 1024;
+    match plain.split_first()? {
+        (2, packed) => {
+            let text = zstd::bulk::decompress(packed, LOCK_MAX).ok()?;
+            serde_json::from_slice(&text).ok()
+        }
+        _ => serde_json::from_slice(plain).ok(),
+    }
+}
+
 /// The name this host goes by.
 pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
@@ -182,9 +195,7 @@ impl Shared {
                 Err(StoreFault::Missing { kind: Kind::Lock, .. }) => continue,
                 Err(fault) => return Err(explain(fault)),
             };
-            let plain = self.seal.open(&sealed).ok();
-            let lock = plain.and_then(|plain| serde_json::from_slice::<Lock>(&plain).ok());
-            match lock {
+            match self.seal.open(&sealed).ok().and_then(|plain| parse(&plain)) {
                 Some(lock) if stale(&lock, now, &host, alive) => {
                     // Another job may have removed it meanwhile; where it is refused it stays.
                     match store.remove(Kind::Lock, &name) {

@@ -334,7 +334,7 @@ pub struct Taken {
     pub files_changed: u64,
     /// Files in it.
     pub files: u64,
-    /// Bytes of its files.
+    /// Bytes of its files, about: those of links are counted or not.
     pub bytes: u64,
     /// How many things could not be read and are missing from it. It is good only at zero.
     pub missing_count: u64,

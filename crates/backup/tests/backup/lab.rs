@@ -86,8 +86,7 @@ impl Lab {
 
     /// Sends a stream, with its end mark or without.
     pub(crate) fn stream(&self, name: &str, content: &[u8], finish: bool) -> Answer {
-        let action =
-            json!({ "backup": { "source": { "stream": { "name": name } }, "host": "h" } });
+        let action = json!({ "backup": { "source": { "stream": { "name": name } }, "host": "h" } });
         let mut child = self.start(&action);
         let mut writer = FeedWriter::new(child.stdin.take().unwrap());
         writer.write_all(content).unwrap();

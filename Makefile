@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo demo-pulls demo-check test test-gpu lint doc deny unit-check bench schemas ci clean
+.PHONY: help setup build install demo demo-pulls demo-check test test-referees test-gpu lint doc deny unit-check bench schemas ci clean
 
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -22,9 +22,11 @@ install: build ## Install the program and its unit under PREFIX and /etc/systemd
 	install -D -m 644 systemd/trueup.service $(DESTDIR)/etc/systemd/system/trueup.service
 	install -D -m 644 systemd/trueup.sysusers $(DESTDIR)/usr/lib/sysusers.d/trueup.conf
 
-demo: demo-check build ## Show the main job end to end on this machine, beside a simulated GPU
+# Both at once: what they share is built once.
+demo: demo-check ## Show the main job end to end on this machine, beside a simulated GPU
+	@tests/support/install-packages build
 	@tests/support/install-packages demo
-	$(CARGO) build --release --locked -p trueup-fake-nvml
+	$(CARGO) build --release --locked -p trueup -p trueup-fake-nvml
 	@tests/support/demo
 
 demo-pulls: build ## Show what a pull request says, against a fake GitHub
@@ -38,6 +40,10 @@ demo-check:
 
 test: setup ## Run the whole suite
 	@tests/support/run-tests
+
+test-referees: setup ## Hold the forge's client against programs of others (npm; kept in ~/.cache)
+	@tests/support/referees
+	$(CARGO) test --locked --test it -- --nocapture forge::referee::
 
 test-gpu: ## Compare a real NVIDIA GPU with what is modelled; it only reads
 	TRUEUP_TEST_GPU=1 $(CARGO) test --locked -p trueup-nvml --test it -- --nocapture real::

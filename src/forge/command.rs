@@ -27,6 +27,11 @@ pub enum Command {
         /// The digest, whole: a short one can be met by chance or by design.
         digest: Digest,
     },
+    /// Takes the approval of the plan of this digest back.
+    Withdraw {
+        /// The digest, whole.
+        digest: Digest,
+    },
     /// Asks for a new plan.
     Plan,
 }
@@ -105,17 +110,23 @@ fn parse(text: &str) -> Result<Command, &'static str> {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     match words.as_slice() {
         [_, "plan"] => Ok(Command::Plan),
-        [_, "approve", digest] => {
-            // Only the form that is shown: nobody can be led to type another that looks like it.
-            let lower = digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-            let digest = digest.parse().ok().filter(|_| lower);
-            digest.map(|digest| Command::Approve { digest }).ok_or(
-                "approve the whole digest, 64 hexadecimal digits, as the plan's comment shows it",
-            )
-        }
+        [_, "approve", digest] => whole(digest).map(|digest| Command::Approve { digest }),
+        [_, "withdraw", digest] => whole(digest).map(|digest| Command::Withdraw { digest }),
         [_, "approve"] => Err("name the digest of the plan: /trueup approve <digest>"),
-        _ => Err("the commands are: /trueup plan, /trueup approve <digest>"),
+        [_, "withdraw"] => Err("name the digest of the plan: /trueup withdraw <digest>"),
+        _ => Err("the commands are: /trueup plan, /trueup approve <digest>, \
+                  /trueup withdraw <digest>"),
     }
+}
+
+/// Only the form that is shown: nobody can be led to type another that looks like it.
+fn whole(digest: &str) -> Result<Digest, &'static str> {
+    let lower = digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    digest
+        .parse()
+        .ok()
+        .filter(|_| lower)
+        .ok_or("name the whole digest, 64 hexadecimal digits, as the plan's comment shows it")
 }
 
 /// What the lines at hand are part of.

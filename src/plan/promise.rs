@@ -124,7 +124,28 @@ impl fmt::Display for Surprise {
     }
 }
 
+/// Most bytes of a promise as JSON. It is part of an event, whose line has a limit of a mebibyte; some
+/// five thousand steps fit.
+pub const PROMISE_BYTES_MAX: usize = 768 * 1024;
+
 impl Promise {
+    /// As much of it, from its beginning, as `bytes` of JSON hold, and how many steps are left out. What
+    /// is left out was not promised: a plan that does it goes beyond.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> (Self, usize) {
+        let mut room = bytes;
+        let fits = self.steps.iter().take_while(|step| {
+            let size = serde_json::to_vec(step).map_or(usize::MAX, |text| text.len() + 1);
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        });
+        let kept = fits.count();
+        let left_out = self.steps.len() - kept;
+        self.steps.truncate(kept);
+        (self, left_out)
+    }
+
     /// What showing `plan` promises.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {

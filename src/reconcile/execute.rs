@@ -64,8 +64,9 @@ struct Performance {
     tasks: BTreeMap<tokio::task::Id, (StepIndex, u64)>,
     waiting: BTreeSet<StepIndex>,
     succeeded: BTreeSet<StepIndex>,
-    // An operator approved the plan: the environment's windows do not bind it.
-    approved: bool,
+    // Somebody approved the plan: the environment's windows do not bind it. Where the log stood
+    // before that was asked: an approval taken back since then ends it.
+    approved: Option<u64>,
     counts: Counts,
 }
 
@@ -78,13 +79,14 @@ struct Counts {
 
 impl Reconciler {
     /// Begins to perform `plan`, and waits for its end: with `wait` however long it takes, else a
-    /// moment. What goes on after that is in [`Flights`].
+    /// moment. What goes on after that is in [`Flights`]. `approved`: it was, and where the log stood
+    /// before that was asked.
     pub(super) async fn perform(
         &self,
         plan: &Plan,
         scope: &Scope,
         run: RunId,
-        approved: bool,
+        approved: Option<u64>,
         wait: bool,
     ) -> Result<(), PassError> {
         let hand = Hand {
@@ -221,9 +223,11 @@ impl Performance {
         let held = state.resources.get(&step.resource).is_some_and(|known| known.hold.is_some());
         let windows = &self.scope.desired.sync.windows;
         let minute = Some(minute_of_week(self.hand.clock.now()));
-        let open =
-            step.disruption < Disruption::Restart || self.approved || window_open(windows, minute);
-        state.paused.is_none() && !held && open && self.in_force(state)
+        let open = step.disruption < Disruption::Restart
+            || self.approved.is_some()
+            || window_open(windows, minute);
+        let taken_back = self.approved.is_some_and(|since| state.revoked > since);
+        state.paused.is_none() && !held && open && !taken_back && self.in_force(state)
     }
 
     /// Whether the plan's commit is still what the machine is brought to.

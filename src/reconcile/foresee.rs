@@ -9,8 +9,9 @@ use super::pass::Reconciler;
 use crate::event::chain::Head;
 use crate::model::{CommitId, Observed, ResourceId};
 use crate::plan::Plan;
+use crate::plan::promise::{PROMISE_BYTES_MAX, Promise};
 use crate::policy::Verdicts;
-use crate::spec::{self, Diagnostic, Origin, ParseCache, RepoFiles};
+use crate::spec::{self, Diagnostic, Loaded, Origin, ParseCache, RepoFiles, Select, Severity};
 use crate::state::Approved;
 
 /// What a commit would do.
@@ -18,6 +19,8 @@ use crate::state::Approved;
 pub struct Foresight {
     /// The plan against the machine as it is.
     pub plan: Plan,
+    /// What it promises: all of it, or as much of its beginning as can be kept.
+    pub promise: Promise,
     /// What it would wait for, in sentences.
     pub held: Vec<String>,
     /// Whether an approval would let it through.
@@ -48,7 +51,7 @@ impl Reconciler {
         let loader = self.loader.lock().await;
         let (select, rulebook) = (loader.select().clone(), loader.rulebook_for(files));
         drop(loader);
-        let loaded = spec::load(files, &select, cache)?;
+        let loaded = read(files, select, cache).await?;
         let load = Load::of(commit, loaded, rulebook);
         let busy = self.busy(&load);
         let log = self.ledger.head();
@@ -57,13 +60,73 @@ impl Reconciler {
         round.verdicts = self.ask_rules(&load.rulebook, &round, Some(files.clone())).await;
         let sorted = self.sorted(&round, &BTreeSet::new());
         let may_be_approved = sorted.waits.as_ref().is_some_and(|waits| waits.may_be_approved);
-        let held = sorted.held();
+        let mut held = sorted.held();
+        let (promise, left_out) = Promise::of(&round.plan).within(PROMISE_BYTES_MAX);
+        if left_out > 0 {
+            held.push(format!(
+                "it is too large to be promised whole: after the merge its last {left_out} steps wait \
+                 for an approval on the host"
+            ));
+        }
         let origins = load.desired.resources.iter();
         let origins = origins.map(|(id, wish)| (id.clone(), wish.origin.clone())).collect();
         let unobserved = unobserved(&round.observed, &round.plan);
         let (plan, verdicts) = (round.plan, round.verdicts);
         let approved = None;
-        Ok(Foresight { plan, held, may_be_approved, approved, origins, verdicts, unobserved, log })
+        Ok(Foresight {
+            plan,
+            promise,
+            held,
+            may_be_approved,
+            approved,
+            origins,
+            verdicts,
+            unobserved,
+            log,
+        })
+    }
+}
+
+impl Reconciler {
+    /// The mistakes in `files`, as if they were a commit.
+    pub async fn mistakes(&self, files: &RepoFiles, cache: &mut ParseCache) -> Vec<Diagnostic> {
+        let select = self.loader.lock().await.select().clone();
+        read(files, select, cache).await.err().unwrap_or_default()
+    }
+}
+
+/// Reads files on a thread of its own, so that a caller can stop waiting for it: the cache is lost then.
+async fn read(
+    files: &RepoFiles,
+    select: Select,
+    cache: &mut ParseCache,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let (files, mut own) = (files.clone(), std::mem::take(cache));
+    let reading = tokio::task::spawn_blocking(move || {
+        let loaded = spec::load(&files, &select, &mut own);
+        (loaded, own)
+    });
+    match reading.await {
+        Ok((loaded, own)) => {
+            *cache = own;
+            loaded
+        }
+        Err(error) => Err(vec![unread(&error.to_string())]),
+    }
+}
+
+/// The mistake of a tree that cannot be read at all.
+fn unread(why: &str) -> Diagnostic {
+    Diagnostic {
+        code: "spec/unread".into(),
+        severity: Severity::Error,
+        path: String::new(),
+        line: 0,
+        column: 0,
+        end_column: None,
+        message: format!("reading it ended without a result: {why}"),
+        hint: None,
+        related: Vec::new(),
     }
 }
 

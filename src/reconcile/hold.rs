@@ -240,7 +240,8 @@ impl Reconciler {
             {
                 let Sentences { said: reasons, more } = reasons;
                 let (more, content) = more.unzip();
-                let held = PlanHeld { plan: *plan, reasons, soft: waits.soft.clone(), more };
+                let (soft, firm) = (waits.soft.clone(), !waits.may_be_approved);
+                let held = PlanHeld { plan: *plan, reasons, soft, more, firm };
                 events.push(Entry::new(Event::PlanHeld(held)).bringing(content));
             }
         });

@@ -38,3 +38,4 @@ pub use pass::{
 };
 pub use policy::{Rulebook, events_of_verdicts};
 pub use pulse::Heartbeat;
+pub use sentences::few;

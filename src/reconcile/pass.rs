@@ -249,6 +249,7 @@ impl Reconciler {
                 judge(&round, &round.plan)?;
             }
             self.lapse(&round, run).await?;
+            let before_approval = self.ledger.read(|state| state.seq);
             self.approve(&round, options, &destroyed, run).await?;
             let sorted = self.sorted(&round, &destroyed);
             let sorted = self.carry_over(&round, sorted, &destroyed, run).await?;
@@ -265,6 +266,7 @@ impl Reconciler {
             }
             destroyed.extend(plan::destroys(&ready));
             let approved = self.begin(&ready, sorted.approved, run).await?;
+            let approved = approved.then_some(before_approval);
             let before = report.succeeded;
             self.perform(&ready, &round.scope, run, approved, options.wait).await?;
             self.beat();

@@ -11,6 +11,21 @@ use crate::event::Spilled;
 pub(super) const SENTENCES_MAX: usize = 64;
 const SENTENCE_BYTES_MAX: usize = 2_048;
 
+/// Sentences of one of several lists in an event that holds more than sentences, and bytes of one.
+const FEW_MAX: usize = 32;
+const FEW_BYTES_MAX: usize = 512;
+
+/// The first of `all`, each cut where it is long: few enough for an event beside much else.
+pub fn few(all: Vec<String>) -> Vec<String> {
+    let left = all.len().saturating_sub(FEW_MAX);
+    let mut few: Vec<String> =
+        all.iter().take(FEW_MAX).map(|it| short(it, FEW_BYTES_MAX)).collect();
+    if left > 0 {
+        few.push(format!("and {left} more"));
+    }
+    few
+}
+
 /// Sentences as an event holds them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sentences {
@@ -23,7 +38,8 @@ pub(super) struct Sentences {
 impl Sentences {
     /// Cuts `all` to what an event holds.
     pub(super) fn of(all: Vec<String>) -> Self {
-        let mut said: Vec<String> = all.iter().take(SENTENCES_MAX).map(|it| short(it)).collect();
+        let mut said: Vec<String> =
+            all.iter().take(SENTENCES_MAX).map(|it| short(it, SENTENCE_BYTES_MAX)).collect();
         if said == all {
             return Self { said, more: None };
         }
@@ -34,17 +50,18 @@ impl Sentences {
     }
 }
 
-fn short(sentence: &str) -> String {
-    if sentence.len() <= SENTENCE_BYTES_MAX {
+fn short(sentence: &str, max: usize) -> String {
+    if sentence.len() <= max {
         return sentence.to_owned();
     }
-    let end = (0..=SENTENCE_BYTES_MAX).rev().find(|at| sentence.is_char_boundary(*at));
+    let end = (0..=max).rev().find(|at| sentence.is_char_boundary(*at));
     format!("{}…", &sentence[..end.unwrap_or(0)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::promise::PROMISE_BYTES_MAX;
 
     #[test]
     fn what_is_too_much_for_an_event_is_counted_and_kept_whole_beside_it() {
@@ -60,5 +77,15 @@ mod tests {
         assert!(sentences.more.is_some());
         let long = Sentences::of(vec!["é".repeat(5_000)]);
         assert!(long.said[0].ends_with("é…") && long.more.is_some());
+    }
+
+    #[test]
+    fn what_a_pull_request_keeps_fits_into_one_line_of_the_log() {
+        let worst = || few(vec!["\u{1}".repeat(3_000); 200]);
+        let lists = serde_json::to_string(&(worst(), worst())).unwrap().len();
+        assert!(lists + PROMISE_BYTES_MAX < crate::event::envelope::LINE_BYTES_MAX);
+        assert_eq!(worst().last().unwrap(), "and 168 more");
+        let one = vec!["one".to_owned()];
+        assert_eq!(few(one.clone()), one);
     }
 }

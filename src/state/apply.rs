@@ -71,6 +71,7 @@ impl State {
                     || self.spec.desired != Some(accepted.desired)
                 {
                     self.begun.clear();
+                    self.granted = None;
                 }
                 self.spec.commit = commit.cloned();
                 self.spec.seq = recorded.seq;
@@ -108,32 +109,44 @@ impl State {
                     total: made.total,
                     held: Vec::new(),
                     soft: Vec::new(),
+                    firm: false,
                     finished: false,
                     succeeded: 0,
                     failed: 0,
                 });
                 self.approvals.retain(|plan, _| *plan == made.plan);
+                let granted = self.granted.as_ref().map(|granted| granted.plan);
+                if let Some(other) = granted.filter(|it| *it != made.plan)
+                    && !self.begun.contains_key(&other)
+                {
+                    self.ungrant(other);
+                }
             }
             Event::PlanHeld(held) => {
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == held.plan) {
                     plan.held.clone_from(&held.reasons);
                     plan.soft.clone_from(&held.soft);
+                    plan.firm = held.firm;
                 }
             }
             Event::PlanSurprised(surprised) => self.pulls.surprised = Some(surprised.plan),
             Event::PlanApproved(approved) => {
-                self.pulls.surprised = None;
+                let surprised = self.pulls.surprised.take().is_some();
                 self.pulls.carry(approved);
                 self.approvals.insert(approved.plan, actor.to_owned());
-                if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == approved.plan) {
+                let waiting = self.plan.as_mut().filter(|plan| plan.plan == approved.plan);
+                let soft = waiting.map(|plan| {
                     plan.held.clear();
-                    let soft = std::mem::take(&mut plan.soft);
-                    self.let_through(soft);
-                }
+                    std::mem::take(&mut plan.soft)
+                });
+                let soft = soft.unwrap_or_default();
+                self.grant(approved, &soft, surprised, at);
+                self.let_through(soft);
             }
             Event::PlanWithdrawn(withdrawn) => {
                 self.pulls.surprised = None;
                 self.pulls.spend(withdrawn.plan);
+                self.ungrant(withdrawn.plan);
                 self.approvals.remove(&withdrawn.plan);
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == withdrawn.plan) {
                     plan.finished = true;
@@ -143,6 +156,7 @@ impl State {
             Event::PlanBegun(begun) => self.begin(begun),
             Event::PlanLapsed(lapsed) => {
                 self.begun.remove(&lapsed.plan);
+                self.ungrant(lapsed.plan);
             }
             Event::PlanFinished(finished) => {
                 if finished.failed == 0 && finished.blocked == 0 {
@@ -151,6 +165,7 @@ impl State {
                 self.approvals.remove(&finished.plan);
                 if finished.failed == 0 && finished.blocked == 0 {
                     self.begun.remove(&finished.plan);
+                    self.ungrant(finished.plan);
                 }
                 if let Some(plan) = self.plan.as_mut().filter(|plan| plan.plan == finished.plan) {
                     plan.finished = true;
@@ -170,7 +185,10 @@ impl State {
             Event::PullObserved(observed) => self.pulls.observe(observed, at),
             Event::PullPlanned(planned) => self.pulls.plan(planned, at),
             Event::PullApproved(approved) => self.pulls.approve(approved, actor, at),
-            Event::PullApprovalWithdrawn(withdrawn) => self.pulls.disapprove(withdrawn),
+            Event::PullApprovalWithdrawn(withdrawn) => {
+                self.pulls.disapprove(withdrawn);
+                self.revoke(withdrawn, recorded.seq);
+            }
             Event::PullClosed(closed) => self.pulls.close(closed.number),
             Event::ForgePosted(posted) => {
                 let (spec, head) = (&self.spec, self.source.head.as_ref());

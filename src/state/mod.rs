@@ -19,6 +19,6 @@ pub use pulls::{
     Planned, Post, PullState, PullsState,
 };
 pub use types::{
-    Applied, Drift, Failure, HEALS_KEPT_MAX, Hold, InFlight, LastLook, Paused, PlanState,
+    Applied, Drift, Failure, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook, Paused, PlanState,
     PolicyFinding, Refused, Rejected, ResourceState, SourceState, SpecState, State,
 };

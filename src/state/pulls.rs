@@ -125,7 +125,7 @@ pub struct Planned {
     pub at: Timestamp,
     /// The head that was looked at.
     pub head: CommitId,
-    /// The commit in force that it was merged into.
+    /// The head of the branch, which it was merged into.
     pub base: CommitId,
     /// The tree that gave.
     pub tree: Option<String>,
@@ -261,6 +261,12 @@ impl PullsState {
     pub(super) fn disapprove(&mut self, withdrawn: &PullApprovalWithdrawn) {
         if let Some(pull) = self.open.get_mut(&withdrawn.number) {
             pull.approved = pull.approved.take().filter(|it| it.plan != withdrawn.plan);
+        }
+        for told in self.promises.iter_mut().filter(|told| told.number == withdrawn.number) {
+            told.approved = told.approved.take().filter(|it| it.plan != withdrawn.plan);
+        }
+        if self.carried.is_some_and(|carried| carried.shown == withdrawn.plan) {
+            self.carried = None;
         }
     }
 

@@ -154,8 +154,13 @@ fn what_is_no_longer_asked_for_has_nothing_wrong_with_it() {
 fn only_the_plan_that_waits_can_be_approved() {
     let plan = Digest::of("plan");
     let made = PlanMade { plan, total: 1, steps: vec![], more: None, beside: None };
-    let held =
-        PlanHeld { plan, reasons: vec!["sync is manual".into()], soft: Vec::new(), more: None };
+    let held = PlanHeld {
+        plan,
+        reasons: vec!["sync is manual".into()],
+        soft: Vec::new(),
+        more: None,
+        firm: false,
+    };
     let ask = |state: &State, text: &str| {
         decide(state, &Command::Approve { plan: text.into() }, "operator:ann")
     };

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::pulls::PullsState;
-use crate::event::body::{Claim, MoreChanges, Problem, SoftHold};
+use crate::event::body::{Claim, ForgeApproval, MoreChanges, Problem, SoftHold};
 use crate::model::resource::GpuSeen;
 use crate::model::{CommitId, Digest, Fault, Name, PolicyLevel, ResourceId, RunId};
 use crate::plan::FieldChange;
@@ -37,6 +37,12 @@ pub struct State {
     /// What of approved plans that were begun may still be done, by plan.
     #[serde(default)]
     pub begun: BTreeMap<Digest, Promise>,
+    /// The approval given on the forge that a plan waits or runs by: it can be taken back.
+    #[serde(default)]
+    pub granted: Option<Granted>,
+    /// The event that last took back an approval; 0: none did.
+    #[serde(default)]
+    pub revoked: u64,
     /// Pull requests, and what was said about them.
     #[serde(default)]
     pub pulls: PullsState,
@@ -49,6 +55,24 @@ pub struct State {
     pub exempt: BTreeMap<ResourceId, BTreeMap<String, BTreeSet<Digest>>>,
     /// Set while an operator has stopped all changes.
     pub paused: Option<Paused>,
+}
+
+/// An approval given on the forge, with all that it let through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Granted {
+    /// The plan that it is for.
+    pub plan: Digest,
+    /// The plan of the pull request that was approved, where that was done before the merge.
+    pub shown: Option<Digest>,
+    /// What was done on the forge.
+    pub via: ForgeApproval,
+    /// What it let through for good.
+    pub soft: Vec<SoftHold>,
+    /// Whether the plan did more than its pull request had said.
+    pub surprised: bool,
+    /// When a plan was let through by it.
+    pub at: Timestamp,
 }
 
 /// Something that breaks a rule.
@@ -84,6 +108,13 @@ pub struct SourceState {
     pub repository: Option<String>,
     /// Since when the repository does not answer, and why.
     pub unreachable: Option<(Timestamp, String)>,
+}
+
+impl SourceState {
+    /// The head of the followed branch as it was last seen, used or not.
+    pub fn branch(&self) -> Option<&CommitId> {
+        self.refused.as_ref().map(|refused| &refused.commit).or(self.head.as_ref())
+    }
 }
 
 /// A head that is not used.
@@ -283,6 +314,9 @@ pub struct PlanState {
     pub held: Vec<String>,
     /// What an approval lets through for good.
     pub soft: Vec<SoftHold>,
+    /// No approval ends its wait.
+    #[serde(default)]
+    pub firm: bool,
     /// Whether every step has its outcome.
     pub finished: bool,
     /// Steps that succeeded so far.

@@ -115,7 +115,19 @@ spec:
     - given
 "#
         ),
-        expect![[r#""#]],
+        expect![[r#"
+            environments/lab/x.yaml:27:7 spec/duplicate-device: `gpu/given` is in the list already
+            environments/lab/x.yaml:28:7 spec/dangling-reference: there is no `gpu/give` in environment `lab` (did you mean `given`?)
+            environments/lab/x.yaml:29:7 spec/dangling-reference: `gpu/train` is no layout, but there is a partition of that name (write `gpu/cut/train`)
+            environments/lab/x.yaml:30:7 spec/conflict: `gpu/cut` is cut into MIG partitions, which only processes of the host can use (`mode: vgpu` would give parts of a GPU to virtual machines, which this version does not do yet; `mode: passthrough` gives all of it)
+                environments/lab/x.yaml:11:9 its mode is here
+            environments/lab/x.yaml:31:7 spec/conflict: `gpu/cut` is cut into MIG partitions, which only processes of the host can use (`mode: vgpu` would give parts of a GPU to virtual machines, which this version does not do yet; `mode: passthrough` gives all of it)
+                environments/lab/x.yaml:11:9 its mode is here
+            environments/lab/x.yaml:32:7 spec/dangling-reference: `gpu/cut` has no partition `trian` (did you mean `train`?)
+            environments/lab/x.yaml:33:7 spec/conflict: `gpu/kept` is used by the host itself (give that layout `mode: passthrough`: the host then has no use of the GPU)
+                environments/lab/x.yaml:17:54 its mode is here
+            environments/lab/x.yaml:34:7 spec/wrong-value: `given` names no GPU (write `gpu/<layout>`, or `gpu/<layout>/<partition>`)
+        "#]],
     );
 }
 
@@ -134,7 +146,12 @@ fn one_gpu_has_one_guest() {
             vm("b", "gpus: [gpu/given]"),
             vm("c", "hostDevices: [{ pci: \"0000:08:00.0\" }]")
         ),
-        expect![[r#""#]],
+        expect![[r#"
+            environments/lab/x.yaml:33:10 spec/shared-gpu: `gpu/given` is used by `vm/a` too (one machine at a time can have it)
+                environments/lab/x.yaml:25:10 the other use is here
+            environments/lab/x.yaml:41:16 spec/shared-gpu: PCI function 0000:08:00.0 is the GPU of `gpu/kept` (ask for it with `gpus: [gpu/kept]` and `mode: passthrough`, or remove the layout)
+                environments/lab/x.yaml:17:16 the layout names it here
+        "#]],
     );
 }
 
@@ -159,6 +176,11 @@ spec:
   mode: whole
   passthrough: { headless: true }
 "#,
-        expect![[r#""#]],
+        expect![[r#"
+            environments/lab/x.yaml:7:25 spec/wrong-value: `07:00` is not a PCI address
+            environments/lab/x.yaml:8:15 spec/conflict: a GPU that is given to a guest as a whole has no partitions (use `mode: mig`, or leave the partitions out)
+            environments/lab/x.yaml:9:12 spec/conflict: a GPU that a guest has serves no services of the host (stop them by hand before the GPU is given away, and leave `clients` out)
+            environments/lab/x.yaml:17:16 spec/conflict: the GPU is not of mode `passthrough`
+        "#]],
     );
 }

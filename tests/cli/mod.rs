@@ -105,7 +105,13 @@ impl Host {
                 more: None,
                 beside: None,
             })),
-            Entry::new(Event::PlanHeld(PlanHeld { plan, reasons, soft: Vec::new(), more: None })),
+            Entry::new(Event::PlanHeld(PlanHeld {
+                plan,
+                reasons,
+                soft: Vec::new(),
+                more: None,
+                firm: false,
+            })),
         ]);
         self
     }

@@ -3,9 +3,10 @@
 use std::io::{Read as _, Write as _};
 
 use hmac::{Hmac, Mac as _};
-use serde_json::{Value, json};
+use serde_json::json;
 use trueup::source::CommitId;
 
+use super::begin::{Begun, begin_with, documents, follow};
 use super::bench::{Bench, PATIENCE, sh};
 use super::events::until;
 use super::pulls::{comment, networks, offer, open, settled};
@@ -18,14 +19,9 @@ use crate::forge::fake::state::PullSpec;
 fn a_comment_of_somebody_who_may_lets_a_surprise_through() {
     let name = "e2e::approvals::a_comment_of_somebody_who_may_lets_a_surprise_through";
     super::beside_libvirt(name, || {
-        let forge = FakeGitHub::start();
-        people(&forge);
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "");
-        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
-        follow(&bench, &forge, TOKEN, json!({ "approvals": { "permission": "maintain" } }));
-        bench.start();
-        bench.converged(&base);
+        let approvals = json!({ "approvals": { "permission": "maintain" } });
+        let Begun { forge, mut bench, lab, base } =
+            begin_with(people(), &[("lab", 91)], str::to_owned, TOKEN, approvals);
         let head = offer(&bench, 1, &[lab, network("lab", 91, ""), network("side", 92, "")]);
         open(&forge, &head, &base);
         settled(&forge, &head, "success");
@@ -76,22 +72,16 @@ fn a_comment_of_somebody_who_may_lets_a_surprise_through() {
 fn what_was_approved_before_the_merge_runs_after_it() {
     let name = "e2e::approvals::what_was_approved_before_the_merge_runs_after_it";
     super::beside_libvirt(name, || {
-        let forge = FakeGitHub::start();
-        people(&forge);
-        forge.state().join("team/ops", "carol");
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "").replace("maxDestroy: 50", "maxDestroy: 0");
-        let all = |names: &[(&str, u8)]| {
-            let networks = names.iter().map(|(name, n)| network(name, *n, ""));
-            std::iter::once(lab.clone()).chain(networks).collect::<Vec<_>>()
-        };
-        let (base, _) = bench.push(&all(&[("lab", 91), ("side", 92), ("other", 93)]));
         let approvals = json!({
             "permission": "maintain", "teams": ["team/ops"], "review": true, "label": "go",
         });
-        follow(&bench, &forge, TOKEN, json!({ "approvals": approvals }));
-        bench.start();
-        bench.converged(&base);
+        let networks_before = [("lab", 91), ("side", 92), ("other", 93)];
+        let approvals = json!({ "approvals": approvals });
+        let begun = begin_with(people(), &networks_before, destroying_nothing, TOKEN, approvals);
+        begun.forge.state().join("team/ops", "carol");
+        let lab = begun.lab.clone();
+        let all = |names: &[(&str, u8)]| documents(&lab, names);
+        let Begun { forge, mut bench, base, .. } = begun;
 
         let head = offer(&bench, 1, &all(&[("lab", 91), ("other", 93)]));
         open(&forge, &head, &base);
@@ -191,12 +181,8 @@ fn a_login_that_may_not_write_keeps_nothing_from_converging() {
             "trueup-bot",
             &["metadata=read", "pull_requests=read", "issues=read", "statuses=read"],
         );
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "");
-        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
-        follow(&bench, &forge, weak, json!({}));
-        bench.start();
-        bench.converged(&base);
+        let Begun { forge, mut bench, lab, base } =
+            begin_with(forge, &[("lab", 91)], str::to_owned, weak, json!({}));
         let refused = bench.event(0, "forge.refused", "");
         assert!(refused.data["why"].as_str().unwrap().contains("statuses=write"), "{refused:?}");
         let head = offer(&bench, 1, &[lab, network("lab", 91, ""), network("side", 92, "")]);
@@ -226,15 +212,11 @@ fn what_waits_costs_three_requests_a_poll_however_much_it_is() {
     const PULLS: u64 = 8;
     let name = "e2e::approvals::what_waits_costs_three_requests_a_poll_however_much_it_is";
     super::beside_libvirt(name, || {
-        let forge = FakeGitHub::start();
-        people(&forge);
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "").replace("maxDestroy: 50", "maxDestroy: 0");
-        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, ""), network("side", 92, "")]);
         let approvals = json!({ "permission": "write", "review": true, "label": "go" });
-        follow(&bench, &forge, TOKEN, json!({ "approvals": approvals }));
-        bench.start();
-        bench.converged(&base);
+        let (networks, approvals) =
+            ([("lab", 91), ("side", 92)], json!({ "approvals": approvals }));
+        let Begun { forge, mut bench, lab, base } =
+            begin_with(people(), &networks, destroying_nothing, TOKEN, approvals);
         let mut head = base;
         for number in 1..=PULLS {
             head = offer(&bench, number, &[lab.clone(), network("lab", 91, "")]);
@@ -278,24 +260,21 @@ fn what_waits_costs_three_requests_a_poll_however_much_it_is() {
     });
 }
 
-/// Who may what there.
-fn people(forge: &FakeGitHub) {
+/// A forge where it is known who may what.
+fn people() -> FakeGitHub {
+    let forge = FakeGitHub::start();
     let mut state = forge.state();
     for (login, role) in [("ann", "admin"), ("ben", "maintain"), ("carol", "write")] {
         state.set_role(login, role);
     }
     state.set_role("stranger", "read");
+    drop(state);
+    forge
 }
 
-/// Adds the forge to the daemon's config, with more settings.
-fn follow(bench: &Bench, forge: &FakeGitHub, token: &str, more: Value) {
-    let mut settings = serde_json::to_value(forge.settings(token)).unwrap();
-    settings["poll"] = "1s".into();
-    for (name, value) in more.as_object().unwrap() {
-        settings[name] = value.clone();
-    }
-    let config = std::fs::read_to_string(bench.config()).unwrap();
-    std::fs::write(bench.config(), format!("{config}forge: {settings}\n")).unwrap();
+/// The environment with a limit that holds whatever destroys something.
+fn destroying_nothing(lab: &str) -> String {
+    lab.replace("maxDestroy: 50", "maxDestroy: 0")
 }
 
 /// The forge keeps times to the second: what it says next is later than everything until now.

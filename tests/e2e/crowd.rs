@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use trueup::forge::follow::PLANNED_MAX;
 
+use super::begin::{Begun, begin};
 use super::bench::{Bench, PATIENCE};
 use super::events::{Event, seconds, until};
-use super::pulls::{follow, networks, offer, offer_with, settled};
-use super::spec::{environment, network};
-use crate::forge::fake::FakeGitHub;
+use super::pulls::{networks, offer, offer_with, settled};
+use super::spec::network;
 use crate::forge::fake::state::PullSpec;
 
 /// Open pull requests of a repository that is noisy, on purpose or not.
@@ -18,13 +18,7 @@ const CROWD: u64 = 300;
 fn a_pull_request_that_blows_up_is_told_so_and_the_others_are_planned() {
     let name = "e2e::crowd::a_pull_request_that_blows_up_is_told_so_and_the_others_are_planned";
     super::beside_libvirt(name, || {
-        let forge = FakeGitHub::start();
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "");
-        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
-        follow(&bench, &forge);
-        bench.start();
-        bench.converged(&base);
+        let Begun { forge, mut bench, lab, base } = begin();
         let two = [lab.clone(), network("lab", 91, ""), network("side", 92, "")];
         let three = [lab.clone(), network("lab", 91, ""), network("third", 93, "")];
         let heads = [
@@ -60,13 +54,7 @@ fn a_pull_request_that_blows_up_is_told_so_and_the_others_are_planned() {
 fn three_hundred_pull_requests_keep_a_commit_waiting_for_nothing() {
     let name = "e2e::crowd::three_hundred_pull_requests_keep_a_commit_waiting_for_nothing";
     super::beside_libvirt(name, || {
-        let forge = FakeGitHub::start();
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "");
-        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
-        follow(&bench, &forge);
-        bench.start();
-        bench.converged(&base);
+        let Begun { forge, mut bench, lab, base } = begin();
         let alone = time_of_a_commit(&bench, &[lab.clone(), network("n1", 101, "")]);
         let file = "environments/lab/crowd.yaml";
         let heads = bench.repo.offer_many(1, CROWD, "main", file, |n| {

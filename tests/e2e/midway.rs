@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::json;
 use trueup::source::CommitId;
 
+use super::begin::{Begun, begin, documents, follow, follow_as};
 use super::bench::{Bench, PATIENCE};
 use super::events::until;
-use super::pulls::{comment, follow, networks, offer, offer_with, settled};
+use super::pulls::{comment, networks, offer, offer_with, settled};
 use super::spec::{environment, network};
 use crate::cli::program;
 use crate::forge::fake::login::TOKEN;
@@ -43,17 +44,8 @@ fn open_midway(forge: &FakeGitHub, head: &CommitId, base: &CommitId) -> u64 {
 fn what_changes_in_mid_plan_changes_what_is_said_and_breaks_nothing() {
     let name = "e2e::midway::what_changes_in_mid_plan_changes_what_is_said_and_breaks_nothing";
     super::beside_libvirt(name, || {
-        let forge = FakeGitHub::start();
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "");
-        let of = |names: &[(&str, u8)]| {
-            let networks = names.iter().map(|(name, n)| network(name, *n, ""));
-            std::iter::once(lab.clone()).chain(networks).collect::<Vec<_>>()
-        };
-        let (base, _) = bench.push(&of(&[("lab", 91)]));
-        follow(&bench, &forge);
-        bench.start();
-        bench.converged(&base);
+        let Begun { forge, mut bench, lab, base } = begin();
+        let of = |names: &[(&str, u8)]| documents(&lab, names);
         settled(&forge, &base, "success");
         let gone = |number: u64| {
             until(&format!("#{number} to be gone"), PATIENCE, || {
@@ -153,7 +145,7 @@ fn two_hosts_on_one_repository_speak_side_by_side() {
         bench.repo.write("trueup.yaml", BOTH);
         bench.repo.write(file, format!("{side}{}", network("east", 61, "")));
         let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
-        follow(&bench, &forge);
+        follow(&bench, &forge, TOKEN, json!({}));
         bench.start();
         let second = Second::start(&bench, &forge);
         bench.converged(&base);
@@ -226,7 +218,7 @@ fn two_thousand_changes_fit_into_a_comment_that_names_all_that_is_destroyed() {
             all.map(one).collect::<String>()
         };
         let (base, _) = bench.push(&[lab.clone(), many("old", 0..GOES, 0)]);
-        follow(&bench, &forge);
+        follow(&bench, &forge, TOKEN, json!({}));
         bench.start();
         bench.converged(&base);
         // A file has a limit of its own.
@@ -274,10 +266,7 @@ fn no_secret_reaches_the_forge() {
             )
         };
         let (base, _) = bench.push(&[lab.clone(), guest("canary-before-41")]);
-        let mut settings = serde_json::to_value(forge.app_settings()).unwrap();
-        settings["poll"] = "1s".into();
-        let config = std::fs::read_to_string(bench.config()).unwrap();
-        std::fs::write(bench.config(), format!("{config}forge: {settings}\n")).unwrap();
+        follow_as(&bench, &serde_json::to_value(forge.app_settings()).unwrap(), &json!({}));
         bench.start();
         bench.converged(&base);
         // A change of it, a mistake beside it, a conflict in it, and the same from a fork.

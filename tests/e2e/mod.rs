@@ -5,11 +5,13 @@
 //! skipped, where libvirt is not installed.
 
 mod approvals;
+mod begin;
 mod bench;
 mod commits;
 mod converge;
 mod crowd;
 mod events;
+mod gitea;
 mod idle;
 mod kill;
 mod midway;

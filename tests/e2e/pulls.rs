@@ -2,23 +2,17 @@
 
 use trueup::source::CommitId;
 
+use super::begin::{Begun, begin};
 use super::bench::{Bench, PATIENCE, sh};
 use super::events::until;
-use super::spec::{REPOSITORY, environment, network};
+use super::spec::{REPOSITORY, network};
 use crate::forge::fake::FakeGitHub;
-use crate::forge::fake::login::TOKEN;
 use crate::forge::fake::state::PullSpec;
 
 #[test]
 fn a_pull_request_says_what_its_merge_then_does() {
     super::beside_libvirt("e2e::pulls::a_pull_request_says_what_its_merge_then_does", || {
-        let forge = FakeGitHub::start();
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "");
-        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
-        follow(&bench, &forge);
-        bench.start();
-        bench.converged(&base);
+        let Begun { forge, mut bench, lab, base } = begin();
         settled(&forge, &base, "success");
 
         let head =
@@ -41,13 +35,7 @@ fn a_pull_request_says_what_its_merge_then_does() {
 #[test]
 fn a_merge_that_would_do_more_waits_for_an_approval() {
     super::beside_libvirt("e2e::pulls::a_merge_that_would_do_more_waits_for_an_approval", || {
-        let forge = FakeGitHub::start();
-        let mut bench = Bench::new();
-        let lab = environment(&bench.dir, "");
-        let (base, _) = bench.push(&[lab.clone(), network("lab", 91, "")]);
-        follow(&bench, &forge);
-        bench.start();
-        bench.converged(&base);
+        let Begun { forge, mut bench, lab, base } = begin();
         let head = offer(&bench, 1, &[lab, network("lab", 91, ""), network("side", 92, "")]);
         open(&forge, &head, &base);
         settled(&forge, &head, "success");
@@ -146,14 +134,6 @@ fn while_the_forge_is_away_the_machine_follows_all_the_same(
     let state = forge.state();
     let applied = state.statuses_of(&alone.to_string());
     assert_eq!(applied.iter().filter(|status| status.state == "success").count(), 1);
-}
-
-/// Adds the forge to the daemon's config.
-pub(super) fn follow(bench: &Bench, forge: &FakeGitHub) {
-    let mut settings = serde_json::to_value(forge.settings(TOKEN)).unwrap();
-    settings["poll"] = "1s".into();
-    let config = std::fs::read_to_string(bench.config()).unwrap();
-    std::fs::write(bench.config(), format!("{config}forge: {settings}\n")).unwrap();
 }
 
 /// Pushes these documents as the head of a pull request.

@@ -5,6 +5,7 @@ pub(crate) mod fake;
 mod faults;
 mod gitea;
 mod read;
+mod referee;
 mod secrets;
 mod write;
 

@@ -56,8 +56,9 @@ async fn a_gpu_goes_to_its_guest_and_comes_back() {
     let plan = lab.plan().await;
     let at = |id: &str| plan.steps.iter().position(|step| step.resource.to_string() == id);
     assert!(at("gpu/big") < at("vm/trainer"), "{}", shown(&plan));
-    let start = plan.steps.iter().find(|step| step.action.verb() == "define").unwrap();
-    assert!(!start.after.is_empty(), "it is not waited for the GPU: {}", shown(&plan));
+    let settled = plan.steps.iter().position(|step| step.action.verb() == "settle").unwrap();
+    let define = &plan.steps[at("vm/trainer").unwrap()];
+    assert!(define.after.contains(&settled), "it is not waited for the GPU: {}", shown(&plan));
     lab.settle().await;
     assert_eq!(kernel.drivers(), drivers("vfio-pci", "vfio-pci"));
     assert_eq!(devices(&lab, "vm/trainer"), [GPU, AUDIO]);
@@ -89,11 +90,10 @@ async fn what_nobody_asks_for_any_more_is_given_back() {
     let (lab, kernel) = lab().await;
     lab.commit(&[layout("big", 0, "passthrough", ""), vm("trainer", "gpu/big")]);
     lab.settle().await;
-    lab.commit(&[]);
+    lab.commit(&[vm("other", "")]);
     let plan = lab.plan().await;
-    let stop = plan.steps.iter().position(|step| step.action.verb() == "stop").unwrap();
-    let first = plan.steps.iter().position(|step| step.action.verb() == "take").unwrap();
-    assert!(stop < first, "{}", shown(&plan));
+    let verb = |verb| plan.steps.iter().position(|step| step.action.verb() == verb);
+    assert!(verb("stop").is_some() && verb("stop") < verb("take"), "{}", shown(&plan));
     lab.settle().await;
     assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"));
     assert!(!runs(&lab, "vm/trainer"));

@@ -106,6 +106,7 @@ fn plan() -> Vec<Event> {
             reasons: vec!["it destroys 4 resources".into()],
             soft: Vec::new(),
             more: None,
+            firm: false,
         }),
         Event::PlanApproved(PlanApproved::on_host(plan)),
         Event::PlanBegun(PlanBegun {

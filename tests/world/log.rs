@@ -1,11 +1,13 @@
 //! A log in memory, in the real format, with the real chain; it can be made to fail.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use trueup::event::body::LogOpened;
 use trueup::event::chain::{Head, verify_line};
 use trueup::event::{Entry, Event, Recorded};
-use trueup::port::{BoxFuture, Clock, Journal, JournalFault};
+use trueup::model::{Digest, Fault};
+use trueup::port::{BlobStore, BoxFuture, Clock, Journal, JournalFault};
 use trueup::state::State;
 
 use super::FakeClock;
@@ -23,12 +25,27 @@ struct Inner {
     full: bool,
     /// Appends that still fit before it is full.
     room: Option<usize>,
+    // What entries brought, by digest.
+    blobs: BTreeMap<Digest, Arc<[u8]>>,
+}
+
+impl BlobStore for MemoryLog {
+    fn get(&self, digest: Digest) -> BoxFuture<'_, Result<Option<Vec<u8>>, Fault>> {
+        let found = self.inner.lock().unwrap().blobs.get(&digest).map(|content| content.to_vec());
+        Box::pin(async { Ok(found) })
+    }
 }
 
 impl MemoryLog {
     pub(crate) fn new(clock: Arc<FakeClock>) -> Self {
-        let inner =
-            Inner { lines: Vec::new(), head: Head::EMPTY, epoch: 0, full: false, room: None };
+        let inner = Inner {
+            lines: Vec::new(),
+            head: Head::EMPTY,
+            epoch: 0,
+            full: false,
+            room: None,
+            blobs: BTreeMap::new(),
+        };
         Self { clock, inner: Mutex::new(inner) }
     }
 
@@ -131,6 +148,9 @@ impl MemoryLog {
             recorded.push(Recorded::open(&record).unwrap());
             assert_eq!(recorded.last().unwrap().entry, entry, "an event reads back as another");
             inner.lines.push(text);
+            let brought = entry.brought.0.iter();
+            let brought = brought.map(|content| (Digest::of(content), Arc::clone(content)));
+            inner.blobs.extend(brought);
         }
         Box::pin(async { Ok(recorded) })
     }

@@ -5,12 +5,15 @@
 
 mod clock;
 mod daemon;
+mod forge;
 mod host;
 mod log;
+mod pulls;
 mod remote;
 mod scenarios;
 mod script;
 mod sweep;
+mod withdrawn;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

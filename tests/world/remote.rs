@@ -123,10 +123,20 @@ impl FakeRemote {
         self.inner.lock().unwrap().head.clone().unwrap()
     }
 
+    /// The files of a commit.
+    pub(crate) fn texts(&self, commit: &CommitId) -> BTreeMap<String, String> {
+        self.inner.lock().unwrap().commits[commit].tree.clone()
+    }
+
     /// Blobs read so far.
     pub(crate) fn blobs_read(&self) -> usize {
         self.inner.lock().unwrap().read
     }
+}
+
+/// The id of a tree of files.
+pub(crate) fn tree_id(files: &BTreeMap<String, String>) -> String {
+    Digest::of(format!("{files:?}")).to_string()
 }
 
 impl Inner {
@@ -199,7 +209,7 @@ impl Source for FakeRemote {
 
     fn tree(&self, commit: CommitId) -> BoxFuture<'_, Result<String, Fault>> {
         let inner = self.inner.lock().unwrap();
-        let tree = Digest::of(format!("{:?}", inner.commits[&commit].tree)).to_string();
+        let tree = tree_id(&inner.commits[&commit].tree);
         Box::pin(async { Ok(tree) })
     }
 

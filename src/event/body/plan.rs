@@ -55,6 +55,10 @@ pub struct PlanHeld {
     /// All reasons, where that is more; events of earlier versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<Spilled>,
+    /// No approval ends the wait: changes are stopped, the commit is not accepted, or a hard rule says
+    /// no. Events of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub firm: bool,
 }
 
 /// Steps that a soft rule holds, of one resource.

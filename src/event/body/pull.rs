@@ -29,7 +29,7 @@ pub struct PullPlanned {
     pub number: u64,
     /// The commit it offers.
     pub head: CommitId,
-    /// The commit in force that it was merged into.
+    /// The head of the branch, which it was merged into.
     pub base: CommitId,
     /// Id of the tree that the merge gives; a commit with this tree is what was looked at.
     pub tree: Option<String>,
@@ -95,10 +95,11 @@ pub struct PullApproved {
     pub via: ForgeApproval,
 }
 
-/// `pull.approval_withdrawn`: it was taken back before the merge.
+/// `pull.approval_withdrawn`: it was taken back. Of a plan that runs by it, what has begun is finished,
+/// and nothing more is begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullApprovalWithdrawn {
-    /// Its number.
+    /// Its number; after the merge, of where the approval was given.
     pub number: u64,
     /// Digest of the plan that was approved.
     pub plan: Digest,

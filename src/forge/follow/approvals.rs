@@ -36,9 +36,14 @@ pub(super) struct Heard {
     /// The pull request looked at last without a reason.
     last: u64,
     /// How far the forge's clock is ahead of ours.
-    ahead: SignedDuration,
+    pub(super) ahead: SignedDuration,
     /// What was asked about people.
     pub(super) people: People,
+}
+
+impl Heard {
+    /// What is said to be unreadable where a merged pull request is.
+    pub(super) const MERGED: &str = "merged pull requests";
 }
 
 /// Somebody's approval, before it is known who may.
@@ -74,6 +79,9 @@ impl Follower {
         }
         if heard.is_ok() && (settings.review || settings.label.is_some()) {
             heard = self.hear_votes(&settings).await;
+            if heard.is_ok() {
+                heard = self.look_at_merged(&settings).await;
+            }
         }
         sort(heard)
     }
@@ -134,7 +142,8 @@ impl Follower {
             // Somebody else may have changed it; and whoever changed an approval did not mean it so.
             let (id, why) = (comment.id.0, format!("the comment {} was changed", comment.id.0));
             return self
-                .withdraw(|_, via| {
+                .withdraw(|standing| {
+                    let via = standing.via;
                     let it = via.means == ApprovalMeans::Comment && via.id == id;
                     it.then(|| why.clone())
                 })
@@ -156,6 +165,9 @@ impl Follower {
             match command {
                 Command::Approve { digest } => {
                     self.hear_approval(settings, comment, by, *digest).await?;
+                }
+                Command::Withdraw { digest } => {
+                    self.hear_withdrawal(settings, comment, by, *digest).await?;
                 }
                 Command::Plan => self.plan_again(settings, comment, by).await?,
             }
@@ -213,6 +225,7 @@ impl Follower {
         });
         if writer == Some(true) || self.may(settings, by).await? {
             self.memory.planned.remove(&number);
+            self.memory.put_off.remove(&number);
             (self.wake)();
         }
         Ok(())
@@ -260,11 +273,7 @@ impl Follower {
             let read = self.forge.reviews(pull.number).await;
             reviews = self.audible("reviews", read)?;
         }
-        self.withdraw(|number, via| {
-            let here = number == pull.number;
-            here.then(|| ballot::taken_back(via, pull, reviews.as_deref(), label)).flatten()
-        })
-        .await?;
+        self.heed_votes_gone(pull, reviews.as_deref(), label).await?;
         let opened_by = pull.author.as_ref().map(|author| author.login.clone());
         let Some((subject, since)) = self.shown(pull) else { return Ok(()) };
         let ahead = self.memory.heard.ahead;
@@ -323,15 +332,6 @@ impl Follower {
             Err(LedgerError::Refused(unheard)) => Err(unheard),
             Err(LedgerError::Journal(fault)) => Err(fault.into()),
         }
-    }
-
-    async fn withdraw(
-        &mut self,
-        fits: impl Fn(u64, &ForgeApproval) -> Option<String>,
-    ) -> Result<(), Unheard> {
-        let entry = self.reconciler.ledger.read(|state| ballot::withdrawn(state, &fits));
-        self.reconciler.ledger.append(entry.into_iter().collect()).await?;
-        Ok(())
     }
 }
 

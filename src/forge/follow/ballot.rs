@@ -13,7 +13,7 @@ use crate::event::body::{
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest};
 use crate::port::forge::{Comment, LabelEvent, PullRequest, Review, ReviewVerdict, User};
-use crate::state::{Merged, PullState, State};
+use crate::state::{Approved, Granted, Merged, PullState, State};
 
 /// A difference between the forge's clock and ours that is taken for one: less is what a time to the
 /// second and a reply's way make.
@@ -56,14 +56,15 @@ pub(super) fn after(at: Timestamp, ours: Timestamp, ahead: SignedDuration) -> bo
 
 /// Whether anybody could say anything that matters.
 pub(super) fn anything_to_hear(state: &State) -> bool {
-    !state.pulls.open.is_empty() || waiting(state).is_some()
+    !state.pulls.open.is_empty() || waiting(state).is_some() || state.granted.is_some()
 }
 
 /// From when on comments matter: since the first plan was shown that still waits for somebody.
 pub(super) fn listen_from(state: &State, now: Timestamp) -> Timestamp {
     let pulls = state.pulls.open.values().filter(|pull| awaits(pull).is_some());
     let shown = pulls.filter_map(|pull| pull.shown_at);
-    let made = waiting(state).map(|(_, made)| made);
+    let granted = state.granted.as_ref().and(state.plan.as_ref());
+    let made = waiting(state).map(|(_, made)| made).or(granted.map(|plan| plan.made_at));
     let from = shown.chain(made).min().unwrap_or(now);
     from.max(now - SignedDuration::from_secs(LOOK_BACK_S))
         - SignedDuration::from_secs(LOOK_BACK_MARGIN_S)
@@ -216,15 +217,70 @@ pub(super) fn granted(
     Some(Entry::new(event).by(actor))
 }
 
-/// The event that takes an approval of an open pull request back.
+/// An approval given on the forge that can still be taken back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing<'a> {
+    /// The pull request it is of; or, given after a merge, where it was given.
+    pub(super) number: u64,
+    /// The plan that was approved.
+    pub(super) plan: Digest,
+    /// The plan of the merge that waits or runs by it, where that is another one.
+    pub(super) carried: Option<Digest>,
+    /// When it was taken note of.
+    pub(super) since: Timestamp,
+    /// What was done.
+    pub(super) via: &'a ForgeApproval,
+}
+
+/// All approvals that can still be taken back: of open pull requests, of merged ones, and the one that
+/// a plan waits or runs by.
+pub(super) fn standing(state: &State) -> impl Iterator<Item = Standing<'_>> {
+    let of = |number: u64, approved: &'_ Approved| (number, approved.plan, approved.at);
+    let open = state.pulls.open.iter().filter_map(move |(number, pull)| {
+        let approved = pull.approved.as_ref()?;
+        Some((of(*number, approved), &approved.via))
+    });
+    let merged = state.pulls.promises.iter().filter_map(move |told| {
+        let approved = told.approved.as_ref()?;
+        Some((of(told.number, approved), &approved.via))
+    });
+    let of_pulls = open.chain(merged).map(|((number, plan, at), via)| Standing {
+        number,
+        plan,
+        carried: None,
+        since: at,
+        via,
+    });
+    let granted = state.granted.as_ref().map(|granted| {
+        let Granted { plan, shown, via, at, .. } = granted;
+        let (number, since) = (via.on, *at);
+        Standing { number, plan: shown.unwrap_or(*plan), carried: Some(*plan), since, via }
+    });
+    // The one in use first: what runs by it ends with it.
+    granted.into_iter().chain(of_pulls)
+}
+
+/// The merged pull request whose review or label the plan in force waits or runs by.
+pub(super) fn merged_by_vote(state: &State) -> Option<u64> {
+    let granted = state.granted.as_ref().map(|granted| &granted.via);
+    let told = || {
+        waiting(state)?;
+        let tree = state.spec.tree.as_deref()?;
+        let told = state.pulls.promises.iter().rev().find(|told| told.tree == tree)?;
+        Some(&told.approved.as_ref()?.via)
+    };
+    let via = granted.or_else(told)?;
+    let by_vote = via.means != ApprovalMeans::Comment;
+    (by_vote && !state.pulls.open.contains_key(&via.on)).then_some(via.on)
+}
+
+/// The event that takes an approval back.
 pub(super) fn withdrawn(
     state: &State,
-    fits: impl Fn(u64, &ForgeApproval) -> Option<String>,
+    fits: impl Fn(&Standing<'_>) -> Option<String>,
 ) -> Option<Entry> {
-    let (number, plan, why) = state.pulls.open.iter().find_map(|(number, pull)| {
-        let approved = pull.approved.as_ref()?;
-        Some((*number, approved.plan, fits(*number, &approved.via)?))
-    })?;
+    let (number, plan, why) = standing(state)
+        .find_map(|standing| Some((standing.number, standing.plan, fits(&standing)?)))?;
     let event = PullApprovalWithdrawn { number, plan, why };
     Some(Entry::new(Event::PullApprovalWithdrawn(event)))
 }

@@ -3,26 +3,27 @@
 //! The head is data: it is merged from objects, and whatever says how it is read, judged and limited
 //! is the base's.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::ground::{Ground, Read, read};
 use super::report::Report;
 use super::seen::Basis;
 use super::turn::Follower;
+use crate::config::ApprovalSettings;
 use crate::event::Spilled;
 use crate::event::body::{Problem, PullOutcome, PullPlan, PullPlanned};
 use crate::event::chain::Head;
 use crate::forge::render::{
-    self, AnnotationLevel, Annotations, Checkpoint, Exemption, Finding, Instance, Older, PullView,
-    Ruling, Show, Tone,
+    self, AnnotationLevel, Annotations, Approving, Checkpoint, Exemption, Finding, Instance, Older,
+    PullView, Ruling, Show, Tone,
 };
-use crate::model::{CommitId, Digest, Fault, PolicyLevel, ResourceId};
-use crate::plan::promise::Promise;
+use crate::model::{Digest, Fault, PolicyLevel, ResourceId};
 use crate::policy::Verdict;
 use crate::port::forge::{Annotation, CommitState, Level};
-use crate::port::{FileRef, Merge, MergedFiles, PullLines, TreeFault};
-use crate::reconcile::{Foresight, lets_through};
-use crate::spec::{Diagnostic, Origin, RepoFile, RepoFiles, Severity};
+use crate::port::{Merge, PullLines, TreeFault};
+use crate::reconcile::{Foresight, few, lets_through};
+use crate::spec::{Diagnostic, Origin, Severity};
 use crate::state::Approved;
 use crate::state::OlderPlan;
 
@@ -52,8 +53,27 @@ pub(super) async fn foresee(
     number: u64,
     basis: &Basis,
 ) -> Result<Foreseen, Fault> {
-    let Looked { tree, lines, mut found } = look(follower, number, basis).await?;
-    heed_approval(follower, number, &mut found);
+    let mut looked = look(follower, number, basis).await?;
+    heed_approval(follower, number, &mut looked.found);
+    put(follower, number, basis, looked)
+}
+
+/// What is said of one that cannot be looked at.
+///
+/// # Errors
+/// Where no environment is in force.
+pub(super) fn not_planned(
+    follower: &Follower,
+    number: u64,
+    basis: &Basis,
+    why: String,
+) -> Result<Foreseen, Fault> {
+    put(follower, number, basis, Looked::nothing(Found::Skipped(why)))
+}
+
+/// Puts into words what was found.
+fn put(follower: &Follower, number: u64, basis: &Basis, looked: Looked) -> Result<Foreseen, Fault> {
+    let Looked { tree, lines, found } = looked;
     let outcome = outcome(&found);
     let plan = match &outcome {
         PullOutcome::Planned(plan) => Some(plan.plan),
@@ -66,14 +86,17 @@ pub(super) async fn foresee(
     let show = if fork { Show::Redacted } else { Show::All };
     let instance = follower.memory.instance.clone();
     let instance = instance.ok_or_else(|| Fault::transient("no environment is in force"))?;
-    let (report, says) = describe(&instance, basis, &found, show, &lines, &older);
+    let approving = approving(follower.approvals.as_ref(), &found);
+    let told =
+        Telling { instance: &instance, basis, show, lines: &lines, older: &older, approving };
+    let (report, says) = describe(&found, told);
     let content =
         serde_json::to_vec(&report).map_err(|error| Fault::permanent(error.to_string()))?;
     let (spilled, content) = Spilled::of(content);
     let planned = PullPlanned {
         number,
         head: basis.head.clone(),
-        base: basis.base.clone(),
+        base: basis.ground.base.clone(),
         tree,
         outcome,
         report: spilled,
@@ -120,7 +143,7 @@ async fn look(follower: &mut Follower, number: u64, basis: &Basis) -> Result<Loo
         let why = format!("its head is not taken: {why}");
         return Ok(Looked::nothing(Found::Skipped(why)));
     }
-    let merge = follower.pulls.merge(basis.base.clone(), basis.head.clone()).await;
+    let merge = follower.pulls.merge(basis.ground.base.clone(), basis.head.clone()).await;
     let merged = match merge {
         Ok(Merge::Clean(merged)) => *merged,
         Ok(Merge::Conflict { paths, more }) => {
@@ -136,15 +159,29 @@ async fn look(follower: &mut Follower, number: u64, basis: &Basis) -> Result<Loo
         }
         Err(TreeFault::Mirror(fault)) => return Err(fault),
     };
-    let files = files(follower, number, &basis.base, &merged).await?;
+    let Read { governed, whole } = read(follower, number, &basis.ground, &merged).await?;
+    let (program, cache) = (&follower.reconciler, &mut follower.memory.cache);
+    let mistakes = match whole {
+        Some(whole) => program.mistakes(&whole, cache).await,
+        None => Vec::new(),
+    };
     let tree = Some(merged.tree.clone());
-    let foresight =
-        follower.reconciler.foresee(&basis.head, &files, &mut follower.memory.cache).await;
-    let found = match foresight {
-        Ok(foresight) => Found::Planned(Box::new(foresight)),
-        Err(mistakes) => Found::Rejected(mistakes),
+    let found = if mistakes.is_empty() {
+        match program.foresee(&basis.head, &governed, cache).await {
+            Ok(foresight) => Found::Planned(Box::new(barred(foresight, &basis.ground))),
+            Err(mistakes) => Found::Rejected(mistakes),
+        }
+    } else {
+        Found::Rejected(mistakes)
     };
     Ok(Looked { tree, lines: merged.lines, found })
+}
+
+/// No approval of a plan lets a rewritten branch through.
+fn barred(foresight: Foresight, ground: &Ground) -> Foresight {
+    let Some(why) = &ground.barred else { return foresight };
+    let held = std::iter::once(why.clone()).chain(foresight.held).collect();
+    Foresight { held, may_be_approved: false, ..foresight }
 }
 
 fn refused(problem: &Problem) -> Diagnostic {
@@ -161,70 +198,13 @@ fn refused(problem: &Problem) -> Diagnostic {
     }
 }
 
-/// Bytes of contents kept from pull requests for the next: twice an environment of 5,000 documents.
-/// Beyond it only the last one's are, and those of a larger one are read anew each time.
-const KEPT_MAX: usize = 8 << 20;
-
-/// The merged files, with the base's own where they say how everything else is read. What the pull
-/// request before had too is not read again.
-async fn files(
-    follower: &mut Follower,
-    number: u64,
-    base: &CommitId,
-    merged: &MergedFiles,
-) -> Result<RepoFiles, Fault> {
-    let of_base = follower.source.files(base.clone()).await.map_err(|fault| match fault {
-        TreeFault::Refused(_) => Fault::permanent("the commit in force is refused"),
-        TreeFault::Mirror(fault) => fault,
-    })?;
-    let mut all: Vec<FileRef> =
-        merged.files.iter().filter(|file| !governs(&file.path)).cloned().collect();
-    all.extend(of_base.into_iter().filter(|file| governs(&file.path)));
-    all.sort_by(|a, b| a.path.cmp(&b.path));
-    let known = &follower.memory.contents;
-    let have = |blob: &String| merged.made.get(blob).or_else(|| known.get(blob)).map(Arc::clone);
-    let blobs = all.iter().map(|file| file.blob.clone());
-    let (mut bytes, mut unknown) = (BTreeMap::new(), BTreeSet::new());
-    for blob in blobs {
-        match have(&blob) {
-            Some(content) => drop(bytes.insert(blob, content)),
-            None => drop(unknown.insert(blob)),
-        }
-    }
-    let unknown: Vec<String> = unknown.into_iter().collect();
-    tracing::debug!(number, read = unknown.len(), files = all.len(), "a pull request is read");
-    let contents = follower.source.blobs(unknown.clone()).await?;
-    bytes.extend(unknown.into_iter().zip(contents));
-    keep(&mut follower.memory.contents, &bytes);
-    let files = all.into_iter().map(|file| RepoFile {
-        bytes: bytes.get(&file.blob).map(Arc::clone),
-        path: file.path,
-        blob: file.blob,
-    });
-    Ok(RepoFiles { files: files.collect() })
-}
-
-/// Adds contents to those that are kept.
-fn keep(kept: &mut BTreeMap<String, Arc<[u8]>>, bytes: &BTreeMap<String, Arc<[u8]>>) {
-    let size = |all: &BTreeMap<String, Arc<[u8]>>| all.values().map(|it| it.len()).sum::<usize>();
-    kept.extend(bytes.iter().map(|(blob, content)| (blob.clone(), Arc::clone(content))));
-    if size(kept) > KEPT_MAX {
-        *kept = if size(bytes) <= KEPT_MAX { bytes.clone() } else { BTreeMap::new() };
-    }
-}
-
-/// What is taken from the base alone: which environments there are, and the rules.
-fn governs(path: &str) -> bool {
-    path == "trueup.yaml" || path.starts_with("policies/")
-}
-
 fn outcome(found: &Found) -> PullOutcome {
     match found {
         Found::Planned(foresight) => PullOutcome::Planned(PullPlan {
             plan: foresight.plan.digest(),
-            promise: Promise::of(&foresight.plan),
-            held: foresight.held.clone(),
-            denied: denied(foresight),
+            promise: foresight.promise.clone(),
+            held: few(foresight.held.clone()),
+            denied: few(denied(foresight)),
         }),
         Found::Rejected(mistakes) => {
             let named = mistakes.iter().take(PROBLEMS_NAMED_MAX).map(|mistake| Problem {
@@ -273,14 +253,30 @@ fn ruling(verdict: &Verdict, approved: Option<&Approved>) -> Ruling {
     }
 }
 
-fn describe(
-    instance: &Instance,
-    basis: &Basis,
-    found: &Found,
+/// How a plan that waits is let through.
+fn approving<'a>(settings: Option<&'a ApprovalSettings>, found: &Found) -> Approving<'a> {
+    let never = matches!(found, Found::Planned(foresight) if !foresight.may_be_approved);
+    let by = settings.map(|settings| Approving {
+        never,
+        comment: settings.comment,
+        review: settings.review,
+        label: settings.label.as_deref(),
+    });
+    by.unwrap_or(Approving { never, ..Approving::default() })
+}
+
+/// What a description is made from, beside what was found.
+struct Telling<'a> {
+    instance: &'a Instance,
+    basis: &'a Basis,
     show: Show,
-    lines: &BTreeMap<String, PullLines>,
-    older: &VecDeque<OlderPlan>,
-) -> (Report, Digest) {
+    lines: &'a BTreeMap<String, PullLines>,
+    older: &'a VecDeque<OlderPlan>,
+    approving: Approving<'a>,
+}
+
+fn describe(found: &Found, told: Telling<'_>) -> (Report, Digest) {
+    let Telling { instance, basis, show, lines, older, approving } = told;
     let finding = match found {
         Found::Planned(foresight) => {
             Finding::Planned { plan: &foresight.plan, holds: &foresight.held }
@@ -307,7 +303,7 @@ fn describe(
     };
     let view = PullView {
         instance,
-        base: &basis.base,
+        base: &basis.ground.base,
         head: &basis.head,
         finding,
         rulings: &rulings,
@@ -315,6 +311,7 @@ fn describe(
         checkpoint,
         older: &older,
         show,
+        approving,
     };
     let status = render::status(&view);
     let comment = render::comment(&view);

@@ -7,18 +7,22 @@
 mod approvals;
 mod ballot;
 mod foresee;
+mod ground;
+mod late;
 mod people;
 mod post;
 mod report;
 mod seen;
 mod turn;
 mod wanted;
+mod withdrawals;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+pub use late::LOOK_MAX;
 pub use report::Report;
 pub use seen::PLANNED_MAX;
 pub use turn::{Follower, Memory};
@@ -26,7 +30,12 @@ pub use wanted::{Course, Landing, Want, What, wanted};
 
 use crate::port::JournalFault;
 
-/// Follows until the program is asked to stop: a turn every `poll`, and whenever there is a hint.
+/// Rest after a turn at least, as a part of the time between two: a forge that answers slowly is not
+/// asked without end.
+const REST: u32 = 10;
+
+/// Follows until the program is asked to stop: a turn begins every `poll`, and whenever there is a hint.
+/// One that took longer is followed by the next after a short rest: what came up meanwhile waits already.
 ///
 /// # Errors
 /// When the log can no longer be written.
@@ -38,11 +47,15 @@ pub async fn follow(
 ) -> Result<(), JournalFault> {
     let clock = Arc::clone(&follower.clock);
     loop {
+        let begun = clock.monotonic();
         let wait = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             turn = follower.turn() => match turn {
-                Ok(wait) => wait.map_or(poll, |wait| wait.min(poll)),
+                Ok(wait) => {
+                    let rest = poll.saturating_sub(clock.monotonic() - begun).max(poll / REST);
+                    wait.map_or(rest, |wait| wait.min(rest))
+                }
                 Err(JournalFault::Full { message }) => {
                     tracing::warn!(%message, "pull requests wait for space for the log");
                     poll

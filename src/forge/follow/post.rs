@@ -9,9 +9,9 @@ use super::report::Report;
 use super::wanted::{Course, Landing, Want, What};
 use crate::event::body::PostTarget;
 use crate::forge::ensure::{self, Pace};
-use crate::forge::render::{Instance, drift_issue};
+use crate::forge::render::{Instance, drift_issue, escape, waiting};
 use crate::port::forge::{
-    CheckReport, CheckState, CommitState, Conclusion, Forge, ForgeError, Status,
+    CheckReport, CheckState, CommitState, Conclusion, Forge, ForgeError, ForgeFault, Status,
 };
 
 /// Something that stands on the forge now.
@@ -23,6 +23,15 @@ pub(super) struct Said {
     pub(super) url: Option<String>,
 }
 
+/// Where something is said, and what a status may point at.
+pub(super) struct Place<'a> {
+    pub(super) instance: &'a Instance,
+    /// The page about the pull request of a head.
+    pub(super) page: Option<String>,
+    /// Whether somebody may approve by a comment.
+    pub(super) approve_by_comment: bool,
+}
+
 /// Says what is wanted. `report` is the content of [`What::Report`].
 ///
 /// # Errors
@@ -30,14 +39,18 @@ pub(super) struct Said {
 pub(super) async fn say(
     forge: &dyn Forge,
     pace: &Pace<'_>,
-    instance: &Instance,
+    place: &Place<'_>,
     want: &Want,
     report: Option<&Report>,
 ) -> Result<Said, ForgeError> {
+    let instance = place.instance;
     match (&want.target, report) {
         (PostTarget::Status(commit), _) => {
-            let status = status_of(instance, &want.what, report);
+            let status = status_of(place, &want.what, report);
             ensure::status(forge, pace, commit, &status).await?;
+            if let What::Landing { landing, course } = &want.what {
+                tell_of_the_wait(forge, pace, place, landing, course).await?;
+            }
             Ok(Said::default())
         }
         (PostTarget::Comment(number), Some(report)) => {
@@ -46,7 +59,7 @@ pub(super) async fn say(
             Ok(Said { id: Some(said.0.id.0), url: web_address(&said.0.url) })
         }
         (PostTarget::Check(commit), Some(report)) => {
-            let check = check_of(instance, want, report);
+            let check = check_of(place, want, report);
             let (seen, _) = ensure::check(forge, pace, commit, &check).await?;
             Ok(Said { id: Some(seen.id.0), url: None })
         }
@@ -62,18 +75,66 @@ pub(super) async fn say(
     }
 }
 
-fn status_of(instance: &Instance, what: &What, report: Option<&Report>) -> Status {
+/// Says on the pull request of a merge that waits what to write so that it goes on; and there, once it
+/// does not wait any more, what became of it.
+async fn tell_of_the_wait(
+    forge: &dyn Forge,
+    pace: &Pace<'_>,
+    place: &Place<'_>,
+    landing: &Landing,
+    course: &Course,
+) -> Result<(), ForgeError> {
+    let Some(number) = course.number else { return Ok(()) };
+    let marker = place.instance.waiting_marker();
+    let said = async {
+        let text = match landing {
+            Landing::Pending => return Ok(()),
+            Landing::Held { reasons, plan } => waiting(reasons, *plan, place.approve_by_comment),
+            // There is something to put right only where it waited before.
+            Landing::Applied { .. }
+            | Landing::Failed(_)
+            | Landing::Rejected { .. }
+            | Landing::Refused(_) => {
+                if forge.find_comment(number, &marker).await?.is_none() {
+                    return Ok(());
+                }
+                let (_, now) = landed(landing, course);
+                format!("The merge waits no more: {}\n", escape(&now))
+            }
+        };
+        let body = format!("{marker}\n{text}");
+        ensure::comment(forge, pace, number, &marker, &body).await.map(drop)
+    };
+    match said.await {
+        // The status says the most of it: where comments are not taken, it has to do.
+        Err(error) if !error.passes() && error.fault != ForgeFault::Unauthorised => {
+            tracing::warn!(number, %error, "what a merge waits for cannot be said on its pull request");
+            Ok(())
+        }
+        said => said,
+    }
+}
+
+fn status_of(place: &Place<'_>, what: &What, report: Option<&Report>) -> Status {
+    let pending = |why: &str| (CommitState::Pending, why.to_owned(), place.page.clone());
     let (state, description, url) = match (what, report) {
-        (What::Report(_), Some(report)) => (report.state, report.description.clone(), None),
+        (What::Report(_), Some(report)) => {
+            (report.state, report.description.clone(), place.page.clone())
+        }
         (What::Landing { landing, course }, _) => {
             let (state, description) = landed(landing, course);
             (state, description, course.url.clone())
         }
+        (What::Beyond(max), _) => {
+            let why = format!("not planned: only the {max} open pull requests changed last are");
+            (CommitState::Error, why, place.page.clone())
+        }
+        (What::Stale, _) => pending("the base has moved: looking again at what merging would do"),
         (What::Looking | What::Report(_) | What::Drift(_), _) => {
-            (CommitState::Pending, "looking at what merging would do".to_owned(), None)
+            pending("looking at what merging would do")
         }
     };
-    Status { context: instance.context(), state, description, url }
+    Status { context: place.instance.context(), state, description, url }
 }
 
 fn landed(landing: &Landing, course: &Course) -> (CommitState, String) {
@@ -90,8 +151,12 @@ fn landed(landing: &Landing, course: &Course) -> (CommitState, String) {
         Landing::Applied { resources } => {
             (CommitState::Success, format!("applied: {resources} resource(s) in sync{times}"))
         }
-        Landing::Held(reasons) => {
-            (CommitState::Failure, fitted(format!("held: {}", first(reasons)), &times))
+        Landing::Held { reasons, plan } => {
+            let how = plan.map(|plan| format!("; trueup approve {}", plan.short()));
+            let how = how.unwrap_or_default();
+            let room = Status::DESCRIPTION_CHARS_MAX - how.len();
+            let held = shortened(&format!("held: {}", first(reasons)), room) + &how;
+            (CommitState::Failure, fitted(held, &times))
         }
         Landing::Failed(reasons) => {
             (CommitState::Failure, fitted(format!("failed: {}", first(reasons)), &times))
@@ -102,6 +167,14 @@ fn landed(landing: &Landing, course: &Course) -> (CommitState, String) {
         }
         Landing::Refused(why) => (CommitState::Failure, format!("refused: {why}")),
     }
+}
+
+/// At most `max` characters of `words`, with a sign where they were cut.
+fn shortened(words: &str, max: usize) -> String {
+    if words.chars().count() <= max {
+        return words.to_owned();
+    }
+    words.chars().take(max - 1).chain(std::iter::once('…')).collect()
 }
 
 /// `words` and the times, where both fit: what is wrong matters more than when it was seen.
@@ -135,27 +208,27 @@ const ADDRESS_CHARS_MAX: usize = 1_000;
 
 /// `text` where it is an address that a status may point at: `http` or `https`, with a host and
 /// without a login. A forge refuses a status for any other, and a page could mislead whoever follows.
-fn web_address(text: &str) -> Option<String> {
+pub(super) fn web_address(text: &str) -> Option<String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let plain = text.len() <= ADDRESS_CHARS_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
     (plain && !host.is_empty() && !host.contains('@')).then(|| text.to_owned())
 }
 
-fn check_of(instance: &Instance, want: &Want, report: &Report) -> CheckReport {
+fn check_of(place: &Place<'_>, want: &Want, report: &Report) -> CheckReport {
     let conclusion = match report.state {
         CommitState::Success => Conclusion::Success,
         CommitState::Failure => Conclusion::Failure,
         CommitState::Pending | CommitState::Error => Conclusion::Neutral,
     };
     CheckReport {
-        name: instance.context(),
+        name: place.instance.context(),
         external_id: want.content.to_string(),
         state: CheckState::Completed(conclusion),
         title: report.description.clone(),
         summary: report.comment.clone(),
         text: None,
-        url: None,
+        url: place.page.clone(),
         annotations: report.annotations.clone(),
     }
 }
@@ -169,10 +242,12 @@ mod tests {
         let at = |text: &str| Some(text.parse().unwrap());
         let instance =
             Instance { host: "box".into(), environment: crate::model::Name::new("lab").unwrap() };
+        let place = Place { instance: &instance, page: None, approve_by_comment: true };
         let url = Some("https://forge.example/pull/7#c1".to_owned());
         let said = |landing: Landing, ended: Option<Timestamp>| {
-            let course = Course { started: at("2026-01-02T03:04:05Z"), ended, url: url.clone() };
-            let status = status_of(&instance, &What::Landing { landing, course }, None);
+            let started = at("2026-01-02T03:04:05Z");
+            let course = Course { started, ended, url: url.clone(), number: Some(7) };
+            let status = status_of(&place, &What::Landing { landing, course }, None);
             assert_eq!(status.url, url);
             (status.state, status.description)
         };
@@ -189,6 +264,21 @@ mod tests {
             said(Landing::Failed(why), at("2026-01-03T00:00:01Z")).1,
             "failed: vm/web: no space (and 1 more) (2026-01-02 03:04:05 to 2026-01-03 00:00:01 UTC)"
         );
+    }
+
+    #[test]
+    fn a_merge_that_waits_says_how_it_goes_on_however_long_the_reason() {
+        let plan = crate::model::Digest::of("plan");
+        let said = |reason: &str, plan| {
+            let held = Landing::Held { reasons: vec![reason.to_owned(); 2], plan };
+            landed(&held, &Course::default()).1
+        };
+        let how = format!("; trueup approve {}", plan.short());
+        assert_eq!(said("it is late", Some(plan)), format!("held: it is late (and 1 more){how}"));
+        let long = said(&"é".repeat(400), Some(plan));
+        assert_eq!(long.chars().count(), Status::DESCRIPTION_CHARS_MAX);
+        assert!(long.ends_with(&format!("…{how}")), "{long}");
+        assert_eq!(said("a hard rule", None), "held: a hard rule (and 1 more)");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ground::Ground;
 use crate::event::body::{PullClosed, PullObserved};
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest};
@@ -48,8 +49,8 @@ pub(super) fn missing(state: &State, listed: &[&PullRequest]) -> Vec<u64> {
 pub(super) struct Basis {
     /// The commit it offers.
     pub head: CommitId,
-    /// The commit in force.
-    pub base: CommitId,
+    /// What it is merged into, and what governs that.
+    pub ground: Ground,
     /// The last event that said something new about the machine.
     pub machine: u64,
     /// Whether a stranger's head may be looked at (a label can allow it).
@@ -62,21 +63,30 @@ fn approved(state: &State, number: u64) -> Option<Digest> {
     Some(state.pulls.open.get(&number)?.approved.as_ref()?.plan)
 }
 
+/// The pull requests that are not planned: there are so many newer ones.
+pub(super) fn beyond(listed: &[&PullRequest]) -> BTreeSet<u64> {
+    newest_first(listed).into_iter().skip(PLANNED_MAX).map(|pull| pull.number).collect()
+}
+
+fn newest_first<'a>(listed: &[&'a PullRequest]) -> Vec<&'a PullRequest> {
+    let mut newest = listed.to_vec();
+    newest.sort_by_key(|pull| std::cmp::Reverse((pull.updated_at, pull.number)));
+    newest
+}
+
 /// The pull requests whose plan rests on something that is no longer so: heads that nobody looked at
 /// first, then the plans made longest ago, so that each has its turn.
 pub(super) fn stale(
     state: &State,
     listed: &[&PullRequest],
-    base: &CommitId,
+    ground: &Ground,
     planned: &BTreeMap<u64, Basis>,
     allowed: &BTreeSet<u64>,
 ) -> Vec<(u64, Basis)> {
-    let mut newest: Vec<&&PullRequest> = listed.iter().collect();
-    newest.sort_by_key(|pull| std::cmp::Reverse((pull.updated_at, pull.number)));
-    let due = newest.into_iter().take(PLANNED_MAX).filter_map(|pull| {
+    let due = newest_first(listed).into_iter().take(PLANNED_MAX).filter_map(|pull| {
         let basis = Basis {
             head: pull.head_sha.clone(),
-            base: base.clone(),
+            ground: ground.clone(),
             machine: state.pulls.machine,
             allowed: !pull.fork || allowed.contains(&pull.number),
             approved: approved(state, pull.number),

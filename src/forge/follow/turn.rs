@@ -9,10 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::approvals::Heard;
-use super::foresee::{Foreseen, foresee};
-use super::post::{Said, say};
+use super::ballot;
+use super::foresee::Foreseen;
+use super::ground::ground;
+use super::late::{PutOff, Unseen};
+use super::post::{Place, Said, say, web_address};
 use super::report::Report;
-use super::seen::{Basis, events_of_list, missing, stale};
+use super::seen::{Basis, beyond, events_of_list, missing, stale};
 use super::wanted::{Want, What, wanted};
 use crate::config::{ApprovalSettings, ForkPlans, ForkSettings};
 use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
@@ -20,7 +23,7 @@ use crate::event::{Entry, Event};
 use crate::forge::render::Instance;
 use crate::model::CommitId;
 use crate::port::forge::{Forge, ForgeError, ForgeFault, PullRequest, PullState};
-use crate::port::{BlobStore, BoxFuture, Clock, JournalFault, Pulls, Source};
+use crate::port::{BlobStore, BoxFuture, Clock, JournalFault, Pulls, Source, Wanted};
 use crate::reconcile::Reconciler;
 use crate::spec::ParseCache;
 
@@ -74,10 +77,21 @@ pub struct Memory {
     pub(super) listed: Vec<PullRequest>,
     /// Heads that are not taken, by pull request, and why; not asked for again.
     pub(super) untaken: BTreeMap<u64, (CommitId, String)>,
+    /// Pull requests that could not be looked at, and when they are tried again.
+    pub(super) put_off: BTreeMap<u64, PutOff>,
+    /// Heads that are fetched in one go while one of them is suspected; `None`: all.
+    fetch_at_once: Option<usize>,
     tries: u32,
     parked_until: Option<Duration>,
     last_write: Arc<Mutex<Option<Duration>>>,
     refused: BTreeMap<PostTarget, Duration>,
+}
+
+/// What a fetch brought.
+struct Brought {
+    heads: BTreeMap<u64, CommitId>,
+    // Whether there are heads that were not asked for yet.
+    left: bool,
 }
 
 impl Follower {
@@ -148,6 +162,7 @@ impl Follower {
         self.memory.tries = 0;
         self.memory.planned.retain(|number, _| !gone.contains(number));
         self.memory.untaken.retain(|number, _| !gone.contains(number));
+        self.memory.put_off.retain(|number, _| !gone.contains(number));
         self.memory.listed = listed;
         Ok(Ok(()))
     }
@@ -158,28 +173,32 @@ impl Follower {
         let Some(due) = self.due().await else { return Ok(false) };
         // A status that is pending is seen before the work that may take a while.
         self.say_statuses().await?;
-        let Some(heads) = self.fetch(&due).await else { return Ok(false) };
+        let Some(Brought { heads, left }) = self.fetch(&due).await? else { return Ok(false) };
         let begun = self.clock.monotonic();
         for (number, basis) in due {
             if self.clock.monotonic() - begun > SHARE {
                 return Ok(true);
             }
-            let fetched = basis.allowed && self.untaken(number, &basis.head).is_none();
+            let fetched = self.is_fetched(number, &basis);
             // A push between list and fetch: the next list has it.
             if fetched && heads.get(&number) != Some(&basis.head) {
                 continue;
             }
-            match foresee(self, number, &basis).await {
+            match self.look_at_one(number, &basis).await {
                 Ok(foreseen) => {
                     self.keep(number, foreseen).await?;
+                    self.memory.put_off.remove(&number);
                     self.memory.planned.insert(number, basis);
                 }
-                Err(fault) => {
-                    tracing::warn!(number, %fault, "a pull request cannot be looked at now");
-                }
+                Err(unseen) => self.put_off(number, &basis, &unseen).await?,
             }
         }
-        Ok(false)
+        Ok(left)
+    }
+
+    /// Whether its head has to be in the mirror to be looked at.
+    fn is_fetched(&self, number: u64, basis: &Basis) -> bool {
+        basis.allowed && self.untaken(number, &basis.head).is_none()
     }
 
     /// The pull requests to look at, the most urgent first.
@@ -187,41 +206,49 @@ impl Follower {
         let refs: Vec<&PullRequest> = self.memory.listed.iter().collect();
         let allowed = self.allowed(&refs).await;
         let due = self.reconciler.ledger.read(|state| {
-            let base = state.spec.commit.clone()?;
-            // While another commit is being taken in, a plan would be against neither the one nor
-            // the other.
-            let rejected = state.spec.rejected.as_ref().map(|rejected| &rejected.commit);
-            let head = state.source.head.as_ref();
-            if head != Some(&base) && head != rejected {
-                return None;
-            }
-            Some(stale(state, &refs, &base, &self.memory.planned, &allowed))
+            Some(stale(state, &refs, &ground(state)?, &self.memory.planned, &allowed))
         });
-        due.filter(|due| !due.is_empty())
+        let mut due = due?;
+        due.retain(|(number, basis)| !self.is_put_off(*number, &basis.head));
+        // One that failed before is tried after everybody else.
+        due.sort_by_key(|(number, _)| self.memory.put_off.contains_key(number));
+        Some(due).filter(|due| !due.is_empty())
     }
 
     /// Brings the heads that are looked at into the mirror; `None`: not now.
-    async fn fetch(&mut self, due: &[(u64, Basis)]) -> Option<BTreeMap<u64, CommitId>> {
-        let taken = due.iter().filter(|(number, basis)| {
-            basis.allowed && self.untaken(*number, &basis.head).is_none()
-        });
-        let numbers: BTreeSet<u64> = taken.map(|(number, _)| *number).collect();
+    async fn fetch(&mut self, due: &[(u64, Basis)]) -> Result<Option<Brought>, JournalFault> {
+        let wanted: Vec<_> =
+            due.iter().filter(|(number, basis)| self.is_fetched(*number, basis)).collect();
+        let at_once = self.memory.fetch_at_once.unwrap_or(usize::MAX);
+        let numbers: BTreeSet<u64> =
+            wanted.iter().take(at_once).map(|(number, _)| *number).collect();
+        let (count, left) = (numbers.len(), wanted.len() > at_once);
         if numbers.is_empty() {
-            return Some(BTreeMap::new());
+            return Ok(Some(Brought { heads: BTreeMap::new(), left }));
         }
-        let fetched = match self.pulls.fetch(numbers).await {
+        let fetched = match self.pulls.fetch(numbers.clone()).await {
             Ok(fetched) => fetched,
             Err(fault) => {
-                tracing::warn!(%fault, "the heads of pull requests cannot be fetched");
-                return None;
+                tracing::warn!(%fault, count, "the heads of pull requests cannot be fetched");
+                // Where the far side answers, it is one of the heads: they come one by one until the
+                // guilty one is alone, and that one is put off.
+                if self.pulls.offered(Wanted::Only(numbers)).await.is_ok() {
+                    self.memory.fetch_at_once = Some(1);
+                    if let ([(number, basis)], true) = (&wanted[..count], count == 1) {
+                        self.put_off(*number, basis, &Unseen::Fault(fault)).await?;
+                    }
+                }
+                return Ok(None);
             }
         };
+        let more = at_once.saturating_mul(2);
+        self.memory.fetch_at_once = self.memory.fetch_at_once.and(left.then_some(more));
         for (number, why) in fetched.refused {
             let Some((_, basis)) = due.iter().find(|(it, _)| *it == number) else { continue };
             tracing::warn!(number, %why, "the head of a pull request is not taken");
             self.memory.untaken.insert(number, (basis.head.clone(), why));
         }
-        Some(fetched.heads)
+        Ok(Some(Brought { heads: fetched.heads, left }))
     }
 
     /// Why this head is not taken.
@@ -231,7 +258,7 @@ impl Follower {
     }
 
     /// Takes note of what was found, where it is news.
-    async fn keep(&self, number: u64, foreseen: Foreseen) -> Result<(), JournalFault> {
+    pub(super) async fn keep(&self, number: u64, foreseen: Foreseen) -> Result<(), JournalFault> {
         let Foreseen { planned, report } = foreseen;
         let new = self.reconciler.ledger.read(|state| {
             let known = state.pulls.open.get(&number)?.planned.as_ref();
@@ -275,8 +302,7 @@ impl Follower {
         let Some(since) = since else { return false };
         match self.forge.label_events(pull.number).await {
             Ok(events) => {
-                let last = events.iter().rev().find(|event| event.label == label);
-                last.is_some_and(|event| event.added && event.at > since)
+                ballot::labelled(&events, label, since, self.memory.heard.ahead).is_some()
             }
             Err(error) => {
                 tracing::warn!(number = pull.number, %error, "its labels cannot be read");
@@ -316,7 +342,19 @@ impl Follower {
 
     fn wants(&self) -> Vec<Want> {
         let (now, checks) = (self.clock.now(), self.forge.capabilities().checks);
-        self.reconciler.ledger.read(|state| wanted(state, now, checks))
+        let refs: Vec<&PullRequest> = self.memory.listed.iter().collect();
+        let beyond = beyond(&refs);
+        self.reconciler.ledger.read(|state| wanted(state, now, checks, &beyond))
+    }
+
+    /// The page about the pull request of a head: our comment on it, or else it itself.
+    fn page_of(&self, head: &CommitId) -> Option<String> {
+        let listed = self.memory.listed.iter().find(|pull| pull.head_sha == *head)?;
+        let comment = self.reconciler.ledger.read(|state| {
+            let post = state.pulls.post(&PostTarget::Comment(listed.number));
+            post.and_then(|post| post.url.clone())
+        });
+        comment.or_else(|| web_address(&listed.url))
     }
 
     /// Says one thing; `Some`: nothing more can be said for that long.
@@ -334,11 +372,17 @@ impl Follower {
                     return Ok(None);
                 }
             },
-            What::Looking | What::Landing { .. } | What::Drift(_) => None,
+            _ => None,
         };
         let pace = self.pace();
         let Some(instance) = self.memory.instance.clone() else { return Ok(None) };
-        let said = say(self.forge.as_ref(), &pace, &instance, want, report.as_ref()).await;
+        let page = match &want.target {
+            PostTarget::Status(head) | PostTarget::Check(head) => self.page_of(head),
+            PostTarget::Comment(_) | PostTarget::Issue => None,
+        };
+        let approve_by_comment = self.approvals.as_ref().is_some_and(|settings| settings.comment);
+        let place = Place { instance: &instance, page, approve_by_comment };
+        let said = say(self.forge.as_ref(), &pace, &place, want, report.as_ref()).await;
         match said {
             Ok(Said { id, url }) => {
                 let (target, content) = (want.target.clone(), want.content);

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::event::body::PostTarget;
+use super::seen::PLANNED_MAX;
+use crate::event::body::{PostTarget, PullOutcome};
 use crate::model::{CommitId, Digest, digest_of};
 use crate::state::{PullState, State};
 use crate::view::{self, DriftRow};
@@ -30,6 +31,10 @@ pub struct Want {
 pub enum What {
     /// A pull request is being looked at.
     Looking,
+    /// What was found of it is no longer so, and it is looked at again.
+    Stale,
+    /// It is not looked at: there are so many newer ones.
+    Beyond(usize),
     /// What is in this blob was found of a pull request.
     Report(Digest),
     /// What became of a commit.
@@ -53,6 +58,8 @@ pub struct Course {
     pub ended: Option<Timestamp>,
     /// The comment on its pull request.
     pub url: Option<String>,
+    /// The pull request that it is the merge of.
+    pub number: Option<u64>,
 }
 
 /// What became of a commit.
@@ -66,8 +73,13 @@ pub enum Landing {
         /// How many resources it asks for.
         resources: u64,
     },
-    /// It waits, for these reasons.
-    Held(Vec<String>),
+    /// It waits.
+    Held {
+        /// For these reasons.
+        reasons: Vec<String>,
+        /// The plan to approve; `None`: no approval ends it.
+        plan: Option<Digest>,
+    },
     /// These could not be brought to it.
     Failed(Vec<String>),
     /// It has mistakes and is not used.
@@ -89,9 +101,9 @@ const NAMED_MAX: usize = 20;
 const DRIFT_TOLD_AFTER_S: i64 = 600;
 
 /// Everything that should be said now and has not been, most urgent first: the commit in force,
-/// pull requests with a head of which nothing was said, then the others; of these, statuses before
-/// comments and the lowest number first.
-pub fn wanted(state: &State, now: Timestamp, checks: bool) -> Vec<Want> {
+/// pull requests with a head of which nothing was said, then the others, and last those that are not
+/// looked at (`beyond`); of these, statuses before comments and the lowest number first.
+pub fn wanted(state: &State, now: Timestamp, checks: bool, beyond: &BTreeSet<u64>) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut spoken_for = BTreeSet::new();
     let mut want = |target: PostTarget, what: What| {
@@ -114,20 +126,37 @@ pub fn wanted(state: &State, now: Timestamp, checks: bool) -> Vec<Want> {
         let done = said == Some(digest_of(&applied));
         want(target, if done { applied } else { landing_of(landing) });
     }
+    let (unseen, looked_at): (Vec<_>, Vec<_>) = state
+        .pulls
+        .open
+        .iter()
+        .partition(|(number, pull)| beyond.contains(number) && !holds(state, pull));
     let (waiting, told): (Vec<_>, Vec<_>) =
-        state.pulls.open.iter().partition(|(number, pull)| is_waited_for(state, **number, pull));
+        looked_at.into_iter().partition(|(number, pull)| is_waited_for(state, **number, pull));
     for part in [waiting, told] {
         for (_, pull) in &part {
-            let what = report_of(pull).map_or(What::Looking, What::Report);
+            let what = match report_of(pull) {
+                Some(_) if !holds(state, pull) => What::Stale,
+                Some(report) => What::Report(report),
+                None => What::Looking,
+            };
             want(PostTarget::Status(pull.head.clone()), what);
         }
-        for (number, pull) in part {
+        for (number, pull) in &part {
             let Some(report) = report_of(pull) else { continue };
-            want(PostTarget::Comment(*number), What::Report(report));
+            if !holds(state, pull) {
+                continue;
+            }
+            if !is_quiet(state, **number, pull) {
+                want(PostTarget::Comment(**number), What::Report(report));
+            }
             if checks {
                 want(PostTarget::Check(pull.head.clone()), What::Report(report));
             }
         }
+    }
+    for (_, pull) in unseen {
+        want(PostTarget::Status(pull.head.clone()), What::Beyond(PLANNED_MAX));
     }
     let drifts = lasting_drifts(state, now);
     if !drifts.is_empty() || state.pulls.post(&PostTarget::Issue).is_some() {
@@ -136,14 +165,31 @@ pub fn wanted(state: &State, now: Timestamp, checks: bool) -> Vec<Want> {
     wants
 }
 
+/// Whether what was found of the head that is offered now was found against the branch as it is. A head
+/// of the branch that is not used counts as well: pull requests are merged into it.
+fn holds(state: &State, pull: &PullState) -> bool {
+    let base = pull.planned.as_ref().map(|planned| &planned.base);
+    report_of(pull).is_some() && base == state.source.branch()
+}
+
 /// Whether somebody waits for the first word about a head: more than for a newer one about an old head.
 fn is_waited_for(state: &State, number: u64, pull: &PullState) -> bool {
     let said = |target: &PostTarget| state.pulls.post(target).map(|post| post.content);
     let status = said(&PostTarget::Status(pull.head.clone()));
-    let first = status.is_none() || status == Some(digest_of(&What::Looking));
+    let nothing = [What::Looking, What::Beyond(PLANNED_MAX)].map(|what| Some(digest_of(&what)));
+    let first = status.is_none() || nothing.contains(&status);
     // A comment completes what its status began.
     let report = report_of(pull).map(|report| digest_of(&What::Report(report)));
-    first || (report.is_some() && status == report && said(&PostTarget::Comment(number)) != report)
+    let told = is_quiet(state, number, pull) || said(&PostTarget::Comment(number)) == report;
+    first || (report.is_some() && status == report && !told)
+}
+
+/// Whether its status says all: strangers are not written to only to be told that nothing was looked at.
+/// What stands in a comment already does not go stale, though.
+fn is_quiet(state: &State, number: u64, pull: &PullState) -> bool {
+    let outcome = pull.planned.as_ref().map(|planned| &planned.outcome);
+    let refused = matches!(outcome, Some(PullOutcome::Refused(_)));
+    pull.fork && refused && state.pulls.post(&PostTarget::Comment(number)).is_none()
 }
 
 /// The report on the head that is offered now.
@@ -179,7 +225,7 @@ fn course(state: &State, landing: &Landing) -> Course {
     let started = state.spec.since;
     let ended = match landing {
         Landing::Applied { .. } => state.spec.settled.or(started),
-        Landing::Held(_) => {
+        Landing::Held { .. } => {
             state.plan.as_ref().filter(|it| !it.held.is_empty()).map(|it| it.made_at)
         }
         Landing::Failed(_) => {
@@ -189,17 +235,21 @@ fn course(state: &State, landing: &Landing) -> Course {
         Landing::Pending | Landing::Rejected { .. } | Landing::Refused(_) => None,
     };
     let merged = state.spec.tree.as_deref().and_then(|tree| state.pulls.promise(tree));
-    let comment = merged.and_then(|merged| state.pulls.post(&PostTarget::Comment(merged.number)));
-    Course { started, ended, url: comment.and_then(|comment| comment.url.clone()) }
+    let comment =
+        merged.as_ref().and_then(|merged| state.pulls.post(&PostTarget::Comment(merged.number)));
+    let url = comment.and_then(|comment| comment.url.clone());
+    Course { started, ended, url, number: merged.map(|merged| merged.number) }
 }
 
 fn landing(state: &State) -> Landing {
     let plan = state.plan.as_ref().filter(|plan| !plan.finished);
     if let Some(plan) = plan.filter(|plan| !plan.held.is_empty()) {
-        return Landing::Held(plan.held.clone());
+        let may = !plan.firm && state.paused.is_none();
+        return Landing::Held { reasons: plan.held.clone(), plan: may.then_some(plan.plan) };
     }
     if let Some(paused) = &state.paused {
-        return Landing::Held(vec![format!("paused by {}: {}", paused.by, paused.reason)]);
+        let reasons = vec![format!("paused by {}: {}", paused.by, paused.reason)];
+        return Landing::Held { reasons, plan: None };
     }
     let failed = state.resources.iter().filter_map(|(id, known)| {
         let failure = known.failure.as_ref()?;
@@ -233,127 +283,4 @@ fn lasting_drifts(state: &State, now: Timestamp) -> Vec<DriftRow> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::body::PullOutcome;
-    use crate::plan::promise::Promise;
-    use crate::state::{Merged, Planned, Post};
-
-    fn commit(digit: char) -> CommitId {
-        digit.to_string().repeat(40).parse().unwrap()
-    }
-
-    fn pull(head: char, report: &str) -> PullState {
-        let planned = Planned {
-            at: Timestamp::UNIX_EPOCH,
-            head: commit(head),
-            base: commit('0'),
-            tree: None,
-            outcome: PullOutcome::Conflict(Vec::new()),
-            report: Digest::of(report),
-            says: None,
-            summary: None,
-        };
-        PullState {
-            head: commit(head),
-            author: "ann".into(),
-            fork: false,
-            since: Timestamp::UNIX_EPOCH,
-            planned: Some(planned),
-            shown: None,
-            older: Default::default(),
-            shown_at: None,
-            approved: None,
-        }
-    }
-
-    /// Says everything, and what there is to say after that.
-    fn said(state: &mut State) -> Vec<Want> {
-        for want in wanted(state, Timestamp::UNIX_EPOCH, true) {
-            state.pulls.posted.retain(|post| post.target != want.target);
-            let post = Post { target: want.target, content: want.content, url: None };
-            state.pulls.posted.push_back(post);
-        }
-        wanted(state, Timestamp::UNIX_EPOCH, true)
-    }
-
-    #[test]
-    fn one_place_says_one_thing() {
-        let mut state = State::default();
-        state.spec.commit = Some(commit('b'));
-        state.pulls.open.insert(1, pull('a', "one"));
-        state.pulls.open.insert(2, pull('a', "two"));
-        state.pulls.open.insert(3, pull('b', "three"));
-        let wants = wanted(&state, Timestamp::UNIX_EPOCH, true);
-        let of = |target: PostTarget| -> Vec<_> {
-            wants.iter().filter(|want| want.target == target).map(|want| &want.what).collect()
-        };
-        assert_eq!(of(PostTarget::Status(commit('a'))), [&What::Report(Digest::of("one"))]);
-        let landing = Landing::Applied { resources: 0 };
-        let landed = What::Landing { landing, course: Course::default() };
-        assert_eq!(of(PostTarget::Status(commit('b'))), [&landed], "it is in force");
-        assert_eq!(of(PostTarget::Comment(2)).len(), 1);
-        assert_eq!(said(&mut state), [], "they do not take turns");
-    }
-
-    #[test]
-    fn the_first_word_about_a_head_waits_for_no_newer_word_about_another() {
-        let mut state = State::default();
-        for (number, head) in [(1, 'a'), (2, 'b'), (3, 'c')] {
-            state.pulls.open.insert(number, pull(head, "before"));
-        }
-        assert_eq!(said(&mut state), []);
-        // Another base: everything is planned again. One of them has another head as well.
-        for (number, head) in [(1, 'a'), (2, 'b'), (3, 'd')] {
-            state.pulls.open.insert(number, pull(head, "after"));
-        }
-        let wants = wanted(&state, Timestamp::UNIX_EPOCH, false);
-        let targets: Vec<_> = wants.into_iter().map(|want| want.target).collect();
-        let (status, comment) = (|it| PostTarget::Status(commit(it)), PostTarget::Comment);
-        let old = [status('a'), status('b'), comment(1), comment(2)];
-        assert_eq!(targets, [vec![status('d'), comment(3)], old.to_vec()].concat());
-    }
-
-    #[test]
-    fn a_new_head_is_pending_until_it_was_looked_at() {
-        let mut state = State::default();
-        state.pulls.open.insert(1, pull('a', "one"));
-        assert_eq!(said(&mut state), []);
-        state.pulls.open.get_mut(&1).unwrap().head = commit('c');
-        let wants = wanted(&state, Timestamp::UNIX_EPOCH, true);
-        let [want] = wants.as_slice() else { panic!("{wants:?}") };
-        assert_eq!((&want.target, &want.what), (&PostTarget::Status(commit('c')), &What::Looking));
-    }
-
-    #[test]
-    fn what_became_of_a_merge_has_its_times_and_its_pull_request_and_is_said_once() {
-        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
-        let mut state = State::default();
-        state.spec.commit = Some(commit('b'));
-        state.spec.tree = Some("tree".into());
-        state.spec.since = Some(at("2026-01-02T03:04:05Z"));
-        let merged = Merged {
-            number: 7,
-            head: commit('a'),
-            tree: "tree".into(),
-            plan: Digest::of("plan"),
-            promise: Promise::default(),
-            held: Vec::new(),
-            author: "ann".into(),
-            approved: None,
-        };
-        state.pulls.promises.push_back(merged);
-        let url = Some("https://forge.example/7#c1".to_owned());
-        let (target, content) = (PostTarget::Comment(7), Digest::of("comment"));
-        state.pulls.posted.push_back(Post { target, content, url: url.clone() });
-        let wants = wanted(&state, Timestamp::UNIX_EPOCH, false);
-        let [Want { what: What::Landing { course, .. }, .. }] = wants.as_slice() else {
-            panic!("{wants:?}")
-        };
-        let started = state.spec.since;
-        assert_eq!(*course, Course { started, ended: started, url }, "there was nothing to do");
-        said(&mut state);
-        state.spec.settled = Some(at("2026-01-02T04:00:00Z"));
-        assert_eq!(wanted(&state, Timestamp::UNIX_EPOCH, false), [], "another time is no news");
-    }
-}
+mod tests;

@@ -61,6 +61,9 @@ fn body(view: &PullView<'_>, digest: Option<Digest>) -> String {
             let rows = super::rows(plan);
             sections::destroyed(&mut page, &rows);
             sections::holds(&mut page, holds);
+            if !holds.is_empty() && !plan.is_empty() {
+                page.add(&view.approving.in_words(plan.digest()));
+            }
             sections::rulings(&mut page, view.rulings);
             sections::table(&mut page, &rows);
             sections::pictures(&mut page, plan, view.show);
@@ -94,17 +97,11 @@ fn headline(view: &PullView<'_>) -> String {
     }
 }
 
-/// The last lines: which plan this is, what it was made from, how to approve it.
+/// The last lines: which plan this is, and what it was made from.
 fn end(view: &PullView<'_>) -> String {
     let mut end = String::from("\n---\n");
-    if let Finding::Planned { plan, holds } = &view.finding {
-        let digest = plan.digest();
-        end += &format!("Plan `{digest}`");
-        if !plan.is_empty() && (!holds.is_empty() || view.rulings.iter().any(super::Ruling::blocks))
-        {
-            end += &format!(", approved with `/trueup approve {digest}`");
-        }
-        end += "\n";
+    if let Finding::Planned { plan, .. } = &view.finding {
+        end += &format!("Plan `{}`\n", plan.digest());
     }
     end += &format!("for base `{}` and head `{}`", view.base, view.head);
     if let Some(Checkpoint { seq, hash }) = view.checkpoint {

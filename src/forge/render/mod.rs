@@ -6,6 +6,7 @@
 //! Nothing here posts, asks or looks at a clock.
 
 mod annotation;
+mod approving;
 mod comment;
 mod drift;
 mod page;
@@ -24,6 +25,7 @@ use crate::spec::{Diagnostic, Origin};
 
 pub use crate::plan::render::escape::{code, escape};
 pub use annotation::{Annotation, AnnotationLevel, Annotations, annotations};
+pub use approving::{Approving, waiting};
 pub use comment::{COMMENT_BYTES_MAX, Comment, comment, digest_in};
 pub use drift::{DRIFT_TITLE_CHARS_MAX, DriftIssue, drift_issue};
 pub use rows::{Row, rows};
@@ -49,6 +51,12 @@ impl Instance {
     #[must_use]
     pub fn marker(&self) -> String {
         format!("<!-- trueup:{}/{} -->", plain_host(&self.host), self.environment)
+    }
+
+    /// The hidden line by which its comment about a merge that waits is found.
+    #[must_use]
+    pub fn waiting_marker(&self) -> String {
+        format!("<!-- trueup-waits:{}/{} -->", plain_host(&self.host), self.environment)
     }
 
     /// The hidden line by which its issue about drift is found.
@@ -96,6 +104,8 @@ pub struct PullView<'a> {
     pub older: &'a [Older],
     /// How much may be shown.
     pub show: Show,
+    /// How a plan that waits is let through.
+    pub approving: Approving<'a>,
 }
 
 /// What was found about a merge.

@@ -1,5 +1,6 @@
 //! The line of a commit status: at most 140 characters, plain text.
 
+use super::approving::ending;
 use super::escape::cut;
 use super::{Finding, PullView, Ruling, Show};
 use crate::plan::render::{Summary, summary};
@@ -69,7 +70,7 @@ pub fn status(view: &PullView<'_>) -> Status {
             (Tone::Error, format!("could not be planned: {why}"))
         }
     };
-    Status { tone, description: described(&text) }
+    Status { tone, description: described(&text, ending(view)) }
 }
 
 /// What could not be looked at: a plan that knows nothing of it is no word about all.
@@ -116,10 +117,11 @@ fn more(count: usize) -> String {
     if count == 0 { String::new() } else { format!(" (+{count})") }
 }
 
-fn described(text: &str) -> String {
-    let mut max = DESCRIPTION_CHARS_MAX;
+/// `text`, cut so that `ending` fits behind it: what to do is not what is cut.
+fn described(text: &str, ending: &str) -> String {
+    let mut max = DESCRIPTION_CHARS_MAX - ending.len();
     loop {
-        let short = cut(text, max);
+        let short = cut(text, max) + ending;
         let over = short.encode_utf16().count().saturating_sub(DESCRIPTION_CHARS_MAX);
         if over == 0 {
             return short;

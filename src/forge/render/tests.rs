@@ -69,10 +69,15 @@ fn small_plan() -> Plan {
     plan_of(vec![live, stop, start], vec![skipped])
 }
 
+/// Somebody may approve by a comment.
+const BY_COMMENT: Approving<'static> =
+    Approving { never: false, comment: true, review: false, label: None };
+
 struct Given<'a> {
     finding: Finding<'a>,
     rulings: &'a [Ruling],
     show: Show,
+    approving: Approving<'a>,
 }
 
 fn shown(given: Given<'_>) -> (Comment, Status) {
@@ -93,12 +98,18 @@ fn shown(given: Given<'_>) -> (Comment, Status) {
         checkpoint: Some(Checkpoint { seq: 42, hash: Digest::of("line") }),
         older: &older,
         show: given.show,
+        approving: given.approving,
     };
     (comment(&view), status(&view))
 }
 
 fn planned(plan: &Plan, show: Show) -> (Comment, Status) {
-    shown(Given { finding: Finding::Planned { plan, holds: &[] }, rulings: &[], show })
+    shown(Given {
+        finding: Finding::Planned { plan, holds: &[] },
+        rulings: &[],
+        show,
+        approving: BY_COMMENT,
+    })
 }
 
 #[test]
@@ -204,7 +215,8 @@ fn a_fork_sees_nothing_that_was_observed() {
     assert!(comment.body.contains("- memory.current: (not shown)\n+ memory.current: 2 GiB"));
     assert!(comment.body.contains("1 thing of others"), "{}", comment.body);
     let failed = Finding::Failed { why: "/run/secret.sock" };
-    let (comment, status) = shown(Given { finding: failed, rulings: &[], show: Show::Redacted });
+    let (comment, status) =
+        shown(Given { finding: failed, rulings: &[], show: Show::Redacted, approving: BY_COMMENT });
     assert!(!comment.body.contains("secret") && !status.description.contains("secret"));
 }
 
@@ -277,6 +289,7 @@ fn rules_in_the_way_come_first_and_fail_the_status() {
         finding: Finding::Planned { plan: &plan, holds: &[] },
         rulings: &rulings,
         show: Show::All,
+        approving: BY_COMMENT,
     });
     assert_eq!(status.tone, Tone::Failure);
     assert!(status.description.starts_with("disk/backup: disk/a has no backup"));
@@ -285,17 +298,57 @@ fn rules_in_the_way_come_first_and_fail_the_status() {
          no backup, ask &#64;&#8203;ops\n- **advisory**"
     ));
     assert!(comment.body.contains("exempt by ann: moving, until 2027-01-01"));
-    assert!(comment.body.contains(&format!("`/trueup approve {}`", plan.digest())));
+    assert!(!comment.body.contains("/trueup approve"), "nothing waits");
     let (_, status) = shown(Given {
         finding: Finding::Planned { plan: &plan, holds: &["window is closed".into()] },
         rulings: &rulings[..2],
         show: Show::All,
+        approving: BY_COMMENT,
     });
     assert_eq!(status.tone, Tone::Success);
     assert_eq!(
         status.description,
-        "2 to change, 1 restart; 1 not observed; held: window is closed"
+        "2 to change, 1 restart; 1 not observed; held: window is closed; to approve it, see the \
+         comment"
     );
+}
+
+#[test]
+fn what_waits_says_what_to_write() {
+    let plan = small_plan();
+    let holds = ["it would destroy everything there is ".repeat(9)];
+    let said = |approving| {
+        let finding = Finding::Planned { plan: &plan, holds: &holds };
+        let (comment, status) = shown(Given { finding, rulings: &[], show: Show::All, approving });
+        check_markdown(&comment.body);
+        assert!(status.description.chars().count() <= DESCRIPTION_CHARS_MAX);
+        (comment.body, status.description)
+    };
+    let line = format!("a comment `/trueup approve {}`", plan.digest());
+    let (comment, status) = said(BY_COMMENT);
+    assert!(comment.contains(&line) && comment.contains("`trueup approve` on the host"));
+    assert!(status.ends_with("…; to approve it, see the comment"), "{status}");
+    let other = Approving { comment: false, review: true, label: Some("a|b"), never: false };
+    let (comment, _) = said(other);
+    assert!(comment.contains("an approving review of this head, or the label `a¦b`, by somebody"));
+    assert!(!comment.contains("a comment `/trueup"));
+    let (comment, status) = said(Approving::default());
+    assert!(comment.contains("Nobody may approve here"), "{comment}");
+    assert!(status.ends_with("; after the merge: trueup approve"), "{status}");
+    let (comment, status) = said(Approving { never: true, ..BY_COMMENT });
+    assert!(!comment.contains("trueup approve") && status.ends_with("; no approval ends that"));
+}
+
+#[test]
+fn a_merge_that_waits_says_what_to_write() {
+    let (plan, reasons) = (Digest::of("plan"), vec!["#7 did not say: @everybody".to_owned(); 30]);
+    let text = waiting(&reasons, Some(plan), true);
+    check_markdown(&text);
+    assert!(text.contains(&format!("a comment `/trueup approve {plan}`")), "{text}");
+    assert!(text.contains(&format!("`trueup approve {}` on the host", plan.short())));
+    assert!(text.contains("and 10 more") && !text.contains("@everybody"), "{text}");
+    assert!(!waiting(&reasons, Some(plan), false).contains("/trueup approve"));
+    assert!(waiting(&reasons, None, true).contains("No approval ends that"));
 }
 
 #[test]
@@ -309,7 +362,8 @@ fn every_finding_has_a_status_and_a_comment() {
         (Finding::Failed { why: "libvirt is down" }, Tone::Error, "libvirt is down"),
     ];
     for (finding, tone, words) in cases {
-        let (comment, status) = shown(Given { finding, rulings: &[], show: Show::All });
+        let (comment, status) =
+            shown(Given { finding, rulings: &[], show: Show::All, approving: BY_COMMENT });
         assert_eq!(status.tone, tone);
         assert!(status.description.contains(words), "{}", status.description);
         assert!(comment.body.contains("head `bbbbbbbbbb"));
@@ -335,6 +389,7 @@ fn the_digest_changes_with_what_is_said_only() {
             checkpoint,
             older,
             show: Show::All,
+            approving: BY_COMMENT,
         })
     };
     let one = view(None, &[]);
@@ -608,6 +663,7 @@ proptest! {
             let view = PullView {
                 instance: &instance, base: &commit('a'), head: &commit('b'), finding,
                 rulings: &rulings, unobserved: &texts, checkpoint: None, older: &[], show,
+                approving: BY_COMMENT,
             };
             let (comment, status) = (comment(&view), status(&view));
             prop_assert!(comment.body.len() <= COMMENT_BYTES_MAX);

@@ -38,7 +38,12 @@ impl Judge<'_> {
         let Some(Resource::GpuLayout(seen)) = self.seen(id).map(|seen| &seen.config) else {
             return self.blame(first, "changes a GPU that was not seen");
         };
-        if steps.iter().any(|&at| self.plan.steps[at].action.handover().is_some()) {
+        let changes_hands = |&at: &usize| {
+            let action = &self.plan.steps[at].action;
+            let kept = action.gpu_change().is_some_and(|it| it.memory.handover.is_some());
+            kept || action.handover().is_some()
+        };
+        if steps.iter().any(changes_hands) {
             return self.handover(id, seen, &steps);
         }
         let Some(state) = seen.state.as_deref() else {

@@ -105,7 +105,8 @@ fn fits(
             let (what, hint) = match found.mode {
                 GpuMode::Mig => (
                     "is cut into MIG partitions, which only processes of the host can use",
-                    "a virtual machine gets a GPU of mode `passthrough`, as a whole",
+                    "`mode: vgpu` would give parts of a GPU to virtual machines, which this version \
+                     does not do yet; `mode: passthrough` gives all of it",
                 ),
                 _ => (
                     "is used by the host itself",

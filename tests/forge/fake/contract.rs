@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use jsonschema::{Registry, Validator};
 use serde_json::{Map, Value, json};
 
-const CUT: &str = include_str!("../fixtures/github-openapi.json");
+pub(crate) const CUT: &str = include_str!("../fixtures/github-openapi.json");
 const HOME: &str = "https://github.test/openapi";
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(CUT).unwrap());

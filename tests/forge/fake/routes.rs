@@ -42,8 +42,11 @@ pub(crate) fn with_budget(state: &mut State, mut response: Response, costs: bool
     }
     let reset = now().as_second() + 3600;
     let date = state.clock().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if !response.body.is_empty() {
+        let json = ("content-type".to_owned(), "application/json; charset=utf-8".to_owned());
+        response.headers.push(json);
+    }
     for (name, value) in [
-        ("content-type", "application/json; charset=utf-8".to_owned()),
         ("date", date),
         ("x-ratelimit-limit", state.limit.to_string()),
         ("x-ratelimit-remaining", state.remaining.to_string()),

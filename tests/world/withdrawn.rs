@@ -1,0 +1,110 @@
+//! An approval that is taken back: before the merge, before the first step, and in mid-plan.
+
+use std::time::Duration;
+
+use trueup::event::Event;
+use trueup::model::ResourceId;
+use trueup::port::forge::CommitState;
+
+use super::host::Trouble;
+use super::pulls::{Watched, ben, lab};
+
+const LAB: &str = "environments/lab/all.yaml";
+const SLOW: Duration = Duration::from_secs(600);
+
+fn id(text: &str) -> ResourceId {
+    text.parse().unwrap()
+}
+
+/// A pull request that adds two machines to an environment that is synchronised by hand; approved by a
+/// label, merged, and with its first disk taking its time.
+async fn under_way() -> (Watched, trueup::model::CommitId) {
+    let manual = "mode: manual";
+    let mut watched = Watched::begin("", ben()).await;
+    watched.world.remote.write(LAB, &lab(manual));
+    watched.world.remote.commit("by hand");
+    watched.world.settle().await;
+    let more = "---\napiVersion: trueup/v1\nkind: Disk\nmetadata: { name: one }\nspec: { size: 1GiB }\n\
+                ---\napiVersion: trueup/v1\nkind: Disk\nmetadata: { name: two }\nspec: { size: 1GiB }\n";
+    let head = watched.forge.offer(7, LAB, &format!("{}{more}", lab(manual)));
+    watched.turns().await;
+    assert!(watched.said(&head).description.contains("held"), "{:?}", watched.said(&head));
+    watched.wait(5).await;
+    watched.forge.label(7, "go", true);
+    watched.turns().await;
+    assert!(watched.world.state().pulls.open[&7].approved.is_some());
+    watched.world.host.trouble(&id("disk/one"), "create", Trouble::Slow(SLOW));
+    let merged = watched.forge.merge(7);
+    watched.turns().await;
+    let report = watched.world.pass().await.unwrap();
+    assert!(!report.under_way.is_empty(), "{:?}", report.held);
+    (watched, merged)
+}
+
+fn has(watched: &Watched, disk: &str) -> bool {
+    watched.world.host.machine().resources.contains_key(&id(disk))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_begun_is_finished_and_nothing_more_is_begun() {
+    let (mut watched, merged) = under_way().await;
+    watched.turns().await;
+    watched.forge.label(7, "go", false);
+    watched.turns().await;
+    let events = watched.world.log.events();
+    let taken = events.iter().rev().find_map(|event| match &event.entry.event {
+        Event::PullApprovalWithdrawn(withdrawn) => Some(withdrawn.clone()),
+        _ => None,
+    });
+    assert_eq!(taken.expect("it was taken back").why, "the label go was taken off");
+    watched.wait(SLOW.as_secs()).await;
+    let report = watched.world.settle().await;
+    assert!(has(&watched, "disk/one") && !has(&watched, "disk/two"));
+    assert!(!report.held.is_empty(), "what is left waits");
+    watched.turns().await;
+    assert_eq!(watched.said(&merged).state, CommitState::Failure);
+    watched.world.check_invariants();
+
+    // And it can be let through again.
+    let waiting = watched.world.state().plan.unwrap().plan;
+    watched.wait(5).await;
+    watched.forge.comment(7, "ben", &format!("/trueup approve {waiting}"));
+    watched.turns().await;
+    watched.world.settle().await;
+    assert!(has(&watched, "disk/two"));
+    watched.world.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_comment_takes_it_back_where_its_writer_may_approve() {
+    let (mut watched, _) = under_way().await;
+    let shown = watched.world.state().granted.unwrap().shown.unwrap();
+    watched.wait(5).await;
+    watched.forge.comment(7, "eve", &format!("/trueup withdraw {shown}"));
+    watched.turns().await;
+    assert!(watched.world.state().granted.is_some(), "a stranger cannot");
+    watched.wait(5).await;
+    watched.forge.comment(7, "ben", &format!("/trueup withdraw {shown}"));
+    watched.turns().await;
+    assert!(watched.world.state().granted.is_none());
+    watched.wait(SLOW.as_secs()).await;
+    watched.world.settle().await;
+    assert!(has(&watched, "disk/one") && !has(&watched, "disk/two"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_that_is_spent_cannot_be_taken_back() {
+    let (mut watched, _) = under_way().await;
+    watched.wait(SLOW.as_secs()).await;
+    watched.world.settle().await;
+    assert!(has(&watched, "disk/one") && has(&watched, "disk/two"));
+    assert!(watched.world.state().granted.is_none(), "it is over");
+    let before = watched.world.log.events().len();
+    watched.forge.label(7, "go", false);
+    watched.turns().await;
+    let events = watched.world.log.events();
+    let late = events[before..]
+        .iter()
+        .any(|event| matches!(event.entry.event, Event::PullApprovalWithdrawn(_)));
+    assert!(!late);
+}

@@ -52,9 +52,12 @@ impl Ledger {
             .map_err(|error| Fault::Internal { what: error.to_string() })?;
         // Two jobs of this host may note at the same time; each its own file, the last one stays.
         let fresh = path.with_extension(std::process::id().to_string());
-        let mut file = fs::File::create(&fresh).map_err(unwritable)?;
-        file.write_all(&text).map_err(unwritable)?;
-        fs::rename(&fresh, path).map_err(unwritable)
+        let written = fs::File::create(&fresh).and_then(|mut file| file.write_all(&text));
+        written.and_then(|()| fs::rename(&fresh, path)).map_err(|error| {
+            // What is half written only takes room; it may be missing too.
+            drop(fs::remove_file(&fresh));
+            unwritable(error)
+        })
     }
 
     /// What is gone since `before`.

@@ -5,6 +5,7 @@
 //!
 //! - [`protocol`]: what is asked of a worker, and what it answers;
 //! - [`worker`]: reads one request, answers in lines, and ends; the parent cancels by killing it;
+//! - `feed`: streams and images, as a parent sends them;
 //! - `engine`: the only module, with `bridge` below it, that speaks to `rustic_core`;
 //! - `store`: where a repository lies (a folder, a REST server, whatever rclone reaches);
 //! - `lock`, `ledger`: who else works on the repository, and whether somebody removed things from it;
@@ -31,6 +32,7 @@
 mod bridge;
 #[expect(clippy::disallowed_methods, reason = "the shell: reads sources, writes restored files")]
 mod engine;
+mod feed;
 #[expect(clippy::disallowed_methods, reason = "the shell: a file of its own")]
 mod ledger;
 #[expect(clippy::disallowed_methods, reason = "the shell: files, processes and the clock")]
@@ -45,4 +47,5 @@ mod store;
 #[expect(clippy::disallowed_methods, reason = "the shell: the key's file and the clock")]
 pub mod worker;
 
-pub use worker::{FeedWriter, serve};
+pub use feed::{FeedWriter, ImageWriter};
+pub use worker::serve;

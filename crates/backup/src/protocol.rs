@@ -1,8 +1,8 @@
 //! What a worker is asked, and what it answers: one JSON request in, JSON lines out.
 //!
 //! The first line on standard input is a [`Request`]. With [`KeySource::Stdin`] the second line is the
-//! repository's password. With [`Source::Stream`] the frames of [`crate::FeedWriter`] follow. Each line
-//! on standard output is a [`Message`]; the last one is an [`Outcome`] or a [`Fault`]. Standard input
+//! repository's password. With [`Source::Stream`] the frames of [`crate::FeedWriter`] follow, with
+//! [`Source::Image`] the extents of [`crate::ImageWriter`]. Each line on standard output is a [`Message`]; the last one is an [`Outcome`] or a [`Fault`]. Standard input
 //! stays open until then: closing it cancels. Nothing here holds a secret.
 
 use std::path::PathBuf;
@@ -23,6 +23,10 @@ pub struct Request {
     /// A private folder of this host: locks between our own processes, what the repository held when
     /// it was last seen, and the cache of a remote repository. The same one for all jobs of a host.
     pub state: PathBuf,
+    /// The id of the repository that should be there. Another one is a [`Fault::RepositoryOther`],
+    /// before anything is written.
+    #[serde(default)]
+    pub repository: Option<String>,
     /// What the job may use.
     #[serde(default)]
     pub limits: Limits,
@@ -172,6 +176,18 @@ pub enum Source {
     Stream {
         /// The file's name, without a slash.
         name: String,
+    },
+    /// A disk's image from the worker's standard input, kept as one file. Only extents that differ
+    /// from the base come, or, without a base, those that are not zeros; so a disk whose changes are
+    /// known is read no further than they go.
+    Image {
+        /// The file's name, without a slash.
+        name: String,
+        /// Its size, bytes; the base may be larger or smaller.
+        size: u64,
+        /// The id of a snapshot that has the file, 64 hex digits.
+        #[serde(default)]
+        base: Option<String>,
     },
 }
 
@@ -477,6 +493,12 @@ pub enum Notice {
         /// Whose it was.
         holder: Holder,
     },
+    /// What the repository holds now could not be noted, so that the next job may take what this one
+    /// removed for removed by somebody else.
+    Unnoted {
+        /// Why, for people.
+        why: String,
+    },
     /// The repository takes no lock, so nothing keeps others from pruning meanwhile.
     Unlocked {
         /// Why, for people.
@@ -523,6 +545,16 @@ pub enum Fault {
     RepositoryMissing {
         /// The place.
         at: String,
+    },
+    /// The place holds another repository than it should.
+    #[error("{at} holds the repository {found}, not {wanted}: mount or name the right place")]
+    RepositoryOther {
+        /// The place.
+        at: String,
+        /// The repository that should be there.
+        wanted: String,
+        /// The one that is there.
+        found: String,
     },
     /// There is a repository where one should be made.
     #[error("there is a repository at {at} already: use it, or name another place")]

@@ -59,7 +59,11 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], SealError> {
 
 /// The name restic gives a file or a blob: the SHA-256 of its content.
 pub(crate) fn digest(content: &[u8]) -> String {
-    hex::encode(Sha256::digest(content))
+    hex::encode(digest_bytes(content))
+}
+
+pub(crate) fn digest_bytes(content: &[u8]) -> [u8; 32] {
+    Sha256::digest(content).into()
 }
 
 #[cfg(test)]

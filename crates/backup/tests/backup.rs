@@ -6,10 +6,14 @@
 mod bench_data;
 #[path = "backup/faults.rs"]
 mod faults;
+#[path = "backup/image.rs"]
+mod image;
 #[path = "backup/interop.rs"]
 mod interop;
 #[path = "backup/lab.rs"]
 mod lab;
+#[path = "backup/lies.rs"]
+mod lies;
 #[path = "backup/locks.rs"]
 mod locks;
 #[path = "backup/remote.rs"]

@@ -12,6 +12,7 @@ use rustic_core::{
     ParentOptions, SnapshotOptions, StringList,
 };
 
+use super::image::Image;
 use super::source::{Watch, Watched};
 use super::{Feed, Job, Open, told};
 use crate::bridge::Pace;
@@ -29,6 +30,11 @@ impl Job {
             Source::Stream { name } => {
                 let feed = feed.ok_or_else(|| Fault::Invalid { what: "no stream came".into() })?;
                 self.backup_stream(open, backup, name, feed)
+            }
+            Source::Image { name, size, base } => {
+                let feed = feed.ok_or_else(|| Fault::Invalid { what: "no image came".into() })?;
+                let image = Image { name, size: *size, base: base.as_deref() };
+                self.backup_image(open, backup, &image, feed)
             }
         }
     }

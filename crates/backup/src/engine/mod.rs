@@ -4,6 +4,8 @@
 //! the bridge and the source, and a panic becomes a fault like any other.
 
 mod backup;
+mod image;
+mod pack;
 mod place;
 mod progress;
 mod restore;
@@ -14,7 +16,7 @@ mod upkeep;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytesize::ByteSize;
@@ -55,6 +57,7 @@ pub(crate) fn run(
         bridge: Arc::new(Bridge::new(store, &request.limits)),
         reporter: Reporter::new(request.limits.progress_ms, say),
         state: request.state.clone(),
+        repository: request.repository.clone(),
         limits: request.limits.clone(),
     };
     // Nothing of the job is used after a panic but the bridge's notes, which hold whole values.
@@ -69,6 +72,16 @@ pub(crate) fn run(
     Ok(Outcome { repository, done, notices, fetched, stored, elapsed_ms })
 }
 
+/// A lock's content; a thread that panicked left it whole, because each change is one.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does it in a thread that others wait for: a panic becomes a fault, so that they do not wait for ever.
+fn guarded(work: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Fault {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -80,6 +93,7 @@ struct Job {
     bridge: Arc<Bridge>,
     reporter: Arc<Reporter>,
     state: PathBuf,
+    repository: Option<String>,
     limits: Limits,
 }
 
@@ -99,6 +113,10 @@ impl Job {
         }
         let open = self.open(password)?;
         let repository = open.config().id.to_hex().as_str().to_owned();
+        if let Some(wanted) = self.repository.as_ref().filter(|wanted| **wanted != repository) {
+            let (at, wanted) = (self.bridge.at.clone(), wanted.clone());
+            return Err(Fault::RepositoryOther { at, wanted, found: repository });
+        }
         let mode = mode(action);
         let _host = match mode {
             None => None,
@@ -115,8 +133,11 @@ impl Job {
             notices.extend(self.seen()?.gone_since(&before));
         }
         let done = self.act(open, action, feed)?;
-        if mode.is_some() {
-            self.seen()?.note(&note)?;
+        // The job is done, whether or not it can be noted.
+        if mode.is_some()
+            && let Err(fault) = self.seen().and_then(|seen| seen.note(&note))
+        {
+            notices.push(Notice::Unnoted { why: fault.to_string() });
         }
         Ok(Finished { repository, done, notices })
     }

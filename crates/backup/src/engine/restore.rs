@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use rustic_core::repofile::{BlobType, Node, NodeType, SnapshotFile};
@@ -23,8 +23,8 @@ use rustic_core::{
 
 use super::place::{self, Warnings};
 use super::progress::Bar;
-use super::{Job, Open};
-use crate::protocol::{Fault, Restore, Restored};
+use super::{Job, Open, guarded, held};
+use crate::protocol::{Fault, Filter, Restore, Restored};
 
 /// Content planned before it is read: enough that neighbours in a pack meet.
 const BATCH_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -39,10 +39,6 @@ const THREADS_REMOTE: usize = 8;
 const THREADS_MAX: usize = 32;
 
 type Indexed = Repository<IndexedFullStatus>;
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
     let path = path.to_owned();
@@ -97,7 +93,7 @@ struct Work<'a> {
 
 impl Job {
     pub(super) fn restore(&self, open: Open, wanted: &Restore) -> Result<Restored, Fault> {
-        let snapshot = self.find(&open, wanted)?;
+        let snapshot = self.find(&open, &wanted.snapshot, &wanted.filter)?;
         let repo = open.to_indexed().map_err(|error| self.fault(&error))?;
         let inside = wanted.path.as_deref().unwrap_or("");
         let top =
@@ -146,15 +142,20 @@ impl Job {
         })
     }
 
-    fn find(&self, open: &Open, wanted: &Restore) -> Result<SnapshotFile, Fault> {
+    /// The snapshot of a name: an id, the start of one, or `latest` of those a filter is about.
+    pub(super) fn find(
+        &self,
+        open: &Open,
+        name: &str,
+        filter: &Filter,
+    ) -> Result<SnapshotFile, Fault> {
         /// Fewer digits are more likely a mistake than a name; restic's short ids have 8.
         const DIGITS_MIN: usize = 4;
-        let name = wanted.snapshot.as_str();
         let latest = name == "latest";
         if !latest && (name.len() < DIGITS_MIN || !name.chars().all(|c| c.is_ascii_hexdigit())) {
             return Err(Fault::Invalid { what: format!("`{name}` is no snapshot's id") });
         }
-        let mut all = self.snapshots(open, &wanted.filter)?;
+        let mut all = self.snapshots(open, filter)?;
         if !latest {
             all.retain(|snapshot| snapshot.id.to_hex().as_str().starts_with(name));
             if all.len() > 1 {
@@ -166,7 +167,7 @@ impl Job {
         all.pop().ok_or_else(unknown)
     }
 
-    fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         let here = || std::thread::available_parallelism().map_or(2, usize::from) + 1;
         let own = if self.bridge.store.remote() { THREADS_REMOTE } else { here() };
         self.limits.threads.unwrap_or(own).clamp(1, THREADS_MAX)
@@ -455,7 +456,7 @@ impl Work<'_> {
             if held(&self.failed).is_some() {
                 continue;
             }
-            if let Err(fault) = self.write(range) {
+            if let Err(fault) = guarded(|| self.write(range)) {
                 held(&self.failed).get_or_insert(fault);
             }
         }

@@ -1,6 +1,6 @@
 //! What a backup reads, watched: the library leaves out what it cannot read and says nothing.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,6 +51,9 @@ fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     }
     false
 }
+
+/// Read at once of a file: the library itself asks for 4 KiB at a time.
+const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Files and folders of this host.
 pub(crate) struct Watched {
@@ -123,7 +126,10 @@ impl ReadSourceOpen for WatchedOpen {
         match inner.open() {
             Ok(inner) => {
                 let left = if file { size } else { 0 };
-                Ok(WatchedReader { inner: Box::new(inner), path, left, watch, pace })
+                // A small file needs no more than itself, and the end behind it.
+                let buffer = usize::try_from(left).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
+                let inner = BufReader::with_capacity(buffer, Box::new(inner) as _);
+                Ok(WatchedReader { inner, path, left, watch, pace })
             }
             Err(error) => {
                 watch.note(&path, is_gone(&*error), why(&error));
@@ -138,7 +144,7 @@ impl ReadSourceOpen for WatchedOpen {
 /// The size is stored before the content is read. One that grows meanwhile is saved up to that size;
 /// one that shrinks is left out and said, because restic would fill it up with zeros.
 pub(crate) struct WatchedReader {
-    inner: Box<dyn Read + Send>,
+    inner: BufReader<Box<dyn Read + Send>>,
     path: PathBuf,
     left: u64,
     watch: Arc<Watch>,

@@ -9,20 +9,14 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use jiff::Timestamp;
 use rustic_core::repofile::{Metadata, Node, NodeType, SnapshotFile};
-use rustic_core::{
-    BackupOptions, ParentOptions, ReadSource, ReadSourceEntry, RusticResult, TreeId,
-};
-use serde_json::json;
+use rustic_core::{BackupOptions, ParentOptions, ReadSource, ReadSourceEntry, RusticResult};
 
 use super::backup::taken;
+use super::pack::{Packer, Type};
 use super::{Feed, Job, Open};
 use crate::bridge::Pace;
 use crate::protocol::{Backup, Fault, Taken};
-use crate::seal::{self, Seal, SealError};
-use crate::store::Kind;
 
 /// How a stream went.
 #[derive(Default)]
@@ -37,7 +31,7 @@ type Shared = Arc<Mutex<Flow>>;
 /// The only file of the snapshot.
 struct Stream {
     name: PathBuf,
-    meta: Metadata,
+    node: Node,
     reader: Mutex<Option<Reader>>,
 }
 
@@ -51,8 +45,8 @@ impl ReadSource for Stream {
 
     fn entries(&self) -> Self::Iter {
         let open = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let node = Node::new_node(self.name.as_os_str(), NodeType::File, self.meta.clone());
-        vec![Ok(ReadSourceEntry { path: self.name.clone(), node, open })].into_iter()
+        let (path, node) = (self.name.clone(), self.node.clone());
+        vec![Ok(ReadSourceEntry { path, node, open })].into_iter()
     }
 }
 
@@ -87,26 +81,13 @@ impl Job {
         name: &str,
         feed: Feed,
     ) -> Result<Taken, Fault> {
-        if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
-            return Err(Fault::Invalid { what: format!("`{name}` is no file's name") });
-        }
+        let name = file_name(name)?;
         let flow = Shared::default();
         let pace = Pace::new(self.limits.read_kib);
         let blank = self.blank(backup)?;
-        let time = Some(blank.time.timestamp());
-        let meta = Metadata {
-            mode: Some(0o600),
-            mtime: time,
-            atime: time,
-            ctime: time,
-            uid: Some(rustix::process::getuid().as_raw()),
-            gid: Some(rustix::process::getgid().as_raw()),
-            links: 1,
-            ..Metadata::default()
-        };
-        let name = PathBuf::from(name);
+        let node = file_node(name.clone(), &blank);
         let reader = Mutex::new(Some(Reader { feed, flow: Arc::clone(&flow), pace }));
-        let source = Stream { name: name.clone(), meta, reader };
+        let source = Stream { name: name.clone(), node, reader };
         let parent = ParentOptions::default().force(true);
         let options = BackupOptions::default().no_scan(true).parent_opts(parent);
         let indexed = open.to_indexed_ids().map_err(|error| self.fault(&error))?;
@@ -133,7 +114,7 @@ impl Job {
         size: u64,
     ) -> Result<SnapshotFile, Fault> {
         let internal = |what: String| Fault::Internal { what };
-        let seal = super::seal(&open)?;
+        let packer = Packer::new(&self.bridge, &open, Type::Tree)?;
         // Anew: the index the stream was written with does not know what came with it.
         let indexed = open.to_indexed().map_err(|error| self.fault(&error))?;
         let mut tree = indexed.get_tree(&snapshot.tree).map_err(|error| self.fault(&error))?;
@@ -145,45 +126,37 @@ impl Job {
         }
         file.meta.size = size;
         let (text, id) = tree.serialize().map_err(|error| internal(error.to_string()))?;
-        let (name, pack, index) =
-            pack(&seal, &text, id).map_err(|error| internal(error.to_string()))?;
-        self.bridge.put(Kind::Pack, &name, &[Bytes::from(pack)])?;
-        let index = seal.close(&index).map_err(|error| internal(error.to_string()))?;
-        self.bridge.put(Kind::Index, &seal::digest(&index), &[Bytes::from(index)])?;
+        packer.add(id.into(), &text)?;
+        packer.finish()?;
         snapshot.tree = id;
         if let Some(summary) = &mut snapshot.summary {
             summary.total_bytes_processed = size;
         }
-        // The name it was withheld under is not its own any more.
-        snapshot.id = Default::default();
-        indexed.save_snapshots(vec![snapshot.clone()]).map_err(|error| self.fault(&error))?;
-        let all = indexed.get_all_snapshots().map_err(|error| self.fault(&error))?;
-        let ours = |stored: &SnapshotFile| stored.tree == id && stored.time == snapshot.time;
-        all.into_iter().find(ours).ok_or_else(|| internal("the snapshot is not there".into()))
+        packer.snapshot(&mut snapshot)?;
+        Ok(snapshot)
     }
 }
 
-/// A pack with one tree in it, uncompressed: its name, its content, and the index that knows it.
-fn pack(seal: &Seal, tree: &[u8], id: TreeId) -> Result<(String, Vec<u8>, Vec<u8>), SealError> {
-    /// A tree that is not compressed (doc/design.rst, "Pack Format").
-    const PLAIN_TREE: u8 = 1;
-    let mut pack = seal.close(tree)?;
-    let length = u32::try_from(pack.len()).map_err(|_| SealError::Foreign)?;
-    let name = id.to_hex();
-    let mut header = vec![PLAIN_TREE];
-    header.extend(length.to_le_bytes());
-    header.extend(hex::decode(name.as_str()).map_err(|_| SealError::Foreign)?);
-    let header = seal.close(&header)?;
-    let header_length = u32::try_from(header.len()).map_err(|_| SealError::Foreign)?;
-    pack.extend(&header);
-    pack.extend(header_length.to_le_bytes());
-    let pack_name = seal::digest(&pack);
-    let blob = json!({ "id": name.as_str(), "type": "tree", "offset": 0, "length": length });
-    let index = json!({ "packs": [{
-        "id": pack_name,
-        "blobs": [blob],
-        "time": Timestamp::now().to_string(),
-        "size": pack.len(),
-    }] });
-    Ok((pack_name, pack, index.to_string().into_bytes()))
+/// The name of a stream's or an image's file, if it is one.
+pub(super) fn file_name(name: &str) -> Result<PathBuf, Fault> {
+    if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
+        return Err(Fault::Invalid { what: format!("`{name}` is no file's name") });
+    }
+    Ok(PathBuf::from(name))
+}
+
+/// A file that is none on this host: private, and of the time of its snapshot.
+pub(super) fn file_node(name: PathBuf, snapshot: &SnapshotFile) -> Node {
+    let time = Some(snapshot.time.timestamp());
+    let meta = Metadata {
+        mode: Some(0o600),
+        mtime: time,
+        atime: time,
+        ctime: time,
+        uid: Some(rustix::process::getuid().as_raw()),
+        gid: Some(rustix::process::getgid().as_raw()),
+        links: 1,
+        ..Metadata::default()
+    };
+    Node::new_node(name.as_os_str(), NodeType::File, meta)
 }

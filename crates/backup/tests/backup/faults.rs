@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use serde_json::json;
-use trueup_backup::protocol::{Checked, Done, Fault};
+use trueup_backup::protocol::{Checked, Done, Fault, Notice};
 
 use crate::bench_data::mixed;
 use crate::interop::snapshots;
@@ -127,7 +127,7 @@ fn a_damaged_index_or_snapshot_is_named() {
 }
 
 /// Waits for the first progress of a phase, by bytes or things done.
-fn under_way(child: &mut Child, phase: &str) {
+pub(crate) fn under_way(child: &mut Child, phase: &str) {
     let stdout = child.stdout.as_mut().unwrap();
     for line in BufReader::new(stdout).lines() {
         let line = line.unwrap();
@@ -151,7 +151,7 @@ fn a_backup_that_is_killed_is_simply_taken_again() {
     child.wait().unwrap();
     assert!(snapshots(&lab).is_empty());
     let outcome = lab.good(backup(&source));
-    let stale = |notice| matches!(notice, trueup_backup::protocol::Notice::StaleLock { .. });
+    let stale = |notice| matches!(notice, Notice::StaleLock { .. });
     assert!(outcome.notices.into_iter().any(stale));
     lab.good(json!({ "prune": {} }));
     lab.restic_good(&["check", "--read-data"]);
@@ -252,10 +252,10 @@ fn a_source_that_is_not_there_is_no_empty_backup() {
 }
 
 /// A small file system of its own.
-struct Small(std::path::PathBuf);
+pub(crate) struct Small(std::path::PathBuf);
 
 impl Small {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
+    pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
@@ -266,7 +266,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        Command::new("umount").arg(&self.0).status().ok();
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
 
@@ -299,4 +299,25 @@ fn a_full_disk_here_stops_a_restore() {
     };
     let fault = lab.bad(json!({ "restore": { "snapshot": "latest", "to": lab.path("to") } }));
     assert!(matches!(fault, Fault::DiskFullHere { .. }), "{fault}");
+}
+
+#[test]
+fn a_full_disk_here_does_not_undo_a_backup_that_is_stored() {
+    let lab = saved(2, 22);
+    let Some(_small) = Small::mount(&lab.path("state"), "64k") else {
+        eprintln!("not root: nothing can be mounted");
+        return;
+    };
+    let full = fs::write(lab.path("state/full"), [1; 100_000]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let outcome = lab.good(backup(&lab.path("source")));
+    let unnoted = |notice: &Notice| matches!(notice, Notice::Unnoted { .. });
+    assert!(outcome.notices.iter().any(unnoted), "{:?}", outcome.notices);
+    assert_eq!(snapshots(&lab).len(), 2);
+    // Nothing half written is left.
+    let left = fs::read_dir(lab.path("state")).unwrap().filter_map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        (!name.ends_with(".lock") && name != "full").then_some(name)
+    });
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
 }

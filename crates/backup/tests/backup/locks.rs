@@ -106,3 +106,31 @@ fn a_lock_nobody_can_read_is_somebodys() {
     let fault = lab.bad(json!({ "prune": {} }));
     assert!(matches!(fault, Fault::Locked { .. }), "{fault}");
 }
+
+#[test]
+fn a_lock_of_another_host_is_heeded_though_nobody_knows_whether_it_lives() {
+    let lab = Lab::ready();
+    let mut restic = Command::new("unshare");
+    restic.args(["--uts", "sh", "-c", "hostname elsewhere && exec \"$@\"", "sh", "restic", "-r"]);
+    restic.arg(lab.path("repo")).arg("--password-file").arg(lab.path("key"));
+    restic.args(["--no-cache", "backup", "--stdin"]).stdin(Stdio::piped());
+    let mut restic = restic.stdout(Stdio::null()).spawn().unwrap();
+    let locks = || fs::read_dir(lab.path("repo/locks")).unwrap().count();
+    while locks() == 0 {
+        if restic.try_wait().unwrap().is_some() {
+            eprintln!("not root: no other host can be played");
+            return;
+        }
+        std::thread::yield_now();
+    }
+    restic.kill().unwrap();
+    restic.wait().unwrap();
+    let fault = lab.bad(json!({ "prune": {} }));
+    let Fault::Locked { holder, .. } = &fault else { panic!("{fault}") };
+    assert_eq!(holder.host, "elsewhere");
+    // A backup is no reason to wait for it.
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    assert_eq!(lab.good(backup(&source)).notices, vec![]);
+    assert_eq!(locks(), 1);
+}

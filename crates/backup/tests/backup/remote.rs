@@ -100,3 +100,164 @@ fn rclone_is_started_and_ends_with_the_worker() {
     let left = String::from_utf8_lossy(&left.stdout).into_owned();
     assert_eq!(left.trim(), "", "rclone is left");
 }
+
+#[test]
+fn a_server_that_goes_away_in_mid_work_and_comes_back_loses_nothing() {
+    let mut lab = Lab::new();
+    let (server, url) = serve(&lab, &[]);
+    lab.target = json!({ "rest": { "url": url } });
+    lab.good(json!({ "init": {} }));
+    let source = lab.path("source");
+    mixed(&source, 40, 43);
+    let mut request = lab.request(&backup(&source));
+    request["limits"]["upload_kib"] = json!(8000);
+    let mut child = lab.start_with(&request);
+    crate::faults::under_way(&mut child, "backing up");
+    drop(server);
+    let fault = crate::lab::answer(child).unwrap_err();
+    assert!(matches!(fault, Fault::RepositoryOffline { .. }) && fault.transient(), "{fault}");
+    let (_server, url) = serve(&lab, &[]);
+    lab.target = json!({ "rest": { "url": url } });
+    assert!(crate::interop::snapshots(&lab).is_empty());
+    lab.save(&source);
+    lab.good(json!({ "prune": {} }));
+    lab.restic_good(&["check", "--read-data"]);
+}
+
+/// Runs it to its end.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until somebody listens.
+fn listening(port: u16, server: &mut Server) {
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(server.0.try_wait().unwrap().is_none(), "the server ended");
+        std::thread::yield_now();
+    }
+}
+
+/// OpenSSH's server on a port of its own, for this user and a key of its own; the port.
+fn sshd(lab: &Lab) -> (Server, u16) {
+    for key in ["host_key", "user_key"] {
+        let mut command = Command::new("ssh-keygen");
+        run(command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(lab.path(key)));
+    }
+    fs::copy(lab.path("user_key.pub"), lab.path("authorized")).unwrap();
+    // Where sshd locks its unprivileged half into; Debian makes it when the service starts.
+    fs::create_dir_all("/run/sshd").ok();
+    let port = free_port();
+    let mut command = Command::new("/usr/sbin/sshd");
+    command.args(["-D", "-e", "-f", "/dev/null", "-p", &port.to_string()]);
+    let option = |name: &str, value: &str| format!("{name}={value}");
+    for option in [
+        option("HostKey", lab.path("host_key").to_str().unwrap()),
+        option("AuthorizedKeysFile", lab.path("authorized").to_str().unwrap()),
+        option("PidFile", "none"),
+        option("ListenAddress", "127.0.0.1"),
+        option("StrictModes", "no"),
+        option("UsePAM", "no"),
+        option("PermitRootLogin", "yes"),
+        option("Subsystem", "sftp internal-sftp"),
+    ] {
+        command.args(["-o", &option]);
+    }
+    let mut server = Server(command.stderr(Stdio::null()).spawn().expect("sshd is installed"));
+    listening(port, &mut server);
+    (server, port)
+}
+
+#[test]
+fn an_sftp_server_takes_and_gives_back_and_an_impostor_gets_nothing() {
+    let mut lab = Lab::new();
+    let (server, port) = sshd(&lab);
+    let user = run(Command::new("id").arg("-un"));
+    let key = fs::read_to_string(lab.path("host_key.pub")).unwrap();
+    fs::write(lab.path("known"), format!("[127.0.0.1]:{port} {key}")).unwrap();
+    let config = format!(
+        "[there]\ntype = sftp\nhost = 127.0.0.1\nport = {port}\nuser = {}\nkey_file = {}\n\
+         known_hosts_file = {}\n",
+        user.trim(),
+        lab.path("user_key").display(),
+        lab.path("known").display()
+    );
+    fs::write(lab.path("rclone.conf"), config).unwrap();
+    let remote = format!("there:{}", lab.path("repo").display());
+    lab.target = json!({ "rclone": { "remote": remote, "config": lab.path("rclone.conf") } });
+    let missing = lab.bad(json!({ "snapshots": {} }));
+    assert!(matches!(missing, Fault::RepositoryMissing { .. }), "{missing}");
+    lab.good(json!({ "init": {} }));
+    let source = lab.path("source");
+    mixed(&source, 5, 44);
+    lab.save(&source);
+    lab.good(json!({ "check": { "read": "all" } }));
+    lab.restore("ours");
+    same(&source, &lab.path("ours").join(source.strip_prefix("/").unwrap()));
+    lab.restic_good(&["check", "--read-data"]);
+    // Another host key at the same address.
+    let other = fs::read_to_string(lab.path("user_key.pub")).unwrap();
+    fs::write(lab.path("known"), format!("[127.0.0.1]:{port} {other}")).unwrap();
+    let fault = lab.bad(backup(&source));
+    assert!(matches!(fault, Fault::RepositoryOffline { .. }), "{fault}");
+    fs::write(lab.path("known"), format!("[127.0.0.1]:{port} {key}")).unwrap();
+    drop(server);
+    let fault = lab.bad(backup(&source));
+    assert!(matches!(fault, Fault::RepositoryOffline { .. }), "{fault}");
+}
+
+/// An S3 server (moto), where one is installed; its port.
+fn s3() -> Option<(Server, u16)> {
+    let port = free_port();
+    let mut command = Command::new("moto_server");
+    command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+    let mut server = Server(child);
+    listening(port, &mut server);
+    Some((server, port))
+}
+
+#[test]
+fn an_s3_server_takes_and_gives_back() {
+    let mut lab = Lab::new();
+    let Some((server, port)) = s3() else {
+        eprintln!("moto_server is not installed (PyPI: moto[server]): S3 is not tested");
+        return;
+    };
+    let config = format!(
+        "[there]\ntype = s3\nprovider = Other\nendpoint = http://127.0.0.1:{port}\n\
+         access_key_id = a\nsecret_access_key = b\nregion = us-east-1\n"
+    );
+    fs::write(lab.path("rclone.conf"), config).unwrap();
+    let mut command = Command::new("rclone");
+    run(command.arg("--config").arg(lab.path("rclone.conf")).args(["mkdir", "there:bucket"]));
+    let target = json!({ "remote": "there:bucket/host", "config": lab.path("rclone.conf") });
+    lab.target = json!({ "rclone": target });
+    lab.good(json!({ "init": {} }));
+    let source = lab.path("source");
+    mixed(&source, 3, 45);
+    lab.save(&source);
+    fs::write(source.join("more"), "more").unwrap();
+    lab.save(&source);
+    lab.good(json!({ "forget": { "keep": { "last": 1 } } }));
+    lab.good(json!({ "prune": {} }));
+    let done = lab.good(json!({ "check": { "read": "all" } })).done;
+    assert!(matches!(&done, Done::Check(checked) if checked.error_count == 0), "{done:?}");
+    lab.restore("ours");
+    same(&source, &lab.path("ours").join(source.strip_prefix("/").unwrap()));
+    // A restic that knows S3 by itself restores it too.
+    let mut restic = Command::new("restic");
+    let url = format!("s3:http://127.0.0.1:{port}/bucket/host");
+    restic.args(["--no-cache", "-r", &url, "check", "--read-data", "--password-file"]);
+    restic.arg(lab.path("key")).env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
+    run(&mut restic);
+    drop(server);
+    let fault = lab.bad(backup(&source));
+    assert!(matches!(fault, Fault::RepositoryOffline { .. }), "{fault}");
+}

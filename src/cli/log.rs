@@ -128,7 +128,9 @@ impl Line {
             | "spec.rejected"
             | "source.rewrite_refused"
             | "source.signature_rejected"
-            | "spec.unreadable" => Label::Bad,
+            | "spec.unreadable"
+            | "backup.failed"
+            | "backup.missed" => Label::Bad,
             "resource.drifted"
             | "plan.held"
             | "source.unreachable"
@@ -136,7 +138,9 @@ impl Line {
             | "resource.unobservable"
             | "resource.flapping"
             | "step.interrupted" => Label::Warn,
-            "resource.synced" | "resource.recovered" | "step.succeeded" => Label::Good,
+            "resource.synced" | "resource.recovered" | "step.succeeded" | "backup.verified" => {
+                Label::Good
+            }
             _ => Label::Plain,
         }
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use engine::{Engine, engine, source};
 use memory::Memory;
-pub(super) use providers::{Wakes, gpus};
+pub(super) use providers::{Wakes, backups, gpus};
 
 use super::exit::{CliError, ErrorKind};
 use crate::event::{Entry, Event, Recorded, body};

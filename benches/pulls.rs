@@ -82,8 +82,8 @@ fn pushes(repo: &git::Repo, forge: &FakeGitHub) {
         wait_for("a plan", || newest(forge, &head, "success"));
         planned = planned.max(begun.elapsed().as_secs_f64());
     }
-    // A second more: another post may be just before it.
-    at_most("push to `pending`, worst of 5", pending, "s", POLL_S + 1.0);
+    // What a request takes, beyond the poll.
+    at_most("push to `pending`, worst of 5", pending, "s", POLL_S + 0.1);
     at_most("fetch to the plan's status, worst of 5", planned, "s", 2.0);
 }
 

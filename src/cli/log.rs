@@ -129,6 +129,7 @@ impl Line {
             | "source.rewrite_refused"
             | "source.signature_rejected"
             | "spec.unreadable"
+            | "gpu.lost"
             | "backup.failed"
             | "backup.missed" => Label::Bad,
             "resource.drifted"
@@ -137,10 +138,11 @@ impl Line {
             | "spec.warned"
             | "resource.unobservable"
             | "resource.flapping"
-            | "step.interrupted" => Label::Warn,
-            "resource.synced" | "resource.recovered" | "step.succeeded" | "backup.verified" => {
-                Label::Good
-            }
+            | "step.interrupted"
+            | "gpu.xid"
+            | "gpu.degraded" => Label::Warn,
+            "resource.synced" | "resource.recovered" | "step.succeeded" | "gpu.returned"
+            | "gpu.recovered" | "backup.verified" => Label::Good,
             _ => Label::Plain,
         }
     }

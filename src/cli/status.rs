@@ -11,7 +11,7 @@ use super::paint::{Block, Label, Text};
 use super::time::shown;
 use super::ui::Product;
 use super::{Output, report};
-use crate::view::{self, StatusRow, Summary};
+use crate::view::{self, HealthWord, StatusRow, Summary};
 
 /// Show what every resource is in
 ///
@@ -111,6 +111,16 @@ fn headline(summary: &Summary) -> Vec<Block> {
             let what = format!("{} post(s) not taken: {why}", forge.refused);
             say(Label::Warn, "forge", what);
         }
+    }
+    for gpu in &summary.gpus {
+        let (label, product) = match gpu.health {
+            HealthWord::Lost => (Label::Bad, gpu.identity.as_ref()),
+            HealthWord::Degraded | HealthWord::Healthy => (Label::Warn, gpu.identity.as_ref()),
+        };
+        let product = product.map(|it| format!(", {}", it.product)).unwrap_or_default();
+        let since = gpu.since.map(|since| format!(" since {}", shown(since))).unwrap_or_default();
+        let (word, why) = (gpu.health.word().to_lowercase(), gpu.why.join("; "));
+        say(label, "gpu", format!("{} ({}{product}) is {word}{since}: {why}", gpu.gpu, gpu.pci));
     }
     for warning in &summary.warnings {
         say(Label::Warn, "warning", report::at_place(warning));

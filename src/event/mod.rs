@@ -10,5 +10,5 @@ mod recorded;
 pub mod spill;
 
 pub use body::{DecodeError, Event};
-pub use recorded::{ACTOR_SELF, Entry, OpenError, Recorded};
+pub use recorded::{ACTOR_MACHINE, ACTOR_SELF, Entry, OpenError, Recorded};
 pub use spill::Spilled;

@@ -41,6 +41,8 @@ pub struct Entry {
 
 /// The actor of everything trueup does by itself.
 pub const ACTOR_SELF: &str = "trueup";
+/// The actor of what happens to the machine by itself.
+pub const ACTOR_MACHINE: &str = "machine";
 
 impl Entry {
     /// Something trueup did or saw by itself.

@@ -4,6 +4,7 @@
 //! like with like. It never reads a clock, a file or the network, and knows no other module.
 
 pub mod backup;
+mod condition;
 mod digest;
 mod fault;
 mod id;
@@ -14,7 +15,9 @@ mod observed;
 mod policy;
 pub mod resource;
 mod schema;
+pub mod xid;
 
+pub use condition::{GpuCondition, GpuIdentity, GpuProblem, GpuProblemKind, GpuReport};
 pub use digest::{Digest, DigestError, digest_of};
 pub use fault::Fault;
 pub use id::{CommitId, IdError, Kind, ResourceId, RunId, mac_for, uuid_for};

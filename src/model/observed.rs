@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::resource::Accelerator;
-use super::{Kind, Name, Resource, ResourceId};
+use super::{GpuCondition, Kind, Name, Resource, ResourceId};
 
 /// The machine as it was seen in one pass.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -25,6 +25,9 @@ pub struct Observed {
     pub unreadable: BTreeMap<ResourceId, String>,
     /// Content-addressed files of ours that no longer are what their resource asks for.
     pub stale: Vec<Stale>,
+    /// How every GPU is, by its UUID; `None`: nobody looked at GPUs.
+    #[serde(default)]
+    pub gpus: Option<BTreeMap<String, GpuCondition>>,
 }
 
 /// Facts about the host that a plan depends on.
@@ -111,5 +114,6 @@ impl Observed {
         self.unobservable.extend(other.unobservable);
         self.unreadable.extend(other.unreadable);
         self.stale.extend(other.stale);
+        self.gpus = other.gpus.or(self.gpus.take());
     }
 }

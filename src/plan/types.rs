@@ -54,13 +54,16 @@ pub enum Remark {
     EmulatedThoughKvmWorks,
     /// The guest is emulated because KVM does not work here, and its spec leaves the choice.
     EmulatedWithoutKvm,
+    /// The driver calls a profile of a GPU otherwise than the commit does, and than it did when the
+    /// GPU was cut. What stands is what was asked for.
+    ProfileRenamed,
 }
 
 impl Remark {
     /// Whether somebody can do something about it in the repository.
     #[must_use]
     pub fn asks_for_a_choice(self) -> bool {
-        matches!(self, Self::EmulatedThoughKvmWorks)
+        matches!(self, Self::EmulatedThoughKvmWorks | Self::ProfileRenamed)
     }
 }
 

@@ -16,6 +16,7 @@ mod fetch;
 mod flight;
 mod foresee;
 mod gpus;
+mod health;
 mod hold;
 mod known;
 mod ledger;

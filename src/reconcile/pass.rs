@@ -16,6 +16,7 @@ use super::backups::{events_of_backups, next_due};
 use super::fetch::Fetch;
 use super::flight::Flights;
 use super::gpus::events_of_gpus;
+use super::health::events_of_health;
 use super::hold::{judge, minute_of_week};
 use super::known::{claims, known_at, next_retry, ours};
 use super::ledger::{Ledger, LedgerError};
@@ -391,6 +392,7 @@ impl Reconciler {
         self.beat();
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
+            entries.extend(events_of_health(state, &observed));
             entries.extend(farewells(state, &scope.desired, &observed, &busy));
             entries.extend(events_of_gpus(state, &observed, &busy));
             entries.extend(events_of_backups(state, &scope.desired, self.clock.now()));

@@ -227,6 +227,15 @@ impl State {
             Event::PolicyCleared(cleared) => {
                 self.policy.remove(&cleared.key);
             }
+            Event::GpuFound(found) => self.gpu_found(found),
+            Event::GpuGone(gone) => {
+                self.gpus.remove(&gone.gpu);
+            }
+            Event::GpuLost(lost) => self.gpu_lost(lost, at),
+            Event::GpuReturned(returned) => self.gpu_returned(&returned.gpu),
+            Event::GpuXid(reported) => self.gpu_xid(reported),
+            Event::GpuDegraded(degraded) => self.gpu_degraded(degraded, at),
+            Event::GpuRecovered(recovered) => self.gpu_recovered(&recovered.gpu),
             Event::StepSucceeded(step) => self.count_step(step.plan, |plan| plan.succeeded += 1),
             Event::StepFailed(step) => self.count_step(step.plan, |plan| plan.failed += 1),
             Event::Synced(_) | Event::Pruned(_) => {
@@ -309,10 +318,19 @@ impl State {
     fn apply_to_resource(&mut self, id: &ResourceId, recorded: &Recorded) {
         let entry = &recorded.entry;
         let at = recorded.at;
-        // A finding about something is no knowledge of that thing itself.
+        // A finding about something is no knowledge of that thing itself; neither is how its GPU is.
         if matches!(
             entry.event,
-            Event::PolicyViolated(_) | Event::PolicyExempted(_) | Event::PolicyCleared(_)
+            Event::PolicyViolated(_)
+                | Event::PolicyExempted(_)
+                | Event::PolicyCleared(_)
+                | Event::GpuFound(_)
+                | Event::GpuGone(_)
+                | Event::GpuLost(_)
+                | Event::GpuReturned(_)
+                | Event::GpuXid(_)
+                | Event::GpuDegraded(_)
+                | Event::GpuRecovered(_)
         ) {
             return;
         }
@@ -420,6 +438,13 @@ impl State {
             | Event::PolicyViolated(_)
             | Event::PolicyExempted(_)
             | Event::PolicyCleared(_)
+            | Event::GpuFound(_)
+            | Event::GpuGone(_)
+            | Event::GpuLost(_)
+            | Event::GpuReturned(_)
+            | Event::GpuXid(_)
+            | Event::GpuDegraded(_)
+            | Event::GpuRecovered(_)
             | Event::OperatorPaused(_)
             | Event::OperatorResumed(_) => {}
         }

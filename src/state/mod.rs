@@ -7,6 +7,7 @@ mod apply;
 mod backup;
 mod begun;
 mod decide;
+mod health;
 mod pulls;
 mod resource;
 mod types;
@@ -21,6 +22,7 @@ pub use pulls::{
     Planned, Post, PullState, PullsState,
 };
 pub use types::{
-    Applied, Drift, Failure, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook, Paused, PlanState,
-    PolicyFinding, Refused, Rejected, ResourceState, SourceState, SpecState, State,
+    Applied, Drift, Failure, GpuHealth, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook, Paused,
+    PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState, SpecState, State,
+    XIDS_KEPT_MAX,
 };

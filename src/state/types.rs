@@ -11,7 +11,10 @@ use super::backup::BackupState;
 use super::pulls::PullsState;
 use crate::event::body::{Claim, ForgeApproval, MoreChanges, Problem, SoftHold};
 use crate::model::resource::GpuSeen;
-use crate::model::{CommitId, Digest, Fault, Name, PolicyLevel, ResourceId, RunId};
+use crate::model::{
+    CommitId, Digest, Fault, GpuIdentity, GpuProblem, GpuReport, Name, PolicyLevel, ResourceId,
+    RunId,
+};
 use crate::plan::FieldChange;
 use crate::plan::promise::Promise;
 
@@ -56,6 +59,9 @@ pub struct State {
     pub exempt: BTreeMap<ResourceId, BTreeMap<String, BTreeSet<Digest>>>,
     /// Set while an operator has stopped all changes.
     pub paused: Option<Paused>,
+    /// How every GPU is, by its UUID.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gpus: BTreeMap<String, GpuHealth>,
 }
 
 /// An approval given on the forge, with all that it let through.
@@ -75,6 +81,29 @@ pub struct Granted {
     /// When a plan was let through by it.
     pub at: Timestamp,
 }
+
+/// What is known of one GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuHealth {
+    /// What it is; `None`: it has not answered yet.
+    pub identity: Option<GpuIdentity>,
+    /// Its PCI address.
+    pub pci: String,
+    /// Since when it does not answer, and why.
+    pub lost: Option<(Timestamp, String)>,
+    /// Since when something is wrong with it.
+    pub degraded: Option<Timestamp>,
+    /// What is wrong with it, by kind; empty: nothing.
+    pub problems: Vec<GpuProblem>,
+    /// The run of the machine in which that was last said.
+    pub boot: Option<String>,
+    /// The newest critical errors, oldest first; bounded by [`XIDS_KEPT_MAX`].
+    pub xids: Vec<GpuReport>,
+}
+
+/// Critical errors remembered for one GPU; the log has all of them.
+pub const XIDS_KEPT_MAX: usize = 8;
 
 /// Something that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::event::body::{ForgeApproval, MoreChanges, PostTarget, PullOutcome};
+use crate::event::body::{ForgeApproval, GpuXid, MoreChanges, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
 use crate::model::resource::{Accelerator, GpuSeen, SeenPart};
 use crate::plan::{FieldChange, Reason, render};
@@ -174,6 +174,22 @@ pub fn describe(event: &Event) -> String {
             "{}: {}; {} answers for it until {}: {}",
             found.rule, found.message, found.owner, found.until, found.reason
         ),
+        Event::GpuFound(found) => {
+            let it = &found.identity;
+            let vbios = it.vbios.as_ref().map(|it| format!(", vBIOS {it}")).unwrap_or_default();
+            format!("{} at {}: {}, driver {}{vbios}", found.gpu, it.pci, it.product, it.driver)
+        }
+        Event::GpuGone(gone) => format!("{}: {}", gone.gpu, gone.why),
+        Event::GpuLost(lost) => {
+            format!("{} at {} does not answer: {}", lost.gpu, lost.pci, lost.why)
+        }
+        Event::GpuReturned(returned) => format!("{} answers again", returned.gpu),
+        Event::GpuXid(reported) => xid(reported),
+        Event::GpuDegraded(degraded) => {
+            let problems: Vec<_> = degraded.problems.iter().map(ToString::to_string).collect();
+            format!("{} at {}: {}", degraded.gpu, degraded.pci, problems.join("; "))
+        }
+        Event::GpuRecovered(recovered) => format!("nothing is wrong with {} now", recovered.gpu),
         Event::PolicyCleared(cleared) => format!("{}: no longer so", cleared.rule),
         Event::PlanSurprised(surprised) => format!(
             "plan {} does more than #{} said: {}{}",
@@ -225,6 +241,23 @@ fn cut(gpu: &GpuSeen) -> String {
     let pending = gpu.mig.filter(|mig| mig.current != mig.pending);
     let pending = pending.map_or("", |_| "; another mode waits for a reset");
     format!("{what} on {}{pending}", gpu.uuid)
+}
+
+/// `GPU-… at 0000:07:00.0 (3g@4, train): Xid 79, GPU has fallen off the bus: reboot the machine`.
+fn xid(reported: &GpuXid) -> String {
+    let GpuXid { gpu, pci, report } = reported;
+    let within: Vec<&str> =
+        [&report.instance, &report.partition].into_iter().flatten().map(String::as_str).collect();
+    let within = match within.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", within.join(", ")),
+    };
+    let often = match report.count {
+        0 | 1 => String::new(),
+        count => format!(", {count} times"),
+    };
+    let (xid, meaning, advice) = (report.xid, &report.meaning, report.class.advice());
+    format!("{gpu} at {pci}{within}: Xid {xid}{often}, {meaning}: {advice}")
 }
 
 fn outcome(outcome: &PullOutcome) -> String {

@@ -7,11 +7,13 @@ pub mod backup;
 mod describe;
 mod drift;
 pub mod gpu;
+mod health;
 mod status;
 mod why;
 
 pub use describe::{change, describe, more_changes};
 pub use drift::{DriftRow, drifts};
+pub use health::{GpuHealthRow, HealthWord, gpu_health};
 pub use status::{ForgeTrouble, Status, StatusRow, Summary, row_of, rows, summary};
 pub use why::{STORY_MAX, Story};
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::health::{GpuHealthRow, HealthWord, gpu_health};
 use crate::event::body::{PostTarget, Problem};
 use crate::model::{CommitId, Digest, Name, ResourceId};
 use crate::plan::{Note, Remark, SkipReason, Skipped, render};
@@ -127,6 +128,9 @@ pub struct Summary {
     /// What keeps the forge from saying how things stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forge: Option<ForgeTrouble>,
+    /// GPUs that are not healthy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuHealthRow>,
     /// How many resources are in which status.
     pub counts: BTreeMap<String, u64>,
 }
@@ -184,6 +188,10 @@ pub fn summary(state: &State, rows: &[StatusRow]) -> Summary {
         paused: state.paused.clone(),
         waiting: waiting.map(|plan| (plan.plan, plan.held.clone())),
         forge: forge_trouble(state),
+        gpus: gpu_health(state)
+            .into_iter()
+            .filter(|gpu| gpu.health != HealthWord::Healthy)
+            .collect(),
         counts,
     }
 }

@@ -46,12 +46,18 @@ fn a_repository_is_not_part_of_what_it_saves() {
              paths: [{paths}] }}\n  repository: {{ local: /srv/backup/here }}\n  key: backup-key\n"
         )
     };
-    check(&backup("/"), expect![[r#"
+    check(
+        &backup("/"),
+        expect![[r#"
         environments/lab/x.yaml:6:24 spec/conflict: the repository and `/`, which is saved, lie in each other (put the repository elsewhere, best on another disk)
-    "#]]);
-    check(&backup("/srv/backup/here/data"), expect![[r#"
+    "#]],
+    );
+    check(
+        &backup("/srv/backup/here/data"),
+        expect![[r#"
         environments/lab/x.yaml:6:24 spec/conflict: the repository and `/srv/backup/here/data`, which is saved, lie in each other (put the repository elsewhere, best on another disk)
-    "#]]);
+    "#]],
+    );
     check(&backup("/srv/backup/here-not"), expect![[""]]);
 }
 

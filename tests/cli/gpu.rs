@@ -110,12 +110,13 @@ fn the_view_says_what_there_is_who_uses_it_and_how_it_was() {
     machine.process(4711, 4);
     let now = machine.host.run(&["gpu"]).code(0);
     expect![[r#"
-        driver 580.95.05  event 32
+        driver 580.95.05  event 33
 
         GPU           PRODUCT                      MODE  LAYOUT   STATUS  CUT SINCE            HEALTH
         0000:07:00.0  NVIDIA H100 80GB (SXM/PCIe)  mig   gpu/big  Synced  <date> <time>  well, 41 °C, 68 W
 
         0000:07:00.0  GPU-00000000-fa4e-4000-8000-000000000000  serial 1650000000000  Hopper  vBIOS 96.00.5E.00.01  0 of 81152 MiB used
+        now: 1410 MHz, memory 1593 MHz, at most 400 W, ECC on
              0       1       2       3       4       5       6       7
         now │ 1g in~│ 1g in~│ 1g in~│·······│*3g train                      │
              now 0: 1g infer-0

@@ -152,6 +152,12 @@ impl Bench {
         begun.elapsed()
     }
 
+    /// Kills the daemon where it stands.
+    pub(super) fn kill(&mut self) {
+        self.signal(rustix::process::Signal::KILL);
+        self.daemon.take().unwrap().wait().unwrap();
+    }
+
     /// How the daemon ended, if it did.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.daemon.as_mut().expect("a daemon was started").try_wait().unwrap();

@@ -36,7 +36,7 @@ async fn a_whole_gpu_is_cut() {
                     after 1: 1g infer-1
                     after 2: 1g infer-2
                     + created
-        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 429d4a69f186
+        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 6af7e288e69d
     "#]]
     .assert_eq(&shown(&plan));
     let report = lab.pass().await;
@@ -124,6 +124,23 @@ async fn a_reboot_is_healed_with_the_mode() {
     lab.restart().await;
     lab.settle().await;
     assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
+}
+
+/// Ampere keeps its mode over a reboot: only the instances are made anew, without a reset.
+#[tokio::test]
+async fn a_mode_that_outlives_a_reboot_is_not_switched_again() {
+    let mut state = State::with_boards(&["a100-80gb"]).unwrap();
+    state.gpus[0].mig = Some(Mode { current: true, pending: true });
+    let mut lab = Lab::of(state).await;
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    lab.settle().await;
+    lab.edit(&Edit::Reboot);
+    assert!(lab.stands(0).is_empty());
+    lab.restart().await;
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
+    let calls = lab.calls();
+    assert!(!calls.iter().any(|call| call.starts_with("nvmlDeviceSetMigMode")), "{calls:?}");
 }
 
 /// The driver is loaded anew beside the running program.

@@ -70,26 +70,74 @@ async fn a_holder_that_came_after_the_plan_is_not_harmed() {
     assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
 }
 
-/// A monitor holds a compute instance without any process that NVML lists.
+/// A monitor has an instance open and stands on no list of NVML's: the plan names it and waits.
 #[tokio::test]
-async fn a_hidden_holder_is_not_harmed() {
+async fn a_hidden_holder_is_named_by_the_plan() {
     let mut lab = settled().await;
-    lab.file("proc/55/comm", "nv-hostengine\n");
-    std::fs::create_dir_all(lab.folder.path().join("root/proc/55/fd")).unwrap();
-    let link = lab.folder.path().join("root/proc/55/fd/3");
-    std::os::unix::fs::symlink("/dev/nvidia-caps/nvidia-cap4", link).unwrap();
+    lab.opens(55, "nv-hostengine", "dcgm.service", &["/dev/nvidia-caps/nvidia-cap31"]);
+    lab.edit(&Edit::Hold { gpu: 0, start: 0, holders: 1 });
+    let before = lab.calls().len();
+    for (more, waits) in [("", false), ("  onBusy: wait\n", true)] {
+        lab.commit(&[layout("big", 0, "mig", &format!("{SECOND}{more}"))]);
+        let plan = lab.pass().await.plan.unwrap();
+        let text = match why(&plan, "gpu/big") {
+            SkipReason::Busy(text) if !waits => text,
+            SkipReason::BusyWaits(text) if waits => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(text.contains("nv-hostengine (pid 55, dcgm.service)"), "{text}");
+        assert!(text.contains("`infer-0` (1g@0)") && !text.contains("infer-1` (1g@1)"), "{text}");
+    }
+    assert_eq!(lab.calls().len(), before, "something was touched");
+    lab.edit(&Edit::Hold { gpu: 0, start: 0, holders: 0 });
+    lab.closes(55);
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+/// A handle that no process is seen with: the driver refuses, and the step waits for it.
+#[tokio::test]
+async fn a_holder_that_nobody_sees_is_not_harmed() {
+    let mut lab = settled().await;
     lab.edit(&Edit::Hold { gpu: 0, start: 0, holders: 1 });
     lab.commit(&[layout("big", 0, "mig", SECOND)]);
     lab.pass().await;
-    assert!(
-        lab.failure("gpu/big").contains("nv-hostengine (pid 55)"),
-        "{}",
-        lab.failure("gpu/big")
-    );
+    assert!(lab.failure("gpu/big").contains("by nobody it lists"), "{}", lab.failure("gpu/big"));
     assert!(lab.stands(0).contains(&(19, 0, 1)), "it was destroyed");
     lab.edit(&Edit::Hold { gpu: 0, start: 0, holders: 0 });
     lab.settle().await;
     assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+/// Programs that only watch, or configure, hold no instance.
+#[tokio::test]
+async fn who_only_watches_is_in_nobodys_way() {
+    let mut lab = settled().await;
+    lab.opens(
+        56,
+        "nv-hostengine",
+        "dcgm.service",
+        &["/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap2"],
+    );
+    lab.commit(&[layout("big", 0, "mig", SECOND)]);
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
+}
+
+/// A change of mode disturbs everybody on the GPU, but for the driver's own daemon.
+#[tokio::test]
+async fn who_has_the_whole_gpu_open_keeps_its_mode() {
+    let mut lab = Lab::with(&["h100-80gb"]).await;
+    lab.opens(57, "nvidia-persiste", "nvidia-persistenced.service", &["/dev/nvidia0"]);
+    lab.opens(58, "Xorg", "gdm.service", &["/dev/nvidia0"]);
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::Busy(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains("Xorg (pid 58, gdm.service)") && !text.contains("pid 57"), "{text}");
+    assert!(lab.calls().is_empty());
+    lab.closes(58);
+    lab.settle().await;
+    assert_eq!(lab.stands(0).len(), 4);
 }
 
 #[tokio::test]
@@ -146,30 +194,98 @@ async fn a_compute_instance_that_cannot_be_made_gives_back_what_stood_before() {
     assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
 }
 
-/// Row 47: killed anywhere, the next start ends where it would have ended.
+/// The way back fails as well: what is left is told, and finished by the next try, to whatever the
+/// commit asks for by then.
 #[tokio::test]
-async fn a_kill_at_any_point_ends_well() {
-    let mut n = 0;
-    loop {
+async fn a_way_back_that_fails_too_is_finished_later() {
+    let after: [(&str, &[_]); 2] = [
+        (SECOND, &[(5, 0, 1), (9, 4, 1)]),
+        (FIRST, &[(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]),
+    ];
+    for (next, stands) in after {
         let mut lab = settled().await;
         lab.commit(&[layout("big", 0, "mig", SECOND)]);
+        let fault = Fault { nth: 1, code: Some(23), sticky: true, ..Fault::default() };
+        lab.fault("nvmlDeviceCreateGpuInstanceWithPlacement", fault);
+        let report = lab.pass_once().await;
+        assert_eq!(report.failed, 1, "{}", lab.world.log.tail(20));
+        let failure = lab.failure("gpu/big");
+        assert!(failure.contains("could not be put back"), "{failure}");
+        assert_eq!(lab.stands(0), [(9, 4, 1)], "`train` was touched");
+        lab.no_more_faults();
+        lab.commit(&[layout("big", 0, "mig", next)]);
+        lab.settle().await;
+        assert_eq!(lab.stands(0), stands);
+        lab.world.check_invariants();
+    }
+}
+
+/// Somebody opens the GPU between the plan and the switch of its mode.
+#[tokio::test]
+async fn a_mode_is_not_switched_below_a_holder_that_came_after_the_plan() {
+    let mut lab = Lab::with(&["h100-80gb"]).await;
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    let process = Process { pid: 7, ..Process::default() };
+    let edit = vec![Edit::AddProcess { gpu: 0, process }];
+    let fault = Fault { nth: 2, edit, ..Fault::default() };
+    lab.fault("nvmlDeviceGetComputeRunningProcesses_v3", fault);
+    let report = lab.pass_once().await;
+    assert_eq!(report.failed, 1, "{}", lab.world.log.tail(20));
+    assert!(lab.failure("gpu/big").contains("(pid 7)"), "{}", lab.failure("gpu/big"));
+    assert!(lab.calls().is_empty(), "{:?}", lab.calls());
+    lab.edit(&Edit::RemoveProcess { pid: 7 });
+    lab.settle().await;
+    assert_eq!(lab.stands(0).len(), 4);
+}
+
+/// Killed at each point of the change to `layout`, the next start ends where it would have ended. How
+/// many points there were.
+async fn killed_everywhere(mode: &str, more: &str, stands: &[(u32, u32, usize)]) -> usize {
+    let mut n = 0;
+    loop {
+        // From whole to cut begins with a GPU whose mode has to be switched.
+        let mut lab = match mode {
+            "first" => Lab::with(&["h100-80gb"]).await,
+            _ => settled().await,
+        };
+        let mode = if mode == "first" { "mig" } else { mode };
+        lab.commit(&[layout("big", 0, mode, more)]);
         lab.world.crash.arm(n);
         let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
         let crashed = matches!(lab.world.program.pass(options).await, Err(PassError::Crashed));
         lab.world.crash.arm(usize::MAX);
         lab.restart().await;
         lab.settle().await;
-        assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)], "killed at point {n}");
+        assert_eq!(lab.stands(0), stands, "killed at point {n}");
         let memory = lab.known("gpu/big").claim.unwrap().resource.unwrap();
         let memory = serde_json::to_value(&memory).unwrap();
         assert_eq!(memory["spec"]["memory"]["before"], serde_json::Value::Null, "{memory:#}");
+        let cut = lab.store.read().unwrap().gpus[0].mig.unwrap();
+        assert_eq!((cut.current, cut.pending), (mode == "mig", mode == "mig"), "point {n}");
         lab.world.check_invariants();
         if !crashed {
-            break;
+            return n;
         }
         n += 1;
     }
-    assert!(n > 20, "the change has only {n} points to be killed at");
+}
+
+#[tokio::test]
+async fn a_kill_at_any_point_ends_well() {
+    let points = killed_everywhere("mig", SECOND, &[(5, 0, 1), (9, 4, 1)]).await;
+    assert!(points > 20, "the change has only {points} points to be killed at");
+}
+
+#[tokio::test]
+async fn a_kill_at_any_point_of_a_first_cut_ends_well() {
+    let points = killed_everywhere("first", SECOND, &[(5, 0, 1), (9, 4, 1)]).await;
+    assert!(points > 15, "the change has only {points} points to be killed at");
+}
+
+#[tokio::test]
+async fn a_kill_at_any_point_on_the_way_to_a_whole_gpu_ends_well() {
+    let points = killed_everywhere("whole", "", &[]).await;
+    assert!(points > 20, "the change has only {points} points to be killed at");
 }
 
 #[tokio::test]
@@ -202,7 +318,7 @@ async fn a_layout_that_matches_nothing_lists_what_there_is() {
     assert_eq!(lab.stands(0).len(), 4, "the good one was not made");
 }
 
-/// Rows 48 and 50: a profile that the board, or a newer driver, does not have.
+/// A profile that the board, or a newer driver, does not have.
 #[tokio::test]
 async fn an_unknown_profile_lists_those_there_are() {
     let lab = Lab::cut().await;

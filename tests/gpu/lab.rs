@@ -60,6 +60,7 @@ impl Lab {
         let folder = TempDir::new().unwrap();
         let (library, store) = install(folder.path(), state).unwrap();
         let world = World::new().await;
+        std::fs::create_dir_all(folder.path().join("root/proc")).unwrap();
         let hands = SharedHands::new(Nobody);
         let mut lab = Self { world, store, library, folder, hands };
         lab.restart().await;
@@ -129,6 +130,26 @@ impl Lab {
         std::fs::write(path, text).unwrap();
     }
 
+    /// A process of a unit with these devices open. Capability files are as the driver numbers them
+    /// for the layouts of these tests.
+    pub(super) fn opens(&self, pid: u32, comm: &str, unit: &str, devices: &[&str]) {
+        self.file("proc/driver/nvidia/gpus/0000:07:00.0/information", "Device Minor: \t 0\n");
+        let minors = "config 1\nmonitor 2\ngpu0/gi7/access 30\ngpu0/gi7/ci0/access 31\n";
+        self.file("proc/driver/nvidia-caps/mig-minors", minors);
+        self.file(&format!("proc/{pid}/comm"), &format!("{comm}\n"));
+        self.file(&format!("proc/{pid}/cgroup"), &format!("0::/system.slice/{unit}\n"));
+        let folder = self.folder.path().join(format!("root/proc/{pid}/fd"));
+        std::fs::create_dir_all(&folder).unwrap();
+        for (number, device) in devices.iter().enumerate() {
+            std::os::unix::fs::symlink(device, folder.join(number.to_string())).unwrap();
+        }
+    }
+
+    /// A process ends.
+    pub(super) fn closes(&self, pid: u32) {
+        std::fs::remove_dir_all(self.folder.path().join(format!("root/proc/{pid}"))).unwrap();
+    }
+
     pub(super) fn commit(&self, documents: &[String]) {
         self.world.remote.write("environments/lab/gpus.yaml", &documents.join("---\n"));
         self.world.remote.commit("layouts");
@@ -190,6 +211,27 @@ impl Lab {
 
     pub(super) fn no_more_faults(&mut self) {
         self.store.change(|state| state.faults.clear()).unwrap();
+    }
+
+    /// Looks until the log tells of this: a report comes by a thread of its own.
+    pub(super) async fn reported(&self, what: &str) {
+        let told = async {
+            loop {
+                self.pass().await;
+                let events = self.world.log.events();
+                let says = |event: &trueup::event::Event| trueup::view::describe(event);
+                if events.iter().any(|it| says(&it.entry.event).contains(what)) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(30);
+        assert!(
+            tokio::time::timeout(limit, told).await.is_ok(),
+            "{what}: {}",
+            self.world.log.tail(20)
+        );
     }
 
     /// What stands on a GPU: profile id, start, and the number of compute instances.

@@ -3,10 +3,13 @@
 
 mod change;
 mod clients;
+mod driver;
 mod faults;
 mod guests;
+mod health;
 mod history;
 mod kernel;
 mod lab;
+mod names;
 mod own;
 mod wake;

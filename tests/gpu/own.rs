@@ -78,6 +78,40 @@ async fn another_manager_of_gpus_is_not_fought() {
     assert!(lab.stands(0).is_empty());
 }
 
+/// A manager in a container: nothing of it is on the machine but its process.
+#[tokio::test]
+async fn a_manager_in_a_container_is_known_by_its_process() {
+    let mut lab = Lab::cut().await;
+    lab.file("proc/900/comm", "nvidia-mig-mana\n");
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::Conflict(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains("mig-manager (pid 900)") && text.contains("takeover"), "{text}");
+    assert!(lab.stands(0).is_empty());
+    lab.closes(900);
+    lab.settle().await;
+    assert_eq!(lab.stands(0).len(), 4);
+}
+
+/// Another manager that comes to a machine with a layout of ours: from then on nothing is changed,
+/// and what it does is not undone.
+#[tokio::test]
+async fn a_manager_that_comes_later_is_not_fought_either() {
+    let mut lab = Lab::cut().await;
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    lab.settle().await;
+    let calls = lab.calls().len();
+    lab.file("var/lib/kubelet/plugins/gpu.nvidia.com/checkpoint", "");
+    lab.store.change(|state| state.gpus[0].instances.retain(|it| it.start >= 2)).unwrap();
+    let plan = lab.pass().await.plan.unwrap();
+    let SkipReason::Conflict(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
+    assert!(text.contains("DRA driver") && text.contains("takeover"), "{text}");
+    assert_eq!(lab.calls().len(), calls, "it was fought");
+    lab.commit(&[layout("big", 0, "mig", &format!("{FIRST}  takeover: true\n"))]);
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(19, 0, 1), (19, 1, 1), (19, 2, 1), (9, 4, 1)]);
+}
+
 /// A layout under another name is the same layout.
 #[tokio::test]
 async fn a_new_name_of_a_layout_touches_nothing() {

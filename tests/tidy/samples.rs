@@ -9,7 +9,11 @@ use trueup::event::Event;
 use trueup::event::body::*;
 use trueup::event::spill::Spilled;
 use trueup::model::resource::{Chore, GpuMigState, GpuSeen, SeenPart, StoragePool};
-use trueup::model::{CommitId, Digest, Fault, Name, PolicyLevel, Resource, ResourceId};
+use trueup::model::xid::XidClass;
+use trueup::model::{
+    CommitId, Digest, Fault, GpuIdentity, GpuProblem, GpuProblemKind, GpuReport, Name, PolicyLevel,
+    Resource, ResourceId,
+};
 use trueup::plan::promise::{Deed, Promise, PromisedStep};
 use trueup::plan::{Disruption, FieldChange, Reason};
 
@@ -28,6 +32,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.extend(plan());
     samples.extend(resource());
     samples.push(gpu());
+    samples.extend(health());
     samples.extend(backup());
     samples.extend(pull());
     let why = "moving the rack".to_owned();
@@ -231,6 +236,43 @@ fn gpu() -> Event {
             ],
         },
     })
+}
+
+fn health() -> Vec<Event> {
+    let (gpu, pci) = ("GPU-8f1c9a52-4d0e-4b7c-9a51-2d6e0f3b7c18", "0000:07:00.0");
+    let (gpu, pci) = (gpu.to_owned(), pci.to_owned());
+    let identity = GpuIdentity {
+        pci: pci.clone(),
+        serial: Some("1650000000000".into()),
+        product: "NVIDIA H100 80GB HBM3".into(),
+        architecture: "Hopper".into(),
+        driver: "580.95.05".into(),
+        vbios: Some("96.00.5E.00.01".into()),
+    };
+    let report = GpuReport {
+        at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        xid: 119,
+        meaning: "GSP RPC timeout".into(),
+        class: XidClass::Reset,
+        count: 1,
+        instance: Some("3g@4".into()),
+        partition: Some("train".into()),
+    };
+    let problem = GpuProblem {
+        kind: GpuProblemKind::Xid(119),
+        detail: "Xid 119, GSP RPC timeout: reset the GPU".into(),
+    };
+    let boot = Some("5f3f5a0e-8f4b-4f8e-9d6c-0d4b7a1c2e3f".into());
+    let why = "gpu is lost".to_owned();
+    vec![
+        Event::GpuFound(GpuFound { gpu: gpu.clone(), identity }),
+        Event::GpuGone(GpuGone { gpu: gpu.clone(), why: why.clone() }),
+        Event::GpuLost(GpuLost { gpu: gpu.clone(), pci: pci.clone(), why }),
+        Event::GpuReturned(GpuReturned { gpu: gpu.clone() }),
+        Event::GpuXid(GpuXid { gpu: gpu.clone(), pci: pci.clone(), report }),
+        Event::GpuDegraded(GpuDegraded { gpu: gpu.clone(), pci, problems: vec![problem], boot }),
+        Event::GpuRecovered(GpuRecovered { gpu }),
+    ]
 }
 
 fn backup() -> Vec<Event> {

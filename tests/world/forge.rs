@@ -35,6 +35,8 @@ pub(crate) struct Held {
     pub(crate) slow: BTreeMap<CommitId, Duration>,
     /// The head of this pull request never comes, nor what is fetched with it.
     pub(crate) stuck: BTreeSet<u64>,
+    /// How often the labels of a pull request were asked for.
+    pub(crate) labels_read: usize,
     next: u64,
 }
 
@@ -264,7 +266,8 @@ impl Forge for FakeForge {
     }
 
     fn label_events(&self, number: u64) -> Reply<'_, Vec<LabelEvent>> {
-        let held = self.held();
+        let mut held = self.held();
+        held.labels_read += 1;
         let of = held.labels.iter().filter(|(on, _)| *on == number);
         let of = of.map(|(_, event)| event.clone()).collect();
         Box::pin(async { Ok(of) })

@@ -271,8 +271,12 @@ async fn the_head_of_a_fork_is_planned_as_far_as_the_config_says() {
     // The machine has 512 MiB, which is no stranger's business.
     let comment = watched.forge.comments_on(1).concat();
     assert!(comment.contains("vm/") && !comment.contains("512"), "{comment}");
-    // The label was meant for that head, and stays on the pull request.
     watched.wait(5).await;
+    watched.turns().await;
+    let read = watched.forge.held().labels_read;
+    watched.turns().await;
+    assert_eq!(watched.forge.held().labels_read, read, "nothing new costs no request");
+    // The label was meant for that head, and stays on the pull request.
     let second = stranger(&watched, 768);
     watched.turns().await;
     let said = watched.said(&second);

@@ -11,6 +11,9 @@ use crate::state::{Event, Gpu, Health, Mode, Process, State};
 /// Events kept: a watcher reads them within moments, and the state stays small.
 pub const EVENTS_MAX: usize = 64;
 
+/// NVML's bit for a critical error.
+const XID_CRITICAL: u64 = 8;
+
 /// A change of the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -70,6 +73,16 @@ pub enum Edit {
         /// The Xid, for that kind.
         #[serde(default)]
         data: u64,
+        /// The start of the GPU instance concerned.
+        #[serde(default)]
+        start: Option<u32>,
+    },
+    /// The driver reports a critical error of a GPU.
+    Xid {
+        /// The index of the GPU.
+        gpu: usize,
+        /// NVIDIA's number of it.
+        xid: u64,
         /// The start of the GPU instance concerned.
         #[serde(default)]
         start: Option<u32>,
@@ -183,6 +196,7 @@ impl State {
                 let gpu = self.gpu_mut(*gpu)?;
                 gpu.instances.clear();
                 gpu.processes.clear();
+                gpu.health.after_reset();
                 gpu.mig = gpu.mig.map(|mode| Mode { current: mode.pending, ..mode });
             }
             Edit::Lose { gpu } => self.gpu_mut(*gpu)?.lost = true,
@@ -196,14 +210,8 @@ impl State {
                 }
             }
             Edit::Hold { gpu, start, holders } => self.hold(*gpu, *start, *holders)?,
-            Edit::Event { gpu, kind, data, start } => {
-                self.gpu_mut(*gpu)?;
-                let serial = self.next_serial();
-                let event = Event { serial, gpu: *gpu, kind: *kind, data: *data, start: *start };
-                self.events.push(event);
-                let surplus = self.events.len().saturating_sub(EVENTS_MAX);
-                self.events.drain(..surplus);
-            }
+            Edit::Event { gpu, kind, data, start } => self.report(*gpu, *kind, *data, *start)?,
+            Edit::Xid { gpu, xid, start } => self.report(*gpu, XID_CRITICAL, *xid, *start)?,
             Edit::Gpu { gpu, patch } => {
                 let gpu = self.gpu_mut(*gpu)?;
                 let mut whole = serde_json::to_value(&*gpu)?;
@@ -230,6 +238,21 @@ impl State {
         self.gpus.get_mut(index).ok_or(EditError::NoGpu { gpu: index, count })
     }
 
+    fn report(
+        &mut self,
+        gpu: usize,
+        kind: u64,
+        data: u64,
+        start: Option<u32>,
+    ) -> Result<(), EditError> {
+        self.gpu_mut(gpu)?;
+        let serial = self.next_serial();
+        self.events.push(Event { serial, gpu, kind, data, start });
+        let surplus = self.events.len().saturating_sub(EVENTS_MAX);
+        self.events.drain(..surplus);
+        Ok(())
+    }
+
     fn hold(&mut self, gpu: usize, start: u32, holders: u32) -> Result<(), EditError> {
         let found = self.gpu_mut(gpu)?.instances.iter_mut().find(|one| one.start == start);
         let instance = found.ok_or(EditError::NoInstance { gpu, start })?;
@@ -253,10 +276,23 @@ impl State {
             gpu.instances.clear();
             gpu.processes.clear();
             gpu.hidden_holders = 0;
+            gpu.health.after_reset();
             if power_cycle {
                 gpu.lost = false;
             }
         }
+    }
+}
+
+impl Health {
+    /// Counters since the driver was loaded begin anew, and what waited for a reset was done by it.
+    fn after_reset(&mut self) {
+        self.recovery = self.recovery.map(|_| 0);
+        self.ecc_volatile = self.ecc_volatile.map(|_| (0, 0));
+        self.retirement_pending = self.retirement_pending.map(|_| false);
+        self.remapped_rows = self
+            .remapped_rows
+            .map(|(corrected, uncorrected, _, failed)| (corrected, uncorrected, false, failed));
     }
 }
 

@@ -191,6 +191,8 @@ pub struct Process {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
+    /// What has to be done, as NVML's number: 0 nothing, 1 a reset, 2 a reboot.
+    pub recovery: Option<u32>,
     /// ECC mode: current and pending.
     pub ecc_mode: Option<(bool, bool)>,
     /// Errors since the driver was loaded: corrected and uncorrected.

@@ -96,7 +96,8 @@ struct InUse<'a> {
 fn in_use<'a>(board: &'a Board, observed: &[Instance], target: &Target) -> InUse<'a> {
     let mut room = Room::new(board);
     let (mut slots, mut spoken) = (target.slots.clone(), vec![false; target.slots.len()]);
-    // What is in use stands. It meets a slot if nothing in use within it changes for it.
+    // What is in use stands. It meets a slot if nothing in use within it changes for it, and if it
+    // keeps its name.
     let mut held: Vec<Slot> = Vec::new();
     for instance in observed.iter().filter(|instance| instance.is_busy()) {
         let Some(index) = board.index(instance.placed.profile) else { continue };
@@ -107,7 +108,8 @@ fn in_use<'a>(board: &'a Board, observed: &[Instance], target: &Target) -> InUse
             let slot = &target.slots[*at];
             let here = slot.start.is_none_or(|start| start == instance.placed.start);
             let change = search::change_of(board, instance, slot);
-            !spoken[*at] && here && change.is_some_and(|change| change.busy == 0)
+            let kept = change.is_some_and(|change| change.busy == 0);
+            !spoken[*at] && here && kept && !search::renames(instance, slot)
         };
         let bearer = |at: &usize| {
             let slot = &target.slots[*at];

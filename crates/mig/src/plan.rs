@@ -57,6 +57,11 @@ pub enum Obstacle {
     Surplus,
     /// It stays, but compute instances in use within it would go.
     Compute,
+    /// It stays, but it would be what another name stands for.
+    Rename {
+        /// The name that the target has for it.
+        to: String,
+    },
 }
 
 /// An instance in use that stands in the way.
@@ -202,8 +207,12 @@ fn build(
     for (at, instance) in observed.iter().enumerate() {
         match kept(at) {
             Some(seat) => {
-                let change = search::change_of(board, instance, &slots[seat.slot]);
+                let slot = &slots[seat.slot];
+                let change = search::change_of(board, instance, slot);
                 work.change(instance, &change.unwrap_or_default());
+                if search::renames(instance, slot) {
+                    work.stop(instance.all_holders());
+                }
             }
             None => work.remove(instance),
         }
@@ -321,11 +330,13 @@ fn needs(board: &Board, observed: &[Instance], slots: &[Slot], best: &Best) -> V
         let seat = best.seats.iter().find(|seat| seat.instance == Some(at));
         let obstacle = match seat {
             Some(seat) => {
-                let change = search::change_of(board, instance, &slots[seat.slot]);
-                if change.is_none_or(|change| change.busy == 0) {
-                    continue;
+                let slot = &slots[seat.slot];
+                let change = search::change_of(board, instance, slot);
+                match slot.name.clone().filter(|_| search::renames(instance, slot)) {
+                    _ if change.is_some_and(|change| change.busy > 0) => Obstacle::Compute,
+                    Some(to) => Obstacle::Rename { to },
+                    None => continue,
                 }
-                Obstacle::Compute
             }
             None => {
                 let same = |to: &Placed| to.profile == instance.placed.profile;

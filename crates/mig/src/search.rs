@@ -23,9 +23,10 @@ const MATCH_MAX: usize = 10;
 /// What a change costs, the dearest first: two are compared field by field.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cost {
-    /// Instances and compute instances destroyed that are in use. A plan that runs has none.
+    /// Instances and compute instances destroyed that are in use, and instances in use whose name
+    /// goes to somebody else. A plan that runs has none.
     pub busy: u32,
-    /// Instances and compute instances destroyed whose declared clients are stopped for it.
+    /// The same of those whose declared clients are stopped for it.
     pub stopped: u32,
     /// GPU instances destroyed.
     pub destroyed: u32,
@@ -145,6 +146,14 @@ pub(crate) fn change_of(board: &Board, instance: &Instance, slot: &Slot) -> Opti
     let profile = board.profile(slot.profile)?;
     (instance.placed.profile == slot.profile)
         .then(|| compute::change(profile, instance, &slot.compute))?
+}
+
+/// Whether an instance that a slot takes over loses its name by that. A name is a promise to whoever
+/// refers to it: what is in use under one name must not become what another name stands for. A slot
+/// without a name promises nothing.
+pub(crate) fn renames(instance: &Instance, slot: &Slot) -> bool {
+    let both = instance.name.as_ref().zip(slot.name.as_ref());
+    both.is_some_and(|(has, gets)| has != gets)
 }
 
 fn changes(board: &Board, observed: &[Instance], slots: &[Slot]) -> Vec<Vec<Option<Change>>> {
@@ -345,6 +354,11 @@ impl Search<'_> {
             cost.busy = change.busy;
             cost.stopped = change.stops;
             cost.compute = u32::try_from(change.destroy.len()).unwrap_or(u32::MAX);
+            let instance = &self.observed[at];
+            if renames(instance, wish) {
+                cost.busy += u32::from(instance.is_busy());
+                cost.stopped += u32::from(instance.has_clients());
+            }
         }
         let bearer = wish.name.as_ref().and_then(|name| {
             self.observed.iter().position(|instance| instance.name.as_ref() == Some(name))

@@ -7,7 +7,7 @@ use nvml_wrapper_sys::bindings::NVML_NVLINK_MAX_LINKS;
 use crate::error::{Code, Error};
 use crate::observe::Reader;
 use crate::raw;
-use crate::record::{EccCounts, Health, NvLink, RemappedRows};
+use crate::record::{EccCounts, Health, NvLink, Recovery, RemappedRows};
 
 /// Reads what there is.
 ///
@@ -23,7 +23,9 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Health, Error> {
     let rows = reader.optional(raw::remapped_rows(nvml, device))?;
     let utilization =
         reader.maybe("nvmlDeviceGetUtilizationRates", |gpu| gpu.utilization_rates())?;
+    let recovery = reader.optional(raw::recovery_action(nvml, device))?;
     Ok(Health {
+        recovery: recovery.flatten().map(Recovery::of),
         ecc: ecc.map(|mode| (mode.currently_enabled, mode.pending_enabled)),
         ecc_volatile: if has_ecc { ecc_counts(reader, counted)? } else { None },
         ecc_aggregate: if has_ecc { ecc_counts(reader, since_ever)? } else { None },

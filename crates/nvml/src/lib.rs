@@ -33,6 +33,7 @@ pub use record::{
     Architecture, ComputeInstance, ComputeInstanceId, ComputeProfile, ComputeProfileId,
     ComputeSlot, EccCounts, Engines, FailedGpu, Gpu, GpuInstance, GpuInstanceId, GpuRecord, Health,
     Identity, Memory, MigMode, ModeChange, NvLink, Observation, Placement, Process, ProcessKind,
-    Profile, ProfileId, ProfileIndex, RemappedRows, Slot, Unread, Virtualization, pci_address,
+    Profile, ProfileId, ProfileIndex, Recovery, RemappedRows, Slot, Slowdown, Unread,
+    Virtualization, pci_address,
 };
-pub use watch::{Event, EventKind, Watcher};
+pub use watch::{Event, EventKind, Unwatched, Watcher};

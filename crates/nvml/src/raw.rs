@@ -10,12 +10,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper_sys::bindings as sys;
 
 use crate::error::{Code, Error};
-use crate::record::{Placement, ProfileId, ProfileIndex};
 
-/// Instances asked for at a time: twice what any board has.
-const INSTANCES_MAX: usize = 32;
-/// Placements of one profile asked for at a time: more than any board has units.
-const PLACEMENTS_MAX: usize = 64;
 /// How often a list of processes that grows while it is read is read again.
 const TRIES_MAX: u32 = 5;
 
@@ -45,8 +40,8 @@ handle! {
     Sample(sys::nvmlGpmSample_t)
 }
 
-/// Calls a function of the table; private to this module, whose functions pass handles of the same
-/// library and pointers to variables of their own.
+/// Calls a function of the table; private to this module and those within it, whose functions pass
+/// handles of the same library and pointers to variables of their own.
 macro_rules! call {
     ($nvml:expr, $function:ident($($arg:expr),* $(,)?)) => {
         match $nvml.lib().$function.as_ref() {
@@ -64,44 +59,17 @@ macro_rules! call {
     };
 }
 
-/// What both versions of the profile information tell.
-pub(crate) struct ProfileInfo {
-    pub(crate) id: ProfileId,
-    pub(crate) name: Option<String>,
-    pub(crate) slices: u32,
-    pub(crate) max: u32,
-    pub(crate) multiprocessors: u32,
-    pub(crate) memory_mib: u64,
-    pub(crate) copy: u32,
-    pub(crate) decoders: u32,
-    pub(crate) encoders: u32,
-    pub(crate) jpeg: u32,
-    pub(crate) ofa: u32,
-}
+mod instance;
+
+pub(crate) use instance::{
+    compute_info, compute_placements, compute_profile, computes, create_compute, create_instance,
+    destroy_compute, destroy_instance, instance_info, instances, placements, profile_info,
+};
 
 pub(crate) fn text(chars: &[c_char]) -> String {
     let bytes: Vec<u8> =
         chars.iter().map(|one| one.cast_unsigned()).take_while(|one| *one != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn profile_name(chars: &[c_char]) -> Option<String> {
-    let name = text(chars);
-    let name = name.strip_prefix("MIG ").unwrap_or(&name);
-    (!name.is_empty()).then(|| name.to_owned())
-}
-
-/// The version that NVML wants in a structure: its size and its number.
-fn version<T>(number: u32) -> c_uint {
-    c_uint::try_from(size_of::<T>()).unwrap_or(0) | number << 24
-}
-
-fn within(count: c_uint, function: &'static str, most: usize) -> Result<usize, Error> {
-    let len = count as usize;
-    if len > most {
-        return Err(Error::Garbled { function, what: format!("{len} of at most {most} items") });
-    }
-    Ok(len)
 }
 
 pub(crate) fn device_at(nvml: &Nvml, index: u32) -> Result<Device, Error> {
@@ -141,6 +109,21 @@ pub(crate) fn clock_reasons(nvml: &Nvml, device: Device) -> Result<u64, Error> {
     Ok(reasons)
 }
 
+/// What the driver says has to be done; `None` where it does not know the question.
+pub(crate) fn recovery_action(nvml: &Nvml, device: Device) -> Result<Option<u32>, Error> {
+    // SAFETY: numbers and a union of numbers, for which zeroes are values.
+    let mut field: sys::nvmlFieldValue_t = unsafe { std::mem::zeroed() };
+    // Of those fields that have one number with all drivers.
+    field.fieldId = sys::field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION;
+    call!(nvml, nvmlDeviceGetFieldValues(device.0, 1, &raw mut field))?;
+    if field.nvmlReturn != 0 {
+        let error = Error::coded("nvmlDeviceGetFieldValues", field.nvmlReturn);
+        return if error.ends_gpu() { Err(error) } else { Ok(None) };
+    }
+    // SAFETY: every member of the union is a number, and all of its bytes were set above.
+    Ok(Some(unsafe { field.value.uiVal }))
+}
+
 /// How many pages were retired for this cause (0 corrected, 1 uncorrected errors).
 pub(crate) fn retired_pages(nvml: &Nvml, device: Device, cause: u32) -> Result<u32, Error> {
     let mut count = 0;
@@ -152,210 +135,6 @@ pub(crate) fn retired_pages(nvml: &Nvml, device: Device, cause: u32) -> Result<u
         Err(error) if error.code() == Some(Code::InsufficientSize) => Ok(count),
         other => other.map(|()| count),
     }
-}
-
-/// By enum index; the version with the name where the driver has it.
-pub(crate) fn profile_info(
-    nvml: &Nvml,
-    device: Device,
-    index: ProfileIndex,
-) -> Result<ProfileInfo, Error> {
-    // SAFETY: numbers and characters, for which zeroes are values.
-    let mut info: sys::nvmlGpuInstanceProfileInfo_v2_t = unsafe { std::mem::zeroed() };
-    info.version = version::<sys::nvmlGpuInstanceProfileInfo_v2_t>(2);
-    match call!(nvml, nvmlDeviceGetGpuInstanceProfileInfoV(device.0, index.0, &raw mut info)) {
-        Err(Error::Missing { .. }) => return plain_profile_info(nvml, device, index),
-        Err(error) if error.code() == Some(Code::ArgumentVersion) => {
-            return plain_profile_info(nvml, device, index);
-        }
-        other => other?,
-    }
-    Ok(ProfileInfo {
-        id: ProfileId(info.id),
-        name: profile_name(&info.name),
-        slices: info.sliceCount,
-        max: info.instanceCount,
-        multiprocessors: info.multiprocessorCount,
-        memory_mib: info.memorySizeMB,
-        copy: info.copyEngineCount,
-        decoders: info.decoderCount,
-        encoders: info.encoderCount,
-        jpeg: info.jpegCount,
-        ofa: info.ofaCount,
-    })
-}
-
-fn plain_profile_info(
-    nvml: &Nvml,
-    device: Device,
-    index: ProfileIndex,
-) -> Result<ProfileInfo, Error> {
-    // SAFETY: numbers, for which zeroes are values.
-    let mut info: sys::nvmlGpuInstanceProfileInfo_t = unsafe { std::mem::zeroed() };
-    call!(nvml, nvmlDeviceGetGpuInstanceProfileInfo(device.0, index.0, &raw mut info))?;
-    Ok(ProfileInfo {
-        id: ProfileId(info.id),
-        name: None,
-        slices: info.sliceCount,
-        max: info.instanceCount,
-        multiprocessors: info.multiprocessorCount,
-        memory_mib: info.memorySizeMB,
-        copy: info.copyEngineCount,
-        decoders: info.decoderCount,
-        encoders: info.encoderCount,
-        jpeg: info.jpegCount,
-        ofa: info.ofaCount,
-    })
-}
-
-/// Where instances of a profile may lie on an empty board. The safe wrapper of 0.13.0 always gives
-/// an empty list.
-pub(crate) fn placements(
-    nvml: &Nvml,
-    device: Device,
-    profile: ProfileId,
-) -> Result<Vec<Placement>, Error> {
-    let mut list = [sys::nvmlGpuInstancePlacement_t { start: 0, size: 0 }; PLACEMENTS_MAX];
-    let mut count = PLACEMENTS_MAX as c_uint;
-    let (at, len) = (list.as_mut_ptr(), &raw mut count);
-    call!(nvml, nvmlDeviceGetGpuInstancePossiblePlacements_v2(device.0, profile.0, at, len))?;
-    let len = within(count, "nvmlDeviceGetGpuInstancePossiblePlacements_v2", PLACEMENTS_MAX)?;
-    Ok(list[..len].iter().map(|one| Placement { start: one.start, size: one.size }).collect())
-}
-
-pub(crate) fn instances(
-    nvml: &Nvml,
-    device: Device,
-    profile: ProfileId,
-) -> Result<Vec<Instance>, Error> {
-    let mut list = [ptr::null_mut(); INSTANCES_MAX];
-    let mut count = INSTANCES_MAX as c_uint;
-    call!(nvml, nvmlDeviceGetGpuInstances(device.0, profile.0, list.as_mut_ptr(), &raw mut count))?;
-    let len = within(count, "nvmlDeviceGetGpuInstances", INSTANCES_MAX)?;
-    Ok(list[..len].iter().map(|handle| Instance(*handle)).collect())
-}
-
-pub(crate) fn instance_info(
-    nvml: &Nvml,
-    instance: Instance,
-) -> Result<sys::nvmlGpuInstanceInfo_t, Error> {
-    // SAFETY: numbers and a pointer, for which zeroes are values.
-    let mut info: sys::nvmlGpuInstanceInfo_t = unsafe { std::mem::zeroed() };
-    call!(nvml, nvmlGpuInstanceGetInfo(instance.0, &raw mut info))?;
-    Ok(info)
-}
-
-pub(crate) fn create_instance(
-    nvml: &Nvml,
-    device: Device,
-    profile: ProfileId,
-    placement: Option<Placement>,
-) -> Result<Instance, Error> {
-    let mut made = ptr::null_mut();
-    let Some(Placement { start, size }) = placement else {
-        call!(nvml, nvmlDeviceCreateGpuInstance(device.0, profile.0, &raw mut made))?;
-        return Ok(Instance(made));
-    };
-    let at = sys::nvmlGpuInstancePlacement_t { start, size };
-    call!(
-        nvml,
-        nvmlDeviceCreateGpuInstanceWithPlacement(device.0, profile.0, &raw const at, &raw mut made)
-    )?;
-    Ok(Instance(made))
-}
-
-pub(crate) fn destroy_instance(nvml: &Nvml, instance: Instance) -> Result<(), Error> {
-    call!(nvml, nvmlGpuInstanceDestroy(instance.0))
-}
-
-/// By enum index, with all engines shared: the id, the name, the slices and the most there can be.
-pub(crate) fn compute_profile(
-    nvml: &Nvml,
-    instance: Instance,
-    index: u32,
-) -> Result<(u32, Option<String>, u32, u32), Error> {
-    // SAFETY: numbers and characters, for which zeroes are values.
-    let mut info: sys::nvmlComputeInstanceProfileInfo_v2_t = unsafe { std::mem::zeroed() };
-    info.version = version::<sys::nvmlComputeInstanceProfileInfo_v2_t>(2);
-    match call!(
-        nvml,
-        nvmlGpuInstanceGetComputeInstanceProfileInfoV(instance.0, index, 0, &raw mut info)
-    ) {
-        Ok(()) => {
-            return Ok((info.id, profile_name(&info.name), info.sliceCount, info.instanceCount));
-        }
-        Err(Error::Missing { .. }) => {}
-        Err(error) if error.code() == Some(Code::ArgumentVersion) => {}
-        Err(error) => return Err(error),
-    }
-    // SAFETY: numbers, for which zeroes are values.
-    let mut info: sys::nvmlComputeInstanceProfileInfo_t = unsafe { std::mem::zeroed() };
-    call!(nvml, nvmlGpuInstanceGetComputeInstanceProfileInfo(instance.0, index, 0, &raw mut info))?;
-    Ok((info.id, None, info.sliceCount, info.instanceCount))
-}
-
-pub(crate) fn compute_placements(
-    nvml: &Nvml,
-    instance: Instance,
-    profile: u32,
-) -> Result<Vec<Placement>, Error> {
-    let mut list = [sys::nvmlComputeInstancePlacement_t { start: 0, size: 0 }; PLACEMENTS_MAX];
-    let mut count = PLACEMENTS_MAX as c_uint;
-    let (at, len) = (list.as_mut_ptr(), &raw mut count);
-    call!(nvml, nvmlGpuInstanceGetComputeInstancePossiblePlacements(instance.0, profile, at, len))?;
-    let len = within(count, "nvmlGpuInstanceGetComputeInstancePossiblePlacements", PLACEMENTS_MAX)?;
-    Ok(list[..len].iter().map(|one| Placement { start: one.start, size: one.size }).collect())
-}
-
-pub(crate) fn computes(
-    nvml: &Nvml,
-    instance: Instance,
-    profile: u32,
-) -> Result<Vec<Compute>, Error> {
-    let mut list = [ptr::null_mut(); INSTANCES_MAX];
-    let mut count = INSTANCES_MAX as c_uint;
-    let (at, len) = (list.as_mut_ptr(), &raw mut count);
-    call!(nvml, nvmlGpuInstanceGetComputeInstances(instance.0, profile, at, len))?;
-    let len = within(count, "nvmlGpuInstanceGetComputeInstances", INSTANCES_MAX)?;
-    Ok(list[..len].iter().map(|handle| Compute(*handle)).collect())
-}
-
-pub(crate) fn compute_info(
-    nvml: &Nvml,
-    compute: Compute,
-) -> Result<sys::nvmlComputeInstanceInfo_t, Error> {
-    // SAFETY: numbers and pointers, for which zeroes are values.
-    let mut info: sys::nvmlComputeInstanceInfo_t = unsafe { std::mem::zeroed() };
-    call!(nvml, nvmlComputeInstanceGetInfo_v2(compute.0, &raw mut info))?;
-    Ok(info)
-}
-
-pub(crate) fn create_compute(
-    nvml: &Nvml,
-    instance: Instance,
-    profile: u32,
-    placement: Option<Placement>,
-) -> Result<Compute, Error> {
-    let mut made = ptr::null_mut();
-    let Some(Placement { start, size }) = placement else {
-        call!(nvml, nvmlGpuInstanceCreateComputeInstance(instance.0, profile, &raw mut made))?;
-        return Ok(Compute(made));
-    };
-    let at = sys::nvmlComputeInstancePlacement_t { start, size };
-    call!(
-        nvml,
-        nvmlGpuInstanceCreateComputeInstanceWithPlacement(
-            instance.0,
-            profile,
-            &raw const at,
-            &raw mut made
-        )
-    )?;
-    Ok(Compute(made))
-}
-
-pub(crate) fn destroy_compute(nvml: &Nvml, compute: Compute) -> Result<(), Error> {
-    call!(nvml, nvmlComputeInstanceDestroy(compute.0))
 }
 
 /// The UUID of a GPU or of a MIG device.

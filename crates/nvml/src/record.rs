@@ -1,5 +1,6 @@
 //! What is observed, as plain data; ids that look alike have types of their own.
 
+use nvml_wrapper_sys::bindings as sys;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error};
@@ -386,9 +387,57 @@ pub struct NvLink {
     pub crc_errors: Option<u64>,
 }
 
+/// What the driver says has to be done so that a GPU works again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Recovery {
+    /// Nothing.
+    None,
+    /// A reset of the GPU.
+    Reset,
+    /// A reboot of the machine.
+    Reboot,
+    /// An end of the work between GPUs, and then a reset of all of them.
+    DrainPeers,
+    /// An end of the work on it, and then a reset.
+    DrainAndReset,
+    /// Something that this program does not know.
+    Unknown(u32),
+}
+
+impl Recovery {
+    /// From NVML's number.
+    pub(crate) fn of(number: u32) -> Self {
+        match number {
+            sys::nvmlDeviceGpuRecoveryAction_s_NVML_GPU_RECOVERY_ACTION_NONE => Self::None,
+            sys::nvmlDeviceGpuRecoveryAction_s_NVML_GPU_RECOVERY_ACTION_GPU_RESET => Self::Reset,
+            sys::nvmlDeviceGpuRecoveryAction_s_NVML_GPU_RECOVERY_ACTION_NODE_REBOOT => Self::Reboot,
+            sys::nvmlDeviceGpuRecoveryAction_s_NVML_GPU_RECOVERY_ACTION_DRAIN_P2P => {
+                Self::DrainPeers
+            }
+            sys::nvmlDeviceGpuRecoveryAction_s_NVML_GPU_RECOVERY_ACTION_DRAIN_AND_RESET => {
+                Self::DrainAndReset
+            }
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// Why the clocks of a GPU are held down, as far as something is wrong then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slowdown {
+    /// It is too hot, as the hardware or the driver sees it.
+    pub thermal: bool,
+    /// The machine's power supply asks for it (an external signal of the board).
+    pub power_brake: bool,
+}
+
 /// Sensors and counters; what is not supported is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
+    /// What the driver says has to be done; older drivers do not say.
+    pub recovery: Option<Recovery>,
     /// ECC: current and pending.
     pub ecc: Option<(bool, bool)>,
     /// Memory errors since the driver was loaded.
@@ -419,6 +468,22 @@ pub struct Health {
     pub memory_utilization: Option<u32>,
     /// NVLinks.
     pub nvlinks: Vec<NvLink>,
+}
+
+impl Health {
+    /// What of the reasons to hold clocks down is a trouble: not power caps and settings, which are
+    /// somebody's wish.
+    pub fn slowdown(&self) -> Slowdown {
+        let reasons = self.clock_reasons.unwrap_or(0);
+        let any = |bits: &[u32]| bits.iter().any(|bit| reasons & u64::from(*bit) != 0);
+        Slowdown {
+            thermal: any(&[
+                sys::nvmlClocksEventReasonSwThermalSlowdown,
+                sys::nvmlClocksThrottleReasonHwThermalSlowdown,
+            ]),
+            power_brake: any(&[sys::nvmlClocksThrottleReasonHwPowerBrakeSlowdown]),
+        }
+    }
 }
 
 /// Something that could not be read.

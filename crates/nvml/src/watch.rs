@@ -72,7 +72,18 @@ pub struct Watcher {
     nvml: Arc<Nvml>,
     set: EventSet,
     gpus: Vec<(Device, String)>,
-    unwatched: Vec<(u32, Error)>,
+    unwatched: Vec<Unwatched>,
+}
+
+/// A GPU that is not watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwatched {
+    /// Its index at that moment.
+    pub index: u32,
+    /// Its UUID; `None`: it did not answer at all.
+    pub gpu: Option<String>,
+    /// Why.
+    pub error: Error,
 }
 
 impl Watcher {
@@ -81,24 +92,33 @@ impl Watcher {
         let (gpus, unwatched) = (Vec::new(), Vec::new());
         let mut watcher = Self { nvml: Arc::clone(nvml), set, gpus, unwatched };
         for index in 0..count {
-            if let Err(error) = watcher.add(index) {
-                watcher.unwatched.push((index, error));
-            }
+            watcher.add(index);
         }
         Ok(watcher)
     }
 
-    fn add(&mut self, index: u32) -> Result<(), Error> {
-        let device = raw::device_at(&self.nvml, index)?;
-        let uuid = raw::uuid(&self.nvml, device)?;
-        raw::register(&self.nvml, device, WANTED, self.set)?;
-        self.gpus.push((device, uuid));
-        Ok(())
+    fn add(&mut self, index: u32) {
+        let found = raw::device_at(&self.nvml, index)
+            .and_then(|device| Ok((device, raw::uuid(&self.nvml, device)?)));
+        let (gpu, error) = match found {
+            Ok((device, uuid)) => match raw::register(&self.nvml, device, WANTED, self.set) {
+                Ok(()) => return self.gpus.push((device, uuid)),
+                Err(error) => (Some(uuid), error),
+            },
+            Err(error) => (None, error),
+        };
+        self.unwatched.push(Unwatched { index, gpu, error });
     }
 
-    /// The GPUs that are not watched, by index, with the reason.
-    pub fn unwatched(&self) -> &[(u32, Error)] {
+    /// The GPUs that are not watched.
+    pub fn unwatched(&self) -> &[Unwatched] {
         &self.unwatched
+    }
+
+    /// The UUIDs of all GPUs that answered when it was made, whether they report events or not.
+    pub fn tried(&self) -> impl Iterator<Item = &str> {
+        let watched = self.gpus.iter().map(|(_, uuid)| uuid.as_str());
+        watched.chain(self.unwatched.iter().filter_map(|one| one.gpu.as_deref()))
     }
 
     /// Blocks until something is reported or `limit` has passed, which gives `None`.

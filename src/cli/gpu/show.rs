@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use trueup_mig::Holder;
 use trueup_mig::picture::{Charset, Picture, sheet};
+use trueup_nvml::Health;
 
 use super::super::exit::CliError;
 use super::super::paint::{Block, Label, Text};
@@ -102,6 +103,26 @@ fn health(gpu: &GpuRow) -> Text {
     }
 }
 
+/// Sensors and counters that the table has no room for and that are no symptoms; what is not
+/// supported is left out.
+fn readings(health: &Health) -> Vec<String> {
+    let up = health.nvlinks.iter().filter(|link| link.active).count();
+    let corrected = health.ecc_volatile.map(|it| it.corrected).filter(|count| *count > 0);
+    [
+        health.utilization.map(|it| format!("{it} % busy")),
+        health.memory_utilization.map(|it| format!("memory {it} % busy")),
+        health.sm_clock.map(|it| format!("{it} MHz")),
+        health.memory_clock.map(|it| format!("memory {it} MHz")),
+        health.power_limit.map(|it| format!("at most {} W", it / 1000)),
+        health.ecc.map(|(on, _)| format!("ECC {}", if on { "on" } else { "off" })),
+        corrected.map(|count| format!("{count} corrected memory errors")),
+        Some(format!("{up} of {} NVLinks up", health.nvlinks.len())).filter(|_| up > 0),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// What stands below the table about one GPU.
 fn details(gpu: &GpuRow, live: bool) -> Vec<Block> {
     let more: Vec<String> = [
@@ -122,6 +143,10 @@ fn details(gpu: &GpuRow, live: bool) -> Vec<Block> {
     };
     if let Some(why) = &gpu.failed {
         say("does not answer", why.clone(), Label::Bad);
+    }
+    let readings = gpu.sensors.as_ref().map(readings).unwrap_or_default();
+    if !readings.is_empty() {
+        say("now", readings.join(", "), Label::Dim);
     }
     if let Some(status) = gpu.status.as_ref().filter(|status| !status.detail().is_empty()) {
         say(status.word(), status.detail(), label(status));

@@ -5,6 +5,7 @@
 
 mod backup;
 mod gpu;
+mod health;
 mod operator;
 mod plan;
 mod policy;
@@ -17,6 +18,7 @@ pub use backup::{
     BackupTaken, BackupVerified,
 };
 pub use gpu::GpuObserved;
+pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
 pub use operator::{
     LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
@@ -194,6 +196,20 @@ events! {
     "resource.pruned" 1 Pruned(Pruned),
     /// A GPU is cut in another way than the log says.
     "gpu.observed" 1 GpuObserved(GpuObserved),
+    /// A GPU was found, or is not what it was: its driver, its firmware, its place.
+    "gpu.found" 1 GpuFound(GpuFound),
+    /// A GPU is not there any more, or nobody looks at GPUs any more.
+    "gpu.gone" 1 GpuGone(GpuGone),
+    /// A GPU no longer answers.
+    "gpu.lost" 1 GpuLost(GpuLost),
+    /// A GPU answers again.
+    "gpu.returned" 1 GpuReturned(GpuReturned),
+    /// The driver reported a critical error of a GPU.
+    "gpu.xid" 1 GpuXid(GpuXid),
+    /// Something is wrong with a GPU, or something else than before.
+    "gpu.degraded" 1 GpuDegraded(GpuDegraded),
+    /// Nothing is wrong with a GPU any more.
+    "gpu.recovered" 1 GpuRecovered(GpuRecovered),
     /// The repository of a backup was made, or found.
     "backup.opened" 1 BackupOpened(BackupOpened),
     /// A snapshot was taken.

@@ -22,7 +22,7 @@ use crate::reconcile::LedgerError;
 /// Pull requests whose reviews and labels are read in one turn.
 const LOOKS_MAX: usize = 20;
 /// How finely forges tell times, with something to spare.
-const TOLD_TO_THE: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const TOLD_TO_THE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What is remembered of what was heard; losing it costs requests only.
 #[derive(Debug, Default)]

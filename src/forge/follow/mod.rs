@@ -7,6 +7,7 @@
 mod approvals;
 mod ballot;
 mod foresee;
+mod forks;
 mod ground;
 mod late;
 mod people;
@@ -20,6 +21,7 @@ mod withdrawals;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 pub use late::LOOK_MAX;
@@ -29,10 +31,17 @@ pub use turn::{Follower, Memory};
 pub use wanted::{Course, Landing, Want, What, wanted};
 
 use crate::port::JournalFault;
+use crate::port::forge::Budget;
 
 /// Rest after a turn at least, as a part of the time between two: a forge that answers slowly is not
 /// asked without end.
 const REST: u32 = 10;
+
+/// Requests that a poll with nothing new takes at most; `benches/pulls.rs` counts them.
+const REQUESTS_A_POLL: u32 = 3;
+
+/// A login's budget is spared from this part of it on: it may be other programs' too.
+const SPARED_FROM: u64 = 10;
 
 /// Follows until the program is asked to stop: a turn begins every `poll`, and whenever there is a hint.
 /// One that took longer is followed by the next after a short rest: what came up meanwhile waits already.
@@ -54,6 +63,7 @@ pub async fn follow(
             turn = follower.turn() => match turn {
                 Ok(wait) => {
                     let rest = poll.saturating_sub(clock.monotonic() - begun).max(poll / REST);
+                    let rest = spared(rest, follower.forge.budget(), clock.now());
                     wait.map_or(rest, |wait| wait.min(rest))
                 }
                 Err(JournalFault::Full { message }) => {
@@ -69,5 +79,39 @@ pub async fn follow(
             () = clock.sleep(wait) => {}
             () = hint.notified() => {}
         }
+    }
+}
+
+/// The time until the next look, longer where so little of the budget is left that it would not last.
+fn spared(rest: Duration, budget: Option<Budget>, now: Timestamp) -> Duration {
+    let Some(Budget { limit, remaining, reset: Some(reset) }) = budget else { return rest };
+    if remaining >= limit / SPARED_FROM {
+        return rest;
+    }
+    let until = Duration::try_from(reset.duration_since(now)).unwrap_or(Duration::ZERO);
+    let polls = u32::try_from(remaining).unwrap_or(u32::MAX) / REQUESTS_A_POLL;
+    rest.max(until / polls.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_budget_lasts_until_there_is_more() {
+        let now: Timestamp = "2026-01-02T03:00:00Z".parse().unwrap();
+        let second = Duration::from_secs;
+        let of = |remaining, reset: Option<&str>| {
+            let reset = reset.map(|at| at.parse().unwrap());
+            spared(second(30), Some(Budget { limit: 5_000, remaining, reset }), now)
+        };
+        let half = Some("2026-01-02T03:30:00Z");
+        assert_eq!(of(4_000, half), second(30));
+        assert_eq!(of(499, half), second(30), "it lasts");
+        assert_eq!(of(60, half), second(90));
+        assert_eq!(of(0, half), second(1_800));
+        assert_eq!(of(0, Some("2026-01-02T02:59:00Z")), second(30), "it is full again");
+        assert_eq!(of(0, None), second(30));
+        assert_eq!(spared(second(30), None, now), second(30));
     }
 }

@@ -9,15 +9,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::approvals::Heard;
-use super::ballot;
 use super::foresee::Foreseen;
+use super::forks::Labelled;
 use super::ground::ground;
 use super::late::{PutOff, Unseen};
 use super::post::{Place, Said, say, web_address};
 use super::report::Report;
 use super::seen::{Basis, beyond, events_of_list, missing, stale};
 use super::wanted::{Want, What, wanted};
-use crate::config::{ApprovalSettings, ForkPlans, ForkSettings};
+use crate::config::{ApprovalSettings, ForkSettings};
 use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
 use crate::event::{Entry, Event};
 use crate::forge::render::Instance;
@@ -75,6 +75,8 @@ pub struct Memory {
     pub(super) contents: BTreeMap<String, Arc<[u8]>>,
     pub(super) heard: Heard,
     pub(super) listed: Vec<PullRequest>,
+    /// Forks that somebody put the label on, or not.
+    pub(super) labelled: BTreeMap<u64, Labelled>,
     /// Heads that are not taken, by pull request, and why; not asked for again.
     pub(super) untaken: BTreeMap<u64, (CommitId, String)>,
     /// Pull requests that could not be looked at, and when they are tried again.
@@ -202,9 +204,9 @@ impl Follower {
     }
 
     /// The pull requests to look at, the most urgent first.
-    async fn due(&self) -> Option<Vec<(u64, Basis)>> {
+    async fn due(&mut self) -> Option<Vec<(u64, Basis)>> {
+        let allowed = self.allowed().await;
         let refs: Vec<&PullRequest> = self.memory.listed.iter().collect();
-        let allowed = self.allowed(&refs).await;
         let due = self.reconciler.ledger.read(|state| {
             Some(stale(state, &refs, &ground(state)?, &self.memory.planned, &allowed))
         });
@@ -272,43 +274,6 @@ impl Follower {
             self.reconciler.ledger.append(vec![entry]).await?;
         }
         Ok(())
-    }
-
-    /// Forks whose head somebody allowed by a label put on after it was pushed.
-    async fn allowed(&self, listed: &[&PullRequest]) -> BTreeSet<u64> {
-        let mut allowed = BTreeSet::new();
-        for pull in listed.iter().filter(|pull| pull.fork) {
-            let plan = match self.forks.plan {
-                ForkPlans::Off => false,
-                ForkPlans::Redacted => true,
-                ForkPlans::Label => self.labelled(pull, &self.forks.label).await,
-            };
-            if plan {
-                allowed.insert(pull.number);
-            }
-        }
-        allowed
-    }
-
-    async fn labelled(&self, pull: &PullRequest, label: &str) -> bool {
-        if !pull.labels.iter().any(|name| name == label) {
-            return false;
-        }
-        // The label holds for the head it was put on: one that was observed before it.
-        let since = self.reconciler.ledger.read(|state| {
-            let known = state.pulls.open.get(&pull.number)?;
-            (known.head == pull.head_sha).then_some(known.since)
-        });
-        let Some(since) = since else { return false };
-        match self.forge.label_events(pull.number).await {
-            Ok(events) => {
-                ballot::labelled(&events, label, since, self.memory.heard.ahead).is_some()
-            }
-            Err(error) => {
-                tracing::warn!(number = pull.number, %error, "its labels cannot be read");
-                false
-            }
-        }
     }
 
     async fn say_statuses(&mut self) -> Result<(), JournalFault> {

@@ -4,6 +4,7 @@
 //! instance is which partition. Ids and UUIDs that the driver gives are facts of an observation and
 //! never part of a wish: they change whenever an instance is made again.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -172,6 +173,10 @@ pub struct GpuMemory {
     /// Units stopped for the change, to be started after it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<String>,
+    /// What the driver's names in the commit stood for when it was cut: shapes by those names. A
+    /// newer driver may call the same profiles otherwise.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub called: BTreeMap<String, String>,
     /// Where a GPU that guests have is found, and what it goes back to. `None`: the host has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<GpuHandover>,

@@ -3,6 +3,8 @@
 //!
 //! It uses the rule of what fits and what each step does, and nothing of the search.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use trueup_mig::{Holder, Layout, Part, Selector, Step, step};
 
 mod handover;
@@ -15,7 +17,7 @@ use crate::plan::{Action, Reason};
 impl Judge<'_> {
     /// Every GPU whose cut the plan changes.
     pub(super) fn gpus(&mut self) {
-        let changed: std::collections::BTreeSet<&ResourceId> = self
+        let changed: BTreeSet<&ResourceId> = self
             .plan
             .steps
             .iter()
@@ -117,6 +119,15 @@ impl Judge<'_> {
         }
     }
 
+    /// What names that the driver no longer knows stood for, by the log.
+    fn called(&self, id: &ResourceId) -> BTreeMap<String, String> {
+        let memory = match self.seen(id).map(|seen| &seen.config) {
+            Some(Resource::GpuLayout(seen)) => seen.memory.as_deref(),
+            _ => None,
+        };
+        memory.map(|memory| memory.called.clone()).unwrap_or_default()
+    }
+
     /// What comes out is what was asked for.
     fn result(
         &mut self,
@@ -138,6 +149,7 @@ impl Judge<'_> {
         }
         // Without a board only the mode changes; the rest is for the next plan.
         let Some(board) = &state.board else { return };
+        let called = self.called(id);
         let mut left: Vec<&Part> = layout.parts.iter().collect();
         let fixed_first = |partition: &&Partition| partition.start.is_none();
         let mut partitions: Vec<&Partition> = wish.partitions.iter().collect();
@@ -147,6 +159,11 @@ impl Judge<'_> {
                 let profile = part.placed.profile;
                 let same = match &partition.select {
                     Selector::Shape(shape) => board.shape(profile) == *shape,
+                    Selector::Profile(name)
+                        if board.profiles().iter().all(|it| it.name != *name) =>
+                    {
+                        called.get(name) == Some(&board.shape(profile))
+                    }
                     Selector::Profile(name) => {
                         board.profile(profile).is_some_and(|it| it.name == *name)
                     }

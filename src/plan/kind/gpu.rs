@@ -4,6 +4,7 @@
 //! Nothing in use is destroyed, except what belongs to a declared client, which is stopped for it.
 
 mod handover;
+mod names;
 mod parts;
 mod remove;
 mod words;
@@ -14,7 +15,7 @@ use trueup_mig::picture::Picture;
 use trueup_mig::{Board, Holder, Instance, Layout, Outcome, Placed, Step, Target, Wish, plan};
 
 use super::super::diff::{Diff, segment};
-use super::super::{Action, Disruption, FieldChange, GpuChange, Reason, SkipReason};
+use super::super::{Action, Disruption, FieldChange, GpuChange, Reason, Remark, SkipReason};
 use super::{Case, Draft, Verdict};
 use crate::model::ResourceId;
 use crate::model::resource::{
@@ -119,7 +120,7 @@ impl<'a> Scene<'a> {
             return Err((SkipReason::Unplaceable(why), Vec::new()));
         };
         let target = match cut {
-            true => self.target(board)?,
+            true => self.target(board, verdict)?,
             false => Target::default(),
         };
         let outcome = plan(board, &self.instances, &target);
@@ -156,9 +157,12 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The wish in profiles of the board.
-    fn target(&self, board: &Board) -> Result<Target, Refused> {
-        let wishes: Vec<Wish> = self.to.partitions.iter().map(wish).collect();
+    /// The wish in profiles of the board, also where the driver calls them otherwise by now.
+    fn target(&self, board: &Board, verdict: &mut Verdict) -> Result<Target, Refused> {
+        let mut wishes: Vec<Wish> = self.to.partitions.iter().map(wish).collect();
+        if names::recognise(&mut wishes, board, &self.memory.called) {
+            verdict.remark = Some(Remark::ProfileRenamed);
+        }
         trueup_mig::resolve(board, &wishes)
             .map_err(|why| (SkipReason::Unplaceable(why.to_string()), Vec::new()))
     }
@@ -236,19 +240,31 @@ impl<'a> Scene<'a> {
     fn changes(&self, board: &Board, after: &Layout) -> Vec<FieldChange> {
         // What stays goes by the name it gets.
         let named = |placed: Placed| after.part(placed).and_then(|part| part.name.clone());
-        let of = |layout: &Layout| -> BTreeMap<String, String> {
-            let name = |part: &trueup_mig::Part| {
-                let name = named(part.placed).or_else(|| part.name.clone());
-                name.unwrap_or_else(|| board.label(part.placed))
+        let of = |layout: &Layout| -> BTreeMap<String, (String, Option<String>)> {
+            let one = |part: &trueup_mig::Part| {
+                let now = named(part.placed).or_else(|| part.name.clone());
+                let until_now = part.name.clone().filter(|name| Some(name) != now.as_ref());
+                let name = now.unwrap_or_else(|| board.label(part.placed));
+                (name, (words::part(board, part), until_now))
             };
-            layout.parts.iter().map(|part| (name(part), words::part(board, part))).collect()
+            layout.parts.iter().map(one).collect()
         };
         let (before, after) = (of(&Layout::of(&self.instances)), of(after));
         let mut diff = Diff::default();
         let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for name in names {
-            let (from, to) = (before.get(name).cloned(), after.get(name).cloned());
-            let disruption = if from.is_some() { Disruption::Restart } else { Disruption::None };
+            let to = after.get(name).map(|(words, _)| words.clone());
+            let (from, disruption) = match before.get(name) {
+                None => (None, Disruption::None),
+                Some((words, until_now)) => {
+                    let same = Some(words) == to.as_ref();
+                    let from = match until_now {
+                        Some(until_now) => format!("{words} as {until_now}"),
+                        None => words.clone(),
+                    };
+                    (Some(from), if same { Disruption::None } else { Disruption::Restart })
+                }
+            };
             let path = format_args!("/partitions/{}", segment(name)).to_string();
             diff.optional(format_args!("{path}"), &from, &to, disruption);
         }
@@ -278,11 +294,13 @@ impl<'a> Scene<'a> {
             layout: way.after.clone(),
             before: Some(before),
             stopped: stopped.clone(),
+            called: names::called(&self.to.partitions, Some(board), &self.memory.called),
             handover: None,
         };
         let change = self.change(memory);
         let mut actions = Vec::new();
-        if !idle && stopped.iter().any(|unit| self.state.running.contains(unit)) {
+        let disturbed = !idle || !way.stops.is_empty();
+        if disturbed && stopped.iter().any(|unit| self.state.running.contains(unit)) {
             let action = Action::GpuStopClients { change: Box::new(change.clone()) };
             actions.push((action, Disruption::Restart));
         }
@@ -328,8 +346,10 @@ impl<'a> Scene<'a> {
         }
         let layout = Layout::of(&self.instances);
         let before = self.memory.before.clone().or_else(|| mode.map(|_| layout.clone()));
-        let change =
-            self.change(GpuMemory { layout, before, stopped: stopped.clone(), handover: None });
+        let board = self.state.board.as_ref();
+        let called = names::called(&self.to.partitions, board, &self.memory.called);
+        let memory = GpuMemory { layout, before, stopped: stopped.clone(), called, handover: None };
+        let change = self.change(memory);
         let mut actions = Vec::new();
         if let Some((on, _)) = mode {
             let reset = self.to.allow_reset == Some(true);

@@ -94,6 +94,10 @@ pub fn remark(what: Remark) -> &'static str {
         Remark::EmulatedWithoutKvm => {
             "runs emulated: KVM is not usable here (`trueup preflight --for vm` says why)"
         }
+        Remark::ProfileRenamed => {
+            "the driver calls a profile of it by another name than the commit: it stands for the \
+             same, and `shape` in its spec means it with any driver (`trueup gpu` has the names)"
+        }
     }
 }
 

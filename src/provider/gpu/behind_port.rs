@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use trueup_nvml::Gpu;
 
 use trueup_gpu_sysfs::Patience;
 
 use super::act;
+use super::health::{self, Circumstances, Slowdowns};
 use super::host::Host;
 use super::kernel::{Kernel, SharedHands};
 use super::look;
 use super::session::Worker;
 use super::tools::Tools;
 use super::watch::Events;
-use crate::model::{Fault, Kind, Observed};
+use crate::model::{Fault, GpuCondition, Kind, Observed, Resource};
 use crate::plan::Step;
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
 
@@ -57,8 +62,39 @@ pub(super) struct Inner {
     pub(super) kernel: Kernel,
     pub(super) tools: Tools,
     pub(super) events: Arc<Events>,
+    slowdowns: Mutex<Slowdowns>,
+    /// How often the driver had been lost at the look before.
+    lost: AtomicU64,
     /// By GPU, UUIDs of what changes under way destroyed, by the name of the partition.
     pub(super) gone: Mutex<BTreeMap<String, BTreeMap<String, Vec<String>>>>,
+}
+
+impl Inner {
+    /// How every GPU is, with what was reported since.
+    fn health(
+        &self,
+        seen: &trueup_nvml::Observation,
+        observed: &Observed,
+        reloaded: bool,
+    ) -> BTreeMap<String, GpuCondition> {
+        let identities = seen.gpus.iter().filter_map(|gpu| match gpu {
+            Gpu::Present(record) => Some(&record.identity),
+            Gpu::Failed(failed) => failed.identity.as_ref(),
+        });
+        let listed = identities.map(|identity| identity.uuid.as_str()).collect();
+        let around = Circumstances {
+            reports: &self.events.reports(&listed),
+            reloaded,
+            now: Instant::now(),
+            host: &self.host,
+        };
+        let layouts = observed.resources.iter().filter_map(|(id, seen)| match &seen.config {
+            Resource::GpuLayout(layout) => Some((id, &**layout)),
+            _ => None,
+        });
+        let mut slowdowns = self.slowdowns.lock().unwrap_or_else(PoisonError::into_inner);
+        health::see(seen, &around, &mut slowdowns, layouts)
+    }
 }
 
 impl GpuProvider {
@@ -75,6 +111,8 @@ impl GpuProvider {
             host: Host::at(setup.root),
             tools: setup.tools,
             events: Arc::default(),
+            slowdowns: Mutex::default(),
+            lost: AtomicU64::new(0),
             gone: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -94,24 +132,35 @@ impl GpuProvider {
         }
         let events = Arc::clone(&self.inner.events);
         let seen = self.inner.worker.ask(move |session| {
-            session.with(|client| {
-                if let Err(error) = events.watch(client) {
+            let seen = session.with(|client| {
+                let seen = client.observe()?;
+                let present = seen.gpus.iter().filter_map(|gpu| match gpu {
+                    Gpu::Present(record) => Some(record.identity.uuid.as_str()),
+                    Gpu::Failed(_) => None,
+                });
+                if let Err(error) = events.watch(client, present) {
                     tracing::debug!(%error, "events of the GPUs are not watched");
                 }
-                client.observe()
-            })
+                Ok(seen)
+            });
+            (seen, session.lost())
         });
-        let seen = seen.await?.map_err(|error| error.to_string());
+        let (seen, lost) = seen.await?;
+        let seen = seen.map_err(|error| error.to_string());
         let for_guests = wanted.iter().any(look::Wanted::is_for_guests);
         let seen = match seen {
             // A host whose GPUs are all with guests need not have a driver that answers.
             Err(why) if !for_guests => return Err(Fault::unobservable(why)),
             seen => seen,
         };
+        let reloaded = seen.is_ok() && self.inner.lost.swap(lost, Ordering::AcqRel) != lost;
         let (scope, inner) = (scope.clone(), Arc::clone(&self.inner));
         let looked = tokio::task::spawn_blocking(move || {
             let files = for_guests.then(|| inner.kernel.look());
-            look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), &inner.host)
+            let mut observed =
+                look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), &inner.host);
+            observed.gpus = seen.ok().map(|seen| inner.health(&seen, &observed, reloaded));
+            observed
         });
         let looked = looked.await;
         looked.map_err(|error| Fault::unobservable(format!("the GPUs were not read: {error}")))

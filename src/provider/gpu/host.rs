@@ -10,15 +10,27 @@ use trueup_mig::Holder;
 /// Bytes read of a file below `/proc`: names and control groups are far shorter.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Processes named in one message.
-const NAMED_MAX: usize = 8;
-
 /// Units of programs that cut GPUs themselves, as their packages enable them.
 const CO_OWNERS: [&str; 1] = ["nvidia-mig-manager.service"];
 
 /// Folders and files that show such a program, with its name.
 const CO_OWNER_MARKS: [(&str, &str); 1] =
     [("var/lib/kubelet/plugins/gpu.nvidia.com", "the NVIDIA DRA driver")];
+
+/// Processes of such programs, in containers as well, with the program's name: what they are called
+/// is what their packages and images run.
+const CO_OWNER_PROCESSES: [(&str, &str); 6] = [
+    ("nvidia-mig-manager", "mig-manager"),
+    ("nvidia-mig-parted", "mig-parted"),
+    ("gpu-kubelet-plugin", "the NVIDIA DRA driver"),
+    ("nvidia-vgpu-dm", "the vGPU device manager"),
+    ("nvidia-k8s-vgpu-dm", "the vGPU device manager"),
+    // It cuts GPUs by itself where its mode is `mig`.
+    ("vGPUmonitor", "HAMi"),
+];
+
+/// Characters that the kernel keeps of a process's name (`TASK_COMM_LEN`, without its end).
+const COMM_MAX: usize = 15;
 
 /// Where systemd keeps the control groups of services: the unified hierarchy, and the two others.
 const SLICES: [&str; 3] = [
@@ -62,6 +74,12 @@ impl Host {
         groups.lines().find_map(unit)
     }
 
+    /// The run of the machine: another one after each boot (`random(4)`).
+    pub(super) fn boot(&self) -> Option<String> {
+        let id = self.text("proc/sys/kernel/random/boot_id")?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    }
+
     /// Whether systemd runs this machine (`sd_booted(3)`).
     pub(super) fn has_systemd(&self) -> bool {
         self.root.join("run/systemd/system").is_dir()
@@ -82,28 +100,27 @@ impl Host {
         });
         let marks = CO_OWNER_MARKS.iter().filter(|(mark, _)| self.root.join(mark).exists());
         let marks = marks.map(|(mark, name)| format!("{name} (/{mark})"));
-        units.chain(marks).collect()
+        units.chain(marks).chain(self.co_owners_that_run()).collect()
     }
 
-    /// Processes that have a device of NVIDIA's open, whether NVML lists them or not; a hint for
-    /// people, because not all of them hold the instance in question.
-    pub(super) fn openers(&self) -> Vec<String> {
-        let Ok(processes) = std::fs::read_dir(self.root.join("proc")) else { return Vec::new() };
-        let mut pids: Vec<u32> = processes
-            .filter_map(Result::ok)
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect();
+    /// The same, by their processes: in a cluster nothing else of them may be on the machine.
+    fn co_owners_that_run(&self) -> Vec<String> {
+        let Ok(entries) = self.root.join("proc").read_dir() else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut pids: Vec<u32> = names.filter_map(|name| name.parse().ok()).collect();
         pids.sort_unstable();
-        let opens = |pid: &u32| {
-            let Ok(files) = std::fs::read_dir(self.root.join(format!("proc/{pid}/fd"))) else {
-                return false;
-            };
-            let links = files.filter_map(Result::ok).map(|file| std::fs::read_link(file.path()));
-            links.filter_map(Result::ok).any(|target| is_device(&target))
+        let one = |pid: u32| {
+            let comm = self.text(&format!("proc/{pid}/comm"))?;
+            let is = |process: &str| process.get(..COMM_MAX).unwrap_or(process) == comm.trim();
+            let (_, name) = CO_OWNER_PROCESSES.iter().find(|(process, _)| is(process))?;
+            Some(format!("{name} (pid {pid})"))
         };
-        let own = std::process::id();
-        let others = pids.into_iter().filter(|pid| *pid != own).filter(opens);
-        others.take(NAMED_MAX).map(|pid| self.holder(pid).to_string()).collect()
+        pids.into_iter().filter_map(one).collect()
+    }
+
+    /// Below what its files are.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     fn text(&self, path: &str) -> Option<String> {
@@ -112,14 +129,6 @@ impl Host {
         file.take(FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
         Some(text)
     }
-}
-
-/// Whether a path is a device that gives access to a GPU or a part of it.
-fn is_device(path: &Path) -> bool {
-    let Some(rest) = path.to_str().and_then(|path| path.strip_prefix("/dev/nvidia")) else {
-        return false;
-    };
-    rest.starts_with("-caps/") || rest.bytes().next().is_some_and(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -145,19 +154,6 @@ mod tests {
     }
 
     #[test]
-    fn openers_of_devices_are_found_and_others_are_not() {
-        let root = tempfile::tempdir().unwrap();
-        put(root.path(), "proc/7/comm", "dcgm\n");
-        put(root.path(), "proc/8/comm", "sh\n");
-        for (pid, target) in [(7, "/dev/nvidia-caps/nvidia-cap3"), (8, "/dev/nvidiactl")] {
-            std::fs::create_dir_all(root.path().join(format!("proc/{pid}/fd"))).unwrap();
-            let link = root.path().join(format!("proc/{pid}/fd/3"));
-            std::os::unix::fs::symlink(target, link).unwrap();
-        }
-        assert_eq!(Host::at(root.path().to_owned()).openers(), ["dcgm (pid 7)"]);
-    }
-
-    #[test]
     fn units_and_co_owners_are_seen_by_their_files() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at(root.path().to_owned());
@@ -168,5 +164,9 @@ mod tests {
         put(root.path(), link, "");
         assert!(host.has_systemd() && host.runs("a.service"));
         assert_eq!(host.co_owners().len(), 1);
+        put(root.path(), "proc/70/comm", "nvidia-mig-mana\n");
+        put(root.path(), "proc/71/comm", "vGPUmonitor\n");
+        put(root.path(), "proc/72/comm", "nvidia-persiste\n");
+        assert_eq!(host.co_owners()[1..], ["mig-manager (pid 70)", "HAMi (pid 71)"]);
     }
 }

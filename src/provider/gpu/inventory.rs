@@ -1,6 +1,7 @@
 //! Every GPU of the machine as it is now, for people who ask: also those that no layout is for.
 
 use super::behind_port::GpuProvider;
+use super::hidden::Hidden;
 use super::host::Host;
 use super::look;
 use crate::model::{FailedGpu, Fault, FoundGpu, GpuCard, GpuDevice, GpuInventory};
@@ -25,8 +26,9 @@ impl GpuProvider {
 }
 
 fn inventory(seen: &Observation, host: &Host) -> GpuInventory {
+    let (hidden, co_owners) = (host.hidden(), host.co_owners());
     let one = |gpu: &Gpu| match gpu {
-        Gpu::Present(record) => match card(record, seen, host) {
+        Gpu::Present(record) => match card(record, seen, host, &hidden, &co_owners) {
             Ok(card) => FoundGpu::Present(Box::new(card)),
             Err(why) => FoundGpu::Failed(FailedGpu {
                 index: record.index,
@@ -45,13 +47,19 @@ fn inventory(seen: &Observation, host: &Host) -> GpuInventory {
     GpuInventory { driver: seen.driver.clone(), gpus: seen.gpus.iter().map(one).collect() }
 }
 
-fn card(record: &GpuRecord, seen: &Observation, host: &Host) -> Result<GpuCard, String> {
+fn card(
+    record: &GpuRecord,
+    seen: &Observation,
+    host: &Host,
+    hidden: &Hidden,
+    co_owners: &[String],
+) -> Result<GpuCard, String> {
     Ok(GpuCard {
         index: record.index,
         pci_device: record.pci_device,
         vbios: record.vbios.clone(),
         memory_mib: record.memory.map(|memory| (memory.total / MIB, memory.used / MIB)),
-        state: look::state(record, seen, None, &[], host)?,
+        state: look::state(record, seen, None, &[], host, hidden, co_owners)?,
         devices: record.instances.iter().map(device).collect(),
         health: record.health.clone(),
         unread: record.unread.iter().map(|unread| unread.error.clone()).collect(),

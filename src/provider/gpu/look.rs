@@ -8,6 +8,7 @@ use trueup_mig::{
 };
 use trueup_nvml::{Architecture, Gpu, GpuInstance, GpuRecord, Identity, Virtualization};
 
+use super::hidden::Hidden;
 use super::host::Host;
 use super::kernel::Files;
 use super::sight::{Found, Sight};
@@ -102,7 +103,8 @@ pub(super) fn see(
     files: Option<&Result<Files, String>>,
     host: &Host,
 ) -> Observed {
-    let sight = Sight { nvml, files, host };
+    let (hidden, co_owners) = (host.hidden(), host.co_owners());
+    let sight = Sight { nvml, files, host, hidden, co_owners };
     let mut observed = Observed::default();
     let found: Vec<Result<Found<'_>, String>> = wanted.iter().map(|it| sight.find(it)).collect();
     let same = |at: usize, other: usize| match (&found[at], &found[other]) {
@@ -251,6 +253,8 @@ pub(super) fn state(
     memory: Option<&GpuMemory>,
     clients: &[GpuClient],
     host: &Host,
+    hidden: &Hidden,
+    co_owners: &[String],
 ) -> Result<GpuState, String> {
     let units = clients.iter().map(|client| &client.unit);
     let stopped = memory.into_iter().flat_map(|memory| &memory.stopped);
@@ -268,10 +272,10 @@ pub(super) fn state(
         mig: record.mig.map(|mig| GpuMigState { current: mig.current, pending: mig.pending }),
         hot: is_hot(record),
         board: board(record)?,
-        instances: instances(record, memory, host),
-        holders: whole_holders(record, host),
+        instances: instances(record, memory, host, hidden),
+        holders: whole_holders(record, host, hidden),
         running,
-        co_owners: host.co_owners(),
+        co_owners: co_owners.to_vec(),
     })
 }
 
@@ -284,7 +288,7 @@ fn is_hot(record: &GpuRecord) -> bool {
     )
 }
 
-fn architecture(of: Architecture) -> String {
+pub(super) fn architecture(of: Architecture) -> String {
     match of {
         Architecture::Unknown(Some(number)) => format!("unknown architecture {number}"),
         Architecture::Unknown(None) => "unknown architecture".to_owned(),
@@ -341,6 +345,7 @@ pub(super) fn instances(
     record: &GpuRecord,
     memory: Option<&GpuMemory>,
     host: &Host,
+    hidden: &Hidden,
 ) -> Vec<Instance> {
     let one = |it: &GpuInstance| {
         let placed = Placed { profile: ProfileId(it.profile.0), start: it.placement.start };
@@ -349,9 +354,14 @@ pub(super) fn instances(
             profile: ComputeProfileId(compute.profile.0),
             start: compute.placement.start,
             slices: compute.placement.size,
-            holders: holders(record, host, |process| {
-                process.gpu_instance == Some(it.id) && process.compute_instance == Some(compute.id)
-            }),
+            holders: {
+                let of = |process: &trueup_nvml::Process| {
+                    process.gpu_instance == Some(it.id)
+                        && process.compute_instance == Some(compute.id)
+                };
+                let hidden = hidden.of_compute(record, it.id, compute.id);
+                holders(record, host, of).into_iter().chain(hidden).collect()
+            },
         });
         let within = |process: &trueup_nvml::Process| {
             let known = it.compute.iter().any(|one| process.compute_instance == Some(one.id));
@@ -362,15 +372,19 @@ pub(super) fn instances(
             placed,
             name: memory.and_then(|memory| memory.name(placed)).map(str::to_owned),
             compute: compute.collect(),
-            holders: holders(record, host, within),
+            holders: {
+                let hidden = hidden.of_instance(record, it.id);
+                holders(record, host, within).into_iter().chain(hidden).collect()
+            },
         }
     };
     record.instances.iter().map(one).collect()
 }
 
 /// Who uses the GPU but no instance of it.
-pub(super) fn whole_holders(record: &GpuRecord, host: &Host) -> Vec<Holder> {
-    holders(record, host, |process| process.gpu_instance.is_none())
+pub(super) fn whole_holders(record: &GpuRecord, host: &Host, hidden: &Hidden) -> Vec<Holder> {
+    let listed = holders(record, host, |process| process.gpu_instance.is_none());
+    listed.into_iter().chain(hidden.of_gpu(record)).collect()
 }
 
 /// Each process once, however many contexts it has.

@@ -4,14 +4,17 @@
 //! never kills a process, and destroys nothing that turns out to be in use. In reading order:
 //!
 //! - `behind_port`: [`GpuProvider`]. `session`: the library, on a thread of its own.
-//! - `look`, `sight`: from what NVML and files tell to observations.
+//! - `look`, `sight`: from what NVML and files tell to observations. `hidden`: who has a GPU open and
+//!   stands on no list of NVML's.
 //! - `host`: files of the machine, below a root. `kernel`: those of GPUs that guests have or get.
 //! - `inventory`: every GPU there is, for people.
 //! - `act`: one file a group of steps. `tools`: programs, from argument vectors.
-//! - `watch`: what NVML reports by itself.
+//! - `health`: what is wrong with a GPU. `watch`: what NVML reports by itself.
 
 mod act;
 mod behind_port;
+mod health;
+mod hidden;
 mod host;
 mod inventory;
 mod kernel;

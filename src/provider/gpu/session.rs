@@ -19,9 +19,15 @@ type Job = Box<dyn FnOnce(&mut Session) + Send>;
 pub(super) struct Session {
     library: Option<PathBuf>,
     client: Option<Client>,
+    lost: u64,
 }
 
 impl Session {
+    /// How often the driver was gone under the open library.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
     /// Does something with the library. One that lost its driver is closed, so that the next use
     /// opens it anew.
     pub(super) fn with<T>(
@@ -48,8 +54,9 @@ impl Session {
             None => Client::open(self.library.as_deref())?,
         };
         let done = work(&client);
-        if !matches!(done, Err(Error::Unobservable { .. })) {
-            self.client = Some(client);
+        match done {
+            Err(Error::Unobservable { .. }) => self.lost += 1,
+            _ => self.client = Some(client),
         }
         done
     }
@@ -131,7 +138,7 @@ impl Worker {
         let (sender, receiver) = mpsc::channel::<Job>();
         let library = self.library.clone();
         let thread = std::thread::Builder::new().name("gpu".to_owned()).spawn(move || {
-            let mut session = Session { library, client: None };
+            let mut session = Session { library, client: None, lost: 0 };
             for job in receiver {
                 job(&mut session);
             }

@@ -6,6 +6,7 @@
 use trueup_gpu_sysfs::VFIO;
 use trueup_nvml::GpuRecord;
 
+use super::hidden::Hidden;
 use super::host::Host;
 use super::kernel::Files;
 use super::look::{Wanted, found, state};
@@ -16,6 +17,8 @@ pub(super) struct Sight<'a> {
     pub(super) nvml: Result<&'a trueup_nvml::Observation, &'a String>,
     pub(super) files: Option<&'a Result<Files, String>>,
     pub(super) host: &'a Host,
+    pub(super) hidden: Hidden,
+    pub(super) co_owners: Vec<String>,
 }
 
 /// A GPU as it was found: by NVML, by the kernel's files, or by both.
@@ -109,6 +112,7 @@ impl<'a> Sight<'a> {
         clients: &[GpuClient],
     ) -> Result<Option<GpuState>, String> {
         let (Some(record), Ok(seen)) = (gpu.record, self.nvml) else { return Ok(None) };
-        state(record, seen, memory, clients, self.host).map(Some)
+        let (hidden, co_owners) = (&self.hidden, &self.co_owners);
+        state(record, seen, memory, clients, self.host, hidden, co_owners).map(Some)
     }
 }

@@ -1,11 +1,11 @@
 //! Sensors and counters: what the state does not have is `NOT_SUPPORTED`.
 
-use std::ffi::{c_uint, c_ulonglong};
+use std::ffi::{c_int, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    nvmlClockType_t, nvmlDevice_t, nvmlEccCounterType_t, nvmlEnableState_t, nvmlMemoryErrorType_t,
-    nvmlNvLinkErrorCounter_t, nvmlPageRetirementCause_t, nvmlTemperatureSensors_t,
-    nvmlUtilization_t,
+    field_id, nvmlClockType_t, nvmlDevice_t, nvmlEccCounterType_t, nvmlEnableState_t,
+    nvmlFieldValue_t, nvmlMemoryErrorType_t, nvmlNvLinkErrorCounter_t, nvmlPageRetirementCause_t,
+    nvmlTemperatureSensors_t, nvmlUtilization_t,
 };
 
 use super::nvml;
@@ -100,6 +100,23 @@ nvml! {
         let (gpu, memory) = found.ok_or(Code::NOT_SUPPORTED)?;
         // SAFETY: the contract of the function.
         unsafe { put(utilization, nvmlUtilization_t { gpu, memory }) }
+    }
+
+    fn nvmlDeviceGetFieldValues(device: nvmlDevice_t, count: c_int, values: *mut nvmlFieldValue_t) read |state, _local| {
+        let health = &state.gpu(device)?.health;
+        if values.is_null() || count < 1 {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        for place in 0..usize::try_from(count).map_err(|_| Code::INVALID_ARGUMENT)? {
+            // SAFETY: as many values as are said, which are the caller's to be filled.
+            let field = unsafe { &mut *values.add(place) };
+            // A field that is not known fails by itself, and the call as a whole does not.
+            let known = field.fieldId == field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION;
+            let found = health.recovery.filter(|_| known);
+            field.nvmlReturn = if found.is_some() { 0 } else { Code::NOT_SUPPORTED.0 };
+            field.value.uiVal = found.unwrap_or(0);
+        }
+        Ok(())
     }
 
     fn nvmlDeviceGetNvLinkState(device: nvmlDevice_t, link: c_uint, active: *mut nvmlEnableState_t) read |state, _local| {

@@ -74,6 +74,35 @@ fn a_name_stays_where_it_is() {
     assert_eq!(plan.after.parts[0].name.as_deref(), Some("train"));
 }
 
+/// A name is a promise to whoever refers to it.
+#[test]
+fn what_is_in_use_under_one_name_does_not_become_another() {
+    // `infer` goes, and its instance would do for `train`: it is in use, so it does not.
+    blocked(
+        "3g@0*=infer",
+        "3g=train",
+        expect![[r#"
+            wanted 3g@0
+            3g@0 as train: python3 (pid 4711)
+            nearest 3g@0 3g@4, without [], with [3g@0]
+        "#]],
+    );
+    let board = a100();
+    // Of two that are alike the one that is called so stays, though the other one is in use too.
+    let from = found(&board, "1g@0=a 1g@1+=b");
+    let plan = ready(&board, &from, &wanted(&board, "1g=a"));
+    assert_eq!((labels(&board, &plan.after.placed()), plan.stops.len()), ("1g@0".to_owned(), 1));
+    // A client is told of another name as of any other change: it is stopped and started around it.
+    let plan = ready(&board, &found(&board, "3g@0+=infer"), &wanted(&board, "3g=train"));
+    assert_eq!((plan.steps.len(), plan.stops.len()), (0, 1));
+    // What nobody uses goes by the new name.
+    let plan = ready(&board, &found(&board, "3g@0=infer"), &wanted(&board, "3g=train"));
+    assert_eq!((plan.steps.len(), plan.cost.stopped), (0, 0));
+    // Who asks for no name takes whatever there is.
+    let plan = ready(&board, &found(&board, "3g@0*=infer"), &wanted(&board, "3g"));
+    assert!(plan.steps.is_empty());
+}
+
 #[test]
 fn a_client_that_may_be_stopped_is_spared_if_possible_and_named_if_not() {
     let board = a100();
@@ -97,6 +126,7 @@ fn blocked(from: &str, to: &str, expected: Expect) {
                     Obstacle::Move { to } => format!("to {}", board.label(to)),
                     Obstacle::Surplus => "surplus".to_owned(),
                     Obstacle::Compute => "compute".to_owned(),
+                    Obstacle::Rename { to } => format!("as {to}"),
                 };
                 let holders: Vec<String> = need.holders.iter().map(Holder::to_string).collect();
                 let label = board.label(need.instance);

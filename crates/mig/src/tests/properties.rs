@@ -189,8 +189,12 @@ fn scene(case: &Case) -> (Board, Vec<Instance>, Target, Vec<Slot>) {
     (board, instances, target, slots)
 }
 
-/// Nothing in use is destroyed by these steps.
+/// Nothing in use is destroyed by these steps, and nothing in use gets the name of something else.
 fn spares(board: &Board, from: &[Instance], plan: &Plan) {
+    for instance in from.iter().filter(|it| it.is_busy() && it.name.is_some()) {
+        let part = plan.after.part(instance.placed).expect("it is in use");
+        assert_eq!(part.name, instance.name, "{}", board.label(instance.placed));
+    }
     for step in &plan.steps {
         let instance = from.iter().find(|it| it.placed == step.instance());
         match step {

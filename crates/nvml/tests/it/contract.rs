@@ -286,7 +286,7 @@ fn events_wake_whoever_waits() {
         let began = Instant::now();
         (watcher.wait(Duration::from_secs(20)), began.elapsed())
     });
-    let event = Edit::Event { gpu: 1, kind: 8, data: 79, start: None };
+    let event = Edit::Xid { gpu: 1, xid: 79, start: None };
     Store::at(machine.store.path()).edit(&event).unwrap();
     let (event, took) = waiting.join().unwrap();
     let event = event.unwrap().unwrap();

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::json;
 use trueup_fake_nvml::{Edit, Process, ProcessKind, State};
 use trueup_nvml::{
-    Architecture, Client, Code, Error, Gpu, MigMode, ProfileId, ProfileIndex, Virtualization,
-    pci_address,
+    Architecture, Client, Code, Error, Gpu, MigMode, ProfileId, ProfileIndex, Recovery,
+    Virtualization, pci_address,
 };
 
 use crate::support::{Machine, slot, uuid};
@@ -126,6 +126,36 @@ fn health_is_read_and_what_is_not_supported_is_none() {
     assert_eq!(health.nvlinks.len(), 2);
     assert_eq!((health.nvlinks[0].active, health.nvlinks[0].crc_errors), (true, Some(7)));
     assert!(gpu.unread.is_empty(), "{:?}", gpu.unread);
+}
+
+#[test]
+fn what_has_to_be_done_is_read_where_the_driver_says_it() {
+    let mut machine = Machine::with(&["h100-80gb"]);
+    assert_eq!(machine.gpu(0).health.recovery, None, "an older driver");
+    for (number, meant) in [(0, Recovery::None), (2, Recovery::Reboot), (9, Recovery::Unknown(9))] {
+        machine.patch(0, json!({"health": {"recovery": number}}));
+        let gpu = machine.gpu(0);
+        assert_eq!(gpu.health.recovery, Some(meant));
+        assert!(gpu.unread.is_empty(), "{:?}", gpu.unread);
+    }
+    machine.edit(&trueup_fake_nvml::Edit::Reset { gpu: 0 });
+    assert_eq!(machine.gpu(0).health.recovery, Some(Recovery::None));
+}
+
+#[test]
+fn heat_and_the_power_brake_are_troubles_and_a_cap_is_none() {
+    let mut machine = Machine::with(&["h100-80gb"]);
+    for (bits, thermal, power_brake) in [
+        (1, false, false),
+        (4, false, false),
+        (32, true, false),
+        (64 | 8, true, false),
+        (128, false, true),
+    ] {
+        machine.patch(0, json!({"health": {"clock_reasons": bits}}));
+        let seen = machine.gpu(0).health.slowdown();
+        assert_eq!((seen.thermal, seen.power_brake), (thermal, power_brake), "{bits}");
+    }
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn check(table: &mut Table, gpu: &GpuRecord, later: &GpuRecord) {
     let temperature = gpu.health.temperature;
     let plausible = temperature.is_none_or(|degrees| (1..120).contains(&degrees));
     table.row("the temperature is plausible", plausible, format!("{temperature:?}"));
+    table.note("recovery action", format!("{:?}", gpu.health.recovery));
     table.note("MIG mode", format!("{:?}", gpu.mig));
     let told = gpu.mig.is_some_and(|mode| mode.current) || gpu.architecture != Architecture::Ampere;
     if gpu.mig.is_some() {

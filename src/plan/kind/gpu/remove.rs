@@ -48,8 +48,8 @@ pub(in crate::plan) fn remove(
         return Ok(Vec::new());
     }
     let stopped = units_of(&way.stops);
-    let memory =
-        GpuMemory { layout: way.after, before: Some(way.before.clone()), stopped, handover: None };
+    let before = Some(way.before.clone());
+    let memory = GpuMemory { layout: way.after, before, stopped, ..GpuMemory::default() };
     let on_busy = claimed.and_then(|it| it.on_busy).unwrap_or_default();
     let change = GpuChange { gpu: state.uuid.clone(), on_busy, memory };
     let mut drafts = Vec::new();

@@ -51,10 +51,11 @@ pub(super) fn needs(board: &Board, needs: &[Need]) -> String {
             None => label,
         };
         let holders: Vec<String> = need.holders.iter().map(ToString::to_string).collect();
-        let must = match need.obstacle {
-            Obstacle::Move { to } => format!("would have to move to {}", board.label(to)),
+        let must = match &need.obstacle {
+            Obstacle::Move { to } => format!("would have to move to {}", board.label(*to)),
             Obstacle::Surplus => "would have to go".to_owned(),
             Obstacle::Compute => "would lose compute instances".to_owned(),
+            Obstacle::Rename { to } => format!("would have to become `{to}`"),
         };
         format!("{what} {must} and is used by {}", holders.join(", "))
     };

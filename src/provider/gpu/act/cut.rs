@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use trueup_mig::Holder;
 use trueup_nvml::{
     Client, Code, ComputeProfileId, ComputeSlot, Error, GpuInstance, GpuRecord, Placement, Process,
     ProfileId, Slot,
@@ -31,7 +32,7 @@ pub(super) fn destroy_compute(client: &Client, place: &Place) -> Result<Done, Tr
     let of = |process: &Process| {
         process.gpu_instance == Some(instance.id) && process.compute_instance == Some(compute.id)
     };
-    free(&found, place, of)?;
+    free(&found, place, of, place.host.hidden().of_compute(&found, instance.id, compute.id))?;
     let slot = ComputeSlot { profile: compute.profile, start: compute.placement.start };
     patiently(|| client.destroy_compute_instance(&place.gpu, place.slot(), slot))
         .map_err(|error| place.held(error))?;
@@ -43,7 +44,8 @@ pub(super) fn destroy_instance(client: &Client, place: &Place) -> Result<Done, T
     let Some(instance) = instance(&found, place) else {
         return Ok(Done { already: true, uuid: None });
     };
-    free(&found, place, |process| process.gpu_instance == Some(instance.id))?;
+    let of = |process: &Process| process.gpu_instance == Some(instance.id);
+    free(&found, place, of, place.host.hidden().of_instance(&found, instance.id))?;
     patiently(|| client.destroy_gpu_instance(&place.gpu, place.slot()))
         .map_err(|error| place.held(error))?;
     Ok(Done::default())
@@ -119,7 +121,7 @@ impl Place {
         if error.code() != Some(Code::InUse) {
             return Trouble::Nvml(error);
         }
-        let who = match self.host.openers() {
+        let who = match self.host.hidden().openers() {
             none if none.is_empty() => "a monitor, such as DCGM, may hold it".to_owned(),
             some => format!("these have GPUs open: {}", some.join(", ")),
         };
@@ -134,14 +136,20 @@ fn instance<'r>(found: &'r GpuRecord, place: &Place) -> Option<&'r GpuInstance> 
 }
 
 /// Whether nobody uses what is about to go.
-fn free(found: &GpuRecord, place: &Place, of: impl Fn(&Process) -> bool) -> Result<(), Trouble> {
+fn free(
+    found: &GpuRecord,
+    place: &Place,
+    of: impl Fn(&Process) -> bool,
+    hidden: Vec<Holder>,
+) -> Result<(), Trouble> {
     let mut pids: Vec<u32> = found.processes.iter().filter(|it| of(it)).map(|it| it.pid).collect();
     pids.sort_unstable();
     pids.dedup();
-    if pids.is_empty() {
+    let listed = pids.into_iter().map(|pid| place.host.holder(pid));
+    let who: Vec<String> = listed.chain(hidden).map(|holder| holder.to_string()).collect();
+    if who.is_empty() {
         return Ok(());
     }
-    let who: Vec<String> = pids.iter().map(|pid| place.host.holder(*pid).to_string()).collect();
     Err(Trouble::Busy(format!("{} is used by {}", place.part.label, who.join(", "))))
 }
 

@@ -79,14 +79,21 @@ fn ask(client: &Client, gpu: &str, host: &Host, on: bool, reset: bool) -> Result
     if mode.current == on && mode.pending == on {
         return Ok(Asked::Already);
     }
-    let who: Vec<String> = whole_holders(&found, host).iter().map(ToString::to_string).collect();
+    let who: Vec<String> =
+        whole_holders(&found, host, &host.hidden()).iter().map(ToString::to_string).collect();
     if !who.is_empty() {
         return Err(Trouble::Busy(format!("the GPU is used by {}", who.join(", "))));
     }
     let asked = client.set_mig_mode(gpu, on)?;
     let take_back = || client.set_mig_mode(gpu, mode.current).map(drop);
     match asked {
-        ModeChange::Active => Ok(Asked::InForce),
+        // The driver's word is not the mode: a change may succeed and do nothing.
+        ModeChange::Active if record(client, gpu)?.mig.is_some_and(|mode| mode.current == on) => {
+            Ok(Asked::InForce)
+        }
+        ModeChange::Active => Err(Trouble::Other(
+            "the driver says that the mode is in force, and it is not".to_owned(),
+        )),
         ModeChange::NeedsReset if reset => Ok(Asked::AfterReset),
         ModeChange::NeedsReset => {
             take_back()?;
@@ -97,7 +104,7 @@ fn ask(client: &Client, gpu: &str, host: &Host, on: bool, reset: bool) -> Result
         }
         ModeChange::InUse => {
             take_back()?;
-            let who = match host.openers() {
+            let who = match host.hidden().openers() {
                 none if none.is_empty() => "a display server or a monitor may hold it".to_owned(),
                 some => format!("these have GPUs open: {}", some.join(", ")),
             };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use super::super::behind_port::Inner;
+use super::super::hidden::Hidden;
 use super::super::look;
 use super::super::tools::Ran;
 use super::{Trouble, fault, handover, record, told, within};
@@ -109,7 +110,9 @@ async fn prove(inner: &Inner, id: &ResourceId, change: &GpuChange) -> Result<Dev
     let proof = inner.worker.ask(move |session| {
         within(session, |client| {
             let found = record(client, &gpu)?;
-            let instances = look::instances(&found, Some(&memory), &host);
+            // Who uses what is no part of the proof.
+            let nobody = Hidden::default();
+            let instances = look::instances(&found, Some(&memory), &host, &nobody);
             if !memory.layout.is_met_by(&instances) {
                 let there: Vec<String> = instances
                     .iter()

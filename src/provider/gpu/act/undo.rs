@@ -17,11 +17,12 @@ pub(super) async fn put_back(inner: &Inner, change: &GpuChange) -> String {
     let Some(before) = change.memory.before.clone() else {
         return "nothing is known of what stood before".to_owned();
     };
-    let (gpu, host, memory) = (change.gpu.clone(), inner.host.clone(), change.memory.clone());
+    let (gpu, host) = (change.gpu.clone(), inner.host.clone());
     let back = inner.worker.ask(move |session| {
         within(session, |client| {
             let found = record(client, &gpu)?;
-            let instances = look::instances(&found, Some(&memory), &host);
+            // Without names: what stood where is put back, and is called as it was by the log.
+            let instances = look::instances(&found, None, &host, &host.hidden());
             restore(client, &gpu, &host, &before, &found, &instances)
         })
     });

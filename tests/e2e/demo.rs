@@ -1,0 +1,24 @@
+//! What `make demo-pulls` shows, as a test: the script ends with an error where something is not as it
+//! tells.
+
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn the_demo_of_pull_requests_ends_well() {
+    let built = Path::new(env!("CARGO_BIN_EXE_trueup")).parent().unwrap();
+    if !built.join("examples/fake-github").is_file() {
+        println!("skipped: the fake GitHub is not built: cargo build --example fake-github");
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/demo-pulls");
+    let mut command = Command::new(script);
+    command.env("CARGO_TARGET_DIR", built.parent().unwrap());
+    let shown = command.env("DEMO_PROFILE", built.file_name().unwrap()).output().unwrap();
+    let (out, errors) =
+        (String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
+    assert!(shown.status.success(), "{}\n{out}\n{errors}", shown.status);
+    for told in ["success 2 to change, 1 restart", "failure held", "success applied: "] {
+        assert!(out.contains(told), "no {told:?} in\n{out}");
+    }
+}

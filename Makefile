@@ -66,6 +66,7 @@ bench: setup ## Run the benchmarks
 	$(CARGO) bench --locked
 	$(CARGO) bench --locked -p trueup-mig --bench gpu
 	$(CARGO) bench --locked -p trueup-nvml --bench observe
+	$(CARGO) bench --locked -p trueup-backup --bench backup
 
 schemas: ## Write schemas/ anew from the types
 	$(CARGO) run --locked --quiet -- schema --write schemas

@@ -103,7 +103,14 @@ impl Bridge {
         if error.is_incorrect_password() {
             return Fault::KeyWrong { at };
         }
-        Fault::Internal { what: error.display_log() }
+        let what = error.display_log();
+        // Its kind is the same as that of a mistake; the version of the library is pinned.
+        if what.contains("not found in index") {
+            let (kind, name) = ("index".to_owned(), "of data".to_owned());
+            let why = "it does not know a part that is needed".to_owned();
+            return Fault::Damaged { at, kind, name, why };
+        }
+        Fault::Internal { what }
     }
 
     fn explain_store(&self, fault: StoreFault) -> Fault {

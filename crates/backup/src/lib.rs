@@ -44,7 +44,6 @@ pub mod schedule;
 mod seal;
 #[expect(clippy::disallowed_methods, reason = "the shell: files, HTTP and rclone")]
 mod store;
-#[expect(clippy::disallowed_methods, reason = "the shell: the key's file and the clock")]
 pub mod worker;
 
 pub use feed::{FeedWriter, ImageWriter};

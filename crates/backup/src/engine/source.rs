@@ -39,17 +39,36 @@ fn why(error: &RusticError) -> String {
     error.display_log().chars().take(TEXT_MAX).collect()
 }
 
-/// Whether somewhere below an error lies that the file is not there.
-fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether somewhere below an error lies that the file is not there, and which file it is about, as
+/// far as the error says.
+fn about(error: &(dyn std::error::Error + 'static)) -> (bool, PathBuf) {
+    let (mut gone, mut path) = (false, PathBuf::new());
     let mut cause = Some(error);
     while let Some(error) = cause {
         let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound) {
-            return true;
+        gone |= io.is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound);
+        if let Some(walk) = error.downcast_ref::<ignore::Error>() {
+            let io = walk.io_error();
+            gone |= io.is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound);
+            walked(walk, &mut path);
         }
         cause = error.source();
     }
-    false
+    (gone, path)
+}
+
+/// The path an error of the walk is about.
+fn walked(error: &ignore::Error, path: &mut PathBuf) {
+    match error {
+        ignore::Error::WithPath { path: known, err } => {
+            path.clone_from(known);
+            walked(err, path);
+        }
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => {
+            walked(err, path);
+        }
+        _ => {}
+    }
 }
 
 /// Read at once of a file: the library itself asks for 4 KiB at a time.
@@ -92,7 +111,8 @@ impl Iterator for WatchedEntries {
         let entry = match self.inner.next()? {
             Ok(entry) => entry,
             Err(error) => {
-                self.watch.note(Path::new(""), is_gone(&*error), why(&error));
+                let (gone, path) = about(&*error);
+                self.watch.note(&path, gone, why(&error));
                 return Some(Err(error));
             }
         };
@@ -132,7 +152,7 @@ impl ReadSourceOpen for WatchedOpen {
                 Ok(WatchedReader { inner, path, left, watch, pace })
             }
             Err(error) => {
-                watch.note(&path, is_gone(&*error), why(&error));
+                watch.note(&path, about(&*error).0, why(&error));
                 Err(error)
             }
         }
@@ -173,7 +193,7 @@ impl Read for WatchedReader {
             // The reader asks again by itself.
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Err(error),
             Err(error) => {
-                self.watch.note(&self.path, is_gone(&error), error.to_string());
+                self.watch.note(&self.path, about(&error).0, error.to_string());
                 Err(error)
             }
         }

@@ -44,6 +44,8 @@ impl Rclone {
             command.arg("--config").arg(config);
         }
         command.arg(remote).env("RCLONE_USER", &user).env("RCLONE_PASS", &password);
+        // rclone cannot use it and gives up over it (seen with 1.60).
+        command.env_remove("AWS_CA_BUNDLE");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| Fault::Invalid {
             what: format!("setpriv and rclone cannot be started: {error}; install them"),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::blocking::{Body, Client, RequestBuilder, Response};
+use reqwest::blocking::{Body, Client, ClientBuilder, RequestBuilder, Response};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
@@ -41,6 +41,15 @@ impl Rest {
         credentials: Option<&Path>,
         ca: Option<&Path>,
     ) -> Result<Self, Fault> {
+        Rest::with(Client::builder(), url, credentials, ca)
+    }
+
+    fn with(
+        builder: ClientBuilder,
+        url: &str,
+        credentials: Option<&Path>,
+        ca: Option<&Path>,
+    ) -> Result<Self, Fault> {
         let invalid = |what: String| Fault::Invalid { what };
         let parsed = reqwest::Url::parse(url)
             .map_err(|error| invalid(format!("`{url}` is no URL: {error}")))?;
@@ -60,7 +69,7 @@ impl Rest {
                 Some((user.to_owned(), password.to_owned()))
             }
         };
-        let mut builder = Client::builder().timeout(ANSWER_MAX).connect_timeout(CONNECT_MAX);
+        let mut builder = builder.timeout(ANSWER_MAX).connect_timeout(CONNECT_MAX);
         if let Some(path) = ca {
             let wrong = |why: String| invalid(format!("certificates {}: {why}", path.display()));
             let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
@@ -74,8 +83,9 @@ impl Rest {
         Ok(Rest { url: url.trim_end_matches('/').to_owned(), client, login })
     }
 
+    /// A server of this host, which no proxy knows.
     pub(crate) fn with_login(url: &str, user: &str, password: &str) -> Result<Self, Fault> {
-        let mut rest = Rest::open(url, None, None)?;
+        let mut rest = Rest::with(Client::builder().no_proxy(), url, None, None)?;
         rest.login = Some((user.to_owned(), password.to_owned()));
         Ok(rest)
     }

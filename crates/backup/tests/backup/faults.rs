@@ -176,9 +176,9 @@ fn closing_standard_input_cancels() {
 #[test]
 fn a_prune_that_is_killed_anywhere_loses_nothing() {
     for phase in ["repacking", "removing old index", "removing"] {
-        let lab = saved(20, 16);
+        let lab = saved(12, 16);
         let source = lab.path("source");
-        for n in (0..200).step_by(2) {
+        for n in (0..120).step_by(2) {
             let small = source.join("small").join((n % 97).to_string()).join(n.to_string());
             fs::remove_file(small).unwrap();
         }

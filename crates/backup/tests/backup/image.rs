@@ -32,6 +32,8 @@ impl Lab {
         let sent = send(&mut writer);
         if finish && sent.is_ok() {
             child.stdin = writer.finish().ok();
+        } else {
+            drop(writer);
         }
         answer(child)
     }
@@ -46,6 +48,13 @@ impl Lab {
         let to = self.path(&format!("ours-{}", snapshot.id));
         self.good(json!({ "restore": { "snapshot": snapshot.id, "to": to } }));
         assert!(fs::read(to.join(NAME)).unwrap() == content, "we restore other bytes");
+    }
+
+    /// How much of the disk what was restored takes, and how large it is.
+    fn takes(&self, snapshot: &Snapshot) -> (u64, u64) {
+        let path = self.path(&format!("ours-{}", snapshot.id)).join(NAME);
+        let meta = fs::metadata(path).unwrap();
+        (meta.blocks() * 512, meta.len())
     }
 }
 
@@ -79,8 +88,8 @@ fn a_sparse_image_is_restored_by_restic_and_by_us_with_its_holes() {
         (Some(40 * MIB as u64 + 1234), &[NAME.into()][..])
     );
     lab.holds(&snapshot, &content);
-    let restored = fs::metadata(lab.path(&format!("ours-{}", snapshot.id)).join(NAME)).unwrap();
-    assert!(restored.blocks() * 512 < restored.len() / 2, "{}", restored.blocks() * 512);
+    let (takes, size) = lab.takes(&snapshot);
+    assert!(takes < size / 2, "{takes} of {size}");
 }
 
 #[test]
@@ -118,11 +127,8 @@ fn of_an_increment_only_what_changed_comes_and_is_stored() {
         assert!(outcome.fetched < most + 300_000, "round {round}: {} fetched", outcome.fetched);
         base = snapshot(&outcome);
     }
-    lab.holds(&base, &content);
-    // The first one is untouched by those that came after.
-    let again = first(&lab, size, 61).0;
-    assert_eq!(snapshots(&lab)[0].tree.len(), again.tree.len());
-    lab.good(json!({ "forget": { "keep": { "last": 2 } } }));
+    // What only those before it needed may go.
+    lab.good(json!({ "forget": { "keep": { "last": 1 } } }));
     lab.good(json!({ "prune": { "max_unused_percent": 0 } }));
     lab.holds(&base, &content);
 }

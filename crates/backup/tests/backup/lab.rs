@@ -15,6 +15,8 @@ pub(crate) const WORKER: &str = env!("CARGO_BIN_EXE_trueup-backup-worker");
 pub(crate) struct Lab {
     pub(crate) root: tempfile::TempDir,
     pub(crate) target: Value,
+    /// The environment of workers, besides our own.
+    pub(crate) env: Vec<(&'static str, &'static str)>,
 }
 
 pub(crate) type Answer = Result<Outcome, Fault>;
@@ -23,7 +25,7 @@ impl Lab {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let target = json!({ "local": { "path": root.path().join("repo") } });
-        let lab = Lab { root, target };
+        let lab = Lab { root, target, env: vec![] };
         let mut options = fs::OpenOptions::new();
         let key = options.write(true).create(true).truncate(true).mode(0o600);
         key.open(lab.path("key")).unwrap().write_all(b"secret\n").unwrap();
@@ -58,7 +60,7 @@ impl Lab {
 
     pub(crate) fn start_with(&self, request: &Value) -> Child {
         let mut command = Command::new(WORKER);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).envs(self.env.iter().copied());
         let mut child = command.spawn().unwrap();
         let line = format!("{request}\n");
         child.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();

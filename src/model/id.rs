@@ -235,6 +235,11 @@ pub fn uuid_for(environment: &Name, resource: &ResourceId) -> Uuid {
     Uuid::new_v5(&namespace(), format!("{environment}/{resource}").as_bytes())
 }
 
+/// The UUID of a part of a resource: the same for the same environment, resource and part, for ever.
+pub fn uuid_for_part(environment: &Name, resource: &ResourceId, part: &str) -> Uuid {
+    Uuid::new_v5(&uuid_for(environment, resource), part.as_bytes())
+}
+
 /// The MAC address of the `index`-th interface of a VM, in QEMU's `52:54:00` range.
 pub fn mac_for(environment: &Name, resource: &ResourceId, index: usize) -> String {
     let hash = Sha256::digest(format!("{environment}/{resource}/nic/{index}"));

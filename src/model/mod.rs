@@ -20,7 +20,7 @@ pub mod xid;
 pub use condition::{GpuCondition, GpuIdentity, GpuProblem, GpuProblemKind, GpuReport};
 pub use digest::{Digest, DigestError, digest_of};
 pub use fault::Fault;
-pub use id::{CommitId, IdError, Kind, ResourceId, RunId, mac_for, uuid_for};
+pub use id::{CommitId, IdError, Kind, ResourceId, RunId, mac_for, uuid_for, uuid_for_part};
 pub use inventory::{FailedGpu, FoundGpu, GpuCard, GpuDevice, GpuInventory};
 pub use listed::listed;
 pub use name::{NAME_MAX, Name, NameError};

@@ -449,7 +449,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What is stopped and shall run runs again, and is never stopped without a need.
+    /// What is stopped and shall run runs again, and is never stopped without a need. A domain that
+    /// loses its GPU starts with the pass in which it has another one.
     fn restarts(&mut self) {
         let plan = self.plan;
         for (at, step) in plan.steps.iter().enumerate() {
@@ -467,23 +468,29 @@ impl<'a> Judge<'a> {
             let restarted = steps
                 .iter()
                 .any(|&later| again(&plan.steps[later].action) && self.precedes(at, later));
-            if stop && !restarted {
+            let taken = (at + 1..plan.steps.len())
+                .chain(0..at)
+                .any(|later| self.gpu_taken(later, &step.resource) && self.precedes(at, later));
+            if stop && !restarted && !taken {
                 self.blame(at, "stops what shall run and does not start it again");
             }
             let replaced = plan.steps.iter().enumerate().any(|(later, other)| {
                 other.disruption == Disruption::Replace && self.precedes(at, later)
             });
-            if step.changes.is_empty() && !replaced {
+            if step.changes.is_empty() && !replaced && !taken {
                 self.blame(at, "stops without a need");
             }
         }
     }
 }
 
-/// Whether a step takes a PCI function from the driver that has it.
+/// Whether a step takes a PCI function from the driver that has it, or removes a vGPU.
 fn takes(step: &trueup_gpu_sysfs::Step) -> bool {
     use trueup_gpu_sysfs::Action as Does;
-    matches!(&step.action, Does::Write { path, .. } if path.ends_with("/unbind"))
+    let Does::Write { path, value } = &step.action else { return false };
+    path.ends_with("/unbind")
+        || (path.contains("/mdev/devices/") && path.ends_with("/remove"))
+        || (path.ends_with("/current_vgpu_type") && value == "0")
 }
 
 /// The files a step makes.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::input::{Input, KnownBackup, KnownResource, window_open};
 use super::kind::backup::lies_in;
-use super::kind::{Draft, Verdict};
+use super::kind::{Draft, Handed, Verdict};
 use super::own::Needed;
 use super::{Action, SkipReason, refs};
 use crate::model::resource::{
@@ -25,6 +25,10 @@ pub(super) struct Facts<'a> {
     replaced: BTreeSet<String>,
     /// Those disks.
     replacing: BTreeSet<ResourceId>,
+    /// What guests have of GPUs after this plan, by layout, where it changes that.
+    handed: BTreeMap<ResourceId, Handed>,
+    /// What guests lose of GPUs in this plan.
+    taken: BTreeSet<HostDevice>,
     /// Networks that are started in this plan.
     starting: BTreeSet<Name>,
     networks: OnceCell<Vec<(&'a ResourceId, &'a Observation, &'a Network)>>,
@@ -65,6 +69,8 @@ impl<'a> Facts<'a> {
             window_open: window_open(windows, input.now_minute_of_week),
             replaced: BTreeSet::new(),
             replacing: BTreeSet::new(),
+            handed: BTreeMap::new(),
+            taken: BTreeSet::new(),
             starting: BTreeSet::new(),
             networks: OnceCell::new(),
             domains: OnceCell::new(),
@@ -77,6 +83,10 @@ impl<'a> Facts<'a> {
 
     /// Remembers what a verdict means for the kinds decided later.
     pub(super) fn note(&mut self, id: &ResourceId, verdict: &Verdict) {
+        if let Some(handed) = &verdict.handed {
+            self.taken.extend(handed.takes.iter().cloned());
+            self.handed.insert(id.clone(), handed.clone());
+        }
         for draft in &verdict.drafts {
             match &draft.action {
                 Action::DiskDelete { path, .. } => {
@@ -231,8 +241,30 @@ impl<'a> Facts<'a> {
 
     /// What a guest gets of the host for one of its GPUs; `None`: that is not known (yet).
     pub(super) fn gpu_devices(&self, gpu: &GpuUse) -> Option<Vec<HostDevice>> {
-        let layout = ResourceId::new(Kind::GpuLayout, gpu.layout.clone());
-        Some(self.gpu_kernel(&layout)?.devices())
+        let id = ResourceId::new(Kind::GpuLayout, gpu.layout.clone());
+        let planned = self.handed.get(&id);
+        let Some(name) = &gpu.partition else {
+            // What guests do not have yet is none of theirs to start with.
+            let given = || Some(self.gpu_kernel(&id).filter(|it| it.is_given())?.devices());
+            return planned
+                .map(|it| it.whole.clone())
+                .map_or_else(given, Some)
+                .filter(|it| !it.is_empty());
+        };
+        if let Some(planned) = planned {
+            return planned.gives.get(name).map(|device| vec![device.clone()]);
+        }
+        let Resource::GpuLayout(layout) = &self.observed().resources.get(&id)?.config else {
+            return None;
+        };
+        let share = layout.memory.as_ref()?.share.as_ref()?;
+        let mut standing = share.standing(&layout.kernel.as_ref()?.host);
+        standing.find(|it| it.name == *name).map(|it| vec![it.device()])
+    }
+
+    /// Whether this plan removes a vGPU that a domain has.
+    pub(super) fn loses_a_gpu(&self, vm: &VirtualMachine) -> bool {
+        vm.devices().into_iter().any(|device| self.taken.contains(device))
     }
 
     /// The same domain with what its GPUs are on this host.
@@ -380,9 +412,12 @@ impl<'a> Facts<'a> {
             }
             (Resource::Disk(_), _) => self.ours(id, seen),
             (Resource::GpuLayout(seen_layout), Some(Resource::GpuLayout(wish))) => {
-                let names = || seen_layout.partitions.iter().map(|it| &it.name);
+                let parts =
+                    |name: &String| seen_layout.partitions.iter().any(|it| it.name == *name);
+                let vgpus = |name: &String| seen_layout.vgpus.iter().any(|it| it.name == *name);
                 seen_layout.mode == wish.mode
-                    && wish.partitions.iter().all(|wanted| names().any(|name| *name == wanted.name))
+                    && wish.partitions.iter().all(|it| parts(&it.name))
+                    && wish.vgpus.iter().all(|it| vgpus(&it.name))
                     && self.ours(id, seen)
             }
             (Resource::VirtualMachine(vm), Some(Resource::VirtualMachine(wish))) => {

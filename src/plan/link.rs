@@ -7,7 +7,7 @@ use super::build::collision;
 use super::kind::vm::await_ready;
 use super::work::{Block, Bond, Work};
 use super::{Action, GpuSide, LiveChange, Reason, SkipReason, refs};
-use crate::model::resource::{HostDevice, VirtualMachine};
+use crate::model::resource::{GpuKernel, HostDevice, VgpuClaim, VirtualMachine};
 use crate::model::{Kind, Observation, Resource, ResourceId};
 
 /// Links every block to those it needs.
@@ -109,10 +109,12 @@ fn stop_of(block: &Block) -> Option<usize> {
     block.drafts.iter().position(stops)
 }
 
-/// Whether `block` makes a disk anew that the domain has open.
+/// Whether `block` makes a disk anew that the domain has open, or takes a GPU that it has.
 fn holds_up(work: &Work<'_>, block: usize, domain: &ResourceId) -> bool {
-    replaced_path(&work.blocks[block])
-        .is_some_and(|path| work.facts.running_with_file(path).any(|vm| vm == domain))
+    let taken = taken_devices(work, block);
+    work.facts.running_with_devices(&taken).contains(domain)
+        || replaced_path(&work.blocks[block])
+            .is_some_and(|path| work.facts.running_with_file(path).any(|vm| vm == domain))
 }
 
 /// The file of a disk that a block makes anew.
@@ -178,24 +180,53 @@ fn users(work: &mut Work<'_>, at: usize) {
     }
 }
 
+/// What of GPUs a block takes from guests: the whole board, or the vGPUs that it removes.
+fn taken_devices(work: &Work<'_>, at: usize) -> Vec<HostDevice> {
+    let back = |draft: &super::kind::Draft| match draft.action.handover() {
+        Some((GpuSide::Host, step)) => Some((step.clone(), draft.action.gpu_change()?.clone())),
+        _ => None,
+    };
+    let taken: Vec<_> = work.blocks[at].drafts.iter().filter_map(back).collect();
+    let Some((_, change)) = taken.first() else { return Vec::new() };
+    if let Some(share) = &change.memory.share {
+        let gone = |it: &&VgpuClaim| taken.iter().any(|(step, _)| it.claim.is_removed_by(step));
+        return share.claims.iter().filter(gone).map(VgpuClaim::device).collect();
+    }
+    let kernel = work.facts.gpu_kernel(&work.blocks[at].id);
+    kernel.map(GpuKernel::devices).unwrap_or_default()
+}
+
 /// A GPU comes back from guests only once no running domain has it any more.
 fn given_back(work: &mut Work<'_>, at: usize) {
-    let back =
-        |draft: &super::kind::Draft| matches!(draft.action.handover(), Some((GpuSide::Host, _)));
-    if !work.blocks[at].drafts.iter().any(back) {
+    let devices = taken_devices(work, at);
+    if devices.is_empty() {
         return;
     }
-    let Some(kernel) = work.facts.gpu_kernel(&work.blocks[at].id) else {
-        return;
-    };
-    let devices = kernel.devices();
     for user in work.facts.users_of_devices(&devices) {
         let seen = work.input.observed.resources.get(user);
-        let idle = seen.is_some_and(|seen| !seen.active && !work.facts.ours(user, seen));
-        // Somebody else's domain that does not run holds nothing.
-        if !idle {
-            let uses = |vm: &VirtualMachine| vm.devices().iter().any(|it| devices.contains(it));
-            released(work, at, user, uses, Bond::Hard);
+        let Some(seen) = seen else { continue };
+        let block = work.by_id.get(user).copied();
+        let starts = |action: &Action| matches!(action, Action::VmStart | Action::VmPause);
+        let started = block.is_some_and(|block| {
+            work.blocks[block].drafts.iter().any(|draft| starts(&draft.action))
+        });
+        let stop = block.and_then(|block| Some((block, stop_of(&work.blocks[block])?)));
+        match stop.filter(|_| seen.active && !started) {
+            // It stays off until it has got another one: what it is configured with matters not.
+            Some((block, stop)) => {
+                let layout = work.blocks[at].id.clone();
+                work.need(at, block, SkipReason::InUse(user.to_string()));
+                work.order((block, stop), (at, 0), Bond::Hard);
+                if work.blocks[block].drafts[stop].reason == Reason::Needed {
+                    work.need(block, at, SkipReason::Blocked(layout));
+                }
+            }
+            // What does not run holds nothing.
+            None if !seen.active && !started => {}
+            None => {
+                let uses = |vm: &VirtualMachine| vm.devices().iter().any(|it| devices.contains(it));
+                released(work, at, user, uses, Bond::Hard);
+            }
         }
     }
 }

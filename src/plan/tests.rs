@@ -5,6 +5,7 @@ mod gpu;
 mod guests;
 mod limits;
 mod random;
+mod shared;
 
 use expect_test::{Expect, expect};
 

@@ -172,6 +172,10 @@ fn gpus(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut seen: HashMap<&GpuMatch, &ResourceId> = HashMap::new();
     for (id, resolved) in sorted {
         let Some(Resource::GpuLayout(layout)) = resolved.own() else { continue };
+        // Each of several layouts gets one GPU of a product.
+        if matches!(layout.gpu, GpuMatch::Product(_)) {
+            continue;
+        }
         if let Some(other) = seen.insert(&layout.gpu, id) {
             let message = format!("{} has a layout already, `{other}`", layout.gpu);
             let mut draft = Draft::new("spec/duplicate-gpu", at(all, id, "/spec/match"), message);

@@ -10,7 +10,7 @@ kind: GpuLayout
 metadata: { name: big }
 spec:
   match: { uuid: GPU-00000000-0000-4000-8000-00000000000A, serial: "1650" }
-  mode: vgpu
+  mode: mig
   partitions:
     - { name: a, shape: 3g, profile: 3g.40gb }
     - { name: b, shape: 1g, count: 2, start: 0 }
@@ -20,8 +20,7 @@ spec:
     - { unit: a.service }
 "#,
         expect![[r#"
-            environments/lab/x.yaml:5:10 spec/wrong-value: the GPU is named in more than one way (give exactly one of `uuid`, `pciAddress` and `serial`: `nvidia-smi -L` shows UUIDs)
-            environments/lab/x.yaml:6:9 spec/unsupported: mode `vgpu` is known, but this version of trueup does not do it yet (use `whole`, `mig` or `passthrough`)
+            environments/lab/x.yaml:5:10 spec/wrong-value: the GPU is named in more than one way (give exactly one of `uuid`, `pciAddress`, `serial` and `product`: `nvidia-smi -L` shows UUIDs)
             environments/lab/x.yaml:8:7 spec/wrong-value: a shape and a profile are given (give one of them: `shape: 3g`, or `profile: 3g.40gb`)
             environments/lab/x.yaml:9:46 spec/conflict: a start is for one partition, and here are several (write one entry for each, or leave `start` out)
             environments/lab/x.yaml:10:15 spec/duplicate-partition: there is a partition `b-1` already
@@ -38,7 +37,7 @@ fn an_index_names_no_gpu() {
         "apiVersion: trueup/v1\nkind: GpuLayout\nmetadata: { name: big }\nspec:\n  match: { index: 0 \
          }\n  mode: whole\n",
         expect![[r#"
-            environments/lab/x.yaml:5:12 spec/unknown-field: unknown field `index` (known here: uuid, pciAddress, serial)
+            environments/lab/x.yaml:5:12 spec/unknown-field: unknown field `index` (known here: uuid, pciAddress, serial, product)
         "#]],
     );
 }
@@ -69,6 +68,80 @@ fn a_whole_gpu_has_no_partitions() {
          pciAddress: \"0000:07:00.0\" }\n  mode: whole\n  partitions: [{ name: a, shape: 1g }]\n",
         expect![[r#"
             environments/lab/x.yaml:7:15 spec/conflict: a GPU used as a whole has no partitions (use `mode: mig`, or leave the partitions out)
+        "#]],
+    );
+}
+
+#[test]
+fn a_shared_gpu_has_types_and_nothing_of_other_modes() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: shared }
+spec:
+  match: { pciAddress: "0000:07:00.0" }
+  mode: vgpu
+  passthrough: { headless: true }
+  partitions:
+    - { name: desk, type: A40-8Q, count: 2 }
+    - { name: desk-1, type: nvidia-556 }
+    - { name: none }
+    - { name: cut, type: A40-8Q, shape: 1g, start: 0, compute: [] }
+  clients: [{ unit: a.service }]
+---
+apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: cut }
+spec:
+  match: { pciAddress: "0000:08:00.0" }
+  mode: mig
+  vgpu: { mixedSizes: true }
+  partitions: [{ name: a, shape: 1g, type: A40-8Q }]
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:7:16 spec/conflict: the GPU is not of mode `passthrough`
+            environments/lab/x.yaml:10:15 spec/duplicate-partition: there is a partition `desk-1` already
+                environments/lab/x.yaml:9:15 the first is here
+            environments/lab/x.yaml:11:7 spec/wrong-value: a vGPU needs a type (give one: `type: NVIDIA A40-8Q`, or as the kernel has it, `type: nvidia-556`)
+            environments/lab/x.yaml:12:41 spec/conflict: `shape` is for `mode: mig`, and the GPU is of mode `vgpu` (a vGPU has a `type`)
+            environments/lab/x.yaml:12:52 spec/conflict: `start` is for `mode: mig`, and the GPU is of mode `vgpu` (a vGPU has a `type`)
+            environments/lab/x.yaml:12:64 spec/conflict: `compute` is for `mode: mig`, and the GPU is of mode `vgpu` (a vGPU has a `type`)
+            environments/lab/x.yaml:13:12 spec/conflict: a GPU that guests have serves no services of the host (stop them by hand before the GPU is given away, and leave `clients` out)
+            environments/lab/x.yaml:21:9 spec/conflict: the GPU is not of mode `vgpu`
+            environments/lab/x.yaml:22:44 spec/conflict: a type is that of a vGPU, and the GPU is not of mode `vgpu` (give a `shape` or a `profile`, or use `mode: vgpu`)
+        "#]],
+    );
+}
+
+#[test]
+fn a_guest_of_a_shared_gpu_asks_for_a_part_of_it() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: shared }
+spec:
+  match: { pciAddress: "0000:07:00.0" }
+  mode: vgpu
+  partitions: [{ name: desk, type: A40-8Q, count: 2 }]
+---
+apiVersion: trueup/v1
+kind: VirtualMachine
+metadata: { name: a }
+spec:
+  cpus: 1
+  memory: 1GiB
+  gpus: [gpu/shared/desk-0, gpu/shared, gpu/shared/desk-2, gpu/desk-1]
+---
+apiVersion: trueup/v1
+kind: VirtualMachine
+metadata: { name: b }
+spec: { cpus: 1, memory: 1GiB, gpus: [gpu/shared/desk-0] }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:15:29 spec/conflict: `gpu/shared` is shared among virtual machines (ask for one of its partitions, desk-0, desk-1: `gpu/shared/desk-0`)
+                environments/lab/x.yaml:6:9 its mode is here
+            environments/lab/x.yaml:15:41 spec/dangling-reference: `gpu/shared` has no partition `desk-2` (did you mean `desk-0`?)
+            environments/lab/x.yaml:15:60 spec/dangling-reference: `gpu/desk-1` is no layout, but there is a partition of that name (write `gpu/shared/desk-1`)
         "#]],
     );
 }
@@ -119,9 +192,9 @@ spec:
             environments/lab/x.yaml:27:7 spec/duplicate-device: `gpu/given` is in the list already
             environments/lab/x.yaml:28:7 spec/dangling-reference: there is no `gpu/give` in environment `lab` (did you mean `given`?)
             environments/lab/x.yaml:29:7 spec/dangling-reference: `gpu/train` is no layout, but there is a partition of that name (write `gpu/cut/train`)
-            environments/lab/x.yaml:30:7 spec/conflict: `gpu/cut` is cut into MIG partitions, which only processes of the host can use (`mode: vgpu` would give parts of a GPU to virtual machines, which this version does not do yet; `mode: passthrough` gives all of it)
+            environments/lab/x.yaml:30:7 spec/conflict: `gpu/cut` is cut into MIG partitions, which only processes of the host can use (`mode: vgpu` gives parts of a GPU to virtual machines, and `mode: passthrough` all of it)
                 environments/lab/x.yaml:11:9 its mode is here
-            environments/lab/x.yaml:31:7 spec/conflict: `gpu/cut` is cut into MIG partitions, which only processes of the host can use (`mode: vgpu` would give parts of a GPU to virtual machines, which this version does not do yet; `mode: passthrough` gives all of it)
+            environments/lab/x.yaml:31:7 spec/conflict: `gpu/cut` is cut into MIG partitions, which only processes of the host can use (`mode: vgpu` gives parts of a GPU to virtual machines, and `mode: passthrough` all of it)
                 environments/lab/x.yaml:11:9 its mode is here
             environments/lab/x.yaml:32:7 spec/dangling-reference: `gpu/cut` has no partition `trian` (did you mean `train`?)
             environments/lab/x.yaml:33:7 spec/conflict: `gpu/kept` is used by the host itself (give that layout `mode: passthrough`: the host then has no use of the GPU)
@@ -178,8 +251,8 @@ spec:
 "#,
         expect![[r#"
             environments/lab/x.yaml:7:25 spec/wrong-value: `07:00` is not a PCI address
-            environments/lab/x.yaml:8:15 spec/conflict: a GPU that is given to a guest as a whole has no partitions (use `mode: mig`, or leave the partitions out)
-            environments/lab/x.yaml:9:12 spec/conflict: a GPU that a guest has serves no services of the host (stop them by hand before the GPU is given away, and leave `clients` out)
+            environments/lab/x.yaml:8:15 spec/conflict: a GPU that is given to a guest as a whole has no partitions (use `mode: mig` or `mode: vgpu`, or leave the partitions out)
+            environments/lab/x.yaml:9:12 spec/conflict: a GPU that guests have serves no services of the host (stop them by hand before the GPU is given away, and leave `clients` out)
             environments/lab/x.yaml:17:16 spec/conflict: the GPU is not of mode `passthrough`
         "#]],
     );

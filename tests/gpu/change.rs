@@ -36,7 +36,7 @@ async fn a_whole_gpu_is_cut() {
                     after 1: 1g infer-1
                     after 2: 1g infer-2
                     + created
-        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 6af7e288e69d
+        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 316e23da617e
     "#]]
     .assert_eq(&shown(&plan));
     let report = lab.pass().await;
@@ -80,7 +80,7 @@ async fn a_change_keeps_what_it_can() {
                     after 0: 1g infer-0
                     after 1: 1g infer-1
                     - destroyed   + created
-        Plan: 0 to create, 1 to change (1 restart), 0 to destroy · digest 84b04c768287
+        Plan: 0 to create, 1 to change (1 restart), 0 to destroy · digest 228aa0e4a4a8
     "#]]
     .assert_eq(&shown(&plan));
     lab.settle().await;

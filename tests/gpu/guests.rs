@@ -9,7 +9,7 @@ use super::kernel::{AUDIO, GPU, Kernel};
 use super::lab::{FIRST, Lab, layout, shown, why};
 
 /// A virtual machine with that GPU.
-fn vm(name: &str, gpus: &str) -> String {
+pub(super) fn vm(name: &str, gpus: &str) -> String {
     format!(
         "apiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: {name} }}\nspec:\n  cpus: \
          1\n  memory: 1GiB\n  gpus: [{gpus}]\n"
@@ -36,7 +36,7 @@ fn drivers(gpu: &str, audio: &str) -> [Option<String>; 2] {
 }
 
 /// What the virtual machine has of the host.
-fn devices(lab: &Lab, id: &str) -> Vec<String> {
+pub(super) fn devices(lab: &Lab, id: &str) -> Vec<String> {
     let machine = lab.world.host.machine();
     let Resource::VirtualMachine(vm) = &machine.resources[&id.parse().unwrap()].config else {
         panic!("no machine");
@@ -45,7 +45,7 @@ fn devices(lab: &Lab, id: &str) -> Vec<String> {
     json.as_array().unwrap().iter().map(|it| it["value"].as_str().unwrap().to_owned()).collect()
 }
 
-fn runs(lab: &Lab, id: &str) -> bool {
+pub(super) fn runs(lab: &Lab, id: &str) -> bool {
     lab.world.host.machine().resources.get(&id.parse().unwrap()).is_some_and(|it| it.active)
 }
 

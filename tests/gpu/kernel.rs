@@ -1,6 +1,10 @@
 //! A kernel of plain files: functions, groups and drivers below a root, and hands that do to them
 //! what the kernel would. Stricter than the real one: what it does not know is refused.
 
+mod vgpu;
+
+pub(super) use vgpu::function;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -60,6 +64,10 @@ impl Kernel {
     }
 
     fn function(&self, name: &str, device: &str, class: &str, driver: &str) {
+        self.function_in(name, device, class, driver, 5);
+    }
+
+    fn function_in(&self, name: &str, device: &str, class: &str, driver: &str, group: u32) {
         let folder = format!("/sys/bus/pci/devices/{name}");
         for (file, text) in [
             ("vendor", "0x10de"),
@@ -70,8 +78,9 @@ impl Kernel {
         ] {
             self.file(&format!("{folder}/{file}"), text);
         }
-        self.link(&format!("{folder}/iommu_group"), "../../../../kernel/iommu_groups/5");
-        let member = format!("/sys/kernel/iommu_groups/5/devices/{name}");
+        let target = format!("../../../../kernel/iommu_groups/{group}");
+        self.link(&format!("{folder}/iommu_group"), &target);
+        let member = format!("/sys/kernel/iommu_groups/{group}/devices/{name}");
         self.link(&member, &format!("../../../../bus/pci/devices/{name}"));
         self.bind(name, Some(driver));
     }
@@ -100,6 +109,7 @@ impl Kernel {
     /// As after a reboot: every function is with its own driver, and nothing is fixed.
     pub(super) fn reboot(&self) {
         self.file("/proc/sys/kernel/random/boot_id", "boot-two");
+        self.forget_vgpus();
         for (name, driver) in [(GPU, "nvidia"), (AUDIO, "snd_hda_intel")] {
             self.bind(name, Some(driver));
             self.file(&format!("/sys/bus/pci/devices/{name}/driver_override"), "(null)");
@@ -169,15 +179,29 @@ impl Hands for Kernel {
             [.., "driver_override"] => {
                 self.file(path, if value.is_empty() { "(null)" } else { value });
             }
+            [.., function, "nvidia", "current_vgpu_type"] => {
+                let done = self.retype(function, value);
+                done.map_err(|errno| vgpu::refused(path, value, errno))?;
+            }
+            ["sys", "class", "mdev_bus", GPU, _, kind, "create"] => {
+                let done = self.create(kind, value);
+                done.map_err(|errno| vgpu::refused(path, value, errno))?;
+            }
+            ["sys", "bus", "mdev", "devices", uuid, "remove"] => self.remove_mediated(uuid),
             _ => panic!("nobody writes {path}"),
         }
         Ok(())
     }
 
     fn run(&mut self, _: &Root, argv: &[String], _: &Patience) -> Result<(), Error> {
-        assert_eq!(argv, ["/sbin/modprobe", "vfio-pci"]);
         self.log.lock().unwrap().push(argv.join(" "));
-        self.file("/sys/bus/pci/drivers/vfio-pci/unbind", "");
+        let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["/sbin/modprobe", "vfio-pci"] => self.file("/sys/bus/pci/drivers/vfio-pci/unbind", ""),
+            ["/usr/lib/nvidia/sriov-manage", "-e", GPU] => self.functions_on(),
+            ["/usr/lib/nvidia/sriov-manage", "-d", GPU] => self.functions_off(),
+            other => panic!("nobody runs {other:?}"),
+        }
         Ok(())
     }
 }

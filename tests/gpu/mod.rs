@@ -4,6 +4,7 @@
 mod change;
 mod clients;
 mod driver;
+mod equal;
 mod faults;
 mod guests;
 mod health;
@@ -12,4 +13,5 @@ mod kernel;
 mod lab;
 mod names;
 mod own;
+mod vgpus;
 mod wake;

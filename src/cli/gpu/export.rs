@@ -66,7 +66,7 @@ impl Export {
                 context.ui.warn(&format!("{id} is left out: no GPU here is {}", layout.gpu));
                 continue;
             };
-            if layout.mode == GpuMode::Passthrough {
+            if matches!(layout.mode, GpuMode::Passthrough | GpuMode::Vgpu) {
                 let why = "guests have that GPU, and mig-parted knows of none";
                 context.ui.warn(&format!("{id} is left out: {why}"));
                 continue;
@@ -184,6 +184,8 @@ impl Known {
             GpuMatch::Uuid(uuid) => self.uuid.eq_ignore_ascii_case(uuid),
             GpuMatch::PciAddress(pci) => self.pci.as_ref() == Some(pci),
             GpuMatch::Serial(serial) => self.serial.as_ref() == Some(serial),
+            // Which of several it has, only the log knows.
+            GpuMatch::Product(_) => false,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::super::status::label;
 use super::super::time::shown;
 use super::super::ui::Product;
 use crate::view;
-use crate::view::gpu::{GpuRow, Gpus, Grade, PartRow, Symptom};
+use crate::view::gpu::{GpuRow, Gpus, Grade, PartRow, Symptom, VgpuRow};
 
 /// Users named in one cell; more are counted.
 const USERS_MAX: usize = 3;
@@ -167,6 +167,9 @@ fn details(gpu: &GpuRow, live: bool) -> Vec<Block> {
     }
     if !gpu.users.is_empty() {
         say("used as a whole by", users(&gpu.users), Label::Plain);
+    }
+    for VgpuRow { name, kind, device } in &gpu.vgpus {
+        say("vGPU", format!("{name}  {kind}  {device}"), Label::Plain);
     }
     if let Some(picture) = &gpu.picture {
         blocks.push(Block::Picture(picture.text(Charset::Unicode)));

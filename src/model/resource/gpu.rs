@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use trueup_mig::{Board, ComputeWish, Holder, Instance, Layout, Placed, Selector};
+use trueup_mig::{Board, ComputeWish, Holder, Instance, Layout, Placed, Selector, Wish};
 
-use super::{GpuGuest, GpuHandover, GpuKernel};
+use super::{GpuGuest, GpuHandover, GpuKernel, GpuShare, Vgpu};
 use crate::model::{Digest, digest_of};
 
 /// How one GPU is cut.
@@ -24,6 +24,12 @@ pub struct GpuLayout {
     /// Its partitions, by name; one entry an instance. In an observation: what stands there, an
     /// instance without a name by its label (`3g@4`).
     pub partitions: Vec<Partition>,
+    /// Its vGPUs, by name; only with [`GpuMode::Vgpu`]. In an observation: those of ours that stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vgpus: Vec<Vgpu>,
+    /// Whether the GPU was set to take vGPUs of different sizes; `false` in an observation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mixed_sizes: bool,
     /// Whether the GPU may be reset to change its mode; `None` in an observation.
     pub allow_reset: Option<bool>,
     /// What happens while something that would have to go is in use; `None` in an observation.
@@ -60,6 +66,8 @@ pub enum GpuMatch {
     PciAddress(String),
     /// Its serial number.
     Serial(String),
+    /// Its product: any GPU of that kind which no other layout has.
+    Product(String),
 }
 
 impl fmt::Display for GpuMatch {
@@ -68,6 +76,7 @@ impl fmt::Display for GpuMatch {
             Self::Uuid(uuid) => f.write_str(uuid),
             Self::PciAddress(address) => write!(f, "PCI address {address}"),
             Self::Serial(serial) => write!(f, "serial {serial}"),
+            Self::Product(product) => write!(f, "product {product}"),
         }
     }
 }
@@ -82,6 +91,8 @@ pub enum GpuMode {
     Mig,
     /// Given to a guest as a whole (VFIO).
     Passthrough,
+    /// Shared among guests (NVIDIA vGPU).
+    Vgpu,
 }
 
 /// What happens while something that would have to go is in use.
@@ -114,6 +125,18 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// As a wish for one instance.
+    #[must_use]
+    pub fn wish(&self) -> Wish {
+        Wish {
+            select: self.select.clone(),
+            count: 1,
+            start: self.start,
+            compute: self.compute.clone(),
+            name: Some(self.name.clone()),
+        }
+    }
+
     /// What stands on a GPU, in the form of a wish; an instance without a name goes by its label.
     #[must_use]
     pub fn found(state: &GpuState) -> Vec<Self> {
@@ -165,6 +188,9 @@ pub struct GpuMemory {
     /// What the change leads to, with the names of the instances.
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub layout: Layout,
+    /// UUID of the GPU that the layout has: one that names only a product keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
     /// What stood before the change: what is put back if it cannot be made. `None`: no change is
     /// under way.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,6 +206,9 @@ pub struct GpuMemory {
     /// Where a GPU that guests have is found, and what it goes back to. `None`: the host has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<GpuHandover>,
+    /// The vGPUs of ours on a GPU that guests share. `None`: nobody shares it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<GpuShare>,
 }
 
 impl GpuMemory {

@@ -12,6 +12,7 @@ mod gpu_seen;
 mod gpu_stop;
 mod handover;
 mod network;
+mod share;
 mod volume;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,7 @@ pub use handover::{GpuGuest, GpuHandover, GpuKernel};
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };
+pub use share::{GpuShare, Vgpu, VgpuClaim};
 pub use volume::{
     BUILD_RECIPE, Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin,
     OnImageChange, Seed, StoragePool, VolumeFormat,

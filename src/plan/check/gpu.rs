@@ -8,11 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use trueup_mig::{Holder, Layout, Part, Selector, Step, step};
 
 mod handover;
+mod share;
 
 use super::Judge;
 use crate::model::resource::{GpuClient, GpuLayout, GpuMode, GpuState, Partition};
 use crate::model::{Resource, ResourceId};
 use crate::plan::{Action, Reason};
+
+impl<'a> Judge<'a> {
+    /// What the commit asks of a GPU.
+    fn gpu_wish(&self, id: &ResourceId) -> Option<&'a GpuLayout> {
+        match self.input.desired.resources.get(id).map(|it| &it.resource) {
+            Some(Resource::GpuLayout(wish)) => Some(wish),
+            _ => None,
+        }
+    }
+}
 
 impl Judge<'_> {
     /// Every GPU whose cut the plan changes.
@@ -42,7 +53,9 @@ impl Judge<'_> {
         };
         let changes_hands = |&at: &usize| {
             let action = &self.plan.steps[at].action;
-            let kept = action.gpu_change().is_some_and(|it| it.memory.handover.is_some());
+            let kept = action
+                .gpu_change()
+                .is_some_and(|it| it.memory.handover.is_some() || it.memory.share.is_some());
             kept || action.handover().is_some()
         };
         if steps.iter().any(changes_hands) {
@@ -51,10 +64,7 @@ impl Judge<'_> {
         let Some(state) = seen.state.as_deref() else {
             return self.blame(first, "changes a GPU that was not looked at");
         };
-        let wish = match self.input.desired.resources.get(id).map(|it| &it.resource) {
-            Some(Resource::GpuLayout(wish)) => Some(&**wish),
-            _ => None,
-        };
+        let wish = self.gpu_wish(id);
         if wish.is_none() && (!self.input.guards.prune || !self.input.desired.sync.prune) {
             self.blame(first, "removes while pruning is off");
         }

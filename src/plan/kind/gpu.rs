@@ -1,5 +1,5 @@
-//! GPU layouts: the change with the least loss, from the exact search of `trueup_mig`, as steps; and
-//! GPUs that go to guests and come back (`handover`).
+//! GPU layouts: the change with the least loss, from the exact search of `trueup_mig`, as steps; GPUs
+//! that go to guests and come back (`handover`), and those that guests share (`share`).
 //!
 //! Nothing in use is destroyed, except what belongs to a declared client, which is stopped for it.
 
@@ -7,6 +7,7 @@ mod handover;
 mod names;
 mod parts;
 mod remove;
+mod share;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,9 +20,9 @@ use super::super::{Action, Disruption, FieldChange, GpuChange, Reason, Remark, S
 use super::{Case, Draft, Verdict};
 use crate::model::ResourceId;
 use crate::model::resource::{
-    GpuClient, GpuLayout, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy,
+    GpuClient, GpuLayout, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy, Partition,
 };
-use parts::{action, units_of, wish, with_clients};
+use parts::{action, units_of, with_clients};
 
 pub(in super::super) use remove::remove;
 
@@ -33,7 +34,8 @@ pub(in super::super) fn decide(
 ) -> Verdict {
     let mut verdict = Verdict::default();
     if let Some(from) = from
-        && handover::decide(case, to, from, &mut verdict)
+        && (share::decide(case, to, from, &mut verdict)
+            || handover::decide(case, to, from, &mut verdict))
     {
         return verdict;
     }
@@ -159,7 +161,7 @@ impl<'a> Scene<'a> {
 
     /// The wish in profiles of the board, also where the driver calls them otherwise by now.
     fn target(&self, board: &Board, verdict: &mut Verdict) -> Result<Target, Refused> {
-        let mut wishes: Vec<Wish> = self.to.partitions.iter().map(wish).collect();
+        let mut wishes: Vec<Wish> = self.to.partitions.iter().map(Partition::wish).collect();
         if names::recognise(&mut wishes, board, &self.memory.called) {
             verdict.remark = Some(Remark::ProfileRenamed);
         }
@@ -295,7 +297,7 @@ impl<'a> Scene<'a> {
             before: Some(before),
             stopped: stopped.clone(),
             called: names::called(&self.to.partitions, Some(board), &self.memory.called),
-            handover: None,
+            ..GpuMemory::default()
         };
         let change = self.change(memory);
         let mut actions = Vec::new();
@@ -348,8 +350,13 @@ impl<'a> Scene<'a> {
         let before = self.memory.before.clone().or_else(|| mode.map(|_| layout.clone()));
         let board = self.state.board.as_ref();
         let called = names::called(&self.to.partitions, board, &self.memory.called);
-        let memory = GpuMemory { layout, before, stopped: stopped.clone(), called, handover: None };
-        let change = self.change(memory);
+        let change = self.change(GpuMemory {
+            layout,
+            before,
+            stopped: stopped.clone(),
+            called,
+            ..GpuMemory::default()
+        });
         let mut actions = Vec::new();
         if let Some((on, _)) = mode {
             let reset = self.to.allow_reset == Some(true);
@@ -364,6 +371,7 @@ impl<'a> Scene<'a> {
 
     fn change(&self, memory: GpuMemory) -> GpuChange {
         let on_busy = self.to.on_busy.unwrap_or_default();
+        let memory = GpuMemory { gpu: Some(self.state.uuid.clone()), ..memory };
         GpuChange { gpu: self.state.uuid.clone(), on_busy, memory }
     }
 

@@ -10,13 +10,13 @@ pub(super) mod network;
 pub(super) mod pool;
 pub(super) mod vm;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
 use super::facts::Facts;
 use super::{Action, Disruption, FieldChange, Reason, Remark, SkipReason};
-use crate::model::resource::{Network, VirtualMachine};
+use crate::model::resource::{HostDevice, Network, VirtualMachine};
 use crate::model::{Observation, Resource, ResourceId, uuid_for};
 use crate::spec::DesiredResource;
 
@@ -108,8 +108,21 @@ pub(super) struct Verdict {
     pub(super) skipped: Vec<(SkipReason, Vec<FieldChange>)>,
     /// A GPU before and after.
     pub(super) picture: Option<trueup_mig::picture::Picture>,
+    /// What guests have of a GPU after it, and what they lose; `None`: as it was.
+    pub(super) handed: Option<Handed>,
     /// What is worth knowing of it, whatever is done.
     pub(super) remark: Option<Remark>,
+}
+
+/// What guests have of a GPU as soon as a verdict is carried out.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Handed {
+    /// The whole board; empty: not as a whole.
+    pub(super) whole: Vec<HostDevice>,
+    /// The vGPUs that stand then, by name.
+    pub(super) gives: BTreeMap<String, HostDevice>,
+    /// What stands now, and then no more.
+    pub(super) takes: BTreeSet<HostDevice>,
 }
 
 impl Verdict {

@@ -28,8 +28,19 @@ pub(in super::super) fn decide(
     let to = match case.facts.with_gpus(to) {
         Ok(to) => to,
         Err(layout) => {
-            // Which devices it gets is not known before its GPU was found.
-            verdict.skip(SkipReason::Blocked(layout), Vec::new());
+            // Which devices it gets is not known before its GPU was found, or its vGPU made anew: for
+            // that it stops, and starts with the pass after.
+            let live =
+                case.live_vm().or(from).filter(|_| case.observation.is_some_and(|it| it.active));
+            match live.is_some_and(|live| case.facts.loses_a_gpu(live) && case.facts.window_open) {
+                true => {
+                    snapshot(case, &mut verdict, to);
+                    let mut stop = stop(case, to, Vec::new(), Disruption::Restart);
+                    stop.reason = Reason::Needed;
+                    verdict.step(stop);
+                }
+                false => verdict.skip(SkipReason::Blocked(layout), Vec::new()),
+            }
             return verdict;
         }
     };

@@ -1,6 +1,6 @@
 //! What a step does to a GPU that was observed.
 
-use trueup_gpu_sysfs::{Action as Does, PciAddress};
+use trueup_gpu_sysfs::{Action as Does, Mediated, PciAddress};
 use trueup_mig::{ComputeInstance, ComputeInstanceId, Instance, InstanceId, Step as Mig};
 
 use super::super::{Action, Reason, Step};
@@ -14,9 +14,18 @@ pub(super) fn apply(observed: &mut Observed, step: &Step) {
     seen.ownership = Ownership::Unmarked;
     if let (Some((_, does)), Some(kernel)) = (step.action.handover(), &mut layout.kernel) {
         write(kernel, does);
+        vgpu(kernel, does);
     }
     if let Some(change) = step.action.gpu_change() {
         layout.memory = Some(Box::new(change.memory.clone()));
+    }
+    let share = layout.memory.as_ref().and_then(|memory| memory.share.as_ref());
+    if let (Some(share), Some(kernel)) = (share, &layout.kernel) {
+        layout.vgpus = share.found(kernel);
+        layout.mode = GpuMode::Vgpu;
+    } else if layout.mode == GpuMode::Vgpu {
+        layout.vgpus.clear();
+        layout.mode = GpuMode::Whole;
     }
     if layout.kernel.as_ref().is_some_and(|kernel| kernel.is_given()) {
         layout.mode = GpuMode::Passthrough;
@@ -26,7 +35,10 @@ pub(super) fn apply(observed: &mut Observed, step: &Step) {
         layout.mode = GpuMode::Whole;
     }
     let Some(state) = &mut layout.state else {
-        let home = layout.memory.as_ref().is_some_and(|memory| memory.handover.is_none());
+        let home = layout
+            .memory
+            .as_ref()
+            .is_some_and(|memory| memory.handover.is_none() && memory.share.is_none());
         if home && step.reason == Reason::Gone {
             observed.resources.remove(&step.resource);
         }
@@ -89,6 +101,32 @@ fn write(kernel: &mut GpuKernel, does: &trueup_gpu_sysfs::Step) {
     }
 }
 
+/// What a write does to vGPUs, with room for whatever is asked for.
+fn vgpu(kernel: &mut GpuKernel, step: &trueup_gpu_sysfs::Step) {
+    let Does::Write { path, value } = &step.action else { return };
+    let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match words.as_slice() {
+        ["sys", "class", "mdev_bus", parent, _, kind, "create"] => {
+            let (Ok(uuid), Ok(parent)) = (value.parse(), parent.parse()) else { return };
+            let kind = (*kind).to_owned();
+            kernel.host.mediated.insert(uuid, Mediated { uuid, parent, kind });
+        }
+        ["sys", "bus", "mdev", "devices", uuid, "remove"] => {
+            if let Ok(uuid) = uuid.parse() {
+                kernel.host.mediated.remove(&uuid);
+            }
+        }
+        [.., function, "nvidia", "current_vgpu_type"] => {
+            let at = function.parse().ok();
+            let found = at.and_then(|at| kernel.host.functions.get_mut(&at));
+            if let Some(vendor) = found.and_then(|it| it.vendor.as_mut()) {
+                vendor.current = value.parse().ok().filter(|kind| *kind != 0);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Does one step of a way.
 fn cut(state: &mut GpuState, does: &Mig) {
     let placed = does.instance();
@@ -134,6 +172,11 @@ fn cut(state: &mut GpuState, does: &Mig) {
 fn tell(layout: &mut GpuLayout) {
     let Some(state) = &layout.state else { return };
     let cut = state.mig.is_some_and(|mig| mig.current);
-    layout.mode = if cut { GpuMode::Mig } else { GpuMode::Whole };
+    let shared = layout.memory.as_ref().is_some_and(|memory| memory.share.is_some());
+    layout.mode = match (shared, cut) {
+        (true, _) => GpuMode::Vgpu,
+        (false, true) => GpuMode::Mig,
+        (false, false) => GpuMode::Whole,
+    };
     layout.partitions = Partition::found(state);
 }

@@ -44,6 +44,8 @@ fn layout(partitions: &[(&str, &str)]) -> GpuLayout {
         gpu: GpuMatch::Uuid("GPU-1".into()),
         mode: GpuMode::Mig,
         partitions: partitions.iter().map(one).collect(),
+        vgpus: Vec::new(),
+        mixed_sizes: false,
         allow_reset: Some(false),
         on_busy: Some(OnBusy::Refuse),
         clients: Vec::new(),

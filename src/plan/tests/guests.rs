@@ -12,14 +12,14 @@ use crate::model::resource::{
 use crate::model::{Observation, Ownership, Resource};
 use crate::plan::fixture::{Machine, id, name, vm};
 
-const GPU: &str = "0000:07:00.0";
+pub(super) const GPU: &str = "0000:07:00.0";
 const AUDIO: &str = "0000:07:00.1";
 
-fn address(text: &str) -> PciAddress {
+pub(super) fn address(text: &str) -> PciAddress {
     text.parse().unwrap()
 }
 
-fn function(at: &str, class: u32, driver: &str) -> Function {
+pub(super) fn function(at: &str, class: u32, driver: &str) -> Function {
     Function {
         address: address(at),
         vendor_id: 0x10de,
@@ -39,7 +39,7 @@ fn function(at: &str, class: u32, driver: &str) -> Function {
     }
 }
 
-fn kernel() -> GpuKernel {
+pub(super) fn kernel() -> GpuKernel {
     let both = [function(GPU, 0x03_02_00, "nvidia"), function(AUDIO, 0x04_03_00, "snd_hda_intel")];
     let drivers = ["nvidia", "snd_hda_intel", "vfio-pci"].map(str::to_owned);
     let host = Host {
@@ -58,11 +58,13 @@ fn kernel() -> GpuKernel {
     }
 }
 
-fn layout(mode: GpuMode) -> GpuLayout {
+pub(super) fn layout(mode: GpuMode) -> GpuLayout {
     GpuLayout {
         gpu: GpuMatch::PciAddress(GPU.to_owned()),
         mode,
         partitions: Vec::new(),
+        vgpus: Vec::new(),
+        mixed_sizes: false,
         allow_reset: Some(false),
         on_busy: Some(OnBusy::Refuse),
         clients: Vec::new(),
@@ -75,7 +77,7 @@ fn layout(mode: GpuMode) -> GpuLayout {
 }
 
 /// A host that has its GPU, as the files say.
-fn machine() -> Machine {
+pub(super) fn machine() -> Machine {
     let mut machine = Machine::new();
     let seen = GpuLayout { kernel: Some(Box::new(kernel())), ..layout(GpuMode::Whole) };
     let seen = Observation {
@@ -90,7 +92,7 @@ fn machine() -> Machine {
     machine
 }
 
-fn want(machine: &mut Machine, mode: GpuMode) {
+pub(super) fn want(machine: &mut Machine, mode: GpuMode) {
     machine.want("gpu/card", Resource::GpuLayout(Box::new(layout(mode))));
 }
 
@@ -114,20 +116,20 @@ fn given() -> Machine {
     machine
 }
 
-fn gpu(machine: &mut Machine) -> &mut GpuKernel {
+pub(super) fn gpu(machine: &mut Machine) -> &mut GpuKernel {
     match &mut machine.seen("gpu/card").config {
         Resource::GpuLayout(layout) => layout.kernel.as_mut().unwrap(),
         _ => panic!("no layout"),
     }
 }
 
-fn order(plan: &Plan, at: &str, verb: &str) -> Vec<usize> {
+pub(super) fn order(plan: &Plan, at: &str, verb: &str) -> Vec<usize> {
     let steps = plan.steps.iter().enumerate();
     let named = steps.filter(|(_, it)| it.resource == id(at) && it.action.verb() == verb);
     named.map(|(n, _)| n).collect()
 }
 
-fn rules(machine: &Machine, plan: &Plan) -> String {
+pub(super) fn rules(machine: &Machine, plan: &Plan) -> String {
     let found = check::check(plan, &machine.input()).unwrap_err();
     found.into_iter().map(|it| it.rule).collect::<Vec<_>>().join("; ")
 }

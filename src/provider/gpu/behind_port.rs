@@ -11,6 +11,7 @@ use trueup_nvml::Gpu;
 use trueup_gpu_sysfs::Patience;
 
 use super::act;
+use super::assign;
 use super::health::{self, Circumstances, Slowdowns};
 use super::host::Host;
 use super::kernel::{Kernel, SharedHands};
@@ -157,6 +158,8 @@ impl GpuProvider {
         let (scope, inner) = (scope.clone(), Arc::clone(&self.inner));
         let looked = tokio::task::spawn_blocking(move || {
             let files = for_guests.then(|| inner.kernel.look());
+            let mut wanted = wanted;
+            assign::assign(&mut wanted, &scope, seen.as_ref(), &inner.host);
             let mut observed =
                 look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), &inner.host);
             observed.gpus = seen.ok().map(|seen| inner.health(&seen, &observed, reloaded));

@@ -109,7 +109,7 @@ impl Files {
     ) -> Option<PciAddress> {
         let named = match gpu {
             GpuMatch::PciAddress(address) => address.parse().ok(),
-            GpuMatch::Uuid(_) | GpuMatch::Serial(_) => None,
+            GpuMatch::Uuid(_) | GpuMatch::Serial(_) | GpuMatch::Product(_) => None,
         };
         let seen = || record.and_then(|record| record.identity.pci.parse().ok());
         let known = || {

@@ -14,7 +14,7 @@ use super::kernel::Files;
 use super::sight::{Found, Sight};
 use crate::model::resource::{
     GpuClient, GpuHandover, GpuKernel, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode,
-    GpuState, Partition,
+    GpuShare, GpuState, Partition,
 };
 use crate::model::{Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::port::Scope;
@@ -22,10 +22,12 @@ use crate::port::Scope;
 /// A layout to look for.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
-    id: ResourceId,
+    pub(super) id: ResourceId,
     pub(super) gpu: GpuMatch,
+    /// Which GPU that is; where it names a product, the one it has or gets.
+    pub(super) meant: Result<GpuMatch, String>,
     clients: Vec<GpuClient>,
-    memory: Option<GpuMemory>,
+    pub(super) memory: Option<GpuMemory>,
     /// Whether a guest is to have it.
     given: bool,
     /// Whether what is remembered is that of a layout which had another name.
@@ -37,9 +39,14 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Whether guests have it, or are to have it.
+    /// Whether guests have it or share it, or are to.
     pub(super) fn is_for_guests(&self) -> bool {
-        self.given || self.handover().is_some()
+        self.given || self.handover().is_some() || self.share().is_some()
+    }
+
+    /// What is remembered of a GPU that guests share.
+    pub(super) fn share(&self) -> Option<&GpuShare> {
+        self.memory.as_ref()?.share.as_ref()
     }
 
     /// What is remembered of a GPU that guests have.
@@ -61,6 +68,7 @@ pub(super) fn wanted(scope: &Scope) -> Vec<Wanted> {
             gone.push(Wanted {
                 id: id.clone(),
                 gpu: layout.gpu.clone(),
+                meant: Ok(layout.gpu.clone()),
                 clients: layout.clients.clone(),
                 memory: layout.memory.as_deref().cloned(),
                 given: false,
@@ -71,22 +79,25 @@ pub(super) fn wanted(scope: &Scope) -> Vec<Wanted> {
         }
     }
     let mut all = Vec::new();
+    let mut inherited_from: Vec<ResourceId> = Vec::new();
     for (id, wish) in &scope.desired.resources {
         let Resource::GpuLayout(layout) = &wish.resource else { continue };
         // A layout under a new name: a GPU that guests have is found by what the old one knows.
-        let heir = || {
-            let old = gone.iter().find(|it| it.gpu == layout.gpu && it.handover().is_some())?;
-            old.memory.clone()
+        let heir = |it: &&Wanted| {
+            it.gpu == layout.gpu && it.is_for_guests() && !inherited_from.contains(&it.id)
         };
         let own = remembered(id);
-        let inherited = heir().filter(|_| own.is_none());
+        let old = gone.iter().find(heir).filter(|_| own.is_none());
+        let inherited = old.and_then(|old| old.memory.clone());
+        inherited_from.extend(old.map(|old| old.id.clone()));
         all.push(Wanted {
             id: id.clone(),
             gpu: layout.gpu.clone(),
+            meant: Ok(layout.gpu.clone()),
             clients: layout.clients.clone(),
             inherits: inherited.is_some(),
             memory: own.or(inherited),
-            given: layout.mode == GpuMode::Passthrough,
+            given: matches!(layout.mode, GpuMode::Passthrough | GpuMode::Vgpu),
             desired: true,
             known: scope.known.contains(id),
         });
@@ -143,7 +154,7 @@ pub(super) fn see(
                     (false, true) => Ownership::Ours { environment: ours },
                     (false, false) => Ownership::Foreign,
                 };
-                let left = sight.is_left(memory);
+                let left = sight.is_left(gpu, memory);
                 if let Some(seen) = observation(it, gpu, state, memory, ownership, left) {
                     observed.resources.insert(it.id.clone(), seen);
                 }
@@ -172,13 +183,18 @@ fn observation(
     }
     let cut = state.as_ref().and_then(|state| state.mig).is_some_and(|mig| mig.current);
     let given = gpu.kernel.as_ref().is_some_and(GpuKernel::is_given);
+    let share = memory.and_then(|memory| memory.share.as_ref());
+    let shared = share.zip(gpu.kernel.as_ref());
     let layout = GpuLayout {
         gpu: it.gpu.clone(),
         mode: match (given, cut) {
             (true, _) => GpuMode::Passthrough,
             (false, true) => GpuMode::Mig,
+            (false, false) if shared.is_some() => GpuMode::Vgpu,
             (false, false) => GpuMode::Whole,
         },
+        vgpus: shared.map(|(share, kernel)| share.found(kernel)).unwrap_or_default(),
+        mixed_sizes: false,
         partitions: state.as_ref().map(Partition::found).unwrap_or_default(),
         allow_reset: None,
         on_busy: None,
@@ -205,6 +221,8 @@ pub(super) fn found<'g>(wanted: &GpuMatch, gpus: &'g [Gpu]) -> Result<&'g GpuRec
         GpuMatch::Uuid(uuid) => identity.uuid.eq_ignore_ascii_case(uuid),
         GpuMatch::PciAddress(address) => identity.pci == *address,
         GpuMatch::Serial(serial) => identity.serial.as_ref() == Some(serial),
+        // One of them is chosen before it is looked for.
+        GpuMatch::Product(_) => false,
     };
     let meant = |gpu: &&Gpu| match gpu {
         Gpu::Present(record) => is(&record.identity),
@@ -306,7 +324,7 @@ pub(super) fn board(record: &GpuRecord) -> Result<Option<Board>, String> {
     board.map(Some).map_err(|error| format!("the driver's profiles make no sense: {error}"))
 }
 
-fn profile(it: &trueup_nvml::Profile, instances: &[GpuInstance]) -> Profile {
+pub(super) fn profile(it: &trueup_nvml::Profile, instances: &[GpuInstance]) -> Profile {
     // The driver tells of compute instances only within an instance that is there.
     let example = instances.iter().find(|instance| instance.profile == it.id);
     let known = example.map(|example| example.compute_profiles.as_slice()).unwrap_or_default();

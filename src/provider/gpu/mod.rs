@@ -4,6 +4,7 @@
 //! never kills a process, and destroys nothing that turns out to be in use. In reading order:
 //!
 //! - `behind_port`: [`GpuProvider`]. `session`: the library, on a thread of its own.
+//! - `assign`: which of several equal GPUs a layout means.
 //! - `look`, `sight`: from what NVML and files tell to observations. `hidden`: who has a GPU open and
 //!   stands on no list of NVML's.
 //! - `host`: files of the machine, below a root. `kernel`: those of GPUs that guests have or get.
@@ -12,6 +13,7 @@
 //! - `health`: what is wrong with a GPU. `watch`: what NVML reports by itself.
 
 mod act;
+mod assign;
 mod behind_port;
 mod health;
 mod hidden;

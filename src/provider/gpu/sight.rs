@@ -10,7 +10,7 @@ use super::hidden::Hidden;
 use super::host::Host;
 use super::kernel::Files;
 use super::look::{Wanted, found, state};
-use crate::model::resource::{GpuClient, GpuHandover, GpuKernel, GpuMemory, GpuState};
+use crate::model::resource::{GpuClient, GpuHandover, GpuKernel, GpuMemory, GpuShare, GpuState};
 
 /// Everything that was looked at.
 pub(super) struct Sight<'a> {
@@ -47,8 +47,9 @@ impl<'a> Sight<'a> {
     /// # Errors
     /// Why it is not known which, or what of it.
     pub(super) fn find(&self, it: &Wanted) -> Result<Found<'a>, String> {
+        let meant = it.meant.as_ref().map_err(Clone::clone)?;
         let record = match self.nvml {
-            Ok(seen) => found(&it.gpu, &seen.gpus),
+            Ok(seen) => found(meant, &seen.gpus),
             Err(why) => Err(why.clone()),
         };
         if !it.is_for_guests() {
@@ -60,7 +61,7 @@ impl<'a> Sight<'a> {
             None => return Err("the kernel's files were not looked at".to_owned()),
         };
         let seen = record.as_ref().ok().copied();
-        let Some(pci) = files.address(&it.gpu, seen, it.handover()) else {
+        let Some(pci) = files.address(meant, seen, it.handover()) else {
             let why = record.err().unwrap_or_default();
             return Err(format!("{why}; {}", files.listed()));
         };
@@ -92,11 +93,25 @@ impl<'a> Sight<'a> {
             Some(Ok(files)) => !files.is_left(handover) && files.of(handover.pci, None).is_none(),
             _ => false,
         };
-        !it.desired && it.handover().is_some_and(lost)
+        let pulled = |share: &GpuShare| match self.files {
+            Some(Ok(files)) => files.of(share.pci, None).is_none(),
+            _ => false,
+        };
+        !it.desired
+            && (it.meant.is_err()
+                || it.handover().is_some_and(lost)
+                || it.share().is_some_and(pulled))
     }
 
-    /// Whether a GPU still has to be given back.
-    pub(super) fn is_left(&self, memory: Option<&GpuMemory>) -> bool {
+    /// Whether a GPU still has to be given back, or to be shared no more.
+    pub(super) fn is_left(&self, gpu: &Found<'_>, memory: Option<&GpuMemory>) -> bool {
+        let share = memory.and_then(|memory| memory.share.as_ref());
+        if let (Some(share), Some(kernel)) = (share, &gpu.kernel) {
+            let host = &kernel.host;
+            let on = host.functions.get(&kernel.pci).and_then(|it| it.sriov);
+            let on = on.is_some_and(|sriov| sriov.enabled > 0);
+            return share.standing(host).next().is_some() || (share.functions && on);
+        }
         let handover = memory.and_then(|memory| memory.handover.as_ref());
         match (self.files, handover) {
             (Some(Ok(files)), Some(handover)) => files.is_left(handover),

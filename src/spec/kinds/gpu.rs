@@ -1,12 +1,12 @@
-//! `GpuLayout`: how one GPU is cut.
+//! `GpuLayout`: how one GPU is cut, or shared.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::model::resource::OnBusy;
 
-/// How one GPU is cut: whole, or into instances (NVIDIA MIG) with names that other resources refer
-/// to. What has a place already keeps it wherever it can; what is in use is never destroyed.
+/// How one GPU is cut: whole, into instances (NVIDIA MIG), or into vGPUs for virtual machines, with
+/// names that other resources refer to. What has a place already keeps it wherever it can; what is in use is never destroyed.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GpuLayoutSpec {
@@ -15,11 +15,13 @@ pub struct GpuLayoutSpec {
     pub which: GpuMatchSpec,
     /// What the GPU is used as.
     pub mode: GpuModeSpec,
-    /// What it is cut into; only with mode `mig`. Empty: cut, with nothing on it yet.
+    /// What it is cut into; only with mode `mig` or `vgpu`. Empty: cut, with nothing on it yet.
     #[serde(default)]
     pub partitions: Vec<PartitionSpec>,
     /// More about mode `passthrough`.
     pub passthrough: Option<PassthroughSpec>,
+    /// More about mode `vgpu`.
+    pub vgpu: Option<VgpuSpec>,
     /// Whether the GPU may be reset where its mode cannot be changed without (before Hopper).
     #[serde(default)]
     pub allow_reset: bool,
@@ -49,6 +51,10 @@ pub struct GpuMatchSpec {
     /// Its serial number, which boards for data centres have.
     #[schemars(regex(pattern = r"^[0-9A-Za-z-]{4,40}$"))]
     pub serial: Option<String>,
+    /// Its product, as `nvidia-smi -L` shows it: any GPU of that kind which no other layout has. A
+    /// layout keeps the one that it has; the first is chosen so that the least is destroyed.
+    #[schemars(length(min = 1, max = 100))]
+    pub product: Option<String>,
 }
 
 /// How a GPU is given to a virtual machine as a whole.
@@ -60,6 +66,15 @@ pub struct PassthroughSpec {
     pub with: Vec<String>,
     /// The host may lose its console and monitors.
     pub headless: bool,
+}
+
+/// How a GPU is shared among virtual machines.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VgpuSpec {
+    /// The GPU was set to take vGPUs of different sizes (`nvidia-smi vgpu -shm 1`), which can be done
+    /// only while it has none.
+    pub mixed_sizes: bool,
 }
 
 /// What a GPU is used as.
@@ -89,6 +104,11 @@ pub struct PartitionSpec {
     pub shape: Option<String>,
     /// The name the driver gives the profile on this very board: `1g.10gb`. This or `shape`.
     pub profile: Option<String>,
+    /// With mode `vgpu`, and only there: the type of the vGPU, by its name (`NVIDIA A40-8Q`, or
+    /// `A40-8Q`) or as the kernel's files number it (`nvidia-556`).
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 100))]
+    pub kind: Option<String>,
     /// First memory slice; chosen so that the least is destroyed when not given.
     #[schemars(range(max = 63))]
     pub start: Option<u32>,

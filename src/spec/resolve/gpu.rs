@@ -3,6 +3,8 @@
 //! What a board can be cut into is not known here: a shape that the GPU does not have shows when it
 //! is looked at.
 
+mod vgpus;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use trueup_gpu_sysfs::PciAddress;
@@ -19,18 +21,22 @@ use crate::model::resource::{GpuClient, GpuGuest, GpuLayout, GpuMatch, GpuMode, 
 
 pub(super) fn resolve(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) -> Option<GpuLayout> {
     let gpu = which(cx, &spec.which);
-    let mode = mode(cx, spec.mode);
-    if mode == Some(GpuMode::Whole) && !spec.partitions.is_empty() {
+    let mode = mode(spec.mode);
+    if mode == GpuMode::Whole && !spec.partitions.is_empty() {
         cx.err("spec/conflict", "/spec/partitions", "a GPU used as a whole has no partitions")
             .hint("use `mode: mig`, or leave the partitions out");
     }
-    if mode == Some(GpuMode::Passthrough) {
-        given_whole(cx, spec);
-    } else if spec.passthrough.is_some() {
-        cx.err("spec/conflict", "/spec/passthrough", "the GPU is not of mode `passthrough`");
+    if spec.mode == GpuModeSpec::Passthrough && !spec.partitions.is_empty() {
+        let message = "a GPU that is given to a guest as a whole has no partitions";
+        cx.err("spec/conflict", "/spec/partitions", message)
+            .hint("use `mode: mig` or `mode: vgpu`, or leave the partitions out");
     }
+    for_guests(cx, spec);
     let guest = spec.passthrough.as_ref().map(|it| guest(cx, it));
-    let partitions = partitions(cx, &spec.partitions);
+    let (partitions, vgpus) = match spec.mode {
+        GpuModeSpec::Vgpu => (Vec::new(), vgpus::resolve(cx, &spec.partitions)),
+        _ => (partitions(cx, &spec.partitions), Vec::new()),
+    };
     let names = names(&spec.partitions);
     let mut clients: Vec<GpuClient> = Vec::new();
     for (n, client) in spec.clients.iter().enumerate() {
@@ -45,8 +51,10 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) -> Option<GpuLayout
     clients.sort_by(|a, b| a.unit.cmp(&b.unit));
     Some(GpuLayout {
         gpu: gpu?,
-        mode: mode?,
+        mode,
         partitions,
+        vgpus,
+        mixed_sizes: spec.vgpu.as_ref().is_some_and(|it| it.mixed_sizes),
         allow_reset: Some(spec.allow_reset),
         on_busy: Some(spec.on_busy),
         clients,
@@ -69,7 +77,8 @@ fn which(cx: &mut Cx<'_>, spec: &GpuMatchSpec) -> Option<GpuMatch> {
     }
     let pci = pci.and_then(|(_, address)| address).map(GpuMatch::PciAddress);
     let serial = spec.serial.clone().map(GpuMatch::Serial);
-    let mut given: Vec<GpuMatch> = [uuid, pci, serial].into_iter().flatten().collect();
+    let product = spec.product.as_ref().map(|it| GpuMatch::Product(it.trim().to_owned()));
+    let mut given: Vec<GpuMatch> = [uuid, pci, serial, product].into_iter().flatten().collect();
     if given.len() == 1 {
         return given.pop();
     }
@@ -78,21 +87,23 @@ fn which(cx: &mut Cx<'_>, spec: &GpuMatchSpec) -> Option<GpuMatch> {
         _ => "the GPU is named in more than one way",
     };
     cx.err("spec/wrong-value", "/spec/match", message)
-        .hint("give exactly one of `uuid`, `pciAddress` and `serial`: `nvidia-smi -L` shows UUIDs");
+        .hint("give exactly one of `uuid`, `pciAddress`, `serial` and `product`: `nvidia-smi -L` shows UUIDs");
     None
 }
 
-/// What a GPU that a guest has cannot have.
-fn given_whole(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) {
-    if !spec.partitions.is_empty() {
-        let message = "a GPU that is given to a guest as a whole has no partitions";
-        cx.err("spec/conflict", "/spec/partitions", message)
-            .hint("use `mode: mig`, or leave the partitions out");
-    }
-    if !spec.clients.is_empty() {
-        let message = "a GPU that a guest has serves no services of the host";
+/// What belongs to a mode that the GPU is not of, and what a GPU that guests have cannot have.
+fn for_guests(cx: &mut Cx<'_>, spec: &GpuLayoutSpec) {
+    let given = matches!(spec.mode, GpuModeSpec::Passthrough | GpuModeSpec::Vgpu);
+    if given && !spec.clients.is_empty() {
+        let message = "a GPU that guests have serves no services of the host";
         cx.err("spec/conflict", "/spec/clients", message)
             .hint("stop them by hand before the GPU is given away, and leave `clients` out");
+    }
+    if spec.mode != GpuModeSpec::Passthrough && spec.passthrough.is_some() {
+        cx.err("spec/conflict", "/spec/passthrough", "the GPU is not of mode `passthrough`");
+    }
+    if spec.mode != GpuModeSpec::Vgpu && spec.vgpu.is_some() {
+        cx.err("spec/conflict", "/spec/vgpu", "the GPU is not of mode `vgpu`");
     }
 }
 
@@ -127,16 +138,13 @@ fn canonical_pci(text: &str) -> Option<String> {
     fits.then(|| format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
 }
 
-fn mode(cx: &mut Cx<'_>, mode: GpuModeSpec) -> Option<GpuMode> {
-    let word = match mode {
-        GpuModeSpec::Whole => return Some(GpuMode::Whole),
-        GpuModeSpec::Mig => return Some(GpuMode::Mig),
-        GpuModeSpec::Passthrough => return Some(GpuMode::Passthrough),
-        GpuModeSpec::Vgpu => "vgpu",
-    };
-    let message = format!("mode `{word}` is known, but this version of trueup does not do it yet");
-    cx.err("spec/unsupported", "/spec/mode", message).hint("use `whole`, `mig` or `passthrough`");
-    None
+fn mode(mode: GpuModeSpec) -> GpuMode {
+    match mode {
+        GpuModeSpec::Whole => GpuMode::Whole,
+        GpuModeSpec::Mig => GpuMode::Mig,
+        GpuModeSpec::Passthrough => GpuMode::Passthrough,
+        GpuModeSpec::Vgpu => GpuMode::Vgpu,
+    }
 }
 
 /// Names that a client may use: those of partitions, and those that stand for several alike. Also of
@@ -158,21 +166,13 @@ fn partitions(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> Vec<Partition> {
             cx.err("spec/conflict", format!("/spec/partitions/{n}/start"), message)
                 .hint("write one entry for each, or leave `start` out");
         }
-        let names: Vec<String> = match spec.count {
-            None => vec![spec.name.clone()],
-            Some(count) => (0..count).map(|at| format!("{}-{at}", spec.name)).collect(),
-        };
+        if spec.kind.is_some() {
+            let message = "a type is that of a vGPU, and the GPU is not of mode `vgpu`";
+            cx.err("spec/conflict", format!("/spec/partitions/{n}/type"), message)
+                .hint("give a `shape` or a `profile`, or use `mode: vgpu`");
+        }
         let compute = spec.compute.as_ref().map(|all| all.iter().map(compute_of).collect());
-        for name in names {
-            let place = format!("/spec/partitions/{n}/name");
-            if let Err(error) = Name::new(&name) {
-                cx.err("spec/wrong-value", place.clone(), error.to_string());
-            }
-            if let Some(first) = seen.insert(name.clone(), n) {
-                let other = Place::value(cx.member, format!("/spec/partitions/{first}/name"));
-                let message = format!("there is a partition `{name}` already");
-                cx.err("spec/duplicate-partition", place, message).see(other, "the first is here");
-            }
+        for name in names_of(cx, n, spec, &mut seen) {
             let Some(select) = select.clone() else { continue };
             all.push(Partition {
                 name,
@@ -188,6 +188,31 @@ fn partitions(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> Vec<Partition> {
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
+}
+
+/// The names of what an entry stands for, each told where it is no name, or not the first.
+fn names_of(
+    cx: &mut Cx<'_>,
+    n: usize,
+    spec: &PartitionSpec,
+    seen: &mut BTreeMap<String, usize>,
+) -> Vec<String> {
+    let names: Vec<String> = match spec.count {
+        None => vec![spec.name.clone()],
+        Some(count) => (0..count).map(|at| format!("{}-{at}", spec.name)).collect(),
+    };
+    for name in &names {
+        let place = format!("/spec/partitions/{n}/name");
+        if let Err(error) = Name::new(name) {
+            cx.err("spec/wrong-value", place.clone(), error.to_string());
+        }
+        if let Some(first) = seen.insert(name.clone(), n) {
+            let other = Place::value(cx.member, format!("/spec/partitions/{first}/name"));
+            let message = format!("there is a partition `{name}` already");
+            cx.err("spec/duplicate-partition", place, message).see(other, "the first is here");
+        }
+    }
+    names
 }
 
 fn selector(cx: &mut Cx<'_>, n: usize, spec: &PartitionSpec) -> Option<Selector> {

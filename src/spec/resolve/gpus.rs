@@ -70,12 +70,18 @@ fn as_partition(cx: &Cx<'_>, name: &str) -> Option<String> {
         cx.world.by_id.keys().filter(|id| id.kind == Kind::GpuLayout).collect();
     layouts.sort();
     let has = |id: &&ResourceId| match cx.world.resolved_at(id).and_then(|it| it.own()) {
-        Some(Resource::GpuLayout(layout)) => layout.partitions.iter().any(|it| it.name == name),
+        Some(Resource::GpuLayout(layout)) => names(layout).any(|it| it == name),
         _ => false,
     };
     let found: Vec<String> =
         layouts.into_iter().filter(has).map(|id| format!("`{id}/{name}`")).collect();
     (!found.is_empty()).then(|| format!("write {}", found.join(" or ")))
+}
+
+/// What a layout calls the parts of its GPU.
+fn names(layout: &GpuLayout) -> impl Iterator<Item = &str> {
+    let parts = layout.partitions.iter().map(|it| it.name.as_str());
+    parts.chain(layout.vgpus.iter().map(|it| it.name.as_str()))
 }
 
 /// Whether a guest can be given this of the layout; both places are told where it cannot.
@@ -88,10 +94,11 @@ fn fits(
 ) -> bool {
     let id = ResourceId::new(Kind::GpuLayout, layout.clone());
     let member = cx.world.by_id.get(&id).copied().unwrap_or_default();
-    let names: Vec<&str> = found.partitions.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<&str> = names(found).collect();
     let unknown = partition.filter(|name| !names.contains(name));
     let (code, message, hint) = match (found.mode, partition) {
         (GpuMode::Passthrough, None) => return true,
+        (GpuMode::Vgpu, Some(name)) if names.contains(&name) => return true,
         (_, Some(name)) if unknown.is_some() => {
             let known = did_you_mean(name, names.iter().copied());
             let hint = known.unwrap_or_else(|| match names.as_slice() {
@@ -101,12 +108,22 @@ fn fits(
             let message = format!("`{id}` has no partition `{}`", name.escape_debug());
             ("spec/dangling-reference", message, hint)
         }
-        (GpuMode::Passthrough | GpuMode::Whole | GpuMode::Mig, _) => {
+        (GpuMode::Vgpu, None) => {
+            let hint = match names.as_slice() {
+                [] => format!("give `{id}` partitions, and ask for one of them"),
+                [name, ..] => {
+                    let all = names.join(", ");
+                    format!("ask for one of its partitions, {all}: `{id}/{name}`")
+                }
+            };
+            ("spec/conflict", format!("`{id}` is shared among virtual machines"), hint)
+        }
+        (GpuMode::Passthrough | GpuMode::Whole | GpuMode::Mig | GpuMode::Vgpu, _) => {
             let (what, hint) = match found.mode {
                 GpuMode::Mig => (
                     "is cut into MIG partitions, which only processes of the host can use",
-                    "`mode: vgpu` would give parts of a GPU to virtual machines, which this version \
-                     does not do yet; `mode: passthrough` gives all of it",
+                    "`mode: vgpu` gives parts of a GPU to virtual machines, and `mode: passthrough` \
+                     all of it",
                 ),
                 _ => (
                     "is used by the host itself",

@@ -17,7 +17,8 @@ pub use health::{Grade, Symptom, symptoms};
 
 use super::status::{self, Status};
 use crate::model::resource::{
-    GpuLayout, GpuMatch, GpuMigState, GpuSeen, GpuState, SeenPart, mark_stoppable,
+    GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuSeen, GpuState, HostDevice, SeenPart,
+    VgpuClaim, mark_stoppable,
 };
 use crate::model::{FoundGpu, GpuCard, GpuInventory, Kind, Resource, ResourceId};
 use crate::plan::{FieldChange, Skipped};
@@ -60,7 +61,7 @@ pub struct GpuRow {
     pub vbios: Option<String>,
     /// Memory, MiB: all of it, and what of it is used.
     pub memory_mib: Option<(u64, u64)>,
-    /// `whole` or `mig`; with what it will be after a reset where that differs.
+    /// `whole`, `mig`, `vgpu` or `passthrough`; with what it will be after a reset where that differs.
     pub mode: Option<String>,
     /// The layout that is for it.
     pub layout: Option<ResourceId>,
@@ -70,6 +71,9 @@ pub struct GpuRow {
     pub cut_since: Option<Timestamp>,
     /// Its instances, by start.
     pub parts: Vec<PartRow>,
+    /// The vGPUs of ours on it, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vgpus: Vec<VgpuRow>,
     /// Who uses the GPU as a whole.
     pub users: Vec<Holder>,
     /// Programs on this machine that cut GPUs too.
@@ -110,6 +114,19 @@ pub struct PartRow {
     pub users: Vec<Holder>,
 }
 
+/// One vGPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VgpuRow {
+    /// What other resources call it.
+    pub name: String,
+    /// Its type: its name, or `nvidia-556` where that is not known.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What its guest gets: a UUID, or a PCI address.
+    pub device: String,
+}
+
 /// A layout, as far as the log knows it.
 struct Known<'a> {
     id: &'a ResourceId,
@@ -133,6 +150,33 @@ impl<'a> Known<'a> {
         known.map(of).collect()
     }
 
+    /// What is remembered of it.
+    fn memory(&self) -> Option<&'a GpuMemory> {
+        self.layout?.memory.as_deref()
+    }
+
+    /// The mode, where guests have the GPU or share it.
+    fn guests(&self) -> Option<String> {
+        let memory = self.memory()?;
+        let given = memory.handover.as_ref().map(|_| "passthrough");
+        given.or(memory.share.as_ref().map(|_| "vgpu")).map(str::to_owned)
+    }
+
+    /// The vGPUs of ours.
+    fn vgpus(&self) -> Vec<VgpuRow> {
+        let Some(share) = self.memory().and_then(|memory| memory.share.as_ref()) else {
+            return Vec::new();
+        };
+        let row = |it: &VgpuClaim| VgpuRow {
+            name: it.name.clone(),
+            kind: share.kind(it),
+            device: match it.device() {
+                HostDevice::Pci(device) | HostDevice::Mdev(device) => device,
+            },
+        };
+        share.claims.iter().map(row).collect()
+    }
+
     fn is_of(&self, gpu: &GpuState) -> bool {
         if let Some(last) = &self.state.gpu {
             return last.seen.uuid == gpu.uuid;
@@ -141,6 +185,9 @@ impl<'a> Known<'a> {
             GpuMatch::Uuid(uuid) => uuid.eq_ignore_ascii_case(&gpu.uuid),
             GpuMatch::PciAddress(pci) => *pci == gpu.pci,
             GpuMatch::Serial(serial) => gpu.serial.as_ref() == Some(serial),
+            GpuMatch::Product(_) => {
+                self.memory().is_some_and(|memory| memory.gpu.as_ref() == Some(&gpu.uuid))
+            }
         })
     }
 }
@@ -177,7 +224,10 @@ pub fn gpus(state: &State, skipped: &[Skipped], found: Result<&GpuInventory, &st
         });
     }
     for layout in known.iter().filter(|it| !told.contains(it.id)) {
-        let gone = found.is_ok().then(|| "it is not among the GPUs of this machine".to_owned());
+        // What a guest has, the host's driver does not see.
+        let given = layout.memory().is_some_and(|memory| memory.handover.is_some());
+        let gone = (found.is_ok() && !given)
+            .then(|| "it is not among the GPUs of this machine".to_owned());
         let failed = layout.state.unobservable.clone().or(gone);
         rows.push(GpuRow { failed, ..from_log(layout) });
     }
@@ -267,6 +317,8 @@ fn present(card: &GpuCard, layout: Option<&Known<'_>>) -> GpuRow {
         symptoms: symptoms(&card.health, &card.unread),
         sensors: Some(card.health.clone()),
         picture: board.map(|board| Picture::now(board, &instances)),
+        vgpus: layout.map(Known::vgpus).unwrap_or_default(),
+        mode: layout.and_then(Known::guests).filter(|_| !cut).or_else(|| Some(mode(gpu.mig))),
         ..identity(&seen)
     }
 }
@@ -293,23 +345,29 @@ pub fn layout_of<'a>(state: &'a State, gpu: &GpuState) -> Option<(&'a ResourceId
 }
 
 /// What the log has of a layout's GPU.
-fn from_log(layout: &Known<'_>) -> GpuRow {
-    let Some(last) = &layout.state.gpu else {
+fn from_log(known: &Known<'_>) -> GpuRow {
+    let Some(last) = &known.state.gpu else {
         let of = |which: &GpuMatch| match which {
             GpuMatch::Uuid(uuid) => (Some(uuid.clone()), None, None),
             GpuMatch::PciAddress(pci) => (None, Some(pci.clone()), None),
             GpuMatch::Serial(serial) => (None, None, Some(serial.clone())),
+            GpuMatch::Product(_) => {
+                (known.memory().and_then(|memory| memory.gpu.clone()), None, None)
+            }
         };
-        let (uuid, pci, serial) = layout.layout.map(|it| of(&it.gpu)).unwrap_or_default();
-        let layout = Some(layout.id.clone());
-        return GpuRow { uuid, pci, serial, layout, ..GpuRow::default() };
+        let (uuid, pci, serial) = known.layout.map(|it| of(&it.gpu)).unwrap_or_default();
+        let layout = Some(known.id.clone());
+        let (mode, vgpus) = (known.guests(), known.vgpus());
+        return GpuRow { uuid, pci, serial, layout, mode, vgpus, ..GpuRow::default() };
     };
     let seen = &last.seen;
     GpuRow {
-        layout: Some(layout.id.clone()),
+        layout: Some(known.id.clone()),
         cut_since: Some(last.at),
         parts: seen.parts.iter().map(part_row).collect(),
         picture: picture_of(seen),
+        vgpus: known.vgpus(),
+        mode: known.guests().or_else(|| Some(mode(seen.mig))),
         ..identity(seen)
     }
 }

@@ -7,8 +7,13 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::vgpu::number;
 use crate::address::PciAddress;
 use crate::observe::Host;
+use crate::step::{Action, Step};
+
+/// The file of a virtual function that says which vGPU it is.
+const CURRENT_TYPE: &str = "nvidia/current_vgpu_type";
 
 /// Where a vGPU is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +63,45 @@ pub(super) enum Standing {
 }
 
 impl Claim {
+    /// Whether it stands as claimed.
+    #[must_use]
+    pub fn stands(&self, host: &Host) -> bool {
+        self.standing(host) == Standing::There
+    }
+
+    /// The number of its type; none where the folder's name has none.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        match &self.place {
+            Place::Mediated { kind, .. } => number(kind),
+            Place::Function { kind, .. } => Some(*kind),
+        }
+    }
+
+    /// Whether a step makes it.
+    #[must_use]
+    pub fn is_made_by(&self, step: &Step) -> bool {
+        let Action::Write { path, value } = &step.action else { return false };
+        match &self.place {
+            Place::Mediated { .. } => path.ends_with("/create") && *value == self.id.to_string(),
+            Place::Function { function, kind, .. } => {
+                *path == function.file(CURRENT_TYPE) && *value == kind.to_string()
+            }
+        }
+    }
+
+    /// Whether a step removes it.
+    #[must_use]
+    pub fn is_removed_by(&self, step: &Step) -> bool {
+        let Action::Write { path, value } = &step.action else { return false };
+        match &self.place {
+            Place::Mediated { .. } => *path == format!("/sys/bus/mdev/devices/{}/remove", self.id),
+            Place::Function { function, .. } => {
+                *path == function.file(CURRENT_TYPE) && value == "0"
+            }
+        }
+    }
+
     /// What has become of it.
     pub(super) fn standing(&self, host: &Host) -> Standing {
         match &self.place {

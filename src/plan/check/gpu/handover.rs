@@ -31,16 +31,25 @@ impl Judge<'_> {
                 continue;
             };
             let asked = match to {
-                GpuSide::Guests => wish == Some(GpuMode::Passthrough),
+                GpuSide::Guests => {
+                    matches!(wish, Some(GpuMode::Passthrough | GpuMode::Vgpu))
+                }
                 GpuSide::Host => {
                     wish.is_some_and(|mode| mode != GpuMode::Passthrough)
+                        || seen.memory.as_ref().is_some_and(|memory| memory.share.is_some())
                         || (wish.is_none() && step.reason == Reason::Gone)
                 }
             };
             if !asked {
                 self.blame(at, "hands over a GPU although nobody asks for it");
             }
+            if self.share(at, id, seen, kernel, does) {
+                continue;
+            }
             let Does::Write { path, value } = &does.action else { continue };
+            if to == GpuSide::Guests && wish == Some(GpuMode::Vgpu) {
+                self.blame(at, "takes a GPU from the driver that its vGPUs need");
+            }
             let Ok(function) = value.parse::<PciAddress>() else { continue };
             if path.ends_with("/unbind") {
                 self.unbound(at, kernel, function, to);

@@ -12,7 +12,7 @@ use super::super::super::diff::{Diff, segment};
 use super::super::super::{
     Action, Disruption, FieldChange, GpuChange, GpuSide, Reason, SkipReason,
 };
-use super::super::{Case, Draft, Verdict};
+use super::super::{Case, Draft, Handed, Verdict};
 use crate::model::resource::{GpuHandover, GpuKernel, GpuLayout, GpuMemory, GpuMode, OnBusy};
 use crate::model::{Resource, ResourceId};
 use crate::plan::facts::Facts;
@@ -40,16 +40,23 @@ pub(super) fn decide(
                 return false;
             }
             let Some(kernel) = kernel else {
-                let why = "its files below /sys were not looked at".to_owned();
-                verdict.skip(SkipReason::Unobservable(why), Vec::new());
+                verdict.skip(unseen(), Vec::new());
                 return true;
             };
-            way.tell(verdict, way.give(kernel));
+            let drafts = way.give(kernel);
+            if drafts.as_ref().is_ok_and(|drafts| !drafts.is_empty()) {
+                verdict.handed = Some(Handed { whole: kernel.devices(), ..Handed::default() });
+            }
+            way.tell(verdict, drafts);
             true
         }
         (_, Some(kernel)) if way.memory.handover.is_some() => {
             let drafts = way.take(kernel);
             let nothing = drafts.as_ref().is_ok_and(Vec::is_empty);
+            if !nothing {
+                let takes = kernel.devices().into_iter().collect();
+                verdict.handed = Some(Handed { takes, ..Handed::default() });
+            }
             way.tell(verdict, drafts);
             // It is the host's again: what is left to do is a matter of its cut.
             !nothing
@@ -70,16 +77,13 @@ pub(super) fn remove(
     let Some(memory) = memory.filter(|it| it.handover.is_some()).cloned() else {
         return Ok(None);
     };
-    let Some(kernel) = from.kernel.as_deref() else {
-        let why = "its files below /sys were not looked at".to_owned();
-        return Err(SkipReason::Unobservable(why));
-    };
+    let Some(kernel) = from.kernel.as_deref() else { return Err(unseen()) };
     let way = Way { facts, id, reason: Reason::Gone, to: claimed, memory };
     way.take(kernel).map(Some).map_err(|(why, _)| why)
 }
 
 /// Why nothing is done, with the differences that are left.
-type Left = (SkipReason, Vec<FieldChange>);
+pub(super) type Left = (SkipReason, Vec<FieldChange>);
 
 /// One GPU on its way.
 struct Way<'a, 'w> {
@@ -111,7 +115,7 @@ impl Way<'_, '_> {
             persistence: kernel.persistence,
         };
         let planned = plan::bind(&kernel.host, &kernel.holders, &wish);
-        let planned = planned.map_err(|why| (self.refusal(&why), mode(kernel, true)))?;
+        let planned = planned.map_err(|why| (refusal(self.to, &why), mode(kernel, true)))?;
         let before = self.memory.handover.as_ref();
         let driver = kernel.driver().filter(|driver| *driver != VFIO).map(str::to_owned);
         let handover = GpuHandover {
@@ -121,7 +125,8 @@ impl Way<'_, '_> {
             driver: driver.or_else(|| before?.driver.clone()),
             with: guest.with,
         };
-        let memory = GpuMemory { handover: Some(handover), ..GpuMemory::default() };
+        let gpu = handover.uuid.clone();
+        let memory = GpuMemory { gpu, handover: Some(handover), ..GpuMemory::default() };
         let mut changes = mode(kernel, true);
         changes.extend(drivers(kernel, &planned.steps));
         let disturbed = BTreeSet::from([self.id.clone()]);
@@ -147,7 +152,7 @@ impl Way<'_, '_> {
         let guests = self.facts.running_with_devices(&devices);
         let holders = without_guests(&kernel.holders, !guests.is_empty());
         let planned = plan::release(&kernel.host, &holders, &wish);
-        let planned = planned.map_err(|why| (self.refusal(&why), mode(kernel, false)))?;
+        let planned = planned.map_err(|why| (refusal(self.to, &why), mode(kernel, false)))?;
         let mut disturbed = BTreeSet::from([self.id.clone()]);
         for guest in guests {
             disturbed.extend(self.facts.interrupted_with(guest));
@@ -179,26 +184,55 @@ impl Way<'_, '_> {
         steps: Vec<Step>,
         memory: GpuMemory,
         end: GpuMemory,
-        mut changes: Vec<FieldChange>,
+        changes: Vec<FieldChange>,
         disturbed: &BTreeSet<ResourceId>,
     ) -> Vec<Draft> {
         let known = memory.handover.as_ref();
         let gpu = known.and_then(|it| it.uuid.clone());
         let gpu = gpu.or_else(|| known.map(|it| it.pci.to_string())).unwrap_or_default();
         let on_busy = self.to.and_then(|to| to.on_busy).unwrap_or_default();
-        let change = |memory: GpuMemory| Box::new(GpuChange { gpu: gpu.clone(), on_busy, memory });
+        let side = |step| {
+            let disruption = if takes(&step) { Disruption::Restart } else { Disruption::None };
+            (to, step, disruption)
+        };
+        let steps = steps.into_iter().map(side).collect();
+        Change { gpu, on_busy, reason: self.reason, memory, end }.drafts(steps, changes, disturbed)
+    }
+}
+
+/// One change at the kernel's files, as drafts.
+pub(super) struct Change {
+    /// UUID of the GPU; its PCI address where NVML never told one.
+    pub(super) gpu: String,
+    pub(super) on_busy: OnBusy,
+    pub(super) reason: Reason,
+    /// What is remembered from the first step on.
+    pub(super) memory: GpuMemory,
+    /// What is remembered once all is proved.
+    pub(super) end: GpuMemory,
+}
+
+impl Change {
+    /// The steps, each with who it is for and how much it disturbs, and the proof after them.
+    pub(super) fn drafts(
+        self,
+        steps: Vec<(GpuSide, Step, Disruption)>,
+        mut changes: Vec<FieldChange>,
+        disturbed: &BTreeSet<ResourceId>,
+    ) -> Vec<Draft> {
+        let (gpu, on_busy) = (&self.gpu, self.on_busy);
+        let change = |memory| Box::new(GpuChange { gpu: gpu.clone(), on_busy, memory });
         let mut drafts = Vec::new();
-        for step in steps {
-            let takes = takes(&step);
-            let action =
-                Action::GpuHandover { to, step: Box::new(step), change: change(memory.clone()) };
+        for (to, step, disruption) in steps {
+            let (step, change) = (Box::new(step), change(self.memory.clone()));
+            let action = Action::GpuHandover { to, step, change };
             let draft = Draft::quiet(action, self.reason, std::mem::take(&mut changes));
-            drafts.push(match takes {
-                true => draft.disturbing(Disruption::Restart, disturbed.clone()),
-                false => draft,
+            drafts.push(match disruption {
+                Disruption::None => draft,
+                some => draft.disturbing(some, disturbed.clone()),
             });
         }
-        let settle = Action::GpuSettle { start: Vec::new(), change: change(end) };
+        let settle = Action::GpuSettle { start: Vec::new(), change: change(self.end) };
         drafts.push(Draft::quiet(settle, self.reason, changes));
         for draft in drafts.iter_mut().skip(1).filter(|_| self.reason == Reason::Adopted) {
             // What is taken over is ours from its first step on.
@@ -206,20 +240,26 @@ impl Way<'_, '_> {
         }
         drafts
     }
+}
 
-    /// Why it cannot be, in the words of a plan.
-    fn refusal(&self, why: &Refused) -> SkipReason {
-        let busy = |it: &Refusal| matches!(it, Refusal::Held { .. });
-        let unread =
-            |it: &Refusal| matches!(it, Refusal::Unread { .. } | Refusal::Unscanned { .. });
-        let text = why.to_string();
-        let waits = self.to.and_then(|to| to.on_busy) == Some(OnBusy::Wait);
-        match () {
-            () if why.reasons.iter().any(unread) => SkipReason::Unobservable(text),
-            () if !why.reasons.iter().all(busy) => SkipReason::Conflict(text),
-            () if waits => SkipReason::BusyWaits(text),
-            () => SkipReason::Busy(text),
-        }
+/// Nothing is decided from what was not seen.
+pub(super) fn unseen() -> SkipReason {
+    SkipReason::Unobservable("its files below /sys were not looked at".to_owned())
+}
+
+/// Why it cannot be, in the words of a plan.
+pub(super) fn refusal(to: Option<&GpuLayout>, why: &Refused) -> SkipReason {
+    let busy = |it: &Refusal| matches!(it, Refusal::Held { .. });
+    let unread = |it: &Refusal| matches!(it, Refusal::Unread { .. } | Refusal::Unscanned { .. });
+    let room = |it: &Refusal| matches!(it, Refusal::NoRoom { .. } | Refusal::UnknownType { .. });
+    let text = why.to_string();
+    let waits = to.and_then(|to| to.on_busy) == Some(OnBusy::Wait);
+    match () {
+        () if why.reasons.iter().any(unread) => SkipReason::Unobservable(text),
+        () if why.reasons.iter().all(room) => SkipReason::Unplaceable(text),
+        () if !why.reasons.iter().all(busy) => SkipReason::Conflict(text),
+        () if waits => SkipReason::BusyWaits(text),
+        () => SkipReason::Busy(text),
     }
 }
 

@@ -2,22 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use trueup_mig::{Board, ComputePart, Holder, Instance, Placed, Step, Wish};
+use trueup_mig::{Board, ComputePart, Holder, Instance, Placed, Step};
 
 use super::words;
 use crate::model::resource::{self, GpuClient};
 use crate::plan::{Action, GpuChange, GpuPart};
-
-/// One partition as a wish for one instance.
-pub(super) fn wish(partition: &resource::Partition) -> Wish {
-    Wish {
-        select: partition.select.clone(),
-        count: 1,
-        start: partition.start,
-        compute: partition.compute.clone(),
-        name: Some(partition.name.clone()),
-    }
-}
 
 /// The instances, with those holders marked as stoppable that a declared client is.
 pub(super) fn with_clients(instances: &[Instance], clients: &[GpuClient]) -> Vec<Instance> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use trueup_mig::{Instance, Layout, Outcome, Placed, Target, plan};
 
 use super::parts::{action, units_of, with_clients};
-use super::{handover, words};
+use super::{handover, share, words};
 use crate::model::ResourceId;
 use crate::model::resource::{GpuLayout, GpuMemory};
 use crate::plan::facts::Facts;
@@ -21,6 +21,9 @@ pub(in crate::plan) fn remove(
     from: &GpuLayout,
 ) -> Result<Vec<Draft>, SkipReason> {
     if let Some(drafts) = handover::remove(facts, id, claimed, from)? {
+        return Ok(drafts);
+    }
+    if let Some(drafts) = share::remove(facts, id, claimed, from)? {
         return Ok(drafts);
     }
     let Some(state) = from.state.as_deref() else {
@@ -48,8 +51,13 @@ pub(in crate::plan) fn remove(
         return Ok(Vec::new());
     }
     let stopped = units_of(&way.stops);
-    let before = Some(way.before.clone());
-    let memory = GpuMemory { layout: way.after, before, stopped, ..GpuMemory::default() };
+    let memory = GpuMemory {
+        gpu: Some(state.uuid.clone()),
+        layout: way.after,
+        before: Some(way.before.clone()),
+        stopped,
+        ..GpuMemory::default()
+    };
     let on_busy = claimed.and_then(|it| it.on_busy).unwrap_or_default();
     let change = GpuChange { gpu: state.uuid.clone(), on_busy, memory };
     let mut drafts = Vec::new();

@@ -10,7 +10,7 @@ use trueup_gpu_sysfs::{Error, Holders, Next, Outcome as Ended, Step};
 use super::super::behind_port::Inner;
 use super::super::kernel::Kernel;
 use super::Trouble;
-use crate::model::resource::GpuHandover;
+use crate::model::resource::{GpuHandover, GpuShare};
 use crate::model::{Fault, ResourceId};
 use crate::plan::{GpuChange, GpuSide};
 use crate::port::Outcome;
@@ -68,6 +68,33 @@ pub(super) async fn prove(
         none if none.is_empty() => Ok(()),
         rest => {
             let message = format!("proving {id} failed: left to do is {}", rest.join(", "));
+            Err(Fault::transient(message))
+        }
+    }
+}
+
+/// Proves that guests can have the vGPUs that were made for them. Where more is to be done first,
+/// that is seen with the next look.
+pub(super) async fn prove_shared(
+    inner: &Inner,
+    id: &ResourceId,
+    share: &GpuShare,
+) -> Result<(), Fault> {
+    if share.open {
+        return Ok(());
+    }
+    let wanted = share.clone();
+    let missing = on_files(inner, move |kernel| {
+        let files = kernel.look()?;
+        let gone = || format!("there is no GPU at {} any more", wanted.pci);
+        let gpu = files.of(wanted.pci, None).ok_or_else(gone)?;
+        let missing = wanted.claims.iter().filter(|it| !it.claim.stands(&gpu.host));
+        Ok(missing.map(|it| it.name.clone()).collect::<Vec<_>>())
+    });
+    match missing.await? {
+        none if none.is_empty() => Ok(()),
+        missing => {
+            let message = format!("proving {id} failed: there is no {}", missing.join(", no "));
             Err(Fault::transient(message))
         }
     }

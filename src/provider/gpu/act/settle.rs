@@ -67,13 +67,17 @@ pub(super) async fn settle(
     change: &GpuChange,
 ) -> Result<Outcome, Fault> {
     let id = &step.resource;
-    let devices = match &change.memory.handover {
+    let devices = match (&change.memory.handover, &change.memory.share) {
         // NVML does not see what guests have.
-        Some(handover) => {
+        (Some(handover), _) => {
             handover::prove(inner, id, handover).await?;
             Devices::new()
         }
-        None => prove(inner, id, change).await?,
+        (None, Some(share)) => {
+            handover::prove_shared(inner, id, share).await?;
+            Devices::new()
+        }
+        (None, None) => prove(inner, id, change).await?,
     };
     let mut facts = identities(inner, change, &devices);
     match told(inner.tools.refresh_cdi().await) {

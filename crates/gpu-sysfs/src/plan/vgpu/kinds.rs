@@ -48,6 +48,13 @@ impl Catalogue {
         self.names.get(&number).cloned().unwrap_or_else(|| number.to_string())
     }
 
+    /// The types that have a name.
+    pub(super) fn named(self) -> BTreeMap<u32, String> {
+        let mut names = self.names;
+        names.retain(|number, name| *name != number.to_string());
+        names
+    }
+
     /// All names.
     pub(super) fn names(&self) -> Vec<String> {
         self.names.values().cloned().collect()
@@ -55,7 +62,7 @@ impl Catalogue {
 }
 
 /// The number in a folder name like `nvidia-558`.
-pub(super) fn number(folder: &str) -> Option<u32> {
+pub(in crate::plan) fn number(folder: &str) -> Option<u32> {
     folder.strip_prefix("nvidia-")?.parse().ok()
 }
 

@@ -22,6 +22,7 @@ mod kinds;
 mod place;
 
 use kinds::Catalogue;
+pub(super) use kinds::number;
 
 /// One vGPU that is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,26 @@ pub fn vgpus(host: &Host, holders: &Holders, request: &VgpuRequest) -> Result<Pl
         return removals(host, holders, request, sorted);
     }
     place::creations(host, holders, request, &catalogue, sorted)
+}
+
+/// The types that a GPU can have, by number, as far as its files and `told` have names for them.
+#[must_use]
+pub fn kinds(host: &Host, gpu: PciAddress, told: &BTreeMap<u32, String>) -> BTreeMap<u32, String> {
+    match host.functions.get(&gpu) {
+        Some(function) => Catalogue::new(host, function, told).named(),
+        None => told.clone(),
+    }
+}
+
+/// The number of a type by its name, the name without the maker, its folder's name or its number.
+#[must_use]
+pub fn kind_number(
+    host: &Host,
+    gpu: PciAddress,
+    told: &BTreeMap<u32, String>,
+    kind: &str,
+) -> Option<u32> {
+    Catalogue::new(host, host.functions.get(&gpu)?, told).find(kind)
 }
 
 /// The first stage, where it is not known yet which way the driver goes.

@@ -260,6 +260,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_repository_is_made_only_where_nothing_is_and_its_parent_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| place(&folder.path().join(name));
+        assert!(matches!(at("new"), Place::Free));
+        assert!(matches!(at("not-mounted/new"), Place::NoParent));
+        std::fs::create_dir(folder.path().join("empty")).unwrap();
+        assert!(matches!(at("empty"), Place::Free));
+        std::fs::write(folder.path().join("empty/file"), "x").unwrap();
+        assert!(matches!(at("empty"), Place::Taken));
+        assert!(matches!(at("empty/file"), Place::Taken));
+        std::fs::write(folder.path().join("empty/config"), "x").unwrap();
+        assert!(matches!(at("empty"), Place::Repository));
+    }
+
+    #[test]
     fn what_the_library_says_is_cut_to_what_happened() {
         let what = "error checking pack 99acf70f : it\n\nMessage:\nMAC check failed.\n\nFor more \
                     information, see: x\n\nBacktrace:\n   0: y";

@@ -183,7 +183,10 @@ impl State {
                 }
             }
             Event::PullObserved(observed) => self.pulls.observe(observed, at),
-            Event::PullPlanned(planned) => self.pulls.plan(planned, at),
+            Event::PullPlanned(planned) => {
+                let merging = self.is_merging();
+                self.pulls.plan(planned, at, merging, self.spec.tree.as_deref());
+            }
             Event::PullApproved(approved) => self.pulls.approve(approved, actor, at),
             Event::PullApprovalWithdrawn(withdrawn) => {
                 self.pulls.disapprove(withdrawn);
@@ -191,11 +194,8 @@ impl State {
             }
             Event::PullClosed(closed) => self.pulls.close(closed.number),
             Event::ForgePosted(posted) => {
-                let (spec, head) = (&self.spec, self.source.head.as_ref());
-                let mistaken = spec.rejected.as_ref().map(|rejected| &rejected.commit);
-                // A commit is seen, and not taken in yet: it may be anybody's merge.
-                let merging = head != spec.commit.as_ref() && head != mistaken;
-                self.pulls.posted(posted, at, merging, spec.tree.as_deref());
+                let merging = self.is_merging();
+                self.pulls.posted(posted, at, merging, self.spec.tree.as_deref());
             }
             Event::ForgeRefused(refused) => self.pulls.refused(refused),
             Event::ForgeUnavailable(unavailable) => {
@@ -274,6 +274,13 @@ impl State {
             let rules = self.exempt.entry(hold.resource).or_default();
             rules.entry(hold.rule).or_default().extend(hold.steps);
         }
+    }
+
+    /// Whether a commit is seen and not taken in yet: it may be anybody's merge.
+    fn is_merging(&self) -> bool {
+        let (spec, head) = (&self.spec, self.source.head.as_ref());
+        let mistaken = spec.rejected.as_ref().map(|rejected| &rejected.commit);
+        head != spec.commit.as_ref() && head != mistaken
     }
 
     fn refuse(&mut self, commit: &CommitId, why: &str, signature: bool, since: Timestamp) {

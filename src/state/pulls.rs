@@ -65,6 +65,10 @@ pub struct PullState {
     pub planned: Option<Planned>,
     /// What people were last told that it does.
     pub shown: Option<Merged>,
+    /// What was last to be shown of it before it was merged: it may stand on the forge although that
+    /// was not taken note of any more.
+    #[serde(default)]
+    pub meant: Option<Merged>,
     /// Plans that were made for it before, newest first.
     #[serde(default)]
     pub older: VecDeque<OlderPlan>,
@@ -181,11 +185,14 @@ impl PullsState {
         self.posted.iter().find(|post| post.target == *target)
     }
 
-    /// What a commit with this tree was said to do: by an open pull request or a closed one.
+    /// What a commit with this tree was said to do: by an open pull request or a closed one. What may
+    /// have been said counts where nothing is known to be: a merge that follows a crash does no more
+    /// than that either.
     pub fn promise(&self, tree: &str) -> Option<Merged> {
         let open = self.open.values().filter_map(PullState::told);
         let promises = self.promises.iter().rev().cloned().chain(open);
-        promises.into_iter().find(|promise| promise.tree == tree)
+        let meant = self.open.values().filter_map(|pull| pull.meant.clone());
+        promises.chain(meant).find(|promise| promise.tree == tree)
     }
 
     pub(super) fn observe(&mut self, observed: &PullObserved, at: Timestamp) {
@@ -196,6 +203,7 @@ impl PullsState {
             since: at,
             planned: None,
             shown: None,
+            meant: None,
             older: VecDeque::new(),
             shown_at: None,
             approved: None,
@@ -204,6 +212,7 @@ impl PullsState {
         *known = PullState {
             planned: known.planned.take(),
             shown: known.shown.take(),
+            meant: known.meant.take(),
             older: std::mem::take(&mut known.older),
             shown_at: known.shown_at,
             // An approval is for the head that was looked at.
@@ -212,7 +221,14 @@ impl PullsState {
         };
     }
 
-    pub(super) fn plan(&mut self, planned: &PullPlanned, at: Timestamp) {
+    /// `merging` and `tree` as in [`Self::posted`].
+    pub(super) fn plan(
+        &mut self,
+        planned: &PullPlanned,
+        at: Timestamp,
+        merging: bool,
+        tree: Option<&str>,
+    ) {
         let Some(pull) = self.open.get_mut(&planned.number) else { return };
         pull.older = pull.older_than(plan_of(&planned.outcome).map(|plan| plan.plan));
         pull.planned = Some(Planned {
@@ -225,11 +241,17 @@ impl PullsState {
             says: planned.says,
             summary: planned.summary.clone(),
         });
+        if !merging && planned.tree.as_deref() != tree {
+            pull.meant = pull.promise(planned.number).or_else(|| pull.meant.take());
+        }
     }
 
     pub(super) fn close(&mut self, number: u64) {
         let Some(pull) = self.open.remove(&number) else { return };
-        self.promises.extend(pull.told());
+        let told = pull.told();
+        let unsaid =
+            pull.meant.filter(|meant| told.as_ref().is_none_or(|it| it.tree != meant.tree));
+        self.promises.extend(unsaid.into_iter().chain(told));
         while self.promises.len() > PROMISES_KEPT_MAX {
             self.promises.pop_front();
         }

@@ -57,7 +57,9 @@ fn what_somebody_who_may_approves_runs_after_the_merge() {
         };
         assert_eq!(open(&head, &base), 1);
         said(&forge, &head, "to approve it, see the comment");
-        let plan = bench.state().pulls.open[&1].shown.as_ref().unwrap().plan;
+        let plan = until("it to be noted that the plan was shown", PATIENCE, || {
+            Some(bench.state().pulls.open.get(&1)?.shown.as_ref()?.plan)
+        });
         until("the comment that says how", PATIENCE, || {
             let line = format!("/trueup approve {plan}");
             forge

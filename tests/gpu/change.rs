@@ -36,7 +36,7 @@ async fn a_whole_gpu_is_cut() {
                     after 1: 1g infer-1
                     after 2: 1g infer-2
                     + created
-        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 316e23da617e
+        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 837feec62731
     "#]]
     .assert_eq(&shown(&plan));
     let report = lab.pass().await;

@@ -182,6 +182,34 @@ async fn a_profile_under_another_name_is_not_another_profile() {
     assert_eq!(lab.stands(0).len(), 3, "something was touched");
 }
 
+/// A name that goes over to another profile: what stands keeps its meaning, and is not destroyed.
+#[tokio::test]
+async fn a_name_that_another_profile_has_by_now_stands_for_the_old_one() {
+    let mut lab = settled().await;
+    let (stood, calls) = (lab.stands(0), lab.calls().len());
+    let swap = |state: &mut State| {
+        let key = state.gpus[0].board.clone();
+        for profile in &mut state.boards.get_mut(&key).unwrap().profiles {
+            profile.name = match profile.name.as_str() {
+                "1g.10gb" => "1g.11gb".into(),
+                "1g.20gb" => "1g.10gb".into(),
+                _ => continue,
+            };
+        }
+    };
+    lab.store.change(swap).unwrap();
+    let plan = lab.plan().await;
+    assert!(plan.is_empty() && plan.skipped.is_empty(), "{}", shown(&plan));
+    assert!(shown(&plan).contains("by another name than the commit"), "{}", shown(&plan));
+    lab.settle().await;
+    assert_eq!((lab.stands(0), lab.calls().len()), (stood.clone(), calls), "something was touched");
+    for _ in 0..2 {
+        lab.edit(&Edit::DriverReload { driver: None });
+        lab.settle().await;
+        assert_eq!(lab.stands(0), stood);
+    }
+}
+
 /// Who asks by the shape, or by the new name, does not notice a profile's new name at all.
 #[tokio::test]
 async fn a_shape_has_no_name_that_could_change() {

@@ -76,6 +76,10 @@ async fn guests_get_their_vgpus_and_nobody_else_is_disturbed() {
         if way == Way::Functions {
             assert_eq!(places, [function(0), function(1)]);
         }
+        let row = trueup::view::gpu::gpus_then(&lab.world.state()).gpus.remove(0);
+        assert_eq!(row.mode.as_deref(), Some("vgpu"));
+        let names: Vec<_> = row.vgpus.iter().map(|it| (&*it.name, &*it.kind)).collect();
+        assert_eq!(names, [("desk-0", "NVIDIA A40-8Q"), ("desk-1", "NVIDIA A40-8Q")], "{way:?}");
         kernel.writes();
         lab.settle().await;
         assert!(kernel.writes().is_empty(), "{way:?}");

@@ -2,8 +2,9 @@
 //! turns. Then what restic has no peer for: a disk's increment, and the state of an environment.
 //!
 //! `TRUEUP_BACKUP_MIB` is about how much is saved, in MiB; 100 without it. `TRUEUP_BACKUP_RUNS` is how
-//! often each is done, 3 without it; the fastest of each counts. Prints wall time, processor time and
-//! the peak of memory of each, and their ratio. Takes four times that much of the disk, in `TMPDIR`.
+//! often each is done, 3 without it; the fastest of each counts. `TRUEUP_BACKUP_WORKER` is another build
+//! of the worker. Prints wall time, processor time and the peak of memory of each, and their ratio.
+//! Takes four times that much of the disk, in `TMPDIR`.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
 
@@ -80,6 +81,7 @@ fn look(pid: u32) -> (bool, u64, Duration) {
 struct Bench {
     root: PathBuf,
     source: PathBuf,
+    worker: PathBuf,
     runs: usize,
 }
 
@@ -110,7 +112,7 @@ impl Bench {
             "state": self.root.join("state"),
             "action": action,
         });
-        measure(&mut Command::new(env!("CARGO_BIN_EXE_trueup-backup-worker")), |mut stdin| {
+        measure(&mut Command::new(&self.worker), |mut stdin| {
             stdin.write_all(format!("{request}\n").as_bytes()).unwrap();
             feed(stdin)
         })
@@ -207,7 +209,7 @@ impl Bench {
         fs::create_dir_all(&log).unwrap();
         let mut random = fastrand::Rng::with_seed(4);
         let mut segment = String::new();
-        let mut write = |seq: u64, segment: &mut String| {
+        let write = |seq: u64, segment: &mut String| {
             fs::write(log.join(format!("{seq:020}.jsonl")), &*segment).unwrap();
             segment.clear();
         };
@@ -264,7 +266,10 @@ fn number(name: &str, otherwise: u64) -> u64 {
 fn main() {
     let root = tempfile::tempdir().unwrap();
     let runs = usize::try_from(number("TRUEUP_BACKUP_RUNS", 3)).unwrap();
-    let bench = Bench { root: root.path().to_owned(), source: root.path().join("source"), runs };
+    let worker = std::env::var_os("TRUEUP_BACKUP_WORKER").map(PathBuf::from);
+    let worker = worker.unwrap_or_else(|| env!("CARGO_BIN_EXE_trueup-backup-worker").into());
+    let source = root.path().join("source");
+    let bench = Bench { root: root.path().to_owned(), source, worker, runs };
     key(&bench.root.join("key"));
     bench_data::mixed(&bench.source, number("TRUEUP_BACKUP_MIB", 100), 1);
     bench.beside_restic();

@@ -22,6 +22,10 @@ use crate::store::{Kind, Store, StoreFault};
 /// Others take a lock that was not renewed for 30 minutes (restic's `staleLockTimeout`) for dead.
 const LEASE_MAX: SignedDuration = SignedDuration::from_mins(28);
 
+/// Asked before an index or a snapshot is stored: whether what it names may have been removed
+/// meanwhile.
+pub(crate) type Sentry = Box<dyn Fn() -> Result<(), Fault> + Send + Sync>;
+
 /// A store as the library sees it.
 pub(crate) struct Bridge {
     pub(crate) store: Arc<dyn Store>,
@@ -33,6 +37,7 @@ pub(crate) struct Bridge {
     /// Snapshots are taken and not kept: what they point to is not final.
     withhold: AtomicBool,
     noted: Mutex<Noted>,
+    sentry: Mutex<Option<Sentry>>,
 }
 
 #[derive(Default)]
@@ -61,6 +66,7 @@ impl Bridge {
             stored: AtomicU64::new(0),
             withhold: AtomicBool::new(false),
             noted: Mutex::default(),
+            sentry: Mutex::default(),
         }
     }
 
@@ -86,6 +92,18 @@ impl Bridge {
     /// The lock was renewed at this time.
     pub(crate) fn renewed(&self, at: Timestamp) {
         self.noted().renewed = Some(at);
+    }
+
+    /// Who is asked before an index or a snapshot is stored.
+    pub(crate) fn post(&self, sentry: Option<Sentry>) {
+        *self.sentry.lock().unwrap_or_else(PoisonError::into_inner) = sentry;
+    }
+
+    /// Sees that what an index or a snapshot names is on the disk, and still there.
+    fn needed(&self) -> Result<(), Fault> {
+        self.store.settle().map_err(|fault| self.explain_store(fault))?;
+        let sentry = self.sentry.lock().unwrap_or_else(PoisonError::into_inner);
+        sentry.as_ref().map_or(Ok(()), |sentry| sentry())
     }
 
     /// Whether snapshots are withheld from the store from now on.
@@ -140,27 +158,24 @@ impl Bridge {
         let size = parts.iter().map(|part| part.len() as u64).sum();
         self.up.take(size);
         let stored = (|| {
-            if kind == Kind::Snapshot {
-                // What it needs comes to the disk before it.
-                self.store.settle()?;
+            // An index too: one that names what is gone spoils the backups after this one.
+            if matches!(kind, Kind::Snapshot | Kind::Index) {
+                self.needed()?;
             }
-            self.store.write(kind, name, parts, kind == Kind::Config)?;
-            if matches!(kind, Kind::Snapshot | Kind::Config) {
-                self.store.settle()?;
+            let explain = |fault| self.explain_store(fault);
+            self.store.write(kind, name, parts, kind == Kind::Config).map_err(explain)?;
+            match kind {
+                Kind::Snapshot | Kind::Config => self.store.settle().map_err(explain),
+                _ => Ok(()),
             }
-            Ok(())
         })();
-        match stored {
+        match &stored {
             Ok(()) => {
                 self.stored.fetch_add(size, Ordering::Relaxed);
-                Ok(())
             }
-            Err(fault) => {
-                let fault = self.explain_store(fault);
-                self.bar(fault.clone());
-                Err(fault)
-            }
+            Err(fault) => self.bar(fault.clone()),
         }
+        stored
     }
 
     /// Reads a part of a pack for the reads this thread makes next.

@@ -19,7 +19,7 @@ const NAMED_MAX: usize = 20;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ledger {
     snapshots: BTreeSet<String>,
-    indexes: BTreeSet<String>,
+    pub(crate) indexes: BTreeSet<String>,
 }
 
 /// Where the notes on a repository lie.

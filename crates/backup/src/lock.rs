@@ -5,6 +5,7 @@
 //! it was not renewed for half an hour, or when its process is of this host and dead. A lock that
 //! cannot be read is somebody's.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -215,6 +216,22 @@ impl Shared {
         Ok((conflict, notices))
     }
 
+    /// That nobody removed our lock or, since then, an index: whoever did may have removed what we
+    /// wrote, or what we found there and wrote no second time.
+    fn untouched(&self, indexes: &BTreeSet<String>) -> Result<(), Fault> {
+        let at = self.bridge.at.clone();
+        let list = |kind| self.bridge.store.list(kind).map_err(|fault| fault.explain(&at));
+        // Held until the listing is there, so that it is not renewed meanwhile.
+        let name = self.name.lock().unwrap_or_else(PoisonError::into_inner);
+        if !list(Kind::Lock)?.iter().any(|(lock, _)| *lock == *name) {
+            let why = "somebody removed it".to_owned();
+            return Err(Fault::LockLost { at, why });
+        }
+        drop(name);
+        let now: BTreeSet<String> = list(Kind::Index)?.into_iter().map(|(name, _)| name).collect();
+        if indexes.is_subset(&now) { Ok(()) } else { Err(Fault::PrunedMeanwhile { at }) }
+    }
+
     fn unlock(&self) {
         let name = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // What stays behind is stale at once, because this process is gone.
@@ -263,6 +280,14 @@ impl RepoLock {
         lock.renewer = Some(std::thread::spawn(move || renew(&shared)));
         Ok((Some(lock), notices))
     }
+
+    /// From now on no index and no snapshot is stored once one of these indexes is gone, or the lock.
+    pub(crate) fn guard(&self, indexes: BTreeSet<String>) {
+        let shared = Arc::downgrade(&self.shared);
+        // Without the lock there is nothing left to be written.
+        let sentry = move || shared.upgrade().map_or(Ok(()), |lock| lock.untouched(&indexes));
+        self.shared.bridge.post(Some(Box::new(sentry)));
+    }
 }
 
 fn renew(shared: &Shared) {
@@ -272,9 +297,9 @@ fn renew(shared: &Shared) {
         if *waited.unwrap_or_else(PoisonError::into_inner).0 {
             return;
         }
+        let mut name = shared.name.lock().unwrap_or_else(PoisonError::into_inner);
         // One that fails is tried again; the bridge stops all writing before others take it for dead.
         if let Ok(fresh) = shared.write() {
-            let mut name = shared.name.lock().unwrap_or_else(PoisonError::into_inner);
             drop(shared.bridge.store.remove(Kind::Lock, &name));
             *name = fresh;
         }
@@ -289,6 +314,7 @@ impl Drop for RepoLock {
             // A renewer that panicked renews nothing any more.
             drop(renewer.join());
         }
+        self.shared.bridge.post(None);
         self.shared.unlock();
     }
 }

@@ -622,6 +622,14 @@ pub enum Fault {
         /// Why.
         why: String,
     },
+    /// Somebody removed things while a backup ran, past our lock.
+    #[error(
+        "somebody else pruned the repository at {at} meanwhile; no snapshot was stored: let nobody but trueup prune it"
+    )]
+    PrunedMeanwhile {
+        /// The repository.
+        at: String,
+    },
     /// What should be saved is gone, or a stream ended before its end mark. No snapshot was stored.
     #[error("the source {path} is not there or ended too early: {why}; no snapshot was stored")]
     SourceVanished {
@@ -678,6 +686,7 @@ impl Fault {
             Fault::RepositoryOffline { .. }
                 | Fault::Locked { .. }
                 | Fault::LockLost { .. }
+                | Fault::PrunedMeanwhile { .. }
                 | Fault::SourceVanished { .. }
                 | Fault::Cancelled
         )

@@ -1,6 +1,11 @@
 //! The worker against Debian's restic, damaged repositories, full disks and kills.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests talk to the host")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "tests talk to the host, and say what they cannot do there"
+)]
 
 #[path = "backup/bench_data.rs"]
 mod bench_data;

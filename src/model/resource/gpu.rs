@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use trueup_mig::{Board, ComputeWish, Holder, Instance, Layout, Placed, Selector, Wish};
+use trueup_mig::{Board, ComputeWish, Holder, Instance, Layout, Placed, ProfileId, Selector, Wish};
 
 use super::{GpuGuest, GpuHandover, GpuKernel, GpuShare, Vgpu};
 use crate::model::{Digest, digest_of};
@@ -199,16 +199,26 @@ pub struct GpuMemory {
     /// Units stopped for the change, to be started after it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<String>,
-    /// What the driver's names in the commit stood for when it was cut: shapes by those names. A
-    /// newer driver may call the same profiles otherwise.
+    /// What the driver's names in the commit stood for when it was cut, by those names. A newer driver
+    /// may call the same profiles otherwise, and others so.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub called: BTreeMap<String, String>,
+    pub called: BTreeMap<String, GpuProfile>,
     /// Where a GPU that guests have is found, and what it goes back to. `None`: the host has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<GpuHandover>,
     /// The vGPUs of ours on a GPU that guests share. `None`: nobody shares it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<GpuShare>,
+}
+
+/// What a driver's name of a profile stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct GpuProfile {
+    /// The driver's number of it.
+    #[schemars(with = "u32")]
+    pub profile: ProfileId,
+    /// Slices and suffix: the same with every driver.
+    pub shape: String,
 }
 
 impl GpuMemory {

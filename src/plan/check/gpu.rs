@@ -11,7 +11,7 @@ mod handover;
 mod share;
 
 use super::Judge;
-use crate::model::resource::{GpuClient, GpuLayout, GpuMode, GpuState, Partition};
+use crate::model::resource::{GpuClient, GpuLayout, GpuMode, GpuProfile, GpuState, Partition};
 use crate::model::{Resource, ResourceId};
 use crate::plan::{Action, Reason};
 
@@ -129,8 +129,8 @@ impl Judge<'_> {
         }
     }
 
-    /// What names that the driver no longer knows stood for, by the log.
-    fn called(&self, id: &ResourceId) -> BTreeMap<String, String> {
+    /// What the driver's names stood for when the GPU was cut, by the log.
+    fn called(&self, id: &ResourceId) -> BTreeMap<String, GpuProfile> {
         let memory = match self.seen(id).map(|seen| &seen.config) {
             Some(Resource::GpuLayout(seen)) => seen.memory.as_deref(),
             _ => None,
@@ -169,13 +169,10 @@ impl Judge<'_> {
                 let profile = part.placed.profile;
                 let same = match &partition.select {
                     Selector::Shape(shape) => board.shape(profile) == *shape,
-                    Selector::Profile(name)
-                        if board.profiles().iter().all(|it| it.name != *name) =>
-                    {
-                        called.get(name) == Some(&board.shape(profile))
-                    }
                     Selector::Profile(name) => {
-                        board.profile(profile).is_some_and(|it| it.name == *name)
+                        let now = board.profile(profile).is_some_and(|it| it.name == *name);
+                        let then = called.get(name).map(|known| &known.shape);
+                        now || then == Some(&board.shape(profile))
                     }
                 };
                 let count = partition.compute.as_ref().map_or(1, |all| {

@@ -19,6 +19,18 @@ impl Log {
 
     /// Pull request 7 with this head, whose plan is shown and waits.
     fn shown(&mut self, head: char, plan: &str) {
+        self.planned(head, plan);
+        let (target, content) = (PostTarget::Comment(7), Digest::of(plan));
+        self.tell(Entry::new(Event::ForgePosted(ForgePosted {
+            target,
+            content,
+            id: None,
+            url: None,
+        })));
+    }
+
+    /// Pull request 7 with this head, whose plan is made and waits.
+    fn planned(&mut self, head: char, plan: &str) {
         let (author, head) = ("ann".to_owned(), commit(head));
         let observed = PullObserved { number: 7, head: head.clone(), author, fork: false };
         self.tell(Entry::new(Event::PullObserved(observed)));
@@ -39,13 +51,6 @@ impl Log {
             summary: None,
         };
         self.tell(Entry::new(Event::PullPlanned(planned)));
-        let (target, content) = (PostTarget::Comment(7), Digest::of(plan));
-        self.tell(Entry::new(Event::ForgePosted(ForgePosted {
-            target,
-            content,
-            id: None,
-            url: None,
-        })));
     }
 
     fn approve(&mut self, head: char, plan: &str) {
@@ -79,6 +84,30 @@ fn what_is_said_after_the_merge_was_promised_to_nobody() {
     log.0.spec.tree = Some("f".repeat(40));
     log.shown('a', "anew");
     assert_eq!(promised(&log), Some(Digest::of("anew")));
+}
+
+#[test]
+fn what_may_have_been_said_is_promised_where_nothing_is_known_to_be() {
+    let promised = |log: &Log| log.0.pulls.promise(TREE).map(|merged| merged.plan);
+    let merging = |log: &mut Log| log.0.source.head = Some(commit('e'));
+    // Said, and the program ended before that was taken note of; then it was merged.
+    let mut log = Log::default();
+    log.planned('a', "said at last");
+    merging(&mut log);
+    assert_eq!(promised(&log), Some(Digest::of("said at last")));
+    log.planned('a', "while the merge is taken in");
+    (log.0.spec.commit, log.0.spec.tree) = (Some(commit('e')), Some(TREE.to_owned()));
+    log.planned('a', "of a machine that moved");
+    assert_eq!(promised(&log), Some(Digest::of("said at last")));
+    log.close();
+    assert_eq!(promised(&log), Some(Digest::of("said at last")));
+    // What is known to stand there goes before what may.
+    let mut log = Log::default();
+    log.shown('a', "seen");
+    log.planned('a', "of a machine that moved");
+    assert_eq!(promised(&log), Some(Digest::of("seen")));
+    log.close();
+    assert_eq!(promised(&log), Some(Digest::of("seen")));
 }
 
 fn commit(digit: char) -> CommitId {

@@ -122,15 +122,19 @@ impl Job {
             None => None,
             Some(mode) => Some(HostLock::take(&self.state, &repository, mode, &self.bridge.at)?),
         };
-        let (_lock, mut notices) = match mode {
+        let (lock, mut notices) = match mode {
             None => (None, vec![]),
             Some(mode) => RepoLock::take(Arc::clone(&self.bridge), seal(&open)?, mode)?,
         };
         let note = ledger::path(&self.state, &repository);
-        if mode.is_some()
-            && let Some(before) = Ledger::recall(&note)
-        {
-            notices.extend(self.seen()?.gone_since(&before));
+        if mode.is_some() {
+            let seen = self.seen()?;
+            if let Some(before) = Ledger::recall(&note) {
+                notices.extend(seen.gone_since(&before));
+            }
+            if let (Some(lock), Some(Mode::Writer)) = (&lock, mode) {
+                lock.guard(seen.indexes);
+            }
         }
         let done = self.act(open, action, feed)?;
         // The job is done, whether or not it can be noted.

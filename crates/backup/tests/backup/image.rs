@@ -108,7 +108,7 @@ fn of_an_increment_only_what_changed_comes_and_is_stored() {
         let outcome = lab.image(size, Some(&base), true, |writer| {
             for cluster in &clusters {
                 let range = cluster * 65536..(cluster + 1) * 65536;
-                if random.u8(..) % 4 == 0 {
+                if random.u8(..).is_multiple_of(4) {
                     content[range.clone()].fill(0);
                     writer.zeros(range.start as u64, 65536)?;
                 } else {

@@ -78,7 +78,7 @@ impl Lab {
 
     #[track_caller]
     pub(crate) fn bad(&self, action: Value) -> Fault {
-        self.run(action).err().expect("it should fail")
+        self.run(action).expect_err("it should fail")
     }
 
     #[track_caller]

@@ -1,10 +1,11 @@
 //! Two at once: of this host, of another, and restic itself.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
+use trueup_backup::FeedWriter;
 use trueup_backup::protocol::{Fault, Notice};
 
 use crate::bench_data::mixed;
@@ -133,4 +134,65 @@ fn a_lock_of_another_host_is_heeded_though_nobody_knows_whether_it_lives() {
     fs::create_dir(&source).unwrap();
     assert_eq!(lab.good(backup(&source)).notices, vec![]);
     assert_eq!(locks(), 1);
+}
+
+/// Does something while a stream is being saved, of which half is still to come.
+fn half_way(lab: &Lab, content: &[u8], then: impl FnOnce()) -> Fault {
+    let action = json!({ "backup": { "source": { "stream": { "name": "s" } }, "host": "h" } });
+    let mut child = lab.start(&action);
+    let mut writer = FeedWriter::new(child.stdin.take().unwrap());
+    let (first, rest) = content.split_at(content.len() / 2);
+    // More than pipes and buffers hold: so it is at work, and has its lock.
+    writer.write_all(first).unwrap();
+    then();
+    writer.write_all(rest).unwrap();
+    child.stdin = Some(writer.finish().unwrap());
+    crate::lab::answer(child).unwrap_err()
+}
+
+#[test]
+fn locks_taken_by_force_and_a_prune_leave_no_broken_snapshot() {
+    // With something to prune, so that the index is written anew; and with nothing but what the
+    // writer stored just now.
+    for garbage in [true, false] {
+        let lab = Lab::ready();
+        let source = lab.path("source");
+        mixed(&source, 6, 32);
+        lab.save(&source);
+        if garbage {
+            fs::remove_file(source.join("random.bin")).unwrap();
+            fs::remove_file(source.join("copy.bin")).unwrap();
+            lab.save(&source);
+            lab.good(json!({ "forget": { "keep": { "last": 1 } } }));
+        }
+        let mut noise = vec![0; 40_000_000];
+        fastrand::Rng::with_seed(33).fill(&mut noise);
+        let fault = half_way(&lab, &noise, || {
+            lab.restic_good(&["unlock", "--remove-all"]);
+            lab.restic_good(&["prune", "--max-unused", "0"]);
+        });
+        let lost = matches!(fault, Fault::LockLost { .. } | Fault::PrunedMeanwhile { .. });
+        assert!(lost && fault.transient(), "{fault}");
+        let snapshots = crate::interop::snapshots(&lab);
+        assert_eq!(snapshots.len(), 1);
+        lab.restic_good(&["check", "--read-data"]);
+        // The next try is whole.
+        lab.save(&source);
+        lab.restic_good(&["check", "--read-data"]);
+    }
+}
+
+#[test]
+fn an_index_that_goes_while_a_backup_runs_takes_no_snapshot() {
+    // As with tools that know no locks.
+    let lab = Lab::ready();
+    let source = lab.path("source");
+    mixed(&source, 2, 34);
+    lab.save(&source);
+    let fault = half_way(&lab, &[5; 8_000_000], || {
+        let index = fs::read_dir(lab.path("repo/index")).unwrap().next().unwrap().unwrap().path();
+        fs::remove_file(index).unwrap();
+    });
+    assert!(matches!(fault, Fault::PrunedMeanwhile { .. }), "{fault}");
+    assert_eq!(crate::interop::snapshots(&lab).len(), 1);
 }

@@ -245,7 +245,7 @@ fn an_s3_server_takes_and_gives_back() {
     lab.target = json!({ "rclone": target });
     lab.good(json!({ "init": {} }));
     let source = lab.path("source");
-    mixed(&source, 3, 45);
+    mixed(&source, 1, 45);
     lab.save(&source);
     fs::write(source.join("more"), "more").unwrap();
     lab.save(&source);

@@ -26,6 +26,7 @@ fn pull(head: char, report: &str) -> PullState {
         since: Timestamp::UNIX_EPOCH,
         planned: Some(planned),
         shown: None,
+        meant: None,
         older: Default::default(),
         shown_at: None,
         approved: None,

@@ -2,7 +2,7 @@
 //! one.
 //!
 //! One plan is one stage: virtual functions on, then what is too much removed, then what is missing
-//! made. What there is room for only shows once the stage before is done, so the next pass goes on
+//! made. What there is room for only shows once the stage before is done, so the next plan goes on
 //! from there. What was done already is seen and not planned again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +124,7 @@ impl Share<'_, '_> {
         let memory = GpuShare {
             pci: self.kernel.pci,
             claims: named(&planned.claims, name),
-            kinds: self.kinds(&told),
+            kinds: self.kinds(&told, &planned.claims),
             functions: up || before.is_some_and(|before| before.functions),
             open: planned.again,
         };
@@ -214,15 +214,14 @@ impl Share<'_, '_> {
         goes.map(|claim| VgpuClaim { name: String::new(), claim: claim.clone() }.device()).collect()
     }
 
-    /// Types by number, as far as they were ever told; the files with mediated devices always tell
-    /// all of them.
-    fn kinds(&self, told: &BTreeMap<u32, String>) -> Vec<VgpuKind> {
+    /// Types by number, as far as they were ever told. Of mediated devices those in use are enough:
+    /// their files always tell all of them.
+    fn kinds(&self, told: &BTreeMap<u32, String>, claims: &[Claim]) -> Vec<VgpuKind> {
         let (host, gpu) = (&self.kernel.host, self.kernel.pci);
-        let known = match host.backend(gpu) {
-            Backend::Mdev => BTreeMap::new(),
-            _ => plan::kinds(host, gpu, told),
-        };
-        known.into_iter().map(|(id, name)| VgpuKind { id, name }).collect()
+        let all = host.backend(gpu) != Backend::Mdev;
+        let used = |id: &u32| claims.iter().any(|claim| claim.number() == Some(*id));
+        let known = plan::kinds(host, gpu, told).into_iter().filter(|(id, _)| all || used(id));
+        known.map(|(id, name)| VgpuKind { id, name }).collect()
     }
 
     /// What guests have after this stage, and what they had before it and lose.

@@ -1,0 +1,369 @@
+//! A candidate configuration, tried before it is written: read by `scontrol`, then started by a
+//! controller of its own in a private folder. The live files and the live controller are not touched,
+//! and no node is spoken to: the copy says other ports, other folders, an authentication that real
+//! daemons refuse, and every node's address is this machine.
+//!
+//! What a controller does not look at is not proved: whether programs named in it exist, and whether
+//! the device files of `gres.conf` do. Those are of the nodes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, getuid};
+
+use crate::conf;
+use crate::run::{self, Argv, RunError};
+
+/// The line of a controller that has read everything (controller.c).
+const RUNNING: &str = "Running as primary controller";
+/// A trial takes 0.2 s; a controller whose last words are not these lines is not believed.
+const LINES_MAX: usize = 10_000;
+/// Errors that a controller goes on with, and that take something away from jobs (facts: a `Gres` not
+/// in `GresTypes` leaves a node without its GPUs, silently).
+const GRAVE: &[&str] =
+    &["Invalid GRES", "specified more than once", "invalid gres", "not valid and will"];
+/// Words of the trial itself: it has no state, no mail and no nodes.
+const OF_THE_TRIAL: &[&str] = &[
+    "state file",
+    "state save file",
+    "MailProg",
+    "pmix",
+    "PMIx",
+    "MPI:",
+    "Reservations may be lost",
+];
+
+/// Parameters that the copy says differently or not at all, in lower case. Programs that a controller
+/// starts by itself are among them: a trial must not suspend a node.
+const LEFT_OUT: &[&str] = &[
+    "accountingstoragebackuphost",
+    "accountingstorageenforce",
+    "accountingstorageexternalhost",
+    "accountingstoragehost",
+    "accountingstoragepass",
+    "accountingstorageport",
+    "accountingstoragetres",
+    "accountingstoragetype",
+    "accountingstorageuser",
+    "authaltparameters",
+    "authalttypes",
+    "authinfo",
+    "authtype",
+    "controladdr",
+    "controlmachine",
+    "credtype",
+    "cryptotype",
+    "healthcheckinterval",
+    "healthcheckprogram",
+    "jobcomploc",
+    "jobcomptype",
+    "mailprog",
+    "rebootprogram",
+    "resumefailprogram",
+    "resumeprogram",
+    "slurmctldhost",
+    "slurmctldlogfile",
+    "slurmctldpidfile",
+    "slurmctldport",
+    "slurmctldprimaryoffprog",
+    "slurmctldprimaryonprog",
+    "slurmctldsyslogdebug",
+    "slurmschedlogfile",
+    "slurmuser",
+    "statesavelocation",
+    "suspendprogram",
+    "suspendtime",
+];
+
+/// Tries candidates with the programs of one release.
+#[derive(Debug, Clone)]
+pub struct Prover {
+    /// Where `scontrol` is; the search path, if not said.
+    pub bin: Option<PathBuf>,
+    /// `slurmctld`, of the release that the cluster's controller is.
+    pub slurmctld: PathBuf,
+    /// Longest that a trial may take.
+    pub limit: Duration,
+}
+
+/// A candidate that a controller has started with. Only [`Prover::prove`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    files: BTreeMap<String, String>,
+    noted: Vec<String>,
+}
+
+impl Proof {
+    /// The files that were proved, by name.
+    #[must_use]
+    pub fn files(&self) -> &BTreeMap<String, String> {
+        &self.files
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_test(files: BTreeMap<String, String>) -> Self {
+        Self { files, noted: Vec::new() }
+    }
+
+    /// Errors that the controller went on with, in its own words.
+    #[must_use]
+    pub fn noted(&self) -> &[String] {
+        &self.noted
+    }
+}
+
+/// A candidate that would not work, in the words of Slurm's own programs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{program} refuses the configuration: {}", .words.join("; "))]
+pub struct Refused {
+    /// Who refuses.
+    pub program: &'static str,
+    /// Why, in its words.
+    pub words: Vec<String>,
+}
+
+/// Why nothing was proved.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// The candidate would not work: the live file stays as it is.
+    #[error(transparent)]
+    Refused(Refused),
+    /// A name of a file that is none, or no `slurm.conf` among them.
+    #[error("cannot try the configuration: {0}")]
+    Files(String),
+    /// A program could not be run.
+    #[error(transparent)]
+    Run(RunError),
+    /// The private folder fails.
+    #[error("cannot try the configuration in {folder}: {error}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The trial neither started nor said why.
+    #[error(
+        "the trial controller neither started nor failed within {seconds} s; its last words: {words}"
+    )]
+    Silent {
+        /// The limit.
+        seconds: u64,
+        /// What it said last.
+        words: String,
+    },
+}
+
+impl Prover {
+    /// Tries a candidate: `slurm.conf` and whatever stands beside it, by name, in a new folder below
+    /// `work`, which is removed afterwards.
+    ///
+    /// # Errors
+    /// [`ProveError::Refused`] with the words of the controller; the others say that nothing is known.
+    pub fn prove(
+        &self,
+        files: &BTreeMap<String, String>,
+        work: &Path,
+    ) -> Result<Proof, ProveError> {
+        let folder = tempfile::Builder::new()
+            .prefix("slurm-trial-")
+            .tempdir_in(work)
+            .map_err(|error| ProveError::Folder { folder: work.to_owned(), error })?;
+        let at = folder.path();
+        let failed = |error| ProveError::Folder { folder: at.to_owned(), error };
+        let candidate = files.get("slurm.conf").ok_or_else(|| {
+            ProveError::Files("there is no slurm.conf among the files".to_owned())
+        })?;
+        self.syntax(files, at)?;
+        let port = free_port().map_err(failed)?;
+        let trial = trial(candidate, at, port).map_err(ProveError::Files)?;
+        for folder in ["state", "spool"] {
+            fs::create_dir(at.join(folder)).map_err(failed)?;
+        }
+        fs::write(at.join("slurm.conf"), trial).map_err(failed)?;
+        let noted = self.start(at)?;
+        unsaid(candidate)?;
+        folder.close().map_err(|error| ProveError::Folder { folder: work.to_owned(), error })?;
+        Ok(Proof { files: files.clone(), noted })
+    }
+
+    /// The candidate as it is, read by a client: no daemon is needed and none is asked.
+    fn syntax(&self, files: &BTreeMap<String, String>, at: &Path) -> Result<(), ProveError> {
+        let failed = |error| ProveError::Folder { folder: at.to_owned(), error };
+        fs::set_permissions(at, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        for (name, text) in files {
+            if name.contains('/') || name.starts_with('.') || name.is_empty() {
+                return Err(ProveError::Files(format!("`{name}` is no name of a file")));
+            }
+            fs::write(at.join(name), text).map_err(failed)?;
+        }
+        let scontrol = match &self.bin {
+            Some(bin) => Argv::new(bin.join("scontrol")),
+            None => Argv::new("scontrol"),
+        };
+        let argv =
+            scontrol.env("SLURM_CONF", at.join("slurm.conf")).args(["show", "hostnames", "x1"]);
+        let said = argv.run(self.limit).map_err(ProveError::Run)?;
+        if said.status.success() {
+            return Ok(());
+        }
+        let words = said.stderr.lines().filter_map(|line| own_words(line, at)).collect();
+        Err(ProveError::Refused(Refused { program: "scontrol", words }))
+    }
+
+    /// Starts the trial, reads until it runs or ends, and ends it.
+    fn start(&self, at: &Path) -> Result<Vec<String>, ProveError> {
+        let file = at.join("slurm.conf");
+        let argv = Argv::new(&self.slurmctld)
+            .env("SLURM_CONF", &file)
+            .args(["-D", "-c", "-f"])
+            .args([&file]);
+        let mut child =
+            argv.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(
+                |error| ProveError::Run(RunError::Start { program: argv.shown(), error }),
+            )?;
+        let id = Pid::from_child(&child);
+        let heard = hear(&mut child, self.limit);
+        // It was not waited for yet, so its id is its own.
+        run::end(id);
+        let waited = child.wait();
+        let failed = |error| ProveError::Folder { folder: at.to_owned(), error };
+        waited.map_err(failed)?;
+        self.judge(heard, at)
+    }
+
+    fn judge(&self, heard: Heard, at: &Path) -> Result<Vec<String>, ProveError> {
+        let refused = |words| Err(ProveError::Refused(Refused { program: "slurmctld", words }));
+        let all: Vec<String> = heard
+            .lines
+            .iter()
+            .filter(|line| line.contains("error:") || line.contains("fatal:"))
+            .filter(|line| !OF_THE_TRIAL.iter().any(|own| line.contains(own)))
+            .filter_map(|line| own_words(line, at))
+            .collect();
+        match heard.end {
+            End::Running => {
+                let grave = |line: &&String| GRAVE.iter().any(|grave| line.contains(grave));
+                let words: Vec<String> = all.iter().filter(grave).cloned().collect();
+                if words.is_empty() { Ok(all) } else { refused(words) }
+            }
+            End::Ended if !all.is_empty() => refused(all),
+            End::Ended | End::Late => {
+                let last: Vec<&str> =
+                    heard.lines.iter().rev().take(3).rev().map(String::as_str).collect();
+                let words = run::cut(&last.join("; "));
+                Err(ProveError::Silent { seconds: self.limit.as_secs(), words })
+            }
+        }
+    }
+}
+
+enum End {
+    Running,
+    Ended,
+    Late,
+}
+
+struct Heard {
+    lines: Vec<String>,
+    end: End,
+}
+
+fn hear(child: &mut Child, limit: Duration) -> Heard {
+    let until = Instant::now() + limit;
+    let (tell, told) = mpsc::channel();
+    if let Some(pipe) = child.stderr.take() {
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok).take(LINES_MAX) {
+                if tell.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    let mut lines = Vec::new();
+    let end = loop {
+        match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) if line.contains(RUNNING) => break End::Running,
+            Ok(line) => lines.push(line),
+            Err(RecvTimeoutError::Disconnected) => break End::Ended,
+            Err(RecvTimeoutError::Timeout) => break End::Late,
+        }
+    };
+    Heard { lines, end }
+}
+
+/// A line without the program's name, the severity and the private folder; none where it says no more
+/// than that it failed.
+fn own_words(line: &str, at: &Path) -> Option<String> {
+    let mut words = line;
+    for head in ["slurmctld:", "scontrol:", "error:", "fatal:"] {
+        words = words.trim_start().strip_prefix(head).unwrap_or(words);
+    }
+    let words = words.trim().replace(&format!("{}/", at.display()), "");
+    let empty = words.is_empty() || words == "Unable to process configuration file";
+    (!empty).then(|| run::cut(&words))
+}
+
+/// What the controller passes over without a word, tried with 22.05: resources of nodes where there is
+/// no `GresTypes` at all. One that is missing from the list it does complain about.
+fn unsaid(candidate: &str) -> Result<(), ProveError> {
+    let conf =
+        conf::Conf::parse(candidate).map_err(|error| ProveError::Files(error.to_string()))?;
+    let with_some = conf.nodes.iter().find(|(_, fields)| fields.contains_key("gres"));
+    match (with_some, conf.parameter("GresTypes")) {
+        (Some((name, fields)), None) => Err(ProveError::Files(format!(
+            "node {name} has Gres={}, and without GresTypes the controller leaves that out without a word: say GresTypes too",
+            fields["gres"]
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// The candidate as a private controller reads it.
+fn trial(candidate: &str, at: &Path, port: u16) -> Result<String, String> {
+    let mut text = String::new();
+    for line in conf::lines(candidate) {
+        let (first, _) = &line.pairs[0];
+        if first.eq_ignore_ascii_case("include") {
+            return Err(format!(
+                "line {} includes another file, which would not be proved",
+                line.number
+            ));
+        }
+        let kept: Vec<(String, String)> = if first.eq_ignore_ascii_case("nodename") {
+            let elsewhere = ["nodeaddr", "bcastaddr", "port"];
+            let own = line.pairs.into_iter();
+            own.filter(|(key, _)| !elsewhere.iter().any(|other| key.eq_ignore_ascii_case(other)))
+                .chain([("NodeAddr".to_owned(), "127.0.0.1".to_owned())])
+                .collect()
+        } else {
+            let out = |key: &str| LEFT_OUT.iter().any(|one| key.eq_ignore_ascii_case(one));
+            line.pairs.into_iter().filter(|(key, _)| !out(key)).collect()
+        };
+        if !kept.is_empty() {
+            text.push_str(&conf::spelled(&kept));
+            text.push('\n');
+        }
+    }
+    let folder = at.display();
+    text.push_str(&format!(
+        "SlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort={port}\nSlurmUser={}\n\
+         AuthType=auth/none\nCredType=cred/none\nStateSaveLocation={folder}/state\n\
+         SlurmctldPidFile={folder}/slurmctld.pid\n",
+        getuid().as_raw()
+    ));
+    Ok(text)
+}

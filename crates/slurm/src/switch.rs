@@ -1,0 +1,255 @@
+//! The live files exchanged for proved ones, and put back where the controller does not come up. This
+//! is the only code that writes what a running cluster reads.
+//!
+//! Each file is kept beside itself before anything is changed (`slurm.conf.kept`), and a mark stands
+//! until the new ones are in force. After a crash in between, [`recover`] finds the mark, and either
+//! the controller is well with what is there or the kept files are put back.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::config::Action;
+use crate::prove::Proof;
+
+/// Put behind the name of a file that was replaced.
+const KEPT: &str = ".kept";
+/// The mark of an exchange under way, in the folder of the files.
+const MARK: &str = ".slurm.conf.exchange";
+
+/// Where the live files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// The folder: `/etc/slurm`.
+    pub folder: PathBuf,
+}
+
+/// The controller, as far as an exchange needs it.
+pub trait Controller {
+    /// Makes it read the files anew; gives its own words where it says no.
+    ///
+    /// # Errors
+    /// Its words.
+    fn apply(&mut self, how: Action) -> Result<(), String>;
+
+    /// Waits until it answers again and has read the present files, within a limit of its own.
+    ///
+    /// # Errors
+    /// What it says, or that it says nothing.
+    fn await_up(&mut self) -> Result<(), String>;
+}
+
+/// What came of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Switched {
+    /// The files said so already; the controller was not touched.
+    AlreadySo,
+    /// The new files are in force.
+    InForce,
+    /// The controller did not take them; the old ones are in force again.
+    PutBack {
+        /// Its own words.
+        words: String,
+    },
+}
+
+/// An exchange that leaves work for a person, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// A file could not be read or written.
+    #[error("cannot exchange {path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A mark that cannot be read.
+    #[error(
+        "{path} is no mark of an exchange ({message}): compare the files in its folder with those named *{KEPT}, and remove it"
+    )]
+    Mark {
+        /// The mark.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Neither the new files nor the old ones bring the controller up.
+    #[error(
+        "the controller did not take the new files ({new}) and is not up with the old ones either ({old}): look at its log"
+    )]
+    Down {
+        /// Its words to the new ones.
+        new: String,
+        /// Its words to the old ones.
+        old: String,
+    },
+}
+
+/// What stands in the mark: the names of the exchanged files, and which of them were there before.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    files: Vec<MarkedFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MarkedFile {
+    name: String,
+    was_there: bool,
+}
+
+/// Puts proved files into force, or leaves the old ones in force.
+///
+/// # Errors
+/// [`SwitchError`].
+pub fn switch(
+    proof: &Proof,
+    live: &Live,
+    how: Action,
+    controller: &mut impl Controller,
+) -> Result<Switched, SwitchError> {
+    let differing = differing(proof, live)?;
+    if differing.is_empty() {
+        return Ok(Switched::AlreadySo);
+    }
+    let mark = keep(&differing, live)?;
+    for (name, text) in &differing {
+        replace(&live.folder.join(name), text.as_bytes())?;
+    }
+    let taken = match how {
+        Action::Nothing => Ok(()),
+        how => controller.apply(how).and_then(|()| controller.await_up()),
+    };
+    match taken {
+        Ok(()) => {
+            remove(&live.folder.join(MARK))?;
+            Ok(Switched::InForce)
+        }
+        Err(words) => put_back(&mark, live, controller, words),
+    }
+}
+
+/// Ends an exchange that a crash cut off: nothing to do is `None`.
+///
+/// # Errors
+/// [`SwitchError`].
+pub fn recover(
+    live: &Live,
+    controller: &mut impl Controller,
+) -> Result<Option<Switched>, SwitchError> {
+    let path = live.folder.join(MARK);
+    let Some(bytes) = read(&path)? else { return Ok(None) };
+    let mark: Mark = serde_json::from_slice(&bytes)
+        .map_err(|error| SwitchError::Mark { path, message: error.to_string() })?;
+    // Whether the new files were read, or all of them written, is not known: back is always safe.
+    put_back(&mark, live, controller, "the exchange was cut off".to_owned()).map(Some)
+}
+
+fn put_back(
+    mark: &Mark,
+    live: &Live,
+    controller: &mut impl Controller,
+    words: String,
+) -> Result<Switched, SwitchError> {
+    for file in &mark.files {
+        let path = live.folder.join(&file.name);
+        if !file.was_there {
+            remove(&path)?;
+        } else if let Some(old) = read(&kept(&path))? {
+            replace(&path, &old)?;
+        }
+    }
+    // A controller that fell over is gone, and one that did not has to read the old files: a start
+    // does both.
+    let up = controller.apply(Action::Restart).and_then(|()| controller.await_up());
+    match up {
+        Ok(()) => {
+            remove(&live.folder.join(MARK))?;
+            Ok(Switched::PutBack { words })
+        }
+        Err(old) => Err(SwitchError::Down { new: words, old }),
+    }
+}
+
+fn differing<'a>(proof: &'a Proof, live: &Live) -> Result<Vec<(&'a str, &'a str)>, SwitchError> {
+    let mut differing = Vec::new();
+    for (name, text) in proof.files() {
+        if read(&live.folder.join(name))?.as_deref() != Some(text.as_bytes()) {
+            differing.push((name.as_str(), text.as_str()));
+        }
+    }
+    Ok(differing)
+}
+
+/// Keeps what is there, then sets the mark: a mark without kept files is never seen.
+fn keep(differing: &[(&str, &str)], live: &Live) -> Result<Mark, SwitchError> {
+    let mut mark = Mark { files: Vec::new() };
+    for (name, _) in differing {
+        let path = live.folder.join(name);
+        let old = read(&path)?;
+        if let Some(old) = &old {
+            replace(&kept(&path), old)?;
+        }
+        mark.files.push(MarkedFile { name: (*name).to_owned(), was_there: old.is_some() });
+    }
+    let path = live.folder.join(MARK);
+    let bytes = serde_json::to_vec(&mark)
+        .map_err(|error| SwitchError::File { path: path.clone(), error: error.into() })?;
+    replace(&path, &bytes)?;
+    Ok(mark)
+}
+
+fn kept(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(KEPT);
+    path.with_file_name(name)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, SwitchError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(SwitchError::File { path: path.to_owned(), error }),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), SwitchError> {
+    let failed = |error| SwitchError::File { path: path.to_owned(), error };
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => sync_folder(path).map_err(failed),
+    }
+}
+
+/// Writes a file whole or not at all, with the mode and owner of the one before it.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), SwitchError> {
+    let failed = |error| SwitchError::File { path: path.to_owned(), error };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut new = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    new.write_all(bytes).map_err(failed)?;
+    let before = match fs::metadata(path) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    // Everybody on the machine reads slurm.conf.
+    let mode = before.as_ref().map_or(0o644, |before| before.mode() & 0o7777);
+    new.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+    if let Some(before) = before {
+        let (user, group) = (Some(before.uid()), Some(before.gid()));
+        std::os::unix::fs::fchown(new.as_file(), user, group).map_err(failed)?;
+    }
+    new.as_file().sync_all().map_err(failed)?;
+    new.persist(path).map_err(|error| failed(error.error))?;
+    sync_folder(path).map_err(failed)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

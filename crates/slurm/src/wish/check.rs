@@ -1,0 +1,484 @@
+//! What is wrong with a wish, all of it at once and each with the path of its field. It judges the
+//! wish alone; what a controller would say of the files is for [`crate::Prover`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::{Account, Cluster, Gres, Host, Limit, Partition, Pool};
+use crate::conf;
+
+/// Longest name of a node: a host name's limit (RFC 1035: 63 octets a label).
+const NAME_MAX: usize = 63;
+/// More processors than a machine has; a slip of the keyboard is found here.
+const CPUS_MAX: u32 = 4096;
+/// 64 TiB, likewise.
+const MEMORY_MIB_MAX: u64 = 64 << 20;
+/// slurmdbd's own default (slurmdbd.conf(5), `DbdPort`).
+pub(crate) const DBD_PORT: u16 = 6819;
+
+/// Parameters that follow from fields of the wish, in lower case, and the field to use.
+const RESERVED: &[(&str, &str)] = &[
+    ("clustername", "name"),
+    ("slurmctldhost", "controllers"),
+    ("controlmachine", "controllers"),
+    ("grestypes", "pools[].gres"),
+    ("nodename", "pools"),
+    ("partitionname", "partitions"),
+    ("accountingstoragetype", "accounting"),
+    ("accountingstoragehost", "accounting.host"),
+    ("accountingstorageport", "accounting.host.port"),
+    ("accountingstorageenforce", "accounting.enforce"),
+    ("accountingstoragetres", "pools[].gres"),
+    ("prolog", "hooks.prolog"),
+    ("epilog", "hooks.epilog"),
+    ("prologslurmctld", "hooks.controllerProlog"),
+    ("epilogslurmctld", "hooks.controllerEpilog"),
+];
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct WishFault {
+    /// The field: `pools[1].gres[0].count`.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// Collects mistakes.
+struct Faults(Vec<WishFault>);
+
+impl Faults {
+    fn add(&mut self, path: impl fmt::Display, message: impl Into<String>) {
+        self.0.push(WishFault { path: path.to_string(), message: message.into() });
+    }
+
+    fn name(&mut self, path: impl fmt::Display, name: &str) {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) {
+            self.add(
+                path,
+                format!("`{name}` is no name: 1 to {NAME_MAX} of a-z, 0-9, `-`, `_`, `.`"),
+            );
+        } else if ["all", "default"].iter().any(|word| name.eq_ignore_ascii_case(word)) {
+            self.add(path, format!("`{name}` means something else to Slurm: take another name"));
+        }
+    }
+
+    fn value(&mut self, path: impl fmt::Display, value: &str) {
+        if value.is_empty() || value.contains(['\n', '\r', '"', '#', '\\']) {
+            self.add(path, "is empty, or has a line break, `\"`, `#` or `\\` in it");
+        }
+    }
+
+    fn word(&mut self, path: impl fmt::Display, value: &str) {
+        if value.contains(char::is_whitespace) || value.contains([',', '=']) {
+            self.add(path, format!("`{value}` has a blank, `,` or `=` in it"));
+        } else {
+            self.value(path, value);
+        }
+    }
+}
+
+/// Everything that is wrong with a wish; empty where it can be rendered.
+#[must_use]
+pub fn check(wish: &Cluster) -> Vec<WishFault> {
+    let mut faults = Faults(Vec::new());
+    faults.name("name", &wish.name);
+    controllers(wish, &mut faults);
+    pools(wish, &mut faults);
+    partitions(wish, &mut faults);
+    accounts(wish, &mut faults);
+    parameters(wish, &mut faults);
+    faults.0
+}
+
+fn host(path: &str, host: &Host, faults: &mut Faults) {
+    faults.name(format_args!("{path}.name"), &host.name);
+    if let Some(address) = &host.address {
+        faults.word(format_args!("{path}.address"), address);
+    }
+    if host.port == Some(0) {
+        faults.add(format_args!("{path}.port"), "0 is no port");
+    }
+}
+
+fn controllers(wish: &Cluster, faults: &mut Faults) {
+    if wish.controllers.is_empty() || wish.controllers.len() > 2 {
+        faults.add("controllers", "has to be one, or one and its backup");
+    }
+    let mut seen = BTreeSet::new();
+    for (at, one) in wish.controllers.iter().enumerate() {
+        host(&format!("controllers[{at}]"), one, faults);
+        if !seen.insert(&one.name) {
+            faults.add(
+                format_args!("controllers[{at}].name"),
+                format!("`{}` is there twice", one.name),
+            );
+        }
+    }
+    for (at, one) in wish.login.iter().enumerate() {
+        host(&format!("login[{at}]"), one, faults);
+    }
+    if let Some(accounting) = &wish.accounting {
+        host("accounting.host", &accounting.host, faults);
+        let database = &accounting.database;
+        for (field, value) in
+            [("host", &database.host), ("name", &database.name), ("user", &database.user)]
+        {
+            faults.word(format_args!("accounting.database.{field}"), value);
+        }
+    }
+    let hooks = &wish.hooks;
+    for (field, program) in [
+        ("prolog", &hooks.prolog),
+        ("epilog", &hooks.epilog),
+        ("controllerProlog", &hooks.controller_prolog),
+        ("controllerEpilog", &hooks.controller_epilog),
+    ] {
+        if let Some(program) = program {
+            faults.word(format_args!("hooks.{field}"), program);
+            if !program.starts_with('/') {
+                faults
+                    .add(format_args!("hooks.{field}"), format!("`{program}` is no absolute path"));
+            }
+        }
+    }
+}
+
+fn pools(wish: &Cluster, faults: &mut Faults) {
+    let mut names = BTreeSet::new();
+    let mut nodes: BTreeMap<&str, String> = BTreeMap::new();
+    let mut places: BTreeMap<(&str, u16), String> = BTreeMap::new();
+    if wish.pools.is_empty() {
+        faults.add("pools", "a cluster without a node runs nothing");
+    }
+    for (at, pool) in wish.pools.iter().enumerate() {
+        let path = format!("pools[{at}]");
+        faults.name(format_args!("{path}.name"), &pool.name);
+        if !names.insert(&pool.name) {
+            faults.add(format_args!("{path}.name"), format!("pool `{}` is there twice", pool.name));
+        }
+        for (n, node) in pool.nodes.iter().enumerate() {
+            let path = format!("{path}.nodes[{n}]");
+            host(&path, node, faults);
+            if let Some(first) = nodes.insert(&node.name, path.clone()) {
+                faults.add(format_args!("{path}.name"), format!("`{}` is also {first}", node.name));
+            }
+            if let (Some(address), Some(port)) = (&node.address, node.port)
+                && let Some(first) = places.insert((address, port), path.clone())
+            {
+                let message = format!("{address} port {port} is also that of {first}");
+                faults.add(format_args!("{path}.port"), message);
+            }
+        }
+        sizes(&path, pool, faults);
+    }
+}
+
+fn sizes(path: &str, pool: &Pool, faults: &mut Faults) {
+    if pool.cpus == 0 || pool.cpus > CPUS_MAX {
+        faults.add(format_args!("{path}.cpus"), format!("has to be 1 to {CPUS_MAX}"));
+    }
+    if let Some(lie) = pool.topology {
+        let of = u64::from(lie.sockets) * u64::from(lie.cores) * u64::from(lie.threads);
+        if of != u64::from(pool.cpus) {
+            faults.add(
+                format_args!("{path}.topology"),
+                format!("is {of} processors, cpus says {}", pool.cpus),
+            );
+        }
+    }
+    if pool.memory_mib == 0 || pool.memory_mib > MEMORY_MIB_MAX {
+        faults.add(format_args!("{path}.memoryMib"), format!("has to be 1 to {MEMORY_MIB_MAX}"));
+    }
+    for feature in &pool.features {
+        faults.name(format_args!("{path}.features"), feature);
+    }
+    let mut kinds = BTreeSet::new();
+    for (at, gres) in pool.gres.iter().enumerate() {
+        let path = format!("{path}.gres[{at}]");
+        one_gres(&path, gres, faults);
+        if !kinds.insert((&gres.name, &gres.kind)) {
+            faults.add(path, "the same name and type are there twice: add up their counts");
+        }
+    }
+}
+
+fn one_gres(path: &str, gres: &Gres, faults: &mut Faults) {
+    faults.name(format_args!("{path}.name"), &gres.name);
+    if let Some(kind) = &gres.kind {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+        if kind.is_empty() || !kind.chars().all(fits) {
+            faults.add(format_args!("{path}.type"), format!("`{kind}` is no type of a resource"));
+        }
+    }
+    if gres.count == 0 {
+        faults.add(format_args!("{path}.count"), "has to be at least 1");
+    }
+    if !gres.devices.is_empty() && gres.devices.len() != gres.count as usize {
+        let message = format!("are {}, count says {}", gres.devices.len(), gres.count);
+        faults.add(format_args!("{path}.devices"), message);
+    }
+    for (at, files) in gres.devices.iter().enumerate() {
+        let path = format!("{path}.devices[{at}]");
+        if files.is_empty() {
+            faults.add(&path, "names no file");
+        }
+        for file in files {
+            faults.word(&path, file);
+            if !file.starts_with('/') {
+                faults.add(&path, format!("`{file}` is no absolute path"));
+            }
+        }
+    }
+}
+
+fn partitions(wish: &Cluster, faults: &mut Faults) {
+    let pools: BTreeSet<&str> = wish.pools.iter().map(|pool| pool.name.as_str()).collect();
+    let accounts: BTreeSet<&str> = wish.accounts.iter().map(|one| one.name.as_str()).collect();
+    let mut names = BTreeSet::new();
+    let mut default: Option<&str> = None;
+    for (at, partition) in wish.partitions.iter().enumerate() {
+        let path = format!("partitions[{at}]");
+        faults.name(format_args!("{path}.name"), &partition.name);
+        if !names.insert(&partition.name) {
+            faults.add(format_args!("{path}.name"), format!("`{}` is there twice", partition.name));
+        }
+        for pool in partition.pools.iter().filter(|pool| !pools.contains(pool.as_str())) {
+            faults.add(format_args!("{path}.pools"), format!("there is no pool `{pool}`"));
+        }
+        if partition.default
+            && let Some(other) = default.replace(&partition.name)
+        {
+            faults.add(format_args!("{path}.default"), format!("`{other}` is the default already"));
+        }
+        times(&path, partition, faults);
+        if !accounts.is_empty() {
+            for account in partition.accounts.iter().filter(|one| !accounts.contains(one.as_str()))
+            {
+                faults.add(
+                    format_args!("{path}.accounts"),
+                    format!("there is no account `{account}`"),
+                );
+            }
+        }
+        for (field, words) in [("accounts", &partition.accounts), ("qos", &partition.qos)] {
+            for word in words {
+                faults.word(format_args!("{path}.{field}"), word);
+            }
+        }
+    }
+}
+
+fn times(path: &str, partition: &Partition, faults: &mut Faults) {
+    if partition.max_minutes == Some(0) {
+        faults
+            .add(format_args!("{path}.maxMinutes"), "0 lets no job run: leave it out for no limit");
+    }
+    if let (Some(max), Some(default)) = (partition.max_minutes, partition.default_minutes)
+        && default > max
+    {
+        faults
+            .add(format_args!("{path}.defaultMinutes"), format!("is more than maxMinutes ({max})"));
+    }
+    if partition.pools.is_empty() {
+        faults.add(format_args!("{path}.pools"), "names no pool");
+    }
+}
+
+fn accounts(wish: &Cluster, faults: &mut Faults) {
+    if wish.accounting.is_none() {
+        for (field, there) in
+            [("accounts", !wish.accounts.is_empty()), ("qos", !wish.qos.is_empty())]
+        {
+            if there {
+                faults.add(field, "needs `accounting`: Slurm keeps them in its database");
+            }
+        }
+    }
+    let mut names: BTreeSet<&str> = BTreeSet::from(["root"]);
+    for (at, account) in wish.accounts.iter().enumerate() {
+        let path = format!("accounts[{at}]");
+        lower(&format!("{path}.name"), &account.name, faults);
+        if !names.insert(&account.name) {
+            faults.add(format_args!("{path}.name"), format!("`{}` is there twice", account.name));
+        }
+        for user in &account.users {
+            lower(&format!("{path}.users"), user, faults);
+        }
+        if account.limits.contains_key(&Limit::MaxTresPerUser) {
+            faults.add(format_args!("{path}.limits"), "maxTresPerUser is for a qos only");
+        }
+        limits(&path, &account.limits, faults);
+    }
+    let by_name: BTreeMap<&str, &Account> =
+        wish.accounts.iter().map(|one| (one.name.as_str(), one)).collect();
+    let qos: BTreeSet<&str> =
+        wish.qos.iter().map(|one| one.name.as_str()).chain(["normal"]).collect();
+    for (at, account) in wish.accounts.iter().enumerate() {
+        let path = format!("accounts[{at}]");
+        parents(&path, account, &by_name, faults);
+        for one in account.qos.iter().filter(|one| !qos.contains(one.as_str())) {
+            faults.add(format_args!("{path}.qos"), format!("there is no qos `{one}`"));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (at, one) in wish.qos.iter().enumerate() {
+        let path = format!("qos[{at}]");
+        lower(&format!("{path}.name"), &one.name, faults);
+        if !seen.insert(&one.name) {
+            faults.add(format_args!("{path}.name"), format!("`{}` is there twice", one.name));
+        }
+        limits(&path, &one.limits, faults);
+    }
+}
+
+/// Up to the root: each parent is there, and none comes twice.
+fn parents(path: &str, account: &Account, all: &BTreeMap<&str, &Account>, faults: &mut Faults) {
+    let mut at = account;
+    let mut way = vec![account.name.as_str()];
+    while let Some(parent) = at.parent.as_deref().filter(|parent| *parent != "root") {
+        let Some(above) = all.get(parent) else {
+            faults.add(format_args!("{path}.parent"), format!("there is no account `{parent}`"));
+            return;
+        };
+        if way.contains(&parent) {
+            way.push(parent);
+            faults.add(
+                format_args!("{path}.parent"),
+                format!("goes in a circle: {}", way.join(" > ")),
+            );
+            return;
+        }
+        way.push(parent);
+        at = above;
+    }
+}
+
+fn lower(path: &str, name: &str, faults: &mut Faults) {
+    faults.name(path, name);
+    if name.chars().any(|c| c.is_ascii_uppercase()) {
+        faults.add(path, format!("`{name}`: Slurm keeps such names in lower case"));
+    }
+}
+
+fn limits(path: &str, limits: &BTreeMap<Limit, String>, faults: &mut Faults) {
+    for (limit, value) in limits {
+        let path = format!("{path}.limits.{limit:?}");
+        if value.contains(char::is_whitespace) || value.contains('|') {
+            faults.add(path, format!("`{value}` has a blank or `|` in it"));
+        } else {
+            faults.value(path, value);
+        }
+    }
+}
+
+fn parameters(wish: &Cluster, faults: &mut Faults) {
+    for (name, value) in &wish.parameters {
+        let path = format!("parameters.{name}");
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
+            faults.add(&path, "is no name of a parameter");
+        }
+        reserved(&path, name, faults);
+        faults.value(&path, value);
+    }
+    for (at, line) in wish.lines.iter().enumerate() {
+        let path = format!("lines[{at}]");
+        faults.value(&path, &line.replace('"', ""));
+        for pair in conf::lines(line).iter().flat_map(|line| &line.pairs).take(1) {
+            if pair.0.eq_ignore_ascii_case("include") {
+                faults.add(&path, "an included file would not be proved: put its lines here");
+            }
+            reserved(&path, &pair.0, faults);
+        }
+    }
+}
+
+fn reserved(path: &str, name: &str, faults: &mut Faults) {
+    if let Some((_, field)) = RESERVED.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
+        faults.add(path, format!("follows from `{field}`: say it there"));
+    }
+    if name.to_ascii_lowercase().ends_with("pass") {
+        faults.add(path, "a password has no place in a file that everybody reads");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[track_caller]
+    fn faults(change: impl FnOnce(&mut Cluster)) -> String {
+        let mut wish = sample::cluster();
+        change(&mut wish);
+        let faults: Vec<String> = check(&wish).iter().map(ToString::to_string).collect();
+        faults.join("\n")
+    }
+
+    #[test]
+    fn a_sound_wish_has_no_fault() {
+        assert_eq!(faults(|_| {}), "");
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_field() {
+        let of_names = faults(|wish| {
+            wish.pools[1].nodes[0].name = "n1".into();
+            wish.partitions[1].name = "batch".into();
+            wish.partitions[1].pools = vec!["nope".into()];
+            wish.partitions[1].default = true;
+        });
+        assert_eq!(
+            of_names,
+            "pools[1].nodes[0].name: `n1` is also pools[0].nodes[0]\n\
+             partitions[1].name: `batch` is there twice\n\
+             partitions[1].pools: there is no pool `nope`\n\
+             partitions[1].default: `batch` is the default already"
+        );
+        let of_sizes = faults(|wish| {
+            wish.pools[0].cpus = 0;
+            wish.pools[1].memory_mib = 0;
+            wish.pools[1].gres[0].count = 3;
+            wish.partitions[0].max_minutes = Some(10);
+            wish.partitions[0].default_minutes = Some(11);
+        });
+        assert_eq!(
+            of_sizes,
+            "pools[0].cpus: has to be 1 to 4096\n\
+             pools[1].memoryMib: has to be 1 to 67108864\n\
+             pools[1].gres[0].devices: are 2, count says 3\n\
+             partitions[0].defaultMinutes: is more than maxMinutes (10)"
+        );
+    }
+
+    #[test]
+    fn a_line_cannot_bring_in_what_has_a_field_or_is_secret() {
+        let told = faults(|wish| {
+            wish.parameters.insert("prolog".into(), "/x".into());
+            wish.parameters.insert("AccountingStoragePass".into(), "x".into());
+            wish.parameters.insert("MailProg".into(), "/bin/true\nNodeName=evil".into());
+            wish.lines = vec!["Include /etc/other".into(), "NodeName=x1".into()];
+        });
+        assert_eq!(
+            told,
+            "parameters.AccountingStoragePass: a password has no place in a file that everybody reads\n\
+             parameters.MailProg: is empty, or has a line break, `\"`, `#` or `\\` in it\n\
+             parameters.prolog: follows from `hooks.prolog`: say it there\n\
+             lines[0]: an included file would not be proved: put its lines here\n\
+             lines[1]: follows from `pools`: say it there"
+        );
+    }
+
+    #[test]
+    fn accounts_need_their_parents_and_a_database() {
+        let told = faults(|wish| {
+            wish.accounts[0].parent = Some("vision".into());
+            wish.accounts[1].parent = Some("research".into());
+        });
+        assert!(told.contains("goes in a circle: research > vision > research"), "{told}");
+        let told = faults(|wish| wish.accounting = None);
+        assert!(told.contains("accounts: needs `accounting`"), "{told}");
+    }
+}

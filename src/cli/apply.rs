@@ -84,7 +84,7 @@ async fn alone(
     // Listened for before anything begins: from here on a signal ends this in good order.
     let mut signals = Interrupt::new()?;
     let (stop, stopped) = watch::channel(false);
-    let engine = wire::engine(config, progress, stopped).await?;
+    let engine = wire::engine(config, &context.config_path(), progress, stopped).await?;
     let approve = approve.map(|plan| Approval { plan, actor: control::operator_here() });
     let options = PassOptions { retry_now: true, approve, wait: true };
     let pass = async {

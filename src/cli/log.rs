@@ -129,7 +129,9 @@ impl Line {
             | "source.rewrite_refused"
             | "source.signature_rejected"
             | "spec.unreadable"
-            | "gpu.lost" => Label::Bad,
+            | "gpu.lost"
+            | "backup.failed"
+            | "backup.missed" => Label::Bad,
             "resource.drifted"
             | "plan.held"
             | "source.unreachable"
@@ -140,7 +142,7 @@ impl Line {
             | "gpu.xid"
             | "gpu.degraded" => Label::Warn,
             "resource.synced" | "resource.recovered" | "step.succeeded" | "gpu.returned"
-            | "gpu.recovered" => Label::Good,
+            | "gpu.recovered" | "backup.verified" => Label::Good,
             _ => Label::Plain,
         }
     }

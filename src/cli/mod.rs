@@ -6,6 +6,8 @@
 mod accept_rewrite;
 mod apply;
 mod approve;
+mod backup;
+mod backup_worker;
 mod bars;
 mod check;
 mod completions;
@@ -126,6 +128,7 @@ enum Command {
     Status(status::Status),
     Drift(drift::Drift),
     Gpu(Box<gpu::Gpu>),
+    Backup(backup::Backup),
     Why(why::Why),
     Log(log::Log),
     State(state::State),
@@ -138,6 +141,7 @@ enum Command {
     AcceptRewrite(accept_rewrite::AcceptRewrite),
     Schema(schema::Schema),
     ImageBuild(image_build::ImageBuild),
+    BackupWorker(backup_worker::BackupWorker),
     Completions(completions::Completions),
 }
 
@@ -160,6 +164,7 @@ impl Command {
             Self::Status(command) => command.output.output,
             Self::Drift(command) => command.output.output,
             Self::Gpu(command) => command.format(),
+            Self::Backup(command) => command.format(),
             Self::Why(command) => command.output.output,
             Self::Log(command) => command.output.output,
             Self::State(command) => command.output.output,
@@ -175,6 +180,7 @@ impl Command {
             | Self::AcceptRewrite(_)
             | Self::Schema(_)
             | Self::ImageBuild(_)
+            | Self::BackupWorker(_)
             | Self::Completions(_) => Format::Table,
         }
     }
@@ -191,6 +197,7 @@ impl Command {
             Self::Status(command) => command.run(context),
             Self::Drift(command) => command.run(context),
             Self::Gpu(command) => command.run(context),
+            Self::Backup(command) => command.run(context),
             Self::Why(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::State(command) => command.run(context),
@@ -203,6 +210,7 @@ impl Command {
             Self::AcceptRewrite(command) => command.run(context),
             Self::Schema(command) => command.run(context),
             Self::ImageBuild(command) => command.run(context),
+            Self::BackupWorker(command) => command.run(context),
             Self::Completions(command) => command.run(context),
         }
     }

@@ -39,7 +39,9 @@ impl Plan {
         let made = match control::ask(&config.socket(), &Request::Plan(look)) {
             Ok(Reply::Report(made)) => *made,
             Ok(other) => return Err(unexpected(other)),
-            Err(AskError::NoDaemon { .. }) => wire::block_on(alone(&config, look))??,
+            Err(AskError::NoDaemon { .. }) => {
+                wire::block_on(alone(&config, &context.config_path(), look))??
+            }
             Err(error) => return Err(unanswered(error)),
         };
         report::commit_in_force(context, &made)?;
@@ -72,9 +74,13 @@ fn write_svg(context: &Context, plan: &PlanView, path: &Path) -> Result<(), CliE
     gpu::write_sheet(&titled.collect::<Vec<_>>(), path)
 }
 
-async fn alone(config: &Config, look: control::Look) -> Result<Report, CliError> {
+async fn alone(
+    config: &Config,
+    config_path: &Path,
+    look: control::Look,
+) -> Result<Report, CliError> {
     let (_stop, stopped) = watch::channel(false);
-    let engine = wire::engine(config, None, stopped).await?;
+    let engine = wire::engine(config, config_path, None, stopped).await?;
     let made = match engine.reconciler.recover().await {
         Ok(()) => engine.reconciler.preview(true).await,
         Err(error) => Err(error),

@@ -4,6 +4,7 @@
 //! log closed, so that the next start is a fast one.
 
 use std::future::pending;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ async fn lives(context: &Context, mut config: Config) -> CliResult {
     // The config before a reload, until the new one has proved itself.
     let mut before: Option<Config> = None;
     loop {
-        let born = match birth(&config).await {
+        let born = match birth(&config, &context.config_path()).await {
             Ok(born) => born,
             Err(error) => {
                 let Some(old) = before.take() else { return Err(error) };
@@ -101,14 +102,14 @@ struct Born {
     engine: Engine,
 }
 
-async fn birth(config: &Config) -> Result<Born, CliError> {
+async fn birth(config: &Config, config_path: &Path) -> Result<Born, CliError> {
     let (stop, stopped) = watch::channel(false);
     let listener = control::bind(&config.socket())?;
     let hooks = match config.forge.as_ref().and_then(|forge| forge.webhook.as_ref()) {
         Some(settings) => Some(webhook::bind(settings).await.map_err(CliError::machine)?),
         None => None,
     };
-    let engine = wire::engine(config, None, stopped.clone()).await?;
+    let engine = wire::engine(config, config_path, None, stopped.clone()).await?;
     Ok(Born { stop, stopped, listener, hooks, engine })
 }
 

@@ -39,6 +39,9 @@ pub struct Config {
     /// How GPUs are reached.
     #[serde(default)]
     pub gpu: GpuSettings,
+    /// What backups may use of this host.
+    #[serde(default)]
+    pub backup: BackupSettings,
     /// What executes guests.
     #[serde(default)]
     pub accelerator: AcceleratorChoice,
@@ -221,6 +224,24 @@ pub struct GpuSettings {
     pub library: Option<PathBuf>,
 }
 
+/// What backups may use of this host: a commit names secrets and programs, and cannot bring any.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BackupSettings {
+    /// The folder of the secrets that a `Backup` names as its `key`: one file each, with the
+    /// repository's password in its first line. They must not be readable by others.
+    pub secrets: PathBuf,
+    /// Programs, by absolute path, whose output a `Backup` may save. They run as the daemon does,
+    /// with the arguments that the commit gives them.
+    pub programs: Vec<PathBuf>,
+}
+
+impl Default for BackupSettings {
+    fn default() -> Self {
+        Self { secrets: PathBuf::from("/etc/trueup/secrets"), programs: Vec::new() }
+    }
+}
+
 /// What executes guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -313,6 +334,7 @@ impl Config {
             socket: None,
             libvirt: LibvirtSettings::default(),
             gpu: GpuSettings::default(),
+            backup: BackupSettings::default(),
             accelerator: AcceleratorChoice::default(),
             limits: Limits::default(),
             telemetry: TelemetrySettings::default(),
@@ -359,6 +381,7 @@ impl Config {
         let paths = [
             ("stateDirectory", self.state_directory.as_deref()),
             ("socket", self.socket.as_deref()),
+            ("backup.secrets", Some(self.backup.secrets.as_path())),
             ("repository.caFile", repository.ca_file.as_deref()),
             ("repository.credentials.tokenFile", repository.credentials.token_file.as_deref()),
             ("repository.ssh.identityFile", repository.ssh.identity_file.as_deref()),
@@ -372,8 +395,11 @@ impl Config {
                 signatures.openpgp.as_ref().map(|openpgp| openpgp.keyring.as_path()),
             ),
         ];
+        let programs = self.backup.programs.iter();
+        let programs = programs.map(|path| ("backup.programs", Some(path.as_path())));
         secrets
             .chain(paths)
+            .chain(programs)
             .filter_map(|(field, path)| Some((field, path.filter(|path| path.is_relative())?)))
             .collect()
     }

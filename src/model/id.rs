@@ -42,11 +42,13 @@ pub enum Kind {
     GpuLayout,
     /// A libvirt domain.
     VirtualMachine,
+    /// A series of snapshots in a repository.
+    Backup,
 }
 
 impl Kind {
     /// Every kind, in the order a machine is built up.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StoragePool,
         Self::Network,
         Self::Image,
@@ -54,6 +56,7 @@ impl Kind {
         Self::Seed,
         Self::GpuLayout,
         Self::VirtualMachine,
+        Self::Backup,
     ];
 
     /// The short form used in subjects and on the command line: `vm` in `vm/web`.
@@ -66,6 +69,7 @@ impl Kind {
             Self::Seed => "seed",
             Self::GpuLayout => "gpu",
             Self::VirtualMachine => "vm",
+            Self::Backup => "backup",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Desired and observed state share the types in [`resource`], so that comparing them is comparing
 //! like with like. It never reads a clock, a file or the network, and knows no other module.
 
+pub mod backup;
 mod condition;
 mod digest;
 mod fault;

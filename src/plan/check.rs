@@ -3,6 +3,7 @@
 //! It shares no code with the planner, so that one mistake would have to be made twice. It judges
 //! what must never happen, not whether the plan is the best one.
 
+mod backup;
 mod gpu;
 mod own;
 
@@ -41,6 +42,7 @@ pub fn check(plan: &Plan, input: &Input<'_>) -> Result<(), Vec<Violation>> {
     judge.paths();
     judge.restarts();
     judge.gpus();
+    judge.backups();
     if judge.found.is_empty() { Ok(()) } else { Err(judge.found) }
 }
 
@@ -91,9 +93,10 @@ fn of_resource(resource: &Resource) -> (Vec<&str>, Vec<&str>) {
             (files, Vec::new())
         }
         Resource::VirtualMachine(vm) => (Vec::new(), of_vm(vm).0),
-        Resource::Network(_) | Resource::StoragePool(_) | Resource::GpuLayout(_) => {
-            (Vec::new(), Vec::new())
-        }
+        Resource::Network(_)
+        | Resource::StoragePool(_)
+        | Resource::Backup(_)
+        | Resource::GpuLayout(_) => (Vec::new(), Vec::new()),
     }
 }
 

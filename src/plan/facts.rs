@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::input::{Input, KnownResource, window_open};
+use super::input::{Input, KnownBackup, KnownResource, window_open};
+use super::kind::backup::lies_in;
 use super::kind::{Draft, Handed, Verdict};
 use super::own::Needed;
 use super::{Action, SkipReason, refs};
@@ -149,6 +150,17 @@ impl<'a> Facts<'a> {
     /// What the log says we made of it.
     pub(super) fn claimed(&self, id: &ResourceId) -> Option<&'a Resource> {
         self.input.known.resources.get(id)?.claimed.as_ref()
+    }
+
+    /// What the log says about a backup.
+    pub(super) fn backup(&self, id: &ResourceId) -> Option<&'a KnownBackup> {
+        self.input.known.backups.get(id)
+    }
+
+    /// The folder of trueup's own in which `path` lies.
+    pub(super) fn own_folder_around(&self, path: &str) -> Option<&'a str> {
+        let folders = self.input.known.own.folders.iter().map(String::as_str);
+        folders.into_iter().find(|folder| lies_in(path, folder))
     }
 
     /// Whether a disk of this domain is made anew in this plan.
@@ -450,6 +462,7 @@ impl<'a> Domains<'a> {
             | Resource::Network(_)
             | Resource::Image(_)
             | Resource::GpuLayout(_)
+            | Resource::Backup(_)
             | Resource::Seed(_) => {}
         }
     }

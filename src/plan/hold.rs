@@ -91,7 +91,8 @@ pub fn asked(plan: &Plan) -> BTreeSet<StepIndex> {
     found.map(|(at, _)| at).collect()
 }
 
-/// Whether a step puts drift right, or serves another one: then that one decides.
+/// Whether a step puts drift right, serves another one, which then decides, or is done by a schedule
+/// that was accepted before.
 pub fn heals(step: &Step) -> bool {
-    matches!(step.reason, Reason::Drifted | Reason::Needed)
+    matches!(step.reason, Reason::Drifted | Reason::Needed | Reason::Due)
 }

@@ -4,9 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trueup_backup::objective;
 
 use super::SkipReason;
+use crate::model::resource::Chore;
 use crate::model::{CommitId, Digest, Observed, Resource, ResourceId};
 use crate::spec::{Desired, SyncWindow};
 
@@ -38,6 +41,32 @@ pub struct Known {
     /// What trueup itself needs to go on: nothing of it is stopped or removed.
     #[serde(default)]
     pub own: Own,
+    /// How backups stand, and what is due for them.
+    #[serde(default)]
+    pub backups: BTreeMap<ResourceId, KnownBackup>,
+}
+
+/// What the log says about a backup, at the time that the plan is made for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownBackup {
+    /// The id of its repository; `None`: there was none yet.
+    pub repository: Option<String>,
+    /// How often the repository was checked.
+    pub checks: u32,
+    /// What is due now, in the order in which it is done.
+    pub due: Vec<Due>,
+    /// What is promised and not so.
+    pub trouble: Vec<objective::Reason>,
+}
+
+/// Something whose time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// What.
+    pub chore: Chore,
+    /// Since when; `None`: for the first time, or because an operator asks.
+    pub since: Option<Timestamp>,
 }
 
 /// What trueup itself needs to go on.
@@ -71,6 +100,7 @@ impl Known {
             if let Some(why) = self.suspended.remove(&from) {
                 self.suspended.entry(to.clone()).or_insert(why);
             }
+            // Backups cannot be renamed: nothing is carried over of them.
         }
     }
 }

@@ -149,13 +149,15 @@ impl Promise {
     /// What showing `plan` promises.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        Self { steps: plan.steps.iter().map(PromisedStep::of).collect() }
+        Self { steps: plan.steps.iter().filter(|it| counts(it)).map(PromisedStep::of).collect() }
     }
 
     /// Compares `live`, a plan of now, with what was shown.
     #[must_use]
     pub fn kept_by(&self, live: &Plan) -> Kept {
-        let now: Vec<PromisedStep> = live.steps.iter().map(PromisedStep::of).collect();
+        let now = live.steps.iter().enumerate().filter(|(_, step)| counts(step));
+        let now: Vec<(StepIndex, &Step, PromisedStep)> =
+            now.map(|(at, step)| (at, step, PromisedStep::of(step))).collect();
         let mut shown: BTreeMap<(&ResourceId, &Deed), Vec<&PromisedStep>> = BTreeMap::new();
         for step in self.steps.iter().rev() {
             shown.entry((&step.resource, &step.deed)).or_default().push(step);
@@ -167,7 +169,7 @@ impl Promise {
             parts.entry(&step.resource).or_default().extend(&step.parts);
         }
         let (mut surprises, mut fewer) = (Vec::new(), 0);
-        for (at, (step, now)) in live.steps.iter().zip(&now).enumerate() {
+        for (at, step, now) in &now {
             let beyond = match shown.get_mut(&(&now.resource, &now.deed)).and_then(Vec::pop) {
                 Some(then) => {
                     fewer +=
@@ -177,7 +179,7 @@ impl Promise {
                 None => vec![Beyond::Step],
             };
             surprises.extend(beyond.into_iter().map(|beyond| Surprise {
-                step: at,
+                step: *at,
                 resource: step.resource.clone(),
                 verb: step.action.verb(),
                 disruption: step.disruption,
@@ -201,6 +203,12 @@ impl Promise {
             _ => Kept::Smaller { missing, fewer },
         }
     }
+}
+
+/// Whether a step is part of what a commit does: what a schedule does has its own time, and nobody
+/// was shown it.
+fn counts(step: &Step) -> bool {
+    step.reason != Reason::Due
 }
 
 impl PromisedStep {
@@ -295,6 +303,12 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         | Action::GpuDestroyInstance { part, .. }
         | Action::GpuCreateInstance { part, .. }
         | Action::GpuCreateCompute { part, .. } => (Some(part.label.clone()), None),
+        Action::BackupOpen { backup } => {
+            (None, Some(digest_of(&(&backup.repository, &backup.key))))
+        }
+        Action::BackupRun { .. } | Action::BackupVerify { .. } | Action::BackupForget { .. } => {
+            (None, None)
+        }
         // How a snapshot is called says nothing of what it does.
         Action::VmSnapshot { name: _ }
         | Action::PoolUndefine

@@ -16,6 +16,7 @@ pub(super) fn own_files(resource: &Resource) -> Vec<&str> {
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::GpuLayout(_)
+        | Resource::Backup(_)
         | Resource::VirtualMachine(_) => Vec::new(),
     }
 }
@@ -29,6 +30,7 @@ pub(super) fn used_files(resource: &Resource) -> Vec<&str> {
         | Resource::Network(_)
         | Resource::Image(_)
         | Resource::GpuLayout(_)
+        | Resource::Backup(_)
         | Resource::Seed(_) => Vec::new(),
     }
 }
@@ -58,6 +60,9 @@ pub(super) fn named(resource: &Resource) -> Vec<ResourceId> {
         Resource::VirtualMachine(vm) => {
             vm.networks().map(|name| ResourceId::new(Kind::Network, name)).collect()
         }
-        Resource::StoragePool(_) | Resource::Network(_) | Resource::GpuLayout(_) => Vec::new(),
+        Resource::StoragePool(_)
+        | Resource::Network(_)
+        | Resource::Backup(_)
+        | Resource::GpuLayout(_) => Vec::new(),
     }
 }

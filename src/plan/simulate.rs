@@ -65,7 +65,15 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
             seen.unplugged.clear();
             set_power(seen, Power::Off);
         }),
-        Action::VmSnapshot { .. } | Action::VmAwaitReady { .. } => {}
+        Action::VmSnapshot { .. }
+        | Action::VmAwaitReady { .. }
+        | Action::BackupRun { .. }
+        | Action::BackupVerify { .. }
+        | Action::BackupForget { .. } => {}
+        Action::BackupOpen { backup } => {
+            let config = Resource::Backup(backup.clone());
+            put(observed, id, Ownership::Unmarked, config, None).active = true;
+        }
         Action::GpuStopClients { .. }
         | Action::GpuMigMode { .. }
         | Action::GpuDestroyCompute { .. }
@@ -296,6 +304,7 @@ fn delete(observed: &mut Observed, path: &str) {
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::GpuLayout(_)
+        | Resource::Backup(_)
         | Resource::VirtualMachine(_) => true,
     });
 }

@@ -1,5 +1,6 @@
 //! What a plan is, by example: one machine, one change, one transcript.
 
+mod backup;
 mod gpu;
 mod guests;
 mod limits;

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 use crate::model::resource::{
-    Disk, Image, Network, Nic, Readiness, Seed, StopPolicy, StoragePool, VirtualMachine,
+    Backup, Disk, Image, Network, Nic, Readiness, Seed, StopPolicy, StoragePool, VirtualMachine,
 };
 use crate::model::{CommitId, Digest, Name, ResourceId, digest_of};
 
@@ -133,6 +134,8 @@ pub enum Reason {
     Adopted,
     /// Another step needs it.
     Needed,
+    /// Its time has come, as its schedule or an operator says.
+    Due,
 }
 
 /// A difference in one field.
@@ -207,6 +210,8 @@ pub enum SkipReason {
     InProgress,
     /// It is gone from the commit and stays on the machine, unmanaged (`lifecycle.orphan`).
     Orphaned,
+    /// A backup does not keep what is promised, and no step alone mends it.
+    Unprotected(String),
 }
 
 /// What a step does. Each action can be repeated safely: doing it twice is doing it once.
@@ -386,6 +391,43 @@ pub enum Action {
     },
     /// Undefines a stopped domain; its disks stay.
     VmUndefine,
+    /// Makes the repository of a backup, or proves that the one that is there opens with its key.
+    BackupOpen {
+        /// What it has to be.
+        backup: Box<Backup>,
+    },
+    /// Takes a snapshot.
+    BackupRun {
+        /// Of what, and where to.
+        backup: Box<Backup>,
+        /// The id that the repository has to have; `None`: not known yet.
+        repository: Option<String>,
+        /// Since when it is due; `None`: for the first time, or because an operator asks.
+        #[schemars(with = "Option<String>")]
+        due: Option<Timestamp>,
+    },
+    /// Checks a repository, and reads its data as far as asked.
+    BackupVerify {
+        /// Whose repository.
+        backup: Box<Backup>,
+        /// The id that the repository has to have.
+        repository: Option<String>,
+        /// Which part of the data is read; `None`: none.
+        part: Option<u32>,
+        /// Since when it is due.
+        #[schemars(with = "Option<String>")]
+        due: Option<Timestamp>,
+    },
+    /// Removes the snapshots that nothing keeps, with the data that nothing else needs.
+    BackupForget {
+        /// Whose snapshots.
+        backup: Box<Backup>,
+        /// The id that the repository has to have.
+        repository: Option<String>,
+        /// Since when it is due.
+        #[schemars(with = "Option<String>")]
+        due: Option<Timestamp>,
+    },
 }
 
 /// One change to a running domain.
@@ -411,6 +453,9 @@ pub enum LiveChange {
 }
 
 impl Action {
+    /// The verb of taking a snapshot: by it the log knows that one failed.
+    pub const BACKUP_RUN: &'static str = "back up";
+
     /// The verb shown to people.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -437,6 +482,10 @@ impl Action {
             Self::VmSnapshot { .. } => "snapshot",
             Self::VmPause => "pause",
             Self::VmAwaitReady { .. } => "await",
+            Self::BackupOpen { .. } => "open",
+            Self::BackupRun { .. } => Self::BACKUP_RUN,
+            Self::BackupVerify { .. } => "verify",
+            Self::BackupForget { .. } => "forget",
         }
     }
 

@@ -201,6 +201,7 @@ fn without_text(mut resource: Resource) -> Resource {
     match &mut resource {
         Resource::Seed(seed) => seed.strip_texts(),
         Resource::Image(image) => image.strip_texts(),
+        Resource::Backup(backup) => backup.strip_texts(),
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Disk(_)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::Resource;
-use crate::model::resource::ImageOrigin;
+use crate::model::resource::{BackupSource, ImageOrigin};
 
 /// Something that looks like a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +75,13 @@ pub(super) fn of_resource(resource: &Resource) -> Vec<SecretFinding> {
                 for (path, file) in &build.files {
                     let path = path.replace('~', "~0").replace('/', "~1");
                     of_text(&format!("/spec/build/files/{path}"), &file.content, &mut found);
+                }
+            }
+        }
+        Resource::Backup(backup) => {
+            if let BackupSource::Command(command) = &backup.source {
+                for (number, argument) in command.argv.iter().enumerate() {
+                    of_text(&format!("/spec/source/command/argv/{number}"), argument, &mut found);
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
+use crate::model::backup::BackupNews;
 use crate::model::{Fault, Kind, Observed, Resource, ResourceId};
 use crate::plan::Step;
 use crate::spec::Desired;
@@ -29,6 +30,9 @@ pub struct Outcome {
     pub already: bool,
     /// Facts worth keeping: digests of a build's log, seconds to readiness. Never a secret.
     pub facts: BTreeMap<String, String>,
+    /// What came of work on a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupNews>,
 }
 
 /// Where a long step tells how far it is.

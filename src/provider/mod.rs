@@ -2,6 +2,7 @@
 //!
 //! A backend never imports a sibling and never decides what to do.
 
+pub mod backup;
 mod files;
 pub mod gpu;
 pub mod image;

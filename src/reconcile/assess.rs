@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::event::body::{Claim, Claimed, Drifted, MoreChanges, Moved, Pruned, Recovered, Synced};
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{Digest, Observed, Resource, ResourceId, digest_of};
-use crate::plan::{Action, FieldChange, Plan, Reason, SkipReason, Skipped, Step};
+use crate::plan::{Action, FieldChange, Plan, Reason, SkipReason, Skipped, Step, render};
 use crate::spec::{Desired, DesiredResource};
 use crate::state::{ResourceState, State};
 
@@ -136,9 +136,16 @@ impl<'a> Differences<'a> {
         let applied = known.and_then(|known| known.applied.as_ref());
         let fulfilled_before = applied.is_some_and(|applied| applied.wish == wish.digest);
         // Cleaning up behind a resource is no difference in the resource itself.
-        let at_work = steps.iter().any(|step| !step.action.removes());
+        // What is due neither makes nor ends a difference.
+        let differs = |step: &&Step| !step.action.removes() && step.reason != Reason::Due;
+        let at_work = steps.iter().any(differs);
         let left_alone = skips.iter().any(|skip| !is_remark(&skip.why));
         if !at_work && !left_alone {
+            let failed = known.is_some_and(|known| known.failure.is_some());
+            if failed && !steps.is_empty() && steps.iter().all(|it| it.reason == Reason::Due) {
+                // Whether what is due succeeds this time is for its outcome to say.
+                return None;
+            }
             return synced(id, wish, known, fulfilled_before, observed);
         }
         let gone = observed
@@ -199,7 +206,10 @@ fn drift(
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     changes.dedup_by(|a, b| a.path == b.path);
     let stored = storable_changes(&changes);
+    let unprotected = skips.iter().find(|skip| matches!(skip.why, SkipReason::Unprotected(_)));
+    let said = unprotected.map(|skip| render::skip_reason(&skip.why));
     let what = match observed.resources.get(id) {
+        _ if said.is_some() => said.as_deref().unwrap_or_default(),
         None => "missing",
         Some(seen) if !seen.active && expects_activity(&seen.config) => "stopped",
         Some(_) => "changed",
@@ -293,6 +303,8 @@ pub(super) fn repeated(
         .iter()
         // Asking a guest once more whether it is up puts nothing right.
         .filter(|step| !matches!(step.action, Action::VmAwaitReady { .. }))
+        // Nor does what is due again.
+        .filter(|step| step.reason != Reason::Due)
         .filter(|step| done.contains(&(step.resource.clone(), signature(step, wish(step)))))
         .map(|step| step.resource.clone())
         .collect()

@@ -55,6 +55,7 @@ pub(super) fn makes_ours(action: &Action) -> bool {
             | Action::DiskCreate { .. }
             | Action::SeedCreate { .. }
             | Action::VmDefine { .. }
+            | Action::BackupOpen { .. }
     ) || action.gpu_change().is_some()
 }
 
@@ -62,6 +63,11 @@ pub(super) fn makes_ours(action: &Action) -> bool {
 fn findable(resource: &Resource) -> Option<Resource> {
     match resource {
         Resource::StoragePool(_) | Resource::Disk(_) => Some(resource.clone()),
+        Resource::Backup(backup) => {
+            let mut backup = backup.clone();
+            backup.strip_texts();
+            Some(Resource::Backup(backup))
+        }
         Resource::Image(image) => {
             Some(Resource::Image(crate::model::resource::Image { origin: None, ..image.clone() }))
         }

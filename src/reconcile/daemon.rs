@@ -172,7 +172,9 @@ impl Daemon {
     /// Tells everybody what a pass came to; how long to wait for the next.
     fn note(&mut self, report: &PassReport) -> Duration {
         self.reports.send_replace(Some(Arc::new(report.clone())));
-        self.look = report.is_at_rest().then(|| self.reconciler.clock.monotonic() + self.pace.look);
+        let due = self.until(report.next_due);
+        let look = due.map_or(self.pace.look, |due| due.min(self.pace.look));
+        self.look = report.is_at_rest().then(|| self.reconciler.clock.monotonic() + look);
         for (whole, reply) in std::mem::take(&mut self.unfinished) {
             let whole = PassReport {
                 succeeded: whole.succeeded + report.succeeded,
@@ -216,11 +218,14 @@ impl Daemon {
     }
 
     fn wait_after(&self, report: &PassReport) -> Duration {
+        let times = [self.until(report.next_retry), self.until(report.next_due)];
+        times.into_iter().flatten().fold(self.pace.poll, Duration::min)
+    }
+
+    /// How long it is until then; nothing where that is past.
+    fn until(&self, at: Option<jiff::Timestamp>) -> Option<Duration> {
         let now = self.reconciler.clock.now();
-        let retry = report
-            .next_retry
-            .map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
-        retry.map_or(self.pace.poll, |retry| retry.min(self.pace.poll))
+        at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
     }
 
     /// Asks the repository, and answers when it has; a remote that is slow delays nothing else.

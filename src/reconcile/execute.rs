@@ -18,7 +18,9 @@ use super::claim::{claim_before, makes_ours};
 use super::flight::{Flights, Place};
 use super::hold::minute_of_week;
 use super::pass::{PassError, Reconciler, Settings, StepProgress, never_refused, stop_of};
-use crate::event::body::{Adopted, PlanFinished, StepFailed, StepStarted, StepSucceeded};
+use crate::event::body::{
+    Adopted, BackupNews, PlanFinished, StepFailed, StepStarted, StepSucceeded,
+};
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, Kind, ResourceId, RunId};
 use crate::plan::{Disruption, Plan, Reason, Step, StepIndex, window_open};
@@ -122,6 +124,17 @@ impl Reconciler {
             () = self.clock.sleep(GRACE), if !wait => flights.outlive(id),
         }
         self.fault()
+    }
+}
+
+/// The event that says what came of work on a backup.
+fn event_of(news: &BackupNews) -> Event {
+    match news.clone() {
+        BackupNews::Opened(opened) => Event::BackupOpened(opened),
+        BackupNews::Taken(taken) => Event::BackupTaken(taken),
+        BackupNews::Verified(verified) => Event::BackupVerified(verified),
+        BackupNews::Failed(failed) => Event::BackupFailed(failed),
+        BackupNews::Forgotten(forgotten) => Event::BackupForgotten(forgotten),
     }
 }
 
@@ -317,6 +330,11 @@ impl Performance {
         self.crash(CrashPoint::AfterEffect)?;
         let step = &self.plan.steps[index];
         let mut entries = vec![self.outcome(&ended).because(seq)];
+        if let Ok(outcome) = &ended.result
+            && let Some(news) = &outcome.backup
+        {
+            entries.push(self.entry(event_of(news)).about(&step.resource).because(seq));
+        }
         if ended.result.is_ok() && step.reason == Reason::Adopted && makes_ours(&step.action) {
             entries.push(self.entry(Event::Adopted(Adopted {})).about(&step.resource).because(seq));
         }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::load::Load;
-use super::pass::Reconciler;
+use super::pass::{Outlook, Reconciler};
 use crate::event::chain::Head;
 use crate::model::{CommitId, Observed, ResourceId};
 use crate::plan::Plan;
@@ -56,7 +56,9 @@ impl Reconciler {
         let busy = self.busy(&load);
         let log = self.ledger.head();
         let (scope, observed) = self.observe(&load).await;
-        let mut round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
+        // What a schedule does goes on whether it is merged or not.
+        let outlook = Outlook { retry_now: false, due: false };
+        let mut round = self.round(&load, scope, observed, outlook, &BTreeSet::new(), busy);
         round.verdicts = self.ask_rules(&load.rulebook, &round, Some(files.clone())).await;
         let sorted = self.sorted(&round, &BTreeSet::new());
         let may_be_approved = sorted.waits.as_ref().is_some_and(|waits| waits.may_be_approved);

@@ -2,21 +2,30 @@
 
 use jiff::Timestamp;
 
+use super::backups::known_backups;
+use super::pass::Outlook;
 use crate::model::{Resource, ResourceId};
 use crate::plan::{Known, KnownResource, SkipReason};
+use crate::spec::Desired;
 use crate::state::{ResourceState, State};
 
 /// The verb of the step that waits for a guest to prove that it is up.
 const AWAIT: &str = "await";
 
-/// What is ours and what is left alone at `now`. With `retry_now`, nothing backs off.
-pub(super) fn known_at(state: &State, now: Timestamp, retry_now: bool) -> Known {
-    let mut known = Known::default();
+/// What is ours, what is left alone and what is due at `now`.
+pub(super) fn known_at(
+    state: &State,
+    desired: &Desired,
+    now: Timestamp,
+    outlook: Outlook,
+) -> Known {
+    let backups = known_backups(state, desired, now, outlook);
+    let mut known = Known { backups, ..Known::default() };
     for (id, resource) in &state.resources {
         if resource.is_ours() {
             known.resources.insert(id.clone(), known_resource(resource));
         }
-        if let Some(why) = suspended(resource, now, retry_now) {
+        if let Some(why) = suspended(resource, now, outlook.retry_now) {
             known.suspended.insert(id.clone(), why);
         }
     }

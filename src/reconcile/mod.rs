@@ -6,6 +6,7 @@
 
 mod assess;
 mod backoff;
+mod backups;
 mod begun;
 mod carry;
 mod claim;

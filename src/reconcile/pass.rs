@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::assess::{events_of_look, farewells, moves, repeated};
 use super::backoff::{RETRY_MAX_S, flapping};
+use super::backups::{events_of_backups, next_due};
 use super::fetch::Fetch;
 use super::flight::Flights;
 use super::gpus::events_of_gpus;
@@ -127,6 +128,8 @@ pub struct PassReport {
     pub blocked: u64,
     /// When something is to be tried again.
     pub next_retry: Option<Timestamp>,
+    /// When something becomes due next; nothing has to be tried again for it.
+    pub next_due: Option<Timestamp>,
     /// What is still worked on: steps that were started, by this pass or an earlier one, and have
     /// not ended, and what comes after them.
     pub under_way: BTreeSet<ResourceId>,
@@ -150,6 +153,22 @@ pub struct PassOptions {
     /// Wait for the repository's answer and for every step, however long they take: for a program
     /// that makes one pass only.
     pub wait: bool,
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outlook {
+    /// Nothing backs off.
+    pub(super) retry_now: bool,
+    /// What is due is done: it is for the commit in force.
+    pub(super) due: bool,
+}
+
+impl Outlook {
+    /// For the commit in force.
+    pub(super) fn now(retry_now: bool) -> Self {
+        Self { retry_now, due: true }
+    }
 }
 
 /// An operator's approval of one plan.
@@ -219,6 +238,8 @@ impl Reconciler {
             flights.nudge();
             self.rounds(&load, &options, &mut report).await?;
             report.under_way = flights.busy(&load.commit);
+            let now = self.clock.now();
+            report.next_due = self.ledger.read(|state| next_due(state, &load.desired, now));
         }
         self.count(&mut report);
         let now = self.clock.now();
@@ -298,7 +319,8 @@ impl Reconciler {
         let Some(load) = self.load().await? else { return Ok(report) };
         let busy = self.busy(&load);
         let (scope, observed) = self.observe(&load).await;
-        let mut round = self.round(&load, scope, observed, false, &BTreeSet::new(), busy);
+        let outlook = Outlook::now(false);
+        let mut round = self.round(&load, scope, observed, outlook, &BTreeSet::new(), busy);
         round.verdicts = self.ask_rules(&load.rulebook, &round, None).await;
         report.verdicts.clone_from(&round.verdicts);
         report.commit = Some(load.commit.clone());
@@ -373,10 +395,12 @@ impl Reconciler {
             entries.extend(events_of_health(state, &observed));
             entries.extend(farewells(state, &scope.desired, &observed, &busy));
             entries.extend(events_of_gpus(state, &observed, &busy));
+            entries.extend(events_of_backups(state, &scope.desired, self.clock.now()));
             entries
         });
         self.append_at(&load.commit, entries).await?;
-        let round = self.round(load, scope, observed, options.retry_now, &BTreeSet::new(), busy);
+        let outlook = Outlook::now(options.retry_now);
+        let round = self.round(load, scope, observed, outlook, &BTreeSet::new(), busy);
         let entries = self.ledger.read(|state| {
             let Round { scope, observed, plan, busy, .. } = &round;
             events_of_look(state, &scope.desired, observed, plan, busy)
@@ -425,12 +449,12 @@ impl Reconciler {
         load: &Load,
         scope: Scope,
         observed: Observed,
-        retry_now: bool,
+        outlook: Outlook,
         alone: &BTreeSet<ResourceId>,
         busy: BTreeSet<ResourceId>,
     ) -> Round {
         let now = self.clock.now();
-        let mut known = self.ledger.read(|state| known_at(state, now, retry_now));
+        let mut known = self.ledger.read(|state| known_at(state, &load.desired, now, outlook));
         known.rename(&load.desired);
         known.own.clone_from(&self.settings.own);
         known.suspended.extend(alone.iter().map(|id| (id.clone(), SkipReason::BackingOff)));
@@ -491,7 +515,8 @@ impl Reconciler {
         });
         self.ledger.append(entries.collect()).await?;
         let Round { scope, observed, busy, .. } = round;
-        Ok(self.round(load, scope, observed, options.retry_now, &flaps, busy))
+        let outlook = Outlook::now(options.retry_now);
+        Ok(self.round(load, scope, observed, outlook, &flaps, busy))
     }
 
     fn flapping_now(&self, plan: &Plan, now: Timestamp) -> BTreeSet<ResourceId> {

@@ -126,7 +126,10 @@ fn files(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
                 Resource::Disk(disk) => Some(disk.path.as_str()),
                 Resource::Seed(seed) => Some(seed.path.as_str()),
                 Resource::VirtualMachine(vm) => vm.console_log.as_deref(),
-                Resource::Network(_) | Resource::StoragePool(_) | Resource::GpuLayout(_) => None,
+                Resource::Network(_)
+                | Resource::StoragePool(_)
+                | Resource::Backup(_)
+                | Resource::GpuLayout(_) => None,
             };
             let Some(path) = path else { continue };
             if let Some(other) = seen.insert(path, id) {

@@ -335,7 +335,15 @@ fn resolve_all(
     };
     let mut leases: FastMap<Name, Vec<Lease>> = FastMap::default();
     let mut drafts = Vec::new();
-    for kind in [Kind::Image, Kind::Disk, Kind::GpuLayout, Kind::VirtualMachine, Kind::Network] {
+    let order = [
+        Kind::Image,
+        Kind::Disk,
+        Kind::GpuLayout,
+        Kind::VirtualMachine,
+        Kind::Network,
+        Kind::Backup,
+    ];
+    for kind in order {
         for &(id, member) in ids.iter().filter(|(id, _)| id.kind == kind) {
             let asked = match kind {
                 Kind::Network => leases.remove(&id.name).unwrap_or_default(),

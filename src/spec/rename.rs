@@ -151,6 +151,10 @@ fn cannot_move(from: &ResourceId, to: &ResourceId) -> Option<(String, String)> {
             "the log knows the GPU's partitions by its name",
             "keep its name; the names of its partitions are free",
         ),
+        Kind::Backup => (
+            "snapshots are filed under its name in the repository",
+            "keep its name; under a new one it begins a new series in the same repository",
+        ),
         Kind::Seed => ("cloud-init media belong to their machine", "take the entry out"),
     };
     let hint = hint.to_owned();

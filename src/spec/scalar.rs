@@ -77,6 +77,11 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 
 /// Reads a duration in seconds: `90s`, `5m`, `4h`, `1d`, or several together.
 pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    seconds_up_to(text, DURATION_SECONDS_MAX, "a week")
+}
+
+/// Reads a duration in seconds, of at most `max`, which people call `called`.
+pub(crate) fn seconds_up_to(text: &str, max: u64, called: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a duration: write `90s`, `5m`, `4h` or `1d`");
     let (mut total, mut number) = (0u64, None::<u64>);
     for c in text.chars() {
@@ -97,7 +102,7 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     }
     match (number, total) {
         (Some(_), _) | (None, 0) => Err(bad()),
-        (None, n) if n > DURATION_SECONDS_MAX => Err(format!("`{text}` is more than a week")),
+        (None, n) if n > max => Err(format!("`{text}` is more than {called}")),
         (None, n) => Ok(n),
     }
 }

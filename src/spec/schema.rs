@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::diag::did_you_mean;
 use super::kinds::{
-    API_VERSION, DiskSpec, DocKind, Document, EnvironmentSpec, GpuLayoutSpec, ImageSpec,
-    MachineSpec, NetworkSpec, PolicySpec, RepositorySpec,
+    API_VERSION, BackupSpec, DiskSpec, DocKind, Document, EnvironmentSpec, GpuLayoutSpec,
+    ImageSpec, MachineSpec, NetworkSpec, PolicySpec, RepositorySpec,
 };
 use super::yaml::{At, push_token};
 
@@ -36,6 +36,7 @@ pub fn schema_file(kind: DocKind) -> &'static str {
         DocKind::Disk => "disk.json",
         DocKind::GpuLayout => "gpu-layout.json",
         DocKind::VirtualMachine => "virtual-machine.json",
+        DocKind::Backup => "backup.json",
         DocKind::Policy => "policy.json",
     }
 }
@@ -69,6 +70,7 @@ pub fn schema_of(kind: DocKind) -> Value {
         DocKind::Disk => generator.into_root_schema_for::<Document<DiskSpec>>(),
         DocKind::GpuLayout => generator.into_root_schema_for::<Document<GpuLayoutSpec>>(),
         DocKind::VirtualMachine => generator.into_root_schema_for::<Document<MachineSpec>>(),
+        DocKind::Backup => generator.into_root_schema_for::<Document<BackupSpec>>(),
         DocKind::Policy => generator.into_root_schema_for::<Document<PolicySpec>>(),
     };
     let mut schema = schema.to_value();

@@ -256,6 +256,13 @@ impl State {
             | Event::Unobservable(_)
             | Event::Observable(_)
             | Event::GpuObserved(_)
+            | Event::BackupOpened(_)
+            | Event::BackupTaken(_)
+            | Event::BackupVerified(_)
+            | Event::BackupFailed(_)
+            | Event::BackupForgotten(_)
+            | Event::BackupMissed(_)
+            | Event::BackupAsked(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -381,6 +388,19 @@ impl State {
             Event::GpuObserved(observed) => {
                 let seen = observed.gpu.clone();
                 resource.gpu = Some(Box::new(LastLook { seq: recorded.seq, at, seen }));
+            }
+            Event::BackupOpened(opened) => resource.backup().open(opened),
+            Event::BackupTaken(taken) => resource.backup().take(taken, at),
+            Event::BackupVerified(_) => resource.backup().verify(at),
+            Event::BackupFailed(failed) => resource.backup().find_damage(failed, at),
+            Event::BackupForgotten(_) => resource.backup().forget(at),
+            Event::BackupMissed(_) => resource.backup().miss(at),
+            Event::BackupAsked(_) => {
+                resource.backup().asked = true;
+                // Who asks has seen to what was in the way, or wants to know.
+                if let Some(failure) = &mut resource.failure {
+                    failure.retry_at = None;
+                }
             }
             Event::OperatorHeld(held) => {
                 let (by, reason) = (entry.actor.clone(), held.reason.clone());

@@ -3,10 +3,11 @@
 //! Deciding never acts: it gives the events to append, or the reason for a refusal.
 
 use crate::event::body::{
-    OperatorHeld, OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
+    BackupAsked, OperatorHeld, OperatorPaused, OperatorReleased, PlanApproved, Resumed,
+    RewriteAccepted,
 };
 use crate::event::{Entry, Event};
-use crate::model::{CommitId, Digest, ResourceId};
+use crate::model::{CommitId, Digest, Kind, ResourceId};
 
 use super::State;
 
@@ -38,6 +39,11 @@ pub enum Command {
         /// At least [`APPROVE_DIGITS_MIN`] hexadecimal digits.
         plan: String,
     },
+    /// Take a snapshot now.
+    BackUp {
+        /// Which backup.
+        resource: ResourceId,
+    },
     /// Let a rewritten history through.
     AcceptRewrite {
         /// The refused head.
@@ -54,6 +60,9 @@ pub enum Refusal {
     /// There is nothing of that name.
     #[error("{0} is neither asked for by the commit in force nor ours; see `trueup status`")]
     UnknownResource(ResourceId),
+    /// It is no backup.
+    #[error("{0} is no backup; see `trueup backup`")]
+    NoBackup(ResourceId),
     /// Nothing is paused.
     #[error("nothing is paused or held")]
     NotPaused,
@@ -117,6 +126,15 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
                 return Err(Refusal::NotHeld(resource.clone()));
             }
             Entry::new(Event::OperatorReleased(OperatorReleased {})).about(resource)
+        }
+        Command::BackUp { resource } => {
+            if resource.kind != Kind::Backup {
+                return Err(Refusal::NoBackup(resource.clone()));
+            }
+            if state.resources.get(resource).is_none_or(|known| known.wish.is_none()) {
+                return Err(Refusal::UnknownResource(resource.clone()));
+            }
+            Entry::new(Event::BackupAsked(BackupAsked {})).about(resource)
         }
         Command::Approve { plan } => approve(state, plan)?,
         Command::AcceptRewrite { commit } => accept_rewrite(state, commit)?,

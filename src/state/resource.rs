@@ -4,10 +4,11 @@
 
 use jiff::Timestamp;
 
+use super::backup::BackupState;
 use super::types::{Failure, HEALS_KEPT_MAX, InFlight, ResourceState};
 use crate::event::body::{StepFailed, StepStarted};
 use crate::model::{Digest, Fault, RunId};
-use crate::plan::Reason;
+use crate::plan::{Action, Reason};
 
 impl ResourceState {
     /// Whether something on the machine is ours for this resource, or may be.
@@ -30,6 +31,11 @@ impl ResourceState {
         self.failure = None;
         self.heals.clear();
         self.flapping_until = None;
+    }
+
+    /// What is known of its snapshots.
+    pub(super) fn backup(&mut self) -> &mut BackupState {
+        self.backup.get_or_insert_default()
     }
 
     pub(super) fn start(&mut self, started: &StepStarted, seq: u64) {
@@ -64,6 +70,11 @@ impl ResourceState {
 
     pub(super) fn fail(&mut self, failed: &StepFailed, at: Timestamp) {
         let Some(step) = self.in_flight.take() else { return };
+        if step.verb == Action::BACKUP_RUN
+            && let Some(backup) = &mut self.backup
+        {
+            backup.fail_run(at);
+        }
         // A person is needed because something that is not ours is in the way: it does not become
         // ours by having been in the way. Any other failure may have happened half-way.
         if matches!(failed.fault, Fault::NeedsHuman { .. }) {

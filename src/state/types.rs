@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::backup::BackupState;
 use super::pulls::PullsState;
 use crate::event::body::{Claim, ForgeApproval, MoreChanges, Problem, SoftHold};
 use crate::model::resource::GpuSeen;
@@ -228,6 +229,9 @@ pub struct ResourceState {
     /// How its GPU was cut when that was last seen to change (GPU layouts only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Box<LastLook>>,
+    /// What is known of its snapshots (backups only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Box<BackupState>>,
 }
 
 /// A look at a GPU that found something new.

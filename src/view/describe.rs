@@ -136,6 +136,37 @@ pub fn describe(event: &Event) -> String {
         Event::Observable(_) => "it can be seen again".to_owned(),
         Event::Pruned(_) => "gone from the commit and from the machine".to_owned(),
         Event::GpuObserved(observed) => cut(&observed.gpu),
+        Event::BackupOpened(opened) => {
+            let how = if opened.made { "made" } else { "found" };
+            format!("repository {} {how}", short(&opened.repository))
+        }
+        Event::BackupTaken(taken) => super::backup::taken(taken),
+        Event::BackupVerified(verified) => format!(
+            "{} snapshot(s) checked, {} of data read, {}",
+            verified.snapshots,
+            super::backup::bytes(verified.read),
+            after(verified.elapsed_ms)
+        ),
+        Event::BackupFailed(failed) => {
+            format!("{} error(s) in the repository, the first: {}", failed.errors, failed.why)
+        }
+        Event::BackupForgotten(forgotten) => format!(
+            "{} snapshot(s) removed, {} stay, {} freed",
+            forgotten.removed_count,
+            forgotten.kept,
+            super::backup::bytes(forgotten.freed)
+        ),
+        Event::BackupMissed(missed) => {
+            let rpo = super::backup::span(missed.rpo_s);
+            match missed.last_good {
+                Some(at) => format!(
+                    "the last complete snapshot is of {}, older than {rpo}",
+                    at.strftime("%Y-%m-%d %H:%M:%S UTC")
+                ),
+                None => format!("there is no complete snapshot, and {rpo} is promised"),
+            }
+        }
+        Event::BackupAsked(_) => "a snapshot is wanted now".to_owned(),
         Event::PolicyViolated(found) => {
             format!("{} ({}): {}", found.rule, found.level.word(), found.message)
         }
@@ -280,8 +311,13 @@ fn rest(more: &Option<Spilled>) -> String {
     more.as_ref().map(rest).unwrap_or_default()
 }
 
+/// The first digits of a long id.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
 /// `after 340 ms`, `after 28.0 s`.
-fn after(elapsed_ms: u64) -> String {
+pub(super) fn after(elapsed_ms: u64) -> String {
     match elapsed_ms {
         0..1000 => format!("after {elapsed_ms} ms"),
         _ => format!("after {}.{} s", elapsed_ms / 1000, elapsed_ms % 1000 / 100),
@@ -296,5 +332,6 @@ fn reason(reason: Reason) -> &'static str {
         Reason::Gone => "gone from the commit",
         Reason::Adopted => "adopted",
         Reason::Needed => "needed by another step",
+        Reason::Due => "due",
     }
 }

@@ -3,6 +3,7 @@
 //! It never appends, decides, or looks at a clock: it is handed the state or the events, and the
 //! same input gives the same answer.
 
+pub mod backup;
 mod describe;
 mod drift;
 pub mod gpu;

@@ -100,6 +100,7 @@ fn id(text: &str) -> ResourceId {
     text.parse().unwrap()
 }
 
+mod backup;
 mod examples;
 mod gpu;
 mod load;

@@ -3,6 +3,8 @@
 #[cfg(feature = "libvirt")]
 mod alone;
 #[cfg(feature = "libvirt")]
+mod backup;
+#[cfg(feature = "libvirt")]
 mod canary;
 #[cfg(feature = "libvirt")]
 mod daemon;

@@ -8,7 +8,7 @@ use serde_json::json;
 use trueup::event::Event;
 use trueup::event::body::*;
 use trueup::event::spill::Spilled;
-use trueup::model::resource::{GpuMigState, GpuSeen, SeenPart, StoragePool};
+use trueup::model::resource::{Chore, GpuMigState, GpuSeen, SeenPart, StoragePool};
 use trueup::model::xid::XidClass;
 use trueup::model::{
     CommitId, Digest, Fault, GpuIdentity, GpuProblem, GpuProblemKind, GpuReport, Name, PolicyLevel,
@@ -33,6 +33,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.extend(resource());
     samples.push(gpu());
     samples.extend(health());
+    samples.extend(backup());
     samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
@@ -40,6 +41,7 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorResumed(Resumed {}),
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
+        Event::BackupAsked(BackupAsked {}),
     ]);
     samples
 }
@@ -270,6 +272,45 @@ fn health() -> Vec<Event> {
         Event::GpuXid(GpuXid { gpu: gpu.clone(), pci: pci.clone(), report }),
         Event::GpuDegraded(GpuDegraded { gpu: gpu.clone(), pci, problems: vec![problem], boot }),
         Event::GpuRecovered(GpuRecovered { gpu }),
+    ]
+}
+
+fn backup() -> Vec<Event> {
+    let (repository, snapshot) = ("5".repeat(64), "a".repeat(64));
+    let begun = "2026-01-02T03:04:05Z".parse().unwrap();
+    vec![
+        Event::BackupOpened(BackupOpened { repository: repository.clone(), made: true }),
+        Event::BackupTaken(BackupTaken {
+            repository,
+            snapshot: snapshot.clone(),
+            begun,
+            tree: "b".repeat(64),
+            files: 212,
+            bytes: 1_048_576,
+            added: 4096,
+            missing: 1,
+            first_missing: Some("/etc/x: it was there and is gone".into()),
+            notices: vec!["somebody else removed 1 snapshot(s)".into()],
+            elapsed_ms: 900,
+        }),
+        Event::BackupVerified(BackupVerified {
+            snapshots: 7,
+            read: 1_048_576,
+            notices: Vec::new(),
+            elapsed_ms: 1200,
+        }),
+        Event::BackupFailed(BackupFailed {
+            during: Chore::Verify,
+            errors: 2,
+            why: "a pack is not what it was".into(),
+        }),
+        Event::BackupForgotten(BackupForgotten {
+            kept: 7,
+            removed: vec![snapshot],
+            removed_count: 1,
+            freed: 65_536,
+        }),
+        Event::BackupMissed(BackupMissed { rpo_s: 3600, last_good: Some(begun) }),
     ]
 }
 

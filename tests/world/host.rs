@@ -135,7 +135,9 @@ impl FakeHost {
             let seen = machine.resources.get_mut(id).unwrap_or_else(|| panic!("no {id}"));
             seen.ownership = match id.kind {
                 Kind::Network | Kind::VirtualMachine | Kind::StoragePool => Ownership::Foreign,
-                Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout => Ownership::Unmarked,
+                Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout | Kind::Backup => {
+                    Ownership::Unmarked
+                }
             };
         });
     }
@@ -208,7 +210,7 @@ impl Inner {
             *times -= 1;
             self.machine = before;
         }
-        Ok(Outcome { already, facts: BTreeMap::new() })
+        Ok(Outcome { already, ..Outcome::default() })
     }
 
     /// What must hold on a real machine before the action can work.
@@ -275,6 +277,7 @@ impl Inner {
             Resource::StoragePool(_)
             | Resource::Network(_)
             | Resource::GpuLayout(_)
+            | Resource::Backup(_)
             | Resource::VirtualMachine(_) => false,
         };
         self.machine.resources.values().any(|seen| is(&seen.config))

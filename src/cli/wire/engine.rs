@@ -2,6 +2,7 @@
 //!
 //! It is built the same for the daemon and for one pass, so that both do the same.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -36,6 +37,7 @@ pub(in super::super) struct Engine {
 /// Puts the loop together. It takes the log's lock.
 pub(in super::super) async fn engine(
     config: &Config,
+    config_path: &Path,
     progress: Option<StepProgress>,
     stop: watch::Receiver<bool>,
 ) -> Result<Engine, CliError> {
@@ -53,7 +55,7 @@ pub(in super::super) async fn engine(
         }
     };
     let own = own(config, &source);
-    let (providers, wakes) = providers::all(config).await;
+    let (providers, wakes) = providers::all(config, config_path).await;
     let reconciler = Reconciler {
         ledger: Arc::new(Ledger::new(port, urgent, state)),
         source: Arc::clone(&source) as Arc<dyn Source>,

@@ -2,14 +2,19 @@
 //!
 //! A kind that this build has no hand for is unobservable, never absent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::journal::layout;
+use crate::model::Name;
 use crate::port::Provider;
+use crate::private;
+use crate::provider::backup::{BackupProvider, BackupSetup, OwnPlaces};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::seed::SeedProvider;
+use crate::source::MirrorConfig;
 
 /// What wakes the loop beside the clock and the repository.
 pub(in super::super) struct Wakes {
@@ -35,15 +40,47 @@ pub(in super::super) fn gpus(config: &Config) -> GpuProvider {
     GpuProvider::new(GpuSetup { library, ..GpuSetup::default() })
 }
 
+/// The backups of this host. No repository is opened before there is something to do.
+pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupProvider {
+    let state = config.state_directory();
+    let repository = &config.repository;
+    let mirror = MirrorConfig::new(&repository.url, &repository.branch, &state);
+    let folder = config.backup.secrets.clone();
+    let secrets = move |name: &Name| secret(&folder.join(name.as_str()));
+    BackupProvider::new(BackupSetup {
+        // Where the program's own file is not known, starting it says so.
+        program: std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into()),
+        folder: state.join("backup"),
+        host: config.host(),
+        programs: config.backup.programs.clone(),
+        own: OwnPlaces {
+            log: layout::log_dir(&state),
+            config: Some(config_path.to_owned()).filter(|path| path.is_file()),
+            mirror: mirror.directory,
+            state,
+        },
+        secrets: Arc::new(secrets),
+    })
+}
+
+/// The first line of a file that only root may know.
+fn secret(path: &Path) -> Result<String, String> {
+    let named = |why: String| format!("{}: {why}", path.display());
+    let text = private::read(path).map_err(|fault| named(fault.to_string()))?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() { Err(named("its first line is empty".into())) } else { Ok(line.to_owned()) }
+}
+
 /// Every provider of this build, and what wakes the loop. Every kind has exactly one provider.
-pub(super) async fn all(config: &Config) -> (Vec<Arc<dyn Provider>>, Wakes) {
+pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Provider>>, Wakes) {
     let (machine, libvirt) = libvirt::hand(config).await;
     let gpu = gpus(config);
     let wakes = Wakes { libvirt, gpu: gpu.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
+    let backups = Arc::new(backups(config, config_path));
     let providers: Vec<Arc<dyn Provider>> =
-        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu)];
+        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups];
     (providers, wakes)
 }
 

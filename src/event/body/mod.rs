@@ -3,6 +3,7 @@
 //! A version, once written, stays readable for ever: a changed meaning is a new version with an
 //! upcast, never an edit. The golden lines in `tests/golden/events` hold this.
 
+mod backup;
 mod gpu;
 mod health;
 mod operator;
@@ -12,6 +13,10 @@ mod pull;
 mod resource;
 mod source;
 
+pub use backup::{
+    BackupAsked, BackupFailed, BackupForgotten, BackupMissed, BackupNews, BackupOpened,
+    BackupTaken, BackupVerified,
+};
 pub use gpu::GpuObserved;
 pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
 pub use operator::{
@@ -205,6 +210,18 @@ events! {
     "gpu.degraded" 1 GpuDegraded(GpuDegraded),
     /// Nothing is wrong with a GPU any more.
     "gpu.recovered" 1 GpuRecovered(GpuRecovered),
+    /// The repository of a backup was made, or found.
+    "backup.opened" 1 BackupOpened(BackupOpened),
+    /// A snapshot was taken.
+    "backup.taken" 1 BackupTaken(BackupTaken),
+    /// A repository was checked, and nothing is wrong.
+    "backup.verified" 1 BackupVerified(BackupVerified),
+    /// A repository was checked, and is damaged.
+    "backup.failed" 1 BackupFailed(BackupFailed),
+    /// Snapshots that nothing keeps were removed.
+    "backup.forgotten" 1 BackupForgotten(BackupForgotten),
+    /// The last complete snapshot became older than promised.
+    "backup.missed" 1 BackupMissed(BackupMissed),
     /// A pull request is open, and is new or has another head.
     "pull.observed" 1 PullObserved(PullObserved),
     /// What merging a pull request would do.
@@ -231,4 +248,6 @@ events! {
     "operator.held" 1 OperatorHeld(OperatorHeld),
     /// An operator let changes to one resource go on.
     "operator.released" 1 OperatorReleased(OperatorReleased),
+    /// An operator wants a snapshot now.
+    "operator.backup_asked" 1 BackupAsked(BackupAsked),
 }

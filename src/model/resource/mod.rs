@@ -5,6 +5,7 @@
 //! spec says nothing, so whatever the machine has is right. Lists are complete and sorted by the
 //! identity of their items (target device, MAC, address), so that order is never a difference.
 
+mod backup;
 mod domain;
 mod gpu;
 mod gpu_seen;
@@ -16,6 +17,10 @@ mod volume;
 
 use serde::{Deserialize, Serialize};
 
+pub use backup::{
+    Backup, BackupCommand, BackupLimits, BackupPaths, BackupRetention, BackupSource, BackupVerify,
+    Chore,
+};
 pub use domain::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, GpuUse,
     HostDevice, Memory, Nic, NicSource, Power, Probe, Readiness, SnapshotPolicy, StopPolicy,
@@ -57,6 +62,8 @@ pub enum Resource {
     GpuLayout(Box<GpuLayout>),
     /// A domain.
     VirtualMachine(Box<VirtualMachine>),
+    /// A series of snapshots.
+    Backup(Box<Backup>),
 }
 
 impl Resource {
@@ -70,6 +77,7 @@ impl Resource {
             Self::Seed(_) => Kind::Seed,
             Self::GpuLayout(_) => Kind::GpuLayout,
             Self::VirtualMachine(_) => Kind::VirtualMachine,
+            Self::Backup(_) => Kind::Backup,
         }
     }
 }

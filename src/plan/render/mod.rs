@@ -16,7 +16,7 @@ use crate::model::ResourceId;
 pub use json::json;
 pub use markdown::markdown;
 pub use text::{Style, text};
-pub use words::{detail, disruption, field, reason, remark, skip_reason, value};
+pub use words::{backup_trouble, detail, disruption, field, reason, remark, skip_reason, value};
 
 /// How many resources a plan does what to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,7 +67,10 @@ pub fn summary(plan: &Plan) -> Summary {
 /// compare with is one of something absent.
 fn creates(step: &Step) -> bool {
     let makes = match &step.action {
-        Action::ImageCreate { .. } | Action::SeedCreate { .. } | Action::DiskCreate { .. } => true,
+        Action::ImageCreate { .. }
+        | Action::SeedCreate { .. }
+        | Action::DiskCreate { .. }
+        | Action::BackupOpen { .. } => true,
         Action::PoolDefine { .. } | Action::NetworkDefine { .. } | Action::VmDefine { .. } => {
             step.changes.is_empty()
         }
@@ -78,7 +81,7 @@ fn creates(step: &Step) -> bool {
 
 /// Whether a step changes nothing.
 fn idle(step: &Step) -> bool {
-    matches!(step.action, Action::VmAwaitReady { .. })
+    matches!(step.action, Action::VmAwaitReady { .. }) || step.reason == Reason::Due
 }
 
 /// `Plan: 2 to create, 1 to change (1 restart), 0 to destroy · digest 0123456789ab`.

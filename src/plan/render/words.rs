@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
+use trueup_backup::objective;
 
 use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, Remark, SkipReason, Step};
 
@@ -29,6 +30,7 @@ pub fn reason(reason: Reason) -> &'static str {
         Reason::Gone => "gone from the commit",
         Reason::Adopted => "adopted",
         Reason::Needed => "needed",
+        Reason::Due => "due",
     }
 }
 
@@ -50,6 +52,7 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
         SkipReason::Busy(why) => return format!("in use, nothing is done: {why}").into(),
         SkipReason::BusyWaits(why) => return format!("waits until it is free: {why}").into(),
         SkipReason::NeedsReset(why) => return format!("reset or reboot required: {why}").into(),
+        SkipReason::Unprotected(why) => return format!("not protected: {why}").into(),
         SkipReason::Unplaceable(why) => return format!("cannot be had: {why}").into(),
         SkipReason::Foreign => "not ours: set lifecycle.adopt to take it over",
         SkipReason::PreventDestroy => "protected by lifecycle.preventDestroy",
@@ -63,6 +66,22 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
         SkipReason::InProgress => "in progress; looked at anew when that has ended",
         SkipReason::Orphaned => "gone from the commit and left as it is (lifecycle.orphan)",
     })
+}
+
+/// What is promised of a backup and not so, and what can be done about it.
+pub fn backup_trouble(reason: objective::Reason) -> &'static str {
+    match reason {
+        objective::Reason::NeverTaken => "no complete snapshot was ever taken",
+        objective::Reason::TooOld => "the last complete snapshot is older than its `rpo`",
+        objective::Reason::TryFailed => "the last try at a snapshot failed",
+        objective::Reason::TooSlow => "a restore takes longer than its `rto`",
+        objective::Reason::CheckFailed => {
+            "the last check found the repository damaged: repair it with restic, or begin another one"
+        }
+        objective::Reason::DrillFailed => "the last drill did not bring everything back",
+        objective::Reason::NotChecked => "it was not checked for too long",
+        objective::Reason::NotDrilled => "it was not restored for too long",
+    }
 }
 
 /// What is worth knowing of a resource, and what can be done about it.
@@ -170,6 +189,12 @@ pub fn detail(step: &Step) -> String {
         },
         Action::GpuSettle { start, .. } if !start.is_empty() => {
             format!("and start {}", start.join(", "))
+        }
+        Action::BackupOpen { backup } => cut(&backup.repository),
+        Action::BackupRun { backup, .. } => format!("to {}", cut(&backup.repository)),
+        Action::BackupVerify { backup, part: Some(part), .. } => {
+            let of = backup.verify.as_ref().and_then(|verify| verify.read_parts).unwrap_or(1);
+            format!("with part {part} of {of} of its data")
         }
         Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),
         _ => String::new(),

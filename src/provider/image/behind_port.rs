@@ -2,7 +2,7 @@
 //!
 //! It only ever touches files whose name says that they are an image of ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl ImageProvider {
         ours(&target)?;
         let asked = image.clone();
         if blocking("look for an image", move || prepare(&asked)).await? {
-            return Ok(Outcome { already: true, facts: BTreeMap::new() });
+            return Ok(Outcome { already: true, ..Outcome::default() });
         }
         match &image.origin {
             None => Err(Fault::permanent(format!(
@@ -75,7 +75,7 @@ impl ImageProvider {
                     ("sha256".to_owned(), sha256.to_string()),
                     ("virtualSize".to_owned(), info.virtual_size.to_string()),
                 ];
-                Ok(Outcome { already: false, facts: facts.into() })
+                Ok(Outcome { already: false, facts: facts.into(), ..Outcome::default() })
             }
             Some(ImageOrigin::Build(spec)) => {
                 let told = |stage: &str| {
@@ -83,7 +83,7 @@ impl ImageProvider {
                 };
                 let request = BuildRequest::new(spec, image.format, image.size, target);
                 let facts = self.builder.build(request, told).await?;
-                Ok(Outcome { already: false, facts })
+                Ok(Outcome { already: false, facts, ..Outcome::default() })
             }
         }
     }
@@ -177,7 +177,7 @@ fn delete(path: &Path) -> Result<Outcome, Fault> {
     ] {
         remove(&companion)?;
     }
-    Ok(Outcome { already: !remove(path)?, facts: BTreeMap::new() })
+    Ok(Outcome { already: !remove(path)?, ..Outcome::default() })
 }
 
 impl Provider for ImageProvider {
@@ -273,7 +273,7 @@ mod tests {
             after: BTreeSet::new(),
             interrupts: BTreeSet::new(),
         };
-        let scope = scope(BTreeMap::new());
+        let scope = scope(std::collections::BTreeMap::new());
         let progress: Progress = Arc::new(|_| {});
         beside_a_held_worker(provider.perform(&step, &scope, progress)).unwrap();
         assert!(!path.exists());

@@ -3,7 +3,6 @@
 //! It only ever touches files whose name says that they are media of ours, and writes them readable
 //! by root alone: user data may hold what only the guest should know.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +23,7 @@ fn create(seed: &Seed) -> Result<Outcome, Fault> {
     let path = Path::new(&seed.path);
     ours(path)?;
     if is_file(path) {
-        return Ok(Outcome { already: true, facts: BTreeMap::new() });
+        return Ok(Outcome { already: true, ..Outcome::default() });
     }
     let content = SeedContent {
         meta_data: seed.meta_data.clone().unwrap_or_default(),
@@ -66,7 +65,7 @@ fn ours(path: &Path) -> Result<(), Fault> {
 
 fn delete(path: &Path) -> Result<Outcome, Fault> {
     ours(path)?;
-    Ok(Outcome { already: !remove(path)?, facts: BTreeMap::new() })
+    Ok(Outcome { already: !remove(path)?, ..Outcome::default() })
 }
 
 fn path_of(resource: &Resource) -> Option<&str> {
@@ -159,7 +158,7 @@ mod tests {
                 after: BTreeSet::new(),
                 interrupts: BTreeSet::new(),
             };
-            let scope = scope(BTreeMap::new());
+            let scope = scope(std::collections::BTreeMap::new());
             beside_a_held_worker(SeedProvider.perform(&step, &scope, Arc::new(|_| {}))).unwrap()
         };
         assert!(!perform(Action::SeedCreate { seed: seed.clone() }).already);

@@ -3,6 +3,7 @@
 //! The doc comments of these types are the descriptions in the JSON Schemas. Types check shape only;
 //! what a value means is checked where it is resolved, so that every mistake of a document is found.
 
+pub mod backup;
 pub mod disk;
 pub mod environment;
 pub mod gpu;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use super::SelfHeal;
 use crate::model::Kind;
 
+pub use backup::BackupSpec;
 pub use disk::DiskSpec;
 pub use environment::EnvironmentSpec;
 pub use gpu::GpuLayoutSpec;
@@ -50,13 +52,15 @@ pub enum DocKind {
     GpuLayout,
     /// A virtual machine.
     VirtualMachine,
+    /// A series of snapshots.
+    Backup,
     /// How rules apply to an environment.
     Policy,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Repository,
         Self::Environment,
         Self::Network,
@@ -64,6 +68,7 @@ impl DocKind {
         Self::Disk,
         Self::GpuLayout,
         Self::VirtualMachine,
+        Self::Backup,
         Self::Policy,
     ];
 
@@ -77,6 +82,7 @@ impl DocKind {
             Self::Disk => "Disk",
             Self::GpuLayout => "GpuLayout",
             Self::VirtualMachine => "VirtualMachine",
+            Self::Backup => "Backup",
             Self::Policy => "Policy",
         }
     }
@@ -95,6 +101,7 @@ impl DocKind {
             Self::Disk => Some(Kind::Disk),
             Self::GpuLayout => Some(Kind::GpuLayout),
             Self::VirtualMachine => Some(Kind::VirtualMachine),
+            Self::Backup => Some(Kind::Backup),
         }
     }
 }
@@ -181,6 +188,8 @@ pub enum Spec {
     GpuLayout(Box<GpuLayoutSpec>),
     /// A virtual machine.
     VirtualMachine(Box<MachineSpec>),
+    /// A series of snapshots.
+    Backup(Box<BackupSpec>),
     /// How rules apply to an environment.
     Policy(PolicySpec),
 }
@@ -199,6 +208,7 @@ impl Doc {
             DocKind::Disk => Self::read(value, Spec::Disk),
             DocKind::GpuLayout => Self::read(value, |s| Spec::GpuLayout(Box::new(s))),
             DocKind::VirtualMachine => Self::read(value, |s| Spec::VirtualMachine(Box::new(s))),
+            DocKind::Backup => Self::read(value, |s| Spec::Backup(Box::new(s))),
             DocKind::Policy => Self::read(value, Spec::Policy),
         }
     }
@@ -226,6 +236,7 @@ impl Doc {
             Spec::Disk(_) => DocKind::Disk,
             Spec::GpuLayout(_) => DocKind::GpuLayout,
             Spec::VirtualMachine(_) => DocKind::VirtualMachine,
+            Spec::Backup(_) => DocKind::Backup,
             Spec::Policy(_) => DocKind::Policy,
         }
     }

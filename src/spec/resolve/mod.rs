@@ -3,6 +3,7 @@
 //! One file a kind. A document is resolved from itself, the environment's settings and what it refers
 //! to, and the result remembers these, so that nothing is resolved twice while they stay the same.
 
+mod backup;
 mod disk;
 mod gpu;
 mod gpus;
@@ -291,6 +292,9 @@ pub(crate) fn resolve(
         Spec::VirtualMachine(spec) => {
             machine::resolve(&mut cx, spec).map(|vm| Resource::VirtualMachine(Box::new(vm)))
         }
+        Spec::Backup(spec) => {
+            backup::resolve(&mut cx, spec).map(|it| Resource::Backup(Box::new(it)))
+        }
         Spec::Repository(_) | Spec::Environment(_) | Spec::Policy(_) => None,
     };
     match resource {
@@ -538,5 +542,6 @@ fn a(kind: Kind) -> &'static str {
         Kind::Seed => "cloud-init media",
         Kind::GpuLayout => "a GPU layout",
         Kind::VirtualMachine => "a virtual machine",
+        Kind::Backup => "a backup",
     }
 }

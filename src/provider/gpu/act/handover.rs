@@ -27,7 +27,7 @@ pub(super) async fn perform(
     let error = match on_files(inner, move |kernel| kernel.perform(&what)).await? {
         Ok(ended) => {
             let facts = BTreeMap::from([("step".to_owned(), step.to_string())]);
-            return Ok(Outcome { already: ended == Ended::AlreadySo, facts });
+            return Ok(Outcome { already: ended == Ended::AlreadySo, facts, ..Outcome::default() });
         }
         Err(error) => error,
     };

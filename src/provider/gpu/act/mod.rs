@@ -180,7 +180,7 @@ fn outcome(part: &GpuPart, what: &str, done: Done) -> Outcome {
     if let Some(uuid) = done.uuid {
         facts.insert(what.to_owned(), uuid);
     }
-    Outcome { already: done.already, facts }
+    Outcome { already: done.already, facts, ..Outcome::default() }
 }
 
 fn named(id: &ResourceId, part: &GpuPart) -> String {

@@ -25,7 +25,7 @@ pub(super) async fn stop_clients(
     let mut facts = BTreeMap::new();
     if !inner.host.has_systemd() {
         facts.insert("clients".to_owned(), NO_SYSTEMD.to_owned());
-        return Ok(Outcome { already: true, facts });
+        return Ok(Outcome { already: true, facts, ..Outcome::default() });
     }
     for unit in &change.memory.stopped {
         match inner.tools.service("stop", unit).await {
@@ -40,7 +40,7 @@ pub(super) async fn stop_clients(
             }
         }
     }
-    Ok(Outcome { already: false, facts })
+    Ok(Outcome { already: false, facts, ..Outcome::default() })
 }
 
 /// Starts units; the first that does not start is told, the others are started all the same.
@@ -102,7 +102,7 @@ pub(super) async fn settle(
         facts.insert("clients".to_owned(), started);
     }
     let already = step.reason == Reason::Adopted;
-    Ok(Outcome { already, facts })
+    Ok(Outcome { already, facts, ..Outcome::default() })
 }
 
 /// UUIDs of the MIG devices there are now, by the name of the partition.

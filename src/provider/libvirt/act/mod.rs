@@ -12,7 +12,6 @@ mod snapshot;
 mod stop;
 mod vm;
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -77,12 +76,16 @@ pub(super) async fn perform(
         | Action::GpuCreateCompute { .. }
         | Action::GpuHandover { .. }
         | Action::GpuSettle { .. }
+        | Action::BackupOpen { .. }
+        | Action::BackupRun { .. }
+        | Action::BackupVerify { .. }
+        | Action::BackupForget { .. }
         | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }
         | Action::SeedCreate { .. }
         | Action::SeedDelete { .. } => Err(Fault::permanent(format!(
-            "{} was handed to the libvirt provider, which makes no images and no media and knows \
-             no GPUs: this is a mistake of trueup, please report it",
+            "{} was handed to the libvirt provider, which makes no images, media and \
+             backups and knows no GPUs: this is a mistake of trueup, please report it",
             step.resource
         ))),
     }
@@ -90,7 +93,7 @@ pub(super) async fn perform(
 
 /// The outcome of a step that found everything done.
 fn already() -> Outcome {
-    Outcome { already: true, facts: BTreeMap::new() }
+    Outcome { already: true, ..Outcome::default() }
 }
 
 /// The outcome of a step that did something.

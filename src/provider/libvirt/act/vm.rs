@@ -55,7 +55,7 @@ impl Act<'_> {
         if record.autostart != vm.autostart || !is_as_asked(vm, &seen) {
             return Err(self.not_taken("its definition differs"));
         }
-        Ok(Outcome { already: !changed, facts })
+        Ok(Outcome { already: !changed, facts, ..Outcome::default() })
     }
 
     pub(super) async fn start_vm(&self) -> Result<Outcome, Fault> {

@@ -1,0 +1,108 @@
+//! What came of work on a backup: what the log keeps of it.
+//!
+//! Written with the outcome of the step that did it; nothing here holds a secret or a saved content.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::resource::Chore;
+
+/// A repository that was made, or that was there and opens with the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupOpened {
+    /// The repository's own id, 64 hex digits.
+    pub repository: String,
+    /// Whether it was made; otherwise it was there.
+    pub made: bool,
+}
+
+/// A snapshot that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupTaken {
+    /// The repository's own id, 64 hex digits.
+    pub repository: String,
+    /// The snapshot's id, 64 hex digits.
+    pub snapshot: String,
+    /// When it was begun: what was changed later is not in it.
+    pub begun: Timestamp,
+    /// The digest of its content.
+    pub tree: String,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Bytes that were added to the repository.
+    pub added: u64,
+    /// How many things could not be read and are missing from it; it is complete only at zero.
+    pub missing: u64,
+    /// The first of them, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_missing: Option<String>,
+    /// What was noticed beside it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// How long it took, milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// A check of a repository that found nothing wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupVerified {
+    /// Snapshots whose trees were followed.
+    pub snapshots: u64,
+    /// Bytes of data that were read and compared with their digests.
+    pub read: u64,
+    /// What was noticed beside it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// How long it took, milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// A check that found something wrong: the repository is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupFailed {
+    /// What was done when it was found.
+    pub during: Chore,
+    /// How many errors there are.
+    pub errors: u64,
+    /// The first of them, in a sentence.
+    pub why: String,
+}
+
+/// Snapshots that were removed because nothing keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupForgotten {
+    /// How many stay.
+    pub kept: u64,
+    /// Ids of those removed, the newest first; the first [`FORGOTTEN_NAMED_MAX`] of them.
+    pub removed: Vec<String>,
+    /// How many were removed.
+    pub removed_count: u64,
+    /// Bytes of data that went with them.
+    pub freed: u64,
+}
+
+/// Most removed snapshots that an event names: a run removes one or two, and a line stays short.
+pub const FORGOTTEN_NAMED_MAX: usize = 100;
+
+/// What came of one step on a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum BackupNews {
+    /// A repository was made or found.
+    Opened(BackupOpened),
+    /// A snapshot was taken.
+    Taken(BackupTaken),
+    /// The repository was checked, and nothing is wrong.
+    Verified(BackupVerified),
+    /// The repository was checked, and is damaged.
+    Failed(BackupFailed),
+    /// Snapshots were removed.
+    Forgotten(BackupForgotten),
+}

@@ -1,0 +1,83 @@
+//! Backups: a repository that is there, and what is due. A repository that is gone is never made anew
+//! over its place, and none is ever deleted.
+
+use std::path::Path;
+
+use trueup_backup::objective;
+
+use super::super::{Action, Reason, SkipReason, render};
+use super::{Case, Draft, Verdict};
+use crate::model::Resource;
+use crate::model::resource::{Backup, Chore};
+use crate::plan::{Due, KnownBackup};
+
+/// What has to be done for a backup.
+pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&Backup>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let nothing = KnownBackup::default();
+    let known = case.facts.backup(case.id).unwrap_or(&nothing);
+    if let Some(folder) = case.facts.own_folder_around(&to.repository) {
+        let why = format!(
+            "the repository {} would lie in {folder}, where trueup keeps its own files: put it \
+             elsewhere",
+            to.repository
+        );
+        verdict.skip(SkipReason::Conflict(why), Vec::new());
+        return verdict;
+    }
+    let same_place = matches!(
+        case.facts.claimed(case.id),
+        Some(Resource::Backup(claimed)) if claimed.repository == to.repository
+    );
+    if from.is_none() && same_place && known.repository.is_some() {
+        let why = format!(
+            "its repository in {} is gone: mount what should be there, or name another folder to \
+             begin anew",
+            to.repository
+        );
+        verdict.skip(SkipReason::Unprotected(why), Vec::new());
+        return verdict;
+    }
+    if from.is_none() || case.adopting() {
+        let action = Action::BackupOpen { backup: Box::new(to.clone()) };
+        verdict.step(Draft::quiet(action, case.reason, Vec::new()));
+    }
+    let opens = !verdict.drafts.is_empty();
+    for due in &known.due {
+        // What is known is of the repository there was until now.
+        let known = if opens { &nothing } else { known };
+        let draft = Draft::quiet(action(to, known, due), Reason::Due, Vec::new());
+        verdict.step(draft);
+    }
+    let runs = known.due.iter().any(|due| due.chore == Chore::Run);
+    let told = |reason: &&objective::Reason| match reason {
+        // Said only where a first snapshot is not about to be taken.
+        objective::Reason::NeverTaken => !runs && !opens,
+        _ => true,
+    };
+    let words: Vec<&str> =
+        known.trouble.iter().filter(told).map(|reason| render::backup_trouble(*reason)).collect();
+    if !words.is_empty() {
+        verdict.skip(SkipReason::Unprotected(words.join("; ")), Vec::new());
+    }
+    verdict
+}
+
+fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Action {
+    let backup = Box::new(to.clone());
+    let (repository, since) = (known.repository.clone(), due.since);
+    match due.chore {
+        Chore::Run => Action::BackupRun { backup, repository, due: since },
+        Chore::Verify => {
+            let parts = to.verify.as_ref().and_then(|verify| verify.read_parts);
+            let part = parts.filter(|of| *of > 0).map(|of| known.checks % of + 1);
+            Action::BackupVerify { backup, repository, part, due: since }
+        }
+        Chore::Forget => Action::BackupForget { backup, repository, due: since },
+    }
+}
+
+/// Whether `path` is `folder` or lies in it.
+pub(in super::super) fn lies_in(path: &str, folder: &str) -> bool {
+    Path::new(path).starts_with(folder)
+}

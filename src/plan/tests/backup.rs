@@ -1,0 +1,175 @@
+//! Backups: what is due is done after the repository is there, and nothing is begun over what is gone.
+
+use expect_test::expect;
+use jiff::Timestamp;
+use trueup_backup::objective;
+use trueup_backup::retention::Keep;
+use trueup_backup::schedule::{Schedule, When};
+
+use super::super::promise::{Kept, Promise};
+use super::super::{Due, KnownBackup, Reason, check, hold_reasons};
+use super::shows;
+use crate::model::resource::{
+    Backup, BackupLimits, BackupRetention, BackupSource, BackupVerify, Chore,
+};
+use crate::model::{Ownership, Resource};
+use crate::plan::fixture::{Machine, id, name};
+use crate::plan::{Action, SkipReason};
+use crate::spec::SyncMode;
+
+fn backup(repository: &str) -> Resource {
+    let every = |seconds| Schedule {
+        when: When::Every(seconds),
+        time_zone: None,
+        jitter_s: 0,
+        windows: Vec::new(),
+    };
+    Resource::Backup(Box::new(Backup {
+        source: BackupSource::State,
+        repository: repository.into(),
+        key: name("key"),
+        schedule: Some(every(3600)),
+        verify: Some(BackupVerify { schedule: every(86_400), read_parts: Some(10) }),
+        retention: Some(BackupRetention {
+            keep: Keep { last: 3, ..Keep::default() },
+            every_s: 86_400,
+        }),
+        objectives: objective::Objectives::default(),
+        limits: BackupLimits::default(),
+    }))
+}
+
+fn wished() -> Machine {
+    let mut machine = Machine::new();
+    machine.want("backup/own", backup("/srv/backup"));
+    machine
+}
+
+fn know<'m>(machine: &'m mut Machine, chores: &[Chore]) -> &'m mut KnownBackup {
+    let since = Some(Timestamp::UNIX_EPOCH);
+    let due = chores.iter().map(|&chore| Due { chore, since }).collect();
+    let known = KnownBackup { due, checks: 12, ..KnownBackup::default() };
+    machine.known.backups.insert(id("backup/own"), known);
+    machine.known.backups.get_mut(&id("backup/own")).unwrap()
+}
+
+/// The repository is made, and nothing is due.
+fn made() -> Machine {
+    let mut machine = wished();
+    machine.converge();
+    know(&mut machine, &[]).repository = Some("5".repeat(64));
+    machine
+}
+
+#[test]
+fn a_repository_is_made_before_the_first_snapshot() {
+    let mut machine = wished();
+    know(&mut machine, &[Chore::Run]);
+    shows(
+        &machine,
+        expect![[r#"
+           1  open      backup/own  /srv/backup [missing]
+           2  back up   backup/own  to /srv/backup [due] after 1
+        Plan: 1 to create, 0 to change, 0 to destroy
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_due_is_done_in_its_order_and_reads_the_next_part() {
+    let mut machine = made();
+    know(&mut machine, &Chore::ALL).repository = Some("5".repeat(64));
+    shows(
+        &machine,
+        expect![[r#"
+           1  back up   backup/own  to /srv/backup [due]
+           2  verify    backup/own  with part 3 of 10 of its data [due] after 1
+           3  forget    backup/own  [due] after 2
+        Plan: 0 to create, 0 to change, 0 to destroy
+    "#]],
+    );
+}
+
+#[test]
+fn a_repository_that_is_gone_is_not_made_anew() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]).repository = Some("5".repeat(64));
+    machine.observed.resources.clear();
+    let plan = machine.plan();
+    assert!(plan.is_empty(), "{plan:#?}");
+    assert!(matches!(&plan.skipped[0].why, SkipReason::Unprotected(why) if why.contains("mount")));
+    // In another place it begins anew, and no snapshot of the old one is asked for there.
+    machine.want("backup/own", backup("/mnt/backup"));
+    let plan = machine.plan();
+    assert!(matches!(plan.steps[0].action, Action::BackupOpen { .. }));
+    assert!(matches!(&plan.steps[1].action, Action::BackupRun { repository: None, .. }));
+}
+
+#[test]
+fn a_repository_of_somebody_else_is_taken_over_only_where_that_is_asked_for() {
+    let mut machine = wished();
+    machine.foreign("backup/own", backup("/srv/backup"), true);
+    assert_eq!(machine.plan().skipped[0].why, SkipReason::Foreign);
+    machine.edit("backup/own", |wish| wish.lifecycle.adopt = true);
+    know(&mut machine, &[Chore::Run]);
+    let reasons: Vec<_> = machine.plan().steps.iter().map(|step| step.reason).collect();
+    assert_eq!(reasons, [Reason::Adopted, Reason::Due]);
+    // Another backup of ours made it.
+    machine.edit("backup/own", |wish| wish.lifecycle.adopt = false);
+    machine.seen("backup/own").ownership = Ownership::Ours { environment: name("lab") };
+    let reasons: Vec<_> = machine.plan().steps.iter().map(|step| step.reason).collect();
+    assert_eq!(reasons, [Reason::Due]);
+}
+
+#[test]
+fn a_backup_that_goes_from_the_commit_leaves_its_repository() {
+    let mut machine = made();
+    machine.drop("backup/own");
+    machine.observed.resources.clear();
+    assert!(machine.plan().is_empty());
+}
+
+#[test]
+fn a_promise_that_is_not_kept_is_told() {
+    let mut machine = made();
+    know(&mut machine, &[]).trouble = vec![objective::Reason::TooOld];
+    let plan = machine.plan();
+    assert!(matches!(&plan.skipped[0].why, SkipReason::Unprotected(why) if why.contains("rpo")));
+    // That nothing was ever taken is said only where it is not about to be.
+    let known = know(&mut machine, &[Chore::Run]);
+    (known.repository, known.trouble) = (Some("5".repeat(64)), vec![objective::Reason::NeverTaken]);
+    assert!(machine.plan().skipped.is_empty());
+}
+
+#[test]
+fn a_repository_among_trueups_own_files_is_refused() {
+    let mut machine = wished();
+    machine.known.own.folders.insert("/srv".into());
+    assert!(matches!(machine.plan().skipped[0].why, SkipReason::Conflict(_)));
+}
+
+#[test]
+fn what_is_due_waits_for_nobody_and_is_part_of_no_promise() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]).repository = Some("5".repeat(64));
+    machine.desired.sync.mode = SyncMode::Manual;
+    let plan = machine.plan();
+    let reasons = hold_reasons(&plan, &machine.desired.sync, None);
+    assert!(super::super::causes(&plan, &reasons).unwrap().is_empty());
+    assert_eq!(Promise::of(&plan), Promise::default());
+    assert_eq!(Promise::default().kept_by(&plan), Kept::Equal);
+    assert_eq!(serde_json::to_string(&Reason::Due).unwrap(), "\"due\"");
+}
+
+#[test]
+fn the_judge_sees_work_on_a_repository_that_is_not_there() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]).repository = Some("5".repeat(64));
+    let mut plan = machine.plan();
+    machine.observed.resources.clear();
+    let found = check::check(&plan, &machine.input()).unwrap_err();
+    assert!(found[0].rule.contains("not there"), "{found:?}");
+    plan.steps[0].reason = Reason::Changed;
+    let found = check::check(&plan, &machine.input()).unwrap_err();
+    assert!(found.iter().any(|it| it.rule.contains("due")), "{found:?}");
+}

@@ -1,0 +1,284 @@
+//! The steps on a backup. Each may be repeated: at worst a snapshot is taken twice.
+
+use std::path::Path;
+
+use trueup_backup::protocol::{
+    self, Action, Checked, Done, Notice, Outcome as Ended, ReadData, Source, Taken,
+};
+
+use super::job::{Job, tags, unexpected};
+use super::own_state;
+use crate::model::Fault;
+use crate::model::backup::{
+    BackupFailed, BackupForgotten, BackupNews, BackupOpened, BackupTaken, BackupVerified,
+    FORGOTTEN_NAMED_MAX,
+};
+use crate::model::resource::{BackupCommand, BackupSource, Chore};
+use crate::port::Outcome;
+use crate::provider::files::blocking;
+
+impl Job<'_> {
+    /// Makes the repository, or proves that the one that is there opens with the key.
+    pub(super) async fn open(&self) -> Result<Outcome, Fault> {
+        let turn = self.provider.turn(&self.backup.repository);
+        let _alone = turn.write().await;
+        let path = Path::new(&self.backup.repository).to_owned();
+        let place = blocking("look at a repository's folder", move || Ok(place(&path))).await?;
+        match place {
+            Place::Repository => {}
+            Place::Free => match self.run(Action::Init {}, None).await {
+                Ok(ended) => return Ok(told(opened(ended.repository, true))),
+                // Somebody was faster; then it has to open.
+                Err(protocol::Fault::RepositoryExists { .. }) => {}
+                Err(fault) => return Err(self.fault(&fault)),
+            },
+            Place::Taken => {
+                return Err(Fault::needs_human(
+                    format!("{}: {} holds other files", self.id, self.backup.repository),
+                    "name an empty folder, or one that does not exist",
+                ));
+            }
+            Place::NoParent => {
+                return Err(Fault::needs_human(
+                    format!(
+                        "{}: the folder around {} does not exist",
+                        self.id, self.backup.repository
+                    ),
+                    "mount what should be there, or make the folder",
+                ));
+            }
+        }
+        let (repository, _) = self.snapshots().await.map_err(|fault| self.fault(&fault))?;
+        Ok(Outcome { already: true, ..told(opened(repository, false)) })
+    }
+
+    /// Takes a snapshot.
+    pub(super) async fn back_up(&self) -> Result<Outcome, Fault> {
+        let turn = self.provider.turn(&self.backup.repository);
+        let _beside = turn.read().await;
+        let (source, feed) = self.source().await?;
+        let (exclude, one_file_system) = match &self.backup.source {
+            BackupSource::Paths(paths) => (paths.exclude.clone(), paths.one_file_system),
+            BackupSource::Command(_) | BackupSource::State => (Vec::new(), false),
+        };
+        let action = Action::Backup(protocol::Backup {
+            source,
+            host: self.provider.setup.host.clone(),
+            tags: tags(&self.id.name),
+            exclude,
+            one_file_system,
+            force: false,
+            time: None,
+        });
+        let ended = self.run(action, feed).await.map_err(|fault| self.fault(&fault))?;
+        match &ended.done {
+            Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done)))),
+            other => Err(self.fault(&unexpected(other))),
+        }
+    }
+
+    /// Checks the repository. That it is damaged is an answer, not a failure.
+    pub(super) async fn verify(&self, part: Option<u32>) -> Result<Outcome, Fault> {
+        let turn = self.provider.turn(&self.backup.repository);
+        let _beside = turn.read().await;
+        let of = self.backup.verify.as_ref().and_then(|verify| verify.read_parts);
+        let read = match (part, of) {
+            (Some(part), Some(of)) => ReadData::Part { part, of },
+            _ => ReadData::None,
+        };
+        let ended = match self.run(Action::Check { read }, None).await {
+            Ok(ended) => ended,
+            Err(fault @ protocol::Fault::Damaged { .. }) => {
+                let failed =
+                    BackupFailed { during: Chore::Verify, errors: 1, why: fault.to_string() };
+                return Ok(told(BackupNews::Failed(failed)));
+            }
+            Err(fault) => return Err(self.fault(&fault)),
+        };
+        match &ended.done {
+            Done::Check(checked) => Ok(told(verdict(&ended, checked))),
+            other => Err(self.fault(&unexpected(other))),
+        }
+    }
+
+    /// Removes the snapshots that nothing keeps, and the data that nothing else needs.
+    pub(super) async fn tidy(&self) -> Result<Outcome, Fault> {
+        let Some(retention) = &self.backup.retention else {
+            return Err(Fault::permanent(format!("{}: it says nothing of what stays", self.id)));
+        };
+        let turn = self.provider.turn(&self.backup.repository);
+        let _alone = turn.write().await;
+        let gone = self.forget(&retention.keep, false).await;
+        let gone = gone.map_err(|fault| self.fault(&fault))?;
+        let prune = Action::Prune { dry_run: false, max_unused_percent: None };
+        let pruned = self.run(prune, None).await.map_err(|fault| self.fault(&fault))?;
+        let Done::Prune(pruned) = &pruned.done else {
+            return Err(self.fault(&unexpected(&pruned.done)));
+        };
+        let named = gone.remove.iter().take(FORGOTTEN_NAMED_MAX);
+        Ok(told(BackupNews::Forgotten(BackupForgotten {
+            kept: gone.keep.len() as u64,
+            removed: named.map(|snapshot| snapshot.id.clone()).collect(),
+            removed_count: gone.remove.len() as u64,
+            freed: pruned.bytes_removed,
+        })))
+    }
+
+    async fn source(&self) -> Result<(Source, Option<&BackupCommand>), Fault> {
+        match &self.backup.source {
+            BackupSource::Paths(paths) => {
+                let paths = paths.paths.iter().map(Into::into).collect();
+                Ok((Source::Paths { paths }, None))
+            }
+            BackupSource::Command(command) => {
+                let program = command.argv.first().map(String::as_str).unwrap_or_default();
+                let setup = &self.provider.setup;
+                if !setup.programs.iter().any(|allowed| allowed == Path::new(program)) {
+                    return Err(Fault::needs_human(
+                        format!("{}: {program} is no program that this host runs", self.id),
+                        "name it in `backup.programs` of the host's config, if it is to be run as root",
+                    ));
+                }
+                Ok((Source::Stream { name: command.file.clone() }, Some(command)))
+            }
+            BackupSource::State => {
+                let setup = self.provider.setup.clone();
+                let name = self.id.name.clone();
+                let id = self.id.clone();
+                let ready = move || {
+                    let folder = setup.folder.join("state").join(name.as_str());
+                    own_state::make_ready(&setup.own, &folder)
+                        .map_err(|error| Fault::transient(format!("{id}: {error}")))
+                };
+                let paths = blocking("make the state ready", ready).await?;
+                Ok((Source::Paths { paths }, None))
+            }
+        }
+    }
+}
+
+/// What is in a repository's place.
+enum Place {
+    Repository,
+    Free,
+    Taken,
+    NoParent,
+}
+
+fn place(path: &Path) -> Place {
+    if path.join("config").is_file() {
+        return Place::Repository;
+    }
+    match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Place::Free,
+        Ok(false) => Place::Taken,
+        Err(_) if path.symlink_metadata().is_ok() => Place::Taken,
+        Err(_) if path.parent().is_some_and(Path::is_dir) => Place::Free,
+        Err(_) => Place::NoParent,
+    }
+}
+
+fn told(news: BackupNews) -> Outcome {
+    Outcome { backup: Some(news), ..Outcome::default() }
+}
+
+fn opened(repository: String, made: bool) -> BackupNews {
+    BackupNews::Opened(BackupOpened { repository, made })
+}
+
+fn taken(ended: &Ended, done: &Taken) -> BackupTaken {
+    let first = done.missing.first();
+    BackupTaken {
+        repository: ended.repository.clone(),
+        snapshot: done.snapshot.id.clone(),
+        begun: done.snapshot.time,
+        tree: done.snapshot.tree.clone(),
+        files: done.files,
+        bytes: done.bytes,
+        added: ended.stored,
+        missing: done.missing_count,
+        first_missing: first.map(|missing| format!("{}: {}", missing.path.display(), missing.why)),
+        notices: ended.notices.iter().map(notice).collect(),
+        elapsed_ms: ended.elapsed_ms,
+    }
+}
+
+fn verdict(ended: &Ended, checked: &Checked) -> BackupNews {
+    if checked.error_count > 0 {
+        let first = checked.findings.iter().find(|finding| finding.error);
+        let why = first.map_or_else(|| "it does not say what".to_owned(), |it| brief(&it.what));
+        return BackupNews::Failed(BackupFailed {
+            during: Chore::Verify,
+            errors: checked.error_count,
+            why,
+        });
+    }
+    BackupNews::Verified(BackupVerified {
+        snapshots: checked.snapshots,
+        read: checked.read,
+        notices: ended.notices.iter().map(notice).collect(),
+        elapsed_ms: ended.elapsed_ms,
+    })
+}
+
+/// Longest reason that an event keeps, bytes.
+const WHY_MAX: usize = 400;
+
+/// What the library says in many lines, without its advice to its own users.
+fn brief(what: &str) -> String {
+    let lines = what.lines().map(str::trim);
+    let lines = lines.take_while(|line| !line.starts_with("For more information"));
+    let words: Vec<&str> = lines.filter(|line| !line.is_empty() && *line != "Message:").collect();
+    let mut brief = words.join(" ");
+    brief.truncate(brief.floor_char_boundary(WHY_MAX));
+    brief
+}
+
+/// Something noticed beside a job, in a sentence.
+fn notice(notice: &Notice) -> String {
+    match notice {
+        Notice::ForeignPrune { indexes } => format!(
+            "somebody else pruned the repository ({indexes} index files are gone): only trueup may, \
+             while it writes to it"
+        ),
+        Notice::ForeignForget { snapshots } => {
+            format!("somebody else removed {} snapshot(s)", snapshots.len())
+        }
+        Notice::StaleLock { holder } => {
+            format!("a lock of {}, process {}, which is dead, was removed", holder.host, holder.pid)
+        }
+        Notice::Unnoted { why } => format!(
+            "what the repository holds could not be noted ({why}): the next job may take what this \
+             one removed for removed by somebody else"
+        ),
+        Notice::Unlocked { why } => format!("the repository takes no lock: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_made_only_where_nothing_is_and_its_parent_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| place(&folder.path().join(name));
+        assert!(matches!(at("new"), Place::Free));
+        assert!(matches!(at("not-mounted/new"), Place::NoParent));
+        std::fs::create_dir(folder.path().join("empty")).unwrap();
+        assert!(matches!(at("empty"), Place::Free));
+        std::fs::write(folder.path().join("empty/file"), "x").unwrap();
+        assert!(matches!(at("empty"), Place::Taken));
+        assert!(matches!(at("empty/file"), Place::Taken));
+        std::fs::write(folder.path().join("empty/config"), "x").unwrap();
+        assert!(matches!(at("empty"), Place::Repository));
+    }
+
+    #[test]
+    fn what_the_library_says_is_cut_to_what_happened() {
+        let what = "error checking pack 99acf70f : it\n\nMessage:\nMAC check failed.\n\nFor more \
+                    information, see: x\n\nBacktrace:\n   0: y";
+        assert_eq!(brief(what), "error checking pack 99acf70f : it MAC check failed.");
+        assert_eq!(brief(&"ä".repeat(WHY_MAX)).len(), WHY_MAX);
+    }
+}

@@ -1,0 +1,108 @@
+//! Backups behind `port::Provider`.
+//!
+//! A look says whether a repository is there, and opens none: what is in it is known from the log.
+
+use std::path::Path;
+
+use super::BackupProvider;
+use super::job::Job;
+use crate::model::resource::Backup;
+use crate::model::{Fault, Kind, Observation, Observed, Ownership, Resource, ResourceId};
+use crate::plan::{Action, Step};
+use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+use crate::provider::files::blocking;
+
+/// The file that makes a folder a repository (restic's design, "Repository Layout").
+const MARK: &str = "config";
+
+fn look(scope: &Scope) -> Observed {
+    let mut observed = Observed::default();
+    for (id, wish) in &scope.desired.resources {
+        let Resource::Backup(backup) = &wish.resource else { continue };
+        match std::fs::metadata(Path::new(&backup.repository).join(MARK)) {
+            Ok(_) => {
+                observed.resources.insert(id.clone(), seen(scope, id, backup));
+            }
+            Err(error) if is_absence(&error) => {}
+            Err(error) => {
+                let why = format!("{} cannot be looked at: {error}", backup.repository);
+                observed.unreadable.insert(id.clone(), why);
+            }
+        }
+    }
+    observed
+}
+
+fn is_absence(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+fn seen(scope: &Scope, id: &ResourceId, backup: &Backup) -> Observation {
+    let shares = |(other, claim): (&ResourceId, &Resource)| {
+        other != id && matches!(claim, Resource::Backup(it) if it.repository == backup.repository)
+    };
+    // A repository that another backup of ours made is ours too.
+    let ownership = match scope.claims.iter().any(shares) {
+        true => Ownership::Ours { environment: scope.desired.environment.clone() },
+        false => Ownership::Unmarked,
+    };
+    Observation {
+        ownership,
+        config: Resource::Backup(Box::new(backup.clone())),
+        live: None,
+        active: true,
+        uuid: None,
+        unplugged: Vec::new(),
+    }
+}
+
+impl Provider for BackupProvider {
+    fn name(&self) -> &'static str {
+        "backup"
+    }
+
+    fn kinds(&self) -> &[Kind] {
+        &[Kind::Backup]
+    }
+
+    fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
+        let scope = scope.clone();
+        Box::pin(blocking("look at repositories", move || Ok(look(&scope))))
+    }
+
+    fn perform<'a>(
+        &'a self,
+        step: &'a Step,
+        _scope: &'a Scope,
+        progress: Progress,
+    ) -> BoxFuture<'a, Result<Outcome, Fault>> {
+        Box::pin(async move {
+            let job = |backup, repository: &'a Option<String>| Job {
+                provider: self,
+                id: &step.resource,
+                backup,
+                expected: repository.as_deref(),
+                progress: &progress,
+            };
+            match &step.action {
+                Action::BackupOpen { backup } => job(backup, &None).open().await,
+                Action::BackupRun { backup, repository, due: _ } => {
+                    job(backup, repository).back_up().await
+                }
+                Action::BackupVerify { backup, repository, part, due: _ } => {
+                    job(backup, repository).verify(*part).await
+                }
+                Action::BackupForget { backup, repository, due: _ } => {
+                    job(backup, repository).tidy().await
+                }
+                other => Err(Fault::permanent(format!(
+                    "{} was handed to the backup provider, which cannot {}: this is a mistake of \
+                     trueup, please report it",
+                    step.resource,
+                    other.verb()
+                ))),
+            }
+        })
+    }
+}

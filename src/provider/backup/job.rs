@@ -1,0 +1,192 @@
+//! Jobs on the repository of one backup, in the words of the engine.
+
+use std::path::{Path, PathBuf};
+
+use trueup_backup::protocol::{
+    self, Action, Done, Filter, KeySource, Limits, Outcome, Request, Restore, Restored, Snapshot,
+    Target,
+};
+use trueup_backup::retention::Keep;
+
+use super::{BackupProvider, worker};
+use crate::model::resource::{Backup, BackupCommand};
+use crate::model::{Fault, Name, ResourceId};
+use crate::port::Progress;
+
+/// The tag of every snapshot of ours.
+const TAG: &str = "trueup";
+
+/// The repository of one backup.
+pub(super) struct Job<'a> {
+    pub(super) provider: &'a BackupProvider,
+    pub(super) id: &'a ResourceId,
+    pub(super) backup: &'a Backup,
+    /// The id that the repository has to have, where one is known.
+    pub(super) expected: Option<&'a str>,
+    pub(super) progress: &'a Progress,
+}
+
+/// What would be forgotten, and what stays and why.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Forgetting {
+    /// What stays, with the rules that keep it.
+    pub keep: Vec<protocol::Kept>,
+    /// What goes.
+    pub remove: Vec<Snapshot>,
+}
+
+impl Job<'_> {
+    /// Does one job of the engine.
+    pub(super) async fn run(
+        &self,
+        action: Action,
+        feed: Option<&BackupCommand>,
+    ) -> Result<Outcome, protocol::Fault> {
+        let setup = &self.provider.setup;
+        let from = format!("the secret `{}`", self.backup.key);
+        let key = (setup.secrets)(&self.backup.key)
+            .map_err(|why| protocol::Fault::KeyUnreadable { from, why })?;
+        let request = Request {
+            target: Target::Local { path: PathBuf::from(&self.backup.repository) },
+            key: KeySource::Stdin,
+            state: setup.folder.clone(),
+            repository: self.expected.map(ToOwned::to_owned),
+            limits: Limits {
+                upload_kib: self.backup.limits.write_kib,
+                read_kib: self.backup.limits.read_kib,
+                ..Limits::default()
+            },
+            action,
+        };
+        worker::run(&setup.program, &request, &key, feed, self.progress).await
+    }
+
+    /// Snapshots of this backup on this host.
+    pub(super) fn filter(&self) -> Filter {
+        let host = Some(self.provider.setup.host.clone());
+        Filter { host, tags: tags(&self.id.name), paths: Vec::new() }
+    }
+
+    /// The snapshots of this backup, the oldest first, and the id of the repository.
+    pub(super) async fn snapshots(&self) -> Result<(String, Vec<Snapshot>), protocol::Fault> {
+        let outcome = self.run(Action::Snapshots { filter: self.filter() }, None).await?;
+        match outcome.done {
+            Done::Snapshots { snapshots } => Ok((outcome.repository, snapshots)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Removes what `keep` does not keep, or only says what that would be.
+    pub(super) async fn forget(
+        &self,
+        keep: &Keep,
+        dry_run: bool,
+    ) -> Result<Forgetting, protocol::Fault> {
+        let keep = keep.clone();
+        let action = Action::Forget { filter: self.filter(), keep, dry_run };
+        match self.run(action, None).await?.done {
+            Done::Forget { keep, remove, .. } => Ok(Forgetting { keep, remove }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// In the words of the loop.
+    pub(super) fn fault(&self, fault: &protocol::Fault) -> Fault {
+        let text = format!("{}: {fault}", self.id);
+        let passes = matches!(
+            fault,
+            protocol::Fault::DiskFullThere { .. } | protocol::Fault::DiskFullHere { .. }
+        );
+        if fault.transient() || passes { Fault::transient(text) } else { Fault::permanent(text) }
+    }
+}
+
+impl BackupProvider {
+    fn job<'a>(
+        &'a self,
+        id: &'a ResourceId,
+        backup: &'a Backup,
+        progress: &'a Progress,
+    ) -> Job<'a> {
+        Job { provider: self, id, backup, expected: None, progress }
+    }
+
+    /// The snapshots of a backup, the oldest first.
+    ///
+    /// # Errors
+    /// What keeps them from being listed.
+    pub async fn list(&self, id: &ResourceId, backup: &Backup) -> Result<Vec<Snapshot>, Fault> {
+        let progress = silent();
+        let job = self.job(id, backup, &progress);
+        job.snapshots().await.map(|(_, found)| found).map_err(|fault| job.fault(&fault))
+    }
+
+    /// Restores `snapshot` of a backup, or `path` within it, into the folder `to`.
+    ///
+    /// # Errors
+    /// What keeps it from being restored.
+    pub async fn restore(
+        &self,
+        id: &ResourceId,
+        backup: &Backup,
+        wanted: Wanted<'_>,
+        progress: &Progress,
+    ) -> Result<Restored, Fault> {
+        let job = self.job(id, backup, progress);
+        let restore = Restore {
+            snapshot: wanted.snapshot.to_owned(),
+            filter: job.filter(),
+            path: wanted.path.map(ToOwned::to_owned),
+            to: wanted.to.to_owned(),
+            resume: wanted.resume,
+            sync: true,
+        };
+        let outcome = job.run(Action::Restore(restore), None).await;
+        match outcome.map_err(|fault| job.fault(&fault))?.done {
+            Done::Restore(restored) => Ok(restored),
+            other => Err(job.fault(&unexpected(&other))),
+        }
+    }
+
+    /// What the retention of a backup would remove now.
+    ///
+    /// # Errors
+    /// What keeps it from being told.
+    pub async fn would_forget(
+        &self,
+        id: &ResourceId,
+        backup: &Backup,
+        keep: &Keep,
+    ) -> Result<Forgetting, Fault> {
+        let progress = silent();
+        let job = self.job(id, backup, &progress);
+        job.forget(keep, true).await.map_err(|fault| job.fault(&fault))
+    }
+}
+
+/// What is to be restored, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The snapshot's id or the start of it, or `latest`.
+    pub snapshot: &'a str,
+    /// A path within it; all of it without one.
+    pub path: Option<&'a str>,
+    /// The folder to restore into.
+    pub to: &'a Path,
+    /// Go on in a folder that is not empty.
+    pub resume: bool,
+}
+
+/// The tags of the snapshots of the backup `name`.
+pub(super) fn tags(name: &Name) -> Vec<String> {
+    vec![TAG.to_owned(), name.to_string()]
+}
+
+/// An answer to another question.
+pub(super) fn unexpected(done: &Done) -> protocol::Fault {
+    protocol::Fault::Internal { what: format!("the worker did something else: {done:?}") }
+}
+
+fn silent() -> Progress {
+    std::sync::Arc::new(|_| ())
+}

@@ -1,0 +1,80 @@
+//! Backups: a worker process for each job on a repository, and what is saved fed to it.
+//!
+//! The engine is a crate of its own that runs in a child process (`trueup backup-worker`), so that a
+//! job can be cancelled by killing it. Keys go by its standard input alone; what is saved never
+//! touches a disk on its way. A repository is never deleted, and none is made over another.
+
+mod act;
+mod behind_port;
+mod job;
+mod own_state;
+mod worker;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::RwLock;
+
+pub use job::{Forgetting, Wanted};
+pub use trueup_backup::protocol;
+
+use crate::model::Name;
+
+/// The command of ours that does one job on a repository: `trueup backup-worker`.
+pub const WORKER_COMMAND: &str = "backup-worker";
+
+/// Tells a secret of this host, or why it cannot; never what it holds.
+pub type Secrets = Arc<dyn Fn(&Name) -> Result<String, String> + Send + Sync>;
+
+/// What backups work with.
+#[derive(Clone)]
+pub struct BackupSetup {
+    /// The path of `trueup`, which the worker is a command of.
+    pub program: PathBuf,
+    /// A private folder: locks between jobs, what repositories held, and the state made ready.
+    pub folder: PathBuf,
+    /// The host that snapshots are filed under.
+    pub host: String,
+    /// Programs whose output may be saved.
+    pub programs: Vec<PathBuf>,
+    /// Where trueup's own state is.
+    pub own: OwnPlaces,
+    /// The secrets of this host.
+    pub secrets: Secrets,
+}
+
+/// Where trueup's own state is.
+#[derive(Debug, Clone)]
+pub struct OwnPlaces {
+    /// The state directory, which holds the log and what it names.
+    pub state: PathBuf,
+    /// The folder of the log's segments.
+    pub log: PathBuf,
+    /// The config, if there is one.
+    pub config: Option<PathBuf>,
+    /// The mirror of the repository of environments.
+    pub mirror: PathBuf,
+}
+
+/// Backups of this host. Cheap to clone.
+#[derive(Clone)]
+pub struct BackupProvider {
+    setup: Arc<BackupSetup>,
+    turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
+}
+
+impl BackupProvider {
+    /// A provider that has not looked at anything yet.
+    #[must_use]
+    pub fn new(setup: BackupSetup) -> Self {
+        Self { setup: Arc::new(setup), turns: Arc::default() }
+    }
+
+    /// Whose turn it is at a repository: whoever makes it or removes things from it is alone, all
+    /// others work side by side.
+    fn turn(&self, repository: &str) -> Arc<RwLock<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(repository.to_owned()).or_default())
+    }
+}

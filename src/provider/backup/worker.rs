@@ -1,0 +1,195 @@
+//! One worker process: a request and a key go in, lines come out.
+//!
+//! Its standard input stays open until its last line: when this end closes, because the step was
+//! given up or the daemon is no more, the worker ends wherever it is, which is always safe.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+use trueup_backup::FeedWriter;
+use trueup_backup::protocol::{Fault, Message, Outcome, Request};
+
+use super::WORKER_COMMAND;
+use crate::model::resource::BackupCommand;
+use crate::port::{Progress, ProgressUpdate};
+
+/// Most bytes of all that a worker says: a list of a hundred thousand snapshots.
+const SAID_MAX: u64 = 64 << 20;
+/// The most of a program's complaint that is quoted, bytes.
+const COMPLAINT_MAX: usize = 2048;
+/// How long a complaint is waited for once its program has ended; a grandchild may hold the pipe.
+const COMPLAINT_WAIT: Duration = Duration::from_secs(1);
+
+/// Does one job.
+///
+/// # Errors
+/// The worker's own fault, or that it cannot be run.
+pub(super) async fn run(
+    program: &Path,
+    request: &Request,
+    key: &str,
+    feed: Option<&BackupCommand>,
+    progress: &Progress,
+) -> Result<Outcome, Fault> {
+    let internal = |what: String| Fault::Internal { what };
+    let mut command = Command::new(program);
+    command.arg(WORKER_COMMAND).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let mut child = command
+        .spawn()
+        .map_err(|error| internal(format!("cannot run `{}`: {error}", program.display())))?;
+    let (Some(mut stdin), Some(stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(internal("the worker has no pipes".into()));
+    };
+    let complaint = tokio::spawn(complaint(stderr));
+    let mut head = serde_json::to_vec(request).map_err(|error| internal(error.to_string()))?;
+    head.push(b'\n');
+    head.extend(key.as_bytes());
+    head.push(b'\n');
+    if let Err(error) = stdin.write_all(&head).await {
+        // Its last line, or its silence, says why.
+        tracing::debug!(%error, "the worker did not take its request");
+    }
+    let last = match feed {
+        None => {
+            let last = said(stdout, progress).await;
+            drop(stdin);
+            last
+        }
+        Some(feed) => fed(stdin, stdout, feed, progress).await?,
+    };
+    match last.map_err(|error| internal(format!("the worker said nonsense: {error}")))? {
+        Some(done) => done,
+        None => {
+            let why = match timeout(COMPLAINT_WAIT, complaint).await {
+                Ok(Ok(said)) if !said.is_empty() => said,
+                _ => "it said nothing".to_owned(),
+            };
+            let ended = child.wait().await.map_or_else(|it| it.to_string(), |it| it.to_string());
+            Err(internal(format!("the worker ended without a last word ({ended}): {why}")))
+        }
+    }
+}
+
+type Last = io::Result<Option<Result<Outcome, Fault>>>;
+
+/// Tells progress until the last line, which is returned; `None` where it never came.
+async fn said(stdout: ChildStdout, progress: &Progress) -> Last {
+    let mut lines = BufReader::new(stdout.take(SAID_MAX)).lines();
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            Message::Progress(told) => {
+                progress(ProgressUpdate { what: told.phase, done: told.done, total: told.total })
+            }
+            Message::Outcome(outcome) => return Ok(Some(Ok(*outcome))),
+            Message::Fault(fault) => return Ok(Some(Err(fault))),
+        }
+    }
+    Ok(None)
+}
+
+/// Feeds a program's output to the worker while it talks. The stream is complete only once the
+/// program has ended with success; without its end mark the worker stores no snapshot.
+async fn fed(
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    feed: &BackupCommand,
+    progress: &Progress,
+) -> Result<Last, Fault> {
+    let said = said(stdout, progress);
+    let feeding = feeding(stdin, feed);
+    tokio::pin!(said, feeding);
+    // The worker's standard input has to stay open until it is done.
+    let mut held: Option<File> = None;
+    loop {
+        tokio::select! {
+            last = &mut said => return Ok(last),
+            fed = &mut feeding, if held.is_none() => match fed {
+                Ok(file) => held = Some(file),
+                // The stream broke off: because the worker had given up, which it says, or before
+                // that, which is better told by who saw it.
+                Err(fault) => {
+                    return match said.await {
+                        Ok(Some(Err(Fault::SourceVanished { .. }))) | Ok(None) | Err(_) => Err(fault),
+                        last => Ok(last),
+                    };
+                }
+            },
+        }
+    }
+}
+
+async fn feeding(stdin: ChildStdin, feed: &BackupCommand) -> Result<File, Fault> {
+    let [name, arguments @ ..] = feed.argv.as_slice() else {
+        return Err(Fault::Invalid { what: "there is no program to run".into() });
+    };
+    let vanished = |why: String| Fault::SourceVanished { path: name.into(), why };
+    let mut command = Command::new(name);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| vanished(format!("it cannot be run: {error}")))?;
+    let pipes = (child.stdout.take(), child.stderr.take());
+    let (Some(output), Some(errors)) = pipes else {
+        return Err(vanished("it has no pipes".into()));
+    };
+    let complaint = tokio::spawn(complaint(errors));
+    let limit = Duration::from_secs(feed.timeout_s);
+    let copied = timeout(limit, copied(stdin, output, &mut child)).await;
+    let (writer, status) = copied
+        .map_err(|_| vanished(format!("it did not end within {} s", feed.timeout_s)))?
+        .map_err(|error| vanished(error.to_string()))?;
+    if !status.success() {
+        let words = match timeout(COMPLAINT_WAIT, complaint).await {
+            Ok(Ok(said)) => said,
+            _ => String::new(),
+        };
+        return Err(vanished(format!("it failed ({status}): {words}")));
+    }
+    let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
+    let finished = finished.map_err(|error| vanished(error.to_string()))?;
+    finished.map_err(|error| vanished(error.to_string()))
+}
+
+/// Copies on a thread of its own: frames are written as they come, however long the worker takes.
+async fn copied(
+    stdin: ChildStdin,
+    output: ChildStdout,
+    child: &mut Child,
+) -> io::Result<(FeedWriter<File>, std::process::ExitStatus)> {
+    let (to, from): (OwnedFd, OwnedFd) = (stdin.into_owned_fd()?, output.into_owned_fd()?);
+    let copy = tokio::task::spawn_blocking(move || {
+        let mut writer = FeedWriter::new(File::from(to));
+        io::copy(&mut File::from(from), &mut writer)?;
+        writer.flush()?;
+        Ok::<_, io::Error>(writer)
+    });
+    let writer = copy.await.map_err(io::Error::other)??;
+    Ok((writer, child.wait().await?))
+}
+
+/// The end of what a program said on stderr, in one line.
+async fn complaint(mut stderr: ChildStderr) -> String {
+    let mut said = Vec::new();
+    let mut chunk = [0; COMPLAINT_MAX];
+    // An error is an end too: there is nothing more to be had.
+    while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
+        said.extend_from_slice(&chunk[..read]);
+        let over = said.len().saturating_sub(COMPLAINT_MAX);
+        said.drain(..over);
+    }
+    let text = String::from_utf8_lossy(&said);
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim().chars().map(plain).collect()
+}

@@ -1,0 +1,226 @@
+//! What is due for backups, and which promises are not kept: from the log, the wish and the time.
+//!
+//! Pure. Whoever looks at a plan for a commit that is not in force sees nothing as due.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use trueup_backup::objective::{self, Health};
+use trueup_backup::schedule;
+
+use super::pass::Outlook;
+use crate::event::body::BackupMissed;
+use crate::event::{Entry, Event};
+use crate::model::resource::{Backup, Chore};
+use crate::model::{Resource, ResourceId, digest_of};
+use crate::plan::{Due, KnownBackup};
+use crate::spec::Desired;
+use crate::state::{BackupState, State};
+
+/// How every backup that is asked for stands at `now`.
+pub(super) fn known_backups(
+    state: &State,
+    desired: &Desired,
+    now: Timestamp,
+    outlook: Outlook,
+) -> BTreeMap<ResourceId, KnownBackup> {
+    let known = backups(desired).map(|(id, backup)| {
+        let of = &state.backup(id);
+        let due = if outlook.due { due(id, backup, of, now) } else { Vec::new() };
+        let known = KnownBackup {
+            repository: of.repository.clone(),
+            checks: of.checks,
+            due,
+            trouble: trouble(backup, of, now),
+        };
+        (id.clone(), known)
+    });
+    known.collect()
+}
+
+/// When something becomes due next.
+pub(super) fn next_due(state: &State, desired: &Desired, now: Timestamp) -> Option<Timestamp> {
+    let times = backups(desired).flat_map(|(id, backup)| {
+        let of = &state.backup(id);
+        let breaks = objective::standing(&of.facts, &backup.objectives, now).rpo_breaks;
+        let chores = Chore::ALL.into_iter().filter_map(|chore| time(id, backup, of, chore, now));
+        chores.chain(breaks).collect::<Vec<_>>()
+    });
+    times.filter(|at| *at > now).min()
+}
+
+/// The events for snapshots that became older than promised.
+pub(super) fn events_of_backups(state: &State, desired: &Desired, now: Timestamp) -> Vec<Entry> {
+    let missed = backups(desired).filter_map(|(id, backup)| {
+        let of = state.backup(id);
+        let rpo_s = backup.objectives.rpo_s?;
+        let standing = objective::standing(&of.facts, &backup.objectives, now);
+        let late = standing.reasons.contains(&objective::Reason::TooOld);
+        let event = BackupMissed { rpo_s, last_good: of.facts.last_good };
+        (late && of.missed.is_none()).then(|| Entry::new(Event::BackupMissed(event)).about(id))
+    });
+    missed.collect()
+}
+
+fn backups(desired: &Desired) -> impl Iterator<Item = (&ResourceId, &Backup)> {
+    desired.resources.iter().filter_map(|(id, wish)| match &wish.resource {
+        Resource::Backup(backup) => Some((id, &**backup)),
+        _ => None,
+    })
+}
+
+fn due(id: &ResourceId, backup: &Backup, of: &BackupState, now: Timestamp) -> Vec<Due> {
+    let mut all = Vec::new();
+    for chore in Chore::ALL {
+        let since = time(id, backup, of, chore, now).filter(|at| *at <= now);
+        let first = last(of, chore).is_none();
+        if chore == Chore::Run && of.asked {
+            all.push(Due { chore, since: None });
+        } else if let Some(at) = since {
+            all.push(Due { chore, since: Some(at).filter(|_| !first) });
+        }
+    }
+    all
+}
+
+/// When `chore` is due, now or later; `None`: never by itself, or not before something else.
+fn time(
+    id: &ResourceId,
+    backup: &Backup,
+    of: &BackupState,
+    chore: Chore,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let schedule = backup.schedule_of(chore)?;
+    let ready = match chore {
+        Chore::Run => true,
+        Chore::Verify => of.last.is_some(),
+        // Of a damaged repository nothing is removed: what is left may be all there is.
+        Chore::Forget => of.last.is_some() && of.damage.is_none(),
+    };
+    if !ready {
+        return None;
+    }
+    // Repositories have ids of their own, so that hosts with one spec do not start together.
+    let seed = digest_of(&(&of.repository, id, chore));
+    let seed = seed.bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    // What makes no sense was refused with the spec; a time zone may be missing on this host.
+    schedule::next_run(last(of, chore), now, &schedule, seed).ok()
+}
+
+fn last(of: &BackupState, chore: Chore) -> Option<Timestamp> {
+    match chore {
+        Chore::Run => of.run_at,
+        Chore::Verify => of.checked_at,
+        Chore::Forget => of.forgotten_at,
+    }
+}
+
+/// What is promised and not so. Nothing is promised of drills, and of checks only where an objective
+/// says so.
+fn trouble(backup: &Backup, of: &BackupState, now: Timestamp) -> Vec<objective::Reason> {
+    let promised = &backup.objectives;
+    let mut reasons = objective::standing(&of.facts, promised, now).reasons;
+    reasons.retain(|reason| match reason {
+        objective::Reason::NeverTaken => promised.rpo_s.is_some(),
+        objective::Reason::NotChecked => promised.verify_s.is_some() && of.last.is_some(),
+        other => other.health() >= Health::Missed,
+    });
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+    use crate::model::resource::{BackupLimits, BackupRetention, BackupSource, BackupVerify};
+    use trueup_backup::objective::Objectives;
+    use trueup_backup::retention::Keep;
+    use trueup_backup::schedule::{Schedule, When};
+
+    fn every(seconds: u64) -> Schedule {
+        Schedule { when: When::Every(seconds), time_zone: None, jitter_s: 0, windows: Vec::new() }
+    }
+
+    fn backup() -> Backup {
+        Backup {
+            source: BackupSource::State,
+            repository: "/srv/backup".into(),
+            key: Name::new("key").unwrap(),
+            schedule: Some(every(100)),
+            verify: Some(BackupVerify { schedule: every(1000), read_parts: None }),
+            retention: Some(BackupRetention {
+                keep: Keep { last: 1, ..Keep::default() },
+                every_s: 500,
+            }),
+            objectives: Objectives { rpo_s: Some(150), ..Objectives::default() },
+            limits: BackupLimits::default(),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn id() -> ResourceId {
+        "backup/etc".parse().unwrap()
+    }
+
+    fn chores(of: &BackupState, now: i64) -> Vec<(Chore, Option<i64>)> {
+        let due = due(&id(), &backup(), of, at(now));
+        due.into_iter().map(|due| (due.chore, due.since.map(|at| at.as_second()))).collect()
+    }
+
+    fn taken(second: i64) -> BackupState {
+        let mut of = BackupState { run_at: Some(at(second)), ..BackupState::default() };
+        of.facts.last_good = Some(at(second));
+        of.last = Some(crate::state::LastSnapshot {
+            id: "a".into(),
+            at: at(second),
+            files: 1,
+            bytes: 1,
+            added: 1,
+            missing: 0,
+            elapsed_ms: 1,
+        });
+        of
+    }
+
+    #[test]
+    fn a_first_snapshot_comes_before_checks_and_removals() {
+        assert_eq!(chores(&BackupState::default(), 1000), [(Chore::Run, None)]);
+        let first = taken(1000);
+        assert_eq!(chores(&first, 1001), [(Chore::Verify, None), (Chore::Forget, None)]);
+    }
+
+    #[test]
+    fn each_chore_goes_on_from_its_own_last_time() {
+        let of =
+            BackupState { checked_at: Some(at(1000)), forgotten_at: Some(at(1000)), ..taken(1000) };
+        assert_eq!(chores(&of, 1099), []);
+        assert_eq!(chores(&of, 1100), [(Chore::Run, Some(1100))]);
+        assert_eq!(chores(&of, 1700), [(Chore::Run, Some(1100)), (Chore::Forget, Some(1500))]);
+        let asked = BackupState { asked: true, ..of };
+        assert_eq!(chores(&asked, 1001), [(Chore::Run, None)]);
+    }
+
+    #[test]
+    fn nothing_is_removed_from_a_damaged_repository() {
+        let of = BackupState { damage: Some("a pack is gone".into()), ..taken(1000) };
+        assert_eq!(chores(&of, 1001), [(Chore::Verify, None)]);
+    }
+
+    #[test]
+    fn only_what_is_promised_is_missed() {
+        use objective::Reason::{CheckFailed, NeverTaken, TooOld};
+        let plain = Backup { objectives: Objectives::default(), ..backup() };
+        let never = BackupState::default();
+        assert_eq!(trouble(&plain, &never, at(1000)), []);
+        assert_eq!(trouble(&backup(), &never, at(1000)), [NeverTaken]);
+        assert_eq!(trouble(&backup(), &taken(1000), at(1150)), []);
+        assert_eq!(trouble(&backup(), &taken(1000), at(1151)), [TooOld]);
+        let mut damaged = taken(1000);
+        damaged.facts.verify_failed = Some(at(1001));
+        assert_eq!(trouble(&plain, &damaged, at(1002)), [CheckFailed]);
+    }
+}

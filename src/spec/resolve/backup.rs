@@ -1,0 +1,272 @@
+//! `Backup` to its canonical form.
+//!
+//! What is on the host is not known here: only what a document itself can get wrong is told.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use trueup_backup::objective::Objectives;
+use trueup_backup::retention::Keep;
+use trueup_backup::schedule::{self, Day, Schedule, When, Window};
+
+use super::super::kinds::backup::{
+    BackupCommandSpec, BackupKeepSpec, BackupRetentionSpec, BackupScheduleSpec, BackupSourceSpec,
+    BackupSpec, BackupVerifySpec, BackupWindowSpec,
+};
+use super::super::scalar;
+use super::Cx;
+use crate::model::Name;
+use crate::model::resource::{
+    Backup, BackupCommand, BackupLimits, BackupPaths, BackupRetention, BackupSource, BackupVerify,
+};
+
+/// Seconds of a day: how often a repository is checked, and tidied, when nothing is said.
+const DAY_S: u64 = 24 * 3600;
+/// How long a program may run when nothing is said, seconds.
+const COMMAND_S: u64 = 3600;
+/// Longest span of a promise or a schedule, seconds: two years; longer is a mistake of units.
+const SPAN_S_MAX: u64 = 2 * 366 * DAY_S;
+/// Most paths, patterns, arguments and windows of one backup: a person writes a few.
+const LIST_MAX: usize = 256;
+/// Longest argument, pattern and file name, bytes.
+const TEXT_MAX: usize = 4096;
+
+pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
+    let repository =
+        cx.check("/spec/repository/local", scalar::absolute_path(&spec.repository.local));
+    let source = source(cx, &spec.source);
+    if let (Some(repository), Some(BackupSource::Paths(paths))) = (&repository, &source) {
+        apart(cx, repository, paths);
+    }
+    let key = cx.check("/spec/key", Name::new(&spec.key).map_err(|error| error.to_string()));
+    // Mistakes are told all at once: what is wrong ends this at its end only.
+    let schedule = spec.schedule.as_ref().map(|it| when(cx, "/spec/schedule", it));
+    let verify = verify(cx, spec.verify.as_ref());
+    let retention = spec.retention.as_ref().map(|it| keep(cx, it));
+    let objectives = Objectives {
+        rpo_s: span(cx, "/spec/objectives/rpo", spec.objectives.rpo.as_deref()),
+        verify_s: span(cx, "/spec/objectives/verified", spec.objectives.verified.as_deref()),
+        ..Objectives::default()
+    };
+    if objectives.rpo_s.is_some() && schedule.is_none() {
+        cx.err("spec/conflict", "/spec/objectives/rpo", "nothing takes snapshots by itself")
+            .hint("give a `schedule`: `{every: 6h}`");
+    }
+    let mut kib = |pointer: &str, text: Option<&str>| {
+        cx.check(pointer, scalar::size(text?)).map(|bytes| bytes.div_ceil(1024))
+    };
+    let limits = BackupLimits {
+        read_kib: kib("/spec/limits/read", spec.limits.read.as_ref().map(|it| it.0.as_str())),
+        write_kib: kib("/spec/limits/write", spec.limits.write.as_ref().map(|it| it.0.as_str())),
+    };
+    Some(Backup {
+        source: source?,
+        repository: repository?,
+        key: key?,
+        schedule: right(schedule)?,
+        verify: Some(verify?),
+        retention: right(retention)?,
+        objectives,
+        limits,
+    })
+}
+
+/// What was given and is right, or was not given; `None` where it is wrong.
+fn right<T>(given: Option<Option<T>>) -> Option<Option<T>> {
+    given.map_or(Some(None), |given| given.map(Some))
+}
+
+fn source(cx: &mut Cx<'_>, spec: &BackupSourceSpec) -> Option<BackupSource> {
+    let forms = usize::from(spec.paths.is_some())
+        + usize::from(spec.command.is_some())
+        + usize::from(spec.state);
+    if forms != 1 {
+        let message = match forms {
+            0 => "nothing is said to be saved",
+            _ => "several sources are given, and a backup has one",
+        };
+        cx.err("spec/wrong-value", "/spec/source", message)
+            .hint("give one of `paths`, `command` and `state: true`; a `Backup` for each");
+        return None;
+    }
+    if spec.paths.is_none() && (!spec.exclude.is_empty() || spec.one_file_system) {
+        let message = "`exclude` and `oneFileSystem` are about `paths`, which are not given";
+        cx.err("spec/conflict", "/spec/source", message);
+    }
+    match (&spec.paths, &spec.command) {
+        (Some(paths), _) => paths_of(cx, spec, paths).map(BackupSource::Paths),
+        (None, Some(command)) => command_of(cx, command).map(BackupSource::Command),
+        (None, None) => Some(BackupSource::State),
+    }
+}
+
+fn paths_of(cx: &mut Cx<'_>, spec: &BackupSourceSpec, paths: &[String]) -> Option<BackupPaths> {
+    if paths.is_empty() {
+        cx.err("spec/wrong-value", "/spec/source/paths", "there is no path in the list");
+    }
+    bounded(cx, "/spec/source/paths", paths.len());
+    bounded(cx, "/spec/source/exclude", spec.exclude.len());
+    let read = paths.iter().enumerate().take(LIST_MAX).map(|(n, path)| {
+        let path = match path.as_str() {
+            "/" => Ok("/".to_owned()),
+            path => scalar::absolute_path(path),
+        };
+        cx.check(format!("/spec/source/paths/{n}"), path)
+    });
+    let mut found: Vec<String> = read.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
+    found.sort();
+    found.dedup();
+    let exclude = lines(cx, "/spec/source/exclude", &spec.exclude)?;
+    Some(BackupPaths { paths: found, exclude, one_file_system: spec.one_file_system })
+}
+
+fn command_of(cx: &mut Cx<'_>, spec: &BackupCommandSpec) -> Option<BackupCommand> {
+    bounded(cx, "/spec/source/command/argv", spec.argv.len());
+    let argv = lines(cx, "/spec/source/command/argv", &spec.argv)?;
+    match argv.first() {
+        None => {
+            cx.err("spec/wrong-value", "/spec/source/command/argv", "there is no program in it");
+            return None;
+        }
+        Some(program) => {
+            cx.check("/spec/source/command/argv/0", scalar::absolute_path(program))?;
+        }
+    }
+    let plain = !spec.file.is_empty() && !spec.file.contains('/') && !spec.file.starts_with('.');
+    if !plain || scalar::line(&spec.file, 255).is_err() {
+        let message = "it is not a plain file name: leave out `/` and a dot in front";
+        cx.err("spec/wrong-value", "/spec/source/command/file", message);
+        return None;
+    }
+    let timeout = spec.timeout.as_deref();
+    let timeout_s = match timeout {
+        None => COMMAND_S,
+        some => span(cx, "/spec/source/command/timeout", some)?,
+    };
+    Some(BackupCommand { argv, file: spec.file.clone(), timeout_s })
+}
+
+/// The repository must not be part of what it saves, nor the other way round.
+fn apart(cx: &mut Cx<'_>, repository: &str, paths: &BackupPaths) {
+    let repository = Path::new(repository);
+    let inside =
+        |path: &&String| repository.starts_with(path) || Path::new(path).starts_with(repository);
+    if let Some(path) = paths.paths.iter().find(inside) {
+        let message = format!("the repository and `{path}`, which is saved, lie in each other");
+        cx.err("spec/conflict", "/spec/repository/local", message)
+            .hint("put the repository elsewhere, best on another disk");
+    }
+}
+
+fn verify(cx: &mut Cx<'_>, spec: Option<&BackupVerifySpec>) -> Option<BackupVerify> {
+    let schedule = match spec.and_then(|spec| spec.schedule.as_ref()) {
+        Some(schedule) => when(cx, "/spec/verify/schedule", schedule)?,
+        None => every(DAY_S),
+    };
+    Some(BackupVerify { schedule, read_parts: spec.and_then(|spec| spec.read_parts) })
+}
+
+fn keep(cx: &mut Cx<'_>, spec: &BackupRetentionSpec) -> Option<BackupRetention> {
+    let BackupKeepSpec { last, hourly, daily, weekly, monthly, yearly } = spec.keep;
+    let keep = Keep { last, hourly, daily, weekly, monthly, yearly, tags: Vec::new() };
+    if keep.is_empty() {
+        cx.err("spec/wrong-value", "/spec/retention/keep", "it would keep no snapshot at all")
+            .hint("say what stays: `{daily: 7, weekly: 4}`; without `retention` everything stays");
+        return None;
+    }
+    let every_s = match spec.every.as_deref() {
+        None => DAY_S,
+        some => span(cx, "/spec/retention/every", some)?,
+    };
+    Some(BackupRetention { keep, every_s })
+}
+
+fn every(seconds: u64) -> Schedule {
+    Schedule { when: When::Every(seconds), time_zone: None, jitter_s: 0, windows: Vec::new() }
+}
+
+fn when(cx: &mut Cx<'_>, at: &str, spec: &BackupScheduleSpec) -> Option<Schedule> {
+    let when = match (&spec.every, &spec.calendar) {
+        (Some(text), None) => When::Every(span(cx, &format!("{at}/every"), Some(text))?),
+        (None, Some(calendar)) => When::Calendar(calendar.clone()),
+        (given, _) => {
+            let message = match given {
+                Some(_) => "`every` and `calendar` are both given",
+                None => "neither `every` nor `calendar` is given",
+            };
+            cx.err("spec/wrong-value", at, message)
+                .hint("give one of them: `{every: 6h}`, or `{calendar: \"0 2 * * *\"}`");
+            return None;
+        }
+    };
+    let jitter_s = match spec.jitter.as_deref() {
+        None => 0,
+        some => span(cx, &format!("{at}/jitter"), some)?,
+    };
+    bounded(cx, &format!("{at}/windows"), spec.windows.len());
+    let windows = spec.windows.iter().enumerate().take(LIST_MAX);
+    let windows: Vec<_> =
+        windows.map(|(n, spec)| window(cx, &format!("{at}/windows/{n}"), spec)).collect();
+    let windows = windows.into_iter().collect::<Option<Vec<_>>>()?;
+    let schedule = Schedule { when, time_zone: spec.time_zone.clone(), jitter_s, windows };
+    // Whatever time it is asked for: only whether it makes sense is of interest.
+    let sense = schedule::next_run(None, Timestamp::UNIX_EPOCH, &schedule, 0);
+    cx.check(at, sense.map_err(|error| in_a_line(&error.to_string())))?;
+    Some(schedule)
+}
+
+/// A parser's drawing of a mistake as a sentence: its first line, and what stands below the mark.
+fn in_a_line(drawn: &str) -> String {
+    let mut lines = drawn.lines();
+    let first = lines.next().unwrap_or_default().trim_end_matches(':');
+    match lines.last() {
+        Some(last) => format!("{first}: {}", last.trim_start_matches([' ', '^'])),
+        None => first.to_owned(),
+    }
+}
+
+fn window(cx: &mut Cx<'_>, at: &str, spec: &BackupWindowSpec) -> Option<Window> {
+    let mut time = |field: &str, text: &str| {
+        let minute = cx.check(format!("{at}/{field}"), scalar::minute_of_day(text))?;
+        let (hour, minute) = (i8::try_from(minute / 60).ok()?, i8::try_from(minute % 60).ok()?);
+        jiff::civil::Time::new(hour, minute, 0, 0).ok()
+    };
+    let (from, to) = (time("from", &spec.from), time("to", &spec.to));
+    let mut days = Vec::new();
+    for (n, text) in spec.days.iter().enumerate() {
+        days.push(match text.as_str() {
+            "mon" => Day::Mon,
+            "tue" => Day::Tue,
+            "wed" => Day::Wed,
+            "thu" => Day::Thu,
+            "fri" => Day::Fri,
+            "sat" => Day::Sat,
+            "sun" => Day::Sun,
+            other => {
+                let message = format!("`{}` is no day of the week", other.escape_debug());
+                cx.err("spec/wrong-value", format!("{at}/days/{n}"), message)
+                    .hint("write `mon`, `tue`, `wed`, `thu`, `fri`, `sat` or `sun`");
+                return None;
+            }
+        });
+    }
+    Some(Window { from: from?, to: to?, days })
+}
+
+fn span(cx: &mut Cx<'_>, at: &str, text: Option<&str>) -> Option<u64> {
+    let read = scalar::seconds_up_to(text?, SPAN_S_MAX, "two years");
+    cx.check(at, read)
+}
+
+fn lines(cx: &mut Cx<'_>, at: &str, texts: &[String]) -> Option<Vec<String>> {
+    let read = texts.iter().enumerate().take(LIST_MAX);
+    let read: Vec<_> =
+        read.map(|(n, text)| cx.check(format!("{at}/{n}"), scalar::line(text, TEXT_MAX))).collect();
+    read.into_iter().collect()
+}
+
+fn bounded(cx: &mut Cx<'_>, at: &str, count: usize) {
+    if count > LIST_MAX {
+        cx.err("spec/too-large", at, format!("{count} entries; at most {LIST_MAX} are taken"));
+    }
+}

@@ -1,0 +1,229 @@
+//! The fold, as far as it is about one backup.
+//!
+//! What is known of one repository says nothing about another one: a backup that gets another
+//! repository begins anew.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use trueup_backup::objective::Facts;
+
+use super::State;
+use crate::event::body::{BackupFailed, BackupOpened, BackupTaken};
+use crate::model::ResourceId;
+
+/// What is known of a backup.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupState {
+    /// The id of its repository; `None`: there was none yet.
+    pub repository: Option<String>,
+    /// What its health follows from.
+    pub facts: Facts,
+    /// The newest snapshot, complete or not.
+    pub last: Option<LastSnapshot>,
+    /// Bytes of the snapshot before that one.
+    pub bytes_before: Option<u64>,
+    /// When the newest snapshot was begun: the schedule goes on from there.
+    pub run_at: Option<Timestamp>,
+    /// When the repository was checked last, whatever came of it.
+    pub checked_at: Option<Timestamp>,
+    /// How often it was checked.
+    pub checks: u32,
+    /// When snapshots were last removed from it.
+    pub forgotten_at: Option<Timestamp>,
+    /// What the last check found, where that was damage.
+    pub damage: Option<String>,
+    /// Since when the last complete snapshot is older than promised.
+    pub missed: Option<Timestamp>,
+    /// An operator wants a snapshot now.
+    pub asked: bool,
+}
+
+/// A snapshot that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSnapshot {
+    /// Its id.
+    pub id: String,
+    /// When it was begun.
+    pub at: Timestamp,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Bytes it added to the repository.
+    pub added: u64,
+    /// How many things are missing from it.
+    pub missing: u64,
+    /// How long it took, milliseconds.
+    pub elapsed_ms: u64,
+}
+
+impl State {
+    /// What is known of the backup `id`. A repository that is damaged is so for every backup in it,
+    /// whichever one's check found it.
+    #[must_use]
+    pub fn backup(&self, id: &ResourceId) -> BackupState {
+        let own = self.resources.get(id).and_then(|known| known.backup.as_deref());
+        let mut own = own.cloned().unwrap_or_default();
+        let mut all = self.resources.values().filter_map(|known| known.backup.as_deref());
+        let damaged = all.find(|other| other.damage.is_some() && other.is_beside(&own));
+        if let Some(other) = damaged.filter(|_| own.damage.is_none()) {
+            own.damage.clone_from(&other.damage);
+            own.facts.verified = None;
+            own.facts.verify_failed = other.facts.verify_failed;
+        }
+        own
+    }
+}
+
+impl BackupState {
+    /// Whether both are in the same repository.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.repository.is_some() && self.repository == other.repository
+    }
+
+    pub(super) fn open(&mut self, opened: &BackupOpened) {
+        if self.repository.as_ref() != Some(&opened.repository) {
+            let (repository, asked) = (Some(opened.repository.clone()), self.asked);
+            *self = Self { repository, asked, ..Self::default() };
+        }
+    }
+
+    pub(super) fn take(&mut self, taken: &BackupTaken, at: Timestamp) {
+        self.open(&BackupOpened { repository: taken.repository.clone(), made: false });
+        self.bytes_before = self.last.as_ref().map(|last| last.bytes);
+        self.last = Some(LastSnapshot {
+            id: taken.snapshot.clone(),
+            at: taken.begun,
+            files: taken.files,
+            bytes: taken.bytes,
+            added: taken.added,
+            missing: taken.missing,
+            elapsed_ms: taken.elapsed_ms,
+        });
+        self.run_at = Some(taken.begun);
+        self.asked = false;
+        if taken.missing == 0 {
+            self.facts.last_good = Some(taken.begun);
+            self.missed = None;
+        } else {
+            self.facts.last_bad = Some(at);
+        }
+    }
+
+    pub(super) fn verify(&mut self, at: Timestamp) {
+        self.check(at);
+        self.facts.verified = Some(at);
+        self.damage = None;
+    }
+
+    pub(super) fn find_damage(&mut self, failed: &BackupFailed, at: Timestamp) {
+        self.check(at);
+        self.facts.verify_failed = Some(at);
+        self.damage = Some(failed.why.clone());
+    }
+
+    fn check(&mut self, at: Timestamp) {
+        self.checked_at = Some(at);
+        self.checks = self.checks.wrapping_add(1);
+    }
+
+    pub(super) fn forget(&mut self, at: Timestamp) {
+        self.forgotten_at = Some(at);
+    }
+
+    pub(super) fn miss(&mut self, at: Timestamp) {
+        self.missed = Some(at);
+    }
+
+    pub(super) fn fail_run(&mut self, at: Timestamp) {
+        self.facts.last_bad = Some(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::resource::Chore;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn taken(repository: &str, begun: i64, missing: u64) -> BackupTaken {
+        BackupTaken {
+            repository: repository.into(),
+            snapshot: format!("{begun}"),
+            begun: at(begun),
+            tree: String::new(),
+            files: 1,
+            bytes: 10 * begun.unsigned_abs(),
+            added: 1,
+            missing,
+            first_missing: None,
+            notices: Vec::new(),
+            elapsed_ms: 5,
+        }
+    }
+
+    #[test]
+    fn only_a_complete_snapshot_is_a_good_one() {
+        let mut of = BackupState { asked: true, ..BackupState::default() };
+        of.take(&taken("one", 1, 0), at(2));
+        of.miss(at(3));
+        of.take(&taken("one", 4, 1), at(5));
+        assert_eq!((of.facts.last_good, of.facts.last_bad), (Some(at(1)), Some(at(5))));
+        assert_eq!((of.run_at, of.missed, of.asked), (Some(at(4)), Some(at(3)), false));
+        assert_eq!((of.bytes_before, of.last.map(|last| last.bytes)), (Some(10), Some(40)));
+    }
+
+    #[test]
+    fn damage_stays_until_a_check_finds_none() {
+        let mut of = BackupState::default();
+        of.find_damage(
+            &BackupFailed { during: Chore::Verify, errors: 1, why: "a pack is gone".into() },
+            at(2),
+        );
+        of.take(&taken("one", 3, 0), at(4));
+        assert!(of.damage.is_none(), "that was another repository");
+        of.find_damage(
+            &BackupFailed { during: Chore::Verify, errors: 1, why: "a pack is gone".into() },
+            at(5),
+        );
+        of.take(&taken("one", 6, 0), at(7));
+        assert_eq!(of.damage.as_deref(), Some("a pack is gone"));
+        of.verify(at(8));
+        assert_eq!((of.damage, of.facts.verified, of.checks), (None, Some(at(8)), 2));
+    }
+
+    #[test]
+    fn damage_is_everybodys_in_the_repository() {
+        let mut state = State::default();
+        let ids = ["backup/a", "backup/b", "backup/c"].map(|id| id.parse::<ResourceId>().unwrap());
+        for (id, repository) in ids.iter().zip(["one", "one", "two"]) {
+            let backup = state.resources.entry(id.clone()).or_default().backup();
+            backup.take(&taken(repository, 1, 0), at(2));
+            backup.verify(at(3));
+        }
+        let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
+        state.resources.get_mut(&ids[0]).unwrap().backup().find_damage(&failed, at(4));
+        let damaged = ids.each_ref().map(|id| state.backup(id).damage.is_some());
+        assert_eq!(damaged, [true, true, false]);
+        // A shallower check through another one says nothing about it.
+        state.resources.get_mut(&ids[1]).unwrap().backup().verify(at(5));
+        assert!(state.backup(&ids[1]).facts.verified.is_none());
+        state.resources.get_mut(&ids[0]).unwrap().backup().verify(at(6));
+        assert_eq!(state.backup(&ids[1]).facts.verified, Some(at(5)));
+    }
+
+    #[test]
+    fn another_repository_begins_anew() {
+        let mut of = BackupState::default();
+        of.take(&taken("one", 1, 0), at(2));
+        of.open(&BackupOpened { repository: "one".into(), made: false });
+        assert!(of.last.is_some());
+        of.open(&BackupOpened { repository: "two".into(), made: true });
+        assert_eq!(of, BackupState { repository: Some("two".into()), ..BackupState::default() });
+    }
+}

@@ -1,0 +1,217 @@
+//! Backups: what is saved of what, how old it is, whether it was checked, and what is promised.
+//!
+//! Everything is what the log says; nothing is asked of a repository.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use trueup_backup::objective::{self, Health, Standing};
+use trueup_backup::schedule;
+
+use super::describe::{after, short};
+use super::status::{Status, row_of};
+use crate::event::body::BackupTaken;
+use crate::model::resource::{Backup, BackupSource, Chore};
+use crate::model::{Resource, ResourceId};
+use crate::plan::render;
+use crate::state::{BackupState, LastSnapshot, State};
+
+/// Every backup that is asked for or was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backups {
+    /// The last event this is from.
+    pub seq: u64,
+    /// The time at which it is looked at.
+    pub at: Timestamp,
+    /// In the order of their names.
+    pub backups: Vec<BackupRow>,
+}
+
+/// One backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRow {
+    /// Which.
+    pub resource: ResourceId,
+    /// What it is in, as any resource.
+    pub status: Option<Status>,
+    /// What is saved, in a few words; `None`: the log does not say yet.
+    pub source: Option<String>,
+    /// Where to.
+    pub repository: Option<String>,
+    /// The repository's own id.
+    pub repository_id: Option<String>,
+    /// How healthy it is.
+    pub health: Health,
+    /// Whether a disruptive step may rely on it: not damaged, checked once at least, and within its
+    /// RPO.
+    pub relied_on: bool,
+    /// What is not as it should be, in sentences.
+    pub trouble: Vec<String>,
+    /// The newest snapshot.
+    pub last: Option<LastSnapshot>,
+    /// How many bytes more the newest snapshot has than the one before it.
+    pub growth: Option<i64>,
+    /// When the last complete snapshot was begun.
+    pub last_good: Option<Timestamp>,
+    /// When a check last found nothing wrong.
+    pub last_verified: Option<Timestamp>,
+    /// Work that would be lost at that time, seconds.
+    pub rpo_now_s: Option<u64>,
+    /// Most that may be lost, seconds.
+    pub rpo_s: Option<u64>,
+    /// When the next snapshot is due, at the latest its jitter later.
+    pub next_run: Option<Timestamp>,
+}
+
+/// Backups as `state` has them, looked at at `now`.
+#[must_use]
+pub fn backups(state: &State, now: Timestamp) -> Backups {
+    let rows = state.resources.iter().filter_map(|(id, known)| {
+        let asked = match known.claim.as_ref().and_then(|claim| claim.resource.as_ref()) {
+            Some(Resource::Backup(backup)) => Some(&**backup),
+            _ => None,
+        };
+        let is = asked.is_some() || id.kind == crate::model::Kind::Backup;
+        is.then(|| row(state, id, asked, now))
+    });
+    Backups { seq: state.seq, at: now, backups: rows.collect() }
+}
+
+fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -> BackupRow {
+    let of = &state.backup(id);
+    let promised = asked.map(|backup| backup.objectives).unwrap_or_default();
+    let Standing { health, rpo_now_s, relied_on, reasons, .. } =
+        objective::standing(&of.facts, &promised, now);
+    let growth = |last: &LastSnapshot| {
+        let before = i64::try_from(of.bytes_before?).ok()?;
+        Some(i64::try_from(last.bytes).ok()? - before)
+    };
+    let incomplete = of.last.as_ref().map_or(0, |last| last.missing);
+    let trouble = reasons.iter().filter(|reason| tells(**reason, asked, of)).map(|reason| {
+        match (reason, &of.damage) {
+            (objective::Reason::CheckFailed, Some(damage)) => {
+                format!("{}: {damage}", render::backup_trouble(*reason))
+            }
+            (objective::Reason::TryFailed, _) if incomplete > 0 => format!(
+                "{incomplete} thing(s) are missing from the newest snapshot: `trueup log --type \
+                 backup.taken` names the first"
+            ),
+            (reason, _) => render::backup_trouble(*reason).to_owned(),
+        }
+    });
+    BackupRow {
+        resource: id.clone(),
+        status: row_of(state, id).map(|row| row.status),
+        source: asked.map(source),
+        repository: asked.map(|backup| backup.repository.clone()),
+        repository_id: of.repository.clone(),
+        health,
+        relied_on,
+        trouble: trouble.collect(),
+        growth: of.last.as_ref().and_then(growth),
+        last: of.last.clone(),
+        last_good: of.facts.last_good,
+        last_verified: of.facts.verified,
+        rpo_now_s,
+        rpo_s: promised.rpo_s,
+        next_run: asked.and_then(|backup| {
+            let schedule = backup.schedule_of(Chore::Run)?;
+            // Jitter is the planner's: what people are told is the time of the schedule.
+            let schedule = schedule::Schedule { jitter_s: 0, ..schedule };
+            schedule::next_run(of.run_at, now, &schedule, 0).ok()
+        }),
+    }
+}
+
+/// Whether a reason is worth a sentence: that there was no drill is nobody's promise.
+fn tells(reason: objective::Reason, asked: Option<&Backup>, of: &BackupState) -> bool {
+    let promised = asked.map(|backup| backup.objectives).unwrap_or_default();
+    match reason {
+        objective::Reason::NotDrilled => promised.drill_s.is_some(),
+        // Of what was never taken, that alone is said.
+        objective::Reason::NotChecked => of.last.is_some(),
+        _ => true,
+    }
+}
+
+/// What is saved, in a few words.
+#[must_use]
+pub fn source(backup: &Backup) -> String {
+    match &backup.source {
+        BackupSource::Paths(paths) => match &paths.paths[..] {
+            [only] => only.clone(),
+            [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+            [] => String::new(),
+        },
+        BackupSource::Command(command) => {
+            let program = command.argv.first().map(String::as_str).unwrap_or_default();
+            let name = program.rsplit('/').next().unwrap_or(program);
+            format!("output of {name}")
+        }
+        BackupSource::State => "trueup's state".to_owned(),
+    }
+}
+
+pub(super) fn taken(taken: &BackupTaken) -> String {
+    let size =
+        format!("{} in {} file(s), {} added", bytes(taken.bytes), taken.files, bytes(taken.added));
+    let missing = match (taken.missing, &taken.first_missing) {
+        (0, _) => String::new(),
+        (count, Some(first)) => {
+            format!("; {count} thing(s) are missing from it, the first: {first}")
+        }
+        (count, None) => format!("; {count} thing(s) are missing from it"),
+    };
+    let notices: String = taken.notices.iter().map(|notice| format!("; {notice}")).collect();
+    let (id, after) = (short(&taken.snapshot), after(taken.elapsed_ms));
+    format!("snapshot {id}: {size}, {after}{missing}{notices}")
+}
+
+/// A size, about: `1.5 GiB`.
+#[must_use]
+pub fn bytes(number: u64) -> String {
+    const UNITS: [(&str, u64); 4] =
+        [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, unit)| number >= *unit) {
+        None => format!("{number} B"),
+        Some((name, unit)) => {
+            let tenths = u128::from(number) * 10 / u128::from(*unit);
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+/// A span of time, about: `2d 3h`, `5m`, `40s`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    let two = |a: u64, a_unit: &str, b: u64, b_unit: &str| match b {
+        0 => format!("{a}{a_unit}"),
+        b => format!("{a}{a_unit} {b}{b_unit}"),
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, minutes) => two(minutes, "m", rest, "s"),
+        (0, hours, minutes) => two(hours, "h", minutes, "m"),
+        (days, hours, _) => two(days, "d", hours, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_spans_are_short() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(u64::MAX), "16777215.9 TiB");
+        for (seconds, text) in
+            [(0, "0s"), (61, "1m 1s"), (3600, "1h"), (5400, "1h 30m"), (183_600, "2d 3h")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Mistakes in backups.
+
+use super::*;
+
+#[test]
+fn mistakes_of_one_backup_are_found_at_once() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: Backup
+metadata: { name: etc }
+spec:
+  source: { paths: [etc, /srv], exclude: ["*.tmp"] }
+  repository: { local: /srv/backup }
+  key: backup-key
+  schedule: { every: 6h, calendar: "0 2 * * *" }
+  verify: { schedule: { calendar: "99 * * * *" } }
+  retention: { keep: {}, every: 900d }
+  objectives: { rpo: 24 h }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:5:21 spec/wrong-value: `etc` is not a plain absolute path: start with `/`, leave out `.`, `..` and `//`
+            environments/lab/x.yaml:8:13 spec/wrong-value: `every` and `calendar` are both given (give one of them: `{every: 6h}`, or `{calendar: "0 2 * * *"}`)
+            environments/lab/x.yaml:9:23 spec/wrong-value: the calendar `99 * * * *` is no crontab of five fields: failed to parse crontab expression: value must be in range 0..=59; found 99
+            environments/lab/x.yaml:10:22 spec/wrong-value: it would keep no snapshot at all (say what stays: `{daily: 7, weekly: 4}`; without `retention` everything stays)
+            environments/lab/x.yaml:11:22 spec/wrong-value: `24 h` is not a duration: write `90s`, `5m`, `4h` or `1d`
+        "#]],
+    );
+}
+
+#[test]
+fn a_backup_has_one_source() {
+    check(
+        "apiVersion: trueup/v1\nkind: Backup\nmetadata: { name: etc }\nspec:\n  source: { state: \
+         true, paths: [/etc] }\n  repository: { local: /srv/backup }\n  key: backup-key\n",
+        expect![[r#"
+            environments/lab/x.yaml:5:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command` and `state: true`; a `Backup` for each)
+        "#]],
+    );
+}
+
+#[test]
+fn a_repository_is_not_part_of_what_it_saves() {
+    let backup = |paths: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: all }}\nspec:\n  source: {{ \
+             paths: [{paths}] }}\n  repository: {{ local: /srv/backup/here }}\n  key: backup-key\n"
+        )
+    };
+    check(
+        &backup("/"),
+        expect![[r#"
+        environments/lab/x.yaml:6:24 spec/conflict: the repository and `/`, which is saved, lie in each other (put the repository elsewhere, best on another disk)
+    "#]],
+    );
+    check(
+        &backup("/srv/backup/here/data"),
+        expect![[r#"
+        environments/lab/x.yaml:6:24 spec/conflict: the repository and `/srv/backup/here/data`, which is saved, lie in each other (put the repository elsewhere, best on another disk)
+    "#]],
+    );
+    check(&backup("/srv/backup/here-not"), expect![[""]]);
+}
+
+#[test]
+fn a_promise_needs_a_schedule_and_a_program_its_whole_path() {
+    check(
+        "apiVersion: trueup/v1\nkind: Backup\nmetadata: { name: db }\nspec:\n  source: { command: { \
+         argv: [pg_dumpall], file: db/all.sql } }\n  repository: { local: /srv/backup }\n  key: \
+         backup-key\n  objectives: { rpo: 30d }\n",
+        expect![[r#"
+            environments/lab/x.yaml:5:31 spec/wrong-value: `pg_dumpall` is not a plain absolute path: start with `/`, leave out `.`, `..` and `//`
+            environments/lab/x.yaml:8:22 spec/conflict: nothing takes snapshots by itself (give a `schedule`: `{every: 6h}`)
+        "#]],
+    );
+}

@@ -38,7 +38,7 @@ pub(super) fn page(dir: &Path, query: &LogQuery) -> Result<Page, CliError> {
     if !(query.wait && page.end && page.lines.is_empty()) {
         return Ok(page);
     }
-    let mut follower = Follower::new(Reader::open(dir).from(page.seen + 1)?)?;
+    let mut follower = Follower::new(Reader::open(dir).from(page.seen.saturating_add(1))?)?;
     match follower.wait(FOLLOW_PATIENCE)? {
         Some(_) => page_now(dir, &LogQuery { after: page.seen, ..query.clone() }),
         None => Ok(page),

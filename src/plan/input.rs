@@ -52,7 +52,7 @@ pub struct Known {
 pub struct KnownBackup {
     /// The id of its repository; `None`: there was none yet.
     pub repository: Option<String>,
-    /// How often the repository was checked.
+    /// How often the repository was checked and nothing was found.
     pub checks: u32,
     /// What is due now, in the order in which it is done.
     pub due: Vec<Due>,

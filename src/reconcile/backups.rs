@@ -95,8 +95,7 @@ fn time(
     let ready = match chore {
         Chore::Run => true,
         Chore::Verify => of.last.is_some(),
-        // Of a damaged repository nothing is removed: what is left may be all there is.
-        Chore::Forget => of.last.is_some() && of.damage.is_none(),
+        Chore::Forget => of.may_forget(),
     };
     if !ready {
         return None;
@@ -207,6 +206,13 @@ mod tests {
     #[test]
     fn nothing_is_removed_from_a_damaged_repository() {
         let of = BackupState { damage: Some("a pack is gone".into()), ..taken(1000) };
+        assert_eq!(chores(&of, 1001), [(Chore::Verify, None)]);
+    }
+
+    #[test]
+    fn nothing_is_removed_while_the_last_snapshot_is_incomplete() {
+        let mut of = taken(1000);
+        of.last.as_mut().unwrap().missing = 1;
         assert_eq!(chores(&of, 1001), [(Chore::Verify, None)]);
     }
 

@@ -11,8 +11,8 @@ use super::pass::{PassError, Reconciler, Round};
 use crate::event::body::PlanApproved;
 use crate::event::{Entry, Event};
 use crate::model::{Digest, ResourceId, RunId};
-use crate::plan::Plan;
 use crate::plan::promise::Kept;
+use crate::plan::{Plan, Reason};
 use crate::state::{Approved, Merged};
 
 impl Reconciler {
@@ -57,7 +57,10 @@ impl Reconciler {
 
 /// Whether `plan`, which waits for `reasons`, does nothing beyond what was approved.
 pub fn lets_through(approved: &Approved, plan: &Plan, reasons: &[String]) -> bool {
-    covers(approved, reasons) && !matches!(approved.promise.kept_by(plan), Kept::Surprised { .. })
+    // Nobody was shown what a schedule does.
+    let due = !plan.is_empty() && plan.steps.iter().all(|step| step.reason == Reason::Due);
+    !due && covers(approved, reasons)
+        && !matches!(approved.promise.kept_by(plan), Kept::Surprised { .. })
 }
 
 /// Whether somebody who approved saw that it may happen at another time than usual.

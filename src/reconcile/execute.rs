@@ -23,7 +23,7 @@ use crate::event::body::{
 };
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, Kind, ResourceId, RunId};
-use crate::plan::{Disruption, Plan, Reason, Step, StepIndex, window_open};
+use crate::plan::{Action, Disruption, Plan, Reason, Step, StepIndex, window_open};
 use crate::port::{Clock, Crash, CrashPoint, Outcome, Progress, Provider, Scope};
 use crate::state::State;
 
@@ -240,7 +240,10 @@ impl Performance {
             || self.approved.is_some()
             || window_open(windows, minute);
         let taken_back = self.approved.is_some_and(|since| state.revoked > since);
-        state.paused.is_none() && !held && open && !taken_back && self.in_force(state)
+        // The check right before it may have found damage, and the run something it could not read.
+        let safe = !matches!(step.action, Action::BackupForget { .. })
+            || state.backup(&step.resource).may_forget();
+        state.paused.is_none() && !held && open && !taken_back && safe && self.in_force(state)
     }
 
     /// Whether the plan's commit is still what the machine is brought to.

@@ -23,6 +23,7 @@ pub(crate) fn check(all: &mut Gathered, sorted: &Sorted) {
     files(all, sorted, &mut drafts);
     shared_disks(all, sorted, &mut drafts);
     gpus(all, sorted, &mut drafts);
+    taken_along(all, sorted, &mut drafts);
     gpu_users(all, sorted, &mut drafts);
     cycles(all, sorted, &mut drafts);
     all.drafts.extend(drafts);
@@ -167,6 +168,41 @@ fn shared_disks(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     }
 }
 
+/// The slot of a PCI address: all of it but the function.
+fn slot(address: &str) -> &str {
+    address.rsplit_once('.').map_or(address, |(slot, _)| slot)
+}
+
+/// Functions that one layout takes along with its GPU and another one has too: as its GPU, or taken
+/// along as well.
+fn taken_along(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
+    let with = "/spec/passthrough/with";
+    let mut gpus: HashMap<&str, &ResourceId> = HashMap::new();
+    for (id, resolved) in sorted {
+        if let Some(Resource::GpuLayout(layout)) = resolved.own()
+            && let GpuMatch::PciAddress(address) = &layout.gpu
+        {
+            gpus.insert(slot(address), id);
+        }
+    }
+    let mut seen: HashMap<String, &ResourceId> = HashMap::new();
+    for (id, resolved) in sorted {
+        let Some(Resource::GpuLayout(layout)) = resolved.own() else { continue };
+        for address in layout.guest.iter().flat_map(|guest| &guest.with) {
+            let address = address.to_string();
+            let gpu = gpus.get(slot(&address)).copied().filter(|other| *other != id);
+            let gpu = gpu.map(|other| (other, "/spec/match"));
+            let taken = seen.insert(address.clone(), id).map(|other| (other, with));
+            let Some((other, pointer)) = gpu.or(taken) else { continue };
+            let message = format!("PCI function {address} belongs to `{other}` already");
+            let mut draft = Draft::new("spec/duplicate-gpu", at(all, id, with), message);
+            draft.see(at(all, other, pointer), "the other one is here");
+            draft.hint("only one layout can give a function to guests");
+            drafts.push(draft);
+        }
+    }
+}
+
 /// Two layouts of one GPU. Named in two different ways it only shows when the GPUs are looked at.
 fn gpus(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut seen: HashMap<&GpuMatch, &ResourceId> = HashMap::new();
@@ -190,12 +226,12 @@ fn gpus(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
 /// although a layout has it.
 fn gpu_users(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut users: HashMap<&GpuUse, (&ResourceId, usize)> = HashMap::new();
-    let mut layouts: HashMap<&str, &ResourceId> = HashMap::new();
+    let mut layouts: HashMap<&str, (&ResourceId, &str)> = HashMap::new();
     for (id, resolved) in sorted {
         if let Some(Resource::GpuLayout(layout)) = resolved.own()
             && let GpuMatch::PciAddress(address) = &layout.gpu
         {
-            layouts.insert(address, id);
+            layouts.insert(slot(address), (id, address.as_str()));
         }
         for (gpu, n) in &resolved.gpus {
             let Some((other, other_n)) = users.insert(gpu, (id, *n)) else { continue };
@@ -211,8 +247,9 @@ fn gpu_users(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
         let Some(Resource::VirtualMachine(vm)) = resolved.own() else { continue };
         for device in &vm.host_devices {
             let HostDevice::Pci(address) = device else { continue };
-            let Some(layout) = layouts.get(address.as_str()) else { continue };
-            let message = format!("PCI function {address} is the GPU of `{layout}`");
+            let Some((layout, gpu)) = layouts.get(slot(address)) else { continue };
+            let is = if *gpu == address.as_str() { "is" } else { "is on the board of" };
+            let message = format!("PCI function {address} {is} the GPU of `{layout}`");
             let place = at(all, id, "/spec/hostDevices");
             let mut draft = Draft::new("spec/shared-gpu", place, message);
             draft.see(at(all, layout, "/spec/match"), "the layout names it here");

@@ -192,7 +192,7 @@ impl State {
                 self.pulls.disapprove(withdrawn);
                 self.revoke(withdrawn, recorded.seq);
             }
-            Event::PullClosed(closed) => self.pulls.close(closed.number),
+            Event::PullClosed(closed) => self.pulls.close(closed, self.spec.tree.as_deref()),
             Event::ForgePosted(posted) => {
                 let merging = self.is_merging();
                 self.pulls.posted(posted, at, merging, self.spec.tree.as_deref());

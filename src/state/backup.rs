@@ -27,7 +27,7 @@ pub struct BackupState {
     pub run_at: Option<Timestamp>,
     /// When the repository was checked last, whatever came of it.
     pub checked_at: Option<Timestamp>,
-    /// How often it was checked.
+    /// How many checks found nothing: the next part to be read follows from it.
     pub checks: u32,
     /// When snapshots were last removed from it.
     pub forgotten_at: Option<Timestamp>,
@@ -78,6 +78,12 @@ impl State {
 }
 
 impl BackupState {
+    /// Whether snapshots may be removed. Of a damaged repository, or one whose newest snapshot is
+    /// incomplete, nothing is: what is left may be all there is.
+    pub(crate) fn may_forget(&self) -> bool {
+        self.damage.is_none() && self.last.as_ref().is_some_and(|last| last.missing == 0)
+    }
+
     /// Whether both are in the same repository.
     fn is_beside(&self, other: &Self) -> bool {
         self.repository.is_some() && self.repository == other.repository
@@ -113,20 +119,17 @@ impl BackupState {
     }
 
     pub(super) fn verify(&mut self, at: Timestamp) {
-        self.check(at);
+        self.checked_at = Some(at);
+        self.checks = self.checks.wrapping_add(1);
         self.facts.verified = Some(at);
         self.damage = None;
     }
 
+    /// The same part is read again until it is whole: another one would say nothing of this damage.
     pub(super) fn find_damage(&mut self, failed: &BackupFailed, at: Timestamp) {
-        self.check(at);
+        self.checked_at = Some(at);
         self.facts.verify_failed = Some(at);
         self.damage = Some(failed.why.clone());
-    }
-
-    fn check(&mut self, at: Timestamp) {
-        self.checked_at = Some(at);
-        self.checks = self.checks.wrapping_add(1);
     }
 
     pub(super) fn forget(&mut self, at: Timestamp) {
@@ -194,7 +197,22 @@ mod tests {
         of.take(&taken("one", 6, 0), at(7));
         assert_eq!(of.damage.as_deref(), Some("a pack is gone"));
         of.verify(at(8));
-        assert_eq!((of.damage, of.facts.verified, of.checks), (None, Some(at(8)), 2));
+        assert_eq!((of.damage, of.facts.verified, of.checks), (None, Some(at(8)), 1));
+    }
+
+    #[test]
+    fn the_part_with_damage_is_read_until_it_is_whole() {
+        let mut of = BackupState::default();
+        of.take(&taken("one", 1, 0), at(2));
+        of.verify(at(3));
+        let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
+        of.find_damage(&failed, at(4));
+        of.find_damage(&failed, at(5));
+        assert_eq!((of.checks, of.checked_at, of.may_forget()), (1, Some(at(5)), false));
+        of.verify(at(6));
+        assert_eq!((of.checks, of.checked_at, of.may_forget()), (2, Some(at(6)), true));
+        of.take(&taken("one", 7, 1), at(8));
+        assert!(!of.may_forget(), "the last snapshot is incomplete");
     }
 
     #[test]

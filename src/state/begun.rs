@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::{Granted, State};
 use crate::event::body::{PlanApproved, PlanBegun, PullApprovalWithdrawn, SoftHold};
 use crate::model::{Digest, ResourceId};
-use crate::plan::Plan;
 use crate::plan::promise::{Kept, Promise};
+use crate::plan::{Plan, Reason};
 
 impl State {
     /// Whether an operator approved `plan`: it itself, or plans of the commit in force that were
@@ -25,6 +25,10 @@ impl State {
     pub fn is_left_of_begun(&self, plan: &Plan) -> bool {
         let in_force = self.spec.commit.as_ref() == Some(&plan.commit);
         if self.begun.is_empty() || plan.is_empty() || !in_force {
+            return false;
+        }
+        // Nobody approved what a schedule does.
+        if plan.steps.iter().all(|step| step.reason == Reason::Due) {
             return false;
         }
         let steps = self.begun.values().flat_map(|begun| begun.steps.iter().cloned()).collect();
@@ -41,7 +45,11 @@ impl State {
     ) {
         let PlanApproved { plan, shown, via } = approved.clone();
         let granted = |via| Granted { plan, shown, via, soft: soft.to_vec(), surprised, at };
-        self.granted = via.map(granted);
+        match via {
+            Some(via) => self.granted = Some(granted(via)),
+            // Given on the host: one given on the forge for another plan stands beside it.
+            None => self.ungrant(plan),
+        }
     }
 
     /// What the approval was for is over.
@@ -54,6 +62,7 @@ impl State {
     pub(super) fn revoke(&mut self, withdrawn: &PullApprovalWithdrawn, seq: u64) {
         let fits = |it: &Granted| it.plan == withdrawn.plan || it.shown == Some(withdrawn.plan);
         let Some(granted) = self.granted.take_if(|granted| fits(granted)) else { return };
+        self.pulls.avoid(&granted.via);
         self.approvals.remove(&granted.plan);
         self.begun.remove(&granted.plan);
         for SoftHold { rule, resource, steps } in &granted.soft {

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::body::{
-    ForgeApproval, ForgePosted, ForgeRefused, PlanApproved, PostTarget, PullApprovalWithdrawn,
-    PullApproved, PullObserved, PullOutcome, PullPlan, PullPlanned,
+    ApprovalMeans, ForgeApproval, ForgePosted, ForgeRefused, PlanApproved, PostTarget,
+    PullApprovalWithdrawn, PullApproved, PullClosed, PullObserved, PullOutcome, PullPlan,
+    PullPlanned,
 };
 use crate::model::{CommitId, Digest};
 use crate::plan::promise::Promise;
@@ -24,6 +25,9 @@ pub const OLDER_KEPT_MAX: usize = 10;
 
 /// Posts remembered: a status, a comment and a check for some 300 pull requests.
 pub const POSTS_KEPT_MAX: usize = 1_000;
+
+/// Approvals taken back that are remembered: far more than one log of a forge is read again for.
+pub const VOID_KEPT_MAX: usize = 1_000;
 
 /// Everything about pull requests.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -43,6 +47,9 @@ pub struct PullsState {
     /// A plan that runs because a pull request was approved, and what was approved.
     #[serde(default)]
     pub carried: Option<Carried>,
+    /// What somebody did to approve and what was taken back, oldest first: heard again, it counts no more.
+    #[serde(default)]
+    pub void: VecDeque<(ApprovalMeans, u64)>,
     /// The last event that said something new about the machine: plans made before it are stale.
     pub machine: u64,
     /// Since when the forge does not answer, and why.
@@ -166,6 +173,9 @@ pub struct Merged {
     /// Who let it through.
     #[serde(default)]
     pub approved: Option<Approved>,
+    /// Whether it was merged; not, while it is open.
+    #[serde(default)]
+    pub merged: bool,
 }
 
 /// Something that was said.
@@ -185,14 +195,34 @@ impl PullsState {
         self.posted.iter().find(|post| post.target == *target)
     }
 
-    /// What a commit with this tree was said to do: by an open pull request or a closed one. What may
-    /// have been said counts where nothing is known to be: a merge that follows a crash does no more
-    /// than that either.
+    /// What a commit with this tree was said to do: by the pull request that was merged, or one that is
+    /// still open, or at last a closed one; a copy that somebody else offers goes before none of these.
+    /// What may have been said counts where nothing is known to be: a merge that follows a crash does
+    /// no more than that either.
     pub fn promise(&self, tree: &str) -> Option<Merged> {
-        let open = self.open.values().filter_map(PullState::told);
-        let promises = self.promises.iter().rev().cloned().chain(open);
-        let meant = self.open.values().filter_map(|pull| pull.meant.clone());
-        promises.chain(meant).find(|promise| promise.tree == tree)
+        let open = |fork| self.open.values().filter(move |pull| pull.fork == fork);
+        let open = || open(false).chain(open(true));
+        let closed = |merged| self.promises.iter().rev().filter(move |it| it.merged == merged);
+        let told = open().filter_map(PullState::told);
+        let told = closed(true).cloned().chain(told).chain(closed(false).cloned());
+        let meant = open().filter_map(|pull| pull.meant.clone());
+        told.chain(meant).find(|promise| promise.tree == tree)
+    }
+
+    /// Whether this was taken back.
+    pub fn is_void(&self, via: &ForgeApproval) -> bool {
+        self.void.contains(&(via.means, via.id))
+    }
+
+    /// It was taken back: heard again, it counts no more.
+    pub(super) fn avoid(&mut self, via: &ForgeApproval) {
+        if self.is_void(via) {
+            return;
+        }
+        if self.void.len() == VOID_KEPT_MAX {
+            self.void.pop_front();
+        }
+        self.void.push_back((via.means, via.id));
     }
 
     pub(super) fn observe(&mut self, observed: &PullObserved, at: Timestamp) {
@@ -246,14 +276,19 @@ impl PullsState {
         }
     }
 
-    pub(super) fn close(&mut self, number: u64) {
-        let Some(pull) = self.open.remove(&number) else { return };
+    /// `tree` is the one in force: what its merge promised is kept for as long as it is.
+    pub(super) fn close(&mut self, closed: &PullClosed, tree: Option<&str>) {
+        let Some(pull) = self.open.remove(&closed.number) else { return };
         let told = pull.told();
         let unsaid =
             pull.meant.filter(|meant| told.as_ref().is_none_or(|it| it.tree != meant.tree));
-        self.promises.extend(unsaid.into_iter().chain(told));
+        let all = unsaid.into_iter().chain(told);
+        self.promises.extend(all.map(|it| Merged { merged: closed.merged, ..it }));
         while self.promises.len() > PROMISES_KEPT_MAX {
-            self.promises.pop_front();
+            let other = |it: &Merged| Some(it.tree.as_str()) != tree;
+            let unmerged = self.promises.iter().position(|it| !it.merged && other(it));
+            let oldest = unmerged.or_else(|| self.promises.iter().position(other));
+            self.promises.remove(oldest.unwrap_or_default());
         }
     }
 
@@ -281,6 +316,13 @@ impl PullsState {
     }
 
     pub(super) fn disapprove(&mut self, withdrawn: &PullApprovalWithdrawn) {
+        let open = self.open.get(&withdrawn.number).and_then(|pull| pull.approved.as_ref());
+        let closed = self.promises.iter().filter(|told| told.number == withdrawn.number);
+        let closed = closed.filter_map(|told| told.approved.as_ref());
+        let gone = open.into_iter().chain(closed).filter(|it| it.plan == withdrawn.plan);
+        for via in gone.map(|it| it.via.clone()).collect::<Vec<_>>() {
+            self.avoid(&via);
+        }
         if let Some(pull) = self.open.get_mut(&withdrawn.number) {
             pull.approved = pull.approved.take().filter(|it| it.plan != withdrawn.plan);
         }
@@ -338,7 +380,9 @@ impl PullsState {
             let late = pull.shown.as_ref().is_some_and(|shown| {
                 shown.head == pull.head && (merging || Some(shown.tree.as_str()) == tree)
             });
-            if late {
+            // Nor does one that would change nothing promise what the commit in force does.
+            let copy = pull.planned.as_ref().and_then(|it| it.tree.as_deref());
+            if late || (copy.is_some() && copy == tree) {
                 continue;
             }
             if told && pull.planned.as_ref().is_some_and(|planned| planned.head == pull.head) {
@@ -407,6 +451,7 @@ impl PullState {
             held: plan.held.clone(),
             author: self.author.clone(),
             approved: None,
+            merged: false,
         })
     }
 }

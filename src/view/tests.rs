@@ -27,7 +27,7 @@ fn what_the_forge_does_not_take_is_said_as_long_as_it_matters() {
     told.tell(refused(PostTarget::Comment(7)));
     let forge = summary(&told.state, &[]).forge.unwrap();
     assert_eq!((forge.refused, forge.why.as_deref()), (2, Some("it needs statuses=write")));
-    told.tell(Entry::new(Event::PullClosed(PullClosed { number: 7 })));
+    told.tell(Entry::new(Event::PullClosed(PullClosed { number: 7, merged: false })));
     assert_eq!(summary(&told.state, &[]).forge, None);
 }
 

@@ -73,3 +73,14 @@ fn a_promise_needs_a_schedule_and_a_program_its_whole_path() {
         "#]],
     );
 }
+
+#[test]
+fn a_backup_is_not_named_as_every_snapshot_is_tagged() {
+    check(
+        "apiVersion: trueup/v1\nkind: Backup\nmetadata: { name: trueup }\nspec:\n  source: { state: \
+         true }\n  repository: { local: /srv/backup }\n  key: backup-key\n",
+        expect![[r#"
+            environments/lab/x.yaml:3:19 spec/conflict: every snapshot has this tag (choose another name)
+        "#]],
+    );
+}

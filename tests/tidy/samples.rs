@@ -395,7 +395,7 @@ fn pull() -> Vec<Event> {
             plan: digest("plan"),
             why: "the review 12 was dismissed".into(),
         }),
-        Event::PullClosed(PullClosed { number: 7 }),
+        Event::PullClosed(PullClosed { number: 7, merged: false }),
         Event::ForgePosted(ForgePosted {
             target: target.clone(),
             content,

@@ -79,6 +79,9 @@ pub struct PullPlan {
 pub struct PullClosed {
     /// Its number.
     pub number: u64,
+    /// Whether it was merged into the branch. Events of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub merged: bool,
 }
 
 /// `pull.approved`: what was shown of it may run after the merge, also where it would have to wait; who

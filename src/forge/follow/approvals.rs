@@ -98,7 +98,10 @@ impl Follower {
         if !settings.review && settings.label.is_none() {
             return Ok(Ok(()));
         }
-        let matters = self.reconciler.ledger.read(|state| ballot::shown(state, pull).is_some());
+        // Also of one that was approved: that may have been taken back.
+        let matters = self.reconciler.ledger.read(|state| {
+            ballot::shown(state, pull).is_some() || ballot::voted_on(state).contains(&pull.number)
+        });
         if !matters {
             return Ok(Ok(()));
         }

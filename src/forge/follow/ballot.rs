@@ -63,9 +63,9 @@ pub(super) fn anything_to_hear(state: &State) -> bool {
 pub(super) fn listen_from(state: &State, now: Timestamp) -> Timestamp {
     let pulls = state.pulls.open.values().filter(|pull| awaits(pull).is_some());
     let shown = pulls.filter_map(|pull| pull.shown_at);
-    let granted = state.granted.as_ref().and(state.plan.as_ref());
-    let made = waiting(state).map(|(_, made)| made).or(granted.map(|plan| plan.made_at));
-    let from = shown.chain(made).min().unwrap_or(now);
+    let granted = state.granted.as_ref().map(|granted| granted.at);
+    let made = waiting(state).map(|(_, made)| made);
+    let from = shown.chain(made).chain(granted).min().unwrap_or(now);
     from.max(now - SignedDuration::from_secs(LOOK_BACK_S))
         - SignedDuration::from_secs(LOOK_BACK_MARGIN_S)
 }
@@ -193,13 +193,17 @@ pub(super) fn taken_back(
     }
 }
 
-/// The event that grants an approval, if there still is what it is of.
+/// The event that grants an approval, if there still is what it is of, and this very word was not taken
+/// back.
 pub(super) fn granted(
     state: &State,
     subject: &Subject,
     via: ForgeApproval,
     actor: &str,
 ) -> Option<Entry> {
+    if state.pulls.is_void(&via) {
+        return None;
+    }
     let event = match subject {
         Subject::Waiting(plan) => {
             waiting(state).filter(|(waiting, _)| waiting == plan)?;

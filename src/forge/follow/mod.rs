@@ -40,6 +40,8 @@ const REST: u32 = 10;
 /// Requests that a poll with nothing new takes at most; `benches/pulls.rs` counts them.
 const REQUESTS_A_POLL: u32 = 3;
 
+/// The longest until a budget is full again that is believed: GitHub's is of an hour.
+const RESET_MAX: Duration = Duration::from_secs(3_600);
 /// A login's budget is spared from this part of it on: it may be other programs' too.
 const SPARED_FROM: u64 = 10;
 
@@ -89,6 +91,8 @@ fn spared(rest: Duration, budget: Option<Budget>, now: Timestamp) -> Duration {
         return rest;
     }
     let until = Duration::try_from(reset.duration_since(now)).unwrap_or(Duration::ZERO);
+    // A forge that names a time far away is asked again all the same.
+    let until = until.min(RESET_MAX);
     let polls = u32::try_from(remaining).unwrap_or(u32::MAX) / REQUESTS_A_POLL;
     rest.max(until / polls.max(1))
 }

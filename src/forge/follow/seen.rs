@@ -13,11 +13,11 @@ use crate::state::State;
 pub const PLANNED_MAX: usize = 100;
 
 /// The events that follow from the list of open pull requests into the followed branch. Those in
-/// `gone` are known to be closed: being missing in the list is not enough.
+/// `gone` are known to be closed, and whether they were merged: being missing in the list is not enough.
 pub(super) fn events_of_list(
     state: &State,
     listed: &[&PullRequest],
-    gone: &BTreeSet<u64>,
+    gone: &BTreeMap<u64, bool>,
 ) -> Vec<Entry> {
     let mut entries = Vec::new();
     for pull in listed {
@@ -33,8 +33,11 @@ pub(super) fn events_of_list(
             fork: pull.fork,
         })));
     }
-    let closed = gone.iter().filter(|number| state.pulls.open.contains_key(number));
-    entries.extend(closed.map(|&number| Entry::new(Event::PullClosed(PullClosed { number }))));
+    let closed = gone.iter().filter(|(number, _)| state.pulls.open.contains_key(number));
+    entries
+        .extend(closed.map(|(&number, &merged)| {
+            Entry::new(Event::PullClosed(PullClosed { number, merged }))
+        }));
     entries
 }
 

@@ -142,7 +142,7 @@ impl Follower {
         let listed: Vec<_> =
             pulls.items.into_iter().filter(|pull| pull.base_ref == branch).collect();
         let refs: Vec<&PullRequest> = listed.iter().collect();
-        let mut gone = BTreeSet::new();
+        let mut gone = BTreeMap::new();
         for number in self.reconciler.ledger.read(|state| missing(state, &refs)) {
             match self.forge.pull(number).await {
                 Ok(Some(pull)) if pull.state == PullState::Open && pull.base_ref == branch => {}
@@ -150,7 +150,10 @@ impl Follower {
                     if let Err(error) = self.last_look(pull.as_ref()).await? {
                         return Ok(Err(error));
                     }
-                    gone.insert(number);
+                    let merged = pull.is_some_and(|pull| {
+                        pull.state == PullState::Merged && pull.base_ref == branch
+                    });
+                    gone.insert(number, merged);
                 }
                 Err(error) => return Ok(Err(error)),
             }
@@ -162,9 +165,9 @@ impl Follower {
         }
         ledger.append(entries).await?;
         self.memory.tries = 0;
-        self.memory.planned.retain(|number, _| !gone.contains(number));
-        self.memory.untaken.retain(|number, _| !gone.contains(number));
-        self.memory.put_off.retain(|number, _| !gone.contains(number));
+        self.memory.planned.retain(|number, _| !gone.contains_key(number));
+        self.memory.untaken.retain(|number, _| !gone.contains_key(number));
+        self.memory.put_off.retain(|number, _| !gone.contains_key(number));
         self.memory.listed = listed;
         Ok(Ok(()))
     }

@@ -9,6 +9,7 @@ use super::ballot::{self, Standing};
 use super::people::{Unheard, login};
 use super::turn::Follower;
 use crate::config::ApprovalSettings;
+use crate::event::body::ApprovalMeans;
 use crate::model::Digest;
 use crate::port::forge::{Comment, PullRequest, Review, User};
 
@@ -37,8 +38,15 @@ impl Follower {
         let ahead = self.memory.heard.ahead;
         let stands = |it: &Standing<'_>| {
             let is_about = it.plan == plan || it.carried == Some(plan);
-            // A word from before the approval says nothing about it.
-            is_about && ballot::after(comment.created_at, it.since, ahead)
+            // A word from before the approval says nothing about it. Two comments tell by their numbers,
+            // which came first: both may be heard at once.
+            let later = match it.via.means {
+                ApprovalMeans::Comment => comment.id.0 > it.via.id,
+                ApprovalMeans::Review | ApprovalMeans::Label => {
+                    ballot::after(comment.created_at, it.since, ahead)
+                }
+            };
+            is_about && later
         };
         let any =
             self.reconciler.ledger.read(|state| ballot::standing(state).any(|it| stands(&it)));

@@ -222,10 +222,22 @@ pub struct GpuProfile {
 }
 
 impl GpuMemory {
-    /// The name of what stands at this place.
+    /// The name of what stands at this place; while a change is under way, also of what it leaves
+    /// behind.
     #[must_use]
     pub fn name(&self, placed: Placed) -> Option<&str> {
-        self.layout.part(placed)?.name.as_deref()
+        let before = || self.before.as_ref()?.part(placed);
+        self.layout.part(placed).or_else(before)?.name.as_deref()
+    }
+
+    /// Whether what stands at this place is ours. While a change is under way, that is what has a
+    /// name: one that takes a layout away remembers also what of others stands beside it.
+    #[must_use]
+    pub fn knows(&self, placed: Placed) -> bool {
+        match &self.before {
+            None => self.layout.part(placed).is_some(),
+            Some(_) => self.name(placed).is_some(),
+        }
     }
 
     /// Whether a change is under way.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -140,6 +141,8 @@ async fn feeding(stdin: ChildStdin, feed: &BackupCommand) -> Result<File, Fault>
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| vanished(format!("it cannot be run: {error}")))?;
+    let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut group = Group(leader);
     let pipes = (child.stdout.take(), child.stderr.take());
     let (Some(output), Some(errors)) = pipes else {
         return Err(vanished("it has no pipes".into()));
@@ -151,15 +154,33 @@ async fn feeding(stdin: ChildStdin, feed: &BackupCommand) -> Result<File, Fault>
         .map_err(|_| vanished(format!("it did not end within {} s", feed.timeout_s)))?
         .map_err(|error| vanished(error.to_string()))?;
     if !status.success() {
-        let words = match timeout(COMPLAINT_WAIT, complaint).await {
-            Ok(Ok(said)) => said,
-            _ => String::new(),
-        };
-        return Err(vanished(format!("it failed ({status}): {words}")));
+        // It ran as root and may have quoted a secret: that is for no event.
+        if let Ok(Ok(said)) = timeout(COMPLAINT_WAIT, complaint).await {
+            tracing::debug!(program = %name, %said, "the program of a backup failed");
+        }
+        return Err(vanished(format!(
+            "it failed ({status}); what it said is logged at level debug: `journalctl -u trueup`"
+        )));
     }
+    group.0 = None;
     let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
     let finished = finished.map_err(|error| vanished(error.to_string()))?;
     finished.map_err(|error| vanished(error.to_string()))
+}
+
+/// A program's process group, which dies with this value: a grandchild that holds the output would
+/// keep the copying thread, and with it the worker, for ever.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.take()
+            && let Err(error) = kill_process_group(pid, Signal::KILL)
+        {
+            // ESRCH: all of it has ended by itself, which is what we want.
+            tracing::debug!(group = pid.as_raw_nonzero().get(), %error, "process group not killed");
+        }
+    }
 }
 
 /// Copies on a thread of its own: frames are written as they come, however long the worker takes.

@@ -79,11 +79,12 @@ impl Hidden {
 
     /// Who holds the GPU as a whole and no instance, in the same way.
     pub(super) fn of_gpu(&self, record: &GpuRecord) -> Vec<Holder> {
+        let here = address(record);
         let parts: BTreeSet<u32> = self
             .0
             .all
             .iter()
-            .filter(|holder| matches!(holder.holds, Held::Instance { .. }))
+            .filter(|it| matches!(it.holds, Held::Instance { gpu, .. } if Some(gpu) == here))
             .map(|holder| holder.pid)
             .collect();
         let is = |held: &Held| matches!(held, Held::Gpu(_) | Held::Unresolved);

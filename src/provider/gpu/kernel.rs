@@ -143,8 +143,11 @@ impl Files {
         let mut host = self.host.clone();
         host.functions.retain(|address, _| kept.contains(address));
         let mediated: BTreeSet<_> = self.host.mediated_of(pci).map(|it| it.uuid).collect();
-        host.mediated.retain(|uuid, _| mediated.contains(uuid));
-        host.instances.retain(|address, _| *address == pci);
+        // A GPU beside it, in its group, may go with it: what is on that one counts too.
+        let divided: BTreeSet<_> =
+            kept.iter().flat_map(|at| self.host.mediated_of(*at)).map(|it| it.uuid).collect();
+        host.mediated.retain(|uuid, _| divided.contains(uuid));
+        host.instances.retain(|address, _| kept.contains(address));
         let functions: Vec<PciAddress> = kept.into_iter().collect();
         let mediated: Vec<_> = mediated.into_iter().collect();
         let all = self.holders.of(&functions, &mediated).into_iter().cloned().collect();

@@ -176,7 +176,7 @@ fn observation(
 ) -> Option<Observation> {
     let stands = |memory: &GpuMemory| {
         let instances = state.iter().flat_map(|state| &state.instances);
-        instances.into_iter().any(|instance| memory.layout.part(instance.placed).is_some())
+        instances.into_iter().any(|instance| memory.knows(instance.placed))
     };
     if !it.desired && !left && !memory.is_some_and(stands) {
         return None;

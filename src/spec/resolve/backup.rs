@@ -30,8 +30,14 @@ const SPAN_S_MAX: u64 = 2 * 366 * DAY_S;
 const LIST_MAX: usize = 256;
 /// Longest argument, pattern and file name, bytes.
 const TEXT_MAX: usize = 4096;
+/// The tag of every snapshot: snapshots are told apart by the backup's name, which is a tag too.
+const COMMON_TAG: &str = "trueup";
 
 pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
+    if cx.id.name.as_str() == COMMON_TAG {
+        cx.err("spec/conflict", "/metadata/name", "every snapshot has this tag")
+            .hint("choose another name");
+    }
     let repository =
         cx.check("/spec/repository/local", scalar::absolute_path(&spec.repository.local));
     let source = source(cx, &spec.source);

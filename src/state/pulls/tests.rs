@@ -20,7 +20,11 @@ impl Log {
     /// Pull request 7 with this head, whose plan is shown and waits.
     fn shown(&mut self, head: char, plan: &str) {
         self.planned(head, plan);
-        let (target, content) = (PostTarget::Comment(7), Digest::of(plan));
+        self.posted(7, plan);
+    }
+
+    fn posted(&mut self, number: u64, plan: &str) {
+        let (target, content) = (PostTarget::Comment(number), Digest::of(plan));
         self.tell(Entry::new(Event::ForgePosted(ForgePosted {
             target,
             content,
@@ -31,8 +35,13 @@ impl Log {
 
     /// Pull request 7 with this head, whose plan is made and waits.
     fn planned(&mut self, head: char, plan: &str) {
+        self.offered(7, head, plan, TREE);
+    }
+
+    /// A pull request, whose plan is made and waits; those from 8 on are of strangers.
+    fn offered(&mut self, number: u64, head: char, plan: &str, tree: &str) {
         let (author, head) = ("ann".to_owned(), commit(head));
-        let observed = PullObserved { number: 7, head: head.clone(), author, fork: false };
+        let observed = PullObserved { number, head: head.clone(), author, fork: number > 7 };
         self.tell(Entry::new(Event::PullObserved(observed)));
         let outcome = PullOutcome::Planned(PullPlan {
             plan: Digest::of(plan),
@@ -41,10 +50,10 @@ impl Log {
             denied: Vec::new(),
         });
         let planned = PullPlanned {
-            number: 7,
+            number,
             head,
             base: commit('0'),
-            tree: Some(TREE.to_owned()),
+            tree: Some(tree.to_owned()),
             outcome,
             report: Spilled::of(plan.as_bytes().to_vec()).0,
             says: None,
@@ -60,7 +69,7 @@ impl Log {
     }
 
     fn close(&mut self) {
-        self.tell(Entry::new(Event::PullClosed(PullClosed { number: 7 })));
+        self.tell(Entry::new(Event::PullClosed(PullClosed { number: 7, merged: true })));
     }
 
     /// Who let the merge through.
@@ -108,6 +117,53 @@ fn what_may_have_been_said_is_promised_where_nothing_is_known_to_be() {
     assert_eq!(promised(&log), Some(Digest::of("seen")));
     log.close();
     assert_eq!(promised(&log), Some(Digest::of("seen")));
+}
+
+#[test]
+fn a_copy_of_what_is_in_force_promises_nothing() {
+    let promised = |log: &Log| log.0.pulls.promise(TREE).map(|merged| (merged.number, merged.plan));
+    let seen = Some((7, Digest::of("seen")));
+    let mut log = Log::default();
+    log.shown('a', "seen");
+    log.offered(8, 'b', "a copy, before the merge", TREE);
+    log.posted(8, "a copy, before the merge");
+    assert_eq!(promised(&log), seen);
+    log.close();
+    (log.0.spec.commit, log.0.spec.tree) = (Some(commit('e')), Some(TREE.to_owned()));
+    log.offered(9, 'c', "a copy, after it", TREE);
+    log.posted(9, "a copy, after it");
+    for number in [8, 9] {
+        log.tell(Entry::new(Event::PullClosed(PullClosed { number, merged: false })));
+        assert_eq!(promised(&log), seen);
+    }
+}
+
+#[test]
+fn what_the_commit_in_force_promised_outlives_a_crowd() {
+    let mut log = Log::default();
+    log.shown('a', "seen");
+    log.close();
+    (log.0.spec.commit, log.0.spec.tree) = (Some(commit('e')), Some(TREE.to_owned()));
+    for number in 8..8 + 2 * PROMISES_KEPT_MAX as u64 {
+        log.offered(number, 'b', "noise", &"f".repeat(40));
+        log.posted(number, "noise");
+        log.tell(Entry::new(Event::PullClosed(PullClosed { number, merged: true })));
+    }
+    assert_eq!(log.0.pulls.promises.len(), PROMISES_KEPT_MAX);
+    assert_eq!(log.0.pulls.promise(TREE).map(|it| it.plan), Some(Digest::of("seen")));
+}
+
+#[test]
+fn a_word_taken_back_is_void() {
+    let mut log = Log::default();
+    log.shown('a', "plan");
+    log.approve('a', "plan");
+    assert!(!log.0.pulls.is_void(&via()));
+    let (plan, why) = (Digest::of("plan"), "she said so".to_owned());
+    let withdrawn = PullApprovalWithdrawn { number: 7, plan, why };
+    log.tell(Entry::new(Event::PullApprovalWithdrawn(withdrawn)));
+    assert!(log.0.pulls.is_void(&via()));
+    assert!(!log.0.pulls.is_void(&ForgeApproval { id: 13, ..via() }), "another word is another");
 }
 
 fn commit(digit: char) -> CommitId {

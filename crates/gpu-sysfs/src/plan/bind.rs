@@ -74,7 +74,7 @@ pub fn bind(host: &Host, holders: &Holders, wish: &Passthrough) -> Result<Plan, 
         return Ok(Plan { notes: notes(host, &functions), ..Plan::default() });
     }
     group(host, &functions, &mut reasons);
-    in_use(host, gpu, wish, &mut reasons);
+    in_use(host, gpu, &functions, wish, &mut reasons);
     for function in functions.iter().filter(pending) {
         if let Some(to) = function.driver_override.as_deref().filter(|to| *to != VFIO) {
             let (function, to) = (function.address, to.to_owned());
@@ -138,8 +138,15 @@ fn group(host: &Host, functions: &[&Function], reasons: &mut Vec<Refusal>) {
     }
 }
 
-/// Whether the host or its guests use the GPU, as far as files and NVML tell.
-fn in_use(host: &Host, gpu: &Function, wish: &Passthrough, reasons: &mut Vec<Refusal>) {
+/// Whether the host or its guests use the GPU, or one that goes with it, as far as files and NVML
+/// tell.
+fn in_use(
+    host: &Host,
+    gpu: &Function,
+    functions: &[&Function],
+    wish: &Passthrough,
+    reasons: &mut Vec<Refusal>,
+) {
     if gpu.boot_vga == Some(true) && !wish.headless {
         reasons.push(Refusal::BootVga);
     }
@@ -149,6 +156,19 @@ fn in_use(host: &Host, gpu: &Function, wish: &Passthrough, reasons: &mut Vec<Ref
     if gpu.driver.as_deref() == Some("nouveau") {
         reasons.push(Refusal::Nouveau);
     }
+    for function in functions.iter().filter(|it| it.is_gpu()) {
+        divided(host, function, reasons);
+    }
+    if wish.mig == Some(true) {
+        reasons.push(Refusal::MigOn);
+    }
+    if wish.persistence == Some(true) {
+        reasons.push(Refusal::Persistence);
+    }
+}
+
+/// Whether parts of a GPU that goes, the one meant or one beside it, are with guests or cut out.
+fn divided(host: &Host, gpu: &Function, reasons: &mut Vec<Refusal>) {
     if let Some(sriov) = gpu.sriov.filter(|sriov| sriov.enabled > 0) {
         reasons.push(Refusal::VirtualFunctions { enabled: sriov.enabled });
     }
@@ -158,12 +178,6 @@ fn in_use(host: &Host, gpu: &Function, wish: &Passthrough, reasons: &mut Vec<Ref
     }
     if let Some(ids) = host.instances.get(&gpu.address) {
         reasons.push(Refusal::Instances { ids: ids.iter().copied().collect() });
-    }
-    if wish.mig == Some(true) {
-        reasons.push(Refusal::MigOn);
-    }
-    if wish.persistence == Some(true) {
-        reasons.push(Refusal::Persistence);
     }
 }
 

@@ -117,6 +117,7 @@ fn what_became_of_a_merge_has_its_times_and_its_pull_request_and_is_said_once() 
         held: Vec::new(),
         author: "ann".into(),
         approved: None,
+        merged: true,
     };
     state.pulls.promises.push_back(merged);
     let url = Some("https://forge.example/7#c1".to_owned());

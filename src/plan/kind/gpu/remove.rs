@@ -30,7 +30,7 @@ pub(in crate::plan) fn remove(
         return Err(SkipReason::Unobservable("the GPU was not looked at".to_owned()));
     };
     let ours = claimed.and_then(|it| it.memory.as_deref()).or(from.memory.as_deref());
-    let mine = |placed: Placed| ours.is_some_and(|memory| memory.layout.part(placed).is_some());
+    let mine = |placed: Placed| ours.is_some_and(|memory| memory.knows(placed));
     let clients = claimed.map(|it| it.clients.as_slice()).unwrap_or_default();
     let instances = with_clients(&state.instances, clients);
     let rest: Vec<Instance> = instances.iter().filter(|it| !mine(it.placed)).cloned().collect();
@@ -71,7 +71,12 @@ pub(in crate::plan) fn remove(
     let names = |placed: Placed| way.before.part(placed)?.name.clone();
     let actions = way.steps.iter().map(|step| action(board, step, &change, &names));
     drafts.extend(actions.map(draft));
-    let settle = Action::GpuSettle { start: Vec::new(), change: Box::new(change) };
+    // What an interrupted change left stopped; what is stopped for this one stays so.
+    let left = claimed.and_then(|it| it.memory.as_deref()).map(|memory| memory.stopped.iter());
+    let asleep =
+        |unit: &&String| !state.running.contains(*unit) && !change.memory.stopped.contains(*unit);
+    let start = left.into_iter().flatten().filter(asleep).cloned().collect();
+    let settle = Action::GpuSettle { start, change: Box::new(change) };
     drafts.push(Draft::quiet(settle, Reason::Gone, Vec::new()));
     Ok(drafts)
 }

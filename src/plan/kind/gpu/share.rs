@@ -183,7 +183,8 @@ impl Share<'_, '_> {
         let mut claims: Vec<Claim> = known.map(|it| it.claim.clone()).collect();
         if self.to.is_some_and(|to| to.takeover == Some(true)) {
             for (_, id) in wishes {
-                let Some(found) = self.kernel.host.mediated.get(id) else { continue };
+                let mut all = self.kernel.host.mediated_of(self.kernel.pci);
+                let Some(found) = all.find(|it| it.uuid == *id) else { continue };
                 if claims.iter().all(|claim| claim.id != *id) {
                     let (parent, kind) = (found.parent, found.kind.clone());
                     let place = Place::Mediated { parent, kind };

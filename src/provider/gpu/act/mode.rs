@@ -51,7 +51,8 @@ async fn restart(
     on: bool,
 ) -> Result<Outcome, Fault> {
     let ask = "reset the GPU or reboot the machine: the mode comes with it";
-    match inner.tools.reset(&change.gpu).await {
+    // A reset is refused while anybody has the GPU open, this program too.
+    match inner.worker.without(&inner.events, inner.tools.reset(&change.gpu)).await? {
         Ran::Well => {}
         Ran::Absent => {
             let message = format!("{doing} needs a reset, and nvidia-smi is not installed");

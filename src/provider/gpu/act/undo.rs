@@ -8,7 +8,7 @@ use trueup_nvml::Client;
 use super::super::behind_port::Inner;
 use super::super::host::Host;
 use super::super::look;
-use super::{Place, Trouble, cut, record, settle, within};
+use super::{Place, Trouble, cut, record, settle, told, within};
 use crate::plan::{GpuChange, GpuPart};
 
 /// Puts back what stood before `change`, starts what was stopped for it, and says what became of
@@ -37,6 +37,10 @@ pub(super) async fn put_back(inner: &Inner, change: &GpuChange) -> String {
         }
         Err(fault) => format!("what stood before could not be put back: {fault}"),
     };
+    // Clients that are containers see what stands now only with this.
+    if let Some(Err(why)) = told(inner.tools.refresh_cdi().await) {
+        said += &format!(", and the CDI description was not refreshed: {why}");
+    }
     if !change.memory.stopped.is_empty() {
         match settle::start_clients(inner, &change.memory.stopped).await {
             Ok(()) => said += ", and its clients were started",

@@ -27,7 +27,7 @@ pub const OLDER_KEPT_MAX: usize = 10;
 pub const POSTS_KEPT_MAX: usize = 1_000;
 
 /// Approvals taken back that are remembered: far more than one log of a forge is read again for.
-pub const VOID_KEPT_MAX: usize = 1_000;
+const VOID_KEPT_MAX: usize = 1_000;
 
 /// Everything about pull requests.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

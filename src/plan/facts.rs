@@ -11,7 +11,7 @@ use super::kind::{Draft, Handed, Verdict};
 use super::own::Needed;
 use super::{Action, SkipReason, refs};
 use crate::model::resource::{
-    GpuKernel, GpuUse, HostDevice, Network, NicSource, Power, VirtualMachine,
+    GpuKernel, GpuMemory, GpuUse, HostDevice, Network, NicSource, Power, VirtualMachine,
 };
 use crate::model::{Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::spec::{Desired, DesiredResource};
@@ -150,6 +150,14 @@ impl<'a> Facts<'a> {
     /// What the log says we made of it.
     pub(super) fn claimed(&self, id: &ResourceId) -> Option<&'a Resource> {
         self.input.known.resources.get(id)?.claimed.as_ref()
+    }
+
+    /// What the log remembers of a GPU under this very name.
+    pub(super) fn remembered(&self, id: &ResourceId) -> Option<&'a GpuMemory> {
+        match self.claimed(id)? {
+            Resource::GpuLayout(claimed) => claimed.memory.as_deref(),
+            _ => None,
+        }
     }
 
     /// What the log says about a backup.

@@ -299,6 +299,32 @@ fn a_program_that_fails_or_is_not_allowed_leaves_no_snapshot() {
     assert_eq!(saved.events("backup.taken"), 0);
 }
 
+/// Its child has its output open, and outlives it by far.
+#[test]
+fn a_program_that_hangs_ends_with_all_its_children() {
+    let (pid, source) = (
+        "@child",
+        "command: {argv: [/bin/sh, -c, 'sleep 1000 & echo $! >@child; \
+                         wait'], file: all, timeout: 1s}",
+    );
+    let saved = Saved::new(&backup(
+        "dump",
+        &format!("  source: {{{source}}}\n  repository: {{local: @vault}}\n"),
+    ));
+    let config = std::fs::read_to_string(saved.at("config.yaml")).unwrap();
+    let config = config.replace("programs: [", "programs: [/bin/sh, ");
+    std::fs::write(saved.at("config.yaml"), config).unwrap();
+    saved.run(&["backup", "run", "dump"]);
+    let begun = Instant::now();
+    saved.run(&["apply"]).code(5);
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    let status = saved.run(&["status"]).out;
+    assert!(status.contains("did not end within 1 s"), "{status}");
+    let child = std::fs::read_to_string(saved.at(pid.trim_start_matches('@'))).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "it runs on: {stat}");
+}
+
 #[test]
 fn the_log_that_is_saved_is_whole_and_folds_to_what_was_known() {
     let own = backup(
@@ -319,6 +345,8 @@ fn the_log_that_is_saved_is_whole_and_folds_to_what_was_known() {
     assert!(found(&target, "config.yaml").is_file() && found(&target, "HEAD").is_file());
 }
 
+/// The most a daemon may take to end, in the middle of a backup too.
+const STOP_MAX: Duration = Duration::from_secs(10);
 /// The most a daemon may take to begin; a healthy machine needs a second.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -351,7 +379,15 @@ fn a_daemon_takes_snapshots_as_the_schedule_says_and_one_that_is_killed_leaves_i
     }
     kill_process(Pid::from_raw(i32::try_from(second.id()).unwrap()).unwrap(), Signal::TERM)
         .unwrap();
-    assert!(second.wait().unwrap().success());
+    let asked = Instant::now();
+    let ended = loop {
+        if let Some(ended) = second.try_wait().unwrap() {
+            break ended;
+        }
+        assert!(asked.elapsed() < STOP_MAX, "it does not end");
+        std::thread::yield_now();
+    };
+    assert!(ended.success());
     follower.kill().unwrap();
     follower.wait().unwrap();
     assert!(saved.restic("vault", &["check", "--read-data"]).contains("no errors were found"));

@@ -36,6 +36,7 @@ fn a_storm_and_a_crash_neither_lose_nor_repeat_a_post() {
         settled(&forge, &head, "success");
         noted(&bench, number, &head);
         once(&forge, number, &head);
+        assert_eq!(forge.faults_left(), [""; 0], "all of the storm came");
 
         // Killed once the forge has the comment, and before that is taken note of.
         let head = offer(&bench, 2, &documents(&lab, &[("lab", 91), ("third", 93)]));

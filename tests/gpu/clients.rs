@@ -79,6 +79,11 @@ async fn the_log_says_which_devices_became_which() {
 /// Killed between the stop and the start, the next start of trueup starts the client.
 #[tokio::test]
 async fn a_client_is_started_after_a_kill_too() {
+    let mut whole = served().await;
+    whole.commit(&[layout("big", 0, "mig", &format!("{SECOND}{CLIENTS}"))]);
+    ends_with_its_unit(&mut whole);
+    whole.settle().await;
+    let wanted = whole.stands(0);
     for n in [4, 8, 12, 20, 28, 34] {
         let mut lab = served().await;
         lab.commit(&[layout("big", 0, "mig", &format!("{SECOND}{CLIENTS}"))]);
@@ -92,6 +97,7 @@ async fn a_client_is_started_after_a_kill_too() {
         lab.settle().await;
         let running = lab.folder.path().join("root/sys/fs/cgroup/system.slice/serve.service");
         assert!(running.is_dir(), "killed at {n}: {:?}", lab.tool_calls());
+        assert_eq!(lab.stands(0), wanted, "killed at {n}");
     }
 }
 

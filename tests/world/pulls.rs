@@ -19,7 +19,7 @@ const LAB: &str = "environments/lab/all.yaml";
 pub(super) struct Watched {
     pub(super) world: World,
     pub(super) forge: Arc<FakeForge>,
-    follower: Follower,
+    pub(super) follower: Follower,
 }
 
 impl Watched {

@@ -92,6 +92,63 @@ async fn a_comment_takes_it_back_where_its_writer_may_approve() {
     assert!(has(&watched, "disk/one") && !has(&watched, "disk/two"));
 }
 
+/// Whether a pull request that waits for an approval has one.
+fn approved(watched: &Watched) -> bool {
+    watched.world.state().pulls.open[&7].approved.is_some()
+}
+
+/// A pull request that waits, and the digest of its plan.
+async fn waiting() -> (Watched, trueup::model::Digest) {
+    let mut watched = Watched::begin("", ben()).await;
+    watched.world.remote.write(LAB, &lab("mode: manual"));
+    watched.world.remote.commit("by hand");
+    watched.world.settle().await;
+    let more =
+        "---\napiVersion: trueup/v1\nkind: Disk\nmetadata: { name: one }\nspec: { size: 1GiB }\n";
+    watched.forge.offer(7, LAB, &format!("{}{more}", lab("mode: manual")));
+    watched.turns().await;
+    watched.wait(5).await;
+    let plan = watched.world.state().pulls.open[&7].shown.as_ref().unwrap().plan;
+    (watched, plan)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_stays_on_is_no_new_word() {
+    let (mut watched, plan) = waiting().await;
+    watched.forge.label(7, "go", true);
+    watched.turns().await;
+    assert!(approved(&watched));
+    watched.wait(5).await;
+    watched.forge.comment(7, "ben", &format!("/trueup withdraw {plan}"));
+    for _ in 0..3 {
+        watched.turns().await;
+        assert!(!approved(&watched), "the label is still on, and was taken back");
+        watched.wait(5).await;
+    }
+    watched.forge.label(7, "go", false);
+    watched.wait(5).await;
+    watched.forge.label(7, "go", true);
+    watched.turns().await;
+    assert!(approved(&watched), "it was put on anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_words_heard_at_once_the_last_one_counts() {
+    for (words, counts) in [(["approve", "withdraw"], false), (["withdraw", "approve"], true)] {
+        let (mut watched, plan) = waiting().await;
+        for word in words {
+            watched.forge.comment(7, "ben", &format!("/trueup {word} {plan}"));
+            watched.wait(1).await;
+        }
+        watched.turns().await;
+        assert_eq!(approved(&watched), counts, "{words:?}");
+        // Nor does reading everything again after a start change it.
+        watched.follower.memory = Default::default();
+        watched.turns().await;
+        assert_eq!(approved(&watched), counts, "{words:?}, read again");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_approval_that_is_spent_cannot_be_taken_back() {
     let (mut watched, _) = under_way().await;

@@ -10,25 +10,18 @@ use trueup_mig::assign::{GPUS_MAX, assign as cheapest};
 use trueup_mig::{Board, Instance, Target, Wish};
 use trueup_nvml::{Gpu, GpuInstance, GpuRecord, Observation};
 
-use super::hidden::Hidden;
-use super::host::Host;
+use super::hidden::Users;
 use super::look::{self, Wanted};
 use crate::model::Resource;
 use crate::model::resource::{GpuLayout, GpuMatch, GpuMode, Partition};
 use crate::port::Scope;
-
-/// From what it is told who uses a GPU.
-struct Users<'a> {
-    host: &'a Host,
-    hidden: &'a Hidden,
-}
 
 /// Gives each layout that names a product a GPU of its own.
 pub(super) fn assign(
     wanted: &mut [Wanted],
     scope: &Scope,
     nvml: Result<&Observation, &String>,
-    host: &Host,
+    users: Users<'_>,
 ) {
     let mut taken: BTreeSet<String> = BTreeSet::new();
     for it in wanted.iter_mut() {
@@ -48,12 +41,8 @@ pub(super) fn assign(
     }
     let Ok(seen) = nvml else { return };
     let products: BTreeSet<String> = wanted.iter().filter_map(open).cloned().collect();
-    if products.is_empty() {
-        return;
-    }
-    let users = Users { host, hidden: &host.hidden() };
     for product in products {
-        let free = free(&product, wanted, &taken, seen, &users);
+        let free = free(&product, wanted, &taken, seen, users);
         let mut layouts: Vec<usize> =
             (0..wanted.len()).filter(|&at| open(&wanted[at]) == Some(&product)).collect();
         // Those that are cut come first, on both sides: equal costs then keep modes.
@@ -61,7 +50,7 @@ pub(super) fn assign(
             .sort_by_key(|&at| layout(&wanted[at], scope).map(|it| it.mode) != Some(GpuMode::Mig));
         let asked: Vec<Option<&GpuLayout>> =
             layouts.iter().map(|&at| layout(&wanted[at], scope)).collect();
-        let given = pairs(&free, &asked, &users);
+        let given = pairs(&free, &asked, users);
         for (&at, gpu) in layouts.iter().zip(given) {
             wanted[at].meant = match gpu {
                 Some(gpu) => Ok(GpuMatch::Uuid(free[gpu].identity.uuid.clone())),
@@ -106,7 +95,7 @@ fn free<'s>(
     wanted: &[Wanted],
     taken: &BTreeSet<String>,
     seen: &'s Observation,
-    users: &Users<'_>,
+    users: Users<'_>,
 ) -> Vec<&'s GpuRecord> {
     let of = |gpu: &'s Gpu| match gpu {
         Gpu::Present(record) => Some(&**record),
@@ -134,7 +123,7 @@ fn free<'s>(
 fn pairs(
     free: &[&GpuRecord],
     asked: &[Option<&GpuLayout>],
-    users: &Users<'_>,
+    users: Users<'_>,
 ) -> Vec<Option<usize>> {
     let in_order = || (0..asked.len()).map(|at| (at < free.len()).then_some(at)).collect();
     if asked.len() > free.len() || free.len() > GPUS_MAX {

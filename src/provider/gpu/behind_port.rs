@@ -13,6 +13,7 @@ use trueup_gpu_sysfs::Patience;
 use super::act;
 use super::assign;
 use super::health::{self, Circumstances, Slowdowns};
+use super::hidden::Users;
 use super::host::Host;
 use super::kernel::{Kernel, SharedHands};
 use super::look;
@@ -159,9 +160,9 @@ impl GpuProvider {
         let looked = tokio::task::spawn_blocking(move || {
             let files = for_guests.then(|| inner.kernel.look());
             let mut wanted = wanted;
-            assign::assign(&mut wanted, &scope, seen.as_ref(), &inner.host);
-            let mut observed =
-                look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), &inner.host);
+            let users = Users { host: &inner.host, hidden: &inner.host.hidden() };
+            assign::assign(&mut wanted, &scope, seen.as_ref(), users);
+            let mut observed = look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), users);
             observed.gpus = seen.ok().map(|seen| inner.health(&seen, &observed, reloaded));
             observed
         });

@@ -24,6 +24,13 @@ const STANDING: [&str; 2] = ["nvidia-persiste", "nv-fabricmanage"];
 #[derive(Debug, Default)]
 pub(super) struct Hidden(Holders);
 
+/// From what it is told who uses a GPU, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Users<'a> {
+    pub(super) host: &'a Host,
+    pub(super) hidden: &'a Hidden,
+}
+
 impl Host {
     /// Everybody who has a device of a GPU open, but this program.
     pub(super) fn hidden(&self) -> Hidden {

@@ -8,7 +8,7 @@ use trueup_mig::{
 };
 use trueup_nvml::{Architecture, Gpu, GpuInstance, GpuRecord, Identity, Virtualization};
 
-use super::hidden::Hidden;
+use super::hidden::{Hidden, Users};
 use super::host::Host;
 use super::kernel::Files;
 use super::sight::{Found, Sight};
@@ -112,9 +112,9 @@ pub(super) fn see(
     scope: &Scope,
     nvml: Result<&trueup_nvml::Observation, &String>,
     files: Option<&Result<Files, String>>,
-    host: &Host,
+    Users { host, hidden }: Users<'_>,
 ) -> Observed {
-    let (hidden, co_owners) = (host.hidden(), host.co_owners());
+    let co_owners = host.co_owners();
     let sight = Sight { nvml, files, host, hidden, co_owners };
     let mut observed = Observed::default();
     let found: Vec<Result<Found<'_>, String>> = wanted.iter().map(|it| sight.find(it)).collect();

@@ -17,7 +17,7 @@ pub(super) struct Sight<'a> {
     pub(super) nvml: Result<&'a trueup_nvml::Observation, &'a String>,
     pub(super) files: Option<&'a Result<Files, String>>,
     pub(super) host: &'a Host,
-    pub(super) hidden: Hidden,
+    pub(super) hidden: &'a Hidden,
     pub(super) co_owners: Vec<String>,
 }
 
@@ -127,7 +127,7 @@ impl<'a> Sight<'a> {
         clients: &[GpuClient],
     ) -> Result<Option<GpuState>, String> {
         let (Some(record), Ok(seen)) = (gpu.record, self.nvml) else { return Ok(None) };
-        let (hidden, co_owners) = (&self.hidden, &self.co_owners);
+        let (hidden, co_owners) = (self.hidden, &self.co_owners);
         state(record, seen, memory, clients, self.host, hidden, co_owners).map(Some)
     }
 }

@@ -122,6 +122,13 @@ impl FakeGitHub {
         self.inner.lock().unwrap().faults.push(fault);
     }
 
+    /// Faults that did not happen yet.
+    pub(crate) fn faults_left(&self) -> Vec<String> {
+        let inner = self.inner.lock().unwrap();
+        let left = inner.faults.iter().filter(|fault| fault.times > 0);
+        left.map(|it| format!("{} {} x{}", it.method, it.path, it.times)).collect()
+    }
+
     /// Every call since the start or the last [`Self::forget_calls`].
     pub(crate) fn calls(&self) -> Vec<Exchange> {
         self.inner.lock().unwrap().exchanges.clone()

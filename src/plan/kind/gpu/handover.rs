@@ -13,8 +13,8 @@ use super::super::super::{
     Action, Disruption, FieldChange, GpuChange, GpuSide, Reason, SkipReason,
 };
 use super::super::{Case, Draft, Handed, Verdict};
+use crate::model::ResourceId;
 use crate::model::resource::{GpuHandover, GpuKernel, GpuLayout, GpuMemory, GpuMode, OnBusy};
-use crate::model::{Resource, ResourceId};
 use crate::plan::facts::Facts;
 
 /// The driver of the host that a GPU goes back to where nobody remembers another.
@@ -169,12 +169,7 @@ impl Way<'_, '_> {
 
     /// Whether the log has, under this very name, that guests have the GPU.
     fn is_recorded(&self) -> bool {
-        match self.facts.claimed(self.id) {
-            Some(Resource::GpuLayout(claimed)) => {
-                claimed.memory.as_ref().is_some_and(|memory| memory.handover.is_some())
-            }
-            _ => false,
-        }
+        self.facts.remembered(self.id).is_some_and(|memory| memory.handover.is_some())
     }
 
     /// The steps, and the proof that comes after them; `end` is what is remembered from there on.

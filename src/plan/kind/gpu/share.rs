@@ -20,7 +20,7 @@ use super::handover::{self, Left};
 use crate::model::resource::{
     GpuKernel, GpuLayout, GpuMemory, GpuMode, GpuShare, HostDevice, Vgpu, VgpuClaim,
 };
-use crate::model::{Resource, ResourceId, uuid_for_part};
+use crate::model::{ResourceId, uuid_for_part};
 use crate::plan::facts::Facts;
 
 /// Decides on a GPU that guests share, or are to share no more; `false`: neither, or nothing is left
@@ -239,12 +239,7 @@ impl Share<'_, '_> {
 
     /// Whether the log has, under this very name, that guests share the GPU.
     fn is_recorded(&self) -> bool {
-        match self.facts.claimed(self.id) {
-            Some(Resource::GpuLayout(claimed)) => {
-                claimed.memory.as_ref().is_some_and(|memory| memory.share.is_some())
-            }
-            _ => false,
-        }
+        self.facts.remembered(self.id).is_some_and(|memory| memory.share.is_some())
     }
 
     /// The steps, and the proof that comes after them; `end` is what is remembered from there on.

@@ -24,6 +24,8 @@ pub(super) struct Trouble {
     pub(super) no_vfio: Option<String>,
     /// Nor to any driver of the host.
     pub(super) no_host: bool,
+    /// The vendor's tool is ended, once, when it has taken the GPU from its driver.
+    pub(super) tool_ends: bool,
 }
 
 /// The files, shared by a test and the hands.
@@ -196,6 +198,12 @@ impl Hands for Kernel {
     fn run(&mut self, _: &Root, argv: &[String], _: &Patience) -> Result<(), Error> {
         self.log.lock().unwrap().push(argv.join(" "));
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+        if words[0].ends_with("sriov-manage")
+            && std::mem::take(&mut self.trouble.lock().unwrap().tool_ends)
+        {
+            self.bind(GPU, None);
+            return Err(Error::Run { argv: argv.to_vec(), why: "ended by signal 9".to_owned() });
+        }
         match words.as_slice() {
             ["/sbin/modprobe", "vfio-pci"] => self.file("/sys/bus/pci/drivers/vfio-pci/unbind", ""),
             ["/usr/lib/nvidia/sriov-manage", "-e", GPU] => self.functions_on(),

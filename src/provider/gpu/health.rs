@@ -69,7 +69,7 @@ pub(super) fn see<'a>(
             Gpu::Present(record) => (&record.identity, Ok(&**record)),
             Gpu::Failed(failed) => match &failed.identity {
                 Some(identity) => (identity, Err(failed)),
-                // Which one it is, nobody knows.
+                // Which one it is, nobody knows: `Observed::nameless_gpus` tells of it.
                 None => continue,
             },
         };

@@ -178,11 +178,14 @@ impl Events {
         })
     }
 
-    /// The newest critical errors, oldest first; those of the GPUs that are listed now.
-    pub(super) fn reports(&self, listed: &BTreeSet<&str>) -> Vec<Report> {
+    /// The newest critical errors, oldest first; those of the GPUs that are listed now. `None`: some
+    /// are there that cannot tell which they are, so nothing is known to be over.
+    pub(super) fn reports(&self, listed: Option<&BTreeSet<&str>>) -> Vec<Report> {
         let mut reports = lock(&self.shared.reports);
-        // What is told of a GPU again after it was gone, is told as new.
-        reports.0.retain(|report| listed.contains(report.gpu.as_str()));
+        if let Some(listed) = listed {
+            // What is told of a GPU again after it was gone, is told as new.
+            reports.0.retain(|report| listed.contains(report.gpu.as_str()));
+        }
         reports.0.clone()
     }
 

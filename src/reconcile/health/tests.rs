@@ -171,3 +171,23 @@ fn what_cannot_be_seen_says_nothing_and_what_is_not_looked_at_is_forgotten() {
     assert_eq!(fold(&mut state, &Observed::default()), ["gpu.gone"]);
     assert!(state.gpus.is_empty());
 }
+
+/// After a start of the program, a GPU off the bus cannot tell which it is.
+#[test]
+fn a_gpu_is_not_gone_while_one_cannot_tell_which_it_is() {
+    let mut state = State::default();
+    let other = || ("GPU-2".to_owned(), seen());
+    let both = Some([(GPU.to_owned(), seen()), other()].into());
+    fold(&mut state, &Observed { gpus: both, ..Observed::default() });
+    let nameless_gpus = vec!["gpu is lost".to_owned()];
+    let blind = Observed { gpus: Some([other()].into()), nameless_gpus, ..Observed::default() };
+    assert_eq!(fold(&mut state, &blind), ["gpu.lost"]);
+    assert_eq!(fold(&mut state, &blind), [""; 0], "told twice");
+    assert!(!state.gpus[GPU].is_well() && state.gpus["GPU-2"].is_well());
+    let back = Some([(GPU.to_owned(), seen()), other()].into());
+    let back = Observed { gpus: back, ..Observed::default() };
+    assert_eq!(fold(&mut state, &back), ["gpu.returned"]);
+    // All that are listed can be told apart: what is missing is gone.
+    let gone = Observed { gpus: Some([other()].into()), ..Observed::default() };
+    assert_eq!(fold(&mut state, &gone), ["gpu.gone"]);
+}

@@ -76,9 +76,8 @@ fn events_of_gpu(gpu: &str, known: &GpuHealth, seen: &GpuCondition) -> Vec<Event
         let found = GpuFound { gpu: gpu.clone(), identity: identity.clone() };
         events.push(Event::GpuFound(found));
     }
-    let told = known.xids.last().map(|last| last.at);
-    let news: Vec<&GpuReport> =
-        seen.reports.iter().filter(|it| told.is_none_or(|told| it.at > told)).collect();
+    let told = |report: &GpuReport| known.xids.iter().any(|told| report.is_told_by(told));
+    let news: Vec<&GpuReport> = seen.reports.iter().filter(|it| !told(it)).collect();
     events.extend(news.iter().map(|report| {
         let (gpu, pci, report) = (gpu.clone(), pci.clone(), (*report).clone());
         Event::GpuXid(GpuXid { gpu, pci, report })

@@ -212,6 +212,8 @@ fn reports(
         });
         let (meaning, class) = xid::meaning(report.xid);
         GpuReport {
+            run: report.run.clone(),
+            seq: report.seq,
             at: report.at,
             xid: report.xid,
             meaning: meaning.to_owned(),

@@ -16,6 +16,8 @@ use trueup_gpu_sysfs::{Error, Hands, Patience, Root};
 /// The GPU, as the simulated NVML has it at index 0, and the audio of its board.
 pub(super) const GPU: &str = "0000:07:00.0";
 pub(super) const AUDIO: &str = "0000:07:00.1";
+/// A function of another board, where a test has one.
+pub(super) const NEIGHBOUR: &str = "0000:08:00.1";
 
 /// What goes wrong from now on.
 #[derive(Debug, Default)]
@@ -92,7 +94,12 @@ impl Kernel {
         [self.driver(GPU), self.driver(AUDIO)]
     }
 
-    fn driver(&self, name: &str) -> Option<String> {
+    /// A function of another board, in the GPU's IOMMU group.
+    pub(super) fn neighbour(&self) {
+        self.function(NEIGHBOUR, "0x10f0", "0x040300", "snd_hda_intel");
+    }
+
+    pub(super) fn driver(&self, name: &str) -> Option<String> {
         let link = self.path(&format!("/sys/bus/pci/devices/{name}/driver"));
         Some(fs::read_link(link).ok()?.file_name()?.to_str()?.to_owned())
     }

@@ -250,6 +250,8 @@ fn health() -> Vec<Event> {
         vbios: Some("96.00.5E.00.01".into()),
     };
     let report = GpuReport {
+        run: String::new(),
+        seq: 0,
         at: "2026-01-02T03:04:05Z".parse().unwrap(),
         xid: 119,
         meaning: "GSP RPC timeout".into(),

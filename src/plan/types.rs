@@ -455,6 +455,10 @@ pub enum LiveChange {
 impl Action {
     /// The verb of taking a snapshot: by it the log knows that one failed.
     pub const BACKUP_RUN: &'static str = "back up";
+    /// The verb of checking a repository.
+    pub const BACKUP_VERIFY: &'static str = "verify";
+    /// The verb of removing snapshots.
+    pub const BACKUP_FORGET: &'static str = "forget";
 
     /// The verb shown to people.
     pub fn verb(&self) -> &'static str {
@@ -484,8 +488,8 @@ impl Action {
             Self::VmAwaitReady { .. } => "await",
             Self::BackupOpen { .. } => "open",
             Self::BackupRun { .. } => Self::BACKUP_RUN,
-            Self::BackupVerify { .. } => "verify",
-            Self::BackupForget { .. } => "forget",
+            Self::BackupVerify { .. } => Self::BACKUP_VERIFY,
+            Self::BackupForget { .. } => Self::BACKUP_FORGET,
         }
     }
 

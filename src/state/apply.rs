@@ -263,6 +263,7 @@ impl State {
             | Event::BackupForgotten(_)
             | Event::BackupMissed(_)
             | Event::BackupAsked(_)
+            | Event::BackupCancelled(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -362,11 +363,11 @@ impl State {
             Event::Synced(synced) => {
                 let commit = entry.commit.clone();
                 resource.applied = Some(Applied { wish: synced.wish, commit, at });
-                resource.claim = Some(synced.claim.clone());
+                drop(resource.claim_now(&synced.claim));
                 resource.failure = None;
                 resource.drift = None;
             }
-            Event::Claimed(claimed) => resource.claim = Some(claimed.claim.clone()),
+            Event::Claimed(claimed) => drop(resource.claim_now(&claimed.claim)),
             Event::Drifted(drifted) => {
                 let since = resource.drift.as_ref().map_or(at, |drift| drift.since);
                 resource.drift = Some(Drift {
@@ -391,10 +392,15 @@ impl State {
             }
             Event::BackupOpened(opened) => resource.backup().open(opened),
             Event::BackupTaken(taken) => resource.backup().take(taken, at),
-            Event::BackupVerified(_) => resource.backup().verify(at),
+            Event::BackupVerified(verified) => resource.backup().verify(verified, at),
             Event::BackupFailed(failed) => resource.backup().find_damage(failed, at),
-            Event::BackupForgotten(_) => resource.backup().forget(at),
+            Event::BackupForgotten(forgotten) => resource.backup().forget(forgotten, at),
             Event::BackupMissed(_) => resource.backup().miss(at),
+            Event::BackupCancelled(_) => {
+                if let Some(step) = &mut resource.in_flight {
+                    step.cancelled = true;
+                }
+            }
             Event::BackupAsked(_) => {
                 resource.backup().asked = true;
                 // Who asks has seen to what was in the way, or wants to know.

@@ -141,21 +141,25 @@ pub fn describe(event: &Event) -> String {
             format!("repository {} {how}", short(&opened.repository))
         }
         Event::BackupTaken(taken) => super::backup::taken(taken),
-        Event::BackupVerified(verified) => format!(
-            "{} snapshot(s) checked, {} of data read, {}",
-            verified.snapshots,
-            super::backup::bytes(verified.read),
-            after(verified.elapsed_ms)
-        ),
+        Event::BackupVerified(verified) => {
+            format!(
+                "{} snapshot(s) checked, {} of data read, {}",
+                verified.snapshots,
+                super::backup::bytes(verified.read),
+                after(verified.elapsed_ms)
+            ) + &super::backup::noticed(&verified.notices)
+        }
         Event::BackupFailed(failed) => {
             format!("{} error(s) in the repository, the first: {}", failed.errors, failed.why)
         }
-        Event::BackupForgotten(forgotten) => format!(
-            "{} snapshot(s) removed, {} stay, {} freed",
-            forgotten.removed_count,
-            forgotten.kept,
-            super::backup::bytes(forgotten.freed)
-        ),
+        Event::BackupForgotten(forgotten) => {
+            format!(
+                "{} snapshot(s) removed, {} stay, {} freed",
+                forgotten.removed_count,
+                forgotten.kept,
+                super::backup::bytes(forgotten.freed)
+            ) + &super::backup::noticed(&forgotten.notices)
+        }
         Event::BackupMissed(missed) => {
             let rpo = super::backup::span(missed.rpo_s);
             match missed.last_good {
@@ -167,6 +171,7 @@ pub fn describe(event: &Event) -> String {
             }
         }
         Event::BackupAsked(_) => "a snapshot is wanted now".to_owned(),
+        Event::BackupCancelled(_) => "what is being done for it is ended".to_owned(),
         Event::PolicyViolated(found) => {
             format!("{} ({}): {}", found.rule, found.level.word(), found.message)
         }

@@ -42,6 +42,7 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
         Event::BackupAsked(BackupAsked {}),
+        Event::BackupCancelled(BackupCancelled {}),
     ]);
     samples
 }
@@ -311,6 +312,7 @@ fn backup() -> Vec<Event> {
             removed: vec![snapshot],
             removed_count: 1,
             freed: 65_536,
+            notices: Vec::new(),
         }),
         Event::BackupMissed(BackupMissed { rpo_s: 3600, last_good: Some(begun) }),
     ]

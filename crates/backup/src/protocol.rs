@@ -217,8 +217,9 @@ pub struct Restore {
     pub path: Option<String>,
     /// The folder to restore into. It is made where it is missing.
     pub to: PathBuf,
-    /// Goes on in a folder that is not empty: files with the right size and time are left alone,
-    /// others that are in the way are replaced. Nothing else is removed.
+    /// Goes on in a folder in which this very restore was interrupted: files with the right size and
+    /// time are left alone, and those that it was writing are written anew. Anything else that is in
+    /// the way is somebody's, and a [`Fault::InTheWay`]. `latest` means what was the latest then.
     #[serde(default)]
     pub resume: bool,
     /// Waits until all is on the disk.
@@ -652,6 +653,28 @@ pub enum Fault {
         /// The folder.
         path: PathBuf,
     },
+    /// Another restore, or none, was interrupted in the folder that one should go on in.
+    #[error("no restore can go on in {path}: {why}; restore into an empty folder")]
+    NotResumable {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Something is where a restore goes on, and is not what it wrote.
+    #[error(
+        "{path} is not what the restore left there: move it away, or restore into an empty folder"
+    )]
+    InTheWay {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The job took longer than it may. Said by whoever started it, never by itself.
+    #[error("it was ended because it took longer than {limit_s} s")]
+    TooLong {
+        /// How long it may take, seconds.
+        limit_s: u64,
+    },
     /// This host cannot write what is restored, or cannot keep its own state.
     #[error("{path} cannot be written: {why}")]
     Unwritable {
@@ -688,6 +711,7 @@ impl Fault {
                 | Fault::LockLost { .. }
                 | Fault::PrunedMeanwhile { .. }
                 | Fault::SourceVanished { .. }
+                | Fault::TooLong { .. }
                 | Fault::Cancelled
         )
     }

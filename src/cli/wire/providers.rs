@@ -5,12 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, ProgramRule};
 use crate::journal::layout;
 use crate::model::Name;
 use crate::port::Provider;
 use crate::private;
-use crate::provider::backup::{BackupProvider, BackupSetup, OwnPlaces};
+use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::seed::SeedProvider;
@@ -52,7 +52,7 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
         program: std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into()),
         folder: state.join("backup"),
         host: config.host(),
-        programs: config.backup.programs.clone(),
+        programs: config.backup.programs.iter().map(allowed).collect(),
         own: OwnPlaces {
             log: layout::log_dir(&state),
             config: Some(config_path.to_owned()).filter(|path| path.is_file()),
@@ -61,6 +61,17 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
         },
         secrets: Arc::new(secrets),
     })
+}
+
+fn allowed(rule: &ProgramRule) -> Allowed {
+    match rule {
+        ProgramRule::Any(any) if any.any_arguments => Allowed::AnyArguments(any.program.clone()),
+        ProgramRule::Exactly(exact) => Allowed::Exactly(exact.argv.clone()),
+        ProgramRule::Alone(_) | ProgramRule::Any(_) => {
+            // A path that is no text matches no argument of a document.
+            Allowed::Exactly(rule.program().to_str().map(ToOwned::to_owned).into_iter().collect())
+        }
+    }
 }
 
 /// The first line of a file that only root may know.

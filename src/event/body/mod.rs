@@ -14,8 +14,8 @@ mod resource;
 mod source;
 
 pub use backup::{
-    BackupAsked, BackupFailed, BackupForgotten, BackupMissed, BackupNews, BackupOpened,
-    BackupTaken, BackupVerified,
+    BackupAsked, BackupCancelled, BackupFailed, BackupForgotten, BackupMissed, BackupNews,
+    BackupOpened, BackupTaken, BackupVerified,
 };
 pub use gpu::GpuObserved;
 pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
@@ -250,4 +250,6 @@ events! {
     "operator.released" 1 OperatorReleased(OperatorReleased),
     /// An operator wants a snapshot now.
     "operator.backup_asked" 1 BackupAsked(BackupAsked),
+    /// An operator ends what is being done for a backup.
+    "operator.backup_cancelled" 1 BackupCancelled(BackupCancelled),
 }

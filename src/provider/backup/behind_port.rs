@@ -3,6 +3,7 @@
 //! A look says whether a repository is there, and opens none: what is in it is known from the log.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::BackupProvider;
 use super::job::Job;
@@ -78,11 +79,12 @@ impl Provider for BackupProvider {
         progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
-            let job = |backup, repository: &'a Option<String>| Job {
+            let job = |backup: &'a Backup, repository: &'a Option<String>| Job {
                 provider: self,
                 id: &step.resource,
                 backup,
                 expected: repository.as_deref(),
+                limit: Some(Duration::from_secs(backup.limits.time_s.unwrap_or(Backup::TIME_S))),
                 progress: &progress,
             };
             match &step.action {

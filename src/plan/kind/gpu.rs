@@ -7,6 +7,7 @@ mod handover;
 mod names;
 mod parts;
 mod remove;
+mod rival;
 mod share;
 mod words;
 
@@ -25,6 +26,7 @@ use crate::model::resource::{
 use parts::{action, units_of, with_clients};
 
 pub(in super::super) use remove::remove;
+pub(super) use rival::layout_of;
 
 /// What has to be done for a GPU.
 pub(in super::super) fn decide(
@@ -33,6 +35,10 @@ pub(in super::super) fn decide(
     from: Option<&GpuLayout>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
+    if let Some(why) = rival::machine_of(case.facts, case.id) {
+        verdict.skip(why, Vec::new());
+        return verdict;
+    }
     if let Some(from) = from
         && (share::decide(case, to, from, &mut verdict)
             || handover::decide(case, to, from, &mut verdict))

@@ -230,8 +230,11 @@ async fn what_cannot_be_given_away_goes_back() {
 #[tokio::test]
 async fn an_orphan_is_taken_up_again() {
     let (lab, kernel) = lab().await;
-    *kernel.trouble.lock().unwrap() =
-        super::kernel::Trouble { no_vfio: Some(GPU.to_owned()), no_host: true };
+    *kernel.trouble.lock().unwrap() = super::kernel::Trouble {
+        no_vfio: Some(GPU.to_owned()),
+        no_host: true,
+        ..Default::default()
+    };
     lab.commit(&[layout("big", 0, "passthrough", "")]);
     lab.pass_once().await;
     assert_eq!(kernel.drivers()[0], None);

@@ -268,9 +268,8 @@ mod tests {
     #[test]
     fn a_storm_is_told_of_once_and_counted() {
         let (mut reports, began) = (Reports::default(), Instant::now());
-        let now = |second: u64| {
-            (at(i64::try_from(second).unwrap()), began + Duration::from_secs(second))
-        };
+        let now =
+            |second: u64| (at(i64::try_from(second).unwrap()), began + Duration::from_secs(second));
         for second in 0..5 {
             reports.add("GPU-1", 13, None, now(second));
         }

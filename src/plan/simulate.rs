@@ -96,6 +96,12 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
 /// Does to the log's memory what a started step does: from here on its resource is ours.
 pub fn remember_started(known: &mut Known, step: &Step, desired: &Desired) {
     let Some(wish) = desired.resources.get(&step.resource) else {
+        let record = known.resources.get_mut(&step.resource);
+        if let (Some(Resource::GpuLayout(layout)), Some(change)) =
+            (record.and_then(|it| it.claimed.as_mut()), step.action.gpu_change())
+        {
+            layout.memory = Some(Box::new(change.memory.clone()));
+        }
         return;
     };
     let record = known.resources.entry(step.resource.clone()).or_default();

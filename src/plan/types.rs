@@ -521,6 +521,9 @@ impl Action {
     /// The verb of removing snapshots.
     pub const BACKUP_FORGET: &'static str = "forget";
 
+    /// The verb of the proof at the end of a change of a GPU, in the log.
+    pub const GPU_SETTLE: &'static str = "settle";
+
     /// The verb shown to people.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -543,7 +546,7 @@ impl Action {
             Self::GpuCreateInstance { .. } | Self::GpuCreateCompute { .. } => "create",
             Self::GpuHandover { to: GpuSide::Guests, .. } => "give",
             Self::GpuHandover { to: GpuSide::Host, .. } => "take",
-            Self::GpuSettle { .. } => "settle",
+            Self::GpuSettle { .. } => Self::GPU_SETTLE,
             Self::VmSnapshot { .. } => "snapshot",
             Self::VmPause => "pause",
             Self::VmAwaitReady { .. } => "await",

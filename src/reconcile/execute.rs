@@ -249,7 +249,7 @@ impl Performance {
             no_room = resources.len() < ready.len();
             ready.retain(|index| resources.contains(resource(index)));
             begun = ready;
-            Ok::<_, Infallible>(begun.iter().map(|index| self.intent(*index)).collect())
+            Ok::<_, Infallible>(begun.iter().map(|index| self.intent(state, *index)).collect())
         });
         let recorded = recorded.await.map_err(never_refused)?;
         self.crash(CrashPoint::AfterIntent)?;
@@ -318,8 +318,9 @@ impl Performance {
         self.give_up(dead);
     }
 
-    fn intent(&self, index: StepIndex) -> Entry {
+    fn intent(&self, state: &State, index: StepIndex) -> Entry {
         let step = &self.plan.steps[index];
+        let known = state.resources.get(&step.resource).and_then(|known| known.claim.as_ref());
         let wish = self.scope.desired.resources.get(&step.resource);
         let all: Vec<_> = step.changes.iter().collect();
         let StoredChanges { changes, more, contents } = storable_changes(&all);
@@ -332,7 +333,7 @@ impl Performance {
             changes,
             more,
             wish: wish.map(|wish| wish.digest),
-            claim: claim_before(step, wish.map(Arc::as_ref)),
+            claim: claim_before(step, wish.map(Arc::as_ref), known),
         };
         self.entry(Event::StepStarted(started)).about(&step.resource).bringing(contents)
     }

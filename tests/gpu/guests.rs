@@ -332,3 +332,33 @@ async fn what_went_along_comes_back_also_when_nobody_names_it_any_more() {
     assert_eq!(kernel.driver(NEIGHBOUR).as_deref(), Some("snd_hda_intel"));
     lab.world.check_invariants();
 }
+
+/// A machine that takes by its address what a layout names by the GPU's UUID: both are left alone, and
+/// both are named.
+#[tokio::test]
+async fn what_a_layout_has_no_machine_takes_by_its_address() {
+    let by_address = |device: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: first }}\nspec:\n  \
+             cpus: 1\n  memory: 1GiB\n  hostDevices: [{{ pci: \"{device}\" }}]\n"
+        )
+    };
+    for (mode, device) in [("passthrough", GPU), ("passthrough", AUDIO), ("mig", GPU)] {
+        let (lab, kernel) = lab().await;
+        lab.commit(&[layout("big", 0, mode, ""), by_address(device)]);
+        let plan = lab.pass().await.plan.unwrap();
+        for id in ["gpu/big", "vm/first"] {
+            let SkipReason::Conflict(text) = why(&plan, id) else { panic!("{}", shown(&plan)) };
+            assert!(text.contains("vm/first (/spec/hostDevices)"), "{text}");
+            assert!(text.contains(device) && text.contains("gpu/big (/spec/match)"), "{text}");
+        }
+        assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"), "{mode}");
+        assert!(lab.calls().is_empty());
+        // The layout alone goes its way.
+        lab.commit(&[layout("big", 0, mode, ""), vm("first", "")]);
+        lab.settle().await;
+        let given = mode == "passthrough";
+        let wanted = if given { "vfio-pci" } else { "nvidia" };
+        assert_eq!(kernel.drivers()[0].as_deref(), Some(wanted));
+    }
+}

@@ -29,8 +29,8 @@ pub use domain::{
     Topology, VirtualMachine,
 };
 pub use gpu::{
-    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuProfile, GpuState, OnBusy,
-    Partition,
+    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuProfile, GpuState,
+    GpuSwitch, OnBusy, Partition,
 };
 pub use gpu_seen::{GpuSeen, SeenPart};
 pub use gpu_stop::mark_stoppable;

@@ -70,6 +70,14 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::BackupRun { .. }
         | Action::BackupVerify { .. }
         | Action::BackupForget { .. } => {}
+        // What a cluster becomes only its controller knows.
+        Action::ClusterAdopt { .. }
+        | Action::ClusterRecover { .. }
+        | Action::ClusterProve { .. }
+        | Action::ClusterConfigure { .. }
+        | Action::ClusterReconfigure { .. }
+        | Action::ClusterNode { .. }
+        | Action::ClusterAccount { .. } => {}
         Action::BackupOpen { backup } => {
             let config = Resource::Backup(backup.clone());
             put(observed, id, Ownership::Unmarked, config, None).active = true;
@@ -311,6 +319,7 @@ fn delete(observed: &mut Observed, path: &str) {
         | Resource::Network(_)
         | Resource::GpuLayout(_)
         | Resource::Backup(_)
+        | Resource::Cluster(_)
         | Resource::VirtualMachine(_) => true,
     });
 }

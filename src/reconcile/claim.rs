@@ -66,6 +66,7 @@ pub(super) fn makes_ours(action: &Action) -> bool {
             | Action::SeedCreate { .. }
             | Action::VmDefine { .. }
             | Action::BackupOpen { .. }
+            | Action::ClusterAdopt { .. }
     ) || action.gpu_change().is_some()
 }
 
@@ -77,6 +78,11 @@ fn findable(resource: &Resource) -> Option<Resource> {
             let mut backup = backup.clone();
             backup.strip_texts();
             Some(Resource::Backup(backup))
+        }
+        Resource::Cluster(cluster) => {
+            let mut cluster = cluster.clone();
+            cluster.strip_texts();
+            Some(Resource::Cluster(cluster))
         }
         Resource::Image(image) => {
             Some(Resource::Image(crate::model::resource::Image { origin: None, ..image.clone() }))

@@ -130,6 +130,7 @@ fn files(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
                 Resource::Network(_)
                 | Resource::StoragePool(_)
                 | Resource::Backup(_)
+                | Resource::Cluster(_)
                 | Resource::GpuLayout(_) => None,
             };
             let Some(path) = path else { continue };

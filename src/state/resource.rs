@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use super::backup::BackupState;
+use super::cluster::ClusterState;
 use super::types::{Failure, HEALS_KEPT_MAX, InFlight, ResourceState};
 use crate::event::body::{Claim, StepFailed, StepStarted};
 use crate::model::{Digest, Fault, Resource, RunId};
@@ -36,6 +37,11 @@ impl ResourceState {
     /// What is known of its snapshots.
     pub(super) fn backup(&mut self) -> &mut BackupState {
         self.backup.get_or_insert_default()
+    }
+
+    /// What is known of its nodes and queues.
+    pub(super) fn cluster(&mut self) -> &mut ClusterState {
+        self.cluster.get_or_insert_default()
     }
 
     pub(super) fn start(&mut self, started: &StepStarted, seq: u64) {

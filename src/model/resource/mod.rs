@@ -18,8 +18,8 @@ mod volume;
 use serde::{Deserialize, Serialize};
 
 pub use backup::{
-    Backup, BackupCommand, BackupLimits, BackupPaths, BackupRetention, BackupSource, BackupVerify,
-    Chore,
+    Backup, BackupCommand, BackupHook, BackupHooks, BackupLimits, BackupPaths, BackupPostgresql,
+    BackupRemote, BackupRetention, BackupSource, BackupVerify, Chore, PostgresqlFormat,
 };
 pub use domain::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, GpuUse,

@@ -11,6 +11,7 @@ mod image;
 mod machine;
 mod network;
 mod nic;
+mod repository;
 mod seed;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

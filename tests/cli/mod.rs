@@ -11,6 +11,8 @@ mod backup_remote;
 #[cfg(feature = "libvirt")]
 mod canary;
 #[cfg(feature = "libvirt")]
+mod cluster;
+#[cfg(feature = "libvirt")]
 mod daemon;
 #[cfg(feature = "libvirt")]
 mod gpu;

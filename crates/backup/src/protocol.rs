@@ -2,7 +2,7 @@
 //!
 //! The first line on standard input is a [`Request`]. With [`KeySource::Stdin`] the second line is the
 //! repository's password. With [`Source::Stream`] the frames of [`crate::FeedWriter`] follow, with
-//! [`Source::Image`] the extents of [`crate::ImageWriter`]. Each line on standard output is a [`Message`]; the last one is an [`Outcome`] or a [`Fault`]. Standard input
+//! [`Source::Image`] and [`Source::Images`] the extents of [`crate::ImageWriter`]. Each line on standard output is a [`Message`]; the last one is an [`Outcome`] or a [`Fault`]. Standard input
 //! stays open until then: closing it cancels. Nothing here holds a secret.
 
 use std::path::PathBuf;
@@ -223,6 +223,29 @@ pub enum Source {
         #[serde(default)]
         base: Option<String>,
     },
+    /// Several images of one moment from the worker's standard input, kept side by side. Their
+    /// extents come as those of one image in which each lies behind the one before.
+    Images {
+        /// The files, in the order in which they come; at least one.
+        files: Vec<ImageFile>,
+        /// The id of a snapshot that has those files that say so, 64 hex digits.
+        #[serde(default)]
+        base: Option<String>,
+    },
+}
+
+/// One of several images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFile {
+    /// The file's name, without a slash; no two are the same.
+    pub name: String,
+    /// Its size, bytes.
+    pub size: u64,
+    /// Whether only what differs from the base's file of this name comes; otherwise all that is not
+    /// zeros does.
+    #[serde(default)]
+    pub based: bool,
 }
 
 /// Which snapshots: those for which all that is said holds.

@@ -208,6 +208,7 @@ mod tests {
             files: 1,
             bytes: 10 * begun.unsigned_abs(),
             added: 1,
+            read: None,
             missing,
             first_missing: None,
             notices: Vec::new(),

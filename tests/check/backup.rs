@@ -165,9 +165,34 @@ fn the_guest_that_is_saved_is_asked_for_too() {
         )
     };
     check(&backup("disk: data, readAll: 7d"), expect![[""]]);
-    check(&backup("disk: date"), expect![[""]]);
-    check(&backup("virtualMachine: data"), expect![[""]]);
-    check(&backup("definition: { kind: Network, name: lan }"), expect![[""]]);
-    check(&backup("state: true, quiesce: true"), expect![[""]]);
-    check(&backup("disk: data, virtualMachine: web"), expect![[""]]);
+    check(
+        &backup("disk: date"),
+        expect![[r#"
+        environments/lab/x.yaml:10:19 spec/dangling-reference: there is no `disk/date` in environment `lab` (did you mean `data`?)
+    "#]],
+    );
+    check(
+        &backup("virtualMachine: data"),
+        expect![[r#"
+        environments/lab/x.yaml:10:29 spec/wrong-kind-of-reference: there is no `vm/data` in environment `lab` (`disk/data` is there, but a virtual machine is asked for here)
+    "#]],
+    );
+    check(
+        &backup("definition: { kind: Network, name: lan }"),
+        expect![[r#"
+        environments/lab/x.yaml:10:48 spec/dangling-reference: there is no `network/lan` in environment `lab`
+    "#]],
+    );
+    check(
+        &backup("state: true, quiesce: true"),
+        expect![[r#"
+        environments/lab/x.yaml:10:11 spec/conflict: `quiesce` and `readAll` are about `disk` and `virtualMachine`, of which neither is given
+    "#]],
+    );
+    check(
+        &backup("disk: data, virtualMachine: web"),
+        expect![[r#"
+        environments/lab/x.yaml:10:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command`, `postgresql`, `state: true`, `disk`, `virtualMachine` and `definition`; a `Backup` for each)
+    "#]],
+    );
 }

@@ -54,11 +54,11 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
     );
     let other = known.repository.as_deref().is_some_and(|known| to.asks_for_another(known));
     let never = to.remote.is_some() && known.repository.is_none();
-    if from.is_none() || case.adopting() || moved || other || never {
+    let opens = from.is_none() || case.adopting() || moved || other || never;
+    if opens {
         let action = Action::BackupOpen { backup: Box::new(to.clone()) };
         verdict.step(Draft::quiet(action, case.reason, Vec::new()));
     }
-    let opens = from.is_none() || case.adopting();
     for due in &known.due {
         // What is known is of the repository there was until now.
         let known = if opens { &nothing } else { known };

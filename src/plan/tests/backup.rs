@@ -236,9 +236,9 @@ fn what_a_backup_left_goes_with_it_whatever_is_said_of_pruning() {
     shows(
         &machine,
         expect![[r#"
-           1  clear     backup/gone  up in web, db [gone]
-        Plan: 0 to create, 1 to change, 0 to destroy
-    "#]],
+               1  clear     backup/gone  up in web, db [gone from the commit]
+            Plan: 0 to create, 1 to change, 0 to destroy
+        "#]],
     );
     let plan = machine.plan();
     check::check(&plan, &machine.input()).unwrap();

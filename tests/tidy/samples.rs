@@ -318,6 +318,7 @@ fn backup() -> Vec<Event> {
             missing: 1,
             first_missing: Some("/etc/x: it was there and is gone".into()),
             notices: vec!["somebody else removed 1 snapshot(s)".into()],
+            hooks: Vec::new(),
             elapsed_ms: 900,
         }),
         Event::BackupVerified(BackupVerified {

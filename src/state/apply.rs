@@ -410,16 +410,17 @@ impl State {
             }
             Event::BackupAsked(_) => {
                 resource.backup().asked = true;
-                // Who asks has seen to what was in the way, or wants to know.
-                if let Some(failure) = &mut resource.failure {
-                    failure.retry_at = None;
-                }
+                resource.try_again();
             }
             Event::ClusterObserved(seen) => resource.cluster().observe(seen, recorded.seq, at),
             Event::NodeDrained(drained) => {
                 resource.cluster().drain(drained, &entry.actor, recorded.seq, at);
+                resource.try_again();
             }
-            Event::NodeResumed(resumed) => resource.cluster().resume(&resumed.node, recorded.seq),
+            Event::NodeResumed(resumed) => {
+                resource.cluster().resume(&resumed.node, recorded.seq);
+                resource.try_again();
+            }
             Event::OperatorHeld(held) => {
                 let (by, reason) = (entry.actor.clone(), held.reason.clone());
                 resource.hold = Some(Hold { by, reason });

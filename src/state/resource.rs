@@ -39,6 +39,13 @@ impl ResourceState {
         self.backup.get_or_insert_default()
     }
 
+    /// Ends the wait for another try: who asks has seen to what was in the way, or wants to know.
+    pub(super) fn try_again(&mut self) {
+        if let Some(failure) = &mut self.failure {
+            failure.retry_at = None;
+        }
+    }
+
     /// What is known of its nodes and queues.
     pub(super) fn cluster(&mut self) -> &mut ClusterState {
         self.cluster.get_or_insert_default()

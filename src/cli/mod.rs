@@ -10,6 +10,7 @@ mod backup;
 mod backup_worker;
 mod bars;
 mod check;
+mod cluster;
 mod completions;
 mod context;
 pub mod control;
@@ -129,6 +130,7 @@ enum Command {
     Drift(drift::Drift),
     Gpu(Box<gpu::Gpu>),
     Backup(backup::Backup),
+    Cluster(cluster::Cluster),
     Why(why::Why),
     Log(log::Log),
     State(state::State),
@@ -165,6 +167,7 @@ impl Command {
             Self::Drift(command) => command.output.output,
             Self::Gpu(command) => command.format(),
             Self::Backup(command) => command.format(),
+            Self::Cluster(command) => command.format(),
             Self::Why(command) => command.output.output,
             Self::Log(command) => command.output.output,
             Self::State(command) => command.output.output,
@@ -198,6 +201,7 @@ impl Command {
             Self::Drift(command) => command.run(context),
             Self::Gpu(command) => command.run(context),
             Self::Backup(command) => command.run(context),
+            Self::Cluster(command) => command.run(context),
             Self::Why(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::State(command) => command.run(context),

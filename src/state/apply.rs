@@ -24,7 +24,11 @@ impl State {
         let commit = entry.commit.as_ref();
         if let Some(subject) = &entry.subject {
             self.apply_to_resource(subject, recorded);
-            self.pulls.machine = recorded.seq;
+            // What runs on a cluster changes all the time, and no plan with it.
+            let load = matches!(&entry.event, Event::ClusterObserved(seen) if seen.load_only);
+            if !load {
+                self.pulls.machine = recorded.seq;
+            }
         }
         match &entry.event {
             Event::LogOpened(opened) => self.epoch = opened.epoch,
@@ -267,6 +271,10 @@ impl State {
             | Event::BackupForgotten(_)
             | Event::BackupMissed(_)
             | Event::BackupAsked(_)
+            | Event::BackupCancelled(_)
+            | Event::ClusterObserved(_)
+            | Event::NodeDrained(_)
+            | Event::NodeResumed(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -362,15 +370,15 @@ impl State {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
             Event::StepSucceeded(_) => resource.succeed(at, entry.run),
             Event::StepFailed(failed) => resource.fail(failed, at),
-            Event::StepInterrupted(_) => resource.in_flight = None,
+            Event::StepInterrupted(_) => resource.interrupt(),
             Event::Synced(synced) => {
                 let commit = entry.commit.clone();
                 resource.applied = Some(Applied { wish: synced.wish, commit, at });
-                resource.claim = Some(synced.claim.clone());
+                drop(resource.claim_now(&synced.claim));
                 resource.failure = None;
                 resource.drift = None;
             }
-            Event::Claimed(claimed) => resource.claim = Some(claimed.claim.clone()),
+            Event::Claimed(claimed) => drop(resource.claim_now(&claimed.claim)),
             Event::Drifted(drifted) => {
                 let since = resource.drift.as_ref().map_or(at, |drift| drift.since);
                 resource.drift = Some(Drift {
@@ -395,16 +403,27 @@ impl State {
             }
             Event::BackupOpened(opened) => resource.backup().open(opened),
             Event::BackupTaken(taken) => resource.backup().take(taken, at),
-            Event::BackupVerified(_) => resource.backup().verify(at),
+            Event::BackupVerified(verified) => resource.backup().verify(verified, at),
             Event::BackupFailed(failed) => resource.backup().find_damage(failed, at),
-            Event::BackupForgotten(_) => resource.backup().forget(at),
+            Event::BackupForgotten(forgotten) => resource.backup().forget(forgotten, at),
             Event::BackupMissed(_) => resource.backup().miss(at),
+            Event::BackupCancelled(_) => {
+                if let Some(step) = &mut resource.in_flight {
+                    step.cancelled = true;
+                }
+            }
             Event::BackupAsked(_) => {
                 resource.backup().asked = true;
-                // Who asks has seen to what was in the way, or wants to know.
-                if let Some(failure) = &mut resource.failure {
-                    failure.retry_at = None;
-                }
+                resource.try_again();
+            }
+            Event::ClusterObserved(seen) => resource.cluster().observe(seen, recorded.seq, at),
+            Event::NodeDrained(drained) => {
+                resource.cluster().drain(drained, &entry.actor, recorded.seq, at);
+                resource.try_again();
+            }
+            Event::NodeResumed(resumed) => {
+                resource.cluster().resume(&resumed.node, recorded.seq);
+                resource.try_again();
             }
             Event::OperatorHeld(held) => {
                 let (by, reason) = (entry.actor.clone(), held.reason.clone());

@@ -6,6 +6,7 @@
 mod apply;
 mod backup;
 mod begun;
+mod cluster;
 mod decide;
 mod granted;
 mod health;
@@ -17,7 +18,8 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{BackupState, LastSnapshot};
+pub use backup::{BackupState, LastSnapshot, Noticed};
+pub use cluster::{ClusterLook, ClusterState, OperatorDrain};
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
 pub use granted::{Given, TakenBack};
 pub use landed::{LANDED_KEPT_MAX, Landed};

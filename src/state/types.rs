@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::backup::BackupState;
+use super::cluster::ClusterState;
 use super::granted::Given;
 use super::landed::Landed;
 use super::pulls::PullsState;
@@ -241,6 +242,9 @@ pub struct ResourceState {
     /// What is known of its snapshots (backups only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Box<BackupState>>,
+    /// What is known of its nodes and queues (clusters only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Box<ClusterState>>,
 }
 
 /// A look at a GPU that found something new.
@@ -320,6 +324,12 @@ pub struct InFlight {
     pub heals: bool,
     /// What was ours before it.
     pub claim_before: Option<Claim>,
+    /// What was known of its snapshots before it, where it begins in another place (backups only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_before: Option<Box<BackupState>>,
+    /// An operator wants it ended (backups only).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
 }
 
 /// An operator's hold.

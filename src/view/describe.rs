@@ -141,21 +141,25 @@ pub fn describe(event: &Event) -> String {
             format!("repository {} {how}", short(&opened.repository))
         }
         Event::BackupTaken(taken) => super::backup::taken(taken),
-        Event::BackupVerified(verified) => format!(
-            "{} snapshot(s) checked, {} of data read, {}",
-            verified.snapshots,
-            super::backup::bytes(verified.read),
-            after(verified.elapsed_ms)
-        ),
+        Event::BackupVerified(verified) => {
+            format!(
+                "{} snapshot(s) checked, {} of data read, {}",
+                verified.snapshots,
+                super::backup::bytes(verified.read),
+                after(verified.elapsed_ms)
+            ) + &super::backup::noticed(&verified.notices)
+        }
         Event::BackupFailed(failed) => {
             format!("{} error(s) in the repository, the first: {}", failed.errors, failed.why)
         }
-        Event::BackupForgotten(forgotten) => format!(
-            "{} snapshot(s) removed, {} stay, {} freed",
-            forgotten.removed_count,
-            forgotten.kept,
-            super::backup::bytes(forgotten.freed)
-        ),
+        Event::BackupForgotten(forgotten) => {
+            format!(
+                "{} snapshot(s) removed, {} stay, {} freed",
+                forgotten.removed_count,
+                forgotten.kept,
+                super::backup::bytes(forgotten.freed)
+            ) + &super::backup::noticed(&forgotten.notices)
+        }
         Event::BackupMissed(missed) => {
             let rpo = super::backup::span(missed.rpo_s);
             match missed.last_good {
@@ -166,7 +170,16 @@ pub fn describe(event: &Event) -> String {
                 None => format!("there is no complete snapshot, and {rpo} is promised"),
             }
         }
+        Event::ClusterObserved(observed) => super::cluster::observed(observed),
+        Event::NodeDrained(drained) => format!(
+            "{} is taken out until {}: {}",
+            drained.node,
+            drained.until.strftime("%Y-%m-%d %H:%M:%S"),
+            drained.reason
+        ),
+        Event::NodeResumed(resumed) => format!("{} is given back", resumed.node),
         Event::BackupAsked(_) => "a snapshot is wanted now".to_owned(),
+        Event::BackupCancelled(_) => "what is being done for it is ended".to_owned(),
         Event::PolicyViolated(found) => {
             format!("{} ({}): {}", found.rule, found.level.word(), found.message)
         }

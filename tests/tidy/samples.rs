@@ -34,6 +34,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.push(gpu());
     samples.extend(health());
     samples.extend(backup());
+    samples.push(cluster());
     samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
@@ -42,8 +43,32 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
         Event::BackupAsked(BackupAsked {}),
+        Event::BackupCancelled(BackupCancelled {}),
+        Event::NodeDrained(NodeDrained {
+            node: "n7".into(),
+            reason: "fan is loud".into(),
+            until: "2026-01-02T03:04:05Z".parse().unwrap(),
+        }),
+        Event::NodeResumed(NodeResumed { node: "n7".into() }),
     ]);
     samples
+}
+
+fn cluster() -> Event {
+    let overview = json!({
+        "release": "22.05.8",
+        "daemons": {"22.05.8": 2},
+        "nodes": {"total": 2, "up": 1, "busy": 1, "drained": 1, "down": 0},
+        "resources": {"cpu": {"total": 8, "allocated": 2}},
+        "partitions": {"batch": {"state": "UP", "running": 1, "pending": 3, "longestWait": 40}},
+        "accounts": {"research": {"running": 1, "pending": 3, "cpus": 2}},
+        "out": [{
+            "node": "n2", "reason": "fan is loud", "by": "bob", "since": 1767323045,
+            "answers": true,
+        }],
+    });
+    let overview = serde_json::from_value(overview).unwrap();
+    Event::ClusterObserved(ClusterObserved { name: "lab".into(), overview, load_only: false })
 }
 
 fn source() -> Vec<Event> {
@@ -250,6 +275,8 @@ fn health() -> Vec<Event> {
         vbios: Some("96.00.5E.00.01".into()),
     };
     let report = GpuReport {
+        run: String::new(),
+        seq: 0,
         at: "2026-01-02T03:04:05Z".parse().unwrap(),
         xid: 119,
         meaning: "GSP RPC timeout".into(),
@@ -309,6 +336,7 @@ fn backup() -> Vec<Event> {
             removed: vec![snapshot],
             removed_count: 1,
             freed: 65_536,
+            notices: Vec::new(),
         }),
         Event::BackupMissed(BackupMissed { rpo_s: 3600, last_good: Some(begun) }),
     ]

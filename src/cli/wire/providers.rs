@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{ClusterSettings, Config, ProgramRule};
 use crate::journal::layout;
 use crate::model::Name;
 use crate::port::Provider;
 use crate::private;
-use crate::provider::backup::{BackupProvider, BackupSetup, OwnPlaces};
+use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces};
+use crate::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::seed::SeedProvider;
@@ -52,7 +53,7 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
         program: std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into()),
         folder: state.join("backup"),
         host: config.host(),
-        programs: config.backup.programs.clone(),
+        programs: config.backup.programs.iter().map(allowed).collect(),
         own: OwnPlaces {
             log: layout::log_dir(&state),
             config: Some(config_path.to_owned()).filter(|path| path.is_file()),
@@ -60,6 +61,32 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
             state,
         },
         secrets: Arc::new(secrets),
+        secrets_folder: config.backup.secrets.clone(),
+    })
+}
+
+fn allowed(rule: &ProgramRule) -> Allowed {
+    match rule {
+        ProgramRule::Any(any) if any.any_arguments => Allowed::AnyArguments(any.program.clone()),
+        ProgramRule::Exactly(exact) => Allowed::Exactly(exact.argv.clone()),
+        ProgramRule::Alone(_) | ProgramRule::Any(_) => {
+            // A path that is no text matches no argument of a document.
+            Allowed::Exactly(rule.program().to_str().map(ToOwned::to_owned).into_iter().collect())
+        }
+    }
+}
+
+/// The clusters of this host.
+fn clusters(config: &Config) -> ClusterProvider {
+    let restarts = |settings: &ClusterSettings| Restarts {
+        controller: settings.restart_controller.clone(),
+        node: settings.restart_node.clone(),
+    };
+    let named = config.clusters.iter().map(|(name, settings)| (name.clone(), restarts(settings)));
+    ClusterProvider::new(ClusterSetup {
+        folder: config.state_directory().join("cluster"),
+        restarts: named.collect(),
+        usual: restarts(&ClusterSettings::default()),
     })
 }
 
@@ -79,8 +106,9 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
     let backups = Arc::new(backups(config, config_path));
+    let clusters = Arc::new(clusters(config));
     let providers: Vec<Arc<dyn Provider>> =
-        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups];
+        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups, clusters];
     (providers, wakes)
 }
 

@@ -18,6 +18,11 @@ pub struct BackupMissed {
     pub last_good: Option<Timestamp>,
 }
 
+/// `operator.backup_cancelled`: somebody ends what is being done for a backup; who is the envelope's
+/// actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupCancelled {}
+
 /// `operator.backup_asked`: somebody wants a snapshot now; who is the envelope's actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupAsked {}

@@ -196,6 +196,12 @@ pub fn detail(step: &Step) -> String {
             let of = backup.verify.as_ref().and_then(|verify| verify.read_parts).unwrap_or(1);
             format!("with part {part} of {of} of its data")
         }
+        Action::ClusterNode { node, .. } => node.clone(),
+        Action::ClusterConfigure { nodes, .. } if !nodes.is_empty() => {
+            cut(&trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str)))
+        }
+        Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),
+        Action::ClusterAdopt { place, .. } => cut(&place.folder),
         Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),
         _ => String::new(),
     }

@@ -80,6 +80,13 @@ pub(super) async fn perform(
         | Action::BackupRun { .. }
         | Action::BackupVerify { .. }
         | Action::BackupForget { .. }
+        | Action::ClusterAdopt { .. }
+        | Action::ClusterRecover { .. }
+        | Action::ClusterProve { .. }
+        | Action::ClusterConfigure { .. }
+        | Action::ClusterReconfigure { .. }
+        | Action::ClusterNode { .. }
+        | Action::ClusterAccount { .. }
         | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }
         | Action::SeedCreate { .. }

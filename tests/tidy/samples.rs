@@ -417,12 +417,15 @@ fn pull() -> Vec<Event> {
                 means: ApprovalMeans::Comment,
                 id: 4711,
                 url: Some("https://forge.example/acme/env/pull/7#issuecomment-4711".into()),
+                at: None,
             },
         }),
         Event::PullApprovalWithdrawn(PullApprovalWithdrawn {
             number: 7,
             plan: digest("plan"),
             why: "the review 12 was dismissed".into(),
+            word: None,
+            asked: None,
         }),
         Event::PullClosed(PullClosed { number: 7, merged: false }),
         Event::ForgePosted(ForgePosted {
@@ -435,6 +438,7 @@ fn pull() -> Vec<Event> {
             target,
             content,
             why: "the token may not write issues".into(),
+            full: false,
         }),
         Event::ForgeUnavailable(ForgeUnavailable { error: "503 from the forge".into() }),
         Event::ForgeAvailable(ForgeAvailable {}),

@@ -11,6 +11,7 @@ use trueup_slurm::observe::{
 };
 use trueup_slurm::{Shape, render, wish};
 
+use super::super::promise::{Kept, Promise};
 use super::shows;
 use crate::model::resource::{Cluster, SlurmCluster, SlurmPlace, SlurmSeen};
 use crate::model::{Observation, Ownership, Resource};
@@ -167,14 +168,14 @@ fn what_is_as_asked_needs_nothing_and_what_is_foreign_an_adoption() {
     machine.known.resources.clear();
     assert_eq!(machine.plan().skipped[0].why, SkipReason::Foreign);
     machine.edit("cluster/hpc", |wish| wish.lifecycle.adopt = true);
-    shows(&machine, expect![[]]);
+    shows(&machine, expect![[r#""#]]);
     machine.observed.resources.clear();
     assert!(matches!(machine.plan().skipped[0].why, SkipReason::Unplaceable(_)));
 }
 
 #[test]
 fn a_pool_changes_node_by_node_after_a_proof_of_the_whole() {
-    let plan = steps(&site(&other_gpus(), running(&lab())), expect![[]]);
+    let plan = steps(&site(&other_gpus(), running(&lab())), expect![[r#""#]]);
     assert_eq!(plan.disruption(), Disruption::Live);
     let configured: Vec<&Vec<String>> = plan
         .steps
@@ -212,7 +213,7 @@ fn a_plan_after_a_crash_is_the_rest_of_the_one_before() {
             ends: 0,
         });
     });
-    steps(&site(&other_gpus(), seen), expect![[]]);
+    steps(&site(&other_gpus(), seen), expect![[r#""#]]);
     // The files say so, its daemon does not yet.
     let mut half = lab();
     half.pools[1].nodes.remove(0);
@@ -223,10 +224,14 @@ fn a_plan_after_a_crash_is_the_rest_of_the_one_before() {
     half.partitions[1].pools.push("changed".into());
     let mut seen = running(&half);
     drain(&mut seen, "g1", "trueup:lab/gpu/before", 900);
-    steps(&site(&other_gpus(), seen.clone()), expect![[]]);
+    steps(&site(&other_gpus(), seen.clone()), expect![[r#""#]]);
+    // All of it is what a pull request showed.
+    let shown = Promise::of(&site(&other_gpus(), running(&lab())).plan());
+    let kept = shown.kept_by(&site(&other_gpus(), seen.clone()).plan());
+    assert!(matches!(kept, Kept::Smaller { .. }), "{kept:?}");
     // Its daemon does.
     nodes(&mut seen, |observed| observed.nodes.get_mut("g1").unwrap().daemon_started = 950);
-    steps(&site(&other_gpus(), seen), expect![[]]);
+    steps(&site(&other_gpus(), seen), expect![[r#""#]]);
 }
 
 #[test]
@@ -237,7 +242,7 @@ fn nodes_that_people_took_out_are_left_alone_and_count() {
     let plan = machine.plan();
     assert!(plan.is_empty(), "one is out already, and one may be: {plan:?}");
     let told: Vec<String> = plan.skipped.iter().map(|skip| format!("{:?}", skip.why)).collect();
-    expect![[]].assert_eq(&told.join("\n"));
+    expect![[r#""#]].assert_eq(&told.join("\n"));
     // Where two may be out, the other one changes.
     let mut machine = site(&other_gpus(), seen);
     machine.edit("cluster/hpc", |wish| {
@@ -245,7 +250,7 @@ fn nodes_that_people_took_out_are_left_alone_and_count() {
         let Cluster::Slurm(slurm) = &mut **cluster;
         slurm.max_unavailable = 2;
     });
-    let plan = steps(&machine, expect![[]]);
+    let plan = steps(&machine, expect![[r#""#]]);
     let names = |step: &crate::plan::Step| match &step.action {
         Action::ClusterNode { node, .. } => Some(node.clone()),
         _ => None,

@@ -204,7 +204,8 @@ fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {
     assert_eq!(row["overview"]["resources"]["gpu:a100"]["total"], 4, "{row}");
     let shown = site.run(&["cluster"]).code(0).out;
     assert!(shown.contains("4 of 4 nodes up") && shown.contains("gpu:a100"), "{shown}");
-    site.run(&["plan"]).code(0);
+    let plan = site.run(&["plan"]).out;
+    assert!(!plan.contains("cluster/hpc"), "{plan}");
 
     // The document that its files are is the cluster as it is.
     let folder = site.lab.live().folder;

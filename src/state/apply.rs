@@ -366,7 +366,7 @@ impl State {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
             Event::StepSucceeded(_) => resource.succeed(at, entry.run),
             Event::StepFailed(failed) => resource.fail(failed, at),
-            Event::StepInterrupted(_) => resource.in_flight = None,
+            Event::StepInterrupted(_) => resource.interrupt(),
             Event::Synced(synced) => {
                 let commit = entry.commit.clone();
                 resource.applied = Some(Applied { wish: synced.wish, commit, at });

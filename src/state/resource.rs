@@ -82,6 +82,13 @@ impl ResourceState {
         known
     }
 
+    /// The program ended in the middle of a step.
+    pub(super) fn interrupt(&mut self) {
+        if self.in_flight.take().is_some_and(|step| step.verb == Action::BACKUP_RUN) {
+            self.backup().interrupted = true;
+        }
+    }
+
     pub(super) fn succeed(&mut self, at: Timestamp, run: Option<RunId>) {
         let Some(step) = self.in_flight.take() else { return };
         if self.failure.as_ref().is_some_and(|failure| failure.verb == step.verb) {
@@ -167,6 +174,7 @@ mod tests {
         let backup = Backup {
             source: BackupSource::State,
             repository: repository.into(),
+            remote: None,
             repository_id: None,
             key: Name::new("key").unwrap(),
             schedule: None,
@@ -174,6 +182,7 @@ mod tests {
             retention: None,
             objectives: Objectives::default(),
             limits: BackupLimits::default(),
+            hooks: Default::default(),
         };
         Claim {
             resource: Some(Resource::Backup(Box::new(backup))),

@@ -61,6 +61,7 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
             state,
         },
         secrets: Arc::new(secrets),
+        secrets_folder: config.backup.secrets.clone(),
     })
 }
 

@@ -19,8 +19,8 @@ mod volume;
 use serde::{Deserialize, Serialize};
 
 pub use backup::{
-    Backup, BackupCommand, BackupLimits, BackupPaths, BackupRetention, BackupSource, BackupVerify,
-    Chore,
+    Backup, BackupCommand, BackupHook, BackupHooks, BackupLimits, BackupPaths, BackupPostgresql,
+    BackupRemote, BackupRetention, BackupSource, BackupVerify, Chore, PostgresqlFormat,
 };
 pub use cluster::{Cluster, NodeStep, SlurmCluster, SlurmPlace, SlurmSeen};
 pub use domain::{

@@ -6,8 +6,11 @@
 
 mod act;
 mod behind_port;
+mod hooks;
 mod job;
+mod open;
 mod own_state;
+mod reach;
 mod worker;
 
 use std::collections::HashMap;
@@ -20,6 +23,7 @@ pub use job::{Forgetting, Wanted, Which};
 pub use trueup_backup::protocol;
 
 use crate::model::Name;
+use reach::Reach;
 
 /// The command of ours that does one job on a repository: `trueup backup-worker`.
 pub const WORKER_COMMAND: &str = "backup-worker";
@@ -42,6 +46,8 @@ pub struct BackupSetup {
     pub own: OwnPlaces,
     /// The secrets of this host.
     pub secrets: Secrets,
+    /// The folder of these secrets: workers read by themselves what they log in with.
+    pub secrets_folder: PathBuf,
 }
 
 /// A program that may be run for a backup, as the host's config says.
@@ -80,13 +86,26 @@ pub struct OwnPlaces {
 pub struct BackupProvider {
     setup: Arc<BackupSetup>,
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
+    reach: Reach,
+    hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 impl BackupProvider {
     /// A provider that has not looked at anything yet.
     #[must_use]
     pub fn new(setup: BackupSetup) -> Self {
-        Self { setup: Arc::new(setup), turns: Arc::default() }
+        Self {
+            setup: Arc::new(setup),
+            turns: Arc::default(),
+            reach: Reach::default(),
+            hooks: Arc::default(),
+        }
+    }
+
+    /// Whose hooks may run for the backup of that name: one run's at a time.
+    fn hooks_of(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hooks.entry(name.clone()).or_default())
     }
 
     /// Whose turn it is at a repository: whoever makes it or removes things from it is alone, all

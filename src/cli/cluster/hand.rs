@@ -22,7 +22,7 @@ const REASON_MAX: usize = 200;
 /// No new jobs come to it; those that run there go on. It is given back when the time is over, with
 /// `trueup cluster resume`, or by hand with scontrol.
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLES\n  trueup cluster drain n7 --reason 'fan is loud' --for 4h")]
+#[command(after_help = "EXAMPLES\n  trueup cluster drain n7 -m 'fan is loud' --for 4h")]
 pub(super) struct Drain {
     /// The node
     node: String,

@@ -231,14 +231,18 @@ pub struct BackupSettings {
     /// The folder of the secrets that a `Backup` names as its `key`: one file each, with the
     /// repository's password in its first line. They must not be readable by others.
     pub secrets: PathBuf,
-    /// Programs, by absolute path, whose output a `Backup` may save. They run as the daemon does,
-    /// with the arguments that the commit gives them.
+    /// Programs, by absolute path, whose output a `Backup` may save, and that may look at what its
+    /// drill restored. They run as the daemon does, with the arguments that the commit gives them.
     pub programs: Vec<PathBuf>,
+    /// Where drills restore to, which needs room for a snapshot of any backup that is drilled.
+    /// Default: `backup/drill` in the state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<PathBuf>,
 }
 
 impl Default for BackupSettings {
     fn default() -> Self {
-        Self { secrets: PathBuf::from("/etc/trueup/secrets"), programs: Vec::new() }
+        Self { secrets: PathBuf::from("/etc/trueup/secrets"), programs: Vec::new(), scratch: None }
     }
 }
 
@@ -382,6 +386,7 @@ impl Config {
             ("stateDirectory", self.state_directory.as_deref()),
             ("socket", self.socket.as_deref()),
             ("backup.secrets", Some(self.backup.secrets.as_path())),
+            ("backup.scratch", self.backup.scratch.as_deref()),
             ("repository.caFile", repository.ca_file.as_deref()),
             ("repository.credentials.tokenFile", repository.credentials.token_file.as_deref()),
             ("repository.ssh.identityFile", repository.ssh.identity_file.as_deref()),

@@ -414,7 +414,22 @@ pub enum Action {
         repository: Option<String>,
         /// Which part of the data is read; `None`: none.
         part: Option<u32>,
+        /// The newest snapshot, which has to be there; `None`: there is none.
+        snapshot: Option<String>,
         /// Since when it is due.
+        #[schemars(with = "Option<String>")]
+        due: Option<Timestamp>,
+    },
+    /// Restores a snapshot into a scratch folder, compares it with what it should be, and removes it
+    /// again.
+    BackupDrill {
+        /// Whose snapshot.
+        backup: Box<Backup>,
+        /// The id that the repository has to have.
+        repository: Option<String>,
+        /// The snapshot: the last complete one.
+        snapshot: String,
+        /// Since when it is due; `None`: for the first time, or because an operator asks.
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
     },
@@ -485,6 +500,7 @@ impl Action {
             Self::BackupOpen { .. } => "open",
             Self::BackupRun { .. } => Self::BACKUP_RUN,
             Self::BackupVerify { .. } => "verify",
+            Self::BackupDrill { .. } => "drill",
             Self::BackupForget { .. } => "forget",
         }
     }

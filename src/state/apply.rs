@@ -259,10 +259,12 @@ impl State {
             | Event::BackupOpened(_)
             | Event::BackupTaken(_)
             | Event::BackupVerified(_)
+            | Event::BackupDrilled(_)
             | Event::BackupFailed(_)
             | Event::BackupForgotten(_)
             | Event::BackupMissed(_)
             | Event::BackupAsked(_)
+            | Event::DrillAsked(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -392,11 +394,15 @@ impl State {
             Event::BackupOpened(opened) => resource.backup().open(opened),
             Event::BackupTaken(taken) => resource.backup().take(taken, at),
             Event::BackupVerified(_) => resource.backup().verify(at),
+            Event::BackupDrilled(drilled) => resource.backup().drill(drilled, at),
             Event::BackupFailed(failed) => resource.backup().find_damage(failed, at),
             Event::BackupForgotten(_) => resource.backup().forget(at),
             Event::BackupMissed(_) => resource.backup().miss(at),
-            Event::BackupAsked(_) => {
-                resource.backup().asked = true;
+            Event::BackupAsked(_) | Event::DrillAsked(_) => {
+                match entry.event {
+                    Event::DrillAsked(_) => resource.backup().drill_asked = true,
+                    _ => resource.backup().asked = true,
+                }
                 // Who asks has seen to what was in the way, or wants to know.
                 if let Some(failure) = &mut resource.failure {
                     failure.retry_at = None;

@@ -3,7 +3,7 @@
 //! Deciding never acts: it gives the events to append, or the reason for a refusal.
 
 use crate::event::body::{
-    BackupAsked, OperatorHeld, OperatorPaused, OperatorReleased, PlanApproved, Resumed,
+    BackupAsked, DrillAsked, OperatorHeld, OperatorPaused, OperatorReleased, PlanApproved, Resumed,
     RewriteAccepted,
 };
 use crate::event::{Entry, Event};
@@ -44,6 +44,11 @@ pub enum Command {
         /// Which backup.
         resource: ResourceId,
     },
+    /// Restore the last complete snapshot beside now, to prove that it can be.
+    Drill {
+        /// Which backup.
+        resource: ResourceId,
+    },
     /// Let a rewritten history through.
     AcceptRewrite {
         /// The refused head.
@@ -63,6 +68,12 @@ pub enum Refusal {
     /// It is no backup.
     #[error("{0} is no backup; see `trueup backup`")]
     NoBackup(ResourceId),
+    /// There is nothing to restore.
+    #[error(
+        "{0} has no complete snapshot to restore yet: `trueup backup run {name}` takes one",
+        name = .0.name
+    )]
+    NoSnapshot(ResourceId),
     /// Nothing is paused.
     #[error("nothing is paused or held")]
     NotPaused,
@@ -128,18 +139,30 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
             Entry::new(Event::OperatorReleased(OperatorReleased {})).about(resource)
         }
         Command::BackUp { resource } => {
-            if resource.kind != Kind::Backup {
-                return Err(Refusal::NoBackup(resource.clone()));
-            }
-            if state.resources.get(resource).is_none_or(|known| known.wish.is_none()) {
-                return Err(Refusal::UnknownResource(resource.clone()));
-            }
+            wished_backup(state, resource)?;
             Entry::new(Event::BackupAsked(BackupAsked {})).about(resource)
+        }
+        Command::Drill { resource } => {
+            wished_backup(state, resource)?;
+            if state.backup(resource).good.is_none() {
+                return Err(Refusal::NoSnapshot(resource.clone()));
+            }
+            Entry::new(Event::DrillAsked(DrillAsked {})).about(resource)
         }
         Command::Approve { plan } => approve(state, plan)?,
         Command::AcceptRewrite { commit } => accept_rewrite(state, commit)?,
     };
     Ok(vec![event.by(actor)])
+}
+
+fn wished_backup(state: &State, resource: &ResourceId) -> Result<(), Refusal> {
+    if resource.kind != Kind::Backup {
+        return Err(Refusal::NoBackup(resource.clone()));
+    }
+    match state.resources.get(resource).is_none_or(|known| known.wish.is_none()) {
+        true => Err(Refusal::UnknownResource(resource.clone())),
+        false => Ok(()),
+    }
 }
 
 fn approve(state: &State, asked: &str) -> Result<Entry, Refusal> {

@@ -6,7 +6,7 @@
 
 use crate::event::body::{ForgeApproval, GpuXid, MoreChanges, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
-use crate::model::resource::{Accelerator, GpuSeen, SeenPart};
+use crate::model::resource::{Accelerator, Chore, GpuSeen, SeenPart};
 use crate::plan::{FieldChange, Reason, render};
 
 /// What `event` says, without its subject, its actor and its time.
@@ -147,8 +147,13 @@ pub fn describe(event: &Event) -> String {
             super::backup::bytes(verified.read),
             after(verified.elapsed_ms)
         ),
+        Event::BackupDrilled(drilled) => super::backup::drilled(drilled),
         Event::BackupFailed(failed) => {
-            format!("{} error(s) in the repository, the first: {}", failed.errors, failed.why)
+            let where_ = match failed.during {
+                Chore::Drill => "what a drill restored",
+                Chore::Run | Chore::Verify | Chore::Forget => "the repository",
+            };
+            format!("{} error(s) in {where_}, the first: {}", failed.errors, failed.why)
         }
         Event::BackupForgotten(forgotten) => format!(
             "{} snapshot(s) removed, {} stay, {} freed",
@@ -167,6 +172,7 @@ pub fn describe(event: &Event) -> String {
             }
         }
         Event::BackupAsked(_) => "a snapshot is wanted now".to_owned(),
+        Event::DrillAsked(_) => "a drill is wanted now".to_owned(),
         Event::PolicyViolated(found) => {
             format!("{} ({}): {}", found.rule, found.level.word(), found.message)
         }

@@ -17,14 +17,14 @@ const REPOSITORY: &str = "apiVersion: trueup/v1\nkind: Repository\nmetadata: {na
 const KEY: &str = "canary-of-the-key";
 
 /// A host with a secret and a folder of files, and an environment repository.
-struct Saved {
-    host: Host,
+pub(super) struct Saved {
+    pub(super) host: Host,
     repo: GitRepo,
 }
 
 impl Saved {
     /// With the backups of `documents`, in which `@` is the host's folder.
-    fn new(documents: &str) -> Self {
+    pub(super) fn new(documents: &str) -> Self {
         let saved = Self { host: Host::new(), repo: GitRepo::new() };
         let at = saved.at("");
         std::fs::create_dir_all(saved.at("secrets")).unwrap();
@@ -46,18 +46,18 @@ impl Saved {
         saved
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(super) fn at(&self, path: &str) -> PathBuf {
         self.host.path().join(path)
     }
 
-    fn key(&self, text: &str) {
+    pub(super) fn key(&self, text: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.at("secrets/vault");
         std::fs::write(&path, format!("{text}\n")).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    fn publish(&self, documents: &str) {
+    pub(super) fn publish(&self, documents: &str) {
         let environment = format!(
             "apiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec:\n  \
              storagePools: [{{name: fast, path: @pool}}]\n{documents}"
@@ -66,34 +66,34 @@ impl Saved {
         self.repo.publish("environments/lab/all.yaml", &environment);
     }
 
-    fn run(&self, words: &[&str]) -> Ended {
+    pub(super) fn run(&self, words: &[&str]) -> Ended {
         self.host.run(words)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(super) fn command(&self, words: &[&str]) -> Command {
         let mut command = program();
         command.arg("--config").arg(self.at("config.yaml")).args(words);
         command
     }
 
     /// The row of one backup as `trueup backup` tells it.
-    fn row(&self, name: &str) -> Value {
+    pub(super) fn row(&self, name: &str) -> Value {
         let shown: Value = serde_json::from_str(&self.run(&["backup", "-o", "json"]).out).unwrap();
         let rows = shown["backups"].as_array().unwrap();
         rows.iter().find(|row| row["resource"] == format!("backup/{name}")).unwrap().clone()
     }
 
-    fn events(&self, kind: &str) -> usize {
+    pub(super) fn events(&self, kind: &str) -> usize {
         self.run(&["log", "--type", kind]).code(0).out.lines().count()
     }
 
-    fn snapshots(&self, name: &str) -> Vec<Value> {
+    pub(super) fn snapshots(&self, name: &str) -> Vec<Value> {
         let listed = self.run(&["backup", "ls", name, "-o", "json"]).code(0).out;
         serde_json::from_str(&listed).unwrap()
     }
 
     /// Debian's restic on a repository of this host.
-    fn restic(&self, repository: &str, words: &[&str]) -> String {
+    pub(super) fn restic(&self, repository: &str, words: &[&str]) -> String {
         let mut restic = Command::new("restic");
         restic.arg("--no-cache").arg("-r").arg(self.at(repository));
         restic.env("RESTIC_PASSWORD", KEY).args(words);
@@ -105,14 +105,14 @@ impl Saved {
 }
 
 /// `kind: Backup` of that name with that spec.
-fn backup(name: &str, spec: &str) -> String {
+pub(super) fn backup(name: &str, spec: &str) -> String {
     format!(
         "---\napiVersion: trueup/v1\nkind: Backup\nmetadata: {{name: {name}}}\nspec:\n  key: \
          vault\n{spec}"
     )
 }
 
-fn files() -> String {
+pub(super) fn files() -> String {
     backup(
         "files",
         "  source: {paths: [@files], exclude: ['*.tmp']}\n  repository: {local: @vault}\n  \
@@ -122,7 +122,7 @@ fn files() -> String {
 }
 
 /// The file at `path` below `root`, wherever it lies.
-fn found(root: &Path, name: &str) -> PathBuf {
+pub(super) fn found(root: &Path, name: &str) -> PathBuf {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -348,7 +348,7 @@ fn the_log_that_is_saved_is_whole_and_folds_to_what_was_known() {
 /// The most a daemon may take to end, in the middle of a backup too.
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// The most a daemon may take to begin; a healthy machine needs a second.
-const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_daemon_takes_snapshots_as_the_schedule_says_and_one_that_is_killed_leaves_it_whole() {

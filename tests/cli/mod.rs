@@ -9,11 +9,15 @@ mod canary;
 #[cfg(feature = "libvirt")]
 mod daemon;
 #[cfg(feature = "libvirt")]
+mod drill;
+#[cfg(feature = "libvirt")]
 mod gpu;
 mod gpu_parted;
 mod index;
 mod operate;
 mod past;
+#[cfg(feature = "libvirt")]
+mod protect;
 mod streams;
 
 use std::path::{Path, PathBuf};

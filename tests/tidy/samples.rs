@@ -42,6 +42,7 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
         Event::BackupAsked(BackupAsked {}),
+        Event::DrillAsked(DrillAsked {}),
     ]);
     samples
 }
@@ -288,6 +289,7 @@ fn backup() -> Vec<Event> {
             files: 212,
             bytes: 1_048_576,
             added: 4096,
+            of: Vec::new(),
             missing: 1,
             first_missing: Some("/etc/x: it was there and is gone".into()),
             notices: vec!["somebody else removed 1 snapshot(s)".into()],
@@ -298,6 +300,14 @@ fn backup() -> Vec<Event> {
             read: 1_048_576,
             notices: Vec::new(),
             elapsed_ms: 1200,
+        }),
+        Event::BackupDrilled(BackupDrilled {
+            snapshot: snapshot.clone(),
+            files: 212,
+            bytes: 1_048_576,
+            elapsed_ms: 400,
+            proved: vec!["the log in it is whole up to event 42".into()],
+            notices: vec!["a lock of node1, process 7, which is dead, was removed".into()],
         }),
         Event::BackupFailed(BackupFailed {
             during: Chore::Verify,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::journal::layout;
+use crate::journal::{self, layout};
 use crate::model::Name;
 use crate::port::Provider;
 use crate::private;
@@ -51,6 +51,7 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
         // Where the program's own file is not known, starting it says so.
         program: std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into()),
         folder: state.join("backup"),
+        scratch: config.backup.scratch.clone().unwrap_or_else(|| state.join("backup/drill")),
         host: config.host(),
         programs: config.backup.programs.clone(),
         own: OwnPlaces {
@@ -60,7 +61,14 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
             state,
         },
         secrets: Arc::new(secrets),
+        prove_log: Arc::new(proved),
     })
+}
+
+/// Proves the log of a state directory: its chain, line by line.
+fn proved(dir: &Path) -> Result<String, String> {
+    let report = journal::verify(dir).map_err(|error| error.to_string())?;
+    Ok(format!("the log in it is whole up to event {}", report.head.seq))
 }
 
 /// The first line of a file that only root may know.

@@ -14,8 +14,8 @@ mod resource;
 mod source;
 
 pub use backup::{
-    BackupAsked, BackupFailed, BackupForgotten, BackupMissed, BackupNews, BackupOpened,
-    BackupTaken, BackupVerified,
+    BackupAsked, BackupDrilled, BackupFailed, BackupForgotten, BackupMissed, BackupNews,
+    BackupOpened, BackupTaken, BackupVerified, DrillAsked,
 };
 pub use gpu::GpuObserved;
 pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
@@ -216,7 +216,9 @@ events! {
     "backup.taken" 1 BackupTaken(BackupTaken),
     /// A repository was checked, and nothing is wrong.
     "backup.verified" 1 BackupVerified(BackupVerified),
-    /// A repository was checked, and is damaged.
+    /// The last complete snapshot was restored beside, and is what it should be.
+    "backup.drilled" 1 BackupDrilled(BackupDrilled),
+    /// A repository was checked, or a snapshot restored, and something is wrong.
     "backup.failed" 1 BackupFailed(BackupFailed),
     /// Snapshots that nothing keeps were removed.
     "backup.forgotten" 1 BackupForgotten(BackupForgotten),
@@ -250,4 +252,6 @@ events! {
     "operator.released" 1 OperatorReleased(OperatorReleased),
     /// An operator wants a snapshot now.
     "operator.backup_asked" 1 BackupAsked(BackupAsked),
+    /// An operator wants a drill now.
+    "operator.drill_asked" 1 DrillAsked(DrillAsked),
 }

@@ -18,8 +18,8 @@ mod volume;
 use serde::{Deserialize, Serialize};
 
 pub use backup::{
-    Backup, BackupCommand, BackupLimits, BackupPaths, BackupRetention, BackupSource, BackupVerify,
-    Chore,
+    Backup, BackupCommand, BackupDrill, BackupLimits, BackupPaths, BackupRetention, BackupSource,
+    BackupVerify, Chore,
 };
 pub use domain::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, GpuUse,

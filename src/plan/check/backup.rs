@@ -14,6 +14,7 @@ impl Judge<'_> {
                 step.action,
                 Action::BackupRun { .. }
                     | Action::BackupVerify { .. }
+                    | Action::BackupDrill { .. }
                     | Action::BackupForget { .. }
             );
             if works != (step.reason == Reason::Due) {

@@ -46,13 +46,15 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
     for due in &known.due {
         // What is known is of the repository there was until now.
         let known = if opens { &nothing } else { known };
-        let draft = Draft::quiet(action(to, known, due), Reason::Due, Vec::new());
-        verdict.step(draft);
+        if let Some(action) = action(to, known, due) {
+            verdict.step(Draft::quiet(action, Reason::Due, Vec::new()));
+        }
     }
-    let runs = known.due.iter().any(|due| due.chore == Chore::Run);
+    let is_due = |chore| known.due.iter().any(|due| due.chore == chore);
     let told = |reason: &&objective::Reason| match reason {
-        // Said only where a first snapshot is not about to be taken.
-        objective::Reason::NeverTaken => !runs && !opens,
+        // Said only where what mends it is not about to be done.
+        objective::Reason::NeverTaken => !is_due(Chore::Run) && !opens,
+        objective::Reason::NotDrilled => !is_due(Chore::Drill),
         _ => true,
     };
     let words: Vec<&str> =
@@ -63,18 +65,23 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
     verdict
 }
 
-fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Action {
+fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Option<Action> {
     let backup = Box::new(to.clone());
     let (repository, since) = (known.repository.clone(), due.since);
-    match due.chore {
+    Some(match due.chore {
         Chore::Run => Action::BackupRun { backup, repository, due: since },
         Chore::Verify => {
             let parts = to.verify.as_ref().and_then(|verify| verify.read_parts);
             let part = parts.filter(|of| *of > 0).map(|of| known.checks % of + 1);
-            Action::BackupVerify { backup, repository, part, due: since }
+            let snapshot = known.newest.clone();
+            Action::BackupVerify { backup, repository, part, snapshot, due: since }
+        }
+        Chore::Drill => {
+            let snapshot = known.good.clone()?;
+            Action::BackupDrill { backup, repository, snapshot, due: since }
         }
         Chore::Forget => Action::BackupForget { backup, repository, due: since },
-    }
+    })
 }
 
 /// Whether `path` is `folder` or lies in it.

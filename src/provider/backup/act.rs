@@ -8,12 +8,12 @@ use trueup_backup::protocol::{
 
 use super::job::{Job, tags, unexpected};
 use super::own_state;
-use crate::model::Fault;
 use crate::model::backup::{
     BackupFailed, BackupForgotten, BackupNews, BackupOpened, BackupTaken, BackupVerified,
     FORGOTTEN_NAMED_MAX,
 };
 use crate::model::resource::{BackupCommand, BackupSource, Chore};
+use crate::model::{Fault, ResourceId};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
 
@@ -52,8 +52,8 @@ impl Job<'_> {
         Ok(Outcome { already: true, ..told(opened(repository, false)) })
     }
 
-    /// Takes a snapshot.
-    pub(super) async fn back_up(&self) -> Result<Outcome, Fault> {
+    /// Takes a snapshot, which has the disks `of` in it.
+    pub(super) async fn back_up(&self, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
         let (source, feed) = self.source().await?;
@@ -72,15 +72,25 @@ impl Job<'_> {
         });
         let ended = self.run(action, feed).await.map_err(|fault| self.fault(&fault))?;
         match &ended.done {
-            Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done)))),
+            Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done, of)))),
             other => Err(self.fault(&unexpected(other))),
         }
     }
 
-    /// Checks the repository. That it is damaged is an answer, not a failure.
-    pub(super) async fn verify(&self, part: Option<u32>) -> Result<Outcome, Fault> {
+    /// Checks the repository, and that `newest` is in it. That it is damaged, older than the log or
+    /// another one is an answer, not a failure.
+    pub(super) async fn verify(
+        &self,
+        part: Option<u32>,
+        newest: Option<&str>,
+    ) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
+        if let Some(newest) = newest
+            && let Err(wrong) = self.wanted(newest).await?
+        {
+            return Ok(told(BackupNews::Failed(wrong.while_verifying())));
+        }
         let of = self.backup.verify.as_ref().and_then(|verify| verify.read_parts);
         let read = match (part, of) {
             (Some(part), Some(of)) => ReadData::Part { part, of },
@@ -88,12 +98,10 @@ impl Job<'_> {
         };
         let ended = match self.run(Action::Check { read }, None).await {
             Ok(ended) => ended,
-            Err(fault @ protocol::Fault::Damaged { .. }) => {
-                let failed =
-                    BackupFailed { during: Chore::Verify, errors: 1, why: fault.to_string() };
-                return Ok(told(BackupNews::Failed(failed)));
+            Err(fault) => {
+                let wrong = self.is_wrong(&fault)?;
+                return Ok(told(BackupNews::Failed(wrong.while_verifying())));
             }
-            Err(fault) => return Err(self.fault(&fault)),
         };
         match &ended.done {
             Done::Check(checked) => Ok(told(verdict(&ended, checked))),
@@ -124,6 +132,18 @@ impl Job<'_> {
         })))
     }
 
+    /// Whether this host runs `program` for a commit.
+    pub(super) fn allowed(&self, program: &str) -> Result<(), Fault> {
+        let programs = &self.provider.setup.programs;
+        match programs.iter().any(|allowed| allowed == Path::new(program)) {
+            true => Ok(()),
+            false => Err(Fault::needs_human(
+                format!("{}: {program} is no program that this host runs", self.id),
+                "name it in `backup.programs` of the host's config, if it is to be run as root",
+            )),
+        }
+    }
+
     async fn source(&self) -> Result<(Source, Option<&BackupCommand>), Fault> {
         match &self.backup.source {
             BackupSource::Paths(paths) => {
@@ -131,14 +151,7 @@ impl Job<'_> {
                 Ok((Source::Paths { paths }, None))
             }
             BackupSource::Command(command) => {
-                let program = command.argv.first().map(String::as_str).unwrap_or_default();
-                let setup = &self.provider.setup;
-                if !setup.programs.iter().any(|allowed| allowed == Path::new(program)) {
-                    return Err(Fault::needs_human(
-                        format!("{}: {program} is no program that this host runs", self.id),
-                        "name it in `backup.programs` of the host's config, if it is to be run as root",
-                    ));
-                }
+                self.allowed(command.argv.first().map(String::as_str).unwrap_or_default())?;
                 Ok((Source::Stream { name: command.file.clone() }, Some(command)))
             }
             BackupSource::State => {
@@ -178,7 +191,7 @@ fn place(path: &Path) -> Place {
     }
 }
 
-fn told(news: BackupNews) -> Outcome {
+pub(super) fn told(news: BackupNews) -> Outcome {
     Outcome { backup: Some(news), ..Outcome::default() }
 }
 
@@ -186,7 +199,7 @@ fn opened(repository: String, made: bool) -> BackupNews {
     BackupNews::Opened(BackupOpened { repository, made })
 }
 
-fn taken(ended: &Ended, done: &Taken) -> BackupTaken {
+fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupTaken {
     let first = done.missing.first();
     BackupTaken {
         repository: ended.repository.clone(),
@@ -196,6 +209,7 @@ fn taken(ended: &Ended, done: &Taken) -> BackupTaken {
         files: done.files,
         bytes: done.bytes,
         added: ended.stored,
+        of,
         missing: done.missing_count,
         first_missing: first.map(|missing| format!("{}: {}", missing.path.display(), missing.why)),
         notices: ended.notices.iter().map(notice).collect(),
@@ -225,7 +239,7 @@ fn verdict(ended: &Ended, checked: &Checked) -> BackupNews {
 const WHY_MAX: usize = 400;
 
 /// What the library says in many lines, without its advice to its own users.
-fn brief(what: &str) -> String {
+pub(super) fn brief(what: &str) -> String {
     let lines = what.lines().map(str::trim);
     let lines = lines.take_while(|line| !line.starts_with("For more information"));
     let words: Vec<&str> = lines.filter(|line| !line.is_empty() && *line != "Message:").collect();
@@ -235,7 +249,7 @@ fn brief(what: &str) -> String {
 }
 
 /// Something noticed beside a job, in a sentence.
-fn notice(notice: &Notice) -> String {
+pub(super) fn notice(notice: &Notice) -> String {
     match notice {
         Notice::ForeignPrune { indexes } => format!(
             "somebody else pruned the repository ({indexes} index files are gone): only trueup may, \

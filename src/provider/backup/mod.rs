@@ -6,12 +6,14 @@
 
 mod act;
 mod behind_port;
+mod drill;
 mod job;
 mod own_state;
 mod worker;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::RwLock;
@@ -27,6 +29,9 @@ pub const WORKER_COMMAND: &str = "backup-worker";
 /// Tells a secret of this host, or why it cannot; never what it holds.
 pub type Secrets = Arc<dyn Fn(&Name) -> Result<String, String> + Send + Sync>;
 
+/// Says what is proved of the log in a state directory, or what is wrong with it.
+pub type LogProof = Arc<dyn Fn(&Path) -> Result<String, String> + Send + Sync>;
+
 /// What backups work with.
 #[derive(Clone)]
 pub struct BackupSetup {
@@ -34,14 +39,18 @@ pub struct BackupSetup {
     pub program: PathBuf,
     /// A private folder: locks between jobs, what repositories held, and the state made ready.
     pub folder: PathBuf,
+    /// Where drills restore to: a folder of each in it, and only those are ever removed.
+    pub scratch: PathBuf,
     /// The host that snapshots are filed under.
     pub host: String,
-    /// Programs whose output may be saved.
+    /// Programs whose output may be saved, or that may look at what a drill restored.
     pub programs: Vec<PathBuf>,
     /// Where trueup's own state is.
     pub own: OwnPlaces,
     /// The secrets of this host.
     pub secrets: Secrets,
+    /// Proves a log that was restored.
+    pub prove_log: LogProof,
 }
 
 /// Where trueup's own state is.
@@ -62,13 +71,15 @@ pub struct OwnPlaces {
 pub struct BackupProvider {
     setup: Arc<BackupSetup>,
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
+    /// Whether what drills of another process left was looked for.
+    swept: Arc<AtomicBool>,
 }
 
 impl BackupProvider {
     /// A provider that has not looked at anything yet.
     #[must_use]
     pub fn new(setup: BackupSetup) -> Self {
-        Self { setup: Arc::new(setup), turns: Arc::default() }
+        Self { setup: Arc::new(setup), turns: Arc::default(), swept: Arc::default() }
     }
 
     /// Whose turn it is at a repository: whoever makes it or removes things from it is alone, all

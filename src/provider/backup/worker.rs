@@ -26,7 +26,7 @@ const SAID_MAX: u64 = 64 << 20;
 /// The most of a program's complaint that is quoted, bytes.
 const COMPLAINT_MAX: usize = 2048;
 /// How long a complaint is waited for once its program has ended; a grandchild may hold the pipe.
-const COMPLAINT_WAIT: Duration = Duration::from_secs(1);
+pub(super) const COMPLAINT_WAIT: Duration = Duration::from_secs(1);
 
 /// Does one job.
 ///
@@ -170,7 +170,7 @@ async fn feeding(stdin: ChildStdin, feed: &BackupCommand) -> Result<File, Fault>
 
 /// A program's process group, which dies with this value: a grandchild that holds the output would
 /// keep the copying thread, and with it the worker, for ever.
-struct Group(Option<Pid>);
+pub(super) struct Group(pub(super) Option<Pid>);
 
 impl Drop for Group {
     fn drop(&mut self) {
@@ -201,7 +201,7 @@ async fn copied(
 }
 
 /// The end of what a program said on stderr, in one line.
-async fn complaint(mut stderr: ChildStderr) -> String {
+pub(super) async fn complaint(mut stderr: ChildStderr) -> String {
     let mut said = Vec::new();
     let mut chunk = [0; COMPLAINT_MAX];
     // An error is an end too: there is nothing more to be had.

@@ -28,7 +28,7 @@ impl Warnings {
 }
 
 /// The mode bits of `chmod(2)` from Go's `os.FileMode`, which restic stores.
-fn mode(go: u32) -> u32 {
+pub(super) fn mode(go: u32) -> u32 {
     const SETUID: u32 = 1 << 23;
     const SETGID: u32 = 1 << 22;
     const STICKY: u32 = 1 << 20;

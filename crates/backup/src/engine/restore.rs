@@ -94,11 +94,12 @@ struct Work<'a> {
 impl Job {
     pub(super) fn restore(&self, open: Open, wanted: &Restore) -> Result<Restored, Fault> {
         let snapshot = self.find(&open, &wanted.snapshot, &wanted.filter)?;
-        let repo = open.to_indexed().map_err(|error| self.fault(&error))?;
+        let repo = open.to_indexed().map_err(|error| self.unreadable("index", &error))?;
         let inside = wanted.path.as_deref().unwrap_or("");
         let top =
             repo.node_from_snapshot_and_path(&snapshot, inside).map_err(|error| {
                 match self.fault(&error) {
+                    Fault::Internal { .. } if inside.is_empty() => self.unreadable("tree", &error),
                     Fault::Internal { .. } => Fault::SnapshotUnknown {
                         at: self.bridge.at.clone(),
                         wanted: format!("{}:{inside}", wanted.snapshot),
@@ -224,7 +225,7 @@ impl<'a> Walk<'a> {
         top: &'n Node,
     ) -> Result<impl Iterator<Item = RusticResult<(PathBuf, Node)>> + use<'a, 'n>, Fault> {
         let work = self.work;
-        work.repo.ls(top, &work.everything).map_err(|error| work.job.fault(&error))
+        work.repo.ls(top, &work.everything).map_err(|error| work.job.unreadable("tree", &error))
     }
 
     /// Where something of the snapshot goes: below the target, whatever its name says.
@@ -250,7 +251,7 @@ impl<'a> Walk<'a> {
             // Dropped at the end of the walk, whichever way: then the threads end.
             let send = send;
             for node in self.nodes(top)? {
-                let (inside, node) = node.map_err(|error| work.job.fault(&error))?;
+                let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
                 let path = self.place(&inside)?;
                 match node.node_type {
                     NodeType::Dir => self.folder(&path)?,
@@ -380,7 +381,7 @@ impl<'a> Walk<'a> {
             place::dress(path, node, &mut held(&work.warnings));
         };
         for node in self.nodes(top)? {
-            let (inside, node) = node.map_err(|error| work.job.fault(&error))?;
+            let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
             let path = self.place(&inside)?;
             while let Some((folder, node)) = folders.pop_if(|(folder, _)| !path.starts_with(folder))
             {

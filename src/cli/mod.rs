@@ -32,6 +32,7 @@ mod pause;
 mod plan;
 mod policy;
 mod preflight;
+mod recover;
 mod release;
 mod replay;
 mod report;
@@ -129,6 +130,7 @@ enum Command {
     Drift(drift::Drift),
     Gpu(Box<gpu::Gpu>),
     Backup(backup::Backup),
+    Recover(recover::Recover),
     Why(why::Why),
     Log(log::Log),
     State(state::State),
@@ -165,6 +167,7 @@ impl Command {
             Self::Drift(command) => command.output.output,
             Self::Gpu(command) => command.format(),
             Self::Backup(command) => command.format(),
+            Self::Recover(command) => command.output.output,
             Self::Why(command) => command.output.output,
             Self::Log(command) => command.output.output,
             Self::State(command) => command.output.output,
@@ -198,6 +201,7 @@ impl Command {
             Self::Drift(command) => command.run(context),
             Self::Gpu(command) => command.run(context),
             Self::Backup(command) => command.run(context),
+            Self::Recover(command) => command.run(context),
             Self::Why(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::State(command) => command.run(context),

@@ -231,13 +231,63 @@ pub struct BackupSettings {
     /// The folder of the secrets that a `Backup` names as its `key`: one file each, with the
     /// repository's password in its first line. They must not be readable by others.
     pub secrets: PathBuf,
-    /// Programs, by absolute path, whose output a `Backup` may save, and that may look at what its
-    /// drill restored. They run as the daemon does, with the arguments that the commit gives them.
-    pub programs: Vec<PathBuf>,
+    /// Programs that a `Backup` may have run: whose output is saved, as its hooks, or to look at
+    /// what a drill restored. They run as the daemon does, which is root. A path alone allows the
+    /// program without arguments, `argv` with exactly those, and `anyArguments` with whatever a commit
+    /// gives it: many programs then read or write any file.
+    pub programs: Vec<ProgramRule>,
     /// Where drills restore to, which needs room for a snapshot of any backup that is drilled.
     /// Default: `backup/drill` in the state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scratch: Option<PathBuf>,
+}
+
+/// A program that a `Backup` may have run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "a program is `/path`, `{argv: [/path, argument]}` or `{program: /path, \
+                 anyArguments: true}`"
+)]
+pub enum ProgramRule {
+    /// The program without arguments, by its absolute path.
+    Alone(PathBuf),
+    /// The program with exactly these arguments.
+    Exactly(ExactProgram),
+    /// The program with any arguments.
+    Any(AnyProgram),
+}
+
+/// A program with exactly these arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExactProgram {
+    /// The program, by its absolute path, and its arguments.
+    #[schemars(length(min = 1))]
+    pub argv: Vec<String>,
+}
+
+/// A program, and whether the commit chooses its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AnyProgram {
+    /// The program, by its absolute path.
+    pub program: PathBuf,
+    /// Whether a commit may give it any arguments; none when not given.
+    #[serde(default)]
+    pub any_arguments: bool,
+}
+
+impl ProgramRule {
+    /// The program itself.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        match self {
+            Self::Alone(path) => path,
+            Self::Exactly(exact) => Path::new(exact.argv.first().map_or("", String::as_str)),
+            Self::Any(any) => &any.program,
+        }
+    }
 }
 
 impl Default for BackupSettings {
@@ -401,7 +451,7 @@ impl Config {
             ),
         ];
         let programs = self.backup.programs.iter();
-        let programs = programs.map(|path| ("backup.programs", Some(path.as_path())));
+        let programs = programs.map(|rule| ("backup.programs", Some(rule.program())));
         secrets
             .chain(paths)
             .chain(programs)

@@ -110,6 +110,9 @@ pub struct BackupForgotten {
     pub removed_count: u64,
     /// Bytes of data that went with them.
     pub freed: u64,
+    /// What was noticed beside it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// Most removed snapshots that an event names: a run removes one or two, and a line stays short.

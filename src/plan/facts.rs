@@ -393,6 +393,11 @@ impl<'a> Facts<'a> {
                     Some(Resource::Disk(ours)) => disk.path == ours.path,
                     _ => true,
                 },
+                // In another place than ours is: somebody's, whatever is claimed elsewhere.
+                (Resource::Backup(backup), Some(known)) => match &known.claimed {
+                    Some(Resource::Backup(ours)) => backup.repository == ours.repository,
+                    _ => true,
+                },
                 (_, Some(_)) => true,
             },
         }

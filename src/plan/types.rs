@@ -470,6 +470,12 @@ pub enum LiveChange {
 impl Action {
     /// The verb of taking a snapshot: by it the log knows that one failed.
     pub const BACKUP_RUN: &'static str = "back up";
+    /// The verb of checking a repository.
+    pub const BACKUP_VERIFY: &'static str = "verify";
+    /// The verb of restoring a snapshot to prove that it can be.
+    pub const BACKUP_DRILL: &'static str = "drill";
+    /// The verb of removing snapshots.
+    pub const BACKUP_FORGET: &'static str = "forget";
 
     /// The verb shown to people.
     pub fn verb(&self) -> &'static str {
@@ -499,9 +505,9 @@ impl Action {
             Self::VmAwaitReady { .. } => "await",
             Self::BackupOpen { .. } => "open",
             Self::BackupRun { .. } => Self::BACKUP_RUN,
-            Self::BackupVerify { .. } => "verify",
-            Self::BackupDrill { .. } => "drill",
-            Self::BackupForget { .. } => "forget",
+            Self::BackupVerify { .. } => Self::BACKUP_VERIFY,
+            Self::BackupDrill { .. } => Self::BACKUP_DRILL,
+            Self::BackupForget { .. } => Self::BACKUP_FORGET,
         }
     }
 

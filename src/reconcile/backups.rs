@@ -162,6 +162,7 @@ mod tests {
         Backup {
             source: BackupSource::State,
             repository: "/srv/backup".into(),
+            repository_id: None,
             key: Name::new("key").unwrap(),
             schedule: Some(every(100)),
             verify: Some(BackupVerify { schedule: every(1000), read_parts: None }),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::Ledger;
 use super::assess::{StoredChanges, signature, storable_changes};
@@ -63,7 +63,7 @@ struct Performance {
     run: RunId,
     running: JoinSet<Ended>,
     // JoinSet forgets which step a panicked task was: this remembers.
-    tasks: BTreeMap<tokio::task::Id, (StepIndex, u64)>,
+    tasks: BTreeMap<tokio::task::Id, (StepIndex, u64, AbortHandle)>,
     waiting: BTreeSet<StepIndex>,
     succeeded: BTreeSet<StepIndex>,
     // Somebody approved the plan: the environment's windows do not bind it. Where the log stood
@@ -164,7 +164,7 @@ impl Performance {
                 Some(ended) = self.running.join_next_with_id() => self.finish(ended).await?,
                 () = stop_of(&self.hand.stop), if !stopping => {}
                 // An error would say that the table is gone, which this plan is in.
-                _ = moves.changed() => {}
+                _ = moves.changed() => self.heed_cancels(),
             }
         }
         self.give_up(self.waiting.clone());
@@ -177,6 +177,19 @@ impl Performance {
         let finished = self.entry(Event::PlanFinished(finished));
         self.hand.ledger.append_outcome(vec![finished]).await?;
         Ok(())
+    }
+
+    /// Ends what an operator wants ended: dropping a step's work kills what it started.
+    fn heed_cancels(&self) {
+        self.hand.ledger.read(|state| {
+            for (index, seq, task) in self.tasks.values() {
+                let known = state.resources.get(&self.plan.steps[*index].resource);
+                let step = known.and_then(|known| known.in_flight.as_ref());
+                if step.is_some_and(|step| step.cancelled && step.seq == *seq) {
+                    task.abort();
+                }
+            }
+        });
     }
 
     /// Lets what is under way end: the next pass must not plan beside it. Outcomes that cannot be
@@ -194,7 +207,7 @@ impl Performance {
     async fn start_ready(&mut self) -> Result<bool, PassError> {
         // A resource is never worked on from two sides, whatever the plan's edges say.
         let mut busy: BTreeSet<&ResourceId> =
-            self.tasks.values().map(|(index, _)| &self.plan.steps[*index].resource).collect();
+            self.tasks.values().map(|(index, ..)| &self.plan.steps[*index].resource).collect();
         let mut ready = Vec::new();
         for index in &self.waiting {
             let step = &self.plan.steps[*index];
@@ -205,7 +218,10 @@ impl Performance {
             }
         }
         let parallel = self.hand.settings.parallel;
-        if ready.is_empty() || self.running.len() >= parallel {
+        // Backups have room of their own.
+        let long = |index: &StepIndex| self.plan.steps[*index].resource.kind == Kind::Backup;
+        let full = self.tasks.values().filter(|(index, ..)| !long(index)).count() >= parallel;
+        if ready.is_empty() || (full && !ready.iter().any(long)) {
             return Ok(!ready.is_empty());
         }
         self.crash(CrashPoint::BeforeIntent)?;
@@ -312,7 +328,7 @@ impl Performance {
             };
             Ended { index, result, elapsed: clock.monotonic().saturating_sub(begin) }
         });
-        self.tasks.insert(task.id(), (index, seq));
+        self.tasks.insert(task.id(), (index, seq, task));
     }
 
     async fn finish(
@@ -320,16 +336,22 @@ impl Performance {
         ended: Result<(tokio::task::Id, Ended), tokio::task::JoinError>,
     ) -> Result<(), PassError> {
         let (id, ended) = match ended {
-            Ok((id, ended)) => (id, Some(ended)),
-            Err(error) => (error.id(), None),
+            Ok((id, ended)) => (id, Ok(ended)),
+            Err(error) => (error.id(), Err(error)),
         };
-        let Some((index, seq)) = self.tasks.remove(&id) else { return Ok(()) };
-        let ended = ended.unwrap_or_else(|| Ended {
+        let Some((index, seq, _)) = self.tasks.remove(&id) else { return Ok(()) };
+        let resource = &self.plan.steps[index].resource;
+        let ended = ended.unwrap_or_else(|error| Ended {
             index,
-            result: Err(Fault::permanent(format!(
-                "{}: the step ended in a panic, which is a bug of trueup: please report it",
-                self.plan.steps[index].resource
-            ))),
+            result: Err(match error.is_cancelled() {
+                true => Fault::transient(format!(
+                    "{resource}: an operator ended it; it is done again when it is next due"
+                )),
+                false => Fault::permanent(format!(
+                    "{resource}: the step ended in a panic, which is a bug of trueup: please \
+                     report it"
+                )),
+            }),
             elapsed: Duration::ZERO,
         });
         self.crash(CrashPoint::AfterEffect)?;

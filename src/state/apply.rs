@@ -245,6 +245,7 @@ impl State {
             }
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
+            | Event::LogRecovered(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Claimed(_)
@@ -265,6 +266,7 @@ impl State {
             | Event::BackupMissed(_)
             | Event::BackupAsked(_)
             | Event::DrillAsked(_)
+            | Event::BackupCancelled(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -364,11 +366,11 @@ impl State {
             Event::Synced(synced) => {
                 let commit = entry.commit.clone();
                 resource.applied = Some(Applied { wish: synced.wish, commit, at });
-                resource.claim = Some(synced.claim.clone());
+                drop(resource.claim_now(&synced.claim));
                 resource.failure = None;
                 resource.drift = None;
             }
-            Event::Claimed(claimed) => resource.claim = Some(claimed.claim.clone()),
+            Event::Claimed(claimed) => drop(resource.claim_now(&claimed.claim)),
             Event::Drifted(drifted) => {
                 let since = resource.drift.as_ref().map_or(at, |drift| drift.since);
                 resource.drift = Some(Drift {
@@ -393,11 +395,16 @@ impl State {
             }
             Event::BackupOpened(opened) => resource.backup().open(opened),
             Event::BackupTaken(taken) => resource.backup().take(taken, at),
-            Event::BackupVerified(_) => resource.backup().verify(at),
+            Event::BackupVerified(verified) => resource.backup().verify(verified, at),
             Event::BackupDrilled(drilled) => resource.backup().drill(drilled, at),
             Event::BackupFailed(failed) => resource.backup().find_damage(failed, at),
-            Event::BackupForgotten(_) => resource.backup().forget(at),
+            Event::BackupForgotten(forgotten) => resource.backup().forget(forgotten, at),
             Event::BackupMissed(_) => resource.backup().miss(at),
+            Event::BackupCancelled(_) => {
+                if let Some(step) = &mut resource.in_flight {
+                    step.cancelled = true;
+                }
+            }
             Event::BackupAsked(_) | Event::DrillAsked(_) => {
                 match entry.event {
                     Event::DrillAsked(_) => resource.backup().drill_asked = true,
@@ -417,6 +424,7 @@ impl State {
             // Never about one resource.
             Event::LogOpened(_)
             | Event::LogTailCut(_)
+            | Event::LogRecovered(_)
             | Event::CommitObserved(_)
             | Event::RewriteRefused(_)
             | Event::RewriteAccepted(_)

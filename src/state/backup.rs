@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use trueup_backup::objective::Facts;
 
 use super::State;
-use crate::event::body::{BackupDrilled, BackupFailed, BackupOpened, BackupTaken};
+use crate::event::body::{
+    BackupDrilled, BackupFailed, BackupForgotten, BackupOpened, BackupTaken, BackupVerified,
+};
 use crate::model::ResourceId;
 use crate::model::resource::Chore;
+use crate::plan::Action;
 
 /// What is known of a backup.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -22,12 +25,12 @@ pub struct BackupState {
     pub facts: Facts,
     /// The newest snapshot, complete or not.
     pub last: Option<LastSnapshot>,
+    /// Bytes of the snapshot before that one.
+    pub bytes_before: Option<u64>,
     /// The last complete snapshot.
     pub good: Option<GoodSnapshot>,
     /// The newest complete snapshot that a check or a drill found right, and nothing found wrong since.
     pub proved: Option<GoodSnapshot>,
-    /// Bytes of the snapshot before that one.
-    pub bytes_before: Option<u64>,
     /// When the newest snapshot was begun: the schedule goes on from there.
     pub run_at: Option<Timestamp>,
     /// When the repository was checked last, whatever came of it.
@@ -48,6 +51,20 @@ pub struct BackupState {
     pub asked: bool,
     /// An operator wants a drill now.
     pub drill_asked: bool,
+    /// What was noticed about its repository since the last check without a notice, such as that
+    /// somebody else removed things from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noticed: Option<Noticed>,
+}
+
+/// Something noticed beside a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Noticed {
+    /// When it was last noticed.
+    pub at: Timestamp,
+    /// In sentences.
+    pub what: Vec<String>,
 }
 
 /// A snapshot that was taken.
@@ -124,6 +141,7 @@ impl BackupState {
 
     pub(super) fn take(&mut self, taken: &BackupTaken, at: Timestamp) {
         self.open(&BackupOpened { repository: taken.repository.clone(), made: false });
+        self.notice(&taken.notices, at);
         self.bytes_before = self.last.as_ref().map(|last| last.bytes);
         self.last = Some(LastSnapshot {
             id: taken.snapshot.clone(),
@@ -146,7 +164,9 @@ impl BackupState {
         }
     }
 
-    pub(super) fn verify(&mut self, at: Timestamp) {
+    pub(super) fn verify(&mut self, verified: &BackupVerified, at: Timestamp) {
+        self.noticed = None;
+        self.notice(&verified.notices, at);
         self.checked_at = Some(at);
         self.checks = self.checks.wrapping_add(1);
         self.facts.verified = Some(at);
@@ -184,8 +204,32 @@ impl BackupState {
         self.damage = Some(failed.why.clone());
     }
 
-    pub(super) fn forget(&mut self, at: Timestamp) {
+    pub(super) fn forget(&mut self, forgotten: &BackupForgotten, at: Timestamp) {
+        self.notice(&forgotten.notices, at);
         self.forgotten_at = Some(at);
+    }
+
+    fn notice(&mut self, what: &[String], at: Timestamp) {
+        if !what.is_empty() {
+            self.noticed = Some(Noticed { at, what: what.to_vec() });
+        }
+    }
+
+    /// An operator ended it: the schedule goes on from there.
+    pub(super) fn put_off(&mut self, verb: &str, at: Timestamp) {
+        match verb {
+            Action::BACKUP_RUN => {
+                self.run_at = Some(at);
+                self.asked = false;
+            }
+            Action::BACKUP_VERIFY => self.checked_at = Some(at),
+            Action::BACKUP_DRILL => {
+                self.drilled_at = Some(at);
+                self.drill_asked = false;
+            }
+            Action::BACKUP_FORGET => self.forgotten_at = Some(at),
+            _ => {}
+        }
     }
 
     pub(super) fn miss(&mut self, at: Timestamp) {
@@ -222,6 +266,41 @@ mod tests {
         }
     }
 
+    fn verified() -> BackupVerified {
+        BackupVerified { snapshots: 1, read: 0, notices: Vec::new(), elapsed_ms: 1 }
+    }
+
+    #[test]
+    fn what_was_noticed_is_told_until_a_check_notices_nothing() {
+        let mut of = BackupState::default();
+        let notices = vec!["somebody else pruned the repository".to_owned()];
+        of.take(&BackupTaken { notices: notices.clone(), ..taken("one", 1, 0) }, at(2));
+        of.take(&taken("one", 3, 0), at(4));
+        assert_eq!(of.noticed, Some(Noticed { at: at(2), what: notices.clone() }));
+        of.verify(&BackupVerified { notices: notices.clone(), ..verified() }, at(5));
+        assert_eq!(of.noticed.as_ref().map(|noticed| noticed.at), Some(at(5)));
+        of.verify(&verified(), at(6));
+        assert_eq!(of.noticed, None);
+        let forgotten =
+            BackupForgotten { kept: 1, removed: vec![], removed_count: 0, freed: 0, notices };
+        of.forget(&forgotten, at(7));
+        assert!(of.noticed.is_some());
+    }
+
+    #[test]
+    fn what_an_operator_ended_is_done_again_when_it_is_next_due() {
+        let mut of = BackupState { asked: true, ..BackupState::default() };
+        of.put_off(Action::BACKUP_RUN, at(9));
+        of.put_off(Action::BACKUP_VERIFY, at(10));
+        of.put_off(Action::BACKUP_FORGET, at(11));
+        of.drill_asked = true;
+        of.put_off(Action::BACKUP_DRILL, at(12));
+        assert_eq!((of.drilled_at, of.drill_asked, of.facts.drilled), (Some(at(12)), false, None));
+        assert_eq!((of.run_at, of.asked), (Some(at(9)), false));
+        assert_eq!((of.checked_at, of.forgotten_at), (Some(at(10)), Some(at(11))));
+        assert_eq!(of.facts.last_good, None, "it proves nothing");
+    }
+
     #[test]
     fn only_a_complete_snapshot_is_a_good_one() {
         let mut of = BackupState { asked: true, ..BackupState::default() };
@@ -248,7 +327,7 @@ mod tests {
         );
         of.take(&taken("one", 6, 0), at(7));
         assert_eq!(of.damage.as_deref(), Some("a pack is gone"));
-        of.verify(at(8));
+        of.verify(&verified(), at(8));
         assert_eq!((of.damage, of.facts.verified, of.checks), (None, Some(at(8)), 1));
     }
 
@@ -256,12 +335,12 @@ mod tests {
     fn the_part_with_damage_is_read_until_it_is_whole() {
         let mut of = BackupState::default();
         of.take(&taken("one", 1, 0), at(2));
-        of.verify(at(3));
+        of.verify(&verified(), at(3));
         let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
         of.find_damage(&failed, at(4));
         of.find_damage(&failed, at(5));
         assert_eq!((of.checks, of.checked_at, of.may_forget()), (1, Some(at(5)), false));
-        of.verify(at(6));
+        of.verify(&verified(), at(6));
         assert_eq!((of.checks, of.checked_at, of.may_forget()), (2, Some(at(6)), true));
         of.take(&taken("one", 7, 1), at(8));
         assert!(!of.may_forget(), "the last snapshot is incomplete");
@@ -274,16 +353,16 @@ mod tests {
         for (id, repository) in ids.iter().zip(["one", "one", "two"]) {
             let backup = state.resources.entry(id.clone()).or_default().backup();
             backup.take(&taken(repository, 1, 0), at(2));
-            backup.verify(at(3));
+            backup.verify(&verified(), at(3));
         }
         let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
         state.resources.get_mut(&ids[0]).unwrap().backup().find_damage(&failed, at(4));
         let damaged = ids.each_ref().map(|id| state.backup(id).damage.is_some());
         assert_eq!(damaged, [true, true, false]);
         // A shallower check through another one says nothing about it.
-        state.resources.get_mut(&ids[1]).unwrap().backup().verify(at(5));
+        state.resources.get_mut(&ids[1]).unwrap().backup().verify(&verified(), at(5));
         assert!(state.backup(&ids[1]).facts.verified.is_none());
-        state.resources.get_mut(&ids[0]).unwrap().backup().verify(at(6));
+        state.resources.get_mut(&ids[0]).unwrap().backup().verify(&verified(), at(6));
         assert_eq!(state.backup(&ids[1]).facts.verified, Some(at(5)));
     }
 
@@ -299,7 +378,7 @@ mod tests {
         let failed = BackupFailed { during: Chore::Drill, errors: 1, why: "a is gone".into() };
         of.find_damage(&failed, at(7));
         assert_eq!((of.drilled_at, of.drill_asked, of.may_forget()), (Some(at(7)), false, false));
-        of.verify(at(8));
+        of.verify(&verified(), at(8));
         of.take(&taken("one", 9, 0), at(10));
         assert_eq!(of.drill_damage.as_deref(), Some("a is gone"));
         assert!(of.facts.drill_failed > of.facts.drilled && of.proved.is_none());

@@ -3,8 +3,8 @@
 //! Deciding never acts: it gives the events to append, or the reason for a refusal.
 
 use crate::event::body::{
-    BackupAsked, DrillAsked, OperatorHeld, OperatorPaused, OperatorReleased, PlanApproved, Resumed,
-    RewriteAccepted,
+    BackupAsked, BackupCancelled, DrillAsked, OperatorHeld, OperatorPaused, OperatorReleased,
+    PlanApproved, Resumed, RewriteAccepted,
 };
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Kind, ResourceId};
@@ -49,6 +49,11 @@ pub enum Command {
         /// Which backup.
         resource: ResourceId,
     },
+    /// End what is being done for a backup.
+    CancelBackup {
+        /// Which backup.
+        resource: ResourceId,
+    },
     /// Let a rewritten history through.
     AcceptRewrite {
         /// The refused head.
@@ -74,6 +79,9 @@ pub enum Refusal {
         name = .0.name
     )]
     NoSnapshot(ResourceId),
+    /// Nothing is being done for it.
+    #[error("nothing is being done for {0} now; see `trueup backup`")]
+    NothingRuns(ResourceId),
     /// Nothing is paused.
     #[error("nothing is paused or held")]
     NotPaused,
@@ -148,6 +156,15 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
                 return Err(Refusal::NoSnapshot(resource.clone()));
             }
             Entry::new(Event::DrillAsked(DrillAsked {})).about(resource)
+        }
+        Command::CancelBackup { resource } => {
+            if resource.kind != Kind::Backup {
+                return Err(Refusal::NoBackup(resource.clone()));
+            }
+            if state.resources.get(resource).is_none_or(|known| known.in_flight.is_none()) {
+                return Err(Refusal::NothingRuns(resource.clone()));
+            }
+            Entry::new(Event::BackupCancelled(BackupCancelled {})).about(resource)
         }
         Command::Approve { plan } => approve(state, plan)?,
         Command::AcceptRewrite { commit } => accept_rewrite(state, commit)?,

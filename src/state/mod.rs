@@ -15,7 +15,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{BackupState, GoodSnapshot, LastSnapshot};
+pub use backup::{BackupState, GoodSnapshot, LastSnapshot, Noticed};
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
 pub use pulls::{
     Approved, Carried, Merged, OLDER_KEPT_MAX, OlderPlan, POSTS_KEPT_MAX, PROMISES_KEPT_MAX,

@@ -311,6 +311,12 @@ pub struct InFlight {
     pub heals: bool,
     /// What was ours before it.
     pub claim_before: Option<Claim>,
+    /// What was known of its snapshots before it, where it begins in another place (backups only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_before: Option<Box<BackupState>>,
+    /// An operator wants it ended (backups only).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
 }
 
 /// An operator's hold.

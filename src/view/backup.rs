@@ -95,6 +95,10 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         let before = i64::try_from(of.bytes_before?).ok()?;
         Some(i64::try_from(last.bytes).ok()? - before)
     };
+    let noticed = of.noticed.as_ref().map(|it| {
+        let at = it.at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        format!("noticed {at}: {}", it.what.join("; "))
+    });
     let incomplete = of.last.as_ref().map_or(0, |last| last.missing);
     let trouble = reasons.iter().filter(|reason| tells(**reason, asked, of)).map(|reason| {
         match (reason, &of.damage) {
@@ -120,7 +124,7 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         repository_id: of.repository.clone(),
         health,
         relied_on,
-        trouble: trouble.collect(),
+        trouble: trouble.chain(noticed).collect(),
         growth: of.last.as_ref().and_then(growth),
         last: of.last.clone(),
         last_good: of.facts.last_good,
@@ -190,7 +194,7 @@ pub(super) fn taken(taken: &BackupTaken) -> String {
         }
         (count, None) => format!("; {count} thing(s) are missing from it"),
     };
-    let notices: String = taken.notices.iter().map(|notice| format!("; {notice}")).collect();
+    let notices = noticed(&taken.notices);
     let (id, after) = (short(&taken.snapshot), after(taken.elapsed_ms));
     format!("snapshot {id}: {size}, {after}{missing}{notices}")
 }
@@ -205,6 +209,11 @@ pub(super) fn drilled(drilled: &BackupDrilled) -> String {
         bytes(drilled.bytes),
         drilled.files
     )
+}
+
+/// What was noticed beside a job, after what it did.
+pub(super) fn noticed(notices: &[String]) -> String {
+    notices.iter().map(|notice| format!("; {notice}")).collect()
 }
 
 /// A size, about: `1.5 GiB`.

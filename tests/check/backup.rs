@@ -118,3 +118,30 @@ fn what_a_drill_measures_is_promised_only_where_there_is_one() {
                  rto: 5m, drilled: 7d }\n";
     check(&spec(drill), expect![[""]]);
 }
+
+#[test]
+fn days_and_ids_are_those_there_are() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: Backup
+metadata: { name: etc }
+spec:
+  source: { paths: [/etc] }
+  repository: { local: /srv/backup, id: 1234567 }
+  key: backup-key
+  schedule: { every: 6h, windows: [{ from: "22:00", to: "04:00", days: [mon, sat] }] }
+  limits: { time: soon }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:6:41 spec/wrong-type: expected string, found the number `1234567` (quote it: "1234567")
+        "#]],
+    );
+    check(
+        "apiVersion: trueup/v1\nkind: Backup\nmetadata: { name: etc }\nspec:\n  source: { paths: \
+         [/etc] }\n  repository: { local: /srv/backup }\n  key: backup-key\n  schedule: { every: 6h, \
+         windows: [{ from: '22:00', to: '04:00', days: [monday] }] }\n",
+        expect![[r#"
+            environments/lab/x.yaml:8:73 spec/wrong-value: `monday` is not one of mon, tue, wed, thu, fri, sat, sun
+        "#]],
+    );
+}

@@ -36,7 +36,7 @@ impl Saved {
         let config = format!(
             "repository:\n  url: {}\nhost: node1\nstateDirectory: {at}state\nsocket: {at}t.sock\n\
              accelerator: tcg\nlibvirt: {{uri: 'test:///default'}}\nbackup:\n  secrets: \
-             {at}secrets\n  programs: [/usr/bin/printf]\n",
+             {at}secrets\n  programs: [{{program: /usr/bin/printf, anyArguments: true}}]\n",
             saved.repo.bare().display(),
             at = at.display()
         );
@@ -55,6 +55,13 @@ impl Saved {
         let path = self.at("secrets/vault");
         std::fs::write(&path, format!("{text}\n")).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Lets the host run one more program.
+    pub(super) fn allow(&self, rule: &str) {
+        let config = std::fs::read_to_string(self.at("config.yaml")).unwrap();
+        let config = config.replace("programs: [", &format!("programs: [{rule}, "));
+        std::fs::write(self.at("config.yaml"), config).unwrap();
     }
 
     pub(super) fn publish(&self, documents: &str) {
@@ -297,6 +304,15 @@ fn a_program_that_fails_or_is_not_allowed_leaves_no_snapshot() {
     assert!(saved.run(&["status"]).out.contains("backup.programs"));
     assert_eq!(saved.snapshots("dump").len(), 0);
     assert_eq!(saved.events("backup.taken"), 0);
+    // Allowed with exactly these arguments, and with no others.
+    saved.allow("{argv: [/bin/echo, all]}");
+    saved.publish(&dump("[/bin/echo, all, secrets]"));
+    saved.run(&["apply"]).code(5);
+    let status = saved.run(&["status"]).out;
+    assert!(status.contains("with these arguments"), "{status}");
+    saved.publish(&dump("[/bin/echo, all]"));
+    saved.run(&["apply"]).code(0);
+    assert_eq!(saved.snapshots("dump").len(), 1);
 }
 
 /// Its child has its output open, and outlives it by far.
@@ -309,12 +325,11 @@ fn a_program_that_hangs_ends_with_all_its_children() {
     );
     let saved = Saved::new(&backup(
         "dump",
-        &format!("  source: {{{source}}}\n  repository: {{local: @vault}}\n"),
+        &format!(
+            "  source: {{{source}}}\n  repository: {{local: @vault}}\n  schedule: {{every: 6h}}\n"
+        ),
     ));
-    let config = std::fs::read_to_string(saved.at("config.yaml")).unwrap();
-    let config = config.replace("programs: [", "programs: [/bin/sh, ");
-    std::fs::write(saved.at("config.yaml"), config).unwrap();
-    saved.run(&["backup", "run", "dump"]);
+    saved.allow("{program: /bin/sh, anyArguments: true}");
     let begun = Instant::now();
     saved.run(&["apply"]).code(5);
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
@@ -392,4 +407,120 @@ fn a_daemon_takes_snapshots_as_the_schedule_says_and_one_that_is_killed_leaves_i
     follower.wait().unwrap();
     assert!(saved.restic("vault", &["check", "--read-data"]).contains("no errors were found"));
     saved.run(&["log", "verify"]).code(0);
+}
+
+#[test]
+fn a_new_place_begins_anew_even_if_its_first_opening_fails() {
+    let saved = Saved::new(&files());
+    saved.run(&["apply"]).code(0);
+    std::fs::rename(saved.at("secrets/vault"), saved.at("secrets/away")).unwrap();
+    saved.publish(&files().replace("@vault", "@other"));
+    saved.run(&["apply"]).code(5);
+    std::fs::rename(saved.at("secrets/away"), saved.at("secrets/vault")).unwrap();
+    let plan = saved.run(&["plan"]).out;
+    assert!(!plan.contains("is gone"), "{plan}");
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(0);
+    assert_eq!(saved.snapshots("files").len(), 1);
+    assert!(saved.at("other/config").is_file() && saved.at("vault/config").is_file());
+}
+
+/// Another repository is somebody's, in another place as in this one, until the commit says otherwise.
+#[test]
+fn another_repository_is_taken_only_where_the_commit_says_so() {
+    let saved = Saved::new(&files());
+    saved.run(&["apply"]).code(0);
+    saved.restic("theirs", &["init"]);
+    let elsewhere = files().replace("@vault", "@theirs");
+    saved.publish(&elsewhere);
+    let plan = saved.run(&["plan"]).out;
+    assert!(plan.contains("lifecycle.adopt"), "{plan}");
+    saved.run(&["apply"]);
+    assert_eq!(saved.events("backup.opened"), 1);
+    let adopted = elsewhere.replace("spec:\n  key", "lifecycle: {adopt: true}\nspec:\n  key");
+    saved.publish(&adopted);
+    saved.run(&["apply"]).code(0);
+    assert_eq!((saved.snapshots("files").len(), saved.events("backup.taken")), (1, 2));
+
+    // In the same place: what `trueup` shows of one is never read from the other.
+    std::fs::rename(saved.at("theirs"), saved.at("away")).unwrap();
+    saved.restic("theirs", &["init"]);
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(5);
+    let status = saved.run(&["status"]).out;
+    let (_, id) = status.split_once("`repository: {id: ").expect("it says the way out");
+    let id = id.split_once('}').unwrap().0.to_owned();
+    assert!(saved.run(&["backup", "ls", "files"]).code(5).err.contains(&id));
+    saved.publish(&adopted.replace("@theirs}", &format!("@theirs, id: {id}}}")));
+    saved.run(&["apply"]).code(0);
+    assert!(saved.row("files")["repositoryId"].as_str().unwrap().starts_with(&id));
+    assert_eq!(saved.snapshots("files").len(), 1);
+}
+
+#[test]
+fn what_somebody_else_removed_is_told_until_a_check_finds_nothing() {
+    let saved = Saved::new(&files().replace("readParts: 1", "schedule: {every: 1d}"));
+    saved.run(&["apply"]).code(0);
+    std::fs::write(saved.at("files/a"), "second").unwrap();
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(0);
+    saved.restic("vault", &["forget", "--keep-last", "1", "--prune"]);
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(0);
+    let shown = saved.run(&["backup"]).out;
+    assert!(shown.contains("somebody else removed 1 snapshot(s)"), "{shown}");
+    assert!(shown.contains("somebody else pruned the repository"), "{shown}");
+}
+
+/// A backup of a program that never ends.
+fn endless(more: &str) -> String {
+    backup(
+        "dump",
+        &format!(
+            "  source: {{command: {{argv: [/bin/sleep, '1000'], file: all}}}}\n  repository: \
+             {{local: @vault}}\n  schedule: {{every: 1h}}\n{more}"
+        ),
+    )
+}
+
+#[test]
+fn a_job_takes_no_longer_than_it_may() {
+    let saved = Saved::new(&endless("  limits: {time: 1s}\n"));
+    saved.allow("{argv: [/bin/sleep, '1000']}");
+    let begun = Instant::now();
+    saved.run(&["apply"]).code(5);
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    let status = saved.run(&["status"]).out;
+    assert!(status.contains("longer than 1 s") && status.contains("limits.time"), "{status}");
+}
+
+#[test]
+fn an_operator_ends_a_job_and_the_schedule_goes_on_from_there() {
+    let saved = Saved::new(&endless(""));
+    saved.allow("{argv: [/bin/sleep, '1000']}");
+    let mut run = saved.command(&["run"]);
+    let mut daemon = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !saved.host.state().join("log").exists() {
+        assert!(begun.elapsed() < SOON, "nothing began");
+        std::thread::yield_now();
+    }
+    let mut follower = saved.command(&["log", "-f", "--type", "step.*"]);
+    let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+    let mut steps = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(steps.any(|line| line.contains("step.started") && line.contains("back up")));
+    saved.run(&["backup", "cancel", "dump"]).code(0);
+    let ended = steps.find(|line| line.contains("step.failed")).unwrap();
+    assert!(ended.contains("an operator ended it"), "{ended}");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let row = saved.row("dump");
+    assert!(row["last"].is_null() && row["nextRun"].is_string(), "{row}");
+    // Nothing is due before that.
+    let plan = saved.run(&["plan"]).out;
+    assert!(!plan.contains("back up"), "{plan}");
+    assert_eq!(saved.events("operator.backup_cancelled"), 1);
+    assert!(saved.run(&["backup", "cancel", "dump"]).code(4).err.contains("nothing is being done"));
 }

@@ -18,6 +18,8 @@ mod operate;
 mod past;
 #[cfg(feature = "libvirt")]
 mod protect;
+#[cfg(feature = "libvirt")]
+mod recover;
 mod streams;
 
 use std::path::{Path, PathBuf};

@@ -78,7 +78,8 @@ fn from_nothing_to_the_same_state_and_on_from_there() {
     // Whole lines, byte for byte.
     let segment = "log/00000000000000000001.jsonl";
     let (now, then) = (saved.host.state().join(segment), saved.at("lost").join(segment));
-    let (now, then) = (std::fs::read_to_string(now).unwrap(), std::fs::read_to_string(then).unwrap());
+    let (now, then) =
+        (std::fs::read_to_string(now).unwrap(), std::fs::read_to_string(then).unwrap());
     let lines = |text: &str| -> Vec<String> {
         text.lines().take(usize::try_from(last).unwrap()).map(str::to_owned).collect()
     };

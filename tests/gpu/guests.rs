@@ -5,7 +5,7 @@ use trueup::plan::{Disruption, SkipReason};
 use trueup::reconcile::{PassError, PassOptions};
 use trueup_fake_nvml::Fault;
 
-use super::kernel::{AUDIO, GPU, Kernel};
+use super::kernel::{AUDIO, GPU, Kernel, NEIGHBOUR};
 use super::lab::{FIRST, Lab, layout, shown, why};
 
 /// A virtual machine with that GPU.
@@ -304,4 +304,28 @@ async fn a_new_name_of_a_layout_touches_nothing() {
     lab.commit(&[layout("large", 0, "whole", "")]);
     lab.settle().await;
     assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"));
+}
+
+/// What went along with a GPU comes back with it, also where the commit named it no more meanwhile.
+#[tokio::test]
+async fn what_went_along_comes_back_also_when_nobody_names_it_any_more() {
+    let (lab, kernel) = lab().await;
+    kernel.neighbour();
+    let with = format!("  passthrough: {{ with: [\"{NEIGHBOUR}\"] }}\n");
+    lab.commit(&[layout("big", 0, "passthrough", &with)]);
+    lab.settle().await;
+    assert_eq!(kernel.driver(NEIGHBOUR).as_deref(), Some("vfio-pci"));
+    // Somebody takes a function away, so that there is something to do with the new commit.
+    kernel.bind(AUDIO, None);
+    lab.commit(&[layout("big", 0, "passthrough", "")]);
+    lab.settle().await;
+    assert_eq!(kernel.drivers(), drivers("vfio-pci", "vfio-pci"));
+    let network = "apiVersion: trueup/v1\nkind: Network\nmetadata: { name: lab }\nspec: { cidr: \
+                   10.7.0.0/24 }\n";
+    lab.world.remote.write("environments/lab/gpus.yaml", network);
+    lab.world.remote.commit("no layout");
+    lab.settle().await;
+    assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"));
+    assert_eq!(kernel.driver(NEIGHBOUR).as_deref(), Some("snd_hda_intel"));
+    lab.world.check_invariants();
 }

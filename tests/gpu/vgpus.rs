@@ -2,7 +2,7 @@
 
 use trueup::plan::SkipReason;
 use trueup::reconcile::{PassError, PassOptions};
-use trueup_fake_nvml::Fault;
+use trueup_fake_nvml::{Edit, Fault};
 
 use super::guests::{devices, runs, vm};
 use super::kernel::{GPU, Kernel, function};
@@ -231,6 +231,36 @@ async fn a_host_that_cannot_share_a_gpu_says_why() {
     let plan = lab.pass().await.plan.unwrap();
     let SkipReason::Conflict(text) = why(&plan, "gpu/big") else { panic!("{}", shown(&plan)) };
     assert!(text.contains("install the vgpu host driver"), "{text}");
+}
+
+/// The vendor's tool takes the GPU from its driver, and NVML with that, and is ended before it gave it
+/// back: the next pass does.
+#[tokio::test]
+async fn a_tool_that_was_ended_half_way_leaves_no_gpu_without_a_driver() {
+    let (mut lab, kernel) = lab(Way::Functions).await;
+    kernel.trouble.lock().unwrap().tool_ends = true;
+    lab.commit(&two(TWO));
+    let report = lab.pass_once().await;
+    assert!(report.failed > 0, "{}", lab.world.log.tail(20));
+    assert_eq!(kernel.drivers()[0], None);
+    lab.edit(&Edit::Lose { gpu: 0 });
+    lab.restart().await;
+    lab.pass().await;
+    assert_eq!(kernel.drivers()[0].as_deref(), Some("nvidia"), "{}", lab.world.log.tail(20));
+    lab.edit(&Edit::Return { gpu: 0 });
+    lab.settle().await;
+    assert_eq!(kinds(&kernel), [556, 556]);
+    assert!(runs(&lab, "vm/first") && runs(&lab, "vm/second"));
+    // The same on the way back, with the layout gone.
+    kernel.trouble.lock().unwrap().tool_ends = true;
+    lab.commit(&[vm("other", "")]);
+    for _ in 0..3 {
+        lab.pass().await;
+    }
+    lab.settle().await;
+    assert_eq!(kernel.drivers()[0].as_deref(), Some("nvidia"), "{}", lab.world.log.tail(20));
+    assert!(kernel.writes().iter().any(|it| it.contains("drivers_probe")));
+    lab.world.check_invariants();
 }
 
 /// From one use of a GPU to the next, each ended before the other begins.

@@ -42,7 +42,16 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
         Event::BackupAsked(BackupAsked {}),
+        Event::LogRecovered(LogRecovered {
+            repository: "5".repeat(64),
+            snapshot: "a".repeat(64),
+            taken: "2026-01-02T03:04:05Z".parse().unwrap(),
+            host: "node1".into(),
+            last: 42,
+            held: vec!["disk/db".parse().unwrap()],
+        }),
         Event::DrillAsked(DrillAsked {}),
+        Event::BackupCancelled(BackupCancelled {}),
     ]);
     samples
 }
@@ -251,6 +260,8 @@ fn health() -> Vec<Event> {
         vbios: Some("96.00.5E.00.01".into()),
     };
     let report = GpuReport {
+        run: String::new(),
+        seq: 0,
         at: "2026-01-02T03:04:05Z".parse().unwrap(),
         xid: 119,
         meaning: "GSP RPC timeout".into(),
@@ -319,6 +330,7 @@ fn backup() -> Vec<Event> {
             removed: vec![snapshot],
             removed_count: 1,
             freed: 65_536,
+            notices: Vec::new(),
         }),
         Event::BackupMissed(BackupMissed { rpo_s: 3600, last_good: Some(begun) }),
     ]

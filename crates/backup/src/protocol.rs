@@ -2,7 +2,7 @@
 //!
 //! The first line on standard input is a [`Request`]. With [`KeySource::Stdin`] the second line is the
 //! repository's password. With [`Source::Stream`] the frames of [`crate::FeedWriter`] follow, with
-//! [`Source::Image`] the extents of [`crate::ImageWriter`]. Each line on standard output is a [`Message`]; the last one is an [`Outcome`] or a [`Fault`]. Standard input
+//! [`Source::Image`] and [`Source::Images`] the extents of [`crate::ImageWriter`]. Each line on standard output is a [`Message`]; the last one is an [`Outcome`] or a [`Fault`]. Standard input
 //! stays open until then: closing it cancels. Nothing here holds a secret.
 
 use std::path::PathBuf;
@@ -191,6 +191,29 @@ pub enum Source {
         #[serde(default)]
         base: Option<String>,
     },
+    /// Several images of one moment from the worker's standard input, kept side by side. Their
+    /// extents come as those of one image in which each lies behind the one before.
+    Images {
+        /// The files, in the order in which they come; at least one.
+        files: Vec<ImageFile>,
+        /// The id of a snapshot that has those files that say so, 64 hex digits.
+        #[serde(default)]
+        base: Option<String>,
+    },
+}
+
+/// One of several images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFile {
+    /// The file's name, without a slash; no two are the same.
+    pub name: String,
+    /// Its size, bytes.
+    pub size: u64,
+    /// Whether only what differs from the base's file of this name comes; otherwise all that is not
+    /// zeros does.
+    #[serde(default)]
+    pub based: bool,
 }
 
 /// Which snapshots: those for which all that is said holds.
@@ -219,8 +242,9 @@ pub struct Restore {
     pub path: Option<String>,
     /// The folder to restore into. It is made where it is missing.
     pub to: PathBuf,
-    /// Goes on in a folder that is not empty: files with the right size and time are left alone,
-    /// others that are in the way are replaced. Nothing else is removed.
+    /// Goes on in a folder in which this very restore was interrupted: files with the right size and
+    /// time are left alone, and those that it was writing are written anew. Anything else that is in
+    /// the way is somebody's, and a [`Fault::InTheWay`]. `latest` means what was the latest then.
     #[serde(default)]
     pub resume: bool,
     /// Waits until all is on the disk.
@@ -700,6 +724,28 @@ pub enum Fault {
         /// The folder.
         path: PathBuf,
     },
+    /// Another restore, or none, was interrupted in the folder that one should go on in.
+    #[error("no restore can go on in {path}: {why}; restore into an empty folder")]
+    NotResumable {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Something is where a restore goes on, and is not what it wrote.
+    #[error(
+        "{path} is not what the restore left there: move it away, or restore into an empty folder"
+    )]
+    InTheWay {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The job took longer than it may. Said by whoever started it, never by itself.
+    #[error("it was ended because it took longer than {limit_s} s")]
+    TooLong {
+        /// How long it may take, seconds.
+        limit_s: u64,
+    },
     /// This host cannot write what is restored, or cannot keep its own state.
     #[error("{path} cannot be written: {why}")]
     Unwritable {
@@ -736,6 +782,7 @@ impl Fault {
                 | Fault::LockLost { .. }
                 | Fault::PrunedMeanwhile { .. }
                 | Fault::SourceVanished { .. }
+                | Fault::TooLong { .. }
                 | Fault::Cancelled
         )
     }

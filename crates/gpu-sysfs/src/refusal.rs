@@ -168,6 +168,18 @@ pub enum Refusal {
          install the vgpu host driver"
     )]
     NoVgpuHost,
+    /// Virtual functions are on, and none of them takes vGPUs.
+    #[error(
+        "{enabled} virtual functions are on and none takes a vgpu: turning them on was broken off, or \
+         the driver is none for vgpu hosts; run `/usr/lib/nvidia/sriov-manage -d {gpu}`, after which \
+         they are turned on again, or install the vgpu host driver"
+    )]
+    HalfUp {
+        /// The GPU.
+        gpu: PciAddress,
+        /// How many are on.
+        enabled: u32,
+    },
     /// Two wishes, or two claims, have one UUID.
     #[error("{id} is asked for twice")]
     Twice {

@@ -41,6 +41,7 @@ const EXAMPLES: &str = "EXAMPLES
   trueup backup --at 2026-01-02T03:04:05Z
   trueup backup run etc
   trueup backup drill etc
+  trueup backup cancel etc
   trueup backup ls etc
   trueup backup restore etc --to /srv/restored
   trueup backup restore etc --snapshot 4f2a --path /etc/hosts --to /tmp/hosts
@@ -51,6 +52,7 @@ const EXAMPLES: &str = "EXAMPLES
 enum What {
     Run(work::Run),
     Drill(work::Drill),
+    Cancel(work::Cancel),
     Ls(work::Ls),
     Restore(work::RestoreArgs),
     Forget(work::Forget),
@@ -63,7 +65,9 @@ impl Backup {
             None => self.output.output,
             Some(What::Ls(ls)) => ls.output.output,
             Some(What::Forget(forget)) => forget.output.output,
-            Some(What::Run(_) | What::Drill(_) | What::Restore(_)) => Format::Table,
+            Some(What::Run(_) | What::Drill(_) | What::Cancel(_) | What::Restore(_)) => {
+                Format::Table
+            }
         }
     }
 
@@ -72,6 +76,7 @@ impl Backup {
             None => view(context, self.at),
             Some(What::Run(run)) => run.run(context),
             Some(What::Drill(drill)) => drill.run(context),
+            Some(What::Cancel(cancel)) => cancel.run(context),
             Some(What::Ls(ls)) => ls.run(context),
             Some(What::Restore(restore)) => restore.run(context),
             Some(What::Forget(forget)) => forget.run(context),

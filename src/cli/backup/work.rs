@@ -1,4 +1,4 @@
-//! `trueup backup run`, `drill`, `ls`, `restore` and `forget`: work on one backup.
+//! `trueup backup run`, `drill`, `cancel`, `ls`, `restore` and `forget`: work on one backup.
 //!
 //! Which repository it is and what it is called is what the log says of the wish in force. Nothing is
 //! restored over anything, and nothing is removed here.
@@ -20,7 +20,7 @@ use crate::model::resource::Backup;
 use crate::model::{Fault, Kind, Name, Resource, ResourceId};
 use crate::port::ProgressUpdate;
 use crate::provider::backup::protocol::Snapshot;
-use crate::provider::backup::{BackupProvider, Wanted};
+use crate::provider::backup::{BackupProvider, Wanted, Which};
 use crate::state::Command;
 use crate::view::backup::bytes;
 
@@ -65,6 +65,25 @@ impl Drill {
     }
 }
 
+/// End what is being done for a backup now: a snapshot, a check or a removal
+///
+/// Nothing that is in the repository is harmed by it. It is done again when it is next due.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  trueup backup cancel etc")]
+pub(super) struct Cancel {
+    /// The backup's name
+    #[arg(value_parser = named)]
+    name: Name,
+}
+
+impl Cancel {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let resource = ResourceId::new(Kind::Backup, self.name);
+        let said = format!("what is being done for {resource} is ended");
+        operate(context, Command::CancelBackup { resource }, &said)
+    }
+}
+
 /// List the snapshots of a backup that are in its repository
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup backup ls etc\n  trueup backup ls etc -o json")]
@@ -79,7 +98,7 @@ pub(super) struct Ls {
 impl Ls {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let one = One::of(context, self.name)?;
-        let listed = wire::block_on(one.provider.list(&one.id, &one.backup))?;
+        let listed = wire::block_on(one.provider.list(one.which()))?;
         context.ui.product(&Snapshots(listed.map_err(failed)?))?;
         Ok(Done::Fine)
     }
@@ -127,7 +146,7 @@ impl RestoreArgs {
             to: &to,
             resume: self.resume,
         };
-        let done = wire::block_on(one.provider.restore(&one.id, &one.backup, wanted, &progress))?;
+        let done = wire::block_on(one.provider.restore(one.which(), wanted, &progress))?;
         let done = done.map_err(failed)?;
         for warning in &done.warnings {
             context.ui.warn(warning);
@@ -166,7 +185,7 @@ impl Forget {
             context.ui.say(&format!("{} has no `retention`: everything stays", one.id));
             return Ok(Done::Fine);
         };
-        let told = one.provider.would_forget(&one.id, &one.backup, &retention.keep);
+        let told = one.provider.would_forget(one.which(), &retention.keep);
         let told = wire::block_on(told)?.map_err(failed)?;
         let kept =
             told.keep.into_iter().map(|it| Fate { snapshot: it.snapshot, kept_by: it.reasons });
@@ -186,6 +205,8 @@ fn named(text: &str) -> Result<Name, String> {
 struct One {
     id: ResourceId,
     backup: Box<Backup>,
+    /// The id of its repository, where the log knows it.
+    repository: Option<String>,
     provider: BackupProvider,
 }
 
@@ -202,7 +223,13 @@ impl One {
                     .hint("`trueup backup` shows those there are"));
             }
         };
-        Ok(Self { id, backup, provider: wire::backups(&config, &context.config_path()) })
+        let repository = state.backup(&id).repository;
+        let provider = wire::backups(&config, &context.config_path());
+        Ok(Self { id, backup, repository, provider })
+    }
+
+    fn which(&self) -> Which<'_> {
+        Which { id: &self.id, backup: &self.backup, repository: self.repository.as_deref() }
     }
 }
 

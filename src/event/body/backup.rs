@@ -24,6 +24,11 @@ pub struct BackupMissed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillAsked {}
 
+/// `operator.backup_cancelled`: somebody ends what is being done for a backup; who is the envelope's
+/// actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupCancelled {}
+
 /// `operator.backup_asked`: somebody wants a snapshot now; who is the envelope's actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupAsked {}

@@ -14,13 +14,13 @@ mod resource;
 mod source;
 
 pub use backup::{
-    BackupAsked, BackupDrilled, BackupFailed, BackupForgotten, BackupMissed, BackupNews,
-    BackupOpened, BackupTaken, BackupVerified, DrillAsked,
+    BackupAsked, BackupCancelled, BackupDrilled, BackupFailed, BackupForgotten, BackupMissed,
+    BackupNews, BackupOpened, BackupTaken, BackupVerified, DrillAsked,
 };
 pub use gpu::GpuObserved;
 pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
 pub use operator::{
-    LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
+    LogOpened, LogRecovered, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
 pub use plan::{
     Claim, MoreChanges, PlanApproved, PlanBegun, PlanFinished, PlanHeld, PlanLapsed, PlanMade,
@@ -114,6 +114,8 @@ macro_rules! events {
 events! {
     /// The log was opened for writing.
     "log.opened" 1 LogOpened(LogOpened),
+    /// The log was brought back from a backup.
+    "log.recovered" 1 LogRecovered(LogRecovered),
     /// An unfinished line at the end of the log was cut off and kept beside it.
     "log.tail_cut" 1 LogTailCut(LogTailCut),
     /// The followed branch has a new head.
@@ -254,4 +256,6 @@ events! {
     "operator.backup_asked" 1 BackupAsked(BackupAsked),
     /// An operator wants a drill now.
     "operator.drill_asked" 1 DrillAsked(DrillAsked),
+    /// An operator ends what is being done for a backup.
+    "operator.backup_cancelled" 1 BackupCancelled(BackupCancelled),
 }

@@ -17,6 +17,10 @@ pub struct Backup {
     pub source: BackupSource,
     /// The folder of the repository, in restic's format.
     pub repository: String,
+    /// The id that the repository has to have, or the start of it, where the wish says so: then
+    /// another one than the log knows is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<String>,
     /// The secret of this host that holds the repository's password.
     pub key: Name,
     /// When a snapshot is taken; `None`: only when an operator asks.
@@ -120,9 +124,22 @@ pub struct BackupLimits {
     pub read_kib: Option<u64>,
     /// Most that is written to the repository, KiB a second.
     pub write_kib: Option<u64>,
+    /// How long one job may take, seconds; `None`: [`Backup::TIME_S`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_s: Option<u64>,
 }
 
 impl Backup {
+    /// How long one job may take when nothing is said, seconds: a day. Longer ones are few, and one
+    /// that hangs must not do so for ever.
+    pub const TIME_S: u64 = 24 * 3600;
+
+    /// Whether the wish asks for another repository than `known`, in its place.
+    #[must_use]
+    pub fn asks_for_another(&self, known: &str) -> bool {
+        self.repository_id.as_ref().is_some_and(|id| !known.starts_with(id.as_str()))
+    }
+
     /// Takes out what may hold a secret: the arguments of a program.
     pub fn strip_texts(&mut self) {
         if let BackupSource::Command(command) = &mut self.source {

@@ -38,7 +38,13 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         verdict.skip(SkipReason::Unprotected(why), Vec::new());
         return verdict;
     }
-    if from.is_none() || case.adopting() {
+    // Another one of ours, or one that the wish names: what is known of the old one does not count.
+    let moved = matches!(
+        case.facts.claimed(case.id),
+        Some(Resource::Backup(claimed)) if claimed.repository != to.repository
+    );
+    let other = known.repository.as_deref().is_some_and(|known| to.asks_for_another(known));
+    if from.is_none() || case.adopting() || moved || other {
         let action = Action::BackupOpen { backup: Box::new(to.clone()) };
         verdict.step(Draft::quiet(action, case.reason, Vec::new()));
     }

@@ -27,6 +27,7 @@ fn backup(repository: &str) -> Resource {
     Resource::Backup(Box::new(Backup {
         source: BackupSource::State,
         repository: repository.into(),
+        repository_id: None,
         key: name("key"),
         schedule: Some(every(3600)),
         verify: Some(BackupVerify { schedule: every(86_400), read_parts: Some(10) }),
@@ -122,6 +123,39 @@ fn a_repository_of_somebody_else_is_taken_over_only_where_that_is_asked_for() {
     machine.seen("backup/own").ownership = Ownership::Ours { environment: name("lab") };
     let reasons: Vec<_> = machine.plan().steps.iter().map(|step| step.reason).collect();
     assert_eq!(reasons, [Reason::Due]);
+}
+
+/// What another one of ours holds is opened, and what is known of the old one is forgotten.
+#[test]
+fn a_repository_in_another_place_is_opened_first() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]).repository = Some("5".repeat(64));
+    machine.want("backup/own", backup("/mnt/backup"));
+    machine.seen("backup/own").config = backup("/mnt/backup");
+    assert_eq!(machine.plan().skipped[0].why, SkipReason::Foreign);
+    machine.seen("backup/own").ownership = Ownership::Ours { environment: name("lab") };
+    let plan = machine.plan();
+    assert!(matches!(plan.steps[0].action, Action::BackupOpen { .. }), "{plan:#?}");
+    assert!(matches!(&plan.steps[1].action, Action::BackupRun { repository: None, .. }));
+}
+
+#[test]
+fn another_repository_in_its_place_is_taken_where_the_wish_names_it() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]).repository = Some("5".repeat(64));
+    let named = |id: &str| match backup("/srv/backup") {
+        Resource::Backup(backup) => {
+            Resource::Backup(Box::new(Backup { repository_id: Some(id.into()), ..*backup }))
+        }
+        other => other,
+    };
+    machine.want("backup/own", named("77777777"));
+    let plan = machine.plan();
+    assert!(matches!(plan.steps[0].action, Action::BackupOpen { .. }), "{plan:#?}");
+    assert!(matches!(&plan.steps[1].action, Action::BackupRun { repository: None, .. }));
+    machine.want("backup/own", named("55555555"));
+    let plan = machine.plan();
+    assert!(matches!(&plan.steps[0].action, Action::BackupRun { repository: Some(_), .. }));
 }
 
 #[test]

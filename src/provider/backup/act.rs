@@ -26,6 +26,12 @@ impl Job<'_> {
         let place = blocking("look at a repository's folder", move || Ok(place(&path))).await?;
         match place {
             Place::Repository => {}
+            Place::Free if self.backup.repository_id.is_some() => {
+                return Err(Fault::needs_human(
+                    format!("{}: there is no repository in {}", self.id, self.backup.repository),
+                    "mount what should be there; or, to make one, leave out `repository.id`",
+                ));
+            }
             Place::Free => match self.run(Action::Init {}, None).await {
                 Ok(ended) => return Ok(told(opened(ended.repository, true))),
                 // Somebody was faster; then it has to open.
@@ -49,6 +55,12 @@ impl Job<'_> {
             }
         }
         let (repository, _) = self.snapshots().await.map_err(|fault| self.fault(&fault))?;
+        if self.backup.asks_for_another(&repository) {
+            let wanted = self.backup.repository_id.clone().unwrap_or_default();
+            let at = self.backup.repository.clone();
+            let other = protocol::Fault::RepositoryOther { at, wanted, found: repository };
+            return Err(self.fault(&other));
+        }
         Ok(Outcome { already: true, ..told(opened(repository, false)) })
     }
 
@@ -119,29 +131,33 @@ impl Job<'_> {
         let gone = self.forget(&retention.keep, false).await;
         let gone = gone.map_err(|fault| self.fault(&fault))?;
         let prune = Action::Prune { dry_run: false, max_unused_percent: None };
-        let pruned = self.run(prune, None).await.map_err(|fault| self.fault(&fault))?;
-        let Done::Prune(pruned) = &pruned.done else {
-            return Err(self.fault(&unexpected(&pruned.done)));
+        let ended = self.run(prune, None).await.map_err(|fault| self.fault(&fault))?;
+        let Done::Prune(pruned) = &ended.done else {
+            return Err(self.fault(&unexpected(&ended.done)));
         };
+        let notices = gone.notices.iter().chain(&ended.notices).map(notice).collect();
         let named = gone.remove.iter().take(FORGOTTEN_NAMED_MAX);
         Ok(told(BackupNews::Forgotten(BackupForgotten {
             kept: gone.keep.len() as u64,
             removed: named.map(|snapshot| snapshot.id.clone()).collect(),
             removed_count: gone.remove.len() as u64,
             freed: pruned.bytes_removed,
+            notices,
         })))
     }
 
-    /// Whether this host runs `program` for a commit.
-    pub(super) fn allowed(&self, program: &str) -> Result<(), Fault> {
-        let programs = &self.provider.setup.programs;
-        match programs.iter().any(|allowed| allowed == Path::new(program)) {
-            true => Ok(()),
-            false => Err(Fault::needs_human(
-                format!("{}: {program} is no program that this host runs", self.id),
-                "name it in `backup.programs` of the host's config, if it is to be run as root",
-            )),
+    /// That this host runs a program with these arguments. They are not repeated: they may hold a
+    /// secret.
+    pub(super) fn allowed(&self, argv: &[String]) -> Result<(), Fault> {
+        if self.provider.setup.programs.iter().any(|allowed| allowed.allows(argv)) {
+            return Ok(());
         }
+        let program = argv.first().map(String::as_str).unwrap_or_default();
+        Err(Fault::needs_human(
+            format!("{}: this host does not run {program} with these arguments", self.id),
+            "name it in `backup.programs` of the host's config with exactly its arguments, if it is \
+             to be run as root",
+        ))
     }
 
     async fn source(&self) -> Result<(Source, Option<&BackupCommand>), Fault> {
@@ -151,7 +167,7 @@ impl Job<'_> {
                 Ok((Source::Paths { paths }, None))
             }
             BackupSource::Command(command) => {
-                self.allowed(command.argv.first().map(String::as_str).unwrap_or_default())?;
+                self.allowed(&command.argv)?;
                 Ok((Source::Stream { name: command.file.clone() }, Some(command)))
             }
             BackupSource::State => {
@@ -184,11 +200,41 @@ fn place(path: &Path) -> Place {
     }
     match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Place::Free,
+        Ok(false) if half_made(path) => Place::Free,
         Ok(false) => Place::Taken,
         Err(_) if path.symlink_metadata().is_ok() => Place::Taken,
         Err(_) if path.parent().is_some_and(Path::is_dir) => Place::Free,
         Err(_) => Place::NoParent,
     }
+}
+
+/// Whether all that is there is what is left of a repository in the making: folders of restic's layout
+/// with nothing in them but keys, and no config, which comes last.
+fn half_made(path: &Path) -> bool {
+    /// What a file is called while it is written, as with restic.
+    const UNFINISHED: &str = "-tmp-";
+    fn bare(folder: &Path, keys: bool) -> bool {
+        let Ok(entries) = std::fs::read_dir(folder) else { return false };
+        entries.into_iter().all(|entry| {
+            let Ok(entry) = entry else { return false };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let key = keys && name.len() == 64 && name.chars().all(|c| c.is_ascii_hexdigit());
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => !keys && bare(&entry.path(), false),
+                Ok(kind) => kind.is_file() && (key || name.contains(UNFINISHED)),
+                Err(_) => false,
+            }
+        })
+    }
+    let Ok(entries) = std::fs::read_dir(path) else { return false };
+    entries.into_iter().all(|entry| {
+        let Ok(entry) = entry else { return false };
+        match &*entry.file_name().to_string_lossy() {
+            "keys" => bare(&entry.path(), true),
+            "data" | "index" | "locks" | "snapshots" => bare(&entry.path(), false),
+            other => other.starts_with("config-tmp-"),
+        }
+    })
 }
 
 pub(super) fn told(news: BackupNews) -> Outcome {
@@ -286,6 +332,24 @@ mod tests {
         assert!(matches!(at("empty/file"), Place::Taken));
         std::fs::write(folder.path().join("empty/config"), "x").unwrap();
         assert!(matches!(at("empty"), Place::Repository));
+    }
+
+    #[test]
+    fn what_a_kill_left_of_a_repository_in_the_making_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("half");
+        for name in ["data/00", "index", "keys", "locks", "snapshots"] {
+            std::fs::create_dir_all(at.join(name)).unwrap();
+        }
+        std::fs::write(at.join("keys").join("a".repeat(64)), "{}").unwrap();
+        std::fs::write(at.join("config-tmp-7"), "").unwrap();
+        assert!(matches!(place(&at), Place::Free));
+        for name in ["data/00/pack", "snapshots/one", "keys/mine", "photo"] {
+            std::fs::write(at.join(name), "x").unwrap();
+            assert!(matches!(place(&at), Place::Taken), "{name}");
+            std::fs::remove_file(at.join(name)).unwrap();
+        }
+        assert!(matches!(place(&at), Place::Free));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::job::Job;
 use super::{BackupProvider, drill};
@@ -95,11 +96,12 @@ impl Provider for BackupProvider {
         progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
-            let job = |backup, repository: &'a Option<String>| Job {
+            let job = |backup: &'a Backup, repository: &'a Option<String>| Job {
                 provider: self,
                 id: &step.resource,
                 backup,
                 expected: repository.as_deref(),
+                limit: Some(Duration::from_secs(backup.limits.time_s.unwrap_or(Backup::TIME_S))),
                 progress: &progress,
             };
             match &step.action {

@@ -53,8 +53,8 @@ impl From<String> for Wrong {
 impl Job<'_> {
     /// Restores `snapshot` beside, and proves that it is what it was.
     pub(super) async fn drill(&self, snapshot: &str) -> Result<Outcome, Fault> {
-        if let Some(program) = self.backup.drill.as_ref().and_then(|drill| drill.check.first()) {
-            self.allowed(program)?;
+        if let Some(drill) = self.backup.drill.as_ref().filter(|drill| !drill.check.is_empty()) {
+            self.allowed(&drill.check)?;
         }
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
@@ -124,10 +124,11 @@ impl Job<'_> {
         blocking("make room for a drill", make).await
     }
 
-    async fn clear(&self, scratch: Scratch) -> Result<(), Fault> {
+    async fn clear(&self, mut scratch: Scratch) -> Result<(), Fault> {
         let id = self.id.clone();
         let clear = move || {
             let cleared = remove(&scratch.folder);
+            scratch.lock = None;
             cleared.map_err(|error| Fault::transient(format!("{id}: after a drill: {error}")))
         };
         blocking("clear what a drill restored", clear).await
@@ -294,10 +295,25 @@ async fn ask(mut command: Command, limit: Duration) -> io::Result<Result<(), Str
     )))
 }
 
-/// A folder that a drill has for itself, as long as this value lives.
+/// A folder that a drill has for itself, as long as it has the lock.
 struct Scratch {
     folder: PathBuf,
-    _lock: File,
+    lock: Option<File>,
+}
+
+impl Drop for Scratch {
+    /// A drill that was given up: its folder goes without anybody waiting for it. Where the process ends
+    /// first, the next one removes it.
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        let folder = std::mem::take(&mut self.folder);
+        std::thread::spawn(move || {
+            let _held = lock;
+            if let Err(error) = remove(&folder) {
+                tracing::warn!(%error, "what a drill left cannot be removed yet");
+            }
+        });
+    }
 }
 
 impl Scratch {
@@ -308,7 +324,7 @@ impl Scratch {
         let folder = setup.scratch.join(format!("{PREFIX}{name}"));
         remove(&folder)?;
         private(&folder)?;
-        Ok(Some(Self { folder, _lock: lock }))
+        Ok(Some(Self { folder, lock: Some(lock) }))
     }
 
     /// Bytes that may be written into it.
@@ -401,7 +417,7 @@ mod tests {
         let setup = setup(host.path());
         sweep(&setup).unwrap();
         let name = Name::new("etc").unwrap();
-        let work = Scratch::take(&setup, &name).unwrap().unwrap();
+        let mut work = Scratch::take(&setup, &name).unwrap().unwrap();
         assert!(work.free().unwrap() > 0);
         fs::create_dir_all(work.folder.join("etc/deep")).unwrap();
         let other = setup.scratch.join("somebody's");
@@ -413,10 +429,10 @@ mod tests {
         assert!(Scratch::take(&setup, &name).unwrap().is_none(), "one at a time");
         let folder = work.folder.clone();
         // As a kill leaves it.
-        drop(work);
-        let work = Scratch::take(&setup, &name).unwrap().unwrap();
+        work.lock = None;
+        let mut work = Scratch::take(&setup, &name).unwrap().unwrap();
         assert!(!folder.join("etc").exists(), "it begins empty");
-        drop(work);
+        work.lock = None;
         sweep(&setup).unwrap();
         assert!(!folder.exists());
     }

@@ -1,6 +1,7 @@
 //! Jobs on the repository of one backup, in the words of the engine.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use trueup_backup::protocol::{
     self, Action, Done, Filter, KeySource, Limits, Outcome, Request, Restore, Restored, Snapshot,
@@ -14,7 +15,7 @@ use crate::model::{Fault, Name, ResourceId};
 use crate::port::Progress;
 
 /// The tag of every snapshot of ours.
-const TAG: &str = "trueup";
+pub(super) const TAG: &str = "trueup";
 
 /// The repository of one backup.
 pub(super) struct Job<'a> {
@@ -23,8 +24,13 @@ pub(super) struct Job<'a> {
     pub(super) backup: &'a Backup,
     /// The id that the repository has to have, where one is known.
     pub(super) expected: Option<&'a str>,
+    /// How long one job may take; none for somebody who waits for it.
+    pub(super) limit: Option<Duration>,
     pub(super) progress: &'a Progress,
 }
+
+/// Between two lines of a worker's progress that nobody looks at, milliseconds.
+const PROGRESS_MS: u64 = 1000;
 
 /// What would be forgotten, and what stays and why.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -33,6 +39,9 @@ pub struct Forgetting {
     pub keep: Vec<protocol::Kept>,
     /// What goes.
     pub remove: Vec<Snapshot>,
+    /// What was noticed beside it.
+    #[serde(skip)]
+    pub(super) notices: Vec<protocol::Notice>,
 }
 
 impl Job<'_> {
@@ -54,11 +63,16 @@ impl Job<'_> {
             limits: Limits {
                 upload_kib: self.backup.limits.write_kib,
                 read_kib: self.backup.limits.read_kib,
+                progress_ms: self.limit.map(|_| PROGRESS_MS),
                 ..Limits::default()
             },
             action,
         };
-        worker::run(&setup.program, &request, &key, feed, self.progress).await
+        let work = worker::run(&setup.program, &request, &key, feed, self.progress);
+        let Some(limit) = self.limit else { return work.await };
+        // Dropping it kills the worker, which is always safe.
+        let limited = tokio::time::timeout(limit, work).await;
+        limited.unwrap_or(Err(protocol::Fault::TooLong { limit_s: limit.as_secs() }))
     }
 
     /// Snapshots of this backup on this host.
@@ -84,8 +98,10 @@ impl Job<'_> {
     ) -> Result<Forgetting, protocol::Fault> {
         let keep = keep.clone();
         let action = Action::Forget { filter: self.filter(), keep, dry_run };
-        match self.run(action, None).await?.done {
-            Done::Forget { keep, remove, .. } => Ok(Forgetting { keep, remove }),
+        let ended = self.run(action, None).await?;
+        let notices = ended.notices;
+        match ended.done {
+            Done::Forget { keep, remove, .. } => Ok(Forgetting { keep, remove, notices }),
             other => Err(unexpected(&other)),
         }
     }
@@ -93,6 +109,16 @@ impl Job<'_> {
     /// In the words of the loop.
     pub(super) fn fault(&self, fault: &protocol::Fault) -> Fault {
         let text = format!("{}: {fault}", self.id);
+        let text = match fault {
+            protocol::Fault::RepositoryOther { found, .. } => format!(
+                "{text}; if it was put there on purpose, say so: `repository: {{id: {}}}`",
+                found.get(..12).unwrap_or(found)
+            ),
+            protocol::Fault::TooLong { .. } => {
+                format!("{text}: give it more with `limits.time`, or make it less to do")
+            }
+            _ => text,
+        };
         let passes = matches!(
             fault,
             protocol::Fault::DiskFullThere { .. } | protocol::Fault::DiskFullHere { .. }
@@ -102,22 +128,18 @@ impl Job<'_> {
 }
 
 impl BackupProvider {
-    fn job<'a>(
-        &'a self,
-        id: &'a ResourceId,
-        backup: &'a Backup,
-        progress: &'a Progress,
-    ) -> Job<'a> {
-        Job { provider: self, id, backup, expected: None, progress }
+    fn job<'a>(&'a self, of: Which<'a>, progress: &'a Progress) -> Job<'a> {
+        let Which { id, backup, repository } = of;
+        Job { provider: self, id, backup, expected: repository, limit: None, progress }
     }
 
     /// The snapshots of a backup, the oldest first.
     ///
     /// # Errors
     /// What keeps them from being listed.
-    pub async fn list(&self, id: &ResourceId, backup: &Backup) -> Result<Vec<Snapshot>, Fault> {
+    pub async fn list(&self, of: Which<'_>) -> Result<Vec<Snapshot>, Fault> {
         let progress = silent();
-        let job = self.job(id, backup, &progress);
+        let job = self.job(of, &progress);
         job.snapshots().await.map(|(_, found)| found).map_err(|fault| job.fault(&fault))
     }
 
@@ -127,12 +149,11 @@ impl BackupProvider {
     /// What keeps it from being restored.
     pub async fn restore(
         &self,
-        id: &ResourceId,
-        backup: &Backup,
+        of: Which<'_>,
         wanted: Wanted<'_>,
         progress: &Progress,
     ) -> Result<Restored, Fault> {
-        let job = self.job(id, backup, progress);
+        let job = self.job(of, progress);
         let restore = Restore {
             snapshot: wanted.snapshot.to_owned(),
             filter: job.filter(),
@@ -152,16 +173,22 @@ impl BackupProvider {
     ///
     /// # Errors
     /// What keeps it from being told.
-    pub async fn would_forget(
-        &self,
-        id: &ResourceId,
-        backup: &Backup,
-        keep: &Keep,
-    ) -> Result<Forgetting, Fault> {
+    pub async fn would_forget(&self, of: Which<'_>, keep: &Keep) -> Result<Forgetting, Fault> {
         let progress = silent();
-        let job = self.job(id, backup, &progress);
+        let job = self.job(of, &progress);
         job.forget(keep, true).await.map_err(|fault| job.fault(&fault))
     }
+}
+
+/// One backup, and the repository that it has to be in.
+#[derive(Debug, Clone, Copy)]
+pub struct Which<'a> {
+    /// Its name.
+    pub id: &'a ResourceId,
+    /// What it is.
+    pub backup: &'a Backup,
+    /// The id of its repository, where the log knows one: nothing is read from another.
+    pub repository: Option<&'a str>,
 }
 
 /// What is to be restored, and where.

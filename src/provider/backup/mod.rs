@@ -9,6 +9,7 @@ mod behind_port;
 mod drill;
 mod job;
 mod own_state;
+mod recover;
 mod worker;
 
 use std::collections::HashMap;
@@ -18,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::RwLock;
 
-pub use job::{Forgetting, Wanted};
+pub use job::{Forgetting, Wanted, Which};
+pub use recover::{Fetched, OwnState, Vault};
 pub use trueup_backup::protocol;
 
 use crate::model::Name;
@@ -43,14 +45,32 @@ pub struct BackupSetup {
     pub scratch: PathBuf,
     /// The host that snapshots are filed under.
     pub host: String,
-    /// Programs whose output may be saved, or that may look at what a drill restored.
-    pub programs: Vec<PathBuf>,
+    /// Programs that may be run.
+    pub programs: Vec<Allowed>,
     /// Where trueup's own state is.
     pub own: OwnPlaces,
     /// The secrets of this host.
     pub secrets: Secrets,
     /// Proves a log that was restored.
     pub prove_log: LogProof,
+}
+
+/// A program that may be run for a backup, as the host's config says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allowed {
+    /// With exactly these arguments, the program first.
+    Exactly(Vec<String>),
+    /// With any arguments, which a commit chooses.
+    AnyArguments(PathBuf),
+}
+
+impl Allowed {
+    fn allows(&self, argv: &[String]) -> bool {
+        match self {
+            Self::Exactly(allowed) => !argv.is_empty() && allowed == argv,
+            Self::AnyArguments(program) => argv.first().is_some_and(|it| program == Path::new(it)),
+        }
+    }
 }
 
 /// Where trueup's own state is.
@@ -87,5 +107,24 @@ impl BackupProvider {
     fn turn(&self, repository: &str) -> Arc<RwLock<()>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(repository.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_runs_with_the_arguments_that_the_host_allows() {
+        let argv = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let exactly = Allowed::Exactly(argv("/usr/bin/pg_dumpall --clean"));
+        assert!(exactly.allows(&argv("/usr/bin/pg_dumpall --clean")));
+        for other in ["/usr/bin/pg_dumpall", "/usr/bin/pg_dumpall --clean -f/etc/passwd", ""] {
+            assert!(!exactly.allows(&argv(other)), "{other}");
+        }
+        let any = Allowed::AnyArguments("/usr/bin/pg_dumpall".into());
+        assert!(any.allows(&argv("/usr/bin/pg_dumpall --globals-only")));
+        assert!(!any.allows(&argv("/usr/bin/pg_dump")) && !any.allows(&[]));
+        assert!(!Allowed::Exactly(Vec::new()).allows(&[]));
     }
 }

@@ -11,7 +11,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 use trueup_backup::FeedWriter;
@@ -21,8 +23,9 @@ use super::WORKER_COMMAND;
 use crate::model::resource::BackupCommand;
 use crate::port::{Progress, ProgressUpdate};
 
-/// Most bytes of all that a worker says: a list of a hundred thousand snapshots.
-const SAID_MAX: u64 = 64 << 20;
+/// Most bytes of one line of a worker: a list of a hundred thousand snapshots. All lines together have
+/// no bound: a job may say how far it is for days.
+const LINE_MAX: u64 = 64 << 20;
 /// The most of a program's complaint that is quoted, bytes.
 const COMPLAINT_MAX: usize = 2048;
 /// How long a complaint is waited for once its program has ended; a grandchild may hold the pipe.
@@ -84,10 +87,17 @@ pub(super) async fn run(
 type Last = io::Result<Option<Result<Outcome, Fault>>>;
 
 /// Tells progress until the last line, which is returned; `None` where it never came.
-async fn said(stdout: ChildStdout, progress: &Progress) -> Last {
-    let mut lines = BufReader::new(stdout.take(SAID_MAX)).lines();
-    while let Some(line) = lines.next_line().await? {
-        match serde_json::from_str(&line)? {
+async fn said(stdout: impl AsyncRead + Unpin, progress: &Progress) -> Last {
+    let mut stdout = BufReader::new(stdout);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        (&mut stdout).take(LINE_MAX).read_until(b'\n', &mut line).await?;
+        if line.last() != Some(&b'\n') {
+            // The end; or a line that is too long or was cut short, which is no line of ours.
+            return Ok(None);
+        }
+        match serde_json::from_slice(&line)? {
             Message::Progress(told) => {
                 progress(ProgressUpdate { what: told.phase, done: told.done, total: told.total })
             }
@@ -95,7 +105,6 @@ async fn said(stdout: ChildStdout, progress: &Progress) -> Last {
             Message::Fault(fault) => return Ok(Some(Err(fault))),
         }
     }
-    Ok(None)
 }
 
 /// Feeds a program's output to the worker while it talks. The stream is complete only once the
@@ -213,4 +222,41 @@ pub(super) async fn complaint(mut stderr: ChildStderr) -> String {
     let text = String::from_utf8_lossy(&said);
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.trim().chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A job of two days, five lines a second, says more than one line may.
+    #[tokio::test]
+    async fn a_job_may_say_how_far_it_is_for_days() {
+        let line = "{\"progress\":{\"phase\":\"backing up\",\"done\":1,\"elapsed_ms\":1}}\n";
+        let count = LINE_MAX / line.len() as u64 + 1;
+        let lines = tokio::io::repeat(0).take(0);
+        let mut all: Box<dyn AsyncRead + Unpin + Send> = Box::new(lines);
+        let block: &'static [u8] = Box::leak(line.repeat(4096).into_boxed_str()).as_bytes();
+        for _ in 0..=count / 4096 {
+            all = Box::new(all.chain(block));
+        }
+        let last: &'static [u8] = b"{\"fault\":\"cancelled\"}\n";
+        let told = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&told);
+        let progress: Progress = Arc::new(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let last = said(all.chain(last), &progress).await.unwrap();
+        assert_eq!(last, Some(Err(Fault::Cancelled)));
+        assert!(told.load(Ordering::Relaxed) >= count);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_cut_short_is_no_last_word() {
+        let progress: Progress = Arc::new(|_| ());
+        let last = said(&b"{\"fault\":\"canc"[..], &progress).await.unwrap();
+        assert_eq!(last, None);
+    }
 }

@@ -1,6 +1,6 @@
 //! [`GpuProvider`]: GPUs behind `port::Provider`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,9 +83,11 @@ impl Inner {
             Gpu::Present(record) => Some(&record.identity),
             Gpu::Failed(failed) => failed.identity.as_ref(),
         });
-        let listed = identities.map(|identity| identity.uuid.as_str()).collect();
+        let listed: BTreeSet<&str> = identities.map(|identity| identity.uuid.as_str()).collect();
+        // One that cannot tell which it is may be any that is not listed.
+        let all_listed = nameless(seen).next().is_none();
         let around = Circumstances {
-            reports: &self.events.reports(&listed),
+            reports: &self.events.reports(all_listed.then_some(&listed)),
             reloaded,
             now: Instant::now(),
             host: &self.host,
@@ -97,6 +99,14 @@ impl Inner {
         let mut slowdowns = self.slowdowns.lock().unwrap_or_else(PoisonError::into_inner);
         health::see(seen, &around, &mut slowdowns, layouts)
     }
+}
+
+/// What the driver says of GPUs that cannot tell which they are.
+fn nameless(seen: &trueup_nvml::Observation) -> impl Iterator<Item = String> {
+    seen.gpus.iter().filter_map(|gpu| match gpu {
+        Gpu::Failed(failed) if failed.identity.is_none() => Some(failed.error.clone()),
+        Gpu::Present(_) | Gpu::Failed(_) => None,
+    })
 }
 
 impl GpuProvider {
@@ -163,6 +173,7 @@ impl GpuProvider {
             let users = Users { host: &inner.host, hidden: &inner.host.hidden() };
             assign::assign(&mut wanted, &scope, seen.as_ref(), users);
             let mut observed = look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), users);
+            observed.nameless_gpus = seen.iter().flat_map(nameless).collect();
             observed.gpus = seen.ok().map(|seen| inner.health(&seen, &observed, reloaded));
             observed
         });

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::environment::Day;
 use crate::spec::scalar::SizeText;
 
 /// Snapshots of one source, in a repository of restic's format: plain `restic` restores them. A backup
@@ -70,6 +71,11 @@ pub struct BackupCommandSpec {
 pub struct BackupRepositorySpec {
     /// A folder of the host, whose parent has to be there: an absolute path.
     pub local: String,
+    /// The repository's own id, or at least the first 8 digits of it, as `trueup backup` and
+    /// `restic cat config` show it. Only needed to take another repository for this backup than the
+    /// one that trueup knows in its place: one that was put there on purpose.
+    #[schemars(regex(pattern = r"^[0-9a-f]{8,64}$"))]
+    pub id: Option<String>,
 }
 
 /// When something is done: `every` or `calendar`.
@@ -98,7 +104,7 @@ pub struct BackupWindowSpec {
     pub to: String,
     /// The days it begins on: `mon` to `sun`; every day when not given.
     #[serde(default)]
-    pub days: Vec<String>,
+    pub days: Vec<Day>,
 }
 
 /// When and how deep the repository is checked.
@@ -178,4 +184,7 @@ pub struct BackupLimitsSpec {
     pub read: Option<SizeText>,
     /// Most that is written to the repository in a second: `20MiB`.
     pub write: Option<SizeText>,
+    /// How long one snapshot, check or removal may take before it is ended and tried again later:
+    /// `1d`, the default.
+    pub time: Option<String>,
 }

@@ -13,6 +13,7 @@ use super::super::kinds::backup::{
     BackupCommandSpec, BackupDrillSpec, BackupKeepSpec, BackupRetentionSpec, BackupScheduleSpec,
     BackupSourceSpec, BackupSpec, BackupVerifySpec, BackupWindowSpec,
 };
+use super::super::kinds::environment::Day as DaySpec;
 use super::super::scalar;
 use super::Cx;
 use crate::model::Name;
@@ -33,6 +34,8 @@ const SPAN_S_MAX: u64 = 2 * 366 * DAY_S;
 const LIST_MAX: usize = 256;
 /// Longest argument, pattern and file name, bytes.
 const TEXT_MAX: usize = 4096;
+/// Fewest digits that name a repository: as many as restic shows.
+const ID_DIGITS_MIN: usize = 8;
 /// The tag of every snapshot: snapshots are told apart by the backup's name, which is a tag too.
 const COMMON_TAG: &str = "trueup";
 
@@ -75,10 +78,12 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
     let limits = BackupLimits {
         read_kib: kib("/spec/limits/read", spec.limits.read.as_ref().map(|it| it.0.as_str())),
         write_kib: kib("/spec/limits/write", spec.limits.write.as_ref().map(|it| it.0.as_str())),
+        time_s: span(cx, "/spec/limits/time", spec.limits.time.as_deref()),
     };
     Some(Backup {
         source: source?,
         repository: repository?,
+        repository_id: right(spec.repository.id.as_deref().map(|id| known_id(cx, id)))?,
         key: key?,
         schedule: right(schedule)?,
         verify: Some(verify?),
@@ -162,6 +167,18 @@ fn command_of(cx: &mut Cx<'_>, spec: &BackupCommandSpec) -> Option<BackupCommand
         some => span(cx, "/spec/source/command/timeout", some)?,
     };
     Some(BackupCommand { argv, file: spec.file.clone(), timeout_s })
+}
+
+/// A repository's id, or enough of its start.
+fn known_id(cx: &mut Cx<'_>, id: &str) -> Option<String> {
+    let digits = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if !(ID_DIGITS_MIN..=64).contains(&id.len()) || !id.chars().all(digits) {
+        let message = "it is not the start of a repository's id: write 8 to 64 hexadecimal digits";
+        cx.err("spec/wrong-value", "/spec/repository/id", message)
+            .hint("`restic cat config` shows it, and so does the refusal of trueup");
+        return None;
+    }
+    Some(id.to_owned())
 }
 
 /// The repository must not be part of what it saves, nor the other way round.
@@ -267,24 +284,16 @@ fn window(cx: &mut Cx<'_>, at: &str, spec: &BackupWindowSpec) -> Option<Window> 
         jiff::civil::Time::new(hour, minute, 0, 0).ok()
     };
     let (from, to) = (time("from", &spec.from), time("to", &spec.to));
-    let mut days = Vec::new();
-    for (n, text) in spec.days.iter().enumerate() {
-        days.push(match text.as_str() {
-            "mon" => Day::Mon,
-            "tue" => Day::Tue,
-            "wed" => Day::Wed,
-            "thu" => Day::Thu,
-            "fri" => Day::Fri,
-            "sat" => Day::Sat,
-            "sun" => Day::Sun,
-            other => {
-                let message = format!("`{}` is no day of the week", other.escape_debug());
-                cx.err("spec/wrong-value", format!("{at}/days/{n}"), message)
-                    .hint("write `mon`, `tue`, `wed`, `thu`, `fri`, `sat` or `sun`");
-                return None;
-            }
-        });
-    }
+    let days = spec.days.iter().map(|day| match day {
+        DaySpec::Mon => Day::Mon,
+        DaySpec::Tue => Day::Tue,
+        DaySpec::Wed => Day::Wed,
+        DaySpec::Thu => Day::Thu,
+        DaySpec::Fri => Day::Fri,
+        DaySpec::Sat => Day::Sat,
+        DaySpec::Sun => Day::Sun,
+    });
+    let days = days.collect();
     Some(Window { from: from?, to: to?, days })
 }
 

@@ -10,6 +10,7 @@ mod pack;
 mod place;
 mod progress;
 mod restore;
+mod resume;
 mod source;
 mod stream;
 mod upkeep;
@@ -21,20 +22,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytesize::ByteSize;
+use jiff::{SignedDuration, Timestamp};
 use rustic_core::repofile::SnapshotFile;
 use rustic_core::{
     ConfigOptions, Credentials, KeyOptions, OpenStatus, Repository, RepositoryBackends,
     RepositoryOptions, RusticError,
 };
+use serde::Deserialize;
 
 use crate::bridge::Bridge;
 use crate::ledger::{self, Ledger};
-use crate::lock::{HostLock, Mode, RepoLock};
+use crate::lock::{HostLock, Mode, RepoLock, hostname};
 use crate::protocol::{
-    Action, Done, Fault, Filter, Limits, Notice, Outcome, Progress, Request, Snapshot,
+    Action, Done, Fault, Filter, Holder, Limits, Notice, Outcome, Progress, Request, Snapshot,
 };
 use crate::seal::Seal;
-use crate::store;
+use crate::store::{self, Kind, StoreFault};
 
 pub(crate) use progress::Reporter;
 
@@ -105,6 +108,14 @@ struct Finished {
 }
 
 type Open = Repository<OpenStatus>;
+
+/// Who made a key file (restic's design, "Keys, Encryption and MAC").
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Maker {
+    hostname: String,
+    created: Option<Timestamp>,
+}
 
 impl Job {
     fn run(&self, action: &Action, password: &str, feed: Option<Feed>) -> Result<Finished, Fault> {
@@ -201,7 +212,7 @@ impl Job {
     }
 
     fn exists(&self) -> Result<bool, Fault> {
-        let config = self.bridge.store.list(store::Kind::Config);
+        let config = self.bridge.store.list(Kind::Config);
         Ok(!config.map_err(|fault| fault.explain(&self.bridge.at))?.is_empty())
     }
 
@@ -209,15 +220,54 @@ impl Job {
         if self.exists()? {
             return Err(Fault::RepositoryExists { at: self.bridge.at.clone() });
         }
+        self.clear_half_made()?;
         let size = ByteSize::b(PACK_BYTES);
         let config = ConfigOptions::default()
             .set_datapack_size(size)
             .set_datapack_growfactor(0u32)
             .set_treepack_size(ByteSize::b(PACK_BYTES / 4))
             .set_treepack_growfactor(0u32);
-        let made =
-            self.library()?.init(&Credentials::password(password), &KeyOptions::default(), &config);
+        // Whose key it is, for whoever comes after one that was killed before the config.
+        let key = KeyOptions::default()
+            .hostname(hostname())
+            .username("trueup".to_owned())
+            .with_created(true);
+        let made = self.library()?.init(&Credentials::password(password), &key, &config);
         made.map_err(|error| self.fault(&error))
+    }
+
+    /// Removes what somebody left who was killed while making a repository here: a key without a
+    /// config opens nothing, and beside the right one it would make a repository that opens with the
+    /// wrong master key. Where anything was saved it was a repository, which nothing is made over.
+    fn clear_half_made(&self) -> Result<(), Fault> {
+        /// Another host's key that is younger may be of one who is making a repository right now.
+        const MAKING_MAX: SignedDuration = SignedDuration::from_mins(10);
+        let at = &self.bridge.at;
+        let store = &self.bridge.store;
+        let names = |kind| match store.list(kind) {
+            Err(StoreFault::Missing { .. }) => Ok(vec![]),
+            listed => listed.map_err(|fault| fault.explain(at)),
+        };
+        for kind in [Kind::Snapshot, Kind::Index, Kind::Pack] {
+            let count = names(kind)?.len();
+            if count > 0 {
+                let why = format!("it is not there, though {count} {kind} file(s) are");
+                let (kind, name) = ("config".to_owned(), String::new());
+                return Err(Fault::Damaged { at: at.clone(), kind, name, why });
+            }
+        }
+        for (name, _) in names(Kind::Key)? {
+            let text = store.read(Kind::Key, &name).map_err(|fault| fault.explain(at))?;
+            let key: Maker = serde_json::from_slice(&text).unwrap_or_default();
+            let young = |made| Timestamp::now().duration_since(made) < MAKING_MAX;
+            if key.hostname != hostname() && key.created.is_some_and(young) {
+                let (host, since) = (key.hostname, key.created);
+                let holder = Holder { host, pid: 0, since, exclusive: true };
+                return Err(Fault::Locked { at: at.clone(), holder });
+            }
+            store.remove(Kind::Key, &name).map_err(|fault| fault.explain(at))?;
+        }
+        Ok(())
     }
 
     fn open(&self, password: &str) -> Result<Open, Fault> {

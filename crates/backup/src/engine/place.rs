@@ -1,7 +1,7 @@
 //! Puts back what is not content: owners, modes, times, attributes, links and special files.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -27,11 +27,18 @@ impl Warnings {
     }
 }
 
+/// The sticky bit of Go's `os.FileMode`.
+const STICKY: u32 = 1 << 20;
+
+/// Whether the file itself is to be sticky.
+pub(super) fn is_sticky(node: &Node) -> bool {
+    node.meta.mode.is_some_and(|go| go & STICKY != 0)
+}
+
 /// The mode bits of `chmod(2)` from Go's `os.FileMode`, which restic stores.
 pub(super) fn mode(go: u32) -> u32 {
     const SETUID: u32 = 1 << 23;
     const SETGID: u32 = 1 << 22;
-    const STICKY: u32 = 1 << 20;
     let bit = |go_bit, bit| if go & go_bit == 0 { 0 } else { bit };
     go & 0o777 | bit(SETUID, 0o4000) | bit(SETGID, 0o2000) | bit(STICKY, 0o1000)
 }
@@ -56,21 +63,36 @@ pub(super) fn special(path: &Path, node: &Node) -> std::io::Result<()> {
     }
 }
 
+/// Whether it is there already and is what [`special`] would make; `None`: nothing is there.
+pub(super) fn is_there(path: &Path, node: &Node) -> std::io::Result<Option<bool>> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let kind = meta.file_type();
+    Ok(Some(match &node.node_type {
+        NodeType::Symlink { .. } => {
+            kind.is_symlink() && fs::read_link(path)? == node.node_type.to_link()
+        }
+        NodeType::Dev { device } => kind.is_block_device() && meta.rdev() == *device,
+        NodeType::Chardev { device } => kind.is_char_device() && meta.rdev() == *device,
+        NodeType::Fifo => kind.is_fifo(),
+        NodeType::Socket => kind.is_socket(),
+        NodeType::File | NodeType::Dir => false,
+    }))
+}
+
 /// Puts back what is known of a file; what cannot be is a warning, as with every restore by a user
 /// who is not root.
 pub(super) fn dress(path: &Path, node: &Node, warnings: &mut Warnings) {
     let meta: &Metadata = &node.meta;
     let link = matches!(node.node_type, NodeType::Symlink { .. });
     if meta.uid.is_some() || meta.gid.is_some() {
-        // Before the mode: a new owner takes setuid away.
+        // A new owner takes setuid away; the mode comes after it.
         if let Err(error) = lchown(path, meta.uid, meta.gid) {
             warnings.note(path, "its owner cannot be set", error);
         }
-    }
-    if let Some(go) = meta.mode.filter(|_| !link)
-        && let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode(go)))
-    {
-        warnings.note(path, "its mode cannot be set", error);
     }
     for attribute in &meta.extended_attributes {
         let value = attribute.value.as_deref().unwrap_or_default();
@@ -88,6 +110,14 @@ pub(super) fn dress(path: &Path, node: &Node, warnings: &mut Warnings) {
         if let Err(error) = set {
             warnings.note(path, "its times cannot be set", error);
         }
+    }
+    // Last: until then it bears the mode of a file that is being written.
+    let private = (node.node_type == NodeType::File).then_some(0o600);
+    let bits = meta.mode.map(mode).filter(|_| !link).or(private);
+    if let Some(bits) = bits
+        && let Err(error) = fs::set_permissions(path, Permissions::from_mode(bits))
+    {
+        warnings.note(path, "its mode cannot be set", error);
     }
 }
 

@@ -10,6 +10,7 @@ mod backup;
 mod backup_worker;
 mod bars;
 mod check;
+mod cluster;
 mod completions;
 mod context;
 pub mod control;
@@ -131,6 +132,7 @@ enum Command {
     Gpu(Box<gpu::Gpu>),
     Backup(backup::Backup),
     Recover(recover::Recover),
+    Cluster(cluster::Cluster),
     Why(why::Why),
     Log(log::Log),
     State(state::State),
@@ -168,6 +170,7 @@ impl Command {
             Self::Gpu(command) => command.format(),
             Self::Backup(command) => command.format(),
             Self::Recover(command) => command.output.output,
+            Self::Cluster(command) => command.format(),
             Self::Why(command) => command.output.output,
             Self::Log(command) => command.output.output,
             Self::State(command) => command.output.output,
@@ -202,6 +205,7 @@ impl Command {
             Self::Gpu(command) => command.run(context),
             Self::Backup(command) => command.run(context),
             Self::Recover(command) => command.run(context),
+            Self::Cluster(command) => command.run(context),
             Self::Why(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::State(command) => command.run(context),

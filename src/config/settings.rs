@@ -2,6 +2,7 @@
 //!
 //! Plain data: it never opens a file it names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -42,6 +43,10 @@ pub struct Config {
     /// What backups may use of this host.
     #[serde(default)]
     pub backup: BackupSettings,
+    /// How the daemons of clusters are started anew, by the name of the `Cluster`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, ClusterSettings>")]
+    pub clusters: BTreeMap<Name, ClusterSettings>,
     /// What executes guests.
     #[serde(default)]
     pub accelerator: AcceleratorChoice,
@@ -296,6 +301,24 @@ impl Default for BackupSettings {
     }
 }
 
+/// How the daemons of a cluster are started anew on this host and its nodes: a commit names neither.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterSettings {
+    /// Stops the cluster's controller and starts it, and ends when it was started.
+    pub restart_controller: Vec<String>,
+    /// Stops a node's daemon and starts it; `{node}` in it is the node's name. Without it no change
+    /// that needs that is made.
+    pub restart_node: Vec<String>,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        let controller = ["systemctl", "restart", "slurmctld"].map(str::to_owned);
+        Self { restart_controller: controller.into(), restart_node: Vec::new() }
+    }
+}
+
 /// What executes guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -389,6 +412,7 @@ impl Config {
             libvirt: LibvirtSettings::default(),
             gpu: GpuSettings::default(),
             backup: BackupSettings::default(),
+            clusters: BTreeMap::new(),
             accelerator: AcceleratorChoice::default(),
             limits: Limits::default(),
             telemetry: TelemetrySettings::default(),

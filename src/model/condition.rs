@@ -105,7 +105,6 @@ impl GpuReport {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

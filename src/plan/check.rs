@@ -96,6 +96,7 @@ fn of_resource(resource: &Resource) -> (Vec<&str>, Vec<&str>) {
         Resource::Network(_)
         | Resource::StoragePool(_)
         | Resource::Backup(_)
+        | Resource::Cluster(_)
         | Resource::GpuLayout(_) => (Vec::new(), Vec::new()),
     }
 }

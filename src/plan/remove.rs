@@ -150,7 +150,7 @@ fn object(
             drafts.push(destroy(Action::NetworkUndefine, alone()));
         }
         Kind::StoragePool => drafts.push(destroy(Action::PoolUndefine, alone())),
-        Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout | Kind::Backup => {}
+        Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout | Kind::Backup | Kind::Cluster => {}
     }
     drafts
 }

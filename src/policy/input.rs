@@ -222,6 +222,7 @@ fn without_text(mut resource: Resource) -> Resource {
         Resource::Seed(seed) => seed.strip_texts(),
         Resource::Image(image) => image.strip_texts(),
         Resource::Backup(backup) => backup.strip_texts(),
+        Resource::Cluster(cluster) => cluster.strip_texts(),
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Disk(_)

@@ -94,8 +94,7 @@ fn claimed(
         && let Some(memory) = layout.memory.as_mut().filter(|_| settled)
     {
         // What a change needed on its way is not needed once nothing is left of it.
-        memory.before = None;
-        memory.stopped.clear();
+        memory.close();
     }
     let claim = Claim { resource, ..claim_of(wish) };
     (old != Some(&claim)).then(|| Entry::new(Event::Claimed(Claimed { claim })).about(id))

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -19,7 +20,7 @@ use super::flight::{Flights, Place};
 use super::hold::minute_of_week;
 use super::pass::{PassError, Reconciler, Settings, StepProgress, never_refused, stop_of};
 use crate::event::body::{
-    Adopted, BackupNews, PlanFinished, StepFailed, StepStarted, StepSucceeded,
+    Adopted, BackupNews, PlanFinished, StepFailed, StepInterrupted, StepStarted, StepSucceeded,
 };
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, Kind, ResourceId, RunId};
@@ -53,6 +54,15 @@ struct Ended {
     elapsed: Duration,
 }
 
+/// A step that only waits.
+struct Wait {
+    task: tokio::task::AbortHandle,
+    resource: ResourceId,
+    /// The event of its start, and when that was.
+    seq: u64,
+    since: Timestamp,
+}
+
 /// The performance of one plan.
 struct Performance {
     hand: Hand,
@@ -64,6 +74,8 @@ struct Performance {
     running: JoinSet<Ended>,
     // JoinSet forgets which step a panicked task was: this remembers.
     tasks: BTreeMap<tokio::task::Id, (StepIndex, u64, AbortHandle)>,
+    // Steps that only wait, and how to end them when nobody waits any more.
+    waits: BTreeMap<tokio::task::Id, Wait>,
     waiting: BTreeSet<StepIndex>,
     succeeded: BTreeSet<StepIndex>,
     // Somebody approved the plan: the environment's windows do not bind it. Where the log stood
@@ -110,6 +122,7 @@ impl Reconciler {
                 run,
                 running: JoinSet::new(),
                 tasks: BTreeMap::new(),
+                waits: BTreeMap::new(),
                 waiting: (0..plan.steps.len()).collect(),
                 succeeded: BTreeSet::new(),
                 approved,
@@ -157,6 +170,7 @@ impl Performance {
         loop {
             let stopping = *self.hand.stop.borrow();
             let no_room = if stopping { false } else { self.start_ready().await? };
+            self.end_waits(stopping);
             if self.running.is_empty() && !no_room {
                 break;
             }
@@ -236,7 +250,7 @@ impl Performance {
             no_room = resources.len() < ready.len();
             ready.retain(|index| resources.contains(resource(index)));
             begun = ready;
-            Ok::<_, Infallible>(begun.iter().map(|index| self.intent(*index)).collect())
+            Ok::<_, Infallible>(begun.iter().map(|index| self.intent(state, *index)).collect())
         });
         let recorded = recorded.await.map_err(never_refused)?;
         self.crash(CrashPoint::AfterIntent)?;
@@ -262,6 +276,21 @@ impl Performance {
         let safe = !matches!(step.action, Action::BackupForget { .. })
             || state.backup(&step.resource).may_forget();
         state.paused.is_none() && !held && open && !taken_back && safe && self.in_force(state)
+    }
+
+    /// Ends waiting that is not for what is wanted now: it would hold that up for hours.
+    fn end_waits(&self, stopping: bool) {
+        let now = self.hand.clock.now();
+        self.hand.ledger.read(|state| {
+            for wait in self.waits.values() {
+                let known = state.resources.get(&wait.resource);
+                let cluster = known.and_then(|known| known.cluster.as_ref());
+                let asked = cluster.is_some_and(|it| it.asks_after(wait.seq, wait.since, now));
+                if stopping || asked || !self.in_force(state) {
+                    wait.task.abort();
+                }
+            }
+        });
     }
 
     /// Whether the plan's commit is still what the machine is brought to.
@@ -291,8 +320,9 @@ impl Performance {
         self.give_up(dead);
     }
 
-    fn intent(&self, index: StepIndex) -> Entry {
+    fn intent(&self, state: &State, index: StepIndex) -> Entry {
         let step = &self.plan.steps[index];
+        let known = state.resources.get(&step.resource).and_then(|known| known.claim.as_ref());
         let wish = self.scope.desired.resources.get(&step.resource);
         let all: Vec<_> = step.changes.iter().collect();
         let StoredChanges { changes, more, contents } = storable_changes(&all);
@@ -305,7 +335,7 @@ impl Performance {
             changes,
             more,
             wish: wish.map(|wish| wish.digest),
-            claim: claim_before(step, wish.map(Arc::as_ref)),
+            claim: claim_before(step, wish.map(Arc::as_ref), known),
         };
         self.entry(Event::StepStarted(started)).about(&step.resource).bringing(contents)
     }
@@ -328,6 +358,11 @@ impl Performance {
             };
             Ended { index, result, elapsed: clock.monotonic().saturating_sub(begin) }
         });
+        let step = &self.plan.steps[index];
+        if step.action.only_waits() {
+            let (resource, since) = (step.resource.clone(), self.hand.clock.now());
+            self.waits.insert(task.id(), Wait { task: task.clone(), resource, seq, since });
+        }
         self.tasks.insert(task.id(), (index, seq, task));
     }
 
@@ -339,7 +374,11 @@ impl Performance {
             Ok((id, ended)) => (id, Ok(ended)),
             Err(error) => (error.id(), Err(error)),
         };
+        let waited = self.waits.remove(&id).is_some();
         let Some((index, seq, _)) = self.tasks.remove(&id) else { return Ok(()) };
+        if waited && ended.as_ref().is_err_and(tokio::task::JoinError::is_cancelled) {
+            return self.leave(index, seq).await;
+        }
         let resource = &self.plan.steps[index].resource;
         let ended = ended.unwrap_or_else(|error| Ended {
             index,
@@ -383,6 +422,17 @@ impl Performance {
             self.place.ended(&step.resource, true, |tally| tally.failed += 1);
             self.give_up_after(index);
         }
+        Ok(())
+    }
+
+    /// A step that only waited was ended: what it waited for is looked at anew.
+    async fn leave(&mut self, index: StepIndex, seq: u64) -> Result<(), PassError> {
+        let resource = self.plan.steps[index].resource.clone();
+        let left = StepInterrupted { plan: self.digest, step: index as u64 };
+        let entry = self.entry(Event::StepInterrupted(left)).about(&resource).because(seq);
+        self.hand.ledger.append_outcome(vec![entry]).await?;
+        self.place.ended(&resource, true, |_| {});
+        self.give_up_after(index);
         Ok(())
     }
 

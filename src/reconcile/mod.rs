@@ -10,6 +10,7 @@ mod backups;
 mod begun;
 mod carry;
 mod claim;
+mod clusters;
 mod daemon;
 mod execute;
 mod fetch;

@@ -24,7 +24,11 @@ impl State {
         let commit = entry.commit.as_ref();
         if let Some(subject) = &entry.subject {
             self.apply_to_resource(subject, recorded);
-            self.pulls.machine = recorded.seq;
+            // What runs on a cluster changes all the time, and no plan with it.
+            let load = matches!(&entry.event, Event::ClusterObserved(seen) if seen.load_only);
+            if !load {
+                self.pulls.machine = recorded.seq;
+            }
         }
         match &entry.event {
             Event::LogOpened(opened) => self.epoch = opened.epoch,
@@ -267,6 +271,9 @@ impl State {
             | Event::BackupAsked(_)
             | Event::DrillAsked(_)
             | Event::BackupCancelled(_)
+            | Event::ClusterObserved(_)
+            | Event::NodeDrained(_)
+            | Event::NodeResumed(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -415,6 +422,11 @@ impl State {
                     failure.retry_at = None;
                 }
             }
+            Event::ClusterObserved(seen) => resource.cluster().observe(seen, recorded.seq, at),
+            Event::NodeDrained(drained) => {
+                resource.cluster().drain(drained, &entry.actor, recorded.seq, at);
+            }
+            Event::NodeResumed(resumed) => resource.cluster().resume(&resumed.node, recorded.seq),
             Event::OperatorHeld(held) => {
                 let (by, reason) = (entry.actor.clone(), held.reason.clone());
                 resource.hold = Some(Hold { by, reason });

@@ -2,14 +2,16 @@
 //!
 //! Deciding never acts: it gives the events to append, or the reason for a refusal.
 
+use jiff::Timestamp;
+
 use crate::event::body::{
-    BackupAsked, BackupCancelled, DrillAsked, OperatorHeld, OperatorPaused, OperatorReleased,
-    PlanApproved, Resumed, RewriteAccepted,
+    BackupAsked, BackupCancelled, DrillAsked, NodeDrained, NodeResumed, OperatorHeld,
+    OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
 };
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Kind, ResourceId};
 
-use super::State;
+use super::{ClusterState, State};
 
 /// Something an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -54,6 +56,24 @@ pub enum Command {
         /// Which backup.
         resource: ResourceId,
     },
+    /// Take a node of a cluster out of use for a while.
+    DrainNode {
+        /// Which cluster.
+        resource: ResourceId,
+        /// Which node.
+        node: String,
+        /// Why.
+        reason: String,
+        /// When it is given back.
+        until: Timestamp,
+    },
+    /// Give a node back before its time.
+    ResumeNode {
+        /// Which cluster.
+        resource: ResourceId,
+        /// Which node.
+        node: String,
+    },
     /// Let a rewritten history through.
     AcceptRewrite {
         /// The refused head.
@@ -82,6 +102,21 @@ pub enum Refusal {
     /// Nothing is being done for it.
     #[error("nothing is being done for {0} now; see `trueup backup`")]
     NothingRuns(ResourceId),
+    /// It is no cluster, or none that was seen.
+    #[error("{0} is no cluster that was seen; see `trueup cluster`")]
+    NoCluster(ResourceId),
+    /// The cluster is not ours yet.
+    #[error("{0} is not taken over yet: set `lifecycle.adopt` in its document first")]
+    ForeignCluster(ResourceId),
+    /// The node was not taken out through us.
+    #[error(
+        "node {node} was not taken out with `trueup cluster drain`: what people do with scontrol is \
+         left to them (`scontrol update NodeName={node} State=RESUME`)"
+    )]
+    NotDrained {
+        /// Which.
+        node: String,
+    },
     /// Nothing is paused.
     #[error("nothing is paused or held")]
     NotPaused,
@@ -166,6 +201,18 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
             }
             Entry::new(Event::BackupCancelled(BackupCancelled {})).about(resource)
         }
+        Command::DrainNode { resource, node, reason, until } => {
+            cluster(state, resource)?;
+            let drained = NodeDrained { node: node.clone(), reason: reason.clone(), until: *until };
+            Entry::new(Event::NodeDrained(drained)).about(resource)
+        }
+        Command::ResumeNode { resource, node } => {
+            let drain = cluster(state, resource)?.drains.get(node).filter(|drain| !drain.ended);
+            if drain.is_none() {
+                return Err(Refusal::NotDrained { node: node.clone() });
+            }
+            Entry::new(Event::NodeResumed(NodeResumed { node: node.clone() })).about(resource)
+        }
         Command::Approve { plan } => approve(state, plan)?,
         Command::AcceptRewrite { commit } => accept_rewrite(state, commit)?,
     };
@@ -179,6 +226,16 @@ fn wished_backup(state: &State, resource: &ResourceId) -> Result<(), Refusal> {
     match state.resources.get(resource).is_none_or(|known| known.wish.is_none()) {
         true => Err(Refusal::UnknownResource(resource.clone())),
         false => Ok(()),
+    }
+}
+
+fn cluster<'s>(state: &'s State, id: &ResourceId) -> Result<&'s ClusterState, Refusal> {
+    let known = state.resources.get(id);
+    let cluster = known.and_then(|known| known.cluster.as_deref());
+    let cluster = cluster.ok_or_else(|| Refusal::NoCluster(id.clone()))?;
+    match known.is_some_and(|known| known.is_ours()) {
+        true => Ok(cluster),
+        false => Err(Refusal::ForeignCluster(id.clone())),
     }
 }
 

@@ -6,6 +6,7 @@
 mod apply;
 mod backup;
 mod begun;
+mod cluster;
 mod decide;
 mod health;
 mod pulls;
@@ -16,6 +17,7 @@ mod types;
 mod tests;
 
 pub use backup::{BackupState, GoodSnapshot, LastSnapshot, Noticed};
+pub use cluster::{ClusterLook, ClusterState, OperatorDrain};
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
 pub use pulls::{
     Approved, Carried, Merged, OLDER_KEPT_MAX, OlderPlan, POSTS_KEPT_MAX, PROMISES_KEPT_MAX,

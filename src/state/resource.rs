@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use super::backup::BackupState;
+use super::cluster::ClusterState;
 use super::types::{Failure, HEALS_KEPT_MAX, InFlight, ResourceState};
 use crate::event::body::{Claim, StepFailed, StepStarted};
 use crate::model::{Digest, Fault, Resource, RunId};
@@ -36,6 +37,11 @@ impl ResourceState {
     /// What is known of its snapshots.
     pub(super) fn backup(&mut self) -> &mut BackupState {
         self.backup.get_or_insert_default()
+    }
+
+    /// What is known of its nodes and queues.
+    pub(super) fn cluster(&mut self) -> &mut ClusterState {
+        self.cluster.get_or_insert_default()
     }
 
     pub(super) fn start(&mut self, started: &StepStarted, seq: u64) {
@@ -74,12 +80,27 @@ impl ResourceState {
         if self.failure.as_ref().is_some_and(|failure| failure.verb == step.verb) {
             self.failure = None;
         }
+        if step.verb == Action::GPU_SETTLE {
+            self.gpu_settled();
+        }
         if step.heals && (run.is_none() || self.healed_by != run) {
             self.healed_by = run;
             if self.heals.len() == HEALS_KEPT_MAX {
                 self.heals.remove(0);
             }
             self.heals.push(at);
+        }
+    }
+
+    /// A change of a GPU is proved: what was only needed on its way is over. One that takes a layout
+    /// away keeps what tells ours from what stands beside it.
+    fn gpu_settled(&mut self) {
+        let resource = self.claim.as_mut().and_then(|claim| claim.resource.as_mut());
+        let Some(Resource::GpuLayout(layout)) = resource else { return };
+        let Some(memory) = &mut layout.memory else { return };
+        match self.wish {
+            Some(_) => memory.close(),
+            None => memory.stopped.clear(),
         }
     }
 
@@ -143,6 +164,7 @@ mod tests {
             key: Name::new("key").unwrap(),
             schedule: None,
             verify: None,
+            drill: None,
             retention: None,
             objectives: Objectives::default(),
             limits: BackupLimits::default(),

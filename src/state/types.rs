@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::backup::BackupState;
+use super::cluster::ClusterState;
 use super::pulls::PullsState;
 use crate::event::body::{Claim, ForgeApproval, MoreChanges, Problem, SoftHold};
 use crate::model::resource::GpuSeen;
@@ -232,6 +233,9 @@ pub struct ResourceState {
     /// What is known of its snapshots (backups only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Box<BackupState>>,
+    /// What is known of its nodes and queues (clusters only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Box<ClusterState>>,
 }
 
 /// A look at a GPU that found something new.

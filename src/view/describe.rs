@@ -188,6 +188,14 @@ pub fn describe(event: &Event) -> String {
                 None => format!("there is no complete snapshot, and {rpo} is promised"),
             }
         }
+        Event::ClusterObserved(observed) => super::cluster::observed(observed),
+        Event::NodeDrained(drained) => format!(
+            "{} is taken out until {}: {}",
+            drained.node,
+            drained.until.strftime("%Y-%m-%d %H:%M:%S"),
+            drained.reason
+        ),
+        Event::NodeResumed(resumed) => format!("{} is given back", resumed.node),
         Event::BackupAsked(_) => "a snapshot is wanted now".to_owned(),
         Event::DrillAsked(_) => "a drill is wanted now".to_owned(),
         Event::BackupCancelled(_) => "what is being done for it is ended".to_owned(),

@@ -7,6 +7,8 @@ mod backup;
 #[cfg(feature = "libvirt")]
 mod canary;
 #[cfg(feature = "libvirt")]
+mod cluster;
+#[cfg(feature = "libvirt")]
 mod daemon;
 #[cfg(feature = "libvirt")]
 mod drill;

@@ -86,11 +86,12 @@ fn from_nothing_to_the_same_state_and_on_from_there() {
     assert_eq!(lines(&now), lines(&then));
     assert!(!saved.at("state.recovering").exists());
 
-    // It converges, and the repository is still the same backup's.
-    saved.run(&["apply"]).code(0);
-    saved.run(&["backup", "run", "own"]).code(0);
+    // It converges, what was being done is done again, and the repository is still the same backup's.
     saved.run(&["apply"]).code(0);
     assert_eq!(saved.snapshots("own").len(), 3);
+    saved.run(&["backup", "run", "own"]).code(0);
+    saved.run(&["apply"]).code(0);
+    assert_eq!(saved.snapshots("own").len(), 4);
     saved.run(&["log", "verify"]).code(0);
     saved.run(&["replay"]).code(0);
 }
@@ -146,22 +147,20 @@ fn a_disk_that_waits_for_its_data_is_held() {
     std::fs::create_dir_all(saved.at("pool")).unwrap();
     std::fs::write(saved.at("pool/other"), "data").unwrap();
     saved.run(&["apply"]).code(0);
-    for _ in 0..2 {
-        saved.run(&["backup", "run", "own"]).code(0);
-        saved.run(&["apply"]).code(0);
-    }
+    saved.run(&["backup", "run", "own"]).code(0);
+    saved.run(&["apply"]).code(0);
     saved.lose();
     std::fs::remove_dir_all(saved.at("pool")).unwrap();
     let told = saved.recover(&[]).code(0).out;
     assert!(told.contains("disk/db is held: its data is in backup/pool"), "{told}");
-    saved.run(&["apply"]);
     let made = |saved: &Saved| {
         let words = ["log", "--type", "step.started", "--subject", "disk/db", "-o", "json"];
         saved.run(&words).code(0).out.lines().count()
     };
-    assert_eq!(made(&saved), 3, "one for each driver before, none after");
-    assert!(saved.run(&["status"]).out.contains("backup/pool"));
+    let before = made(&saved);
+    saved.run(&["apply"]);
+    assert_eq!(made(&saved), before, "it is not begun empty");
     saved.run(&["release", "disk/db"]).code(0);
     saved.run(&["apply"]);
-    assert_eq!(made(&saved), 4);
+    assert_eq!(made(&saved), before + 1);
 }

@@ -230,8 +230,11 @@ async fn what_cannot_be_given_away_goes_back() {
 #[tokio::test]
 async fn an_orphan_is_taken_up_again() {
     let (lab, kernel) = lab().await;
-    *kernel.trouble.lock().unwrap() =
-        super::kernel::Trouble { no_vfio: Some(GPU.to_owned()), no_host: true };
+    *kernel.trouble.lock().unwrap() = super::kernel::Trouble {
+        no_vfio: Some(GPU.to_owned()),
+        no_host: true,
+        ..Default::default()
+    };
     lab.commit(&[layout("big", 0, "passthrough", "")]);
     lab.pass_once().await;
     assert_eq!(kernel.drivers()[0], None);
@@ -328,4 +331,34 @@ async fn what_went_along_comes_back_also_when_nobody_names_it_any_more() {
     assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"));
     assert_eq!(kernel.driver(NEIGHBOUR).as_deref(), Some("snd_hda_intel"));
     lab.world.check_invariants();
+}
+
+/// A machine that takes by its address what a layout names by the GPU's UUID: both are left alone, and
+/// both are named.
+#[tokio::test]
+async fn what_a_layout_has_no_machine_takes_by_its_address() {
+    let by_address = |device: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: first }}\nspec:\n  \
+             cpus: 1\n  memory: 1GiB\n  hostDevices: [{{ pci: \"{device}\" }}]\n"
+        )
+    };
+    for (mode, device) in [("passthrough", GPU), ("passthrough", AUDIO), ("mig", GPU)] {
+        let (lab, kernel) = lab().await;
+        lab.commit(&[layout("big", 0, mode, ""), by_address(device)]);
+        let plan = lab.pass().await.plan.unwrap();
+        for id in ["gpu/big", "vm/first"] {
+            let SkipReason::Conflict(text) = why(&plan, id) else { panic!("{}", shown(&plan)) };
+            assert!(text.contains("vm/first (/spec/hostDevices)"), "{text}");
+            assert!(text.contains(device) && text.contains("gpu/big (/spec/match)"), "{text}");
+        }
+        assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"), "{mode}");
+        assert!(lab.calls().is_empty());
+        // The layout alone goes its way.
+        lab.commit(&[layout("big", 0, mode, ""), vm("first", "")]);
+        lab.settle().await;
+        let given = mode == "passthrough";
+        let wanted = if given { "vfio-pci" } else { "nvidia" };
+        assert_eq!(kernel.drivers()[0].as_deref(), Some(wanted));
+    }
 }

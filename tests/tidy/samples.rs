@@ -34,6 +34,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.push(gpu());
     samples.extend(health());
     samples.extend(backup());
+    samples.push(cluster());
     samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
@@ -52,8 +53,31 @@ pub(super) fn samples() -> Vec<Event> {
         }),
         Event::DrillAsked(DrillAsked {}),
         Event::BackupCancelled(BackupCancelled {}),
+        Event::NodeDrained(NodeDrained {
+            node: "n7".into(),
+            reason: "fan is loud".into(),
+            until: "2026-01-02T03:04:05Z".parse().unwrap(),
+        }),
+        Event::NodeResumed(NodeResumed { node: "n7".into() }),
     ]);
     samples
+}
+
+fn cluster() -> Event {
+    let overview = json!({
+        "release": "22.05.8",
+        "daemons": {"22.05.8": 2},
+        "nodes": {"total": 2, "up": 1, "busy": 1, "drained": 1, "down": 0},
+        "resources": {"cpu": {"total": 8, "allocated": 2}},
+        "partitions": {"batch": {"state": "UP", "running": 1, "pending": 3, "longestWait": 40}},
+        "accounts": {"research": {"running": 1, "pending": 3, "cpus": 2}},
+        "out": [{
+            "node": "n2", "reason": "fan is loud", "by": "bob", "since": 1767323045,
+            "answers": true,
+        }],
+    });
+    let overview = serde_json::from_value(overview).unwrap();
+    Event::ClusterObserved(ClusterObserved { name: "lab".into(), overview, load_only: false })
 }
 
 fn source() -> Vec<Event> {

@@ -194,6 +194,15 @@ pub enum Refusal {
         /// The names there are.
         found: Vec<String>,
     },
+    /// The type is for GPU instances, and none is named.
+    #[error(
+        "type {kind} is for a gpu that is cut (mig) and shared at once, which is not supported: use a \
+         type that shares the gpu in time"
+    )]
+    NeedsInstance {
+        /// The type.
+        kind: String,
+    },
     /// There is no room for it now.
     #[error("no room for {id} of type {kind}: nothing free takes that type now")]
     NoRoom {

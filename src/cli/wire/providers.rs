@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{Config, ProgramRule};
+use crate::config::{ClusterSettings, Config, ProgramRule};
 use crate::journal::{self, layout};
 use crate::model::Name;
 use crate::port::Provider;
 use crate::private;
 use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces, Vault};
+use crate::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::seed::SeedProvider;
@@ -101,6 +102,20 @@ fn allowed(rule: &ProgramRule) -> Allowed {
     }
 }
 
+/// The clusters of this host.
+fn clusters(config: &Config) -> ClusterProvider {
+    let restarts = |settings: &ClusterSettings| Restarts {
+        controller: settings.restart_controller.clone(),
+        node: settings.restart_node.clone(),
+    };
+    let named = config.clusters.iter().map(|(name, settings)| (name.clone(), restarts(settings)));
+    ClusterProvider::new(ClusterSetup {
+        folder: config.state_directory().join("cluster"),
+        restarts: named.collect(),
+        usual: restarts(&ClusterSettings::default()),
+    })
+}
+
 /// The first line of a file that only root may know.
 fn secret(path: &Path) -> Result<String, String> {
     let named = |why: String| format!("{}: {why}", path.display());
@@ -117,8 +132,9 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
     let backups = Arc::new(backups(config, config_path));
+    let clusters = Arc::new(clusters(config));
     let providers: Vec<Arc<dyn Provider>> =
-        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups];
+        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups, clusters];
     (providers, wakes)
 }
 

@@ -4,6 +4,7 @@
 //! upcast, never an edit. The golden lines in `tests/golden/events` hold this.
 
 mod backup;
+mod cluster;
 mod gpu;
 mod health;
 mod operator;
@@ -17,6 +18,7 @@ pub use backup::{
     BackupAsked, BackupCancelled, BackupDrilled, BackupFailed, BackupForgotten, BackupMissed,
     BackupNews, BackupOpened, BackupTaken, BackupVerified, DrillAsked,
 };
+pub use cluster::{ClusterObserved, NodeDrained, NodeResumed};
 pub use gpu::GpuObserved;
 pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
 pub use operator::{
@@ -226,6 +228,8 @@ events! {
     "backup.forgotten" 1 BackupForgotten(BackupForgotten),
     /// The last complete snapshot became older than promised.
     "backup.missed" 1 BackupMissed(BackupMissed),
+    /// A cluster is in another way than the log says.
+    "cluster.observed" 1 ClusterObserved(ClusterObserved),
     /// A pull request is open, and is new or has another head.
     "pull.observed" 1 PullObserved(PullObserved),
     /// What merging a pull request would do.
@@ -258,4 +262,8 @@ events! {
     "operator.drill_asked" 1 DrillAsked(DrillAsked),
     /// An operator ends what is being done for a backup.
     "operator.backup_cancelled" 1 BackupCancelled(BackupCancelled),
+    /// An operator takes a node of a cluster out of use for a while.
+    "operator.node_drained" 1 NodeDrained(NodeDrained),
+    /// An operator gives a node back before its time.
+    "operator.node_resumed" 1 NodeResumed(NodeResumed),
 }

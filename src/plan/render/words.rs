@@ -201,6 +201,12 @@ pub fn detail(step: &Step) -> String {
         Action::BackupDrill { snapshot, .. } => {
             format!("snapshot {}", snapshot.get(..8).unwrap_or(snapshot))
         }
+        Action::ClusterNode { node, .. } => node.clone(),
+        Action::ClusterConfigure { nodes, .. } if !nodes.is_empty() => {
+            cut(&trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str)))
+        }
+        Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),
+        Action::ClusterAdopt { place, .. } => cut(&place.folder),
         Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),
         _ => String::new(),
     }

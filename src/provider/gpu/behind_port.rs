@@ -16,6 +16,7 @@ use super::health::{self, Circumstances, Slowdowns};
 use super::hidden::Users;
 use super::host::Host;
 use super::kernel::{Kernel, SharedHands};
+use super::lock;
 use super::look;
 use super::session::Worker;
 use super::tools::Tools;
@@ -64,11 +65,11 @@ pub(super) struct Inner {
     pub(super) kernel: Kernel,
     pub(super) tools: Tools,
     pub(super) events: Arc<Events>,
+    /// Where the locks of GPUs are.
+    pub(super) locks: PathBuf,
     slowdowns: Mutex<Slowdowns>,
     /// How often the driver had been lost at the look before.
     lost: AtomicU64,
-    /// By GPU, UUIDs of what changes under way destroyed, by the name of the partition.
-    pub(super) gone: Mutex<BTreeMap<String, BTreeMap<String, Vec<String>>>>,
 }
 
 impl Inner {
@@ -114,6 +115,7 @@ impl GpuProvider {
     #[must_use]
     pub fn new(setup: GpuSetup) -> Self {
         let inner = Inner {
+            locks: lock::folder(&setup.root, setup.library.as_deref()),
             worker: Worker::new(setup.library),
             kernel: Kernel {
                 root: setup.root.clone(),
@@ -125,7 +127,6 @@ impl GpuProvider {
             events: Arc::default(),
             slowdowns: Mutex::default(),
             lost: AtomicU64::new(0),
-            gone: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -338,3 +338,26 @@ fn functions_that_take_no_vgpu_are_told_from_a_host_without_vgpus() {
     assert_eq!(refused.reasons, [Refusal::HalfUp { gpu: at(GPU), enabled: 4 }]);
     assert!(refused.to_string().contains("sriov-manage -d 0000:07:00.0"), "{refused}");
 }
+
+#[test]
+fn a_type_for_gpu_instances_needs_one() {
+    for (name, on_instance) in [
+        ("NVIDIA A100-1-5C", true),
+        ("NVIDIA A100-1-5CME", true),
+        ("A100-4-20C", true),
+        ("NVIDIA A100-10C", false),
+        ("NVIDIA H200X-141C", false),
+        ("GRID RTX6000-8Q", false),
+        ("nvidia-556", false),
+        ("556", false),
+        ("", false),
+    ] {
+        assert_eq!(super::super::is_on_instance(name), on_instance, "{name}");
+    }
+    let mut world = World::mdev();
+    world.tree.mdev_types(GPU, &[("nvidia-470", "GRID A100-1-5C", 7)]);
+    world.wish(&[wish(1, "nvidia-470")]);
+    let refused = world.plan().unwrap_err();
+    let kind = "GRID A100-1-5C".to_owned();
+    assert_eq!(refused.reasons, [Refusal::NeedsInstance { kind }]);
+}

@@ -6,9 +6,7 @@
 use std::collections::BTreeSet;
 
 use trueup_gpu_sysfs::plan::{self, Passthrough, Release};
-use trueup_gpu_sysfs::{
-    Held, Holders, OnBusy as Busy, PciAddress, Refusal, Refused, Step, VFIO,
-};
+use trueup_gpu_sysfs::{Held, Holders, OnBusy as Busy, PciAddress, Refusal, Refused, Step, VFIO};
 
 use super::super::super::diff::{Diff, segment};
 use super::super::super::{

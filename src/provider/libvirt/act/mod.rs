@@ -81,6 +81,13 @@ pub(super) async fn perform(
         | Action::BackupVerify { .. }
         | Action::BackupDrill { .. }
         | Action::BackupForget { .. }
+        | Action::ClusterAdopt { .. }
+        | Action::ClusterRecover { .. }
+        | Action::ClusterProve { .. }
+        | Action::ClusterConfigure { .. }
+        | Action::ClusterReconfigure { .. }
+        | Action::ClusterNode { .. }
+        | Action::ClusterAccount { .. }
         | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }
         | Action::SeedCreate { .. }

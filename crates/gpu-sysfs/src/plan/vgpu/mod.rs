@@ -23,6 +23,7 @@ mod kinds;
 mod place;
 
 use kinds::Catalogue;
+pub use kinds::is_on_instance;
 pub(super) use kinds::number;
 
 /// One vGPU that is to be.
@@ -188,6 +189,11 @@ fn sort<'r>(
             reasons.push(Refusal::UnknownType { kind, found });
             continue;
         };
+        let name = catalogue.name(kind);
+        if is_on_instance(&name) && wish.gpu_instance.is_none() {
+            reasons.push(Refusal::NeedsInstance { kind: name });
+            continue;
+        }
         let claim = claims.get(&wish.id).copied();
         match claim.map(|claim| (claim, claim.standing(host))) {
             Some((claim, Standing::There)) if fits(&claim.place, wish, kind) => {

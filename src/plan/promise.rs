@@ -306,9 +306,10 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         Action::BackupOpen { backup } => {
             (None, Some(digest_of(&(&backup.repository, &backup.key))))
         }
-        Action::BackupRun { .. } | Action::BackupVerify { .. } | Action::BackupForget { .. } => {
-            (None, None)
-        }
+        Action::BackupRun { .. }
+        | Action::BackupVerify { .. }
+        | Action::BackupDrill { .. }
+        | Action::BackupForget { .. } => (None, None),
         // Which files there are on the way follows from what the cluster has at that time.
         Action::ClusterProve { wish, .. } => (None, Some(*wish)),
         Action::ClusterConfigure { nodes, wish, .. } => {

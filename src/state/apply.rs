@@ -253,6 +253,7 @@ impl State {
             }
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
+            | Event::LogRecovered(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Claimed(_)
@@ -267,10 +268,12 @@ impl State {
             | Event::BackupOpened(_)
             | Event::BackupTaken(_)
             | Event::BackupVerified(_)
+            | Event::BackupDrilled(_)
             | Event::BackupFailed(_)
             | Event::BackupForgotten(_)
             | Event::BackupMissed(_)
             | Event::BackupAsked(_)
+            | Event::DrillAsked(_)
             | Event::BackupCancelled(_)
             | Event::ClusterObserved(_)
             | Event::NodeDrained(_)
@@ -404,6 +407,7 @@ impl State {
             Event::BackupOpened(opened) => resource.backup().open(opened),
             Event::BackupTaken(taken) => resource.backup().take(taken, at),
             Event::BackupVerified(verified) => resource.backup().verify(verified, at),
+            Event::BackupDrilled(drilled) => resource.backup().drill(drilled, at),
             Event::BackupFailed(failed) => resource.backup().find_damage(failed, at),
             Event::BackupForgotten(forgotten) => resource.backup().forget(forgotten, at),
             Event::BackupMissed(_) => resource.backup().miss(at),
@@ -414,6 +418,10 @@ impl State {
             }
             Event::BackupAsked(_) => {
                 resource.backup().asked = true;
+                resource.try_again();
+            }
+            Event::DrillAsked(_) => {
+                resource.backup().drill_asked = true;
                 resource.try_again();
             }
             Event::ClusterObserved(seen) => resource.cluster().observe(seen, recorded.seq, at),
@@ -434,6 +442,7 @@ impl State {
             // Never about one resource.
             Event::LogOpened(_)
             | Event::LogTailCut(_)
+            | Event::LogRecovered(_)
             | Event::CommitObserved(_)
             | Event::RewriteRefused(_)
             | Event::RewriteAccepted(_)

@@ -86,6 +86,40 @@ fn a_backup_is_not_named_as_every_snapshot_is_tagged() {
 }
 
 #[test]
+fn what_a_drill_measures_is_promised_only_where_there_is_one() {
+    let spec = |more: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: own }}\nspec:\n  source: {{ \
+             state: true }}\n  repository: {{ local: /srv/backup }}\n  key: backup-key\n{more}"
+        )
+    };
+    check(
+        &spec("  objectives: { rto: 5m, drilled: 7d }\n"),
+        expect![[r#"
+        environments/lab/x.yaml:8:22 spec/conflict: nothing restores a snapshot by itself, so that nobody knows (give a `drill`: `{schedule: {every: 7d}}`)
+        environments/lab/x.yaml:8:35 spec/conflict: nothing restores a snapshot by itself, so that nobody knows (give a `drill`: `{schedule: {every: 7d}}`)
+    "#]],
+    );
+    let drill = "  drill: { schedule: { every: 1d }, check: [true], timeout: 1m }\n";
+    check(
+        &spec(drill),
+        expect![[r#"
+        environments/lab/x.yaml:8:45 spec/wrong-type: expected string, found the boolean `true` (quote it: "true")
+    "#]],
+    );
+    let drill = "  drill: { schedule: { every: 1d }, timeout: 1m }\n";
+    check(
+        &spec(drill),
+        expect![[r#"
+        environments/lab/x.yaml:8:46 spec/conflict: it is how long `check` may run, which is not given
+    "#]],
+    );
+    let drill = "  drill: { schedule: { every: 1d }, check: [/usr/bin/true, -x] }\n  objectives: { \
+                 rto: 5m, drilled: 7d }\n";
+    check(&spec(drill), expect![[""]]);
+}
+
+#[test]
 fn days_and_ids_are_those_there_are() {
     check(
         r#"apiVersion: trueup/v1

@@ -43,6 +43,15 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
         Event::BackupAsked(BackupAsked {}),
+        Event::LogRecovered(LogRecovered {
+            repository: "5".repeat(64),
+            snapshot: "a".repeat(64),
+            taken: "2026-01-02T03:04:05Z".parse().unwrap(),
+            host: "node1".into(),
+            last: 42,
+            held: vec!["disk/db".parse().unwrap()],
+        }),
+        Event::DrillAsked(DrillAsked {}),
         Event::BackupCancelled(BackupCancelled {}),
         Event::NodeDrained(NodeDrained {
             node: "n7".into(),
@@ -315,6 +324,7 @@ fn backup() -> Vec<Event> {
             files: 212,
             bytes: 1_048_576,
             added: 4096,
+            of: Vec::new(),
             missing: 1,
             first_missing: Some("/etc/x: it was there and is gone".into()),
             notices: vec!["somebody else removed 1 snapshot(s)".into()],
@@ -326,6 +336,14 @@ fn backup() -> Vec<Event> {
             read: 1_048_576,
             notices: Vec::new(),
             elapsed_ms: 1200,
+        }),
+        Event::BackupDrilled(BackupDrilled {
+            snapshot: snapshot.clone(),
+            files: 212,
+            bytes: 1_048_576,
+            elapsed_ms: 400,
+            proved: vec!["the log in it is whole up to event 42".into()],
+            notices: vec!["a lock of node1, process 7, which is dead, was removed".into()],
         }),
         Event::BackupFailed(BackupFailed {
             during: Chore::Verify,

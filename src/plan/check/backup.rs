@@ -14,6 +14,7 @@ impl Judge<'_> {
                 step.action,
                 Action::BackupRun { .. }
                     | Action::BackupVerify { .. }
+                    | Action::BackupDrill { .. }
                     | Action::BackupForget { .. }
             );
             let due = step.reason == Reason::Due && step.resource.kind != Kind::Cluster;

@@ -79,6 +79,7 @@ pub(super) async fn perform(
         | Action::BackupOpen { .. }
         | Action::BackupRun { .. }
         | Action::BackupVerify { .. }
+        | Action::BackupDrill { .. }
         | Action::BackupForget { .. }
         | Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }

@@ -236,11 +236,15 @@ pub struct BackupSettings {
     /// The folder of the secrets that a `Backup` names as its `key`: one file each, with the
     /// repository's password in its first line. They must not be readable by others.
     pub secrets: PathBuf,
-    /// Programs that a `Backup` may have run: whose output is saved, or as its hooks. They run as the
-    /// daemon does, which is root. A path alone allows the program without arguments, `argv` with
-    /// exactly those, and `anyArguments` with whatever a commit gives it: many programs then read or
-    /// write any file.
+    /// Programs that a `Backup` may have run: whose output is saved, as its hooks, or to look at
+    /// what a drill restored. They run as the daemon does, which is root. A path alone allows the
+    /// program without arguments, `argv` with exactly those, and `anyArguments` with whatever a commit
+    /// gives it: many programs then read or write any file.
     pub programs: Vec<ProgramRule>,
+    /// Where drills restore to, which needs room for a snapshot of any backup that is drilled.
+    /// Default: `backup/drill` in the state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<PathBuf>,
 }
 
 /// A program that a `Backup` may have run.
@@ -293,7 +297,7 @@ impl ProgramRule {
 
 impl Default for BackupSettings {
     fn default() -> Self {
-        Self { secrets: PathBuf::from("/etc/trueup/secrets"), programs: Vec::new() }
+        Self { secrets: PathBuf::from("/etc/trueup/secrets"), programs: Vec::new(), scratch: None }
     }
 }
 
@@ -456,6 +460,7 @@ impl Config {
             ("stateDirectory", self.state_directory.as_deref()),
             ("socket", self.socket.as_deref()),
             ("backup.secrets", Some(self.backup.secrets.as_path())),
+            ("backup.scratch", self.backup.scratch.as_deref()),
             ("repository.caFile", repository.ca_file.as_deref()),
             ("repository.credentials.tokenFile", repository.credentials.token_file.as_deref()),
             ("repository.ssh.identityFile", repository.ssh.identity_file.as_deref()),

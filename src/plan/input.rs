@@ -77,6 +77,10 @@ pub struct NodeDrain {
 pub struct KnownBackup {
     /// The id of its repository; `None`: there was none yet.
     pub repository: Option<String>,
+    /// The newest snapshot.
+    pub newest: Option<String>,
+    /// The last complete snapshot.
+    pub good: Option<String>,
     /// How often the repository was checked and nothing was found.
     pub checks: u32,
     /// What is due now, in the order in which it is done.

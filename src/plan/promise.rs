@@ -309,6 +309,7 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         Action::BackupRun { .. }
         | Action::BackupClear { .. }
         | Action::BackupVerify { .. }
+        | Action::BackupDrill { .. }
         | Action::BackupForget { .. } => (None, None),
         // Which files there are on the way follows from what the cluster has at that time.
         Action::ClusterProve { wish, .. } => (None, Some(*wish)),

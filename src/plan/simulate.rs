@@ -69,6 +69,7 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::VmAwaitReady { .. }
         | Action::BackupRun { .. }
         | Action::BackupVerify { .. }
+        | Action::BackupDrill { .. }
         | Action::BackupForget { .. } => {}
         // What a cluster becomes only its controller knows.
         Action::ClusterAdopt { .. }

@@ -424,7 +424,22 @@ pub enum Action {
         repository: Option<String>,
         /// Which part of the data is read; `None`: none.
         part: Option<u32>,
+        /// The newest snapshot, which has to be there; `None`: there is none.
+        snapshot: Option<String>,
         /// Since when it is due.
+        #[schemars(with = "Option<String>")]
+        due: Option<Timestamp>,
+    },
+    /// Restores a snapshot into a scratch folder, compares it with what it should be, and removes it
+    /// again.
+    BackupDrill {
+        /// Whose snapshot.
+        backup: Box<Backup>,
+        /// The id that the repository has to have.
+        repository: Option<String>,
+        /// The snapshot: the last complete one.
+        snapshot: String,
+        /// Since when it is due; `None`: for the first time, or because an operator asks.
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
     },
@@ -527,6 +542,8 @@ impl Action {
     pub const BACKUP_RUN: &'static str = "back up";
     /// The verb of checking a repository.
     pub const BACKUP_VERIFY: &'static str = "verify";
+    /// The verb of restoring a snapshot to prove that it can be.
+    pub const BACKUP_DRILL: &'static str = "drill";
     /// The verb of removing snapshots.
     pub const BACKUP_FORGET: &'static str = "forget";
 
@@ -563,6 +580,7 @@ impl Action {
             Self::BackupRun { .. } => Self::BACKUP_RUN,
             Self::BackupClear { .. } => "clear",
             Self::BackupVerify { .. } => Self::BACKUP_VERIFY,
+            Self::BackupDrill { .. } => Self::BACKUP_DRILL,
             Self::BackupForget { .. } => Self::BACKUP_FORGET,
             Self::ClusterAdopt { .. } => "take over",
             Self::ClusterRecover { .. } => "recover",

@@ -146,6 +146,7 @@ fn event_of(news: &BackupNews) -> Event {
         BackupNews::Opened(opened) => Event::BackupOpened(opened),
         BackupNews::Taken(taken) => Event::BackupTaken(taken),
         BackupNews::Verified(verified) => Event::BackupVerified(verified),
+        BackupNews::Drilled(drilled) => Event::BackupDrilled(drilled),
         BackupNews::Failed(failed) => Event::BackupFailed(failed),
         BackupNews::Forgotten(forgotten) => Event::BackupForgotten(forgotten),
     }
@@ -270,7 +271,8 @@ impl Performance {
             || self.approved.is_some()
             || window_open(windows, minute);
         let taken_back = self.approved.is_some_and(|since| state.revoked > since);
-        // The check right before it may have found damage, and the run something it could not read.
+        // The check or the drill right before it may have found damage, and the run something it could
+        // not read.
         let safe = !matches!(step.action, Action::BackupForget { .. })
             || state.backup(&step.resource).may_forget();
         state.paused.is_none() && !held && open && !taken_back && safe && self.in_force(state)

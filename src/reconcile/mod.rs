@@ -28,6 +28,7 @@ mod policy;
 mod pull;
 mod pulse;
 mod ruled;
+mod saved;
 mod sentences;
 
 pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};

@@ -68,8 +68,12 @@ impl State {
                 self.source.refused = None;
                 self.source.allowed = None;
             }
-            Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
+            Event::SpecWished(wished) => {
+                self.note_landing(commit);
+                self.wish(&wished.changed, &wished.removed);
+            }
             Event::SpecAccepted(accepted) => {
+                self.note_landing(commit);
                 let before = self.spec.environment.replace(accepted.environment.clone());
                 if self.spec.commit.as_ref() != commit
                     || self.spec.desired != Some(accepted.desired)
@@ -144,7 +148,7 @@ impl State {
                     std::mem::take(&mut plan.soft)
                 });
                 let soft = soft.unwrap_or_default();
-                self.grant(approved, &soft, surprised, at);
+                self.grant(approved, actor, &soft, surprised, at);
                 self.let_through(soft);
             }
             Event::PlanWithdrawn(withdrawn) => {
@@ -189,7 +193,7 @@ impl State {
             Event::PullObserved(observed) => self.pulls.observe(observed, at),
             Event::PullPlanned(planned) => {
                 let merging = self.is_merging();
-                self.pulls.plan(planned, at, merging, self.spec.tree.as_deref());
+                self.pulls.plan(planned, (recorded.seq, at), merging, self.spec.tree.as_deref());
             }
             Event::PullApproved(approved) => self.pulls.approve(approved, actor, at),
             Event::PullApprovalWithdrawn(withdrawn) => {
@@ -249,6 +253,7 @@ impl State {
             }
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
+            | Event::LogRecovered(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Claimed(_)
@@ -263,10 +268,12 @@ impl State {
             | Event::BackupOpened(_)
             | Event::BackupTaken(_)
             | Event::BackupVerified(_)
+            | Event::BackupDrilled(_)
             | Event::BackupFailed(_)
             | Event::BackupForgotten(_)
             | Event::BackupMissed(_)
             | Event::BackupAsked(_)
+            | Event::DrillAsked(_)
             | Event::BackupCancelled(_)
             | Event::ClusterObserved(_)
             | Event::NodeDrained(_)
@@ -400,6 +407,7 @@ impl State {
             Event::BackupOpened(opened) => resource.backup().open(opened),
             Event::BackupTaken(taken) => resource.backup().take(taken, at),
             Event::BackupVerified(verified) => resource.backup().verify(verified, at),
+            Event::BackupDrilled(drilled) => resource.backup().drill(drilled, at),
             Event::BackupFailed(failed) => resource.backup().find_damage(failed, at),
             Event::BackupForgotten(forgotten) => resource.backup().forget(forgotten, at),
             Event::BackupMissed(_) => resource.backup().miss(at),
@@ -410,6 +418,10 @@ impl State {
             }
             Event::BackupAsked(_) => {
                 resource.backup().asked = true;
+                resource.try_again();
+            }
+            Event::DrillAsked(_) => {
+                resource.backup().drill_asked = true;
                 resource.try_again();
             }
             Event::ClusterObserved(seen) => resource.cluster().observe(seen, recorded.seq, at),
@@ -430,6 +442,7 @@ impl State {
             // Never about one resource.
             Event::LogOpened(_)
             | Event::LogTailCut(_)
+            | Event::LogRecovered(_)
             | Event::CommitObserved(_)
             | Event::RewriteRefused(_)
             | Event::RewriteAccepted(_)

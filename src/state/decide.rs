@@ -5,8 +5,8 @@
 use jiff::Timestamp;
 
 use crate::event::body::{
-    BackupAsked, BackupCancelled, NodeDrained, NodeResumed, OperatorHeld, OperatorPaused,
-    OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
+    BackupAsked, BackupCancelled, DrillAsked, NodeDrained, NodeResumed, OperatorHeld,
+    OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
 };
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Kind, ResourceId};
@@ -43,6 +43,11 @@ pub enum Command {
     },
     /// Take a snapshot now.
     BackUp {
+        /// Which backup.
+        resource: ResourceId,
+    },
+    /// Restore the last complete snapshot beside now, to prove that it can be.
+    Drill {
         /// Which backup.
         resource: ResourceId,
     },
@@ -88,6 +93,12 @@ pub enum Refusal {
     /// It is no backup.
     #[error("{0} is no backup; see `trueup backup`")]
     NoBackup(ResourceId),
+    /// There is nothing to restore.
+    #[error(
+        "{0} has no complete snapshot to restore yet: `trueup backup run {name}` takes one",
+        name = .0.name
+    )]
+    NoSnapshot(ResourceId),
     /// Nothing is being done for it.
     #[error("nothing is being done for {0} now; see `trueup backup`")]
     NothingRuns(ResourceId),
@@ -171,13 +182,15 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
             Entry::new(Event::OperatorReleased(OperatorReleased {})).about(resource)
         }
         Command::BackUp { resource } => {
-            if resource.kind != Kind::Backup {
-                return Err(Refusal::NoBackup(resource.clone()));
-            }
-            if state.resources.get(resource).is_none_or(|known| known.wish.is_none()) {
-                return Err(Refusal::UnknownResource(resource.clone()));
-            }
+            wished_backup(state, resource)?;
             Entry::new(Event::BackupAsked(BackupAsked {})).about(resource)
+        }
+        Command::Drill { resource } => {
+            wished_backup(state, resource)?;
+            if state.backup(resource).good.is_none() {
+                return Err(Refusal::NoSnapshot(resource.clone()));
+            }
+            Entry::new(Event::DrillAsked(DrillAsked {})).about(resource)
         }
         Command::CancelBackup { resource } => {
             if resource.kind != Kind::Backup {
@@ -204,6 +217,16 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
         Command::AcceptRewrite { commit } => accept_rewrite(state, commit)?,
     };
     Ok(vec![event.by(actor)])
+}
+
+fn wished_backup(state: &State, resource: &ResourceId) -> Result<(), Refusal> {
+    if resource.kind != Kind::Backup {
+        return Err(Refusal::NoBackup(resource.clone()));
+    }
+    match state.resources.get(resource).is_none_or(|known| known.wish.is_none()) {
+        true => Err(Refusal::UnknownResource(resource.clone())),
+        false => Ok(()),
+    }
 }
 
 fn cluster<'s>(state: &'s State, id: &ResourceId) -> Result<&'s ClusterState, Refusal> {

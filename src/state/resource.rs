@@ -179,6 +179,7 @@ mod tests {
             key: Name::new("key").unwrap(),
             schedule: None,
             verify: None,
+            drill: None,
             retention: None,
             objectives: Objectives::default(),
             limits: BackupLimits::default(),

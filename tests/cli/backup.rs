@@ -50,7 +50,7 @@ impl Saved {
         self.host.path().join(path)
     }
 
-    fn key(&self, text: &str) {
+    pub(super) fn key(&self, text: &str) {
         self.secret("vault", text);
     }
 
@@ -129,7 +129,7 @@ pub(super) fn backup(name: &str, spec: &str) -> String {
     )
 }
 
-fn files() -> String {
+pub(super) fn files() -> String {
     backup(
         "files",
         "  source: {paths: [@files], exclude: ['*.tmp']}\n  repository: {local: @vault}\n  \

@@ -15,11 +15,17 @@ mod cluster;
 #[cfg(feature = "libvirt")]
 mod daemon;
 #[cfg(feature = "libvirt")]
+mod drill;
+#[cfg(feature = "libvirt")]
 mod gpu;
 mod gpu_parted;
 mod index;
 mod operate;
 mod past;
+#[cfg(feature = "libvirt")]
+mod protect;
+#[cfg(feature = "libvirt")]
+mod recover;
 mod streams;
 
 use std::path::{Path, PathBuf};

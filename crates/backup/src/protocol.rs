@@ -143,6 +143,8 @@ pub enum Action {
     },
     /// Restores a snapshot, or a part of it.
     Restore(Restore),
+    /// Compares a folder with the snapshot that was restored into it, by reading all of it.
+    Compare(Compare),
     /// Checks the repository's structure, and its data as far as asked.
     Check {
         /// How much of the data is read and compared with its digests.
@@ -284,6 +286,19 @@ pub struct Restore {
     pub sync: bool,
 }
 
+/// A comparison of what was restored with its snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compare {
+    /// The snapshot's id, or the start of it, or `latest`.
+    pub snapshot: String,
+    /// What `latest` means.
+    #[serde(default)]
+    pub filter: Filter,
+    /// The folder that all of it was restored into. What else is in it is not looked at.
+    pub with: PathBuf,
+}
+
 /// How much data a check reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -383,6 +398,8 @@ pub enum Done {
     },
     /// It was restored.
     Restore(Restored),
+    /// It was compared. Whether it is the same is for `wrong_count` to say.
+    Compare(Compared),
     /// It was checked. Whether it is whole is for `findings` to say.
     Check(Checked),
     /// Snapshots were removed, or would be.
@@ -485,6 +502,37 @@ pub struct Restored {
     pub warning_count: u64,
     /// The first of them.
     pub warnings: Vec<String>,
+}
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compared {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Files that were read.
+    pub files: u64,
+    /// Bytes in them that have the right digests.
+    pub bytes: u64,
+    /// Folders, links and special files that were looked at.
+    pub others: u64,
+    /// How many things are not what the snapshot says. It is the same only at zero.
+    pub wrong_count: u64,
+    /// The first of them.
+    pub wrong: Vec<Difference>,
+}
+
+/// The most differences that an outcome names.
+pub const DIFFERENCES_MAX: usize = 20;
+
+/// Something that is not what its snapshot says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    /// Which, below the folder.
+    pub path: PathBuf,
+    /// How.
+    pub why: String,
 }
 
 /// What a check found.
@@ -665,7 +713,7 @@ pub enum Fault {
     Damaged {
         /// The repository.
         at: String,
-        /// `pack`, `index`, `snapshot`, `key`, `config` or `lock`.
+        /// `pack`, `index`, `tree`, `snapshot`, `key`, `config` or `lock`.
         kind: String,
         /// Its name.
         name: String,

@@ -1,4 +1,4 @@
-//! `trueup backup run`, `cancel`, `ls`, `restore` and `forget`: work on one backup.
+//! `trueup backup run`, `drill`, `cancel`, `ls`, `restore` and `forget`: work on one backup.
 //!
 //! Which repository it is and what it is called is what the log says of the wish in force. Nothing is
 //! restored over anything, and nothing is removed here.
@@ -40,6 +40,28 @@ impl Run {
         let resource = ResourceId::new(Kind::Backup, self.name);
         let said = format!("{resource} is taken with the next pass; `trueup backup` shows it");
         operate(context, Command::BackUp { resource }, &said)
+    }
+}
+
+/// Restore the last complete snapshot beside now, compare it, time it, and remove it again
+///
+/// What comes back is compared with what the snapshot says, file by file, and the backup counts as
+/// failed where it differs. The daemon does it at once; where none runs, the next `trueup apply` or
+/// `trueup run` does.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  trueup backup drill etc\n  \
+    trueup log --type 'backup.*' backup/etc     # what came of it")]
+pub(super) struct Drill {
+    /// The backup's name
+    #[arg(value_parser = named)]
+    name: Name,
+}
+
+impl Drill {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let resource = ResourceId::new(Kind::Backup, self.name);
+        let said = format!("{resource} is drilled with the next pass; `trueup backup` shows it");
+        operate(context, Command::Drill { resource }, &said)
     }
 }
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{ClusterSettings, Config, ProgramRule};
-use crate::journal::layout;
+use crate::journal::{self, layout};
 use crate::model::Name;
 use crate::port::Provider;
 use crate::private;
-use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces};
+use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces, Vault};
 use crate::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
@@ -49,9 +49,9 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
     let folder = config.backup.secrets.clone();
     let secrets = move |name: &Name| secret(&folder.join(name.as_str()));
     BackupProvider::new(BackupSetup {
-        // Where the program's own file is not known, starting it says so.
-        program: std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into()),
+        program: own_program(),
         folder: state.join("backup"),
+        scratch: config.backup.scratch.clone().unwrap_or_else(|| state.join("backup/drill")),
         host: config.host(),
         programs: config.backup.programs.iter().map(allowed).collect(),
         own: OwnPlaces {
@@ -62,7 +62,34 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
         },
         secrets: Arc::new(secrets),
         secrets_folder: config.backup.secrets.clone(),
+        prove_log: Arc::new(proved),
     })
+}
+
+/// This program, for what runs in a process of its own. Where its file is not known, starting it says
+/// so.
+fn own_program() -> PathBuf {
+    std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into())
+}
+
+/// A repository that nothing is known of yet.
+pub(in super::super) fn vault(
+    repository: &Path,
+    key_file: &Path,
+    folder: &Path,
+) -> Result<Vault, String> {
+    Ok(Vault {
+        program: own_program(),
+        repository: repository.to_owned(),
+        key: secret(key_file)?,
+        folder: folder.to_owned(),
+    })
+}
+
+/// Proves the log of a state directory: its chain, line by line.
+fn proved(dir: &Path) -> Result<String, String> {
+    let report = journal::verify(dir).map_err(|error| error.to_string())?;
+    Ok(format!("the log in it is whole up to event {}", report.head.seq))
 }
 
 fn allowed(rule: &ProgramRule) -> Allowed {

@@ -32,6 +32,10 @@ pub struct Backup {
     pub schedule: Option<Schedule>,
     /// When and how deep the repository is checked.
     pub verify: Option<BackupVerify>,
+    /// When and how the last complete snapshot is restored to prove that it can be; `None`: only when
+    /// an operator asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<BackupDrill>,
     /// What stays in the repository, and how often the rest is removed; `None`: everything stays.
     pub retention: Option<BackupRetention>,
     /// What is promised.
@@ -327,6 +331,20 @@ pub struct BackupVerify {
     pub read_parts: Option<u32>,
 }
 
+/// When and how a snapshot is restored to prove that it can be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupDrill {
+    /// When.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub schedule: Schedule,
+    /// A program that looks at what was restored, by its absolute path, and its arguments; empty:
+    /// none.
+    pub check: Vec<String>,
+    /// How long that program may run, seconds.
+    pub timeout_s: u64,
+}
+
 /// What stays in a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -372,6 +390,9 @@ impl Backup {
         for hook in self.hooks.before.iter_mut().chain(&mut self.hooks.after) {
             hook.argv.truncate(1);
         }
+        if let Some(drill) = &mut self.drill {
+            drill.check.truncate(1);
+        }
     }
 
     /// The schedule of `chore`; `None`: it is never due by itself.
@@ -381,6 +402,7 @@ impl Backup {
         match chore {
             Chore::Run => self.schedule.clone(),
             Chore::Verify => self.verify.as_ref().map(|verify| verify.schedule.clone()),
+            Chore::Drill => self.drill.as_ref().map(|drill| drill.schedule.clone()),
             Chore::Forget => self.retention.as_ref().map(|retention| Schedule {
                 when: When::Every(retention.every_s),
                 time_zone: None,
@@ -411,13 +433,15 @@ pub enum Chore {
     Run,
     /// The repository is checked.
     Verify,
+    /// The last complete snapshot is restored, compared and timed.
+    Drill,
     /// Snapshots that need not stay are removed, with the data that nothing else needs.
     Forget,
 }
 
 impl Chore {
     /// All of them, in the order in which they are done.
-    pub const ALL: [Self; 3] = [Self::Run, Self::Verify, Self::Forget];
+    pub const ALL: [Self; 4] = [Self::Run, Self::Verify, Self::Drill, Self::Forget];
 }
 
 #[cfg(test)]

@@ -62,20 +62,25 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
     for due in &known.due {
         // What is known is of the repository there was until now.
         let known = if opens { &nothing } else { known };
-        let draft = Draft::quiet(action(to, known, due), Reason::Due, Vec::new());
-        verdict.step(draft);
+        if let Some(action) = action(to, known, due) {
+            verdict.step(Draft::quiet(action, Reason::Due, Vec::new()));
+        }
     }
-    let runs = known.due.iter().any(|due| due.chore == Chore::Run);
-    if let Some(why) = broken(known, runs || opens) {
+    if let Some(why) = broken(known, opens) {
         verdict.skip(why, Vec::new());
     }
     verdict
 }
 
-/// The promises that are not kept. `begins`: a first snapshot is about to be taken, so that it is no
-/// news that there is none.
-fn broken(known: &KnownBackup, begins: bool) -> Option<SkipReason> {
-    let told = |reason: &&objective::Reason| **reason != objective::Reason::NeverTaken || !begins;
+/// The promises that are not kept, but those that what is due is about to keep. `opens`: the repository
+/// is about to be there.
+fn broken(known: &KnownBackup, opens: bool) -> Option<SkipReason> {
+    let is_due = |chore| known.due.iter().any(|due| due.chore == chore);
+    let told = |reason: &&objective::Reason| match reason {
+        objective::Reason::NeverTaken => !is_due(Chore::Run) && !opens,
+        objective::Reason::NotDrilled => !is_due(Chore::Drill),
+        _ => true,
+    };
     let words: Vec<&str> =
         known.trouble.iter().filter(told).map(|reason| render::backup_trouble(*reason)).collect();
     (!words.is_empty()).then(|| SkipReason::Unprotected(words.join("; ")))
@@ -84,21 +89,27 @@ fn broken(known: &KnownBackup, begins: bool) -> Option<SkipReason> {
 /// The promises that are not kept of a backup whose repository is out of reach: nothing is done, and
 /// they are broken all the same.
 pub(in super::super) fn broken_meanwhile(known: Option<&KnownBackup>) -> Option<SkipReason> {
-    broken(known?, false)
+    // What is due is not about to be done.
+    broken(&KnownBackup { due: Vec::new(), ..known?.clone() }, false)
 }
 
-fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Action {
+fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Option<Action> {
     let backup = Box::new(to.clone());
     let (repository, since) = (known.repository.clone(), due.since);
-    match due.chore {
+    Some(match due.chore {
         Chore::Run => Action::BackupRun { backup, repository, due: since },
         Chore::Verify => {
             let parts = to.verify.as_ref().and_then(|verify| verify.read_parts);
             let part = parts.filter(|of| *of > 0).map(|of| known.checks % of + 1);
-            Action::BackupVerify { backup, repository, part, due: since }
+            let snapshot = known.newest.clone();
+            Action::BackupVerify { backup, repository, part, snapshot, due: since }
+        }
+        Chore::Drill => {
+            let snapshot = known.good.clone()?;
+            Action::BackupDrill { backup, repository, snapshot, due: since }
         }
         Chore::Forget => Action::BackupForget { backup, repository, due: since },
-    }
+    })
 }
 
 /// Whether `path` is `folder` or lies in it.

@@ -74,7 +74,9 @@ pub fn backup_trouble(reason: objective::Reason) -> &'static str {
         objective::Reason::NeverTaken => "no complete snapshot was ever taken",
         objective::Reason::TooOld => "the last complete snapshot is older than its `rpo`",
         objective::Reason::TryFailed => "the last try at a snapshot failed",
-        objective::Reason::TooSlow => "a restore takes longer than its `rto`",
+        objective::Reason::TooSlow => {
+            "the last drill took longer than its `rto`: restore from a faster place, or promise less"
+        }
         objective::Reason::CheckFailed => {
             "the last check found the repository damaged: repair it with restic, or begin another one"
         }
@@ -200,6 +202,9 @@ pub fn detail(step: &Step) -> String {
         Action::BackupVerify { backup, part: Some(part), .. } => {
             let of = backup.verify.as_ref().and_then(|verify| verify.read_parts).unwrap_or(1);
             format!("with part {part} of {of} of its data")
+        }
+        Action::BackupDrill { snapshot, .. } => {
+            format!("snapshot {}", snapshot.get(..8).unwrap_or(snapshot))
         }
         Action::ClusterNode { node, .. } => node.clone(),
         Action::ClusterConfigure { nodes, .. } if !nodes.is_empty() => {

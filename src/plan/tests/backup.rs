@@ -10,7 +10,7 @@ use super::super::promise::{Kept, Promise};
 use super::super::{Due, KnownBackup, Reason, check, hold_reasons};
 use super::shows;
 use crate::model::resource::{
-    Backup, BackupLimits, BackupRetention, BackupSource, BackupVerify, Chore,
+    Backup, BackupDrill, BackupLimits, BackupRetention, BackupSource, BackupVerify, Chore,
 };
 use crate::model::{Ownership, Resource};
 use crate::plan::fixture::{Machine, id, name};
@@ -32,6 +32,7 @@ fn backup(repository: &str) -> Resource {
         key: name("key"),
         schedule: Some(every(3600)),
         verify: Some(BackupVerify { schedule: every(86_400), read_parts: Some(10) }),
+        drill: Some(BackupDrill { schedule: every(86_400), check: Vec::new(), timeout_s: 600 }),
         retention: Some(BackupRetention {
             keep: Keep { last: 3, ..Keep::default() },
             every_s: 86_400,
@@ -81,13 +82,15 @@ fn a_repository_is_made_before_the_first_snapshot() {
 #[test]
 fn what_is_due_is_done_in_its_order_and_reads_the_next_part() {
     let mut machine = made();
-    know(&mut machine, &Chore::ALL).repository = Some("5".repeat(64));
+    let known = know(&mut machine, &Chore::ALL);
+    (known.repository, known.good) = (Some("5".repeat(64)), Some("a".repeat(64)));
     shows(
         &machine,
         expect![[r#"
            1  back up   backup/own  to /srv/backup [due]
            2  verify    backup/own  with part 3 of 10 of its data [due] after 1
-           3  forget    backup/own  [due] after 2
+           3  drill     backup/own  snapshot aaaaaaaa [due] after 2
+           4  forget    backup/own  [due] after 3
         Plan: 0 to create, 0 to change, 0 to destroy
     "#]],
     );

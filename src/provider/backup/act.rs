@@ -11,44 +11,48 @@ use crate::model::backup::{
     BackupFailed, BackupForgotten, BackupNews, BackupTaken, BackupVerified, FORGOTTEN_NAMED_MAX,
 };
 use crate::model::resource::{BackupDefinition, BackupSource, Chore};
-use crate::model::{Fault, Kind};
+use crate::model::{Fault, Kind, ResourceId};
 use crate::port::{Outcome, Scope};
 use crate::provider::files::blocking;
 
 impl Job<'_> {
-    /// Takes a snapshot, with what is run before and after it.
-    pub(super) async fn back_up(&self, scope: &Scope) -> Result<Outcome, Fault> {
+    /// Takes a snapshot, which has the disks `of` in it, with what is run before and after it.
+    pub(super) async fn back_up(
+        &self,
+        of: Vec<ResourceId>,
+        scope: &Scope,
+    ) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
         let mine = self.provider.hooks_of(&self.id.name).lock_owned().await;
         let mut wrong = hooks::settle(self.provider, self.id, &mine).await?;
         let programs = &self.backup.hooks;
         if programs.is_empty() {
-            return noting(self.snapshot(scope).await, wrong);
+            return noting(self.snapshot(of, scope).await, wrong);
         }
         for hook in programs.all() {
             self.allowed(&hook.argv)?;
         }
         let owed = hooks::Owed::note(self.provider, self.id, &programs.after, mine).await?;
-        let result = self.hooked_snapshot(scope).await;
+        let result = self.hooked_snapshot(of, scope).await;
         let came = if result.is_ok() { hooks::Came::Taken } else { hooks::Came::Failed };
         wrong.extend(owed.pay(came).await);
         noting(result, wrong)
     }
 
-    async fn hooked_snapshot(&self, scope: &Scope) -> Result<Outcome, Fault> {
+    async fn hooked_snapshot(&self, of: Vec<ResourceId>, scope: &Scope) -> Result<Outcome, Fault> {
         for hook in &self.backup.hooks.before {
             let run = hooks::run(self.provider, self.id, hook, None).await;
             run.map_err(|why| {
                 Fault::transient(format!("{}: {why}; no snapshot was taken", self.id))
             })?;
         }
-        self.snapshot(scope).await
+        self.snapshot(of, scope).await
     }
 
-    async fn snapshot(&self, scope: &Scope) -> Result<Outcome, Fault> {
+    async fn snapshot(&self, of: Vec<ResourceId>, scope: &Scope) -> Result<Outcome, Fault> {
         if let BackupSource::Guest(guest) = &self.backup.source {
-            return self.back_up_guest(guest).await;
+            return self.back_up_guest(guest, of).await;
         }
         let (source, feed) = self.source(scope).await?;
         let (exclude, one_file_system) = match &self.backup.source {
@@ -66,15 +70,25 @@ impl Job<'_> {
         });
         let ended = self.run(action, feed).await.map_err(|fault| self.fault(&fault))?;
         match &ended.done {
-            Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done)))),
+            Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done, of)))),
             other => Err(self.fault(&unexpected(other))),
         }
     }
 
-    /// Checks the repository. That it is damaged is an answer, not a failure.
-    pub(super) async fn verify(&self, part: Option<u32>) -> Result<Outcome, Fault> {
+    /// Checks the repository, and that `newest` is in it. That it is damaged, older than the log or
+    /// another one is an answer, not a failure.
+    pub(super) async fn verify(
+        &self,
+        part: Option<u32>,
+        newest: Option<&str>,
+    ) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
+        if let Some(newest) = newest
+            && let Err(wrong) = self.wanted(newest).await?
+        {
+            return Ok(told(BackupNews::Failed(wrong.while_verifying())));
+        }
         let of = self.backup.verify.as_ref().and_then(|verify| verify.read_parts);
         let read = match (part, of) {
             (Some(part), Some(of)) => ReadData::Part { part, of },
@@ -82,12 +96,10 @@ impl Job<'_> {
         };
         let ended = match self.run(Action::Check { read }, None).await {
             Ok(ended) => ended,
-            Err(fault @ protocol::Fault::Damaged { .. }) => {
-                let failed =
-                    BackupFailed { during: Chore::Verify, errors: 1, why: fault.to_string() };
-                return Ok(told(BackupNews::Failed(failed)));
+            Err(fault) => {
+                let wrong = self.is_wrong(&fault)?;
+                return Ok(told(BackupNews::Failed(wrong.while_verifying())));
             }
-            Err(fault) => return Err(self.fault(&fault)),
         };
         match &ended.done {
             Done::Check(checked) => Ok(told(verdict(&ended, checked))),
@@ -122,7 +134,7 @@ impl Job<'_> {
 
     /// That this host runs a program with these arguments. They are not repeated: they may hold a
     /// secret.
-    fn allowed(&self, argv: &[String]) -> Result<(), Fault> {
+    pub(super) fn allowed(&self, argv: &[String]) -> Result<(), Fault> {
         if self.provider.setup.programs.iter().any(|allowed| allowed.allows(argv)) {
             return Ok(());
         }
@@ -192,8 +204,7 @@ impl Job<'_> {
 fn noting(result: Result<Outcome, Fault>, wrong: Vec<String>) -> Result<Outcome, Fault> {
     match result {
         Ok(Outcome { backup: Some(BackupNews::Taken(taken)), .. }) => {
-            let notices = taken.notices.iter().cloned().chain(wrong).collect();
-            Ok(told(BackupNews::Taken(BackupTaken { notices, ..taken })))
+            Ok(told(BackupNews::Taken(BackupTaken { hooks: wrong, ..taken })))
         }
         Err(fault) if !wrong.is_empty() => Err(fault.with(&wrong.join("; "))),
         other => other,
@@ -204,7 +215,7 @@ pub(super) fn told(news: BackupNews) -> Outcome {
     Outcome { backup: Some(news), ..Outcome::default() }
 }
 
-pub(super) fn taken(ended: &Ended, done: &Taken) -> BackupTaken {
+pub(super) fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupTaken {
     let first = done.missing.first();
     BackupTaken {
         repository: ended.repository.clone(),
@@ -215,9 +226,11 @@ pub(super) fn taken(ended: &Ended, done: &Taken) -> BackupTaken {
         bytes: done.bytes,
         added: ended.stored,
         read: None,
+        of,
         missing: done.missing_count,
         first_missing: first.map(|missing| format!("{}: {}", missing.path.display(), missing.why)),
         notices: ended.notices.iter().map(notice).collect(),
+        hooks: Vec::new(),
         elapsed_ms: ended.elapsed_ms,
     }
 }
@@ -244,7 +257,7 @@ fn verdict(ended: &Ended, checked: &Checked) -> BackupNews {
 const WHY_MAX: usize = 400;
 
 /// What the library says in many lines, without its advice to its own users.
-fn brief(what: &str) -> String {
+pub(super) fn brief(what: &str) -> String {
     let lines = what.lines().map(str::trim);
     let lines = lines.take_while(|line| !line.starts_with("For more information"));
     let words: Vec<&str> = lines.filter(|line| !line.is_empty() && *line != "Message:").collect();
@@ -254,7 +267,7 @@ fn brief(what: &str) -> String {
 }
 
 /// Something noticed beside a job, in a sentence.
-fn notice(notice: &Notice) -> String {
+pub(super) fn notice(notice: &Notice) -> String {
     match notice {
         Notice::ForeignPrune { indexes } => format!(
             "somebody else pruned the repository ({indexes} index files are gone): only trueup may, \

@@ -5,17 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::BackupProvider;
 use super::job::Job;
+use super::{BackupProvider, drill};
 use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
 use crate::provider::files::blocking;
+use crate::spec::saved_by;
 
 /// The file that makes a folder a repository (restic's design, "Repository Layout").
 const MARK: &str = "config";
@@ -42,6 +44,13 @@ fn look(scope: &Scope) -> Observed {
         }
     }
     observed
+}
+
+/// The disks that `backup` saves, asked for or only ours.
+fn saved(scope: &Scope, backup: &Backup) -> Vec<ResourceId> {
+    let wished = scope.desired.resources.iter().map(|(id, wish)| (id, &wish.resource));
+    let claimed = scope.claims.iter().filter(|(id, _)| !scope.desired.resources.contains_key(*id));
+    saved_by(backup, wished.chain(claimed)).into_iter().collect()
 }
 
 fn is_absence(error: &std::io::Error) -> bool {
@@ -129,9 +138,17 @@ impl Provider for BackupProvider {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
+        let fresh = !self.swept.swap(true, Ordering::Relaxed);
+        let setup = self.setup.clone();
         let looked = {
             let scope = scope.clone();
-            blocking("look at repositories", move || Ok(look(&scope)))
+            blocking("look at repositories", move || {
+                // It only takes room: no reason to look at nothing.
+                if fresh && let Err(error) = drill::sweep(&setup) {
+                    tracing::warn!(%error, "what a drill left cannot be removed");
+                }
+                Ok(look(&scope))
+            })
         };
         Box::pin(async move {
             let mut observed = looked.await?;
@@ -164,14 +181,17 @@ impl Provider for BackupProvider {
                     job(backup, &None).open(may_take(scope, &step.resource, backup)).await
                 }
                 Action::BackupRun { backup, repository, due: _ } => {
-                    job(backup, repository).back_up(scope).await
+                    job(backup, repository).back_up(saved(scope, backup), scope).await
                 }
                 Action::BackupClear { wholly, .. } => {
                     let cleared = self.guests()?.clear(&step.resource.name, *wholly).await?;
                     Ok(Outcome { already: !cleared, ..Outcome::default() })
                 }
-                Action::BackupVerify { backup, repository, part, due: _ } => {
-                    job(backup, repository).verify(*part).await
+                Action::BackupVerify { backup, repository, part, snapshot, due: _ } => {
+                    job(backup, repository).verify(*part, snapshot.as_deref()).await
+                }
+                Action::BackupDrill { backup, repository, snapshot, due: _ } => {
+                    job(backup, repository).drill(snapshot).await
                 }
                 Action::BackupForget { backup, repository, due: _ } => {
                     job(backup, repository).tidy().await

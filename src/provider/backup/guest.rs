@@ -20,9 +20,9 @@ use trueup_backup::protocol::{self, Action, Done, ImageFile, Outcome as Ended, S
 use super::job::{Job, tags, unexpected};
 use super::nbd::{Export, Extent};
 use super::worker::FeedFn;
-use crate::model::Fault;
 use crate::model::backup::{BackupNews, BackupTaken};
 use crate::model::resource::BackupGuest;
+use crate::model::{Fault, ResourceId};
 use crate::port::{BoxFuture, GuestBase, GuestImage, GuestWish, Guests, OpenGuest, Outcome};
 use crate::provider::files::blocking;
 
@@ -42,7 +42,11 @@ const ROOM_EVERY: Duration = Duration::from_millis(500);
 
 impl Job<'_> {
     /// Takes a snapshot of a guest's disks.
-    pub(super) async fn back_up_guest(&self, guest: &BackupGuest) -> Result<Outcome, Fault> {
+    pub(super) async fn back_up_guest(
+        &self,
+        guest: &BackupGuest,
+        of: Vec<ResourceId>,
+    ) -> Result<Outcome, Fault> {
         let guests = self.provider.guests()?;
         let (_, snapshots) = self.snapshots().await.map_err(|fault| self.fault(&fault))?;
         let wish = GuestWish {
@@ -53,7 +57,7 @@ impl Job<'_> {
         // What is written from now on is in no snapshot for certain.
         let begun = Timestamp::now();
         let open = guests.open(&wish).await?;
-        let taken = self.take_guest(guests, &open, &snapshots, begun).await;
+        let taken = self.take_guest(guests, &open, &snapshots, begun, of).await;
         let mut notices = open.notices.clone();
         let closed = guests.close(open, taken.is_ok()).await;
         let mut taken = match (taken, closed) {
@@ -80,6 +84,7 @@ impl Job<'_> {
         open: &OpenGuest,
         snapshots: &[Snapshot],
         begun: Timestamp,
+        of: Vec<ResourceId>,
     ) -> Result<BackupTaken, Fault> {
         let images = open.images.clone();
         let connect = move || images.iter().map(Disk::open).collect::<io::Result<Vec<_>>>();
@@ -120,7 +125,7 @@ impl Job<'_> {
         match &ended.done {
             Done::Backup(done) => Ok(BackupTaken {
                 read: Some(read.load(Ordering::Relaxed)),
-                ..super::act::taken(&ended, done)
+                ..super::act::taken(&ended, done, of)
             }),
             other => Err(self.fault(&unexpected(other))),
         }

@@ -17,7 +17,7 @@ use crate::model::{Fault, Name, ResourceId};
 use crate::port::Progress;
 
 /// The tag of every snapshot of ours.
-const TAG: &str = "trueup";
+pub(super) const TAG: &str = "trueup";
 
 /// The repository of one backup.
 pub(super) struct Job<'a> {

@@ -7,6 +7,7 @@
 mod act;
 mod behind_port;
 mod convert;
+mod drill;
 mod guest;
 mod hooks;
 mod job;
@@ -14,16 +15,19 @@ mod nbd;
 mod open;
 mod own_state;
 mod reach;
+mod recover;
 mod worker;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::RwLock;
 
 pub use convert::to_qcow2;
 pub use job::{Forgetting, Wanted, Which};
+pub use recover::{Fetched, OwnState, Vault};
 pub use trueup_backup::protocol;
 
 use crate::model::{Fault, Name};
@@ -36,6 +40,9 @@ pub const WORKER_COMMAND: &str = "backup-worker";
 /// Tells a secret of this host, or why it cannot; never what it holds.
 pub type Secrets = Arc<dyn Fn(&Name) -> Result<String, String> + Send + Sync>;
 
+/// Says what is proved of the log in a state directory, or what is wrong with it.
+pub type LogProof = Arc<dyn Fn(&Path) -> Result<String, String> + Send + Sync>;
+
 /// What backups work with.
 #[derive(Clone)]
 pub struct BackupSetup {
@@ -43,6 +50,8 @@ pub struct BackupSetup {
     pub program: PathBuf,
     /// A private folder: locks between jobs, what repositories held, and the state made ready.
     pub folder: PathBuf,
+    /// Where drills restore to: a folder of each in it, and only those are ever removed.
+    pub scratch: PathBuf,
     /// The host that snapshots are filed under.
     pub host: String,
     /// Programs that may be run.
@@ -53,6 +62,8 @@ pub struct BackupSetup {
     pub secrets: Secrets,
     /// The folder of these secrets: workers read by themselves what they log in with.
     pub secrets_folder: PathBuf,
+    /// Proves a log that was restored.
+    pub prove_log: LogProof,
 }
 
 /// A program that may be run for a backup, as the host's config says.
@@ -94,6 +105,8 @@ pub struct BackupProvider {
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
     reach: Reach,
     hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
+    /// Whether what drills of another process left was looked for.
+    swept: Arc<AtomicBool>,
 }
 
 impl BackupProvider {
@@ -106,6 +119,7 @@ impl BackupProvider {
             turns: Arc::default(),
             reach: Reach::default(),
             hooks: Arc::default(),
+            swept: Arc::default(),
         }
     }
 

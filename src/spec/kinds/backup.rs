@@ -23,6 +23,9 @@ pub struct BackupSpec {
     pub schedule: Option<BackupScheduleSpec>,
     /// When the repository is checked: every day, its structure only, when not given.
     pub verify: Option<BackupVerifySpec>,
+    /// When and how the last complete snapshot is restored into a scratch folder, compared with what
+    /// it should be, timed, and removed again; only with `trueup backup drill` when not given.
+    pub drill: Option<BackupDrillSpec>,
     /// What stays; everything when not given.
     pub retention: Option<BackupRetentionSpec>,
     /// What is promised. A promise that is not kept is drift.
@@ -270,6 +273,21 @@ pub struct BackupVerifySpec {
     pub read_parts: Option<u32>,
 }
 
+/// When and how a snapshot is restored to prove that it can be.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupDrillSpec {
+    /// When.
+    pub schedule: BackupScheduleSpec,
+    /// A program that looks at what was restored: its absolute path and its arguments; no shell. It
+    /// is started in the folder in which the snapshot's paths lie (`/etc` as `etc`), and has to end
+    /// with success. It has to be one that `backup.programs` of the host's config names.
+    #[serde(default)]
+    pub check: Vec<String>,
+    /// How long that program may run: `10m`, the default.
+    pub timeout: Option<String>,
+}
+
 /// What stays in the repository.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -304,8 +322,12 @@ pub struct BackupKeepSpec {
 pub struct BackupObjectivesSpec {
     /// At most so much work may be lost: the last complete snapshot is no older. `24h`.
     pub rpo: Option<String>,
+    /// A restore takes no longer, as the last drill measured it: `15m`.
+    pub rto: Option<String>,
     /// The last check is no older: `7d`.
     pub verified: Option<String>,
+    /// The last drill is no older: `30d`.
+    pub drilled: Option<String>,
 }
 
 /// What it may use.

@@ -10,17 +10,17 @@ use trueup_backup::retention::Keep;
 use trueup_backup::schedule::{self, Day, Schedule, When, Window};
 
 use super::super::kinds::backup::{
-    BackupCommandSpec, BackupDefinitionKind, BackupDefinitionSpec, BackupHookSpec, BackupKeepSpec,
-    BackupPostgresqlSpec, BackupRetentionSpec, BackupScheduleSpec, BackupSourceSpec, BackupSpec,
-    BackupVerifySpec, BackupWindowSpec, PostgresqlFormatSpec,
+    BackupCommandSpec, BackupDefinitionKind, BackupDefinitionSpec, BackupDrillSpec, BackupHookSpec,
+    BackupKeepSpec, BackupPostgresqlSpec, BackupRetentionSpec, BackupScheduleSpec,
+    BackupSourceSpec, BackupSpec, BackupVerifySpec, BackupWindowSpec, PostgresqlFormatSpec,
 };
 use super::super::kinds::environment::Day as DaySpec;
 use super::super::scalar;
 use super::{Cx, repository};
 use crate::model::resource::{
-    Backup, BackupCommand, BackupDefinition, BackupGuest, BackupHook, BackupHooks, BackupLimits,
-    BackupPaths, BackupPostgresql, BackupRetention, BackupSource, BackupVerify, GuestPart,
-    PostgresqlFormat,
+    Backup, BackupCommand, BackupDefinition, BackupDrill, BackupGuest, BackupHook, BackupHooks,
+    BackupLimits, BackupPaths, BackupPostgresql, BackupRetention, BackupSource, BackupVerify,
+    GuestPart, PostgresqlFormat,
 };
 use crate::model::{Kind, Name, Resource, ResourceId};
 
@@ -36,6 +36,8 @@ const HOOK_S: u64 = 60;
 const POSTGRESQL_S: u64 = 6 * 3600;
 /// Longest name of a user and of a role, bytes (`NAMEDATALEN` of PostgreSQL less the terminator).
 const NAME_MAX: usize = 63;
+/// How long the program that looks at a drill may run when nothing is said, seconds.
+const DRILL_CHECK_S: u64 = 600;
 /// Longest span of a promise or a schedule, seconds: two years; longer is a mistake of units.
 const SPAN_S_MAX: u64 = 2 * 366 * DAY_S;
 /// Most paths, patterns, arguments and windows of one backup: a person writes a few.
@@ -61,12 +63,20 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
     // Mistakes are told all at once: what is wrong ends this at its end only.
     let schedule = spec.schedule.as_ref().map(|it| when(cx, "/spec/schedule", it));
     let verify = verify(cx, spec.verify.as_ref());
+    let drill = spec.drill.as_ref().map(|it| drill_of(cx, it));
     let retention = spec.retention.as_ref().map(|it| keep(cx, it));
     let objectives = Objectives {
         rpo_s: span(cx, "/spec/objectives/rpo", spec.objectives.rpo.as_deref()),
+        rto_s: span(cx, "/spec/objectives/rto", spec.objectives.rto.as_deref()),
         verify_s: span(cx, "/spec/objectives/verified", spec.objectives.verified.as_deref()),
-        ..Objectives::default()
+        drill_s: span(cx, "/spec/objectives/drilled", spec.objectives.drilled.as_deref()),
     };
+    let proved = [("rto", objectives.rto_s), ("drilled", objectives.drill_s)];
+    for (field, _) in proved.into_iter().filter(|(_, it)| it.is_some() && drill.is_none()) {
+        let message = "nothing restores a snapshot by itself, so that nobody knows";
+        cx.err("spec/conflict", format!("/spec/objectives/{field}"), message)
+            .hint("give a `drill`: `{schedule: {every: 7d}}`");
+    }
     if objectives.rpo_s.is_some() && schedule.is_none() {
         cx.err("spec/conflict", "/spec/objectives/rpo", "nothing takes snapshots by itself")
             .hint("give a `schedule`: `{every: 6h}`");
@@ -92,6 +102,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
         key: key?,
         schedule: right(schedule)?,
         verify: Some(verify?),
+        drill: right(drill)?,
         retention: right(retention)?,
         objectives,
         limits,
@@ -314,6 +325,23 @@ fn verify(cx: &mut Cx<'_>, spec: Option<&BackupVerifySpec>) -> Option<BackupVeri
         None => every(DAY_S),
     };
     Some(BackupVerify { schedule, read_parts: spec.and_then(|spec| spec.read_parts) })
+}
+
+fn drill_of(cx: &mut Cx<'_>, spec: &BackupDrillSpec) -> Option<BackupDrill> {
+    let schedule = when(cx, "/spec/drill/schedule", &spec.schedule);
+    bounded(cx, "/spec/drill/check", spec.check.len());
+    let check = lines(cx, "/spec/drill/check", &spec.check);
+    if let Some(program) = spec.check.first() {
+        cx.check("/spec/drill/check/0", scalar::absolute_path(program))?;
+    } else if spec.timeout.is_some() {
+        let message = "it is how long `check` may run, which is not given";
+        cx.err("spec/conflict", "/spec/drill/timeout", message);
+    }
+    let timeout_s = match spec.timeout.as_deref() {
+        None => DRILL_CHECK_S,
+        some => span(cx, "/spec/drill/timeout", some)?,
+    };
+    Some(BackupDrill { schedule: schedule?, check: check?, timeout_s })
 }
 
 fn keep(cx: &mut Cx<'_>, spec: &BackupRetentionSpec) -> Option<BackupRetention> {

@@ -77,6 +77,12 @@ impl Job {
         for path in paths {
             present(path)?;
         }
+        // The library goes back into a folder that it had left where they are not in order, and stores
+        // it a second time.
+        let mut paths = paths.to_vec();
+        paths.sort();
+        paths.dedup();
+        let paths = &paths[..];
         let filter = LocalSourceFilterOptions::default().one_file_system(backup.one_file_system);
         // The library's patterns select; with `!` before them they leave out.
         let globs = backup.exclude.iter().map(|pattern| format!("!{pattern}"));

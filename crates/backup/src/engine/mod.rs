@@ -4,6 +4,7 @@
 //! the bridge and the source, and a panic becomes a fault like any other.
 
 mod backup;
+mod compare;
 mod image;
 mod pack;
 mod place;
@@ -166,6 +167,7 @@ impl Job {
                 Ok(Done::Snapshots { snapshots: snapshots.iter().map(told).collect() })
             }
             Action::Restore(restore) => self.restore(open, restore).map(Done::Restore),
+            Action::Compare(compare) => self.compare(open, compare).map(Done::Compare),
             Action::Check { read } => self.check(&open, *read).map(Done::Check),
             Action::Forget { filter, keep, dry_run } => self.forget(&open, filter, keep, *dry_run),
             Action::Prune { dry_run, max_unused_percent } => {
@@ -193,6 +195,20 @@ impl Job {
 
     fn fault(&self, error: &RusticError) -> Fault {
         self.bridge.explain(error)
+    }
+
+    /// What went wrong while things of the repository were read that it has to have: where the library
+    /// only says that it failed, they are not what they were.
+    fn unreadable(&self, kind: &str, error: &RusticError) -> Fault {
+        match self.fault(error) {
+            Fault::Internal { what } => Fault::Damaged {
+                at: self.bridge.at.clone(),
+                kind: kind.to_owned(),
+                name: "of the snapshot".into(),
+                why: what,
+            },
+            other => other,
+        }
     }
 
     fn exists(&self) -> Result<bool, Fault> {
@@ -291,7 +307,7 @@ fn mode(action: &Action) -> Option<Mode> {
         Action::Forget { dry_run: true, .. } | Action::Prune { dry_run: true, .. } => {
             Some(Mode::Reader)
         }
-        Action::Restore(_) | Action::Check { .. } => Some(Mode::Reader),
+        Action::Restore(_) | Action::Compare(_) | Action::Check { .. } => Some(Mode::Reader),
         Action::Backup(_) => Some(Mode::Writer),
         Action::Forget { .. } | Action::Prune { .. } => Some(Mode::Alone),
     }

@@ -42,7 +42,7 @@ pub(super) fn is_sticky(node: &Node) -> bool {
 }
 
 /// The mode bits of `chmod(2)` from Go's `os.FileMode`, which restic stores.
-fn mode(go: u32) -> u32 {
+pub(super) fn mode(go: u32) -> u32 {
     const SETUID: u32 = 1 << 23;
     const SETGID: u32 = 1 << 22;
     let bit = |go_bit, bit| if go & go_bit == 0 { 0 } else { bit };

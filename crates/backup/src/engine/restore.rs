@@ -110,11 +110,12 @@ impl Job {
             _ => &wanted.snapshot,
         };
         let snapshot = self.find(&open, name, &wanted.filter)?;
-        let repo = open.to_indexed().map_err(|error| self.fault(&error))?;
+        let repo = open.to_indexed().map_err(|error| self.unreadable("index", &error))?;
         let inside = wanted.path.as_deref().unwrap_or("");
         let top =
             repo.node_from_snapshot_and_path(&snapshot, inside).map_err(|error| {
                 match self.fault(&error) {
+                    Fault::Internal { .. } if inside.is_empty() => self.unreadable("tree", &error),
                     Fault::Internal { .. } => Fault::SnapshotUnknown {
                         at: self.bridge.at.clone(),
                         wanted: format!("{}:{inside}", wanted.snapshot),
@@ -232,7 +233,7 @@ impl<'a> Walk<'a> {
         top: &'n Node,
     ) -> Result<impl Iterator<Item = RusticResult<(PathBuf, Node)>> + use<'a, 'n>, Fault> {
         let work = self.work;
-        work.repo.ls(top, &work.everything).map_err(|error| work.job.fault(&error))
+        work.repo.ls(top, &work.everything).map_err(|error| work.job.unreadable("tree", &error))
     }
 
     /// Where something of the snapshot goes: below the target, whatever its name says.
@@ -258,7 +259,7 @@ impl<'a> Walk<'a> {
             // Dropped at the end of the walk, whichever way: then the threads end.
             let send = send;
             for node in self.nodes(top)? {
-                let (inside, node) = node.map_err(|error| work.job.fault(&error))?;
+                let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
                 let path = self.place(&inside)?;
                 if inside == Path::new(MARK) {
                     // Somebody saved a restore that was interrupted: this one has its own.
@@ -286,7 +287,12 @@ impl<'a> Walk<'a> {
                 Err(error) => return Err(unwritable(path, &error)),
             }
         }
-        fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| unwritable(path, &error))
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            // Snapshots of earlier versions may hold a folder twice, each time with a part of it. It was
+            // empty when this began, so the other part is from this restore.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            made => made.map_err(|error| unwritable(path, &error)),
+        }
     }
 
     /// Whether a file of an earlier try is whole. One that was being written is removed; one that is
@@ -402,7 +408,7 @@ impl<'a> Walk<'a> {
             place::dress(path, None, node, &mut held(&work.warnings));
         };
         for node in self.nodes(top)? {
-            let (inside, node) = node.map_err(|error| work.job.fault(&error))?;
+            let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
             let path = self.place(&inside)?;
             if inside == Path::new(MARK) {
                 continue;

@@ -80,6 +80,7 @@ pub(super) async fn perform(
         | Action::BackupRun { .. }
         | Action::BackupClear { .. }
         | Action::BackupVerify { .. }
+        | Action::BackupDrill { .. }
         | Action::BackupForget { .. }
         | Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }

@@ -160,6 +160,11 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The guests in which a backup has what nothing needs any more.
+    pub(super) fn leftovers(&self, id: &ResourceId) -> Option<&'a Vec<String>> {
+        self.input.observed.leftovers.get(id)
+    }
+
     /// What the log says about a backup.
     pub(super) fn backup(&self, id: &ResourceId) -> Option<&'a KnownBackup> {
         self.input.known.backups.get(id)

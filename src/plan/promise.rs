@@ -307,6 +307,7 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
             (None, Some(digest_of(&(&backup.repository, &backup.key))))
         }
         Action::BackupRun { .. }
+        | Action::BackupClear { .. }
         | Action::BackupVerify { .. }
         | Action::BackupDrill { .. }
         | Action::BackupForget { .. } => (None, None),

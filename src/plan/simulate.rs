@@ -79,6 +79,9 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::ClusterReconfigure { .. }
         | Action::ClusterNode { .. }
         | Action::ClusterAccount { .. } => {}
+        Action::BackupClear { .. } => {
+            observed.leftovers.remove(id);
+        }
         Action::BackupOpen { backup } => {
             let config = Resource::Backup(backup.clone());
             put(observed, id, Ownership::Unmarked, config, None).active = true;

@@ -407,6 +407,15 @@ pub enum Action {
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
     },
+    /// Takes away what a backup left in guests when it was interrupted, or has there although
+    /// nothing needs it any more: jobs, files and marks of ours.
+    BackupClear {
+        /// The guests.
+        guests: Vec<String>,
+        /// Whether nothing of it is needed any more; otherwise the mark that its next run needs
+        /// stays.
+        wholly: bool,
+    },
     /// Checks a repository, and reads its data as far as asked.
     BackupVerify {
         /// Whose repository.
@@ -569,6 +578,7 @@ impl Action {
             Self::VmAwaitReady { .. } => "await",
             Self::BackupOpen { .. } => "open",
             Self::BackupRun { .. } => Self::BACKUP_RUN,
+            Self::BackupClear { .. } => "clear",
             Self::BackupVerify { .. } => Self::BACKUP_VERIFY,
             Self::BackupDrill { .. } => Self::BACKUP_DRILL,
             Self::BackupForget { .. } => Self::BACKUP_FORGET,

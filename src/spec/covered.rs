@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::model::resource::{Backup, BackupPaths, BackupSource};
+use crate::model::resource::{Backup, BackupGuest, BackupPaths, BackupSource, GuestPart};
 use crate::model::{Resource, ResourceId};
 
 /// The disks among `resources` that `backup` saves.
@@ -15,11 +15,30 @@ pub fn saved_by<'a>(
     backup: &Backup,
     resources: impl Iterator<Item = (&'a ResourceId, &'a Resource)>,
 ) -> BTreeSet<ResourceId> {
-    let saved = resources.filter(|(_, resource)| match (&backup.source, resource) {
+    let all: Vec<_> = resources.collect();
+    let machine = |id: ResourceId| {
+        all.iter().find_map(|(of, resource)| match resource {
+            Resource::VirtualMachine(machine) if **of == id => Some(machine),
+            _ => None,
+        })
+    };
+    let writes_to = match &backup.source {
+        BackupSource::Guest(BackupGuest { part: part @ GuestPart::Machine { .. }, .. }) => {
+            machine(part.id()).map(|machine| &machine.disks)
+        }
+        _ => None,
+    };
+    let saved = all.iter().filter(|(id, resource)| match (&backup.source, resource) {
         (BackupSource::Paths(paths), Resource::Disk(disk)) => holds(paths, Path::new(&disk.path)),
-        (BackupSource::Paths(_) | BackupSource::Command(_) | BackupSource::State, _) => false,
+        (BackupSource::Guest(guest), Resource::Disk(disk)) => {
+            guest.part.id() == **id
+                || writes_to.into_iter().flatten().any(|attached| {
+                    !attached.read_only && attached.path.as_ref() == Some(&disk.path)
+                })
+        }
+        _ => false,
     });
-    saved.map(|(id, _)| id.clone()).collect()
+    saved.map(|(id, _)| (*id).clone()).collect()
 }
 
 fn holds(paths: &BackupPaths, file: &Path) -> bool {

@@ -268,6 +268,7 @@ mod tests {
             bytes: 10 * begun.unsigned_abs(),
             added: 1,
             of: vec!["disk/db".parse().unwrap()],
+            read: None,
             missing,
             first_missing: None,
             notices: Vec::new(),

@@ -182,6 +182,8 @@ pub fn source(backup: &Backup) -> String {
         }
         BackupSource::State => "trueup's state".to_owned(),
         BackupSource::Postgresql(cluster) => format!("PostgreSQL on port {}", cluster.port),
+        BackupSource::Guest(guest) => guest.part.id().to_string(),
+        BackupSource::Definition(definition) => format!("definition of {}", definition.of),
     }
 }
 
@@ -197,7 +199,8 @@ pub(super) fn taken(taken: &BackupTaken) -> String {
     };
     let notices = noticed(&taken.notices) + &noticed(&taken.hooks);
     let (id, after) = (short(&taken.snapshot), after(taken.elapsed_ms));
-    format!("snapshot {id}: {size}, {after}{missing}{notices}")
+    let read = taken.read.map(|read| format!(", {} read", bytes(read))).unwrap_or_default();
+    format!("snapshot {id}: {size}{read}, {after}{missing}{notices}")
 }
 
 pub(super) fn drilled(drilled: &BackupDrilled) -> String {

@@ -33,7 +33,7 @@ fn a_backup_has_one_source() {
         "apiVersion: trueup/v1\nkind: Backup\nmetadata: { name: etc }\nspec:\n  source: { state: \
          true, paths: [/etc] }\n  repository: { local: /srv/backup }\n  key: backup-key\n",
         expect![[r#"
-            environments/lab/x.yaml:5:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command`, `postgresql` and `state: true`; a `Backup` for each)
+            environments/lab/x.yaml:5:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command`, `postgresql`, `state: true`, `disk`, `virtualMachine` and `definition`; a `Backup` for each)
         "#]],
     );
 }
@@ -213,4 +213,21 @@ fn places_elsewhere_are_named_without_secrets_and_known_by_their_keys() {
             environments/lab/x.yaml:7:64 spec/wrong-value: it is no place in a bucket: write names with `/` between them
         "#]],
     );
+}
+
+#[test]
+fn the_guest_that_is_saved_is_asked_for_too() {
+    let backup = |source: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: Disk\nmetadata: {{ name: data }}\nspec: {{ size: 1GiB }}\n\
+             ---\napiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: web }}\nspec:\n  source: \
+             {{ {source} }}\n  repository: {{ local: /srv/backup }}\n  key: backup-key\n"
+        )
+    };
+    check(&backup("disk: data, readAll: 7d"), expect![[""]]);
+    check(&backup("disk: date"), expect![[""]]);
+    check(&backup("virtualMachine: data"), expect![[""]]);
+    check(&backup("definition: { kind: Network, name: lan }"), expect![[""]]);
+    check(&backup("state: true, quiesce: true"), expect![[""]]);
+    check(&backup("disk: data, virtualMachine: web"), expect![[""]]);
 }

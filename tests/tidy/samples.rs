@@ -325,6 +325,7 @@ fn backup() -> Vec<Event> {
             bytes: 1_048_576,
             added: 4096,
             of: Vec::new(),
+            read: None,
             missing: 1,
             first_missing: Some("/etc/x: it was there and is gone".into()),
             notices: vec!["somebody else removed 1 snapshot(s)".into()],

@@ -149,7 +149,7 @@ impl Client {
         self.on_domain("checkpoints", domain, &[], names).await
     }
 
-    /// The description of a checkpoint, without that of its domain.
+    /// The description of a checkpoint, with its domain as it was then, without secrets.
     ///
     /// # Errors
     ///
@@ -158,9 +158,8 @@ impl Client {
         let wanted = name.to_owned();
         self.on_domain("checkpoint", domain, &[name], move |domain| {
             let checkpoint = Checkpoint::look_up(domain, &wanted)?;
-            let flags = sys::VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN;
             // SAFETY: the checkpoint is valid; what comes is null or ours to free.
-            unsafe { take(sys::virDomainCheckpointGetXMLDesc(checkpoint.0, flags)) }
+            unsafe { take(sys::virDomainCheckpointGetXMLDesc(checkpoint.0, 0)) }
         })
         .await
     }

@@ -45,6 +45,7 @@ const EXAMPLES: &str = "EXAMPLES
   trueup backup ls etc
   trueup backup restore etc --to /srv/restored
   trueup backup restore etc --snapshot 4f2a --path /etc/hosts --to /tmp/hosts
+  trueup backup restore web --format qcow2 --to /srv/web   # disks of a guest
   trueup backup forget etc --dry-run
   trueup log --type 'backup.*'       # everything that happened to backups";
 

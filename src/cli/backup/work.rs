@@ -16,11 +16,11 @@ use super::super::paint::{Block, Text};
 use super::super::time::shown;
 use super::super::ui::Product;
 use super::super::{Output, bars, wire};
-use crate::model::resource::Backup;
+use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Name, Resource, ResourceId};
 use crate::port::ProgressUpdate;
 use crate::provider::backup::protocol::Snapshot;
-use crate::provider::backup::{BackupProvider, Wanted, Which};
+use crate::provider::backup::{BackupProvider, Wanted, Which, to_qcow2};
 use crate::state::Command;
 use crate::view::backup::bytes;
 
@@ -110,7 +110,8 @@ impl Ls {
 /// --resume. Plain restic restores the same: `restic -r REPOSITORY restore SNAPSHOT --target DIR`.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup backup restore etc --to /srv/restored\n  \
-    trueup backup restore etc --snapshot 4f2a --path /etc/hosts --to /tmp/hosts")]
+    trueup backup restore etc --snapshot 4f2a --path /etc/hosts --to /tmp/hosts\n  \
+    trueup backup restore web --format qcow2 --to /srv/web     # the disks of a guest")]
 pub(super) struct RestoreArgs {
     /// The backup's name
     #[arg(value_parser = named)]
@@ -127,11 +128,19 @@ pub(super) struct RestoreArgs {
     /// Go on with a restore that was interrupted
     #[arg(long)]
     resume: bool,
+    /// What disks are restored as: raw, as they are in the snapshot, or qcow2
+    #[arg(long, value_name = "FORMAT", default_value = "raw", value_parser = ["raw", "qcow2"])]
+    format: String,
 }
 
 impl RestoreArgs {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let one = One::of(context, self.name)?;
+        let qcow2 = self.format == "qcow2";
+        if qcow2 && !matches!(one.backup.source, BackupSource::Guest(_)) {
+            return Err(CliError::input(format!("{} holds no disks", one.id))
+                .hint("leave out `--format`: it is about disks of guests"));
+        }
         let to = std::path::absolute(&self.to).map_err(CliError::input)?;
         let drawn = bars::progress(context.ui.progress());
         let id = one.id.clone();
@@ -158,6 +167,11 @@ impl RestoreArgs {
             done.snapshot.get(..8).unwrap_or(&done.snapshot),
             to.display()
         ));
+        if qcow2 {
+            for disk in wire::block_on(to_qcow2(&to))?.map_err(failed)? {
+                context.ui.say(&format!("{} is a qcow2 disk", disk.display()));
+            }
+        }
         Ok(Done::Fine)
     }
 }

@@ -132,7 +132,8 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let wakes = Wakes { libvirt, gpu: gpu.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
-    let backups = Arc::new(backups(config, config_path));
+    let backups = wakes.libvirt.guests(config, backups(config, config_path));
+    let backups = Arc::new(backups);
     let clusters = Arc::new(clusters(config));
     let providers: Vec<Arc<dyn Provider>> =
         vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups, clusters];
@@ -172,8 +173,9 @@ mod libvirt {
 
     use crate::config::{AcceleratorChoice, Config};
     use crate::port::Provider;
+    use crate::provider::backup::BackupProvider;
     use crate::provider::image::{cpu_has_virtualisation, kvm_works};
-    use crate::provider::libvirt::{LibvirtProvider, Settings};
+    use crate::provider::libvirt::{LibvirtGuests, LibvirtProvider, Settings};
 
     /// What libvirt reports.
     pub(in super::super::super) struct Wakes(LibvirtProvider);
@@ -187,6 +189,12 @@ mod libvirt {
     }
 
     impl Wakes {
+        /// Backups that can read the disks of guests.
+        pub(super) fn guests(&self, config: &Config, backups: BackupProvider) -> BackupProvider {
+            let folder = config.state_directory().join("backup/guests");
+            backups.with_guests(Arc::new(LibvirtGuests::new(self.0.client(), folder)))
+        }
+
         /// Calls `wake` for everything libvirt reports from now on. Ends with the client.
         pub(in super::super::super) async fn each(self, wake: impl Fn()) {
             let mut events = self.0.events();
@@ -241,6 +249,7 @@ mod libvirt {
     use crate::model::{Fault, Kind, Observed};
     use crate::plan::Step;
     use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+    use crate::provider::backup::BackupProvider;
 
     /// Answers for kinds that this build cannot look at.
     struct Absent {
@@ -255,6 +264,11 @@ mod libvirt {
     }
 
     impl Wakes {
+        /// Backups that cannot read the disks of guests.
+        pub(super) fn guests(&self, _config: &Config, backups: BackupProvider) -> BackupProvider {
+            backups
+        }
+
         /// Never calls `wake` and never ends.
         pub(in super::super::super) async fn each(self, _wake: impl Fn()) {
             std::future::pending::<()>().await;

@@ -7,7 +7,8 @@ use trueup_backup::objective::Objectives;
 use trueup_backup::retention::Keep;
 use trueup_backup::schedule::Schedule;
 
-use crate::model::Name;
+use super::VolumeFormat;
+use crate::model::{Kind, Name, ResourceId};
 
 /// A series of snapshots of one source in one repository.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -176,6 +177,63 @@ pub enum BackupSource {
     State,
     /// A cluster of PostgreSQL.
     Postgresql(BackupPostgresql),
+    /// The disks of a guest, or one of them, as they are at one moment.
+    Guest(BackupGuest),
+    /// What an object is defined as.
+    Definition(BackupDefinition),
+}
+
+/// The disks of a guest, or one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupGuest {
+    /// Which.
+    pub part: GuestPart,
+    /// Whether a running guest's agent makes its file systems whole for the moment.
+    pub quiesce: bool,
+    /// After how many seconds everything is read anew, and not only what changed.
+    pub read_all_s: u64,
+}
+
+/// What of a guest is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum GuestPart {
+    /// All disks that the virtual machine writes to, and its definition.
+    Machine {
+        /// The virtual machine.
+        name: Name,
+    },
+    /// One disk, whoever has it.
+    Disk {
+        /// The disk.
+        name: Name,
+        /// Absolute path of its file.
+        path: String,
+        /// Format of its file.
+        format: VolumeFormat,
+    },
+}
+
+impl GuestPart {
+    /// Which resource it is.
+    #[must_use]
+    pub fn id(&self) -> ResourceId {
+        match self {
+            Self::Machine { name } => ResourceId::new(Kind::VirtualMachine, name.clone()),
+            Self::Disk { name, .. } => ResourceId::new(Kind::Disk, name.clone()),
+        }
+    }
+}
+
+/// What an object is defined as: libvirt's XML, or for a GPU's layout what is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct BackupDefinition {
+    /// Which.
+    #[schemars(with = "String")]
+    pub of: ResourceId,
+    /// The name of the file in the snapshot.
+    pub file: String,
 }
 
 /// A cluster of PostgreSQL on this host.

@@ -8,12 +8,17 @@ use trueup_backup::objective;
 use super::super::{Action, Reason, SkipReason, render};
 use super::{Case, Draft, Verdict};
 use crate::model::Resource;
-use crate::model::resource::{Backup, Chore};
+use crate::model::resource::{Backup, BackupSource, Chore};
 use crate::plan::{Due, KnownBackup};
 
 /// What has to be done for a backup.
 pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&Backup>) -> Verdict {
     let mut verdict = Verdict::default();
+    if let Some(guests) = case.facts.leftovers(case.id) {
+        let wholly = !matches!(to.source, BackupSource::Guest(_));
+        let action = Action::BackupClear { guests: guests.clone(), wholly };
+        verdict.step(Draft::quiet(action, Reason::Needed, Vec::new()));
+    }
     let nothing = KnownBackup::default();
     let known = case.facts.backup(case.id).unwrap_or(&nothing);
     if to.remote.is_none()
@@ -53,7 +58,7 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         let action = Action::BackupOpen { backup: Box::new(to.clone()) };
         verdict.step(Draft::quiet(action, case.reason, Vec::new()));
     }
-    let opens = !verdict.drafts.is_empty();
+    let opens = from.is_none() || case.adopting();
     for due in &known.due {
         // What is known is of the repository there was until now.
         let known = if opens { &nothing } else { known };

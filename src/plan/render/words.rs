@@ -194,6 +194,11 @@ pub fn detail(step: &Step) -> String {
         }
         Action::BackupOpen { backup } => cut(&backup.repository),
         Action::BackupRun { backup, .. } => format!("to {}", cut(&backup.repository)),
+        Action::BackupClear { guests, .. } => {
+            let guests: Vec<&str> =
+                guests.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
+            if guests.is_empty() { String::new() } else { format!("up in {}", guests.join(", ")) }
+        }
         Action::BackupVerify { backup, part: Some(part), .. } => {
             let of = backup.verify.as_ref().and_then(|verify| verify.read_parts).unwrap_or(1);
             format!("with part {part} of {of} of its data")

@@ -212,3 +212,37 @@ fn the_judge_sees_work_on_a_repository_that_is_not_there() {
     let found = check::check(&plan, &machine.input()).unwrap_err();
     assert!(found.iter().any(|it| it.rule.contains("due")), "{found:?}");
 }
+
+#[test]
+fn what_an_interrupted_backup_left_is_cleared_before_anything_else() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]);
+    machine.observed.leftovers.insert(id("backup/own"), vec!["web".into()]);
+    shows(
+        &machine,
+        expect![[r#"
+           1  clear     backup/own  up in web [needed]
+           2  back up   backup/own  to /srv/backup [due] after 1
+        Plan: 0 to create, 1 to change, 0 to destroy
+    "#]],
+    );
+    // It is a backup of no guest: nothing of it is needed in one.
+    let plan = machine.plan();
+    assert!(matches!(plan.steps[0].action, Action::BackupClear { wholly: true, .. }));
+}
+
+#[test]
+fn what_a_backup_left_goes_with_it_whatever_is_said_of_pruning() {
+    let mut machine = Machine::new();
+    machine.desired.sync.prune = false;
+    machine.observed.leftovers.insert(id("backup/gone"), vec!["web".into(), "db".into()]);
+    shows(
+        &machine,
+        expect![[r#"
+           1  clear     backup/gone  up in web, db [gone]
+        Plan: 0 to create, 1 to change, 0 to destroy
+    "#]],
+    );
+    let plan = machine.plan();
+    check::check(&plan, &machine.input()).unwrap();
+}

@@ -5,53 +5,59 @@ use trueup_backup::protocol::{
 };
 
 use super::job::{Job, tags, unexpected};
+use super::worker::{self, FeedFn};
 use super::{hooks, own_state};
 use crate::model::backup::{
     BackupFailed, BackupForgotten, BackupNews, BackupTaken, BackupVerified, FORGOTTEN_NAMED_MAX,
 };
-use crate::model::resource::{BackupCommand, BackupSource, Chore};
-use crate::model::{Fault, ResourceId};
-use crate::port::Outcome;
+use crate::model::resource::{BackupDefinition, BackupSource, Chore};
+use crate::model::{Fault, Kind, ResourceId};
+use crate::port::{Outcome, Scope};
 use crate::provider::files::blocking;
 
 impl Job<'_> {
     /// Takes a snapshot, which has the disks `of` in it, with what is run before and after it.
-    pub(super) async fn back_up(&self, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
+    pub(super) async fn back_up(
+        &self,
+        scope: &Scope,
+        of: Vec<ResourceId>,
+    ) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
         let mine = self.provider.hooks_of(&self.id.name).lock_owned().await;
         let mut wrong = hooks::settle(self.provider, self.id, &mine).await?;
         let programs = &self.backup.hooks;
         if programs.is_empty() {
-            return noting(self.snapshot(of).await, wrong);
+            return noting(self.snapshot(scope, of).await, wrong);
         }
         for hook in programs.all() {
             self.allowed(&hook.argv)?;
         }
         let owed = hooks::Owed::note(self.provider, self.id, &programs.after, mine).await?;
-        let result = self.hooked_snapshot(of).await;
+        let result = self.hooked_snapshot(scope, of).await;
         let came = if result.is_ok() { hooks::Came::Taken } else { hooks::Came::Failed };
         wrong.extend(owed.pay(came).await);
         noting(result, wrong)
     }
 
-    async fn hooked_snapshot(&self, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
+    async fn hooked_snapshot(&self, scope: &Scope, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
         for hook in &self.backup.hooks.before {
             let run = hooks::run(self.provider, self.id, hook, None).await;
             run.map_err(|why| {
                 Fault::transient(format!("{}: {why}; no snapshot was taken", self.id))
             })?;
         }
-        self.snapshot(of).await
+        self.snapshot(scope, of).await
     }
 
-    async fn snapshot(&self, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
-        let (source, feed) = self.source().await?;
+    async fn snapshot(&self, scope: &Scope, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
+        if let BackupSource::Guest(guest) = &self.backup.source {
+            return self.back_up_guest(guest, of).await;
+        }
+        let (source, feed) = self.source(scope).await?;
         let (exclude, one_file_system) = match &self.backup.source {
             BackupSource::Paths(paths) => (paths.exclude.clone(), paths.one_file_system),
-            BackupSource::Command(_) | BackupSource::State | BackupSource::Postgresql(_) => {
-                (Vec::new(), false)
-            }
+            _ => (Vec::new(), false),
         };
         let action = Action::Backup(protocol::Backup {
             source,
@@ -62,7 +68,7 @@ impl Job<'_> {
             force: false,
             time: None,
         });
-        let ended = self.run(action, feed.as_ref()).await.map_err(|fault| self.fault(&fault))?;
+        let ended = self.run(action, feed).await.map_err(|fault| self.fault(&fault))?;
         match &ended.done {
             Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done, of)))),
             other => Err(self.fault(&unexpected(other))),
@@ -140,7 +146,7 @@ impl Job<'_> {
         ))
     }
 
-    async fn source(&self) -> Result<(Source, Option<BackupCommand>), Fault> {
+    async fn source(&self, scope: &Scope) -> Result<(Source, Option<FeedFn<'_>>), Fault> {
         match &self.backup.source {
             BackupSource::Paths(paths) => {
                 let paths = paths.paths.iter().map(Into::into).collect();
@@ -148,12 +154,15 @@ impl Job<'_> {
             }
             BackupSource::Command(command) => {
                 self.allowed(&command.argv)?;
-                Ok((Source::Stream { name: command.file.clone() }, Some(command.clone())))
+                Ok((
+                    Source::Stream { name: command.file.clone() },
+                    Some(worker::program(command.clone())),
+                ))
             }
             // Whose arguments are ours, not the commit's.
             BackupSource::Postgresql(cluster) => {
                 let command = cluster.command();
-                Ok((Source::Stream { name: command.file.clone() }, Some(command)))
+                Ok((Source::Stream { name: command.file.clone() }, Some(worker::program(command))))
             }
             BackupSource::State => {
                 let setup = self.provider.setup.clone();
@@ -167,7 +176,27 @@ impl Job<'_> {
                 let paths = blocking("make the state ready", ready).await?;
                 Ok((Source::Paths { paths }, None))
             }
+            BackupSource::Definition(of) => {
+                let text = self.definition(of, scope).await?;
+                Ok((Source::Stream { name: of.file.clone() }, Some(worker::text(text))))
+            }
+            BackupSource::Guest(_) => Err(Fault::permanent(format!(
+                "{}: a guest is read otherwise: this is a mistake of trueup, please report it",
+                self.id
+            ))),
         }
+    }
+
+    /// What an object is defined as: by libvirt, or for a GPU's layout by the commit.
+    async fn definition(&self, of: &BackupDefinition, scope: &Scope) -> Result<String, Fault> {
+        if of.of.kind != Kind::GpuLayout {
+            return self.provider.guests()?.definition(of).await;
+        }
+        let wanted = scope.desired.resources.get(&of.of).ok_or_else(|| {
+            Fault::transient(format!("{}: {} is not asked for any more", self.id, of.of))
+        })?;
+        serde_json::to_string_pretty(&wanted.resource)
+            .map_err(|error| Fault::permanent(format!("{}: {}: {error}", self.id, of.of)))
     }
 }
 
@@ -186,7 +215,7 @@ pub(super) fn told(news: BackupNews) -> Outcome {
     Outcome { backup: Some(news), ..Outcome::default() }
 }
 
-fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupTaken {
+pub(super) fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupTaken {
     let first = done.missing.first();
     BackupTaken {
         repository: ended.repository.clone(),
@@ -197,6 +226,7 @@ fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupTaken {
         bytes: done.bytes,
         added: ended.stored,
         of,
+        read: None,
         missing: done.missing_count,
         first_missing: first.map(|missing| format!("{}: {}", missing.path.display(), missing.why)),
         notices: ended.notices.iter().map(notice).collect(),

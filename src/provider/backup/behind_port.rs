@@ -3,6 +3,7 @@
 //! A look says whether a repository is there, and opens none: what is in it is known from the log. Of
 //! one that is not a folder of this host it says what the log does, unless it did not answer.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::job::Job;
 use super::{BackupProvider, drill};
-use crate::model::resource::Backup;
+use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
@@ -92,6 +93,25 @@ fn may_take(scope: &Scope, id: &ResourceId, backup: &Backup) -> bool {
 }
 
 impl BackupProvider {
+    /// What interrupted backups left in guests, and what those have there that are none of guests
+    /// any more.
+    async fn leftovers(&self, scope: &Scope) -> Result<BTreeMap<ResourceId, Vec<String>>, Fault> {
+        let mut found: BTreeMap<ResourceId, Vec<String>> = BTreeMap::new();
+        let Ok(guests) = self.guests() else { return Ok(found) };
+        for left in guests.left().await? {
+            let id = ResourceId::new(Kind::Backup, left.backup);
+            let wish = scope.desired.resources.get(&id).map(|wish| &wish.resource);
+            let needed = matches!(
+                wish,
+                Some(Resource::Backup(it)) if matches!(it.source, BackupSource::Guest(_))
+            );
+            if left.unfinished || !needed {
+                found.entry(id).or_default().push(left.guest);
+            }
+        }
+        Ok(found)
+    }
+
     /// The backups whose repositories did not answer and still do not, and why.
     async fn silent(&self, scope: &Scope) -> Vec<(ResourceId, String)> {
         let mut asked = JoinSet::new();
@@ -136,6 +156,7 @@ impl Provider for BackupProvider {
                 observed.resources.remove(&id);
                 observed.unreadable.insert(id, why);
             }
+            observed.leftovers = self.leftovers(scope).await?;
             Ok(observed)
         })
     }
@@ -160,7 +181,11 @@ impl Provider for BackupProvider {
                     job(backup, &None).open(may_take(scope, &step.resource, backup)).await
                 }
                 Action::BackupRun { backup, repository, due: _ } => {
-                    job(backup, repository).back_up(saved(scope, backup)).await
+                    job(backup, repository).back_up(scope, saved(scope, backup)).await
+                }
+                Action::BackupClear { wholly, .. } => {
+                    let cleared = self.guests()?.clear(&step.resource.name, *wholly).await?;
+                    Ok(Outcome { already: !cleared, ..Outcome::default() })
                 }
                 Action::BackupVerify { backup, repository, part, snapshot, due: _ } => {
                     job(backup, repository).verify(*part, snapshot.as_deref()).await

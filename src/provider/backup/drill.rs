@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::Pid;
 use tokio::process::Command;
 use tokio::time::timeout;
 use trueup_backup::protocol::{self, Action, Compare, Done, Restore, Restored, Snapshot};
@@ -396,6 +395,7 @@ mod tests {
         BackupSetup {
             program: "trueup".into(),
             folder: at.join("backup"),
+            secrets_folder: at.to_owned(),
             scratch: at.join("scratch"),
             host: "node1".into(),
             programs: Vec::new(),

@@ -10,8 +10,9 @@ use trueup_backup::protocol::{
 };
 use trueup_backup::retention::Keep;
 
+use super::worker::FeedFn;
 use super::{BackupProvider, worker};
-use crate::model::resource::{Backup, BackupCommand, BackupRemote};
+use crate::model::resource::{Backup, BackupRemote};
 use crate::model::{Fault, Name, ResourceId};
 use crate::port::Progress;
 
@@ -50,7 +51,7 @@ impl Job<'_> {
     pub(super) async fn run(
         &self,
         action: Action,
-        feed: Option<&BackupCommand>,
+        feed: Option<FeedFn<'_>>,
     ) -> Result<Outcome, protocol::Fault> {
         let setup = &self.provider.setup;
         let from = format!("the secret `{}`", self.backup.key);

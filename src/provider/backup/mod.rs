@@ -6,9 +6,12 @@
 
 mod act;
 mod behind_port;
+mod convert;
 mod drill;
+mod guest;
 mod hooks;
 mod job;
+mod nbd;
 mod open;
 mod own_state;
 mod reach;
@@ -22,11 +25,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::RwLock;
 
+pub use convert::to_qcow2;
 pub use job::{Forgetting, Wanted, Which};
 pub use recover::{Fetched, OwnState, Vault};
 pub use trueup_backup::protocol;
 
-use crate::model::Name;
+use crate::model::{Fault, Name};
+use crate::port::Guests;
 use reach::Reach;
 
 /// The command of ours that does one job on a repository: `trueup backup-worker`.
@@ -96,6 +101,7 @@ pub struct OwnPlaces {
 #[derive(Clone)]
 pub struct BackupProvider {
     setup: Arc<BackupSetup>,
+    guests: Option<Arc<dyn Guests>>,
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
     reach: Reach,
     hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
@@ -109,6 +115,7 @@ impl BackupProvider {
     pub fn new(setup: BackupSetup) -> Self {
         Self {
             setup: Arc::new(setup),
+            guests: None,
             turns: Arc::default(),
             reach: Reach::default(),
             hooks: Arc::default(),
@@ -120,6 +127,21 @@ impl BackupProvider {
     fn hooks_of(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
         let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hooks.entry(name.clone()).or_default())
+    }
+
+    /// The same with a way to the disks of guests.
+    #[must_use]
+    pub fn with_guests(self, guests: Arc<dyn Guests>) -> Self {
+        Self { guests: Some(guests), ..self }
+    }
+
+    fn guests(&self) -> Result<&Arc<dyn Guests>, Fault> {
+        self.guests.as_ref().ok_or_else(|| {
+            Fault::permanent(
+                "this trueup was built without libvirt, so it cannot read the disks of guests: \
+                 install a build with it",
+            )
+        })
     }
 
     /// Whose turn it is at a repository: whoever makes it or removes things from it is alone, all

@@ -21,7 +21,7 @@ use trueup_backup::protocol::{Fault, Message, Outcome, Request};
 
 use super::WORKER_COMMAND;
 use crate::model::resource::BackupCommand;
-use crate::port::{Progress, ProgressUpdate};
+use crate::port::{BoxFuture, Progress, ProgressUpdate};
 
 /// Most bytes of one line of a worker: a list of a hundred thousand snapshots. All lines together have
 /// no bound: a job may say how far it is for days.
@@ -31,6 +31,34 @@ const COMPLAINT_MAX: usize = 2048;
 /// How long a complaint is waited for once its program has ended; a grandchild may hold the pipe.
 pub(super) const COMPLAINT_WAIT: Duration = Duration::from_secs(1);
 
+/// Feeds a worker through its standard input, which it gives back: that has to stay open until the
+/// worker is done.
+pub(super) type FeedFn<'a> =
+    Box<dyn FnOnce(ChildStdin) -> BoxFuture<'a, Result<File, Fault>> + Send + 'a>;
+
+/// Feeds the output of a program.
+pub(super) fn program<'a>(command: BackupCommand) -> FeedFn<'a> {
+    Box::new(move |stdin| Box::pin(async move { feeding(stdin, &command).await }))
+}
+
+/// Feeds a text.
+pub(super) fn text<'a>(text: String) -> FeedFn<'a> {
+    Box::new(move |stdin| {
+        Box::pin(async move {
+            let vanished = |why: String| Fault::SourceVanished { path: "text".into(), why };
+            let stdin = stdin.into_owned_fd().map_err(|error| vanished(error.to_string()))?;
+            let write = move || {
+                let mut writer = FeedWriter::new(File::from(stdin));
+                writer.write_all(text.as_bytes())?;
+                writer.finish()
+            };
+            let written = tokio::task::spawn_blocking(write).await;
+            let written = written.map_err(|error| vanished(error.to_string()))?;
+            written.map_err(|error| vanished(error.to_string()))
+        })
+    })
+}
+
 /// Does one job.
 ///
 /// # Errors
@@ -39,7 +67,7 @@ pub(super) async fn run(
     program: &Path,
     request: &Request,
     key: &str,
-    feed: Option<&BackupCommand>,
+    feed: Option<FeedFn<'_>>,
     progress: &Progress,
 ) -> Result<Outcome, Fault> {
     let internal = |what: String| Fault::Internal { what };
@@ -107,16 +135,16 @@ async fn said(stdout: impl AsyncRead + Unpin, progress: &Progress) -> Last {
     }
 }
 
-/// Feeds a program's output to the worker while it talks. The stream is complete only once the
-/// program has ended with success; without its end mark the worker stores no snapshot.
+/// Feeds the worker while it talks. A stream is complete only with its end mark; without it the worker
+/// stores no snapshot.
 async fn fed(
     stdin: ChildStdin,
     stdout: ChildStdout,
-    feed: &BackupCommand,
+    feed: FeedFn<'_>,
     progress: &Progress,
 ) -> Result<Last, Fault> {
     let said = said(stdout, progress);
-    let feeding = feeding(stdin, feed);
+    let feeding = feed(stdin);
     tokio::pin!(said, feeding);
     // The worker's standard input has to stay open until it is done.
     let mut held: Option<File> = None;
@@ -138,6 +166,7 @@ async fn fed(
     }
 }
 
+/// The stream is complete only once the program has ended with success.
 async fn feeding(stdin: ChildStdin, feed: &BackupCommand) -> Result<File, Fault> {
     let [name, arguments @ ..] = feed.argv.as_slice() else {
         return Err(Fault::Invalid { what: "there is no program to run".into() });

@@ -55,6 +55,39 @@ pub struct BackupSourceSpec {
     pub state: bool,
     /// A cluster of PostgreSQL on this host, while it runs.
     pub postgresql: Option<BackupPostgresqlSpec>,
+    /// A `Disk`, by its name, as it is at one moment; a guest that has it goes on running.
+    pub disk: Option<String>,
+    /// A `VirtualMachine`, by its name: all disks that it writes to, of one moment, and its
+    /// definition. It goes on running.
+    pub virtual_machine: Option<String>,
+    /// Of `disk` and `virtualMachine`: the guest's agent makes its file systems whole for the moment.
+    pub quiesce: bool,
+    /// Of `disk` and `virtualMachine`: after so long everything is read anew, and not only what
+    /// changed: `30d`, the default.
+    pub read_all: Option<String>,
+    /// What an object is defined as.
+    pub definition: Option<BackupDefinitionSpec>,
+}
+
+/// What an object is defined as: libvirt's XML, or for a GPU's layout what is asked for.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupDefinitionSpec {
+    /// The kind of object.
+    pub kind: BackupDefinitionKind,
+    /// Its name.
+    pub name: String,
+}
+
+/// Kinds whose definition can be saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum BackupDefinitionKind {
+    /// A domain, as libvirt has it, without its secrets.
+    VirtualMachine,
+    /// A network, as libvirt has it.
+    Network,
+    /// How a GPU is to be cut.
+    GpuLayout,
 }
 
 /// The output of a program, kept as one file. It counts only if the program ends with success.

@@ -10,21 +10,24 @@ use trueup_backup::retention::Keep;
 use trueup_backup::schedule::{self, Day, Schedule, When, Window};
 
 use super::super::kinds::backup::{
-    BackupCommandSpec, BackupDrillSpec, BackupHookSpec, BackupKeepSpec, BackupPostgresqlSpec,
-    BackupRetentionSpec, BackupScheduleSpec, BackupSourceSpec, BackupSpec, BackupVerifySpec,
-    BackupWindowSpec, PostgresqlFormatSpec,
+    BackupCommandSpec, BackupDefinitionKind, BackupDefinitionSpec, BackupDrillSpec, BackupHookSpec,
+    BackupKeepSpec, BackupPostgresqlSpec, BackupRetentionSpec, BackupScheduleSpec,
+    BackupSourceSpec, BackupSpec, BackupVerifySpec, BackupWindowSpec, PostgresqlFormatSpec,
 };
 use super::super::kinds::environment::Day as DaySpec;
 use super::super::scalar;
 use super::{Cx, repository};
-use crate::model::Name;
 use crate::model::resource::{
-    Backup, BackupCommand, BackupDrill, BackupHook, BackupHooks, BackupLimits, BackupPaths,
-    BackupPostgresql, BackupRetention, BackupSource, BackupVerify, PostgresqlFormat,
+    Backup, BackupCommand, BackupDefinition, BackupDrill, BackupGuest, BackupHook, BackupHooks,
+    BackupLimits, BackupPaths, BackupPostgresql, BackupRetention, BackupSource, BackupVerify,
+    GuestPart, PostgresqlFormat,
 };
+use crate::model::{Kind, Name, Resource, ResourceId};
 
 /// Seconds of a day: how often a repository is checked, and tidied, when nothing is said.
 const DAY_S: u64 = 24 * 3600;
+/// After how long a guest's disks are read anew as a whole when nothing is said, seconds.
+const READ_ALL_S: u64 = 30 * DAY_S;
 /// How long a program may run when nothing is said, seconds.
 const COMMAND_S: u64 = 3600;
 /// How long a hook may run when nothing is said, seconds: what it stops waits for it.
@@ -116,14 +119,18 @@ fn source(cx: &mut Cx<'_>, spec: &BackupSourceSpec) -> Option<BackupSource> {
     let forms = usize::from(spec.paths.is_some())
         + usize::from(spec.command.is_some())
         + usize::from(spec.postgresql.is_some())
-        + usize::from(spec.state);
+        + usize::from(spec.state)
+        + usize::from(spec.disk.is_some())
+        + usize::from(spec.virtual_machine.is_some())
+        + usize::from(spec.definition.is_some());
     if forms != 1 {
         let message = match forms {
             0 => "nothing is said to be saved",
             _ => "several sources are given, and a backup has one",
         };
         cx.err("spec/wrong-value", "/spec/source", message).hint(
-            "give one of `paths`, `command`, `postgresql` and `state: true`; a `Backup` for each",
+            "give one of `paths`, `command`, `postgresql`, `state: true`, `disk`, `virtualMachine` \
+                 and `definition`; a `Backup` for each",
         );
         return None;
     }
@@ -134,11 +141,65 @@ fn source(cx: &mut Cx<'_>, spec: &BackupSourceSpec) -> Option<BackupSource> {
     if let Some(cluster) = &spec.postgresql {
         return postgresql(cx, cluster).map(BackupSource::Postgresql);
     }
-    match (&spec.paths, &spec.command) {
-        (Some(paths), _) => paths_of(cx, spec, paths).map(BackupSource::Paths),
-        (None, Some(command)) => command_of(cx, command).map(BackupSource::Command),
-        (None, None) => Some(BackupSource::State),
+    let of_guest = spec.disk.is_some() || spec.virtual_machine.is_some();
+    if !of_guest && (spec.quiesce || spec.read_all.is_some()) {
+        let message = "`quiesce` and `readAll` are about `disk` and `virtualMachine`, of which \
+                       neither is given";
+        cx.err("spec/conflict", "/spec/source", message);
     }
+    if let Some(paths) = &spec.paths {
+        return paths_of(cx, spec, paths).map(BackupSource::Paths);
+    }
+    if let Some(command) = &spec.command {
+        return command_of(cx, command).map(BackupSource::Command);
+    }
+    if let Some(definition) = &spec.definition {
+        return definition_of(cx, definition).map(BackupSource::Definition);
+    }
+    if of_guest {
+        return guest_of(cx, spec).map(BackupSource::Guest);
+    }
+    Some(BackupSource::State)
+}
+
+/// The disks of a guest, or one of them, which have to be asked for too.
+fn guest_of(cx: &mut Cx<'_>, spec: &BackupSourceSpec) -> Option<BackupGuest> {
+    let read_all_s = match spec.read_all.as_deref() {
+        None => Some(READ_ALL_S),
+        some => span(cx, "/spec/source/readAll", some),
+    };
+    let part = match (&spec.virtual_machine, &spec.disk) {
+        (Some(name), _) => {
+            let at = "/spec/source/virtualMachine";
+            cx.look_up(at, Kind::VirtualMachine, name)?;
+            let name = Name::new(name).ok()?;
+            cx.need(ResourceId::new(Kind::VirtualMachine, name.clone()));
+            GuestPart::Machine { name }
+        }
+        (None, Some(name)) => {
+            let found = cx.use_resolved("/spec/source/disk", Kind::Disk, name)?;
+            let Some(Resource::Disk(disk)) = found.own() else { return None };
+            GuestPart::Disk {
+                name: Name::new(name).ok()?,
+                path: disk.path.clone(),
+                format: disk.format,
+            }
+        }
+        (None, None) => return None,
+    };
+    Some(BackupGuest { part, quiesce: spec.quiesce, read_all_s: read_all_s? })
+}
+
+fn definition_of(cx: &mut Cx<'_>, spec: &BackupDefinitionSpec) -> Option<BackupDefinition> {
+    let (kind, ending) = match spec.kind {
+        BackupDefinitionKind::VirtualMachine => (Kind::VirtualMachine, "xml"),
+        BackupDefinitionKind::Network => (Kind::Network, "xml"),
+        BackupDefinitionKind::GpuLayout => (Kind::GpuLayout, "json"),
+    };
+    cx.look_up("/spec/source/definition/name", kind, &spec.name)?;
+    let of = ResourceId::new(kind, Name::new(&spec.name).ok()?);
+    cx.need(of.clone());
+    Some(BackupDefinition { file: format!("{}-{}.{ending}", kind.short(), of.name), of })
 }
 
 fn paths_of(cx: &mut Cx<'_>, spec: &BackupSourceSpec, paths: &[String]) -> Option<BackupPaths> {

@@ -78,6 +78,7 @@ pub(super) async fn perform(
         | Action::GpuSettle { .. }
         | Action::BackupOpen { .. }
         | Action::BackupRun { .. }
+        | Action::BackupClear { .. }
         | Action::BackupVerify { .. }
         | Action::BackupDrill { .. }
         | Action::BackupForget { .. }

@@ -82,7 +82,11 @@ fn one(
     known: Option<&KnownResource>,
 ) {
     if let Some(why) = work.input.observed.why_unobservable(id) {
-        return work.skip(id, SkipReason::Unobservable(why.to_owned()), Vec::new());
+        work.skip(id, SkipReason::Unobservable(why.to_owned()), Vec::new());
+        if let Some(why) = backup::broken_meanwhile(work.facts.backup(id)) {
+            work.skip(id, why, Vec::new());
+        }
+        return;
     }
     let fulfilled_before = known.is_some_and(|it| it.applied == Some(wish.digest));
     let reason = match seen {

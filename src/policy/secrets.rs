@@ -84,6 +84,15 @@ pub(super) fn of_resource(resource: &Resource) -> Vec<SecretFinding> {
                     of_text(&format!("/spec/source/command/argv/{number}"), argument, &mut found);
                 }
             }
+            for (when, hooks) in [("before", &backup.hooks.before), ("after", &backup.hooks.after)]
+            {
+                for (place, hook) in hooks.iter().enumerate() {
+                    for (number, argument) in hook.argv.iter().enumerate() {
+                        let at = format!("/spec/hooks/{when}/{place}/argv/{number}");
+                        of_text(&at, argument, &mut found);
+                    }
+                }
+            }
         }
         Resource::Cluster(cluster) => {
             let Cluster::Slurm(slurm) = &**cluster;

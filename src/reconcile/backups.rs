@@ -80,8 +80,10 @@ fn due(id: &ResourceId, backup: &Backup, of: &BackupState, now: Timestamp) -> Ve
         }
         let since = time(id, backup, of, chore, now).filter(|at| *at <= now);
         let first = last(of, chore).is_none();
+        // What its hooks stopped must not wait for the schedule.
+        let owed = of.interrupted && !backup.hooks.after.is_empty();
         let asked = match chore {
-            Chore::Run => of.asked,
+            Chore::Run => of.asked || owed,
             Chore::Drill => of.drill_asked && of.good.is_some(),
             Chore::Verify | Chore::Forget => false,
         };
@@ -162,6 +164,7 @@ mod tests {
         Backup {
             source: BackupSource::State,
             repository: "/srv/backup".into(),
+            remote: None,
             repository_id: None,
             key: Name::new("key").unwrap(),
             schedule: Some(every(100)),
@@ -173,6 +176,7 @@ mod tests {
             }),
             objectives: Objectives { rpo_s: Some(150), ..Objectives::default() },
             limits: BackupLimits::default(),
+            hooks: Default::default(),
         }
     }
 
@@ -220,6 +224,22 @@ mod tests {
         assert_eq!(chores(&of, 1700), [(Chore::Run, Some(1100)), (Chore::Forget, Some(1500))]);
         let asked = BackupState { asked: true, ..of };
         assert_eq!(chores(&asked, 1001), [(Chore::Run, None)]);
+    }
+
+    #[test]
+    fn what_an_interrupted_snapshot_stopped_does_not_wait_for_the_schedule() {
+        let of = BackupState {
+            interrupted: true,
+            checked_at: Some(at(1000)),
+            forgotten_at: Some(at(1000)),
+            ..taken(1000)
+        };
+        assert_eq!(chores(&of, 1001), [], "without a hook there is nothing to be undone");
+        let mut hooked = backup();
+        let argv = vec!["/bin/true".to_owned()];
+        hooked.hooks.after.push(crate::model::resource::BackupHook { argv, timeout_s: 1 });
+        let due = due(&id(), &hooked, &of, at(1001));
+        assert_eq!(due, [Due { chore: Chore::Run, since: None }]);
     }
 
     #[test]

@@ -17,7 +17,13 @@ pub fn saved_by<'a>(
 ) -> BTreeSet<ResourceId> {
     let saved = resources.filter(|(_, resource)| match (&backup.source, resource) {
         (BackupSource::Paths(paths), Resource::Disk(disk)) => holds(paths, Path::new(&disk.path)),
-        (BackupSource::Paths(_) | BackupSource::Command(_) | BackupSource::State, _) => false,
+        (
+            BackupSource::Paths(_)
+            | BackupSource::Command(_)
+            | BackupSource::Postgresql(_)
+            | BackupSource::State,
+            _,
+        ) => false,
     });
     saved.map(|(id, _)| id.clone()).collect()
 }

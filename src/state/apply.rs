@@ -369,7 +369,7 @@ impl State {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
             Event::StepSucceeded(_) => resource.succeed(at, entry.run),
             Event::StepFailed(failed) => resource.fail(failed, at),
-            Event::StepInterrupted(_) => resource.in_flight = None,
+            Event::StepInterrupted(_) => resource.interrupt(),
             Event::Synced(synced) => {
                 let commit = entry.commit.clone();
                 resource.applied = Some(Applied { wish: synced.wish, commit, at });
@@ -412,21 +412,23 @@ impl State {
                     step.cancelled = true;
                 }
             }
-            Event::BackupAsked(_) | Event::DrillAsked(_) => {
-                match entry.event {
-                    Event::DrillAsked(_) => resource.backup().drill_asked = true,
-                    _ => resource.backup().asked = true,
-                }
-                // Who asks has seen to what was in the way, or wants to know.
-                if let Some(failure) = &mut resource.failure {
-                    failure.retry_at = None;
-                }
+            Event::BackupAsked(_) => {
+                resource.backup().asked = true;
+                resource.try_again();
+            }
+            Event::DrillAsked(_) => {
+                resource.backup().drill_asked = true;
+                resource.try_again();
             }
             Event::ClusterObserved(seen) => resource.cluster().observe(seen, recorded.seq, at),
             Event::NodeDrained(drained) => {
                 resource.cluster().drain(drained, &entry.actor, recorded.seq, at);
+                resource.try_again();
             }
-            Event::NodeResumed(resumed) => resource.cluster().resume(&resumed.node, recorded.seq),
+            Event::NodeResumed(resumed) => {
+                resource.cluster().resume(&resumed.node, recorded.seq);
+                resource.try_again();
+            }
             Event::OperatorHeld(held) => {
                 let (by, reason) = (entry.actor.clone(), held.reason.clone());
                 resource.hold = Some(Hold { by, reason });

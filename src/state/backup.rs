@@ -51,6 +51,9 @@ pub struct BackupState {
     pub asked: bool,
     /// An operator wants a drill now.
     pub drill_asked: bool,
+    /// A snapshot was being taken when the program ended: what its hooks stopped may still stand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// What was noticed about its repository since the last check without a notice, such as that
     /// somebody else removed things from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,6 +157,7 @@ impl BackupState {
         });
         self.run_at = Some(taken.begun);
         self.asked = false;
+        self.interrupted = false;
         if taken.missing == 0 {
             self.facts.last_good = Some(taken.begun);
             let (id, of) = (taken.snapshot.clone(), taken.of.clone());
@@ -237,6 +241,7 @@ impl BackupState {
     }
 
     pub(super) fn fail_run(&mut self, at: Timestamp) {
+        self.interrupted = false;
         self.facts.last_bad = Some(at);
     }
 }

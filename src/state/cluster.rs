@@ -116,3 +116,82 @@ impl ClusterState {
         self.seen = Some(ClusterLook { seq, at, name, overview });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn look(out: &[(&str, &str)]) -> ClusterObserved {
+        let out: Vec<_> = out
+            .iter()
+            .map(|(node, reason)| {
+                serde_json::json!({
+                    "node": node, "reason": reason, "by": "root", "since": 1, "answers": true
+                })
+            })
+            .collect();
+        let overview = serde_json::json!({
+            "release": "22.05.8", "daemons": {}, "resources": {}, "partitions": {},
+            "accounts": {}, "out": out,
+            "nodes": {"total": 1, "up": 1, "busy": 0, "drained": 0, "down": 0},
+        });
+        let overview = serde_json::from_value(overview).unwrap();
+        ClusterObserved { name: "lab".into(), overview, load_only: false }
+    }
+
+    fn drained() -> ClusterState {
+        let mut cluster = ClusterState::default();
+        let drain = NodeDrained { node: "n1".into(), reason: "fan".into(), until: at(100) };
+        cluster.drain(&drain, "operator:alice", 12, at(10));
+        cluster
+    }
+
+    #[test]
+    fn a_drain_ends_by_its_time_by_a_word_and_by_hand() {
+        let mut cluster = drained();
+        cluster.observe(&look(&[]), 13, at(11));
+        assert!(!cluster.drains["n1"].in_force, "asked for, and not out yet");
+        let ours = look(&[("n1", "trueup:lab/@alice/12 fan")]);
+        cluster.observe(&ours, 14, at(12));
+        assert!(cluster.drains["n1"].in_force && !cluster.drains["n1"].is_over(at(99)));
+        assert!(cluster.drains["n1"].is_over(at(100)));
+        // Given back with scontrol: that is its end.
+        let mut by_hand = cluster.clone();
+        by_hand.observe(&look(&[]), 15, at(20));
+        assert!(by_hand.drains.is_empty());
+        // Taken over by somebody else: as well.
+        let mut taken = cluster.clone();
+        taken.observe(&look(&[("n1", "disk, bob")]), 15, at(20));
+        assert!(taken.drains.is_empty());
+        // Ended by a word: over, and known until the node was given back.
+        cluster.resume("n1", 15);
+        assert!(cluster.drains["n1"].is_over(at(20)));
+        cluster.observe(&ours, 16, at(21));
+        assert_eq!(cluster.drains.len(), 1);
+        cluster.observe(&look(&[]), 17, at(22));
+        assert!(cluster.drains.is_empty());
+    }
+
+    #[test]
+    fn what_never_came_into_force_is_forgotten_when_it_is_over() {
+        let mut cluster = drained();
+        cluster.observe(&look(&[("n1", "disk, bob")]), 13, at(50));
+        assert_eq!(cluster.drains.len(), 1);
+        cluster.observe(&look(&[("n1", "disk, bob")]), 14, at(101));
+        assert!(cluster.drains.is_empty());
+    }
+
+    #[test]
+    fn waiting_ends_for_what_is_asked_after_it_began() {
+        let mut cluster = drained();
+        assert!(cluster.asks_after(11, at(9), at(20)));
+        assert!(!cluster.asks_after(12, at(15), at(20)), "begun after it");
+        cluster.drains.get_mut("n1").unwrap().in_force = true;
+        assert!(cluster.asks_after(13, at(15), at(100)), "its time ran out meanwhile");
+        assert!(!cluster.asks_after(13, at(101), at(102)));
+    }
+}

@@ -39,6 +39,13 @@ impl ResourceState {
         self.backup.get_or_insert_default()
     }
 
+    /// Ends the wait for another try: who asks has seen to what was in the way, or wants to know.
+    pub(super) fn try_again(&mut self) {
+        if let Some(failure) = &mut self.failure {
+            failure.retry_at = None;
+        }
+    }
+
     /// What is known of its nodes and queues.
     pub(super) fn cluster(&mut self) -> &mut ClusterState {
         self.cluster.get_or_insert_default()
@@ -73,6 +80,13 @@ impl ResourceState {
             self.backup().asked = known.asked;
         }
         known
+    }
+
+    /// The program ended in the middle of a step.
+    pub(super) fn interrupt(&mut self) {
+        if self.in_flight.take().is_some_and(|step| step.verb == Action::BACKUP_RUN) {
+            self.backup().interrupted = true;
+        }
     }
 
     pub(super) fn succeed(&mut self, at: Timestamp, run: Option<RunId>) {
@@ -160,6 +174,7 @@ mod tests {
         let backup = Backup {
             source: BackupSource::State,
             repository: repository.into(),
+            remote: None,
             repository_id: None,
             key: Name::new("key").unwrap(),
             schedule: None,
@@ -168,6 +183,7 @@ mod tests {
             retention: None,
             objectives: Objectives::default(),
             limits: BackupLimits::default(),
+            hooks: Default::default(),
         };
         Claim {
             resource: Some(Resource::Backup(Box::new(backup))),

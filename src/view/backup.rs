@@ -181,6 +181,7 @@ pub fn source(backup: &Backup) -> String {
             format!("output of {name}")
         }
         BackupSource::State => "trueup's state".to_owned(),
+        BackupSource::Postgresql(cluster) => format!("PostgreSQL on port {}", cluster.port),
     }
 }
 

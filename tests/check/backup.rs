@@ -33,7 +33,7 @@ fn a_backup_has_one_source() {
         "apiVersion: trueup/v1\nkind: Backup\nmetadata: { name: etc }\nspec:\n  source: { state: \
          true, paths: [/etc] }\n  repository: { local: /srv/backup }\n  key: backup-key\n",
         expect![[r#"
-            environments/lab/x.yaml:5:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command` and `state: true`; a `Backup` for each)
+            environments/lab/x.yaml:5:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command`, `postgresql` and `state: true`; a `Backup` for each)
         "#]],
     );
 }
@@ -143,5 +143,48 @@ spec:
         expect![[r#"
             environments/lab/x.yaml:8:73 spec/wrong-value: `monday` is not one of mon, tue, wed, thu, fri, sat, sun
         "#]],
+    );
+}
+
+#[test]
+fn places_elsewhere_are_named_without_secrets_and_known_by_their_keys() {
+    let backup = |repository: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: etc }}\nspec:\n  source: {{ paths: \
+             [/etc] }}\n  key: backup-key\n  repository: {repository}\n"
+        )
+    };
+    for good in [
+        "{ rest: { url: 'https://backup.example:8000/host1/', credentials: login, ca: /etc/ca.pem } }",
+        "{ rest: { url: 'http://backup.example/host1' } }",
+        "{ s3: { endpoint: 'https://s3.example', bucket: vault, prefix: a/b, credentials: s3 } }",
+        "{ sftp: { host: backup.example, user: me, path: /srv/a, identity: ssh, hostKeys: [ssh-ed25519 \
+         AAAAC3NzaC1lZDI1NTE5AAAAIGq3DHw5XXvj1X8fFi7/G7LLWhnvOvG/JXQSB8F9B+4e comment] } }",
+    ] {
+        check(&backup(good), expect![[""]]);
+    }
+    check(&backup("{}"), expect![[""]]);
+    check(
+        &backup("{ local: /srv/a, s3: { endpoint: 'https://x', bucket: vault, credentials: a } }"),
+        expect![[""]],
+    );
+    check(&backup("{ rest: { url: 'https://me:secret@backup.example/' } }"), expect![[""]]);
+    check(
+        &backup("{ rest: { url: 'http://backup.example/', credentials: login } }"),
+        expect![[""]],
+    );
+    check(
+        &backup(
+            "{ sftp: { host: '-x', user: 'a b', path: srv, identity: '/etc/key', hostKeys: [AAAA] } }",
+        ),
+        expect![[""]],
+    );
+    check(
+        &backup("{ sftp: { host: h, user: me, path: /srv, identity: ssh, hostKeys: [] } }"),
+        expect![[""]],
+    );
+    check(
+        &backup("{ s3: { endpoint: s3.example, bucket: A, prefix: /a, credentials: s3 } }"),
+        expect![[""]],
     );
 }

@@ -51,10 +51,20 @@ impl Saved {
     }
 
     pub(super) fn key(&self, text: &str) {
+        self.secret("vault", text);
+    }
+
+    pub(super) fn secret(&self, name: &str, text: &str) {
         use std::os::unix::fs::PermissionsExt as _;
-        let path = self.at("secrets/vault");
+        let path = self.at("secrets").join(name);
         std::fs::write(&path, format!("{text}\n")).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Adds to the host's config.
+    pub(super) fn configure(&self, more: &str) {
+        let config = std::fs::read_to_string(self.at("config.yaml")).unwrap();
+        std::fs::write(self.at("config.yaml"), config + more).unwrap();
     }
 
     /// Lets the host run one more program.
@@ -448,10 +458,10 @@ fn another_repository_is_taken_only_where_the_commit_says_so() {
     saved.run(&["backup", "run", "files"]).code(0);
     saved.run(&["apply"]).code(5);
     let status = saved.run(&["status"]).out;
-    let (_, id) = status.split_once("`repository: {id: ").expect("it says the way out");
-    let id = id.split_once('}').unwrap().0.to_owned();
+    let (_, id) = status.split_once("{id: \"").expect("it says the way out");
+    let id = id.split_once('"').unwrap().0.to_owned();
     assert!(saved.run(&["backup", "ls", "files"]).code(5).err.contains(&id));
-    saved.publish(&adopted.replace("@theirs}", &format!("@theirs, id: {id}}}")));
+    saved.publish(&adopted.replace("@theirs}", &format!("@theirs, id: '{id}'}}")));
     saved.run(&["apply"]).code(0);
     assert!(saved.row("files")["repositoryId"].as_str().unwrap().starts_with(&id));
     assert_eq!(saved.snapshots("files").len(), 1);

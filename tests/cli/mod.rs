@@ -5,6 +5,10 @@ mod alone;
 #[cfg(feature = "libvirt")]
 mod backup;
 #[cfg(feature = "libvirt")]
+mod backup_hooks;
+#[cfg(feature = "libvirt")]
+mod backup_remote;
+#[cfg(feature = "libvirt")]
 mod canary;
 #[cfg(feature = "libvirt")]
 mod cluster;

@@ -23,7 +23,7 @@ async fn served() -> Lab {
     let root = lab.folder.path().join("root/sys/fs/cgroup/system.slice");
     let root = root.display();
     // What systemd does to control groups, and to processes.
-    let stop = format!("case \"$1\" in stop) rm -r {root}/$3;; start) mkdir -p {root}/$3;; esac");
+    let stop = format!("case \"$1\" in stop) rm -rf {root}/$3;; start) mkdir -p {root}/$3;; esac");
     lab.tool("systemctl", &stop);
     lab.tool("nvidia-ctk", "");
     lab.commit(&[layout("big", 0, "mig", &format!("{FIRST}{CLIENTS}"))]);

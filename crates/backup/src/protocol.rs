@@ -62,6 +62,40 @@ pub enum Target {
         #[serde(default)]
         config: Option<PathBuf>,
     },
+    /// A folder of an SFTP server, through `rclone serve restic`.
+    Sftp {
+        /// The server's name or address.
+        host: String,
+        /// Its port; 22 without it.
+        #[serde(default)]
+        port: Option<u16>,
+        /// Who to log in as.
+        user: String,
+        /// The folder there.
+        path: String,
+        /// A private file with an SSH key that has no passphrase.
+        identity: PathBuf,
+        /// The keys of the server, each as `type base64`; a server with another one gets nothing.
+        host_keys: Vec<String>,
+    },
+    /// A bucket of a service that speaks S3, through `rclone serve restic`.
+    S3 {
+        /// The URL of the service.
+        endpoint: String,
+        /// Its region, where it has such.
+        #[serde(default)]
+        region: Option<String>,
+        /// The bucket, which has to be there.
+        bucket: String,
+        /// Where in it; all of it without one.
+        #[serde(default)]
+        prefix: Option<String>,
+        /// A private file with one line `access key id:secret access key`.
+        credentials: PathBuf,
+        /// Certificates (PEM) to trust instead of the public ones.
+        #[serde(default)]
+        ca: Option<PathBuf>,
+    },
 }
 
 /// Where the repository's password comes from. Never arguments or the environment.
@@ -649,6 +683,16 @@ pub enum Fault {
         at: String,
         /// Why.
         why: String,
+    },
+    /// A program that the place is reached with is not installed.
+    #[error("{program} is not installed, and {at} is reached with it: `apt-get install {package}`")]
+    HelperMissing {
+        /// The program.
+        program: String,
+        /// Debian's package of it.
+        package: String,
+        /// The repository.
+        at: String,
     },
     /// The repository has no room.
     #[error("no space is left at {at}: make room there, or forget snapshots and prune")]

@@ -62,6 +62,7 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
         },
         secrets: Arc::new(secrets),
         prove_log: Arc::new(proved),
+        secrets_folder: config.backup.secrets.clone(),
     })
 }
 

@@ -19,8 +19,9 @@ mod volume;
 use serde::{Deserialize, Serialize};
 
 pub use backup::{
-    Backup, BackupCommand, BackupDrill, BackupLimits, BackupPaths, BackupRetention, BackupSource,
-    BackupVerify, Chore,
+    Backup, BackupCommand, BackupDrill, BackupHook, BackupHooks, BackupLimits, BackupPaths,
+    BackupPostgresql, BackupRemote, BackupRetention, BackupSource, BackupVerify, Chore,
+    PostgresqlFormat,
 };
 pub use cluster::{Cluster, NodeStep, SlurmCluster, SlurmPlace, SlurmSeen};
 pub use domain::{

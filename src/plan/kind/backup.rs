@@ -16,7 +16,9 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
     let mut verdict = Verdict::default();
     let nothing = KnownBackup::default();
     let known = case.facts.backup(case.id).unwrap_or(&nothing);
-    if let Some(folder) = case.facts.own_folder_around(&to.repository) {
+    if to.remote.is_none()
+        && let Some(folder) = case.facts.own_folder_around(&to.repository)
+    {
         let why = format!(
             "the repository {} would lie in {folder}, where trueup keeps its own files: put it \
              elsewhere",
@@ -29,7 +31,9 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         case.facts.claimed(case.id),
         Some(Resource::Backup(claimed)) if claimed.repository == to.repository
     );
-    if from.is_none() && same_place && known.repository.is_some() {
+    // A look does not go over the network: of a place elsewhere it is known that it was opened.
+    let gone = from.is_none() && to.remote.is_none();
+    if gone && same_place && known.repository.is_some() {
         let why = format!(
             "its repository in {} is gone: mount what should be there, or name another folder to \
              begin anew",
@@ -44,7 +48,8 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         Some(Resource::Backup(claimed)) if claimed.repository != to.repository
     );
     let other = known.repository.as_deref().is_some_and(|known| to.asks_for_another(known));
-    if from.is_none() || case.adopting() || moved || other {
+    let never = to.remote.is_some() && known.repository.is_none();
+    if from.is_none() || case.adopting() || moved || other || never {
         let action = Action::BackupOpen { backup: Box::new(to.clone()) };
         verdict.step(Draft::quiet(action, case.reason, Vec::new()));
     }
@@ -57,18 +62,28 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         }
     }
     let is_due = |chore| known.due.iter().any(|due| due.chore == chore);
-    let told = |reason: &&objective::Reason| match reason {
-        // Said only where what mends it is not about to be done.
-        objective::Reason::NeverTaken => !is_due(Chore::Run) && !opens,
-        objective::Reason::NotDrilled => !is_due(Chore::Drill),
-        _ => true,
+    let mended = |reason: objective::Reason| match reason {
+        objective::Reason::NeverTaken => is_due(Chore::Run) || opens,
+        objective::Reason::NotDrilled => is_due(Chore::Drill),
+        _ => false,
     };
-    let words: Vec<&str> =
-        known.trouble.iter().filter(told).map(|reason| render::backup_trouble(*reason)).collect();
-    if !words.is_empty() {
-        verdict.skip(SkipReason::Unprotected(words.join("; ")), Vec::new());
+    if let Some(why) = broken(known, mended) {
+        verdict.skip(why, Vec::new());
     }
     verdict
+}
+
+/// The promises that are not kept, but for those that are about to be `mended`: they are no news.
+fn broken(known: &KnownBackup, mended: impl Fn(objective::Reason) -> bool) -> Option<SkipReason> {
+    let told = known.trouble.iter().filter(|reason| !mended(**reason));
+    let words: Vec<&str> = told.map(|reason| render::backup_trouble(*reason)).collect();
+    (!words.is_empty()).then(|| SkipReason::Unprotected(words.join("; ")))
+}
+
+/// The promises that are not kept of a backup whose repository is out of reach: nothing is done, and
+/// they are broken all the same.
+pub(in super::super) fn broken_meanwhile(known: Option<&KnownBackup>) -> Option<SkipReason> {
+    broken(known?, |_| false)
 }
 
 fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Option<Action> {

@@ -27,6 +27,7 @@ fn backup(repository: &str) -> Resource {
     Resource::Backup(Box::new(Backup {
         source: BackupSource::State,
         repository: repository.into(),
+        remote: None,
         repository_id: None,
         key: name("key"),
         schedule: Some(every(3600)),
@@ -38,6 +39,7 @@ fn backup(repository: &str) -> Resource {
         }),
         objectives: objective::Objectives::default(),
         limits: BackupLimits::default(),
+        hooks: Default::default(),
     }))
 }
 

@@ -1,16 +1,13 @@
 //! The steps on a backup. Each may be repeated: at worst a snapshot is taken twice.
 
-use std::path::Path;
-
 use trueup_backup::protocol::{
     self, Action, Checked, Done, Notice, Outcome as Ended, ReadData, Source, Taken,
 };
 
 use super::job::{Job, tags, unexpected};
-use super::own_state;
+use super::{hooks, own_state};
 use crate::model::backup::{
-    BackupFailed, BackupForgotten, BackupNews, BackupOpened, BackupTaken, BackupVerified,
-    FORGOTTEN_NAMED_MAX,
+    BackupFailed, BackupForgotten, BackupNews, BackupTaken, BackupVerified, FORGOTTEN_NAMED_MAX,
 };
 use crate::model::resource::{BackupCommand, BackupSource, Chore};
 use crate::model::{Fault, ResourceId};
@@ -18,60 +15,43 @@ use crate::port::Outcome;
 use crate::provider::files::blocking;
 
 impl Job<'_> {
-    /// Makes the repository, or proves that the one that is there opens with the key.
-    pub(super) async fn open(&self) -> Result<Outcome, Fault> {
-        let turn = self.provider.turn(&self.backup.repository);
-        let _alone = turn.write().await;
-        let path = Path::new(&self.backup.repository).to_owned();
-        let place = blocking("look at a repository's folder", move || Ok(place(&path))).await?;
-        match place {
-            Place::Repository => {}
-            Place::Free if self.backup.repository_id.is_some() => {
-                return Err(Fault::needs_human(
-                    format!("{}: there is no repository in {}", self.id, self.backup.repository),
-                    "mount what should be there; or, to make one, leave out `repository.id`",
-                ));
-            }
-            Place::Free => match self.run(Action::Init {}, None).await {
-                Ok(ended) => return Ok(told(opened(ended.repository, true))),
-                // Somebody was faster; then it has to open.
-                Err(protocol::Fault::RepositoryExists { .. }) => {}
-                Err(fault) => return Err(self.fault(&fault)),
-            },
-            Place::Taken => {
-                return Err(Fault::needs_human(
-                    format!("{}: {} holds other files", self.id, self.backup.repository),
-                    "name an empty folder, or one that does not exist",
-                ));
-            }
-            Place::NoParent => {
-                return Err(Fault::needs_human(
-                    format!(
-                        "{}: the folder around {} does not exist",
-                        self.id, self.backup.repository
-                    ),
-                    "mount what should be there, or make the folder",
-                ));
-            }
-        }
-        let (repository, _) = self.snapshots().await.map_err(|fault| self.fault(&fault))?;
-        if self.backup.asks_for_another(&repository) {
-            let wanted = self.backup.repository_id.clone().unwrap_or_default();
-            let at = self.backup.repository.clone();
-            let other = protocol::Fault::RepositoryOther { at, wanted, found: repository };
-            return Err(self.fault(&other));
-        }
-        Ok(Outcome { already: true, ..told(opened(repository, false)) })
-    }
-
-    /// Takes a snapshot, which has the disks `of` in it.
+    /// Takes a snapshot, which has the disks `of` in it, with what is run before and after it.
     pub(super) async fn back_up(&self, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
+        let mine = self.provider.hooks_of(&self.id.name).lock_owned().await;
+        let mut wrong = hooks::settle(self.provider, self.id, &mine).await?;
+        let programs = &self.backup.hooks;
+        if programs.is_empty() {
+            return noting(self.snapshot(of).await, wrong);
+        }
+        for hook in programs.all() {
+            self.allowed(&hook.argv)?;
+        }
+        let owed = hooks::Owed::note(self.provider, self.id, &programs.after, mine).await?;
+        let result = self.hooked_snapshot(of).await;
+        let came = if result.is_ok() { hooks::Came::Taken } else { hooks::Came::Failed };
+        wrong.extend(owed.pay(came).await);
+        noting(result, wrong)
+    }
+
+    async fn hooked_snapshot(&self, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
+        for hook in &self.backup.hooks.before {
+            let run = hooks::run(self.provider, self.id, hook, None).await;
+            run.map_err(|why| {
+                Fault::transient(format!("{}: {why}; no snapshot was taken", self.id))
+            })?;
+        }
+        self.snapshot(of).await
+    }
+
+    async fn snapshot(&self, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
         let (source, feed) = self.source().await?;
         let (exclude, one_file_system) = match &self.backup.source {
             BackupSource::Paths(paths) => (paths.exclude.clone(), paths.one_file_system),
-            BackupSource::Command(_) | BackupSource::State => (Vec::new(), false),
+            BackupSource::Command(_) | BackupSource::State | BackupSource::Postgresql(_) => {
+                (Vec::new(), false)
+            }
         };
         let action = Action::Backup(protocol::Backup {
             source,
@@ -82,7 +62,7 @@ impl Job<'_> {
             force: false,
             time: None,
         });
-        let ended = self.run(action, feed).await.map_err(|fault| self.fault(&fault))?;
+        let ended = self.run(action, feed.as_ref()).await.map_err(|fault| self.fault(&fault))?;
         match &ended.done {
             Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done, of)))),
             other => Err(self.fault(&unexpected(other))),
@@ -160,7 +140,7 @@ impl Job<'_> {
         ))
     }
 
-    async fn source(&self) -> Result<(Source, Option<&BackupCommand>), Fault> {
+    async fn source(&self) -> Result<(Source, Option<BackupCommand>), Fault> {
         match &self.backup.source {
             BackupSource::Paths(paths) => {
                 let paths = paths.paths.iter().map(Into::into).collect();
@@ -168,6 +148,11 @@ impl Job<'_> {
             }
             BackupSource::Command(command) => {
                 self.allowed(&command.argv)?;
+                Ok((Source::Stream { name: command.file.clone() }, Some(command.clone())))
+            }
+            // Whose arguments are ours, not the commit's.
+            BackupSource::Postgresql(cluster) => {
+                let command = cluster.command();
                 Ok((Source::Stream { name: command.file.clone() }, Some(command)))
             }
             BackupSource::State => {
@@ -186,63 +171,20 @@ impl Job<'_> {
     }
 }
 
-/// What is in a repository's place.
-enum Place {
-    Repository,
-    Free,
-    Taken,
-    NoParent,
-}
-
-fn place(path: &Path) -> Place {
-    if path.join("config").is_file() {
-        return Place::Repository;
-    }
-    match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
-        Ok(true) => Place::Free,
-        Ok(false) if half_made(path) => Place::Free,
-        Ok(false) => Place::Taken,
-        Err(_) if path.symlink_metadata().is_ok() => Place::Taken,
-        Err(_) if path.parent().is_some_and(Path::is_dir) => Place::Free,
-        Err(_) => Place::NoParent,
-    }
-}
-
-/// Whether all that is there is what is left of a repository in the making: folders of restic's layout
-/// with nothing in them but keys, and no config, which comes last.
-fn half_made(path: &Path) -> bool {
-    /// What a file is called while it is written, as with restic.
-    const UNFINISHED: &str = "-tmp-";
-    fn bare(folder: &Path, keys: bool) -> bool {
-        let Ok(entries) = std::fs::read_dir(folder) else { return false };
-        entries.into_iter().all(|entry| {
-            let Ok(entry) = entry else { return false };
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let key = keys && name.len() == 64 && name.chars().all(|c| c.is_ascii_hexdigit());
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => !keys && bare(&entry.path(), false),
-                Ok(kind) => kind.is_file() && (key || name.contains(UNFINISHED)),
-                Err(_) => false,
-            }
-        })
-    }
-    let Ok(entries) = std::fs::read_dir(path) else { return false };
-    entries.into_iter().all(|entry| {
-        let Ok(entry) = entry else { return false };
-        match &*entry.file_name().to_string_lossy() {
-            "keys" => bare(&entry.path(), true),
-            "data" | "index" | "locks" | "snapshots" => bare(&entry.path(), false),
-            other => other.starts_with("config-tmp-"),
+/// With what went wrong beside it, in the event or in the error.
+fn noting(result: Result<Outcome, Fault>, wrong: Vec<String>) -> Result<Outcome, Fault> {
+    match result {
+        Ok(Outcome { backup: Some(BackupNews::Taken(taken)), .. }) => {
+            let notices = taken.notices.iter().cloned().chain(wrong).collect();
+            Ok(told(BackupNews::Taken(BackupTaken { notices, ..taken })))
         }
-    })
+        Err(fault) if !wrong.is_empty() => Err(fault.with(&wrong.join("; "))),
+        other => other,
+    }
 }
 
 pub(super) fn told(news: BackupNews) -> Outcome {
     Outcome { backup: Some(news), ..Outcome::default() }
-}
-
-fn opened(repository: String, made: bool) -> BackupNews {
-    BackupNews::Opened(BackupOpened { repository, made })
 }
 
 fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupTaken {
@@ -318,39 +260,6 @@ pub(super) fn notice(notice: &Notice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_repository_is_made_only_where_nothing_is_and_its_parent_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| place(&folder.path().join(name));
-        assert!(matches!(at("new"), Place::Free));
-        assert!(matches!(at("not-mounted/new"), Place::NoParent));
-        std::fs::create_dir(folder.path().join("empty")).unwrap();
-        assert!(matches!(at("empty"), Place::Free));
-        std::fs::write(folder.path().join("empty/file"), "x").unwrap();
-        assert!(matches!(at("empty"), Place::Taken));
-        assert!(matches!(at("empty/file"), Place::Taken));
-        std::fs::write(folder.path().join("empty/config"), "x").unwrap();
-        assert!(matches!(at("empty"), Place::Repository));
-    }
-
-    #[test]
-    fn what_a_kill_left_of_a_repository_in_the_making_is_no_obstacle() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = folder.path().join("half");
-        for name in ["data/00", "index", "keys", "locks", "snapshots"] {
-            std::fs::create_dir_all(at.join(name)).unwrap();
-        }
-        std::fs::write(at.join("keys").join("a".repeat(64)), "{}").unwrap();
-        std::fs::write(at.join("config-tmp-7"), "").unwrap();
-        assert!(matches!(place(&at), Place::Free));
-        for name in ["data/00/pack", "snapshots/one", "keys/mine", "photo"] {
-            std::fs::write(at.join(name), "x").unwrap();
-            assert!(matches!(place(&at), Place::Taken), "{name}");
-            std::fs::remove_file(at.join(name)).unwrap();
-        }
-        assert!(matches!(place(&at), Place::Free));
-    }
 
     #[test]
     fn what_the_library_says_is_cut_to_what_happened() {

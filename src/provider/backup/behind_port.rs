@@ -1,10 +1,13 @@
 //! Backups behind `port::Provider`.
 //!
-//! A look says whether a repository is there, and opens none: what is in it is known from the log.
+//! A look says whether a repository is there, and opens none: what is in it is known from the log. Of
+//! one that is not a folder of this host it says what the log does, unless it did not answer.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use super::job::Job;
 use super::{BackupProvider, drill};
@@ -22,6 +25,12 @@ fn look(scope: &Scope) -> Observed {
     let mut observed = Observed::default();
     for (id, wish) in &scope.desired.resources {
         let Resource::Backup(backup) = &wish.resource else { continue };
+        if backup.remote.is_some() {
+            if scope.claims.get(id).is_some_and(|claim| is_beside(claim, backup)) {
+                observed.resources.insert(id.clone(), seen(scope, id, backup));
+            }
+            continue;
+        }
         match std::fs::metadata(Path::new(&backup.repository).join(MARK)) {
             Ok(_) => {
                 observed.resources.insert(id.clone(), seen(scope, id, backup));
@@ -48,12 +57,20 @@ fn is_absence(error: &std::io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory)
 }
 
+/// Whether what is claimed is in the same repository.
+fn is_beside(claim: &Resource, backup: &Backup) -> bool {
+    matches!(claim, Resource::Backup(it) if it.repository == backup.repository)
+}
+
+/// Whether another backup of ours is in the same repository.
+fn is_shared(scope: &Scope, id: &ResourceId, backup: &Backup) -> bool {
+    let mut others = scope.claims.iter().filter(|(other, _)| *other != id);
+    others.any(|(_, claim)| is_beside(claim, backup))
+}
+
 fn seen(scope: &Scope, id: &ResourceId, backup: &Backup) -> Observation {
-    let shares = |(other, claim): (&ResourceId, &Resource)| {
-        other != id && matches!(claim, Resource::Backup(it) if it.repository == backup.repository)
-    };
     // A repository that another backup of ours made is ours too.
-    let ownership = match scope.claims.iter().any(shares) {
+    let ownership = match is_shared(scope, id, backup) {
         true => Ownership::Ours { environment: scope.desired.environment.clone() },
         false => Ownership::Unmarked,
     };
@@ -67,6 +84,30 @@ fn seen(scope: &Scope, id: &ResourceId, backup: &Backup) -> Observation {
     }
 }
 
+/// Whether a repository that is there may be taken although the log does not know it: the commit says
+/// so, or another backup of ours is in it.
+fn may_take(scope: &Scope, id: &ResourceId, backup: &Backup) -> bool {
+    let adopts = scope.desired.resources.get(id).is_some_and(|wish| wish.lifecycle.adopt);
+    adopts || is_shared(scope, id, backup) || backup.repository_id.is_some()
+}
+
+impl BackupProvider {
+    /// The backups whose repositories did not answer and still do not, and why.
+    async fn silent(&self, scope: &Scope) -> Vec<(ResourceId, String)> {
+        let mut asked = JoinSet::new();
+        for (id, wish) in &scope.desired.resources {
+            let Resource::Backup(backup) = &wish.resource else { continue };
+            let Some(remote) = backup.remote.clone() else { continue };
+            let (reach, id, location) = (self.reach.clone(), id.clone(), backup.repository.clone());
+            asked.spawn(async move {
+                let why = reach.still_silent(&location, &remote).await?;
+                Some((id, why))
+            });
+        }
+        asked.join_all().await.into_iter().flatten().collect()
+    }
+}
+
 impl Provider for BackupProvider {
     fn name(&self) -> &'static str {
         "backup"
@@ -77,16 +118,26 @@ impl Provider for BackupProvider {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
-        let scope = scope.clone();
-        let fresh = !self.swept.swap(true, Ordering::Relaxed);
-        let setup = self.setup.clone();
-        Box::pin(blocking("look at repositories", move || {
-            // It only takes room: no reason to look at nothing.
-            if fresh && let Err(error) = drill::sweep(&setup) {
-                tracing::warn!(%error, "what a drill left cannot be removed");
+        let looked = {
+            let scope = scope.clone();
+            let fresh = !self.swept.swap(true, Ordering::Relaxed);
+            let setup = self.setup.clone();
+            blocking("look at repositories", move || {
+                // It only takes room: no reason to look at nothing.
+                if fresh && let Err(error) = drill::sweep(&setup) {
+                    tracing::warn!(%error, "what a drill left cannot be removed");
+                }
+                Ok(look(&scope))
+            })
+        };
+        Box::pin(async move {
+            let mut observed = looked.await?;
+            for (id, why) in self.silent(scope).await {
+                observed.resources.remove(&id);
+                observed.unreadable.insert(id, why);
             }
-            Ok(look(&scope))
-        }))
+            Ok(observed)
+        })
     }
 
     fn perform<'a>(
@@ -105,7 +156,9 @@ impl Provider for BackupProvider {
                 progress: &progress,
             };
             match &step.action {
-                Action::BackupOpen { backup } => job(backup, &None).open().await,
+                Action::BackupOpen { backup } => {
+                    job(backup, &None).open(may_take(scope, &step.resource, backup)).await
+                }
                 Action::BackupRun { backup, repository, due: _ } => {
                     job(backup, repository).back_up(saved(scope, backup)).await
                 }

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::Pid;
 use tokio::process::Command;
 use tokio::time::timeout;
 use trueup_backup::protocol::{self, Action, Compare, Done, Restore, Restored, Snapshot};
@@ -273,15 +272,14 @@ pub(super) fn below(folder: &Path, path: &Path) -> PathBuf {
 async fn ask(mut command: Command, limit: Duration) -> io::Result<Result<(), String>> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
-    let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut group = Group(leader);
+    let mut group = Group::of(&child);
     let said = child.stderr.take().map(|stderr| tokio::spawn(complaint(stderr)));
     let Ok(status) = timeout(limit, child.wait()).await else {
         return Ok(Err(format!("did not end within {} s", limit.as_secs())));
     };
     let status = status?;
     if status.success() {
-        group.0 = None;
+        group.let_go();
         return Ok(Ok(()));
     }
     // It ran as root and may have quoted a secret: that is for no event.
@@ -407,6 +405,7 @@ mod tests {
                 mirror: at.join("mirror"),
             },
             secrets: Arc::new(|_| Ok(String::new())),
+            secrets_folder: at.join("secrets"),
             prove_log: Arc::new(|_| Ok(String::new())),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::timeout;
 use trueup_backup::protocol::{
     self, Action, Done, Filter, KeySource, Limits, Outcome, Request, Restore, Restored, Snapshot,
     Target,
@@ -10,7 +11,7 @@ use trueup_backup::protocol::{
 use trueup_backup::retention::Keep;
 
 use super::{BackupProvider, worker};
-use crate::model::resource::{Backup, BackupCommand};
+use crate::model::resource::{Backup, BackupCommand, BackupRemote};
 use crate::model::{Fault, Name, ResourceId};
 use crate::port::Progress;
 
@@ -56,7 +57,7 @@ impl Job<'_> {
         let key = (setup.secrets)(&self.backup.key)
             .map_err(|why| protocol::Fault::KeyUnreadable { from, why })?;
         let request = Request {
-            target: Target::Local { path: PathBuf::from(&self.backup.repository) },
+            target: self.target(),
             key: KeySource::Stdin,
             state: setup.folder.clone(),
             repository: self.expected.map(ToOwned::to_owned),
@@ -69,10 +70,55 @@ impl Job<'_> {
             action,
         };
         let work = worker::run(&setup.program, &request, &key, feed, self.progress);
-        let Some(limit) = self.limit else { return work.await };
-        // Dropping it kills the worker, which is always safe.
-        let limited = tokio::time::timeout(limit, work).await;
-        limited.unwrap_or(Err(protocol::Fault::TooLong { limit_s: limit.as_secs() }))
+        let ended = match self.limit {
+            None => work.await,
+            // Dropping it kills the worker, which is always safe.
+            Some(limit) => timeout(limit, work)
+                .await
+                .unwrap_or(Err(protocol::Fault::TooLong { limit_s: limit.as_secs() })),
+        };
+        if self.backup.remote.is_some() {
+            let silent = match &ended {
+                Err(fault @ protocol::Fault::RepositoryOffline { .. }) => Some(fault.to_string()),
+                _ => None,
+            };
+            self.provider.reach.tried(&self.backup.repository, silent);
+        }
+        ended
+    }
+
+    /// Where the repository is, with the files that hold what it is logged in with.
+    fn target(&self) -> Target {
+        let secret = |name: &Name| self.provider.setup.secrets_folder.join(name.as_str());
+        let file = |path: &Option<String>| path.as_ref().map(PathBuf::from);
+        match &self.backup.remote {
+            None => Target::Local { path: PathBuf::from(&self.backup.repository) },
+            Some(BackupRemote::Rest { url, credentials, ca }) => Target::Rest {
+                url: url.clone(),
+                credentials: credentials.as_ref().map(secret),
+                ca: file(ca),
+            },
+            Some(BackupRemote::Sftp { host, port, user, path, identity, host_keys }) => {
+                Target::Sftp {
+                    host: host.clone(),
+                    port: Some(*port),
+                    user: user.clone(),
+                    path: path.clone(),
+                    identity: secret(identity),
+                    host_keys: host_keys.clone(),
+                }
+            }
+            Some(BackupRemote::S3 { endpoint, region, bucket, prefix, credentials, ca }) => {
+                Target::S3 {
+                    endpoint: endpoint.clone(),
+                    region: region.clone(),
+                    bucket: bucket.clone(),
+                    prefix: prefix.clone(),
+                    credentials: secret(credentials),
+                    ca: file(ca),
+                }
+            }
+        }
     }
 
     /// Snapshots of this backup on this host.
@@ -111,7 +157,7 @@ impl Job<'_> {
         let text = format!("{}: {fault}", self.id);
         let text = match fault {
             protocol::Fault::RepositoryOther { found, .. } => format!(
-                "{text}; if it was put there on purpose, say so: `repository: {{id: {}}}`",
+                "{text}; if it was put there on purpose, say so: `repository: {{id: \"{}\"}}`",
                 found.get(..12).unwrap_or(found)
             ),
             protocol::Fault::TooLong { .. } => {

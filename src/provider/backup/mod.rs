@@ -7,8 +7,11 @@
 mod act;
 mod behind_port;
 mod drill;
+mod hooks;
 mod job;
+mod open;
 mod own_state;
+mod reach;
 mod recover;
 mod worker;
 
@@ -24,6 +27,7 @@ pub use recover::{Fetched, OwnState, Vault};
 pub use trueup_backup::protocol;
 
 use crate::model::Name;
+use reach::Reach;
 
 /// The command of ours that does one job on a repository: `trueup backup-worker`.
 pub const WORKER_COMMAND: &str = "backup-worker";
@@ -53,6 +57,8 @@ pub struct BackupSetup {
     pub secrets: Secrets,
     /// Proves a log that was restored.
     pub prove_log: LogProof,
+    /// The folder of these secrets: workers read by themselves what they log in with.
+    pub secrets_folder: PathBuf,
 }
 
 /// A program that may be run for a backup, as the host's config says.
@@ -93,13 +99,27 @@ pub struct BackupProvider {
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
     /// Whether what drills of another process left was looked for.
     swept: Arc<AtomicBool>,
+    reach: Reach,
+    hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 impl BackupProvider {
     /// A provider that has not looked at anything yet.
     #[must_use]
     pub fn new(setup: BackupSetup) -> Self {
-        Self { setup: Arc::new(setup), turns: Arc::default(), swept: Arc::default() }
+        Self {
+            setup: Arc::new(setup),
+            turns: Arc::default(),
+            swept: Arc::default(),
+            reach: Reach::default(),
+            hooks: Arc::default(),
+        }
+    }
+
+    /// Whose hooks may run for the backup of that name: one run's at a time.
+    fn hooks_of(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hooks.entry(name.clone()).or_default())
     }
 
     /// Whose turn it is at a repository: whoever makes it or removes things from it is alone, all

@@ -145,13 +145,14 @@ async fn feeding(stdin: ChildStdin, feed: &BackupCommand) -> Result<File, Fault>
     let vanished = |why: String| Fault::SourceVanished { path: name.into(), why };
     let mut command = Command::new(name);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Who the program becomes may not be allowed into ours.
+    command.current_dir("/");
     let mut child = command
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| vanished(format!("it cannot be run: {error}")))?;
-    let leader = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut group = Group(leader);
+    let mut group = Group::of(&child);
     let pipes = (child.stdout.take(), child.stderr.take());
     let (Some(output), Some(errors)) = pipes else {
         return Err(vanished("it has no pipes".into()));
@@ -171,7 +172,7 @@ async fn feeding(stdin: ChildStdin, feed: &BackupCommand) -> Result<File, Fault>
             "it failed ({status}); what it said is logged at level debug: `journalctl -u trueup`"
         )));
     }
-    group.0 = None;
+    group.let_go();
     let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
     let finished = finished.map_err(|error| vanished(error.to_string()))?;
     finished.map_err(|error| vanished(error.to_string()))
@@ -179,7 +180,19 @@ async fn feeding(stdin: ChildStdin, feed: &BackupCommand) -> Result<File, Fault>
 
 /// A program's process group, which dies with this value: a grandchild that holds the output would
 /// keep the copying thread, and with it the worker, for ever.
-pub(super) struct Group(pub(super) Option<Pid>);
+pub(super) struct Group(Option<Pid>);
+
+impl Group {
+    /// That of a child which leads one.
+    pub(super) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    /// Lets it live: it ended well, and what it left behind is meant to stay.
+    pub(super) fn let_go(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {

@@ -31,7 +31,17 @@ pub(super) fn folder(root: &Path, library: Option<&Path>) -> PathBuf {
 /// A lock that is held as long as this is kept; the kernel frees it with the process as well.
 #[derive(Debug)]
 pub(super) struct Held {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Held {
+    /// Closing is not enough: a process that another thread is just starting has the same handle until
+    /// it becomes its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the lock of a GPU is not given back before its file is closed");
+        }
+    }
 }
 
 /// Takes the lock of one GPU; blocks only for the file. `None`: who may not write there may not change
@@ -58,7 +68,7 @@ pub(super) fn take(folder: &Path, gpu: &str) -> Result<Option<Held>, Fault> {
         Err(error) => return Err(failed(error)),
     };
     match file.try_lock() {
-        Ok(()) => Ok(Some(Held { _file: file })),
+        Ok(()) => Ok(Some(Held { file })),
         Err(TryLockError::WouldBlock) => Err(Fault::transient(format!(
             "another program changes GPU {gpu} ({} is locked): end it, or wait for it",
             path.display()

@@ -34,6 +34,9 @@ pub struct BackupSpec {
     /// What it may use.
     #[serde(default)]
     pub limits: BackupLimitsSpec,
+    /// Programs that are run before and after a snapshot, so that it is one of a moment.
+    #[serde(default)]
+    pub hooks: BackupHooksSpec,
 }
 
 /// What is saved: exactly one of these.
@@ -50,6 +53,8 @@ pub struct BackupSourceSpec {
     pub command: Option<BackupCommandSpec>,
     /// trueup's own state on this host: its log, its config and its mirror.
     pub state: bool,
+    /// A cluster of PostgreSQL on this host, while it runs.
+    pub postgresql: Option<BackupPostgresqlSpec>,
 }
 
 /// The output of a program, kept as one file. It counts only if the program ends with success.
@@ -65,17 +70,133 @@ pub struct BackupCommandSpec {
     pub timeout: Option<String>,
 }
 
-/// Where a repository lies.
+/// A cluster of PostgreSQL on this host, reached by its socket as a user whom it knows (`peer`).
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BackupPostgresqlSpec {
+    /// `base`, the default: the whole cluster as `base.tar`, with the WAL it needs to start; with an
+    /// archive of WAL saved beside it, it can be brought to any moment since. `dump`: `all.sql`.
+    pub format: Option<PostgresqlFormatSpec>,
+    /// The folder of the socket: `/var/run/postgresql`, the default.
+    pub socket: Option<String>,
+    /// The port in the socket's name: 5432, the default.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+    /// The role: `postgres`, the default. For `base` it needs `REPLICATION`.
+    pub role: Option<String>,
+    /// The user of the host, with a group of the same name, as whom it is done: `postgres`, the default.
+    pub run_as: Option<String>,
+    /// The folder of PostgreSQL's programs: `/usr/bin`, the default.
+    pub programs: Option<String>,
+    /// How long it may take: `6h`, the default.
+    pub timeout: Option<String>,
+}
+
+/// How a cluster of PostgreSQL is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PostgresqlFormatSpec {
+    /// Its files, by `pg_basebackup`.
+    Base,
+    /// Its content as SQL, by `pg_dumpall`.
+    Dump,
+}
+
+/// Programs that are run before and after a snapshot, in their order. `backup.programs` of the host's
+/// config has to name each.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BackupHooksSpec {
+    /// Before it. One that fails ends it, and no snapshot is taken.
+    pub before: Vec<BackupHookSpec>,
+    /// After it, whatever came of it or of the hooks before it, also at the next start after a crash:
+    /// they may be run more than once.
+    pub after: Vec<BackupHookSpec>,
+}
+
+/// A program.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupHookSpec {
+    /// The program, by its absolute path, and its arguments; no shell.
+    pub argv: Vec<String>,
+    /// How long it may run: `1m`, the default.
+    pub timeout: Option<String>,
+}
+
+/// Where a repository lies: exactly one of `local`, `rest`, `sftp` and `s3`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BackupRepositorySpec {
     /// A folder of the host, whose parent has to be there: an absolute path.
-    pub local: String,
+    pub local: Option<String>,
+    /// A server of restic's REST protocol, such as rest-server.
+    pub rest: Option<BackupRestSpec>,
+    /// A folder of an SFTP server. The host needs `rclone`.
+    pub sftp: Option<BackupSftpSpec>,
+    /// A bucket of a service that speaks S3. The host needs `rclone`.
+    pub s3: Option<BackupS3Spec>,
     /// The repository's own id, or at least the first 8 digits of it, as `trueup backup` and
     /// `restic cat config` show it. Only needed to take another repository for this backup than the
     /// one that trueup knows in its place: one that was put there on purpose.
     #[schemars(regex(pattern = r"^[0-9a-f]{8,64}$"))]
     pub id: Option<String>,
+}
+
+/// A server of restic's REST protocol.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupRestSpec {
+    /// The repository's URL, without user and password: `https://backup.example/host1`. `http://` only
+    /// without `credentials`, or on the host itself.
+    pub url: String,
+    /// The name of the secret with one line `user:password`.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub credentials: Option<String>,
+    /// A file of the host with certificates (PEM) to trust besides the public ones.
+    pub ca: Option<String>,
+}
+
+/// A folder of an SFTP server.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupSftpSpec {
+    /// The server's name or address.
+    pub host: String,
+    /// Its port: 22, the default.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+    /// Who to log in as.
+    pub user: String,
+    /// The folder there, by its absolute path.
+    pub path: String,
+    /// The name of the secret that is the SSH key to log in with, without a passphrase.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub identity: String,
+    /// All keys of the server, as `ssh-keyscan` shows them without the name: `ssh-ed25519 AAAA…`. One
+    /// with another key gets nothing.
+    #[schemars(length(min = 1))]
+    pub host_keys: Vec<String>,
+}
+
+/// A bucket of a service that speaks S3.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupS3Spec {
+    /// The URL of the service: `https://s3.example`.
+    pub endpoint: String,
+    /// Its region, where it has such: `eu-central-1`.
+    pub region: Option<String>,
+    /// The bucket, which has to be there.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"))]
+    pub bucket: String,
+    /// Where in the bucket: `hosts/host1`; at its top when not given.
+    pub prefix: Option<String>,
+    /// The name of the secret with one line `access key id:secret access key`.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub credentials: String,
+    /// A file of the host with certificates (PEM) to trust instead of the public ones.
+    pub ca: Option<String>,
 }
 
 /// When something is done: `every` or `calendar`.

@@ -10,16 +10,17 @@ use trueup_backup::retention::Keep;
 use trueup_backup::schedule::{self, Day, Schedule, When, Window};
 
 use super::super::kinds::backup::{
-    BackupCommandSpec, BackupDrillSpec, BackupKeepSpec, BackupRetentionSpec, BackupScheduleSpec,
-    BackupSourceSpec, BackupSpec, BackupVerifySpec, BackupWindowSpec,
+    BackupCommandSpec, BackupDrillSpec, BackupHookSpec, BackupKeepSpec, BackupPostgresqlSpec,
+    BackupRetentionSpec, BackupScheduleSpec, BackupSourceSpec, BackupSpec, BackupVerifySpec,
+    BackupWindowSpec, PostgresqlFormatSpec,
 };
 use super::super::kinds::environment::Day as DaySpec;
 use super::super::scalar;
-use super::Cx;
+use super::{Cx, repository};
 use crate::model::Name;
 use crate::model::resource::{
-    Backup, BackupCommand, BackupDrill, BackupLimits, BackupPaths, BackupRetention, BackupSource,
-    BackupVerify,
+    Backup, BackupCommand, BackupDrill, BackupHook, BackupHooks, BackupLimits, BackupPaths,
+    BackupPostgresql, BackupRetention, BackupSource, BackupVerify, PostgresqlFormat,
 };
 
 /// Seconds of a day: how often a repository is checked, and tidied, when nothing is said.
@@ -28,14 +29,18 @@ const DAY_S: u64 = 24 * 3600;
 const COMMAND_S: u64 = 3600;
 /// How long the program that looks at a drill may run when nothing is said, seconds.
 const DRILL_CHECK_S: u64 = 600;
+/// How long a hook may run when nothing is said, seconds: what it stops waits for it.
+const HOOK_S: u64 = 60;
+/// How long a cluster of PostgreSQL may take when nothing is said, seconds.
+const POSTGRESQL_S: u64 = 6 * 3600;
+/// Longest name of a user and of a role, bytes (`NAMEDATALEN` of PostgreSQL less the terminator).
+const NAME_MAX: usize = 63;
 /// Longest span of a promise or a schedule, seconds: two years; longer is a mistake of units.
 const SPAN_S_MAX: u64 = 2 * 366 * DAY_S;
 /// Most paths, patterns, arguments and windows of one backup: a person writes a few.
 const LIST_MAX: usize = 256;
 /// Longest argument, pattern and file name, bytes.
 const TEXT_MAX: usize = 4096;
-/// Fewest digits that name a repository: as many as restic shows.
-const ID_DIGITS_MIN: usize = 8;
 /// The tag of every snapshot: snapshots are told apart by the backup's name, which is a tag too.
 const COMMON_TAG: &str = "trueup";
 
@@ -44,11 +49,12 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
         cx.err("spec/conflict", "/metadata/name", "every snapshot has this tag")
             .hint("choose another name");
     }
-    let repository =
-        cx.check("/spec/repository/local", scalar::absolute_path(&spec.repository.local));
+    let place = repository::resolve(cx, &spec.repository);
     let source = source(cx, &spec.source);
-    if let (Some(repository), Some(BackupSource::Paths(paths))) = (&repository, &source) {
-        apart(cx, repository, paths);
+    if let (Some(place), Some(BackupSource::Paths(paths))) = (&place, &source)
+        && place.remote.is_none()
+    {
+        apart(cx, &place.location, paths);
     }
     let key = cx.check("/spec/key", Name::new(&spec.key).map_err(|error| error.to_string()));
     // Mistakes are told all at once: what is wrong ends this at its end only.
@@ -80,10 +86,16 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
         write_kib: kib("/spec/limits/write", spec.limits.write.as_ref().map(|it| it.0.as_str())),
         time_s: span(cx, "/spec/limits/time", spec.limits.time.as_deref()),
     };
+    let hooks = BackupHooks {
+        before: hooks(cx, "/spec/hooks/before", &spec.hooks.before)?,
+        after: hooks(cx, "/spec/hooks/after", &spec.hooks.after)?,
+    };
+    let place = place?;
     Some(Backup {
         source: source?,
-        repository: repository?,
-        repository_id: right(spec.repository.id.as_deref().map(|id| known_id(cx, id)))?,
+        repository: place.location,
+        remote: place.remote,
+        repository_id: place.id,
         key: key?,
         schedule: right(schedule)?,
         verify: Some(verify?),
@@ -91,6 +103,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
         retention: right(retention)?,
         objectives,
         limits,
+        hooks,
     })
 }
 
@@ -102,19 +115,24 @@ fn right<T>(given: Option<Option<T>>) -> Option<Option<T>> {
 fn source(cx: &mut Cx<'_>, spec: &BackupSourceSpec) -> Option<BackupSource> {
     let forms = usize::from(spec.paths.is_some())
         + usize::from(spec.command.is_some())
+        + usize::from(spec.postgresql.is_some())
         + usize::from(spec.state);
     if forms != 1 {
         let message = match forms {
             0 => "nothing is said to be saved",
             _ => "several sources are given, and a backup has one",
         };
-        cx.err("spec/wrong-value", "/spec/source", message)
-            .hint("give one of `paths`, `command` and `state: true`; a `Backup` for each");
+        cx.err("spec/wrong-value", "/spec/source", message).hint(
+            "give one of `paths`, `command`, `postgresql` and `state: true`; a `Backup` for each",
+        );
         return None;
     }
     if spec.paths.is_none() && (!spec.exclude.is_empty() || spec.one_file_system) {
         let message = "`exclude` and `oneFileSystem` are about `paths`, which are not given";
         cx.err("spec/conflict", "/spec/source", message);
+    }
+    if let Some(cluster) = &spec.postgresql {
+        return postgresql(cx, cluster).map(BackupSource::Postgresql);
     }
     match (&spec.paths, &spec.command) {
         (Some(paths), _) => paths_of(cx, spec, paths).map(BackupSource::Paths),
@@ -144,17 +162,7 @@ fn paths_of(cx: &mut Cx<'_>, spec: &BackupSourceSpec, paths: &[String]) -> Optio
 }
 
 fn command_of(cx: &mut Cx<'_>, spec: &BackupCommandSpec) -> Option<BackupCommand> {
-    bounded(cx, "/spec/source/command/argv", spec.argv.len());
-    let argv = lines(cx, "/spec/source/command/argv", &spec.argv)?;
-    match argv.first() {
-        None => {
-            cx.err("spec/wrong-value", "/spec/source/command/argv", "there is no program in it");
-            return None;
-        }
-        Some(program) => {
-            cx.check("/spec/source/command/argv/0", scalar::absolute_path(program))?;
-        }
-    }
+    let argv = argv(cx, "/spec/source/command/argv", &spec.argv)?;
     let plain = !spec.file.is_empty() && !spec.file.contains('/') && !spec.file.starts_with('.');
     if !plain || scalar::line(&spec.file, 255).is_err() {
         let message = "it is not a plain file name: leave out `/` and a dot in front";
@@ -169,16 +177,73 @@ fn command_of(cx: &mut Cx<'_>, spec: &BackupCommandSpec) -> Option<BackupCommand
     Some(BackupCommand { argv, file: spec.file.clone(), timeout_s })
 }
 
-/// A repository's id, or enough of its start.
-fn known_id(cx: &mut Cx<'_>, id: &str) -> Option<String> {
-    let digits = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    if !(ID_DIGITS_MIN..=64).contains(&id.len()) || !id.chars().all(digits) {
-        let message = "it is not the start of a repository's id: write 8 to 64 hexadecimal digits";
-        cx.err("spec/wrong-value", "/spec/repository/id", message)
-            .hint("`restic cat config` shows it, and so does the refusal of trueup");
-        return None;
+/// A program by its whole path, and its arguments.
+fn argv(cx: &mut Cx<'_>, at: &str, argv: &[String]) -> Option<Vec<String>> {
+    bounded(cx, at, argv.len());
+    let argv = lines(cx, at, argv)?;
+    match argv.first() {
+        None => {
+            cx.err("spec/wrong-value", at, "there is no program in it");
+            None
+        }
+        Some(program) => {
+            cx.check(format!("{at}/0"), scalar::absolute_path(program))?;
+            Some(argv)
+        }
     }
-    Some(id.to_owned())
+}
+
+fn hooks(cx: &mut Cx<'_>, at: &str, specs: &[BackupHookSpec]) -> Option<Vec<BackupHook>> {
+    bounded(cx, at, specs.len());
+    let each = specs.iter().enumerate().take(LIST_MAX);
+    let read: Vec<_> = each
+        .map(|(n, spec)| {
+            let argv = argv(cx, &format!("{at}/{n}/argv"), &spec.argv);
+            let timeout_s = match spec.timeout.as_deref() {
+                None => Some(HOOK_S),
+                some => span(cx, &format!("{at}/{n}/timeout"), some),
+            };
+            Some(BackupHook { argv: argv?, timeout_s: timeout_s? })
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+fn postgresql(cx: &mut Cx<'_>, spec: &BackupPostgresqlSpec) -> Option<BackupPostgresql> {
+    let at = "/spec/source/postgresql";
+    let mut folder = |field: &str, given: &Option<String>, otherwise: &str| {
+        let path = given.as_deref().unwrap_or(otherwise);
+        cx.check(format!("{at}/{field}"), scalar::absolute_path(path))
+    };
+    let socket = folder("socket", &spec.socket, "/var/run/postgresql");
+    let programs = folder("programs", &spec.programs, "/usr/bin");
+    let mut name = |field: &str, given: &Option<String>| {
+        let name = given.as_deref().unwrap_or("postgres");
+        let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let plain = !name.is_empty()
+            && name.len() <= NAME_MAX
+            && name.chars().all(good)
+            && !name.starts_with('-');
+        let read = if plain { Ok(name.to_owned()) } else { Err("it is no plain name".to_owned()) };
+        cx.check(format!("{at}/{field}"), read)
+    };
+    let (role, run_as) = (name("role", &spec.role), name("runAs", &spec.run_as));
+    let timeout_s = match spec.timeout.as_deref() {
+        None => Some(POSTGRESQL_S),
+        some => span(cx, &format!("{at}/timeout"), some),
+    };
+    Some(BackupPostgresql {
+        format: match spec.format {
+            None | Some(PostgresqlFormatSpec::Base) => PostgresqlFormat::Base,
+            Some(PostgresqlFormatSpec::Dump) => PostgresqlFormat::Dump,
+        },
+        socket: socket?,
+        port: spec.port.unwrap_or(5432),
+        role: role?,
+        run_as: run_as?,
+        programs: programs?,
+        timeout_s: timeout_s?,
+    })
 }
 
 /// The repository must not be part of what it saves, nor the other way round.

@@ -1,7 +1,7 @@
 //! Puts back what is not content: owners, modes, times, attributes, links and special files.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown, lchown, symlink};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -24,6 +24,12 @@ impl Warnings {
         if self.first.len() < WARNINGS_MAX {
             self.first.push(format!("{}: {what}: {error}", path.display()));
         }
+    }
+
+    pub(super) fn merge(&mut self, others: Warnings) {
+        self.count += others.count;
+        let room = WARNINGS_MAX.saturating_sub(self.first.len());
+        self.first.extend(others.first.into_iter().take(room));
     }
 }
 
@@ -83,20 +89,28 @@ pub(super) fn is_there(path: &Path, node: &Node) -> std::io::Result<Option<bool>
     }))
 }
 
-/// Puts back what is known of a file; what cannot be is a warning, as with every restore by a user
+/// Puts back what is known of a file, by its handle where there is one: its path need not be looked up
+/// then. What cannot be is a warning, as with every restore by a user
 /// who is not root.
-pub(super) fn dress(path: &Path, node: &Node, warnings: &mut Warnings) {
+pub(super) fn dress(path: &Path, file: Option<&File>, node: &Node, warnings: &mut Warnings) {
     let meta: &Metadata = &node.meta;
     let link = matches!(node.node_type, NodeType::Symlink { .. });
     if meta.uid.is_some() || meta.gid.is_some() {
         // A new owner takes setuid away; the mode comes after it.
-        if let Err(error) = lchown(path, meta.uid, meta.gid) {
+        let set = match file {
+            Some(file) => fchown(file, meta.uid, meta.gid),
+            None => lchown(path, meta.uid, meta.gid),
+        };
+        if let Err(error) = set {
             warnings.note(path, "its owner cannot be set", error);
         }
     }
     for attribute in &meta.extended_attributes {
         let value = attribute.value.as_deref().unwrap_or_default();
-        let set = rustix::fs::lsetxattr(path, &*attribute.name, value, XattrFlags::empty());
+        let set = match file {
+            Some(file) => rustix::fs::fsetxattr(file, &*attribute.name, value, XattrFlags::empty()),
+            None => rustix::fs::lsetxattr(path, &*attribute.name, value, XattrFlags::empty()),
+        };
         if let Err(error) = set {
             warnings.note(path, &format!("{} cannot be set", attribute.name), error);
         }
@@ -106,7 +120,10 @@ pub(super) fn dress(path: &Path, node: &Node, warnings: &mut Warnings) {
             last_access: timespec(meta.atime.unwrap_or(mtime)),
             last_modification: timespec(mtime),
         };
-        let set = rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+        let set = match file {
+            Some(file) => rustix::fs::futimens(file, &times),
+            None => rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW),
+        };
         if let Err(error) = set {
             warnings.note(path, "its times cannot be set", error);
         }
@@ -114,10 +131,14 @@ pub(super) fn dress(path: &Path, node: &Node, warnings: &mut Warnings) {
     // Last: until then it bears the mode of a file that is being written.
     let private = (node.node_type == NodeType::File).then_some(0o600);
     let bits = meta.mode.map(mode).filter(|_| !link).or(private);
-    if let Some(bits) = bits
-        && let Err(error) = fs::set_permissions(path, Permissions::from_mode(bits))
-    {
-        warnings.note(path, "its mode cannot be set", error);
+    if let Some(bits) = bits.map(Permissions::from_mode) {
+        let set = match file {
+            Some(file) => file.set_permissions(bits),
+            None => fs::set_permissions(path, bits),
+        };
+        if let Err(error) = set {
+            warnings.note(path, "its mode cannot be set", error);
+        }
     }
 }
 

@@ -56,7 +56,16 @@ struct Target {
     node: Node,
     /// Parts that are still to come.
     left: AtomicU64,
+    /// It has one part, and no length before that is written.
+    single: bool,
     file: Mutex<Option<Arc<File>>>,
+}
+
+impl Target {
+    fn open(&self) -> Result<Arc<File>, Fault> {
+        let what = || format!("{} was closed too early", self.path.display());
+        held(&self.file).clone().ok_or_else(|| Fault::Internal { what: what() })
+    }
 }
 
 /// One blob of one file.
@@ -336,12 +345,16 @@ impl<'a> Walk<'a> {
             work.bar.inc(size);
             return Ok(());
         }
+        // Of one part, the file becomes as long as it is when that is written; most files have one.
+        let single = parts.len() == 1;
         let made = OpenOptions::new().write(true).create_new(true).mode(BEING_WRITTEN).open(&path);
-        let file = made.and_then(|file| file.set_len(size).map(|()| file));
+        let sized = |file: File| if single { Ok(file) } else { file.set_len(size).map(|()| file) };
+        let file = made.and_then(sized);
         let file = file.map_err(|error| unwritable(&path, &error))?;
         work.bytes.fetch_add(size, Ordering::Relaxed);
         let left = AtomicU64::new(parts.len() as u64);
-        let target = Arc::new(Target { path, node, left, file: Mutex::new(Some(Arc::new(file))) });
+        let file = Mutex::new(Some(Arc::new(file)));
+        let target = Arc::new(Target { path, node, left, single, file });
         if parts.is_empty() {
             work.done(&target);
         }
@@ -349,7 +362,7 @@ impl<'a> Walk<'a> {
         for (at, blob, entry) in parts {
             let plain = entry.data_length();
             if held(&work.zeros).contains(&blob) {
-                work.wrote(&target, plain);
+                work.hole(&target, plain)?;
                 continue;
             }
             self.batch_bytes += u64::from(plain);
@@ -392,7 +405,7 @@ impl<'a> Walk<'a> {
         let work = self.work;
         let mut folders: Vec<(PathBuf, Node)> = Vec::new();
         let dress = |path: &Path, node: &Node| {
-            place::dress(path, node, &mut held(&work.warnings));
+            place::dress(path, None, node, &mut held(&work.warnings));
         };
         for node in self.nodes(top)? {
             let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
@@ -517,16 +530,24 @@ impl Work<'_> {
             }
             if data.iter().all(|byte| *byte == 0) {
                 held(&self.zeros).insert(part.blob);
-            } else {
-                let file = held(&part.target.file).clone();
-                let path = &part.target.path;
-                let file = file.ok_or_else(|| Fault::Internal {
-                    what: format!("{} was closed too early", path.display()),
-                })?;
-                file.write_all_at(&data, part.at).map_err(|error| unwritable(path, &error))?;
+                self.hole(&part.target, part.plain)?;
+                continue;
             }
+            let path = &part.target.path;
+            let written = part.target.open()?.write_all_at(&data, part.at);
+            written.map_err(|error| unwritable(path, &error))?;
             self.wrote(&part.target, part.plain);
         }
+        Ok(())
+    }
+
+    /// A part of a file is there by being nothing but zeros.
+    fn hole(&self, target: &Target, bytes: u32) -> Result<(), Fault> {
+        if target.single {
+            let sized = target.open()?.set_len(u64::from(bytes));
+            sized.map_err(|error| unwritable(&target.path, &error))?;
+        }
+        self.wrote(target, bytes);
         Ok(())
     }
 
@@ -540,8 +561,13 @@ impl Work<'_> {
 
     /// All of a file is there.
     fn done(&self, target: &Target) {
-        drop(held(&target.file).take());
+        let file = held(&target.file).take();
         self.files.fetch_add(1, Ordering::Relaxed);
-        place::dress(&target.path, &target.node, &mut held(&self.warnings));
+        // Warnings are few: threads must not wait for each other over every file.
+        let mut warnings = Warnings::default();
+        place::dress(&target.path, file.as_deref(), &target.node, &mut warnings);
+        if warnings.count > 0 {
+            held(&self.warnings).merge(warnings);
+        }
     }
 }

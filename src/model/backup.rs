@@ -47,6 +47,9 @@ pub struct BackupTaken {
     /// What was noticed beside it, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// What went wrong with programs that were run before or after it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<String>,
     /// How long it took, milliseconds.
     pub elapsed_ms: u64,
 }

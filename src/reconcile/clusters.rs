@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use trueup_slurm::observe::NodeState;
 use trueup_slurm::{Overview, overview};
 
 use super::pass::Outlook;
@@ -54,9 +55,15 @@ pub(super) fn events_of_clusters(state: &State, observed: &Observed, now: Timest
         let Resource::Cluster(cluster) = &seen.config else { return None };
         let Cluster::Slurm(slurm) = &**cluster;
         let look = slurm.seen.as_ref()?;
-        let overview = overview(look.observed.as_deref()?, look.now);
+        let observed = look.observed.as_deref()?;
+        let overview = overview(observed, look.now);
         let known = state.resources.get(id)?;
         let last = known.cluster.as_ref().and_then(|cluster| cluster.seen.as_ref());
+        // For some seconds after a start of the controller: that nobody has answered yet is no news.
+        let starting = observed.nodes.values().any(|node| node.state == NodeState::Unknown);
+        if starting && last.is_some() {
+            return None;
+        }
         let load_only = last.is_some_and(|last| standing(&last.overview) == standing(&overview));
         if let Some(last) = last.filter(|_| load_only) {
             let young = now < last.at + SignedDuration::from_secs(LOAD_EVERY_S);
@@ -94,7 +101,7 @@ fn loaded(overview: &Overview) -> Overview {
 mod tests {
     use std::sync::Arc;
 
-    use trueup_slurm::observe::{self, NodeState};
+    use trueup_slurm::observe;
     use trueup_slurm::wish;
 
     use super::*;
@@ -203,5 +210,7 @@ mod tests {
         assert_eq!(told(node(), 500 + LOAD_EVERY_S), Some(true));
         let down = observe::Node { state: NodeState::Down, ..node() };
         assert_eq!(told(down, 501 + LOAD_EVERY_S), Some(false), "that is no load");
+        let starting = observe::Node { state: NodeState::Unknown, ..node() };
+        assert_eq!(told(starting, 502 + LOAD_EVERY_S), None, "the controller starts");
     }
 }

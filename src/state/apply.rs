@@ -68,8 +68,12 @@ impl State {
                 self.source.refused = None;
                 self.source.allowed = None;
             }
-            Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
+            Event::SpecWished(wished) => {
+                self.note_landing(commit);
+                self.wish(&wished.changed, &wished.removed);
+            }
             Event::SpecAccepted(accepted) => {
+                self.note_landing(commit);
                 let before = self.spec.environment.replace(accepted.environment.clone());
                 if self.spec.commit.as_ref() != commit
                     || self.spec.desired != Some(accepted.desired)
@@ -144,7 +148,7 @@ impl State {
                     std::mem::take(&mut plan.soft)
                 });
                 let soft = soft.unwrap_or_default();
-                self.grant(approved, &soft, surprised, at);
+                self.grant(approved, actor, &soft, surprised, at);
                 self.let_through(soft);
             }
             Event::PlanWithdrawn(withdrawn) => {
@@ -189,7 +193,7 @@ impl State {
             Event::PullObserved(observed) => self.pulls.observe(observed, at),
             Event::PullPlanned(planned) => {
                 let merging = self.is_merging();
-                self.pulls.plan(planned, at, merging, self.spec.tree.as_deref());
+                self.pulls.plan(planned, (recorded.seq, at), merging, self.spec.tree.as_deref());
             }
             Event::PullApproved(approved) => self.pulls.approve(approved, actor, at),
             Event::PullApprovalWithdrawn(withdrawn) => {

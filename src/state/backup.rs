@@ -49,11 +49,14 @@ pub struct BackupState {
     pub missed: Option<Timestamp>,
     /// An operator wants a snapshot now.
     pub asked: bool,
-    /// An operator wants a drill now.
-    pub drill_asked: bool,
     /// A snapshot was being taken when the program ended: what its hooks stopped may still stand.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// What went wrong with programs that were run before or after the newest snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<String>,
+    /// An operator wants a drill now.
+    pub drill_asked: bool,
     /// What was noticed about its repository since the last check without a notice, such as that
     /// somebody else removed things from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,6 +161,7 @@ impl BackupState {
         self.run_at = Some(taken.begun);
         self.asked = false;
         self.interrupted = false;
+        self.hooks.clone_from(&taken.hooks);
         if taken.missing == 0 {
             self.facts.last_good = Some(taken.begun);
             let (id, of) = (taken.snapshot.clone(), taken.of.clone());
@@ -267,6 +271,7 @@ mod tests {
             missing,
             first_missing: None,
             notices: Vec::new(),
+            hooks: Vec::new(),
             elapsed_ms: 5,
         }
     }

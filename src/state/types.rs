@@ -2,13 +2,15 @@
 //!
 //! It is kept in ordered maps so that the same log always gives the same bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::backup::BackupState;
 use super::cluster::ClusterState;
+use super::granted::Given;
+use super::landed::Landed;
 use super::pulls::PullsState;
 use crate::event::body::{Claim, ForgeApproval, MoreChanges, Problem, SoftHold};
 use crate::model::resource::GpuSeen;
@@ -81,6 +83,9 @@ pub struct Granted {
     pub surprised: bool,
     /// When a plan was let through by it.
     pub at: Timestamp,
+    /// Who else approved the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Given>,
 }
 
 /// What is known of one GPU.
@@ -185,6 +190,10 @@ pub struct SpecState {
     pub rejected: Option<Rejected>,
     /// What somebody should look at in the commit in force.
     pub warnings: Vec<Problem>,
+    /// Commits that were in force before, oldest first; bounded by
+    /// [`LANDED_KEPT_MAX`](super::LANDED_KEPT_MAX).
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub landed: VecDeque<Landed>,
     /// Since when the mirror does not give a commit it should hold, and why.
     pub unreadable: Option<(Timestamp, String)>,
 }

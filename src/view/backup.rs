@@ -124,7 +124,7 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         repository_id: of.repository.clone(),
         health,
         relied_on,
-        trouble: trouble.chain(noticed).collect(),
+        trouble: trouble.chain(of.hooks.iter().cloned()).chain(noticed).collect(),
         growth: of.last.as_ref().and_then(growth),
         last: of.last.clone(),
         last_good: of.facts.last_good,
@@ -195,7 +195,7 @@ pub(super) fn taken(taken: &BackupTaken) -> String {
         }
         (count, None) => format!("; {count} thing(s) are missing from it"),
     };
-    let notices = noticed(&taken.notices);
+    let notices = noticed(&taken.notices) + &noticed(&taken.hooks);
     let (id, after) = (short(&taken.snapshot), after(taken.elapsed_ms));
     format!("snapshot {id}: {size}, {after}{missing}{notices}")
 }

@@ -163,28 +163,54 @@ fn places_elsewhere_are_named_without_secrets_and_known_by_their_keys() {
     ] {
         check(&backup(good), expect![[""]]);
     }
-    check(&backup("{}"), expect![[""]]);
+    check(
+        &backup("{}"),
+        expect![[r#"
+        environments/lab/x.yaml:7:15 spec/wrong-value: it is not said where the repository lies (give one of `local`, `rest`, `sftp` and `s3`)
+    "#]],
+    );
     check(
         &backup("{ local: /srv/a, s3: { endpoint: 'https://x', bucket: vault, credentials: a } }"),
-        expect![[""]],
+        expect![[r#"
+            environments/lab/x.yaml:7:15 spec/wrong-value: several places are given, and a repository has one (give one of `local`, `rest`, `sftp` and `s3`)
+        "#]],
     );
-    check(&backup("{ rest: { url: 'https://me:secret@backup.example/' } }"), expect![[""]]);
+    check(
+        &backup("{ rest: { url: 'https://me:secret@backup.example/' } }"),
+        expect![[r#"
+        environments/lab/x.yaml:7:30 spec/wrong-value: it is no URL of a server: user and password do not belong in it; name a secret in `credentials`
+    "#]],
+    );
     check(
         &backup("{ rest: { url: 'http://backup.example/', credentials: login } }"),
-        expect![[""]],
+        expect![[r#"
+            environments/lab/x.yaml:7:30 spec/conflict: the credentials would go over the network unencrypted (use `https://`)
+        "#]],
     );
     check(
         &backup(
             "{ sftp: { host: '-x', user: 'a b', path: srv, identity: '/etc/key', hostKeys: [AAAA] } }",
         ),
-        expect![[""]],
+        expect![[r#"
+            environments/lab/x.yaml:7:31 spec/wrong-value: `-x` is no host's name or address
+            environments/lab/x.yaml:7:43 spec/wrong-value: it is no user's name
+            environments/lab/x.yaml:7:56 spec/wrong-value: `srv` is not a plain absolute path: start with `/`, leave out `.`, `..` and `//`
+            environments/lab/x.yaml:7:71 spec/wrong-value: `/etc/key` is not a name: use 1 to 63 of a-z, 0-9 and `-`, not starting or ending with `-`
+            environments/lab/x.yaml:7:94 spec/wrong-value: it is no public key (length invalid): write its type and the key, `ssh-ed25519 AAAA…`
+        "#]],
     );
     check(
         &backup("{ sftp: { host: h, user: me, path: /srv, identity: ssh, hostKeys: [] } }"),
-        expect![[""]],
+        expect![[r#"
+            environments/lab/x.yaml:7:81 spec/wrong-value: no key of the server is given (without one, anybody could be the server: `ssh-keyscan HOST` shows them)
+        "#]],
     );
     check(
         &backup("{ s3: { endpoint: s3.example, bucket: A, prefix: /a, credentials: s3 } }"),
-        expect![[""]],
+        expect![[r#"
+            environments/lab/x.yaml:7:33 spec/wrong-value: it is no URL of a server: start with `https://`
+            environments/lab/x.yaml:7:53 spec/wrong-value: it is no bucket's name
+            environments/lab/x.yaml:7:64 spec/wrong-value: it is no place in a bucket: write names with `/` between them
+        "#]],
     );
 }

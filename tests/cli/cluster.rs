@@ -190,8 +190,8 @@ fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {
     // Not asked to, it touches nothing, and still tells how it is.
     site.publish_with(&site.spec, false);
     site.run(&["apply"]);
-    let status = site.status();
-    assert!(status.contains("not ours"), "{status}");
+    let plan = site.run(&["plan"]).out;
+    assert!(plan.contains("not ours"), "{plan}");
     assert_eq!(site.steps(), [""; 0]);
     assert_eq!(site.row()["overview"]["nodes"]["total"], 4);
 
@@ -204,7 +204,8 @@ fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {
     assert_eq!(row["overview"]["resources"]["gpu:a100"]["total"], 4, "{row}");
     let shown = site.run(&["cluster"]).code(0).out;
     assert!(shown.contains("4 of 4 nodes up") && shown.contains("gpu:a100"), "{shown}");
-    site.run(&["plan"]).code(0);
+    let plan = site.run(&["plan"]).out;
+    assert!(!plan.contains("cluster/hpc"), "{plan}");
 
     // The document that its files are is the cluster as it is.
     let folder = site.lab.live().folder;
@@ -232,12 +233,13 @@ fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {
         assert_eq!((site.lab.live_text(), site.lab.starts()), (before.clone(), starts), "{words}");
         site.lab.commands().ping().unwrap();
     };
-    // A key that there is not, in the words of scontrol; a plugin that there is not, in those of
-    // slurmctld; a node set of a node that there is not; a type of a resource that no node declares.
+    // A key that there is not and values that cannot be, in the words of scontrol; plugins that there
+    // are not, in those of slurmctld, one of which it only misses after it said that it runs.
     wrong(&|spec| spec["parameters"]["SlurmctldProt"] = json!("1"), "SlurmctldProt");
     wrong(&|spec| spec["parameters"]["SelectType"] = json!("select/none"), "select/none");
     wrong(&|spec| spec["parameters"]["MaxArraySize"] = json!("many"), "MaxArraySize");
     wrong(&|spec| spec["parameters"]["PreemptMode"] = json!("MAYBE"), "PreemptMode");
+    wrong(&|spec| spec["parameters"]["PriorityType"] = json!("priority/none"), "priority");
     // What can be told from the document alone never comes that far.
     let mut spec = site.spec.clone();
     spec["partitions"][0]["pools"] = json!(["cpu", "gone"]);
@@ -247,9 +249,20 @@ fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {
     assert!(status.contains("there is no pool `gone`"), "{status}");
     assert_eq!((site.lab.live_text(), site.lab.starts()), (before.clone(), starts));
 
-    // And one that is right again: a partition more, while a job runs.
+    // A trial says nothing of a folder that it does not use: then the old files come back.
     let job = site.lab.job(&["-p", "batch", "-w", "n1"]);
     let begun = site.lab.running(job).started;
+    let mut spec = site.spec.clone();
+    spec["parameters"]["StateSaveLocation"] = json!("/proc/nowhere");
+    site.publish(&spec);
+    site.run(&["apply"]).code(5);
+    let status = site.status();
+    assert!(status.contains("the old ones are in force again"), "{status}");
+    assert_eq!(site.lab.live_text(), before);
+    assert_eq!(site.lab.running(job).started, begun);
+    let starts = site.lab.starts();
+
+    // And one that is right again: a partition more, while the job runs.
     let mut spec = site.spec.clone();
     let night = json!({"name": "night", "pools": ["cpu", "gpu"], "maxTime": "8h"});
     spec["partitions"].as_array_mut().unwrap().push(night);

@@ -21,6 +21,14 @@ use trueup::plan::{Disruption, FieldChange, Reason};
 pub(super) fn samples() -> Vec<Event> {
     let mut samples = vec![
         Event::LogOpened(LogOpened { version: "0.1.0".into(), epoch: 3, host: "node1".into() }),
+        Event::LogRecovered(LogRecovered {
+            repository: "5".repeat(64),
+            snapshot: "a".repeat(64),
+            taken: "2026-01-02T03:04:05Z".parse().unwrap(),
+            host: "node1".into(),
+            last: 42,
+            held: vec!["disk/db".parse().unwrap()],
+        }),
         Event::LogTailCut(LogTailCut {
             file: "00000000000000000001.jsonl".into(),
             offset: 4096,
@@ -43,14 +51,6 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
         Event::BackupAsked(BackupAsked {}),
-        Event::LogRecovered(LogRecovered {
-            repository: "5".repeat(64),
-            snapshot: "a".repeat(64),
-            taken: "2026-01-02T03:04:05Z".parse().unwrap(),
-            host: "node1".into(),
-            last: 42,
-            held: vec!["disk/db".parse().unwrap()],
-        }),
         Event::DrillAsked(DrillAsked {}),
         Event::BackupCancelled(BackupCancelled {}),
         Event::NodeDrained(NodeDrained {
@@ -328,6 +328,7 @@ fn backup() -> Vec<Event> {
             missing: 1,
             first_missing: Some("/etc/x: it was there and is gone".into()),
             notices: vec!["somebody else removed 1 snapshot(s)".into()],
+            hooks: Vec::new(),
             elapsed_ms: 900,
         }),
         Event::BackupVerified(BackupVerified {
@@ -434,12 +435,15 @@ fn pull() -> Vec<Event> {
                 means: ApprovalMeans::Comment,
                 id: 4711,
                 url: Some("https://forge.example/acme/env/pull/7#issuecomment-4711".into()),
+                at: None,
             },
         }),
         Event::PullApprovalWithdrawn(PullApprovalWithdrawn {
             number: 7,
             plan: digest("plan"),
             why: "the review 12 was dismissed".into(),
+            word: None,
+            asked: None,
         }),
         Event::PullClosed(PullClosed { number: 7, merged: false }),
         Event::ForgePosted(ForgePosted {
@@ -452,6 +456,7 @@ fn pull() -> Vec<Event> {
             target,
             content,
             why: "the token may not write issues".into(),
+            full: false,
         }),
         Event::ForgeUnavailable(ForgeUnavailable { error: "503 from the forge".into() }),
         Event::ForgeAvailable(ForgeAvailable {}),

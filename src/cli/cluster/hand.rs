@@ -22,7 +22,7 @@ const REASON_MAX: usize = 200;
 /// No new jobs come to it; those that run there go on. It is given back when the time is over, with
 /// `trueup cluster resume`, or by hand with scontrol.
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLES\n  trueup cluster drain n7 --reason 'fan is loud' --for 4h")]
+#[command(after_help = "EXAMPLES\n  trueup cluster drain n7 -m 'fan is loud' --for 4h")]
 pub(super) struct Drain {
     /// The node
     node: String,
@@ -116,9 +116,12 @@ fn reason(text: &str) -> Result<String, String> {
 }
 
 fn span(text: &str) -> Result<SignedDuration, String> {
-    let hours = |days: i64| SignedDuration::from_hours(days.saturating_mul(24));
+    let hours = |days: i64| SignedDuration::from_hours(days.min(DRAIN_HOURS_MAX) * 24);
     // jiff leaves days to calendars; a drain's are of 24 hours.
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).map(hours);
+    let days = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<u32>().ok())
+        .map(|days| hours(i64::from(days)));
     let lasts = days.or_else(|| text.parse().ok());
     match lasts {
         Some(lasts) if lasts <= SignedDuration::ZERO => Err("that is no time at all".to_owned()),

@@ -38,7 +38,7 @@ const EXAMPLES: &str = "EXAMPLES
   trueup cluster
   trueup cluster -o json
   trueup cluster --at 2026-01-02T03:04:05Z
-  trueup cluster drain n7 --reason 'fan is loud' --for 4h
+  trueup cluster drain n7 -m 'fan is loud' --for 4h
   trueup cluster resume n7
   trueup cluster import > environments/lab/cluster.yaml
   trueup log --type 'cluster.*'      # everything that was seen of clusters";

@@ -61,8 +61,8 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
             state,
         },
         secrets: Arc::new(secrets),
-        prove_log: Arc::new(proved),
         secrets_folder: config.backup.secrets.clone(),
+        prove_log: Arc::new(proved),
     })
 }
 

@@ -30,9 +30,9 @@ pub use plan::{
 };
 pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};
 pub use pull::{
-    ApprovalMeans, ForgeApproval, ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable,
-    PlanSurprised, PostTarget, PullApprovalWithdrawn, PullApproved, PullClosed, PullObserved,
-    PullOutcome, PullPlan, PullPlanned,
+    ApprovalMeans, Asked, ForgeApproval, ForgeAvailable, ForgePosted, ForgeRefused,
+    ForgeUnavailable, PlanSurprised, PostTarget, PullApprovalWithdrawn, PullApproved, PullClosed,
+    PullObserved, PullOutcome, PullPlan, PullPlanned, Word,
 };
 pub use resource::{
     Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,

@@ -329,11 +329,11 @@ impl Backup {
         if let BackupSource::Command(command) = &mut self.source {
             command.argv.truncate(1);
         }
-        if let Some(drill) = &mut self.drill {
-            drill.check.truncate(1);
-        }
         for hook in self.hooks.before.iter_mut().chain(&mut self.hooks.after) {
             hook.argv.truncate(1);
+        }
+        if let Some(drill) = &mut self.drill {
+            drill.check.truncate(1);
         }
     }
 

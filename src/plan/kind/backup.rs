@@ -61,29 +61,31 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
             verdict.step(Draft::quiet(action, Reason::Due, Vec::new()));
         }
     }
-    let is_due = |chore| known.due.iter().any(|due| due.chore == chore);
-    let mended = |reason: objective::Reason| match reason {
-        objective::Reason::NeverTaken => is_due(Chore::Run) || opens,
-        objective::Reason::NotDrilled => is_due(Chore::Drill),
-        _ => false,
-    };
-    if let Some(why) = broken(known, mended) {
+    if let Some(why) = broken(known, opens) {
         verdict.skip(why, Vec::new());
     }
     verdict
 }
 
-/// The promises that are not kept, but for those that are about to be `mended`: they are no news.
-fn broken(known: &KnownBackup, mended: impl Fn(objective::Reason) -> bool) -> Option<SkipReason> {
-    let told = known.trouble.iter().filter(|reason| !mended(**reason));
-    let words: Vec<&str> = told.map(|reason| render::backup_trouble(*reason)).collect();
+/// The promises that are not kept, but those that what is due is about to keep. `opens`: the repository
+/// is about to be there.
+fn broken(known: &KnownBackup, opens: bool) -> Option<SkipReason> {
+    let is_due = |chore| known.due.iter().any(|due| due.chore == chore);
+    let told = |reason: &&objective::Reason| match reason {
+        objective::Reason::NeverTaken => !is_due(Chore::Run) && !opens,
+        objective::Reason::NotDrilled => !is_due(Chore::Drill),
+        _ => true,
+    };
+    let words: Vec<&str> =
+        known.trouble.iter().filter(told).map(|reason| render::backup_trouble(*reason)).collect();
     (!words.is_empty()).then(|| SkipReason::Unprotected(words.join("; ")))
 }
 
 /// The promises that are not kept of a backup whose repository is out of reach: nothing is done, and
 /// they are broken all the same.
 pub(in super::super) fn broken_meanwhile(known: Option<&KnownBackup>) -> Option<SkipReason> {
-    broken(known?, |_| false)
+    // What is due is not about to be done.
+    broken(&KnownBackup { due: Vec::new(), ..known?.clone() }, false)
 }
 
 fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Option<Action> {

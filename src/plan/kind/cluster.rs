@@ -160,7 +160,9 @@ impl<'a, 'w> Work<'a, 'w> {
         let first = self.staged(&waiting)?;
         let mut told = BTreeSet::new();
         let soft = self.exchange(&self.live, &first, &mut told);
-        if soft.is_some() || !waiting.is_empty() {
+        let pools = self.to.wish.pools.iter();
+        let waves: Vec<roll::Wave> = pools.flat_map(|pool| self.waves(pool, verdict)).collect();
+        if soft.is_some() || waves.iter().any(|wave| wave.changes(&waiting)) {
             let action = Action::ClusterProve {
                 place: self.to.place.clone(),
                 files: self.last.texts.clone(),
@@ -175,20 +177,18 @@ impl<'a, 'w> Work<'a, 'w> {
             }
             None => self.drift(verdict),
         }
-        for pool in &self.to.wish.pools {
-            for wave in self.waves(pool, verdict) {
-                self.wave(verdict, &wave, |verdict, nodes| {
-                    for node in &nodes {
-                        waiting.remove(node);
-                    }
-                    let next = self.staged(&waiting)?;
-                    if let Some((plan, changes)) = self.exchange(&before, &next, &mut told) {
-                        self.configure(verdict, &next, &plan, changes, nodes);
-                    }
-                    before = next;
-                    Ok(())
-                })?;
-            }
+        for wave in &waves {
+            self.wave(verdict, wave, |verdict, nodes| {
+                for node in &nodes {
+                    waiting.remove(node);
+                }
+                let next = self.staged(&waiting)?;
+                if let Some((plan, changes)) = self.exchange(&before, &next, &mut told) {
+                    self.configure(verdict, &next, &plan, changes, nodes);
+                }
+                before = next;
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -341,8 +341,22 @@ impl<'a, 'w> Work<'a, 'w> {
             NodeStep::Drain { .. } | NodeStep::Restart => Disruption::Live,
             NodeStep::Wait { .. } | NodeStep::Check | NodeStep::Resume => Disruption::None,
         };
+        // In the log, too, a step says which node it is about.
+        let (from, to) = match step {
+            NodeStep::Drain { .. } => ("in use", "out of use"),
+            NodeStep::Wait { .. } => ("with jobs", "empty"),
+            NodeStep::Restart => ("as before", "new daemon"),
+            NodeStep::Check => ("new daemon", "well"),
+            NodeStep::Resume => ("out of use", "in use"),
+        };
+        let change = FieldChange {
+            path: format!("/nodes/{node}"),
+            from: Some(from.into()),
+            to: Some(to.into()),
+            disruption,
+        };
         let action = Action::ClusterNode { place: self.to.place.clone(), node, step, token };
-        let draft = Draft::quiet(action, reason, Vec::new());
+        let draft = Draft::quiet(action, reason, vec![change]);
         verdict.step(draft.disturbing(disruption, BTreeSet::new()));
     }
 

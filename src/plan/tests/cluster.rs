@@ -11,6 +11,7 @@ use trueup_slurm::observe::{
 };
 use trueup_slurm::{Shape, render, wish};
 
+use super::super::promise::{Kept, Promise};
 use super::shows;
 use crate::model::resource::{Cluster, SlurmCluster, SlurmPlace, SlurmSeen};
 use crate::model::{Observation, Ownership, Resource};
@@ -167,14 +168,37 @@ fn what_is_as_asked_needs_nothing_and_what_is_foreign_an_adoption() {
     machine.known.resources.clear();
     assert_eq!(machine.plan().skipped[0].why, SkipReason::Foreign);
     machine.edit("cluster/hpc", |wish| wish.lifecycle.adopt = true);
-    shows(&machine, expect![[]]);
+    shows(
+        &machine,
+        expect![[r#"
+           1  take over  cluster/hpc  /etc/slurm [adopted]
+        Plan: 0 to create, 1 to change, 0 to destroy
+    "#]],
+    );
     machine.observed.resources.clear();
     assert!(matches!(machine.plan().skipped[0].why, SkipReason::Unplaceable(_)));
 }
 
 #[test]
 fn a_pool_changes_node_by_node_after_a_proof_of_the_whole() {
-    let plan = steps(&site(&other_gpus(), running(&lab())), expect![[]]);
+    let plan = steps(
+        &site(&other_gpus(), running(&lab())),
+        expect![[r#"
+        1  prove     cluster/hpc  [changed]
+        2  drain     cluster/hpc  g1 [changed] live after 1
+        3  wait      cluster/hpc  g1 [changed] after 2
+        4  configure  cluster/hpc  g1 [changed] live after 3
+        5  restart   cluster/hpc  g1 [changed] live after 4
+        6  check     cluster/hpc  g1 [changed] after 5
+        7  resume    cluster/hpc  g1 [changed] after 6
+        8  drain     cluster/hpc  g2 [changed] live after 7
+        9  wait      cluster/hpc  g2 [changed] after 8
+        10  configure  cluster/hpc  g2 [changed] live after 9
+        11  restart   cluster/hpc  g2 [changed] live after 10
+        12  check     cluster/hpc  g2 [changed] after 11
+        13  resume    cluster/hpc  g2 [changed] after 12
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
     assert_eq!(plan.disruption(), Disruption::Live);
     let configured: Vec<&Vec<String>> = plan
         .steps
@@ -212,7 +236,23 @@ fn a_plan_after_a_crash_is_the_rest_of_the_one_before() {
             ends: 0,
         });
     });
-    steps(&site(&other_gpus(), seen), expect![[]]);
+    steps(
+        &site(&other_gpus(), seen),
+        expect![[r#"
+        1  prove     cluster/hpc  [changed]
+        2  wait      cluster/hpc  g1 [changed] after 1
+        3  configure  cluster/hpc  g1 [changed] live after 2
+        4  restart   cluster/hpc  g1 [changed] live after 3
+        5  check     cluster/hpc  g1 [changed] after 4
+        6  resume    cluster/hpc  g1 [changed] after 5
+        7  drain     cluster/hpc  g2 [changed] live after 6
+        8  wait      cluster/hpc  g2 [changed] after 7
+        9  configure  cluster/hpc  g2 [changed] live after 8
+        10  restart   cluster/hpc  g2 [changed] live after 9
+        11  check     cluster/hpc  g2 [changed] after 10
+        12  resume    cluster/hpc  g2 [changed] after 11
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
     // The files say so, its daemon does not yet.
     let mut half = lab();
     half.pools[1].nodes.remove(0);
@@ -223,10 +263,42 @@ fn a_plan_after_a_crash_is_the_rest_of_the_one_before() {
     half.partitions[1].pools.push("changed".into());
     let mut seen = running(&half);
     drain(&mut seen, "g1", "trueup:lab/gpu/before", 900);
-    steps(&site(&other_gpus(), seen.clone()), expect![[]]);
+    steps(
+        &site(&other_gpus(), seen.clone()),
+        expect![[r#"
+        1  prove     cluster/hpc  [changed]
+        2  wait      cluster/hpc  g1 [changed] after 1
+        3  restart   cluster/hpc  g1 [changed] live after 2
+        4  check     cluster/hpc  g1 [changed] after 3
+        5  resume    cluster/hpc  g1 [changed] after 4
+        6  drain     cluster/hpc  g2 [changed] live after 5
+        7  wait      cluster/hpc  g2 [changed] after 6
+        8  configure  cluster/hpc  g2 [changed] live after 7
+        9  restart   cluster/hpc  g2 [changed] live after 8
+        10  check     cluster/hpc  g2 [changed] after 9
+        11  resume    cluster/hpc  g2 [changed] after 10
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
+    // All of it is what a pull request showed.
+    let shown = Promise::of(&site(&other_gpus(), running(&lab())).plan());
+    let kept = shown.kept_by(&site(&other_gpus(), seen.clone()).plan());
+    assert!(matches!(kept, Kept::Smaller { .. }), "{kept:?}");
     // Its daemon does.
     nodes(&mut seen, |observed| observed.nodes.get_mut("g1").unwrap().daemon_started = 950);
-    steps(&site(&other_gpus(), seen), expect![[]]);
+    steps(
+        &site(&other_gpus(), seen),
+        expect![[r#"
+        1  prove     cluster/hpc  [changed]
+        2  check     cluster/hpc  g1 [changed] after 1
+        3  resume    cluster/hpc  g1 [changed] after 2
+        4  drain     cluster/hpc  g2 [changed] live after 3
+        5  wait      cluster/hpc  g2 [changed] after 4
+        6  configure  cluster/hpc  g2 [changed] live after 5
+        7  restart   cluster/hpc  g2 [changed] live after 6
+        8  check     cluster/hpc  g2 [changed] after 7
+        9  resume    cluster/hpc  g2 [changed] after 8
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
 }
 
 #[test]
@@ -237,7 +309,10 @@ fn nodes_that_people_took_out_are_left_alone_and_count() {
     let plan = machine.plan();
     assert!(plan.is_empty(), "one is out already, and one may be: {plan:?}");
     let told: Vec<String> = plan.skipped.iter().map(|skip| format!("{:?}", skip.why)).collect();
-    expect![[]].assert_eq(&told.join("\n"));
+    expect![[r#"
+        BusyWaits("g2: somebody took it out: fan is loud, bob")
+        BusyWaits("1 of pool gpu are out of use already, and maxUnavailable is 1")"#]]
+    .assert_eq(&told.join("\n"));
     // Where two may be out, the other one changes.
     let mut machine = site(&other_gpus(), seen);
     machine.edit("cluster/hpc", |wish| {
@@ -245,7 +320,20 @@ fn nodes_that_people_took_out_are_left_alone_and_count() {
         let Cluster::Slurm(slurm) = &mut **cluster;
         slurm.max_unavailable = 2;
     });
-    let plan = steps(&machine, expect![[]]);
+    let plan = steps(
+        &machine,
+        expect![[r#"
+        1  prove     cluster/hpc  [changed]
+        2  drain     cluster/hpc  g1 [changed] live after 1
+        3  wait      cluster/hpc  g1 [changed] after 2
+        4  configure  cluster/hpc  g1 [changed] live after 3
+        5  restart   cluster/hpc  g1 [changed] live after 4
+        6  check     cluster/hpc  g1 [changed] after 5
+        7  resume    cluster/hpc  g1 [changed] after 6
+        Left alone:
+        cluster/hpc: waits until it is free: g2: somebody took it out: fan is loud, bob
+        Plan: 0 to create, 1 to change, 0 to destroy, 1 left alone"#]],
+    );
     let names = |step: &crate::plan::Step| match &step.action {
         Action::ClusterNode { node, .. } => Some(node.clone()),
         _ => None,

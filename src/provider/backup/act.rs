@@ -175,8 +175,7 @@ impl Job<'_> {
 fn noting(result: Result<Outcome, Fault>, wrong: Vec<String>) -> Result<Outcome, Fault> {
     match result {
         Ok(Outcome { backup: Some(BackupNews::Taken(taken)), .. }) => {
-            let notices = taken.notices.iter().cloned().chain(wrong).collect();
-            Ok(told(BackupNews::Taken(BackupTaken { notices, ..taken })))
+            Ok(told(BackupNews::Taken(BackupTaken { hooks: wrong, ..taken })))
         }
         Err(fault) if !wrong.is_empty() => Err(fault.with(&wrong.join("; "))),
         other => other,
@@ -201,6 +200,7 @@ fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupTaken {
         missing: done.missing_count,
         first_missing: first.map(|missing| format!("{}: {}", missing.path.display(), missing.why)),
         notices: ended.notices.iter().map(notice).collect(),
+        hooks: Vec::new(),
         elapsed_ms: ended.elapsed_ms,
     }
 }

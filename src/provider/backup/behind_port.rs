@@ -118,10 +118,10 @@ impl Provider for BackupProvider {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
+        let fresh = !self.swept.swap(true, Ordering::Relaxed);
+        let setup = self.setup.clone();
         let looked = {
             let scope = scope.clone();
-            let fresh = !self.swept.swap(true, Ordering::Relaxed);
-            let setup = self.setup.clone();
             blocking("look at repositories", move || {
                 // It only takes room: no reason to look at nothing.
                 if fresh && let Err(error) = drill::sweep(&setup) {

@@ -55,10 +55,10 @@ pub struct BackupSetup {
     pub own: OwnPlaces,
     /// The secrets of this host.
     pub secrets: Secrets,
-    /// Proves a log that was restored.
-    pub prove_log: LogProof,
     /// The folder of these secrets: workers read by themselves what they log in with.
     pub secrets_folder: PathBuf,
+    /// Proves a log that was restored.
+    pub prove_log: LogProof,
 }
 
 /// A program that may be run for a backup, as the host's config says.
@@ -97,10 +97,10 @@ pub struct OwnPlaces {
 pub struct BackupProvider {
     setup: Arc<BackupSetup>,
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
-    /// Whether what drills of another process left was looked for.
-    swept: Arc<AtomicBool>,
     reach: Reach,
     hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
+    /// Whether what drills of another process left was looked for.
+    swept: Arc<AtomicBool>,
 }
 
 impl BackupProvider {
@@ -110,9 +110,9 @@ impl BackupProvider {
         Self {
             setup: Arc::new(setup),
             turns: Arc::default(),
-            swept: Arc::default(),
             reach: Reach::default(),
             hooks: Arc::default(),
+            swept: Arc::default(),
         }
     }
 

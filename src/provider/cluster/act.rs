@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use trueup_slurm::observe::{Node, Observed, Observer, Pass};
 use trueup_slurm::plan::accounts::Write;
 use trueup_slurm::plan::config::Action as How;
@@ -25,6 +26,11 @@ const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_LONGEST: Duration = Duration::from_secs(15);
 /// How long a node may take to come back after its daemon was started.
 const COMES_BACK: Duration = Duration::from_secs(300);
+/// How long a node that was given back may take to be in use; the controller asks it within seconds.
+const GIVEN_BACK: Duration = Duration::from_secs(60);
+/// How long a daemon that was started anew may take to be heard of. A node's clock may be behind, so that
+/// it never seems to be newer: then this is all that is waited for it.
+const SEEN_ANEW: Duration = Duration::from_secs(20);
 /// Jobs that are named of those that run on a node; the rest is counted.
 const JOBS_NAMED_MAX: usize = 5;
 
@@ -160,8 +166,26 @@ impl<'a> Job<'a> {
             NodeStep::Check => self.comes_back(node).await,
             NodeStep::Resume => {
                 self.step(RollStep::Resume { node: node.to_owned() }, token).await?;
-                Ok(Outcome::default())
+                self.in_use(node).await
             }
+        }
+    }
+
+    /// Waits until a node that was given back is in use: until the controller has asked it, it is taken
+    /// for one that is away, and no other node could be taken out. Somebody may be quicker to take it out
+    /// again; then this is all that is waited.
+    async fn in_use(&self, node: &str) -> Result<Outcome, Fault> {
+        let used = async {
+            let mut pause = PAUSE_FIRST;
+            while self.not_back(node, false).await?.is_some() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_LONGEST);
+            }
+            Ok::<(), Fault>(())
+        };
+        match tokio::time::timeout(GIVEN_BACK, used).await {
+            Ok(Err(fault)) => Err(fault),
+            Ok(Ok(())) | Err(_) => Ok(Outcome::default()),
         }
     }
 
@@ -172,6 +196,10 @@ impl<'a> Job<'a> {
         at_most: Option<u32>,
         token: &Token,
     ) -> Result<Outcome, Fault> {
+        if at_most.is_some() {
+            // It would be out for nothing, if it could not be started anew.
+            self.restarts(node)?;
+        }
         let pass = self.pass().await?;
         let seen = self.seen(&pass.observed, node)?;
         let reason = seen.reason.as_ref().map(|reason| reason.text.as_str());
@@ -230,15 +258,7 @@ impl<'a> Job<'a> {
     }
 
     async fn restart(&self, node: &str) -> Result<Outcome, Fault> {
-        let words = &self.provider.restarts(&self.id.name).node;
-        let Some((program, arguments)) = words.split_first() else {
-            return Err(Fault::needs_human(
-                format!("{}: nothing says how the daemon of {node} is started anew", self.id),
-                format!("say it in `clusters.{}.restartNode` of the host's config", self.id.name),
-            ));
-        };
-        let named = |word: &String| word.replace("{node}", node);
-        let argv = Argv::new(named(program)).args(arguments.iter().map(named));
+        let argv = self.restarts(node)?;
         let what = format!("{}: {node}", self.id);
         let run = move || {
             let done = argv.ask(START).map(drop);
@@ -248,12 +268,25 @@ impl<'a> Job<'a> {
         Ok(Outcome::default())
     }
 
+    /// What starts a node's daemon anew.
+    fn restarts(&self, node: &str) -> Result<Argv, Fault> {
+        let words = &self.provider.restarts(&self.id.name).node;
+        let Some((program, arguments)) = words.split_first() else {
+            return Err(Fault::needs_human(
+                format!("{}: nothing says how the daemon of {node} is started anew", self.id),
+                format!("say it in `clusters.{}.restartNode` of the host's config", self.id.name),
+            ));
+        };
+        let named = |word: &String| word.replace("{node}", node);
+        Ok(Argv::new(named(program)).args(arguments.iter().map(named)))
+    }
+
     /// Waits until a node's daemon answers and the controller takes it for usable.
     async fn comes_back(&self, node: &str) -> Result<Outcome, Fault> {
         if let Ok(back) = tokio::time::timeout(COMES_BACK, self.until_back(node)).await {
             return back.map(|()| Outcome::default());
         }
-        match self.not_back(node).await? {
+        match self.not_back(node, false).await? {
             None => Ok(Outcome::default()),
             Some(what) => Err(Fault::transient(format!(
                 "{}: {what} after {} s; look at the log of its slurmd",
@@ -265,7 +298,8 @@ impl<'a> Job<'a> {
 
     async fn until_back(&self, node: &str) -> Result<(), Fault> {
         let mut pause = PAUSE_FIRST;
-        while let Some(what) = self.not_back(node).await? {
+        let patient = Instant::now() + SEEN_ANEW;
+        while let Some(what) = self.not_back(node, Instant::now() < patient).await? {
             (self.progress)(ProgressUpdate { what, done: 0, total: None });
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_LONGEST);
@@ -273,10 +307,15 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Why a node is not usable yet; `None`: it is.
-    async fn not_back(&self, node: &str) -> Result<Option<String>, Fault> {
+    /// Why a node is not usable yet; `None`: it is. `anew`: its daemon has to be one that was started
+    /// since the node was taken out; what the controller knows may be of the one before.
+    async fn not_back(&self, node: &str, anew: bool) -> Result<Option<String>, Fault> {
         let pass = self.pass().await?;
         let seen = self.seen(&pass.observed, node)?;
+        let since = seen.reason.as_ref().filter(|_| seen.is_drained()).map(|reason| reason.at);
+        if anew && since.is_some_and(|since| seen.daemon_started < since) {
+            return Ok(Some(format!("the new daemon of {node} was not heard of yet")));
+        }
         if seen.is_up() && seen.release.is_some() {
             return Ok(None);
         }

@@ -27,14 +27,14 @@ use crate::model::resource::{
 const DAY_S: u64 = 24 * 3600;
 /// How long a program may run when nothing is said, seconds.
 const COMMAND_S: u64 = 3600;
-/// How long the program that looks at a drill may run when nothing is said, seconds.
-const DRILL_CHECK_S: u64 = 600;
 /// How long a hook may run when nothing is said, seconds: what it stops waits for it.
 const HOOK_S: u64 = 60;
 /// How long a cluster of PostgreSQL may take when nothing is said, seconds.
 const POSTGRESQL_S: u64 = 6 * 3600;
 /// Longest name of a user and of a role, bytes (`NAMEDATALEN` of PostgreSQL less the terminator).
 const NAME_MAX: usize = 63;
+/// How long the program that looks at a drill may run when nothing is said, seconds.
+const DRILL_CHECK_S: u64 = 600;
 /// Longest span of a promise or a schedule, seconds: two years; longer is a mistake of units.
 const SPAN_S_MAX: u64 = 2 * 366 * DAY_S;
 /// Most paths, patterns, arguments and windows of one backup: a person writes a few.

@@ -1,6 +1,6 @@
 //! Nodes that change one after another: where each of them is on its way, and what is left of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trueup_slurm::plan::roll::{self, Progress, Roll, Step, Token};
 use trueup_slurm::wish;
@@ -30,6 +30,13 @@ pub(super) struct Wave {
     pool: Vec<String>,
     token: Token,
     at_most: u32,
+}
+
+impl Wave {
+    /// Whether one of its nodes gets other files.
+    pub(super) fn changes(&self, outdated: &BTreeSet<String>) -> bool {
+        self.nodes.iter().any(|(node, stage)| *stage < Stage::Changed && outdated.contains(node))
+    }
 }
 
 impl Work<'_, '_> {
@@ -70,10 +77,7 @@ impl Work<'_, '_> {
         let room = roll.max_unavailable.saturating_sub(others);
         for (node, why) in &alone {
             if self.outdated.contains(*node) {
-                verdict.skip(
-                    SkipReason::InUse(format!("{node}, which changes later: {why}")),
-                    Vec::new(),
-                );
+                verdict.skip(SkipReason::BusyWaits(format!("{node}: {why}")), Vec::new());
             }
         }
         let free = nodes.iter().filter(|node| {
@@ -83,12 +87,12 @@ impl Work<'_, '_> {
         });
         let mut left: Vec<(String, Stage)> =
             free.map(|node| (node.clone(), Stage::InUse)).collect();
-        if room == 0 && ours == 0 && !left.is_empty() {
+        if room == 0 && !left.is_empty() {
             let why = format!(
-                "{others} of pool {}, which are out of use already; maxUnavailable is {}",
+                "{others} of pool {} are out of use already, and maxUnavailable is {}",
                 pool.name, self.to.max_unavailable
             );
-            verdict.skip(SkipReason::InUse(why), Vec::new());
+            verdict.skip(SkipReason::BusyWaits(why), Vec::new());
             left.clear();
         }
         let mut all: Vec<(String, Stage)> =

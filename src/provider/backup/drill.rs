@@ -406,6 +406,7 @@ mod tests {
                 mirror: at.join("mirror"),
             },
             secrets: Arc::new(|_| Ok(String::new())),
+            secrets_folder: at.join("secrets"),
             prove_log: Arc::new(|_| Ok(String::new())),
         }
     }

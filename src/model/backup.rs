@@ -36,12 +36,12 @@ pub struct BackupTaken {
     pub bytes: u64,
     /// Bytes that were added to the repository.
     pub added: u64,
-    /// Bytes that were read of a guest's disks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read: Option<u64>,
     /// The disks in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub of: Vec<ResourceId>,
+    /// Bytes that were read of a guest's disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<u64>,
     /// How many things could not be read and are missing from it; it is complete only at zero.
     pub missing: u64,
     /// The first of them, and why.

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::model::resource::{Backup, BackupGuest, BackupPaths, BackupSource, Disk, GuestPart};
-use crate::model::{Kind, Resource, ResourceId};
+use crate::model::resource::{Backup, BackupGuest, BackupPaths, BackupSource, GuestPart};
+use crate::model::{Resource, ResourceId};
 
 /// The disks among `resources` that `backup` saves.
 #[must_use]
@@ -16,28 +16,29 @@ pub fn saved_by<'a>(
     resources: impl Iterator<Item = (&'a ResourceId, &'a Resource)>,
 ) -> BTreeSet<ResourceId> {
     let all: Vec<_> = resources.collect();
-    let machine = match &backup.source {
-        BackupSource::Guest(BackupGuest { part: GuestPart::Machine { name }, .. }) => {
-            let id = ResourceId::new(Kind::VirtualMachine, name.clone());
-            all.iter().find(|(other, _)| **other == id).map(|(_, machine)| *machine)
+    let machine = |id: ResourceId| {
+        all.iter().find_map(|(of, resource)| match resource {
+            Resource::VirtualMachine(machine) if **of == id => Some(machine),
+            _ => None,
+        })
+    };
+    let writes_to = match &backup.source {
+        BackupSource::Guest(BackupGuest { part: part @ GuestPart::Machine { .. }, .. }) => {
+            machine(part.id()).map(|machine| &machine.disks)
         }
         _ => None,
     };
     let saved = all.iter().filter(|(id, resource)| match (&backup.source, resource) {
         (BackupSource::Paths(paths), Resource::Disk(disk)) => holds(paths, Path::new(&disk.path)),
-        (BackupSource::Guest(guest), Resource::Disk(disk)) => match &guest.part {
-            GuestPart::Disk { path, .. } => guest.part.id() == **id && *path == disk.path,
-            GuestPart::Machine { .. } => machine.is_some_and(|machine| writes(machine, disk)),
-        },
+        (BackupSource::Guest(guest), Resource::Disk(disk)) => {
+            guest.part.id() == **id
+                || writes_to.into_iter().flatten().any(|attached| {
+                    !attached.read_only && attached.path.as_ref() == Some(&disk.path)
+                })
+        }
         _ => false,
     });
     saved.map(|(id, _)| (*id).clone()).collect()
-}
-
-/// Whether a machine writes to a disk: what it only reads is not saved with it.
-fn writes(machine: &Resource, disk: &Disk) -> bool {
-    let Resource::VirtualMachine(vm) = machine else { return false };
-    vm.disks.iter().any(|it| !it.read_only && it.path.as_deref() == Some(disk.path.as_str()))
 }
 
 fn holds(paths: &BackupPaths, file: &Path) -> bool {

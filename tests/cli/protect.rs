@@ -9,6 +9,9 @@ use super::backup::{SOON, Saved, backup};
 const DISK: &str = "---\napiVersion: trueup/v1\nkind: Disk\nmetadata: {name: db}\n\
                     spec: {size: 16 MiB}\n";
 
+const NETWORK: &str = "---\napiVersion: trueup/v1\nkind: Network\nmetadata: {name: alpha}\n\
+                       spec: {mode: isolated, cidr: 10.199.1.0/24}\n";
+
 fn pool() -> String {
     backup(
         "pool",
@@ -92,6 +95,8 @@ fn a_disk_goes_only_once_its_backup_is_sound() {
 fn a_disk_that_has_to_be_saved_and_is_not_does_not_go() {
     let policy = "---\napiVersion: trueup/v1\nkind: Policy\nmetadata: {name: house}\nspec:\n  \
                   rules: {trueup.backups: {params: {required: ['disk/*']}}}\n";
+    // Where nothing at all is asked for, nothing is removed.
+    let policy = &(NETWORK.to_owned() + policy);
     let saved = Saved::new(&(DISK.to_owned() + policy));
     let _daemon = Daemon::of(&saved);
     saved.run(&["apply"]).code(0);

@@ -74,7 +74,10 @@ fn from_nothing_to_the_same_state_and_on_from_there() {
     let before = saved.state_at(&saved.at("lost"), "lost-config.yaml", last);
     assert_eq!(saved.state_at(&saved.host.state(), "config.yaml", last), before);
     let log = saved.run(&["log", "--type", "log.recovered", "-o", "json"]).code(0).out;
-    assert!(log.contains(&format!("after event {last} is lost")), "{log}");
+    assert!(
+        log.contains("\"type\":\"log.recovered\"") && log.contains(&format!("\"last\":{last}")),
+        "{log}"
+    );
     // Whole lines, byte for byte.
     let segment = "log/00000000000000000001.jsonl";
     let (now, then) = (saved.host.state().join(segment), saved.at("lost").join(segment));

@@ -21,6 +21,14 @@ use trueup::plan::{Disruption, FieldChange, Reason};
 pub(super) fn samples() -> Vec<Event> {
     let mut samples = vec![
         Event::LogOpened(LogOpened { version: "0.1.0".into(), epoch: 3, host: "node1".into() }),
+        Event::LogRecovered(LogRecovered {
+            repository: "5".repeat(64),
+            snapshot: "a".repeat(64),
+            taken: "2026-01-02T03:04:05Z".parse().unwrap(),
+            host: "node1".into(),
+            last: 42,
+            held: vec!["disk/db".parse().unwrap()],
+        }),
         Event::LogTailCut(LogTailCut {
             file: "00000000000000000001.jsonl".into(),
             offset: 4096,
@@ -43,14 +51,6 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
         Event::BackupAsked(BackupAsked {}),
-        Event::LogRecovered(LogRecovered {
-            repository: "5".repeat(64),
-            snapshot: "a".repeat(64),
-            taken: "2026-01-02T03:04:05Z".parse().unwrap(),
-            host: "node1".into(),
-            last: 42,
-            held: vec!["disk/db".parse().unwrap()],
-        }),
         Event::DrillAsked(DrillAsked {}),
         Event::BackupCancelled(BackupCancelled {}),
         Event::NodeDrained(NodeDrained {
@@ -324,8 +324,8 @@ fn backup() -> Vec<Event> {
             files: 212,
             bytes: 1_048_576,
             added: 4096,
-            read: None,
             of: Vec::new(),
+            read: None,
             missing: 1,
             first_missing: Some("/etc/x: it was there and is gone".into()),
             notices: vec!["somebody else removed 1 snapshot(s)".into()],

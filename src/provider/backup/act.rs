@@ -19,8 +19,8 @@ impl Job<'_> {
     /// Takes a snapshot, which has the disks `of` in it, with what is run before and after it.
     pub(super) async fn back_up(
         &self,
-        of: Vec<ResourceId>,
         scope: &Scope,
+        of: Vec<ResourceId>,
     ) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
@@ -28,29 +28,29 @@ impl Job<'_> {
         let mut wrong = hooks::settle(self.provider, self.id, &mine).await?;
         let programs = &self.backup.hooks;
         if programs.is_empty() {
-            return noting(self.snapshot(of, scope).await, wrong);
+            return noting(self.snapshot(scope, of).await, wrong);
         }
         for hook in programs.all() {
             self.allowed(&hook.argv)?;
         }
         let owed = hooks::Owed::note(self.provider, self.id, &programs.after, mine).await?;
-        let result = self.hooked_snapshot(of, scope).await;
+        let result = self.hooked_snapshot(scope, of).await;
         let came = if result.is_ok() { hooks::Came::Taken } else { hooks::Came::Failed };
         wrong.extend(owed.pay(came).await);
         noting(result, wrong)
     }
 
-    async fn hooked_snapshot(&self, of: Vec<ResourceId>, scope: &Scope) -> Result<Outcome, Fault> {
+    async fn hooked_snapshot(&self, scope: &Scope, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
         for hook in &self.backup.hooks.before {
             let run = hooks::run(self.provider, self.id, hook, None).await;
             run.map_err(|why| {
                 Fault::transient(format!("{}: {why}; no snapshot was taken", self.id))
             })?;
         }
-        self.snapshot(of, scope).await
+        self.snapshot(scope, of).await
     }
 
-    async fn snapshot(&self, of: Vec<ResourceId>, scope: &Scope) -> Result<Outcome, Fault> {
+    async fn snapshot(&self, scope: &Scope, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
         if let BackupSource::Guest(guest) = &self.backup.source {
             return self.back_up_guest(guest, of).await;
         }
@@ -225,8 +225,8 @@ pub(super) fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupT
         files: done.files,
         bytes: done.bytes,
         added: ended.stored,
-        read: None,
         of,
+        read: None,
         missing: done.missing_count,
         first_missing: first.map(|missing| format!("{}: {}", missing.path.display(), missing.why)),
         notices: ended.notices.iter().map(notice).collect(),

@@ -181,7 +181,7 @@ impl Provider for BackupProvider {
                     job(backup, &None).open(may_take(scope, &step.resource, backup)).await
                 }
                 Action::BackupRun { backup, repository, due: _ } => {
-                    job(backup, repository).back_up(saved(scope, backup), scope).await
+                    job(backup, repository).back_up(scope, saved(scope, backup)).await
                 }
                 Action::BackupClear { wholly, .. } => {
                     let cleared = self.guests()?.clear(&step.resource.name, *wholly).await?;

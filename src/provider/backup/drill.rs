@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::Pid;
 use tokio::process::Command;
 use tokio::time::timeout;
 use trueup_backup::protocol::{self, Action, Compare, Done, Restore, Restored, Snapshot};
@@ -396,6 +395,7 @@ mod tests {
         BackupSetup {
             program: "trueup".into(),
             folder: at.join("backup"),
+            secrets_folder: at.to_owned(),
             scratch: at.join("scratch"),
             host: "node1".into(),
             programs: Vec::new(),
@@ -406,6 +406,7 @@ mod tests {
                 mirror: at.join("mirror"),
             },
             secrets: Arc::new(|_| Ok(String::new())),
+            secrets_folder: at.join("secrets"),
             prove_log: Arc::new(|_| Ok(String::new())),
         }
     }

@@ -57,14 +57,14 @@ impl Job<'_> {
         // What is written from now on is in no snapshot for certain.
         let begun = Timestamp::now();
         let open = guests.open(&wish).await?;
-        let taken = self.take_guest(guests, &open, &snapshots, begun, of).await;
+        let taken = self.take_guest(guests, &open, &snapshots, begun).await;
         let mut notices = open.notices.clone();
         let closed = guests.close(open, taken.is_ok()).await;
         let mut taken = match (taken, closed) {
-            (Ok(taken), Ok(())) => taken,
+            (Ok(taken), Ok(())) => BackupTaken { of, ..taken },
             (Ok(taken), Err(fault)) => {
                 notices.push(format!("something was left behind, and is cleared up next: {fault}"));
-                taken
+                BackupTaken { of, ..taken }
             }
             (Err(fault), closed) => {
                 if let Err(error) = closed {
@@ -84,7 +84,6 @@ impl Job<'_> {
         open: &OpenGuest,
         snapshots: &[Snapshot],
         begun: Timestamp,
-        of: Vec<ResourceId>,
     ) -> Result<BackupTaken, Fault> {
         let images = open.images.clone();
         let connect = move || images.iter().map(Disk::open).collect::<io::Result<Vec<_>>>();
@@ -125,7 +124,7 @@ impl Job<'_> {
         match &ended.done {
             Done::Backup(done) => Ok(BackupTaken {
                 read: Some(read.load(Ordering::Relaxed)),
-                ..super::act::taken(&ended, done, of)
+                ..super::act::taken(&ended, done, Vec::new())
             }),
             other => Err(self.fault(&unexpected(other))),
         }

@@ -395,7 +395,6 @@ mod tests {
         BackupSetup {
             program: "trueup".into(),
             folder: at.join("backup"),
-            secrets_folder: at.to_owned(),
             scratch: at.join("scratch"),
             host: "node1".into(),
             programs: Vec::new(),

@@ -50,7 +50,7 @@ impl Run {
 /// `trueup run` does.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup backup drill etc\n  \
-    trueup log --type 'backup.*' backup/etc     # what came of it")]
+    trueup why backup/etc          # what came of it")]
 pub(super) struct Drill {
     /// The backup's name
     #[arg(value_parser = named)]

@@ -59,7 +59,12 @@ fn hooks_run_around_a_snapshot_and_after_it_whatever_came_of_it() {
     saved.publish(&hooked("/bin/false", FILES, EVERY));
     saved.run(&["backup", "run", "files"]).code(0);
     saved.run(&["apply"]).code(5);
-    assert_eq!(ran(&saved), ["before files", "after files failed", "last files failed"]);
+    // It is tried again with the next look, which something else may bring at once.
+    let failed = ran(&saved);
+    assert!(!failed.is_empty());
+    for once in failed.chunks(3) {
+        assert_eq!(once, ["before files", "after files failed", "last files failed"]);
+    }
     assert!(saved.run(&["status"]).out.contains("no snapshot was taken"));
     // What is not allowed stops it before anything is run.
     saved.publish(&hooked("/bin/ls", FILES, EVERY));

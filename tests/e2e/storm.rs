@@ -36,7 +36,14 @@ fn a_storm_and_a_crash_neither_lose_nor_repeat_a_post() {
         settled(&forge, &head, "success");
         noted(&bench, number, &head);
         once(&forge, number, &head);
-        assert_eq!(forge.faults_left(), [""; 0], "all of the storm came");
+        // A post that was done but refused is found by the look-up, so that the next fault on its path
+        // may have nothing left to hit: of each path, the first ones came.
+        let left = forge.faults_left();
+        for (path, injected) in [("/statuses/", 3), ("/comments", 3), ("/check-runs", 2)] {
+            let of = left.iter().filter(|it| it.contains(path)).count();
+            assert!(of < injected, "nothing of the storm came to {path}: {left:?}");
+        }
+        assert!(!left.iter().any(|it| it.contains("/pulls")), "{left:?}");
 
         // Killed once the forge has the comment, and before that is taken note of.
         let head = offer(&bench, 2, &documents(&lab, &[("lab", 91), ("third", 93)]));

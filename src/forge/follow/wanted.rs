@@ -217,10 +217,10 @@ impl Wants<'_> {
                 }
             }
             // A check that was made for another base or machine does not stay green.
-            What::Stale | What::Moved | What::Lapsed(_) => {
-                if self.sight.checks && self.state.pulls.post(&check).is_some() {
-                    self.add(check, What::Outdated);
-                }
+            What::Stale | What::Moved | What::Lapsed(_)
+                if self.sight.checks && self.state.pulls.post(&check).is_some() =>
+            {
+                self.add(check, What::Outdated);
             }
             _ => {}
         }

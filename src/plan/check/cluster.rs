@@ -30,10 +30,10 @@ impl Judge<'_> {
                 Action::ClusterNode { node, step: NodeStep::Restart, .. } => {
                     self.emptied(at, id, node);
                 }
-                Action::ClusterNode { node, step: NodeStep::Resume, .. } if !asked => {
-                    if !self.before(at, id, |it| is(it, node, &NodeStep::Check)) {
-                        self.blame(at, "gives a node back that was not looked at");
-                    }
+                Action::ClusterNode { node, step: NodeStep::Resume, .. }
+                    if !asked && !self.before(at, id, |it| is(it, node, &NodeStep::Check)) =>
+                {
+                    self.blame(at, "gives a node back that was not looked at");
                 }
                 _ => {}
             }

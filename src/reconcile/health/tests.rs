@@ -198,7 +198,7 @@ fn a_clock_that_is_set_back_hides_no_report() {
     let mut state = State::default();
     let with = |reports: &[GpuReport]| GpuCondition { reports: reports.to_vec(), ..seen() };
     let first = report(1, 13);
-    assert_eq!(take(&mut state, with(&[first.clone()])), ["gpu.found", "gpu.xid"]);
+    assert_eq!(take(&mut state, with(std::slice::from_ref(&first))), ["gpu.found", "gpu.xid"]);
     let back = |run: &str, seq| {
         let at = Timestamp::from_second(1).unwrap();
         GpuReport { run: run.to_owned(), at, ..report(seq, 31) }

@@ -212,7 +212,7 @@ mod tests {
         };
         notes.keep(&web, &note).unwrap();
         assert_eq!(notes.of(&web).unwrap(), [note.clone()]);
-        assert_eq!(notes.backups().unwrap(), [web.clone()]);
+        assert_eq!(notes.backups().unwrap(), std::slice::from_ref(&web));
         drop(lock);
         assert!(notes.lock(&web).unwrap().is_some());
         note.under_way = None;

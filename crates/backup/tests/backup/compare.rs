@@ -27,7 +27,7 @@ fn what_was_restored_is_read_back_and_every_difference_is_named() {
     mixed(&source, 4, 80);
     fs::write(source.join("victim"), vec![7; 3_000_000]).unwrap();
     fs::File::create(source.join("holes")).unwrap().set_len(4 << 20).unwrap();
-    symlink("victim", source.join("link")).unwrap();
+    symlink("victim", source.join("way")).unwrap();
     let id = lab.save(&source).snapshot.id;
     let to = lab.path("to");
     lab.restore("to");
@@ -62,10 +62,10 @@ fn what_was_restored_is_read_back_and_every_difference_is_named() {
     fs::write(&victim, vec![7; 3_000_000]).unwrap();
     let mode = fs::metadata(source.join("victim")).unwrap().permissions();
     fs::set_permissions(&victim, mode).unwrap();
-    fs::remove_file(inside("link")).unwrap();
-    symlink("elsewhere", inside("link")).unwrap();
-    assert!(wrong("link").contains("leads to elsewhere"));
-    fs::remove_file(inside("link")).unwrap();
-    symlink("victim", inside("link")).unwrap();
+    fs::remove_file(inside("way")).unwrap();
+    symlink("elsewhere", inside("way")).unwrap();
+    assert!(wrong("way").contains("leads to elsewhere"));
+    fs::remove_file(inside("way")).unwrap();
+    symlink("victim", inside("way")).unwrap();
     assert_eq!(lab.compared(&id, &to).wrong_count, 0);
 }

@@ -363,7 +363,7 @@ fn held(known: &State) -> Vec<HeldDisk> {
             continue;
         }
         let backup = claims.iter().find_map(|&(of, other)| match other {
-            Resource::Backup(backup) if saves(known, of, backup, (id, claim)) => Some(of.clone()),
+            Resource::Backup(backup) if saves(known, of, backup, id, &claims) => Some(of.clone()),
             _ => None,
         });
         if let Some(backup) = backup {
@@ -378,10 +378,11 @@ fn saves(
     known: &State,
     of: &ResourceId,
     backup: &resource::Backup,
-    disk: (&ResourceId, &Resource),
+    disk: &ResourceId,
+    claims: &[(&ResourceId, &Resource)],
 ) -> bool {
     let Some(good) = known.backup(of).good else { return false };
-    good.of.contains(disk.0) || saved_by(backup, std::iter::once(disk)).contains(disk.0)
+    good.of.contains(disk) || saved_by(backup, claims.iter().copied()).contains(disk)
 }
 
 /// The secrets that backups need: no backup holds any.

@@ -60,8 +60,8 @@ pub(super) fn events_of_clusters(state: &State, observed: &Observed, now: Timest
         let known = state.resources.get(id)?;
         let last = known.cluster.as_ref().and_then(|cluster| cluster.seen.as_ref());
         // For some seconds after a start of the controller: that nobody has answered yet is no news.
-        let starting = observed.nodes.values().any(|node| node.state == NodeState::Unknown);
-        if starting && last.is_some() {
+        let starting = observed.nodes.values().all(|node| node.state == NodeState::Unknown);
+        if starting && !observed.nodes.is_empty() && last.is_some() {
             return None;
         }
         let load_only = last.is_some_and(|last| standing(&last.overview) == standing(&overview));
@@ -130,10 +130,11 @@ mod tests {
         }
     }
 
-    fn seen(node: observe::Node) -> Observed {
+    fn seen<const N: usize>(nodes: [observe::Node; N]) -> Observed {
+        let nodes = nodes.into_iter().zip(1..).map(|(node, n)| (format!("n{n}"), node));
         let observed = observe::Observed {
             release: "22.05.8".parse().unwrap(),
-            nodes: [("n1".to_owned(), node)].into(),
+            nodes: nodes.collect(),
             partitions: BTreeMap::new(),
             reservations: BTreeMap::new(),
             jobs: Vec::new(),
@@ -186,10 +187,10 @@ mod tests {
     fn what_stands_is_told_at_once_and_what_runs_now_and_then() {
         let mut state = State::default();
         let id: ResourceId = "cluster/lab".parse().unwrap();
-        assert_eq!(events_of_clusters(&state, &seen(node()), at(0)).len(), 0, "not asked for");
+        assert_eq!(events_of_clusters(&state, &seen([node()]), at(0)).len(), 0, "not asked for");
         state.resources.insert(id.clone(), Default::default());
-        let mut told = |node: observe::Node, second: i64| {
-            let entries = events_of_clusters(&state, &seen(node), at(second));
+        let mut look = |seen: Observed, second: i64| {
+            let entries = events_of_clusters(&state, &seen, at(second));
             let [entry] = &entries[..] else { return None };
             let Event::ClusterObserved(event) = &entry.event else { panic!("{entry:?}") };
             let known = state.resources.get_mut(&id).unwrap();
@@ -202,6 +203,7 @@ mod tests {
             known.cluster.get_or_insert_default().seen = Some(look);
             Some(event.load_only)
         };
+        let mut told = |node: observe::Node, second: i64| look(seen([node]), second);
         assert_eq!(told(node(), 0), Some(false));
         assert_eq!(told(node(), 500), None, "nothing is new");
         let busy = || observe::Node { cpus_allocated: 2, ..node() };
@@ -210,7 +212,9 @@ mod tests {
         assert_eq!(told(node(), 500 + LOAD_EVERY_S), Some(true));
         let down = observe::Node { state: NodeState::Down, ..node() };
         assert_eq!(told(down, 501 + LOAD_EVERY_S), Some(false), "that is no load");
-        let starting = observe::Node { state: NodeState::Unknown, ..node() };
-        assert_eq!(told(starting, 502 + LOAD_EVERY_S), None, "the controller starts");
+        let unknown = || observe::Node { state: NodeState::Unknown, ..node() };
+        assert_eq!(told(unknown(), 502 + LOAD_EVERY_S), None, "the controller starts");
+        let one_is_up = look(seen([unknown(), node()]), 503 + LOAD_EVERY_S);
+        assert_eq!(one_is_up, Some(false), "one that never answers does not silence the others");
     }
 }

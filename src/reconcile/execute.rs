@@ -54,13 +54,14 @@ struct Ended {
     elapsed: Duration,
 }
 
-/// A step that only waits.
-struct Wait {
-    task: tokio::task::AbortHandle,
-    resource: ResourceId,
+/// A step that is under way.
+struct Running {
+    index: StepIndex,
     /// The event of its start, and when that was.
     seq: u64,
     since: Timestamp,
+    /// Ends it.
+    task: AbortHandle,
 }
 
 /// The performance of one plan.
@@ -71,11 +72,9 @@ struct Performance {
     digest: Digest,
     scope: Scope,
     run: RunId,
-    running: JoinSet<Ended>,
+    tasks: JoinSet<Ended>,
     // JoinSet forgets which step a panicked task was: this remembers.
-    tasks: BTreeMap<tokio::task::Id, (StepIndex, u64, AbortHandle)>,
-    // Steps that only wait, and how to end them when nobody waits any more.
-    waits: BTreeMap<tokio::task::Id, Wait>,
+    running: BTreeMap<tokio::task::Id, Running>,
     waiting: BTreeSet<StepIndex>,
     succeeded: BTreeSet<StepIndex>,
     // Somebody approved the plan: the environment's windows do not bind it. Where the log stood
@@ -120,9 +119,8 @@ impl Reconciler {
                 digest: plan.digest(),
                 scope: scope.clone(),
                 run,
-                running: JoinSet::new(),
-                tasks: BTreeMap::new(),
-                waits: BTreeMap::new(),
+                tasks: JoinSet::new(),
+                running: BTreeMap::new(),
                 waiting: (0..plan.steps.len()).collect(),
                 succeeded: BTreeSet::new(),
                 approved,
@@ -175,7 +173,7 @@ impl Performance {
                 break;
             }
             tokio::select! {
-                Some(ended) = self.running.join_next_with_id() => self.finish(ended).await?,
+                Some(ended) = self.tasks.join_next_with_id() => self.finish(ended).await?,
                 () = stop_of(&self.hand.stop), if !stopping => {}
                 // An error would say that the table is gone, which this plan is in.
                 _ = moves.changed() => self.heed_cancels(),
@@ -196,11 +194,11 @@ impl Performance {
     /// Ends what an operator wants ended: dropping a step's work kills what it started.
     fn heed_cancels(&self) {
         self.hand.ledger.read(|state| {
-            for (index, seq, task) in self.tasks.values() {
-                let known = state.resources.get(&self.plan.steps[*index].resource);
+            for running in self.running.values() {
+                let known = state.resources.get(&self.step(running).resource);
                 let step = known.and_then(|known| known.in_flight.as_ref());
-                if step.is_some_and(|step| step.cancelled && step.seq == *seq) {
-                    task.abort();
+                if step.is_some_and(|step| step.cancelled && step.seq == running.seq) {
+                    running.task.abort();
                 }
             }
         });
@@ -209,7 +207,7 @@ impl Performance {
     /// Lets what is under way end: the next pass must not plan beside it. Outcomes that cannot be
     /// written are looked at anew.
     async fn drain(&mut self) {
-        while let Some(ended) = self.running.join_next_with_id().await {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
             if let Err(error) = self.finish(ended).await {
                 tracing::error!(%error, "the outcome of a step could not be written");
             }
@@ -221,7 +219,7 @@ impl Performance {
     async fn start_ready(&mut self) -> Result<bool, PassError> {
         // A resource is never worked on from two sides, whatever the plan's edges say.
         let mut busy: BTreeSet<&ResourceId> =
-            self.tasks.values().map(|(index, ..)| &self.plan.steps[*index].resource).collect();
+            self.running.values().map(|running| &self.step(running).resource).collect();
         let mut ready = Vec::new();
         for index in &self.waiting {
             let step = &self.plan.steps[*index];
@@ -234,7 +232,8 @@ impl Performance {
         let parallel = self.hand.settings.parallel;
         // Backups have room of their own.
         let long = |index: &StepIndex| self.plan.steps[*index].resource.kind == Kind::Backup;
-        let full = self.tasks.values().filter(|(index, ..)| !long(index)).count() >= parallel;
+        let short = self.running.values().filter(|running| !long(&running.index));
+        let full = short.count() >= parallel;
         if ready.is_empty() || (full && !ready.iter().any(long)) {
             return Ok(!ready.is_empty());
         }
@@ -282,8 +281,8 @@ impl Performance {
     fn end_waits(&self, stopping: bool) {
         let now = self.hand.clock.now();
         self.hand.ledger.read(|state| {
-            for wait in self.waits.values() {
-                let known = state.resources.get(&wait.resource);
+            for wait in self.running.values().filter(|it| self.step(it).action.only_waits()) {
+                let known = state.resources.get(&self.step(wait).resource);
                 let cluster = known.and_then(|known| known.cluster.as_ref());
                 let asked = cluster.is_some_and(|it| it.asks_after(wait.seq, wait.since, now));
                 if stopping || asked || !self.in_force(state) {
@@ -291,6 +290,10 @@ impl Performance {
                 }
             }
         });
+    }
+
+    fn step(&self, running: &Running) -> &Step {
+        &self.plan.steps[running.index]
     }
 
     /// Whether the plan's commit is still what the machine is brought to.
@@ -347,7 +350,7 @@ impl Performance {
         let provider = provider_for(&self.hand.providers, step.resource.kind);
         let progress = progress_of(&step, self.hand.settings.progress.clone());
         tracing::info!(resource = %step.resource, verb = step.action.verb(), "step started");
-        let task = self.running.spawn(async move {
+        let task = self.tasks.spawn(async move {
             let begin = clock.monotonic();
             let result = match provider {
                 Some(provider) => provider.perform(&step, &scope, progress).await,
@@ -358,12 +361,8 @@ impl Performance {
             };
             Ended { index, result, elapsed: clock.monotonic().saturating_sub(begin) }
         });
-        let step = &self.plan.steps[index];
-        if step.action.only_waits() {
-            let (resource, since) = (step.resource.clone(), self.hand.clock.now());
-            self.waits.insert(task.id(), Wait { task: task.clone(), resource, seq, since });
-        }
-        self.tasks.insert(task.id(), (index, seq, task));
+        let since = self.hand.clock.now();
+        self.running.insert(task.id(), Running { index, seq, since, task });
     }
 
     async fn finish(
@@ -374,8 +373,8 @@ impl Performance {
             Ok((id, ended)) => (id, Ok(ended)),
             Err(error) => (error.id(), Err(error)),
         };
-        let waited = self.waits.remove(&id).is_some();
-        let Some((index, seq, _)) = self.tasks.remove(&id) else { return Ok(()) };
+        let Some(Running { index, seq, .. }) = self.running.remove(&id) else { return Ok(()) };
+        let waited = self.plan.steps[index].action.only_waits();
         if waited && ended.as_ref().is_err_and(tokio::task::JoinError::is_cancelled) {
             return self.leave(index, seq).await;
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::model::resource::{Backup, BackupGuest, BackupPaths, BackupSource, GuestPart};
+use crate::model::resource::{Backup, BackupPaths, BackupSource};
 use crate::model::{Resource, ResourceId};
 
 /// The disks among `resources` that `backup` saves.
@@ -16,29 +16,26 @@ pub fn saved_by<'a>(
     resources: impl Iterator<Item = (&'a ResourceId, &'a Resource)>,
 ) -> BTreeSet<ResourceId> {
     let all: Vec<_> = resources.collect();
-    let machine = |id: ResourceId| {
-        all.iter().find_map(|(of, resource)| match resource {
-            Resource::VirtualMachine(machine) if **of == id => Some(machine),
-            _ => None,
-        })
-    };
-    let writes_to = match &backup.source {
-        BackupSource::Guest(BackupGuest { part: part @ GuestPart::Machine { .. }, .. }) => {
-            machine(part.id()).map(|machine| &machine.disks)
-        }
+    let guest = match &backup.source {
+        BackupSource::Guest(guest) => Some(guest.part.id()),
         _ => None,
     };
+    let machine = all.iter().find(|it| Some(it.0) == guest.as_ref()).map(|it| it.1);
     let saved = all.iter().filter(|(id, resource)| match (&backup.source, resource) {
         (BackupSource::Paths(paths), Resource::Disk(disk)) => holds(paths, Path::new(&disk.path)),
-        (BackupSource::Guest(guest), Resource::Disk(disk)) => {
-            guest.part.id() == **id
-                || writes_to.into_iter().flatten().any(|attached| {
-                    !attached.read_only && attached.path.as_ref() == Some(&disk.path)
-                })
+        (BackupSource::Guest(_), Resource::Disk(disk)) => {
+            guest.as_ref() == Some(*id) || machine.is_some_and(|it| writes_to(it, &disk.path))
         }
         _ => false,
     });
     saved.map(|(id, _)| (*id).clone()).collect()
+}
+
+/// Whether it is a machine with this file as a disk that it may write to.
+fn writes_to(resource: &Resource, file: &str) -> bool {
+    let Resource::VirtualMachine(machine) = resource else { return false };
+    let mut disks = machine.disks.iter().filter(|disk| !disk.read_only);
+    disks.any(|disk| disk.path.as_deref() == Some(file))
 }
 
 fn holds(paths: &BackupPaths, file: &Path) -> bool {

@@ -17,7 +17,7 @@ use crate::forge::fake::login::{self, TOKEN};
 use crate::forge::fake::state::PullSpec;
 use crate::forge::fake::{Action, Delivery, FakeGitHub, Fault};
 
-/// Longest comment that GitHub takes, in characters.
+/// Longest comment that is written, in bytes: GitHub takes a little more.
 const COMMENT_BYTES_MAX: usize = 60_000;
 
 fn open(forge: &FakeGitHub, head: &CommitId, base: &CommitId) -> u64 {

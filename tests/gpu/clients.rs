@@ -88,12 +88,7 @@ async fn a_client_is_started_after_a_kill_too() {
         let mut lab = served().await;
         lab.commit(&[layout("big", 0, "mig", &format!("{SECOND}{CLIENTS}"))]);
         ends_with_its_unit(&mut lab);
-        lab.world.crash.arm(n);
-        let options =
-            trueup::reconcile::PassOptions { retry_now: true, wait: true, ..Default::default() };
-        drop(lab.world.program.pass(options).await);
-        lab.world.crash.arm(usize::MAX);
-        lab.restart().await;
+        lab.pass_killed_at(n).await;
         lab.settle().await;
         assert!(runs(&lab, "serve.service"), "killed at {n}: {:?}", lab.tool_calls());
         assert_eq!(lab.stands(0), wanted, "killed at {n}");
@@ -116,15 +111,7 @@ async fn a_client_is_started_again_when_the_layout_is_gone() {
         lab.world.remote.write("environments/lab/gpus.yaml", network);
         lab.world.remote.commit("no layout");
         ends_with_its_unit(&mut lab);
-        lab.world.crash.arm(n);
-        let options =
-            trueup::reconcile::PassOptions { retry_now: true, wait: true, ..Default::default() };
-        let crashed = matches!(
-            lab.world.program.pass(options).await,
-            Err(trueup::reconcile::PassError::Crashed)
-        );
-        lab.world.crash.arm(usize::MAX);
-        lab.restart().await;
+        let killed = lab.pass_killed_at(n).await;
         lab.edit(&trueup_fake_nvml::Edit::RemoveProcess { pid: 31 });
         lab.settle().await;
         lab.pass().await;
@@ -134,7 +121,7 @@ async fn a_client_is_started_again_when_the_layout_is_gone() {
         let known = state.resources.get(&"gpu/big".parse().unwrap());
         assert!(known.is_none_or(|known| !known.is_ours()), "killed at {n}: still ours");
         lab.world.check_invariants();
-        if !crashed {
+        if !killed {
             break;
         }
         n += 1;
@@ -152,22 +139,14 @@ async fn the_log_says_which_devices_became_which_after_a_kill_too() {
         let old = lab.devices(0, 0).remove(0);
         lab.commit(&[layout("big", 0, "mig", &format!("{SECOND}{CLIENTS}"))]);
         ends_with_its_unit(&mut lab);
-        lab.world.crash.arm(n);
-        let options =
-            trueup::reconcile::PassOptions { retry_now: true, wait: true, ..Default::default() };
-        let crashed = matches!(
-            lab.world.program.pass(options).await,
-            Err(trueup::reconcile::PassError::Crashed)
-        );
-        lab.world.crash.arm(usize::MAX);
-        lab.restart().await;
+        let killed = lab.pass_killed_at(n).await;
         lab.edit(&trueup_fake_nvml::Edit::RemoveProcess { pid: 31 });
         lab.settle().await;
         let new = lab.devices(0, 0).remove(0);
         let told = format!("\"mig.infer-0\":\"{old} -> {new}\"");
         let log = lab.world.log.tail(200);
         assert!(log.contains(&told), "killed at {n}: no {told} in {log}");
-        if !crashed {
+        if !killed {
             break;
         }
         n += 1;

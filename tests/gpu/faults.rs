@@ -2,7 +2,6 @@
 
 use trueup::model::{Fault as Said, Kind};
 use trueup::plan::SkipReason;
-use trueup::reconcile::{PassError, PassOptions};
 use trueup_fake_nvml::{Edit, Fault, Process};
 
 use super::lab::{FIRST, Lab, layout, shown, uuid, why};
@@ -314,11 +313,7 @@ async fn killed_everywhere(mode: &str, more: &str, stands: &[(u32, u32, usize)])
         };
         let mode = if mode == "first" { "mig" } else { mode };
         lab.commit(&[layout("big", 0, mode, more)]);
-        lab.world.crash.arm(n);
-        let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
-        let crashed = matches!(lab.world.program.pass(options).await, Err(PassError::Crashed));
-        lab.world.crash.arm(usize::MAX);
-        lab.restart().await;
+        let killed = lab.pass_killed_at(n).await;
         lab.settle().await;
         assert_eq!(lab.stands(0), stands, "killed at point {n}");
         let memory = lab.known("gpu/big").claim.unwrap().resource.unwrap();
@@ -327,7 +322,7 @@ async fn killed_everywhere(mode: &str, more: &str, stands: &[(u32, u32, usize)])
         let cut = lab.store.read().unwrap().gpus[0].mig.unwrap();
         assert_eq!((cut.current, cut.pending), (mode == "mig", mode == "mig"), "point {n}");
         lab.world.check_invariants();
-        if !crashed {
+        if !killed {
             return n;
         }
         n += 1;

@@ -2,7 +2,6 @@
 
 use trueup::model::{Fault as Said, Resource};
 use trueup::plan::{Disruption, SkipReason};
-use trueup::reconcile::{PassError, PassOptions};
 use trueup_fake_nvml::Fault;
 
 use super::kernel::{AUDIO, GPU, Kernel, NEIGHBOUR};
@@ -272,11 +271,7 @@ async fn killed_everywhere(back: bool) {
             lab.settle().await;
         }
         lab.commit(if back { &home } else { &given });
-        lab.world.crash.arm(n);
-        let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
-        let crashed = matches!(lab.world.program.pass(options).await, Err(PassError::Crashed));
-        lab.world.crash.arm(usize::MAX);
-        lab.restart().await;
+        let killed = lab.pass_killed_at(n).await;
         lab.settle().await;
         let wanted = match back {
             true => drivers("nvidia", "snd_hda_intel"),
@@ -285,7 +280,7 @@ async fn killed_everywhere(back: bool) {
         assert_eq!(kernel.drivers(), wanted, "killed at point {n}");
         assert!(runs(&lab, "vm/trainer"), "killed at point {n}");
         lab.world.check_invariants();
-        if !crashed {
+        if !killed {
             break;
         }
         n += 1;

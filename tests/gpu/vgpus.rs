@@ -1,7 +1,6 @@
 //! GPUs that guests share, by both of the driver's ways: made and given, taken back, made again.
 
 use trueup::plan::SkipReason;
-use trueup::reconcile::{PassError, PassOptions};
 use trueup_fake_nvml::{Edit, Fault};
 
 use super::guests::{devices, runs, vm};
@@ -319,17 +318,13 @@ async fn a_kill_at_any_point_ends_well() {
                 lab.settle().await;
                 lab.commit(&one());
             }
-            lab.world.crash.arm(n);
-            let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
-            let crashed = matches!(lab.world.program.pass(options).await, Err(PassError::Crashed));
-            lab.world.crash.arm(usize::MAX);
-            lab.restart().await;
+            let killed = lab.pass_killed_at(n).await;
             lab.settle().await;
             let wanted: &[u32] = if back { &[556] } else { &[556, 556] };
             assert_eq!(kinds(&kernel), wanted, "{way:?}: killed at point {n}");
             assert!(runs(&lab, "vm/first"), "{way:?}: killed at point {n}");
             lab.world.check_invariants();
-            if !crashed {
+            if !killed {
                 break;
             }
             n += 1;

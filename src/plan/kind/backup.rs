@@ -66,7 +66,7 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
             verdict.step(Draft::quiet(action, Reason::Due, Vec::new()));
         }
     }
-    if let Some(why) = broken(known, opens) {
+    if let Some(why) = broken(&known.trouble, &known.due, opens) {
         verdict.skip(why, Vec::new());
     }
     verdict
@@ -74,15 +74,15 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
 
 /// The promises that are not kept, but those that what is due is about to keep. `opens`: the repository
 /// is about to be there.
-fn broken(known: &KnownBackup, opens: bool) -> Option<SkipReason> {
-    let is_due = |chore| known.due.iter().any(|due| due.chore == chore);
+fn broken(trouble: &[objective::Reason], due: &[Due], opens: bool) -> Option<SkipReason> {
+    let is_due = |chore| due.iter().any(|due| due.chore == chore);
     let told = |reason: &&objective::Reason| match reason {
         objective::Reason::NeverTaken => !is_due(Chore::Run) && !opens,
         objective::Reason::NotDrilled => !is_due(Chore::Drill),
         _ => true,
     };
     let words: Vec<&str> =
-        known.trouble.iter().filter(told).map(|reason| render::backup_trouble(*reason)).collect();
+        trouble.iter().filter(told).map(|reason| render::backup_trouble(*reason)).collect();
     (!words.is_empty()).then(|| SkipReason::Unprotected(words.join("; ")))
 }
 
@@ -90,7 +90,7 @@ fn broken(known: &KnownBackup, opens: bool) -> Option<SkipReason> {
 /// they are broken all the same.
 pub(in super::super) fn broken_meanwhile(known: Option<&KnownBackup>) -> Option<SkipReason> {
     // What is due is not about to be done.
-    broken(&KnownBackup { due: Vec::new(), ..known?.clone() }, false)
+    broken(&known?.trouble, &[], false)
 }
 
 fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Option<Action> {

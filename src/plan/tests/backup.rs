@@ -10,12 +10,13 @@ use super::super::promise::{Kept, Promise};
 use super::super::{Due, KnownBackup, Reason, check, hold_reasons};
 use super::shows;
 use crate::model::resource::{
-    Backup, BackupDrill, BackupLimits, BackupRetention, BackupSource, BackupVerify, Chore,
+    Backup, BackupDrill, BackupGuest, BackupLimits, BackupRetention, BackupSource, BackupVerify,
+    Chore, GuestPart, VolumeFormat,
 };
 use crate::model::{Ownership, Resource};
-use crate::plan::fixture::{Machine, id, name};
+use crate::plan::fixture::{Machine, disk, id, name, seed_attachment, vm};
 use crate::plan::{Action, SkipReason};
-use crate::spec::SyncMode;
+use crate::spec::{SyncMode, saved_by};
 
 fn backup(repository: &str) -> Resource {
     let every = |seconds| Schedule {
@@ -245,4 +246,31 @@ fn what_a_backup_left_goes_with_it_whatever_is_said_of_pruning() {
     );
     let plan = machine.plan();
     check::check(&plan, &machine.input()).unwrap();
+}
+
+/// Rules protect a disk by the backups that are said to save it.
+#[test]
+fn a_backup_of_a_guest_saves_the_disks_that_the_guest_may_write_to() {
+    let mut web = vm("web", &["web", "data"], &[]);
+    if let Resource::VirtualMachine(web) = &mut web {
+        web.disks[1].read_only = true;
+        web.disks.push(seed_attachment("web", "text"));
+    }
+    let all = [
+        (id("disk/web"), disk("web", 1, None)),
+        (id("disk/data"), disk("data", 1, None)),
+        (id("disk/db"), disk("db", 1, None)),
+        (id("vm/web"), web),
+    ];
+    let saved = |part: GuestPart| -> Vec<String> {
+        let Resource::Backup(mut backup) = backup("/srv/backup") else { unreachable!() };
+        backup.source =
+            BackupSource::Guest(BackupGuest { part, quiesce: false, read_all_s: 86_400 });
+        let of = saved_by(&backup, all.iter().map(|(id, resource)| (id, resource)));
+        of.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(saved(GuestPart::Machine { name: name("web") }), ["disk/web"]);
+    assert_eq!(saved(GuestPart::Machine { name: name("db") }), [""; 0], "there is no such machine");
+    let (path, format) = ("/vm/db.qcow2".to_owned(), VolumeFormat::Qcow2);
+    assert_eq!(saved(GuestPart::Disk { name: name("db"), path, format }), ["disk/db"]);
 }

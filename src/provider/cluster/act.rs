@@ -34,6 +34,22 @@ const SEEN_ANEW: Duration = Duration::from_secs(20);
 /// Jobs that are named of those that run on a node; the rest is counted.
 const JOBS_NAMED_MAX: usize = 5;
 
+/// The next pause between two looks, longer each time.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(PAUSE_FIRST)
+    }
+}
+
+impl Pause {
+    async fn rest(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(PAUSE_LONGEST);
+    }
+}
+
 /// Work on one cluster.
 pub(super) struct Job<'a> {
     provider: &'a ClusterProvider,
@@ -176,10 +192,9 @@ impl<'a> Job<'a> {
     /// again; then this is all that is waited.
     async fn in_use(&self, node: &str) -> Result<Outcome, Fault> {
         let used = async {
-            let mut pause = PAUSE_FIRST;
+            let mut pause = Pause::default();
             while self.not_back(node, false).await?.is_some() {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_LONGEST);
+                pause.rest().await;
             }
             Ok::<(), Fault>(())
         };
@@ -226,7 +241,7 @@ impl<'a> Job<'a> {
     async fn empties(&self, node: &str, timeout_s: u64, token: &Token) -> Result<Outcome, Fault> {
         let timeout = i64::try_from(timeout_s).unwrap_or(i64::MAX);
         let mut already = true;
-        let mut pause = PAUSE_FIRST;
+        let mut pause = Pause::default();
         loop {
             let pass = self.pass().await?;
             let seen = self.seen(&pass.observed, node)?;
@@ -252,8 +267,7 @@ impl<'a> Job<'a> {
                 )));
             }
             (self.progress)(ProgressUpdate { what, done: 0, total: None });
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_LONGEST);
+            pause.rest().await;
         }
     }
 
@@ -297,12 +311,11 @@ impl<'a> Job<'a> {
     }
 
     async fn until_back(&self, node: &str) -> Result<(), Fault> {
-        let mut pause = PAUSE_FIRST;
+        let mut pause = Pause::default();
         let patient = Instant::now() + SEEN_ANEW;
         while let Some(what) = self.not_back(node, Instant::now() < patient).await? {
             (self.progress)(ProgressUpdate { what, done: 0, total: None });
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_LONGEST);
+            pause.rest().await;
         }
         Ok(())
     }

@@ -89,11 +89,15 @@ pub fn functions_down(
 ) -> Result<Plan, Refused> {
     let gpu = gpu(host, address)?;
     let Some(sriov) = gpu.sriov else { return Ok(Plan::default()) };
+    let off = sriov.enabled == 0;
+    if off && !(gpu.is_adrift() && host.drivers.contains(HOME)) {
+        return Ok(Plan::default());
+    }
     let mut functions = vec![gpu];
     functions.extend(host.virtual_functions(address));
     let all: Vec<PciAddress> = functions.iter().map(|it| it.address).collect();
     let mut reasons: Vec<Refusal> = unread(host, &functions).collect();
-    if sriov.enabled == 0 {
+    if off {
         refuse(address, reasons)?;
         return Ok(Plan { steps: home(host, holders, gpu, on_busy)?, ..Plan::default() });
     }

@@ -74,6 +74,9 @@ pub struct GuestLeft {
     pub guest: String,
     /// Whether it was left behind in mid-work; otherwise it is a mark that the next run needs.
     pub unfinished: bool,
+    /// Whether all that is left is that the guest's file systems may be frozen: its agent was asked to
+    /// thaw them and does not answer.
+    pub only_frozen: bool,
 }
 
 /// Makes the disks of guests readable.

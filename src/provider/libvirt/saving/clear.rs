@@ -12,7 +12,7 @@ use trueup_libvirt::{Client, Code, DomainRecord};
 use super::super::fault;
 use super::super::xml::backup as xml;
 use super::note::{self, Note, UnderWay};
-use super::running::thaw;
+use super::running::{thaw, unthawed};
 use super::{LibvirtGuests, off, unnoted};
 use crate::model::{Fault, Name};
 
@@ -24,15 +24,33 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 /// How often is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// What was cleared up.
+#[derive(Debug, Default)]
+pub(super) struct Cleared {
+    /// Whether there was anything.
+    pub(super) any: bool,
+    /// Why a guest may still be frozen; nothing else is left then.
+    pub(super) frozen: Option<Fault>,
+}
+
+impl Cleared {
+    /// Whether there was anything, where nothing at all may be left.
+    pub(super) fn wholly(self) -> Result<bool, Fault> {
+        self.frozen.map_or(Ok(self.any), Err)
+    }
+}
+
 impl LibvirtGuests {
     /// Takes away what `backup` left behind in mid-work, and with `wholly` all that it has. Whoever
     /// calls holds its lock.
-    pub(super) async fn clear_up(&self, backup: &Name, wholly: bool) -> Result<bool, Fault> {
-        let mut cleared = false;
+    pub(super) async fn clear_up(&self, backup: &Name, wholly: bool) -> Result<Cleared, Fault> {
+        let mut all = Cleared::default();
         for note in self.notes.of(backup).map_err(|error| unnoted(&error))? {
-            cleared |= self.clear_one(backup, note, wholly).await?;
+            let one = self.clear_one(backup, note, wholly).await?;
+            all.any |= one.any;
+            all.frozen = all.frozen.or(one.frozen);
         }
-        Ok(cleared)
+        Ok(all)
     }
 
     /// Takes away what a note names, and then what is noted.
@@ -41,14 +59,15 @@ impl LibvirtGuests {
         backup: &Name,
         mut note: Note,
         wholly: bool,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Cleared, Fault> {
         if note.under_way.is_none() && !wholly {
-            return Ok(false);
+            return Ok(Cleared::default());
         }
+        let mut frozen = None;
         let record = self.guest_of(&note).await?;
         if let Some(under_way) = &note.under_way {
             if let Some(record) = record.as_ref().filter(|record| record.active) {
-                self.end_job(record, under_way).await?;
+                frozen = self.end_job(record, under_way).await?;
             }
             // Those elsewhere are QEMU's, and went with the job.
             let folder = self.notes.folder(backup);
@@ -62,7 +81,12 @@ impl LibvirtGuests {
                 }
             }
         }
-        let made = note.under_way.take().and_then(|under_way| under_way.mark);
+        let under_way = note.under_way.take();
+        if frozen.is_some() {
+            // All that is known of it from now on: whatever else there was is gone.
+            note.under_way = under_way.as_ref().and_then(UnderWay::frozen);
+        }
+        let made = under_way.and_then(|under_way| under_way.mark);
         let kept = if wholly { note.kept.take() } else { None };
         if let Some(record) = &record {
             for mark in made.iter().chain(&kept).filter(|mark| note::is_mark_of(mark, backup)) {
@@ -70,7 +94,7 @@ impl LibvirtGuests {
             }
         }
         self.notes.keep(backup, &note).map_err(|error| unnoted(&error))?;
-        Ok(true)
+        Ok(Cleared { any: true, frozen })
     }
 
     /// The guest that a note is about, if it is still there.
@@ -85,25 +109,38 @@ impl LibvirtGuests {
         }
     }
 
-    /// Thaws, and ends a job of ours, in the start of the guest that they were begun in.
-    async fn end_job(&self, record: &DomainRecord, under_way: &UnderWay) -> Result<(), Fault> {
+    /// Thaws, and ends a job of ours, in the start of the guest that they were begun in; why it could
+    /// not be thawed. The job ends all the same: its file grows until the disk is full.
+    async fn end_job(
+        &self,
+        record: &DomainRecord,
+        under_way: &UnderWay,
+    ) -> Result<Option<Fault>, Fault> {
         let guest = &record.name;
         let number = record.live_xml.as_deref().map(xml::domain_number).transpose();
         let number = number.map_err(|error| fault::xml(format!("reading vm/{guest}"), &error))?;
         if number.flatten() != under_way.number {
-            return Ok(());
+            return Ok(None);
         }
-        if under_way.freezes {
-            let thawed = thaw(&self.client, guest).await;
-            thawed.map_err(|error| fault::step(format!("thawing vm/{guest}"), &error))?;
-        }
+        let frozen = match under_way.freezes {
+            true => thaw(&self.client, guest).await.err(),
+            false => None,
+        };
+        // Without an agent nothing was ever frozen.
+        let frozen = frozen.filter(|error| error.code != Code::NoSupport);
+        let frozen = frozen.map(|error| unthawed(&format!("vm/{guest}"), &error));
         let mut ours = false;
         for socket in &under_way.sockets {
             ours |= self.job_runs(guest, socket).await?;
         }
-        if !ours {
-            return Ok(());
+        if ours {
+            self.abort(guest).await?;
         }
+        Ok(frozen)
+    }
+
+    /// Ends the job of a guest, which is ours, and waits until it has ended.
+    async fn abort(&self, guest: &str) -> Result<(), Fault> {
         match self.client.abort_job(guest).await {
             Ok(()) => {}
             // It ended by itself.

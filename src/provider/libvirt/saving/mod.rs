@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 use trueup_libvirt::{Client, Error};
 
+use self::clear::Cleared;
 use self::note::{Lock, Note, Notes};
 use super::fault;
 use crate::model::resource::BackupDefinition;
@@ -95,7 +96,7 @@ impl LibvirtGuests {
     async fn open_now(&self, wish: &GuestWish) -> Result<OpenGuest, Fault> {
         let backup = &wish.backup.name;
         let lock = self.lock(backup)?;
-        self.clear_up(backup, false).await?;
+        let cleared = self.clear_up(backup, false).await?;
         let first = self.find(&wish.guest.part).await?;
         let turn = self.turn(first.guest()).await;
         // It may have been started or stopped while others were waited for.
@@ -106,11 +107,19 @@ impl LibvirtGuests {
                 wish.guest.part.id()
             )));
         }
+        let mut frozen = cleared.frozen;
         // What is noted in another guest is of no use any more.
         for note in self.notes.of(backup).map_err(|error| unnoted(&error))? {
             if note.uuid != place.uuid() {
-                self.clear_one(backup, note, true).await?;
+                frozen = self.clear_one(backup, note, true).await?.frozen.or(frozen);
             }
+        }
+        // Where nothing is to be frozen, an agent that does not answer keeps nothing from being saved.
+        if let Some(fault) = frozen {
+            if wish.guest.quiesce {
+                return Err(fault);
+            }
+            tracing::warn!(%backup, %fault, "saved as it is");
         }
         let opened = if place.runs() {
             self.open_running(wish, &place, lock, turn).await
@@ -122,7 +131,8 @@ impl LibvirtGuests {
             Err(fault) => {
                 // Both the lock and the turn are gone with the failure.
                 if let Ok(_lock) = self.lock(backup)
-                    && let Err(error) = self.clear_up(backup, false).await
+                    && let Err(error) =
+                        self.clear_up(backup, false).await.and_then(Cleared::wholly)
                 {
                     tracing::warn!(%backup, %error, "a backup that failed left something behind");
                 }
@@ -151,7 +161,7 @@ impl LibvirtGuests {
             under_way.mark = drop.filter(|mark| keep.as_ref() != Some(mark));
         }
         self.notes.keep(&backup, &note).map_err(|error| unnoted(&error))?;
-        self.clear_one(&backup, note, false).await.map(|_| ())
+        self.clear_one(&backup, note, false).await?.wholly().map(|_| ())
     }
 
     async fn defined(&self, of: &BackupDefinition) -> Result<String, Fault> {
@@ -180,8 +190,9 @@ impl LibvirtGuests {
             let notes = self.notes.of(&backup)?;
             left.extend(notes.into_iter().map(|note| GuestLeft {
                 backup: backup.clone(),
-                guest: note.guest,
                 unfinished: note.under_way.is_some(),
+                only_frozen: note.only_frozen(),
+                guest: note.guest,
             }));
         }
         Ok(left)
@@ -224,7 +235,7 @@ impl Guests for LibvirtGuests {
     fn clear<'a>(&'a self, backup: &'a Name, wholly: bool) -> BoxFuture<'a, Result<bool, Fault>> {
         Box::pin(async move {
             let _lock = self.lock(backup)?;
-            self.clear_up(backup, wholly).await
+            self.clear_up(backup, wholly).await?.wholly()
         })
     }
 

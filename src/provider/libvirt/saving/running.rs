@@ -48,6 +48,11 @@ impl LibvirtGuests {
     ) -> Result<OpenGuest, Fault> {
         let (guest, backup) = (place.guest(), &wish.backup.name);
         let what = format!("vm/{guest}");
+        if wish.guest.quiesce {
+            // Before anything is noted: what was never frozen need not be thawed.
+            let answer = self.client.agent_command(guest, PING, THAW_LIMIT).await;
+            answer.map_err(|error| Failed::Freeze(error).fault(&what))?;
+        }
         self.check_free(&what, guest).await?;
         let socket = self.socket(place, backup)?;
         let snapshots = self.client.snapshots(guest).await;
@@ -67,6 +72,9 @@ impl LibvirtGuests {
         let base = if may_mark { self.base(wish, place).await? } else { None };
         self.forget_marks(backup, place, base.as_ref()).await?;
         let mark = may_mark.then(|| note::mark(backup, Timestamp::now().as_millisecond()));
+        let before = self.notes.of(backup).map_err(|error| unnoted(&error))?;
+        // What an earlier run froze, and its agent did not thaw, stays noted.
+        let frozen = before.iter().any(|note| note.uuid == place.uuid() && note.only_frozen());
         let mut session = Session {
             backup: backup.clone(),
             note: Note {
@@ -78,7 +86,7 @@ impl LibvirtGuests {
                     mark: mark.clone(),
                     sockets: vec![socket.clone()],
                     scratch: place.disks.iter().map(|it| scratch(backup, &it.path)).collect(),
-                    freezes: wish.guest.quiesce,
+                    freezes: wish.guest.quiesce || frozen,
                 }),
             },
             base: base.as_ref().map(|base| base.mark.clone()),
@@ -104,7 +112,7 @@ impl LibvirtGuests {
             (Err(failed), _) => return Err(failed.fault(&what)),
         };
         if let Some(under_way) = &mut session.note.under_way {
-            under_way.freezes = false;
+            under_way.freezes = frozen;
         }
         self.notes.keep(backup, &session.note).map_err(|error| unnoted(&error))?;
         let since = |target: &str| base.as_ref().is_some_and(|base| base.targets.contains(target));
@@ -266,6 +274,7 @@ impl LibvirtGuests {
     }
 }
 
+const PING: &str = r#"{"execute":"guest-ping"}"#;
 const FREEZE: &str = r#"{"execute":"guest-fsfreeze-freeze"}"#;
 const THAW: &str = r#"{"execute":"guest-fsfreeze-thaw"}"#;
 
@@ -280,6 +289,15 @@ pub(super) async fn thaw(client: &Client, guest: &str) -> Result<(), Error> {
         }
         tries += 1;
     }
+}
+
+/// That a guest may be frozen still.
+pub(super) fn unthawed(what: &str, error: &Error) -> Fault {
+    Fault::transient(format!(
+        "the agent of {what} did not thaw its file systems ({}); it is asked again. If the guest \
+         hangs: `virsh domfsthaw`, or reset it",
+        error.message
+    ))
 }
 
 /// What a job begins with.
@@ -321,11 +339,7 @@ impl Failed {
                  qemu-guest-agent runs in it, or leave out `quiesce`",
                 error.message
             )),
-            Self::Thaw(error) => Fault::transient(format!(
-                "the agent of {what} did not thaw its file systems ({}); it is asked again. If it \
-                 hangs: `virsh domfsthaw`, or reset it",
-                error.message
-            )),
+            Self::Thaw(error) => unthawed(what, &error),
             Self::Described(error) => fault::xml(format!("describing a backup of {what}"), &error),
             Self::Scratch(error) => Fault::transient(format!("a backup of {what}: {error}")),
             Self::Task(error) => Fault::transient(format!("a backup of {what}: {error}")),

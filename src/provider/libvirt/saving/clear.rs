@@ -21,6 +21,9 @@ pub(super) const SCRATCH: &str = ".trueup-";
 
 /// How long a job may take to end: QEMU closes its files.
 const END_LIMIT: Duration = Duration::from_secs(60);
+/// How long libvirt may still begin a job that it was asked for: it waits 30 s for a domain that
+/// somebody else is busy with (`QEMU_JOB_WAIT_TIME`, qemu_domainjob.c).
+const BEGIN_MAX: Duration = Duration::from_secs(35);
 /// How often is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -129,18 +132,32 @@ impl LibvirtGuests {
         // Without an agent nothing was ever frozen.
         let frozen = frozen.filter(|error| error.code != Code::NoSupport);
         let frozen = frozen.map(|error| unthawed(&format!("vm/{guest}"), &error));
-        let mut ours = false;
-        for socket in &under_way.sockets {
-            ours |= self.job_runs(guest, socket).await?;
-        }
-        if ours {
+        if self.is_ours(guest, under_way).await? {
             self.abort(guest).await?;
         }
         Ok(frozen)
     }
 
+    /// Whether the guest has a job of ours. One that libvirt may still begin is waited for: begun
+    /// after this, nobody would know of it.
+    async fn is_ours(&self, guest: &str, under_way: &UnderWay) -> Result<bool, Fault> {
+        let deadline = Instant::now() + if under_way.begins { BEGIN_MAX } else { Duration::ZERO };
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            look.tick().await;
+            for socket in &under_way.sockets {
+                if self.job_runs(guest, socket).await? {
+                    return Ok(true);
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Ends the job of a guest, which is ours, and waits until it has ended.
-    async fn abort(&self, guest: &str) -> Result<(), Fault> {
+    pub(super) async fn abort(&self, guest: &str) -> Result<(), Fault> {
         match self.client.abort_job(guest).await {
             Ok(()) => {}
             // It ended by itself.

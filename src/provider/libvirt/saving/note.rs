@@ -42,6 +42,9 @@ pub(super) struct UnderWay {
     pub(super) scratch: Vec<PathBuf>,
     /// Whether its file systems may be frozen.
     pub(super) freezes: bool,
+    /// Whether libvirt may still begin the job: it was asked to, and its answer is not known.
+    #[serde(default)]
+    pub(super) begins: bool,
 }
 
 impl UnderWay {
@@ -218,6 +221,7 @@ mod tests {
             sockets: vec!["/s".into()],
             scratch: vec!["/p".into()],
             freezes: true,
+            begins: true,
         };
         let mut note = Note {
             guest: "web".into(),

@@ -53,8 +53,8 @@ impl LibvirtGuests {
             let answer = self.client.agent_command(guest, PING, THAW_LIMIT).await;
             answer.map_err(|error| Failed::Freeze(error).fault(&what))?;
         }
-        self.check_free(&what, guest).await?;
         let socket = self.socket(place, backup)?;
+        self.check_free(&what, guest, &socket).await?;
         let snapshots = self.client.snapshots(guest).await;
         let snapshots =
             snapshots.map_err(|error| fault::step(format!("looking at {what}"), &error))?;
@@ -87,6 +87,7 @@ impl LibvirtGuests {
                     sockets: vec![socket.clone()],
                     scratch: place.disks.iter().map(|it| scratch(backup, &it.path)).collect(),
                     freezes: wish.guest.quiesce || frozen,
+                    begins: true,
                 }),
             },
             base: base.as_ref().map(|base| base.mark.clone()),
@@ -109,10 +110,18 @@ impl LibvirtGuests {
                 self.begin(&begin, None).await.map_err(|failed| failed.fault(&what))?;
                 None
             }
-            (Err(failed), _) => return Err(failed.fault(&what)),
+            (Err(failed), _) => {
+                if let Some(under_way) = &mut session.note.under_way
+                    && !failed.may_begin()
+                {
+                    under_way.begins = false;
+                    self.notes.keep(backup, &session.note).map_err(|error| unnoted(&error))?;
+                }
+                return Err(failed.fault(&what));
+            }
         };
         if let Some(under_way) = &mut session.note.under_way {
-            under_way.freezes = frozen;
+            (under_way.freezes, under_way.begins) = (frozen, false);
         }
         self.notes.keep(backup, &session.note).map_err(|error| unnoted(&error))?;
         let since = |target: &str| base.as_ref().is_some_and(|base| base.targets.contains(target));
@@ -134,8 +143,13 @@ impl LibvirtGuests {
         })
     }
 
-    /// That the guest has no backup job, of ours or of somebody else.
-    async fn check_free(&self, what: &str, guest: &str) -> Result<(), Fault> {
+    /// That the guest has no backup job of somebody else. One at our own `socket` is ended: whoever
+    /// calls holds the lock and the turn, so that nobody reads from it.
+    async fn check_free(&self, what: &str, guest: &str, socket: &Path) -> Result<(), Fault> {
+        if self.job_runs(guest, socket).await? {
+            tracing::warn!(%guest, "a backup job of ours that nobody knew of is ended");
+            return self.abort(guest).await;
+        }
         let job = self.client.backup_job(guest).await;
         match job.map_err(|error| fault::step(format!("looking at the jobs of {what}"), &error))? {
             None => Ok(()),
@@ -326,6 +340,17 @@ impl From<XmlError> for Failed {
 }
 
 impl Failed {
+    /// Whether the job may begin all the same.
+    fn may_begin(&self) -> bool {
+        let unknown = |code| matches!(code, Code::Timeout | Code::ConnectionLost | Code::Closed);
+        match self {
+            Self::Begin(error) => unknown(error.code),
+            // It has begun, or nobody saw.
+            Self::Thaw(_) | Self::Task(_) => true,
+            Self::Freeze(_) | Self::Described(_) | Self::Scratch(_) => false,
+        }
+    }
+
     fn fault(self, what: &str) -> Fault {
         match self {
             Self::Begin(error) if error.code == Code::NoSupport => Fault::permanent(format!(
@@ -394,6 +419,24 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_that_nobody_refused_may_begin_later() {
+        let failed = |code| {
+            let error = Error {
+                code,
+                number: 0,
+                domain: 0,
+                call: "backup_begin",
+                object: "web".into(),
+                message: "said so".into(),
+            };
+            Failed::Begin(error)
+        };
+        assert!(failed(Code::Timeout).may_begin() && failed(Code::ConnectionLost).may_begin());
+        assert!(!failed(Code::OperationInvalid).may_begin() && !failed(Code::NoSupport).may_begin());
+        assert!(!Failed::Scratch(io::ErrorKind::NotFound.into()).may_begin());
+    }
 
     #[test]
     fn a_running_domain_has_a_folder_of_its_own() {

@@ -132,9 +132,10 @@ impl LibvirtGuests {
             what,
             images,
             texts: place.texts(),
-            base: mark.clone(),
-            // No new one can be made; what changes from now on is noted since the old one too.
-            mark,
+            base: mark,
+            // No new one can be made. What is read now is not what was there at the old one, so that no
+            // later snapshot may go on from this one as if it were.
+            mark: None,
             fills: std::collections::BTreeSet::new(),
             notices: Vec::new(),
             held: Box::new(session),

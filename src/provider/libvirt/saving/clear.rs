@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use trueup_libvirt::{Client, Code, DomainRecord};
+use trueup_libvirt::{Client, Code, DomainRecord, Error};
 
 use super::super::fault;
 use super::super::xml::backup as xml;
@@ -193,12 +193,33 @@ impl LibvirtGuests {
         record: &DomainRecord,
     ) -> Result<(), Fault> {
         let guests = Self::new(client.clone(), PathBuf::new());
-        // A driver without checkpoints has none.
-        let Ok(marks) = guests.marks(&record.name).await else { return Ok(()) };
+        let marks = match client.checkpoints(&record.name).await {
+            Ok(marks) => marks,
+            // A driver without checkpoints has none. Whatever else went wrong, there may be some.
+            Err(error) if error.code == Code::NoSupport => return Ok(()),
+            Err(error) => {
+                let doing = format!("listing the checkpoints of vm/{}", record.name);
+                return Err(fault::step(doing, &error));
+            }
+        };
         for mark in marks.iter().filter(|mark| mark.starts_with(note::MARK)) {
             guests.forget_mark(&record.name, mark, record.active).await?;
         }
         Ok(())
+    }
+
+    /// Whether a mark could not be removed because what the disks noted for it is lost.
+    async fn is_lost(&self, guest: &str, mark: &str, error: &Error) -> Result<bool, Fault> {
+        if error.code == Code::CheckpointInconsistent {
+            return Ok(true);
+        }
+        if error.is_transient() {
+            return Ok(false);
+        }
+        let doing = || format!("reading checkpoint {mark} of vm/{guest}");
+        let told = self.client.checkpoint_sized(guest, mark).await;
+        let told = told.map_err(|error| fault::step(doing(), &error))?;
+        xml::lost(&told).map_err(|error| fault::xml(doing(), &error))
     }
 
     /// Removes a mark with what the disks note for it.
@@ -214,8 +235,11 @@ impl LibvirtGuests {
             match self.client.delete_checkpoint(guest, mark, false).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_absent() => return Ok(()),
-                Err(error) if error.is_transient() => return Err(failed(error)),
-                // Its bitmaps are gone: an emulator that was killed does not store them.
+                // An emulator that was killed stores no bitmaps. While they are there, forgetting the
+                // mark alone would leave them in the disks, and nobody would know of them.
+                Err(error) if !self.is_lost(guest, mark, &error).await? => {
+                    return Err(failed(error));
+                }
                 Err(error) => tracing::debug!(guest, mark, %error, "only forgotten"),
             }
         } else {

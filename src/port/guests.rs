@@ -57,6 +57,8 @@ pub struct OpenGuest {
 pub struct GuestImage {
     /// What the file is called in the backup.
     pub file: String,
+    /// The disk's file on this host.
+    pub path: PathBuf,
     /// The server's socket.
     pub socket: PathBuf,
     /// The name of the export.

@@ -52,7 +52,7 @@ impl Job<'_> {
 
     async fn snapshot(&self, scope: &Scope, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
         if let BackupSource::Guest(guest) = &self.backup.source {
-            return self.back_up_guest(guest, of).await;
+            return self.back_up_guest(guest, scope, of).await;
         }
         let (source, feed) = self.source(scope).await?;
         let (exclude, one_file_system) = match &self.backup.source {

@@ -22,8 +22,10 @@ use super::nbd::{Export, Extent};
 use super::worker::FeedFn;
 use crate::model::backup::{BackupNews, BackupTaken};
 use crate::model::resource::BackupGuest;
-use crate::model::{Fault, ResourceId};
-use crate::port::{BoxFuture, GuestBase, GuestImage, GuestWish, Guests, OpenGuest, Outcome};
+use crate::model::{Fault, Resource, ResourceId};
+use crate::port::{
+    BoxFuture, GuestBase, GuestImage, GuestWish, Guests, OpenGuest, Outcome, Scope,
+};
 use crate::provider::files::blocking;
 
 /// What a snapshot's tag says before the mark that it was read at. No backup can be called so.
@@ -48,6 +50,7 @@ impl Job<'_> {
     pub(super) async fn back_up_guest(
         &self,
         guest: &BackupGuest,
+        scope: &Scope,
         of: Vec<ResourceId>,
     ) -> Result<Outcome, Fault> {
         let guests = self.provider.guests()?;
@@ -61,6 +64,7 @@ impl Job<'_> {
         let begun = Timestamp::now();
         let open = guests.open(&wish).await?;
         let taken = self.take_guest(guests, &open, &snapshots, begun).await;
+        let of = among(of, |disk| file_of(scope, disk), &open.images);
         let mut notices = open.notices.clone();
         let closed = guests.close(open, taken.is_ok()).await;
         let mut taken = match (taken, closed) {
@@ -157,6 +161,26 @@ impl Job<'_> {
                 finished.map_err(|error| vanished(error.to_string()))
             })
         })
+    }
+}
+
+/// Those of the disks whose files are read: a guest that was not restarted yet has others than the
+/// commit gives it, and a rule lets go of a disk that is said to be in a snapshot.
+fn among<'a>(
+    of: Vec<ResourceId>,
+    file: impl Fn(&ResourceId) -> Option<&'a Path>,
+    images: &[GuestImage],
+) -> Vec<ResourceId> {
+    let read = |disk: &ResourceId| file(disk).is_some_and(|it| images.iter().any(|i| i.path == it));
+    of.into_iter().filter(read).collect()
+}
+
+/// The file of a disk: the one that is ours, or else the one that is asked for.
+fn file_of<'a>(scope: &'a Scope, disk: &ResourceId) -> Option<&'a Path> {
+    let wished = || scope.desired.resources.get(disk).map(|wish| &wish.resource);
+    match scope.claims.get(disk).or_else(wished)? {
+        Resource::Disk(disk) => Some(Path::new(&disk.path)),
+        _ => None,
     }
 }
 
@@ -324,6 +348,29 @@ mod tests {
             tree: String::new(),
             bytes: None,
         }
+    }
+
+    #[test]
+    fn only_the_disks_that_are_read_are_said_to_be_in_a_snapshot() {
+        let image = |path: &str| GuestImage {
+            file: "vda.raw".into(),
+            path: path.into(),
+            socket: "/s".into(),
+            export: "vda".into(),
+            bitmap: None,
+        };
+        let of = ["disk/web", "disk/db"].map(|id| id.parse::<ResourceId>().unwrap());
+        let file = |id: &ResourceId| match id.name.as_str() {
+            "web" => Some(Path::new("/pool/web.qcow2")),
+            "db" => Some(Path::new("/pool/db.qcow2")),
+            _ => None,
+        };
+        // `db` is given to the guest once it is restarted.
+        let read = among(of.to_vec(), file, &[image("/pool/web.qcow2")]);
+        assert_eq!(read, [of[0].clone()]);
+        let both = [image("/pool/web.qcow2"), image("/pool/db.qcow2")];
+        assert_eq!(among(of.to_vec(), file, &both), of);
+        assert!(among(of.to_vec(), |_| None, &both).is_empty());
     }
 
     /// A disk that is set back to a time between the two would not note what the second one has.

@@ -235,12 +235,14 @@ impl LibvirtGuests {
             match self.client.delete_checkpoint(guest, mark, false).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_absent() => return Ok(()),
-                // An emulator that was killed stores no bitmaps. While they are there, forgetting the
-                // mark alone would leave them in the disks, and nobody would know of them.
-                Err(error) if !self.is_lost(guest, mark, &error).await? => {
-                    return Err(failed(error));
+                Err(error) => {
+                    // An emulator that was killed stores no bitmaps. While they are there, forgetting
+                    // the mark alone would leave them in the disks, and nobody would know of them.
+                    if !self.is_lost(guest, mark, &error).await? {
+                        return Err(failed(error));
+                    }
+                    tracing::debug!(guest, mark, %error, "only forgotten");
                 }
-                Err(error) => tracing::debug!(guest, mark, %error, "only forgotten"),
             }
         } else {
             let noted = match self.noted(guest, mark).await {

@@ -119,6 +119,7 @@ impl LibvirtGuests {
             serve(&what, disk, &socket(at), since(disk)).await?;
             images.push(GuestImage {
                 file: disk.file.clone(),
+                path: disk.path.clone(),
                 socket: socket(at),
                 export: EXPORT.to_owned(),
                 bitmap: since(disk).map(ToOwned::to_owned),

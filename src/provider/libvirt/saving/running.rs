@@ -127,6 +127,7 @@ impl LibvirtGuests {
         let since = |target: &str| base.as_ref().is_some_and(|base| base.targets.contains(target));
         let images = place.disks.iter().map(|disk| GuestImage {
             file: disk.file.clone(),
+            path: disk.path.clone(),
             socket: socket.clone(),
             export: disk.target.clone(),
             bitmap: since(&disk.target).then(|| xml::BITMAP.to_owned()),

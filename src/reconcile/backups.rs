@@ -230,11 +230,8 @@ mod tests {
 
     #[test]
     fn what_was_done_while_the_clock_was_ahead_is_due_and_the_promise_is_missed() {
-        let ahead = BackupState {
-            checked_at: Some(at(9000)),
-            forgotten_at: Some(at(9000)),
-            ..taken(9000)
-        };
+        let ahead =
+            BackupState { checked_at: Some(at(9000)), forgotten_at: Some(at(9000)), ..taken(9000) };
         for now in [1000, 2000, 8000] {
             let all = [(Chore::Run, None), (Chore::Verify, None), (Chore::Forget, None)];
             assert_eq!(chores(&ahead, now), all);

@@ -15,9 +15,7 @@ use crate::plan::{Due, KnownBackup};
 pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&Backup>) -> Verdict {
     let mut verdict = Verdict::default();
     if let Some(guests) = case.facts.leftovers(case.id) {
-        let wholly = !matches!(to.source, BackupSource::Guest(_));
-        let action = Action::BackupClear { guests: guests.clone(), wholly };
-        verdict.step(Draft::quiet(action, Reason::Needed, Vec::new()));
+        verdict.step(clears(to, guests));
     }
     let nothing = KnownBackup::default();
     let known = case.facts.backup(case.id).unwrap_or(&nothing);
@@ -70,6 +68,13 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         verdict.skip(why, Vec::new());
     }
     verdict
+}
+
+/// Takes away what a backup left behind in guests.
+pub(in super::super) fn clears(to: &Backup, guests: &[String]) -> Draft {
+    let wholly = !matches!(to.source, BackupSource::Guest(_));
+    let action = Action::BackupClear { guests: guests.to_vec(), wholly };
+    Draft::quiet(action, Reason::Needed, Vec::new())
 }
 
 /// The promises that are not kept, but those that what is due is about to keep. `opens`: the repository

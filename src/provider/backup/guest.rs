@@ -23,9 +23,7 @@ use super::worker::FeedFn;
 use crate::model::backup::{BackupNews, BackupTaken};
 use crate::model::resource::BackupGuest;
 use crate::model::{Fault, Resource, ResourceId};
-use crate::port::{
-    BoxFuture, GuestBase, GuestImage, GuestWish, Guests, OpenGuest, Outcome, Scope,
-};
+use crate::port::{BoxFuture, GuestBase, GuestImage, GuestWish, Guests, OpenGuest, Outcome, Scope};
 use crate::provider::files::blocking;
 
 /// What a snapshot's tag says before the mark that it was read at. No backup can be called so.

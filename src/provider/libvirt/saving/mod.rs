@@ -149,8 +149,7 @@ impl LibvirtGuests {
             Err(fault) => {
                 // Both the lock and the turn are gone with the failure.
                 if let Ok(_lock) = self.lock(backup).await
-                    && let Err(error) =
-                        self.clear_up(backup, false).await.and_then(Cleared::wholly)
+                    && let Err(error) = self.clear_up(backup, false).await.and_then(Cleared::wholly)
                 {
                     tracing::warn!(%backup, %error, "a backup that failed left something behind");
                 }

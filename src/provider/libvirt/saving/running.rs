@@ -435,7 +435,9 @@ mod tests {
             Failed::Begin(error)
         };
         assert!(failed(Code::Timeout).may_begin() && failed(Code::ConnectionLost).may_begin());
-        assert!(!failed(Code::OperationInvalid).may_begin() && !failed(Code::NoSupport).may_begin());
+        assert!(
+            !failed(Code::OperationInvalid).may_begin() && !failed(Code::NoSupport).may_begin()
+        );
         assert!(!Failed::Scratch(io::ErrorKind::NotFound.into()).may_begin());
     }
 

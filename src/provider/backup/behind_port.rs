@@ -167,6 +167,10 @@ impl Provider for BackupProvider {
         })
     }
 
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.closing.wait())
+    }
+
     fn perform<'a>(
         &'a self,
         step: &'a Step,

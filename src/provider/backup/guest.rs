@@ -17,6 +17,7 @@ use tokio::process::ChildStdin;
 use trueup_backup::ImageWriter;
 use trueup_backup::protocol::{self, Action, Done, ImageFile, Outcome as Ended, Snapshot, Source};
 
+use super::held::Held;
 use super::job::{Job, tags, unexpected};
 use super::nbd::{Export, Extent};
 use super::worker::FeedFn;
@@ -60,11 +61,12 @@ impl Job<'_> {
         };
         // What is written from now on is in no snapshot for certain.
         let begun = Timestamp::now();
-        let open = guests.open(&wish).await?;
-        let taken = self.take_guest(guests, &open, &snapshots, begun).await;
+        let held = Held::open(guests, &self.provider.closing, wish).await?;
+        let open = held.disks()?;
+        let taken = self.take_guest(guests, open, &snapshots, begun).await;
         let of = among(of, |disk| file_of(scope, disk), &open.images);
         let mut notices = open.notices.clone();
-        let closed = guests.close(open, taken.is_ok()).await;
+        let closed = held.close(taken.is_ok()).await;
         let mut taken = match (taken, closed) {
             (Ok(taken), Ok(())) => BackupTaken { of, ..taken },
             (Ok(taken), Err(fault)) => {

@@ -9,6 +9,7 @@ mod behind_port;
 mod convert;
 mod drill;
 mod guest;
+mod held;
 mod hooks;
 mod job;
 mod nbd;
@@ -104,6 +105,8 @@ pub struct BackupProvider {
     guests: Option<Arc<dyn Guests>>,
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
     reach: Reach,
+    /// What of guests is being let go of although the step that held it was ended.
+    closing: held::Closing,
     hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
     /// Whether what drills of another process left was looked for.
     swept: Arc<AtomicBool>,
@@ -118,6 +121,7 @@ impl BackupProvider {
             guests: None,
             turns: Arc::default(),
             reach: Reach::default(),
+            closing: held::Closing::default(),
             hooks: Arc::default(),
             swept: Arc::default(),
         }

@@ -120,7 +120,7 @@ impl BackupProvider {
             setup: Arc::new(setup),
             guests: None,
             turns: Arc::default(),
-            reach: Reach::default(),
+            reach: Reach::of_this_host(),
             closing: held::Closing::default(),
             hooks: Arc::default(),
             swept: Arc::default(),

@@ -112,8 +112,7 @@ impl Job<'_> {
         let Some(retention) = &self.backup.retention else {
             return Err(Fault::permanent(format!("{}: it says nothing of what stays", self.id)));
         };
-        let turn = self.provider.turn(&self.backup.repository);
-        let _alone = turn.write().await;
+        let _alone = self.provider.alone(self.id, &self.backup.repository).await?;
         let gone = self.forget(&retention.keep, false).await;
         let gone = gone.map_err(|fault| self.fault(&fault))?;
         let prune = Action::Prune { dry_run: false, max_unused_percent: None };

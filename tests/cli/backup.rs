@@ -234,6 +234,32 @@ fn snapshots_are_taken_when_asked_for_and_the_oldest_would_go() {
 }
 
 #[test]
+fn snapshots_that_were_removed_are_named_also_where_their_data_stays() {
+    let spec = files().replace("keep: {last: 2}", "keep: {last: 1}, every: 1s");
+    let saved = Saved::new(&spec);
+    saved.run(&["apply"]).code(0);
+    let first = saved.snapshots("files")[0]["id"].as_str().unwrap().to_owned();
+    let before = saved.events("backup.forgotten");
+    std::fs::write(saved.at("files/a"), "second").unwrap();
+    // A pack is gone that both need: nothing can be pruned without it.
+    let packs = std::fs::read_dir(saved.at("vault/data")).unwrap().flat_map(|folder| {
+        let files = std::fs::read_dir(folder.unwrap().path()).unwrap();
+        files.map(|file| file.unwrap().path()).collect::<Vec<_>>()
+    });
+    let largest = packs.max_by_key(|pack| std::fs::metadata(pack).unwrap().len()).unwrap();
+    std::fs::remove_file(largest).unwrap();
+    saved.run(&["backup", "run", "files"]).code(0);
+    let removed = (0..100).find_map(|_| {
+        saved.run(&["apply"]);
+        let told = saved.run(&["log", "--type", "backup.forgotten", "-o", "json"]).out;
+        told.lines().skip(before).find(|line| line.contains(&first)).map(ToOwned::to_owned)
+    });
+    let removed = removed.expect("the event that names what was removed");
+    assert!(removed.contains("the data of what was removed stays"), "{removed}");
+    assert!(!saved.snapshots("files").iter().any(|it| it["id"] == *first));
+}
+
+#[test]
 fn a_damaged_repository_is_found_by_the_next_check_and_told() {
     let spec = files().replace("readParts: 1", "readParts: 1, schedule: {every: 1s}");
     let saved = Saved::new(&spec);

@@ -310,11 +310,17 @@ fn a_wrong_key_and_a_repository_that_is_gone_are_told_and_nothing_is_begun_over_
     saved.run(&["backup", "run", "files"]).code(0);
     let plan = saved.run(&["plan"]).out;
     assert!(plan.contains("is gone: mount"), "{plan}");
+    assert!(saved.row("files")["reliedOn"] == true, "nobody has looked yet");
     saved.run(&["apply"]);
+    let row = saved.row("files");
+    assert_eq!((&row["reliedOn"], &row["health"]), (&false.into(), &"unverified".into()), "{row}");
+    assert!(saved.run(&["backup"]).code(3).out.contains("is gone: mount"));
     assert!(!saved.at("vault").exists(), "an empty repository in its place would hide the loss");
     std::fs::rename(saved.at("elsewhere"), saved.at("vault")).unwrap();
     saved.run(&["apply"]).code(0);
     assert_eq!(saved.snapshots("files").len(), 3);
+    assert!(saved.row("files")["reliedOn"] == true);
+    saved.run(&["backup"]).code(0);
 }
 
 #[test]

@@ -37,11 +37,7 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
     // A look does not go over the network: of a place elsewhere it is known that it was opened.
     let gone = from.is_none() && to.remote.is_none();
     if gone && same_place && known.repository.is_some() {
-        let why = format!(
-            "its repository in {} is gone: mount what should be there, or name another folder to \
-             begin anew",
-            to.repository
-        );
+        let why = render::repository_gone(&to.repository);
         verdict.skip(SkipReason::Unprotected(why), Vec::new());
         return verdict;
     }

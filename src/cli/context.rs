@@ -65,6 +65,20 @@ impl Context {
         }
     }
 
+    /// The state directory, where somebody named one or a config does.
+    pub(super) fn named_state_dir(&self) -> Result<Option<PathBuf>, CliError> {
+        if let Some(directory) = &self.state_dir {
+            return absolute(directory).map(Some);
+        }
+        let named = self.config_path().is_file().then(|| self.settings()).transpose()?;
+        Ok(named.map(|found| found.config.state_directory()))
+    }
+
+    /// The config that somebody named.
+    pub(super) fn named_config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// How to write about the work.
     pub(super) fn telemetry(&self, global: &Global, base: telemetry::Base) -> telemetry::Options {
         let count = |n: u8| i8::try_from(n).unwrap_or(i8::MAX);

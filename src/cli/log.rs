@@ -142,7 +142,7 @@ impl Line {
             | "gpu.xid"
             | "gpu.degraded" => Label::Warn,
             "resource.synced" | "resource.recovered" | "step.succeeded" | "gpu.returned"
-            | "gpu.recovered" | "backup.verified" => Label::Good,
+            | "gpu.recovered" | "backup.verified" | "backup.drilled" => Label::Good,
             _ => Label::Plain,
         }
     }

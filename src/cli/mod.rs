@@ -10,6 +10,7 @@ mod backup;
 mod backup_worker;
 mod bars;
 mod check;
+mod cluster;
 mod completions;
 mod context;
 pub mod control;
@@ -32,6 +33,7 @@ mod pause;
 mod plan;
 mod policy;
 mod preflight;
+mod recover;
 mod release;
 mod replay;
 mod report;
@@ -129,6 +131,8 @@ enum Command {
     Drift(drift::Drift),
     Gpu(Box<gpu::Gpu>),
     Backup(backup::Backup),
+    Recover(recover::Recover),
+    Cluster(cluster::Cluster),
     Why(why::Why),
     Log(log::Log),
     State(state::State),
@@ -165,6 +169,8 @@ impl Command {
             Self::Drift(command) => command.output.output,
             Self::Gpu(command) => command.format(),
             Self::Backup(command) => command.format(),
+            Self::Recover(command) => command.output.output,
+            Self::Cluster(command) => command.format(),
             Self::Why(command) => command.output.output,
             Self::Log(command) => command.output.output,
             Self::State(command) => command.output.output,
@@ -198,6 +204,8 @@ impl Command {
             Self::Drift(command) => command.run(context),
             Self::Gpu(command) => command.run(context),
             Self::Backup(command) => command.run(context),
+            Self::Recover(command) => command.run(context),
+            Self::Cluster(command) => command.run(context),
             Self::Why(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::State(command) => command.run(context),

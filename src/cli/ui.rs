@@ -190,7 +190,7 @@ fn json(data: &impl Serialize) -> Result<String, CliError> {
     Ok(text.map_err(|error| CliError::new(ErrorKind::Bug, error))? + "\n")
 }
 
-fn yaml(data: &impl Serialize) -> Result<String, CliError> {
+pub(super) fn yaml(data: &impl Serialize) -> Result<String, CliError> {
     // By way of JSON, so that both hold the same.
     let value = serde_json::to_value(data).map_err(|error| CliError::new(ErrorKind::Bug, error))?;
     serde_saphyr::to_string(&value).map_err(|error| CliError::new(ErrorKind::Bug, error))

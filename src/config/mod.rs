@@ -20,9 +20,10 @@ pub use forge::{
 };
 pub use load::{CONFIG_BYTES_MAX, CONFIG_PATH, Found, Source, load, parse, schema};
 pub use settings::{
-    AcceleratorChoice, BackupSettings, Config, CredentialSettings, GpuSettings, LibvirtSettings,
-    Limits, LogFormat, OpenPgpSettings, PollSettings, RepositorySettings, SignatureSettings,
-    SshKeySettings, SshSettings, TelemetrySettings,
+    AcceleratorChoice, AnyProgram, BackupSettings, ClusterSettings, Config, CredentialSettings,
+    ExactProgram, GpuSettings, LibvirtSettings, Limits, LogFormat, OpenPgpSettings, PollSettings,
+    ProgramRule, RepositorySettings, SignatureSettings, SshKeySettings, SshSettings,
+    TelemetrySettings,
 };
 pub use size::Size;
 pub use span::Span;

@@ -2,6 +2,7 @@
 //!
 //! Plain data: it never opens a file it names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -42,6 +43,10 @@ pub struct Config {
     /// What backups may use of this host.
     #[serde(default)]
     pub backup: BackupSettings,
+    /// How the daemons of clusters are started anew, by the name of the `Cluster`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, ClusterSettings>")]
+    pub clusters: BTreeMap<Name, ClusterSettings>,
     /// What executes guests.
     #[serde(default)]
     pub accelerator: AcceleratorChoice,
@@ -231,14 +236,86 @@ pub struct BackupSettings {
     /// The folder of the secrets that a `Backup` names as its `key`: one file each, with the
     /// repository's password in its first line. They must not be readable by others.
     pub secrets: PathBuf,
-    /// Programs, by absolute path, whose output a `Backup` may save. They run as the daemon does,
-    /// with the arguments that the commit gives them.
-    pub programs: Vec<PathBuf>,
+    /// Programs that a `Backup` may have run: whose output is saved, as its hooks, or to look at
+    /// what a drill restored. They run as the daemon does, which is root. A path alone allows the
+    /// program without arguments, `argv` with exactly those, and `anyArguments` with whatever a commit
+    /// gives it: many programs then read or write any file.
+    pub programs: Vec<ProgramRule>,
+    /// Where drills restore to, which needs room for a snapshot of any backup that is drilled.
+    /// Default: `backup/drill` in the state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<PathBuf>,
+}
+
+/// A program that a `Backup` may have run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "a program is `/path`, `{argv: [/path, argument]}` or `{program: /path, \
+                 anyArguments: true}`"
+)]
+pub enum ProgramRule {
+    /// The program without arguments, by its absolute path.
+    Alone(PathBuf),
+    /// The program with exactly these arguments.
+    Exactly(ExactProgram),
+    /// The program with any arguments.
+    Any(AnyProgram),
+}
+
+/// A program with exactly these arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExactProgram {
+    /// The program, by its absolute path, and its arguments.
+    #[schemars(length(min = 1))]
+    pub argv: Vec<String>,
+}
+
+/// A program, and whether the commit chooses its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AnyProgram {
+    /// The program, by its absolute path.
+    pub program: PathBuf,
+    /// Whether a commit may give it any arguments; none when not given.
+    #[serde(default)]
+    pub any_arguments: bool,
+}
+
+impl ProgramRule {
+    /// The program itself.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        match self {
+            Self::Alone(path) => path,
+            Self::Exactly(exact) => Path::new(exact.argv.first().map_or("", String::as_str)),
+            Self::Any(any) => &any.program,
+        }
+    }
 }
 
 impl Default for BackupSettings {
     fn default() -> Self {
-        Self { secrets: PathBuf::from("/etc/trueup/secrets"), programs: Vec::new() }
+        Self { secrets: PathBuf::from("/etc/trueup/secrets"), programs: Vec::new(), scratch: None }
+    }
+}
+
+/// How the daemons of a cluster are started anew on this host and its nodes: a commit names neither.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterSettings {
+    /// Stops the cluster's controller and starts it, and ends when it was started.
+    pub restart_controller: Vec<String>,
+    /// Stops a node's daemon and starts it; `{node}` in it is the node's name. Without it no change
+    /// that needs that is made.
+    pub restart_node: Vec<String>,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        let controller = ["systemctl", "restart", "slurmctld"].map(str::to_owned);
+        Self { restart_controller: controller.into(), restart_node: Vec::new() }
     }
 }
 
@@ -335,6 +412,7 @@ impl Config {
             libvirt: LibvirtSettings::default(),
             gpu: GpuSettings::default(),
             backup: BackupSettings::default(),
+            clusters: BTreeMap::new(),
             accelerator: AcceleratorChoice::default(),
             limits: Limits::default(),
             telemetry: TelemetrySettings::default(),
@@ -382,6 +460,7 @@ impl Config {
             ("stateDirectory", self.state_directory.as_deref()),
             ("socket", self.socket.as_deref()),
             ("backup.secrets", Some(self.backup.secrets.as_path())),
+            ("backup.scratch", self.backup.scratch.as_deref()),
             ("repository.caFile", repository.ca_file.as_deref()),
             ("repository.credentials.tokenFile", repository.credentials.token_file.as_deref()),
             ("repository.ssh.identityFile", repository.ssh.identity_file.as_deref()),
@@ -396,7 +475,7 @@ impl Config {
             ),
         ];
         let programs = self.backup.programs.iter();
-        let programs = programs.map(|path| ("backup.programs", Some(path.as_path())));
+        let programs = programs.map(|rule| ("backup.programs", Some(rule.program())));
         secrets
             .chain(paths)
             .chain(programs)

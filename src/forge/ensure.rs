@@ -7,8 +7,8 @@
 use crate::model::CommitId;
 use crate::port::BoxFuture;
 use crate::port::forge::{
-    Annotation, CheckReport, CheckSeen, CheckState, Comment, Forge, ForgeError, Issue, IssueChange,
-    Status,
+    Annotation, CheckReport, CheckSeen, CheckState, Comment, Conclusion, Forge, ForgeError, Issue,
+    IssueChange, Status,
 };
 
 /// Waits until the next write may be made.
@@ -111,6 +111,37 @@ pub async fn check(
         sent = next.max(sent);
     }
     Ok((seen, done))
+}
+
+/// Makes our check of this name and external id neither green nor red: what it says is of a base or a
+/// machine that is no more. `None`: there is none.
+///
+/// # Errors
+/// As the forge's.
+pub async fn take_back(
+    forge: &dyn Forge,
+    pace: &Pace<'_>,
+    commit: &CommitId,
+    name: &str,
+    external_id: &str,
+) -> Result<Option<CheckSeen>, ForgeError> {
+    let state = CheckState::Completed(Conclusion::Neutral);
+    let Some(seen) = forge.find_check(commit, name, external_id).await? else { return Ok(None) };
+    if seen.state == state {
+        return Ok(Some(seen));
+    }
+    let report = CheckReport {
+        name: name.to_owned(),
+        external_id: external_id.to_owned(),
+        state,
+        title: "stale: looking again".to_owned(),
+        summary: "Base or machine moved since this was found.".to_owned(),
+        text: None,
+        url: None,
+        annotations: Vec::new(),
+    };
+    pace().await;
+    forge.update_check(seen.id, &report).await.map(Some)
 }
 
 /// Makes our issue with this marker say this and be open, or, with `None`, be closed.

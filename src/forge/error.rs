@@ -34,6 +34,7 @@ pub(super) fn explain(error: ClientError, permission: &str) -> ForgeError {
                 404 | 410 => (ForgeFault::NotFound, not_found(permission)),
                 408 | 409 | 500.. => unknown(*method),
                 300..=399 => (ForgeFault::Invalid, MOVED.to_owned()),
+                422 if is_full(message) => (ForgeFault::Full, FULL.to_owned()),
                 _ => (ForgeFault::Invalid, "sending the same again does not help".to_owned()),
             }
         }
@@ -43,6 +44,7 @@ pub(super) fn explain(error: ClientError, permission: &str) -> ForgeError {
 
 const LOGIN: &str = "check forge.token or forge.app in the config: whether it is there, has not ended \
                      and is for this repository";
+const FULL: &str = "push another commit: that one has as many statuses as the forge takes";
 const AGAIN: &str = "it is tried again later";
 const MOVED: &str = "the repository has another address now: change forge.repository in the config";
 
@@ -70,6 +72,11 @@ fn is_limit(rate: Rate, message: &str) -> bool {
         || rate.retry_after.is_some()
         || words.contains("rate limit")
         || words.contains("abuse detection")
+}
+
+/// GitHub's words where a commit has as many statuses of one context as it takes.
+fn is_full(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("maximum number of statuses")
 }
 
 fn limited(rate: Rate) -> (ForgeFault, String) {

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ResourceId;
 use super::resource::Chore;
 
 /// A repository that was made, or that was there and opens with the key.
@@ -35,6 +36,12 @@ pub struct BackupTaken {
     pub bytes: u64,
     /// Bytes that were added to the repository.
     pub added: u64,
+    /// The disks in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub of: Vec<ResourceId>,
+    /// Bytes that were read of a guest's disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<u64>,
     /// How many things could not be read and are missing from it; it is complete only at zero.
     pub missing: u64,
     /// The first of them, and why.
@@ -43,6 +50,9 @@ pub struct BackupTaken {
     /// What was noticed beside it, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// What went wrong with programs that were run before or after it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<String>,
     /// How long it took, milliseconds.
     pub elapsed_ms: u64,
 }
@@ -62,7 +72,27 @@ pub struct BackupVerified {
     pub elapsed_ms: u64,
 }
 
-/// A check that found something wrong: the repository is damaged.
+/// A snapshot that was restored beside, and is what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupDrilled {
+    /// The snapshot's id, 64 hex digits.
+    pub snapshot: String,
+    /// Files that came back and were read again.
+    pub files: u64,
+    /// Bytes of them that have the digests the snapshot gives them.
+    pub bytes: u64,
+    /// How long the restore took, up to the last byte on the disk, milliseconds.
+    pub elapsed_ms: u64,
+    /// What else was found right: the log's chain, or that a program was content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proved: Vec<String>,
+    /// What was noticed beside it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
+/// A check or a drill that found something wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupFailed {
@@ -86,6 +116,9 @@ pub struct BackupForgotten {
     pub removed_count: u64,
     /// Bytes of data that went with them.
     pub freed: u64,
+    /// What was noticed beside it, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
 }
 
 /// Most removed snapshots that an event names: a run removes one or two, and a line stays short.
@@ -101,7 +134,9 @@ pub enum BackupNews {
     Taken(BackupTaken),
     /// The repository was checked, and nothing is wrong.
     Verified(BackupVerified),
-    /// The repository was checked, and is damaged.
+    /// A snapshot was restored, and is what it should be.
+    Drilled(BackupDrilled),
+    /// The repository was checked, or a snapshot restored, and something is wrong.
     Failed(BackupFailed),
     /// Snapshots were removed.
     Forgotten(BackupForgotten),

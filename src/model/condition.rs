@@ -73,7 +73,14 @@ impl fmt::Display for GpuProblem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuReport {
-    /// When it came; no two reports of a GPU have the same time.
+    /// The program's run that took it in; empty in logs of older versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run: String,
+    /// Its number in that run, from 1. With the run it is what tells reports apart: clocks are set
+    /// back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seq: u64,
+    /// When it came, by the clock of that moment.
     #[schemars(with = "String")]
     pub at: Timestamp,
     /// NVIDIA's number of it.
@@ -88,6 +95,18 @@ pub struct GpuReport {
     pub instance: Option<String>,
     /// The partition that is, if it is one.
     pub partition: Option<String>,
+}
+
+impl GpuReport {
+    /// Whether `told` is this report, or a later one of the same run.
+    #[must_use]
+    pub fn is_told_by(&self, told: &Self) -> bool {
+        told.run == self.run && told.seq >= self.seq
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A GPU as one look saw it.

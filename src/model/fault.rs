@@ -57,6 +57,18 @@ impl Fault {
         Self::NeedsHuman { message: message.into(), ask: ask.into() }
     }
 
+    /// With what went wrong beside it.
+    #[must_use]
+    pub fn with(mut self, more: &str) -> Self {
+        let (Self::Transient { message }
+        | Self::Unobservable { message }
+        | Self::Permanent { message }
+        | Self::NeedsHuman { message, .. }) = &mut self;
+        message.push_str("; ");
+        message.push_str(more);
+        self
+    }
+
     /// Cuts the message to at most `max` bytes; the whole one, where it was longer.
     pub fn cut(&mut self, max: usize) -> Option<String> {
         let (Self::Transient { message }

@@ -44,11 +44,13 @@ pub enum Kind {
     VirtualMachine,
     /// A series of snapshots in a repository.
     Backup,
+    /// A cluster of Slurm's.
+    Cluster,
 }
 
 impl Kind {
     /// Every kind, in the order a machine is built up.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::StoragePool,
         Self::Network,
         Self::Image,
@@ -57,6 +59,7 @@ impl Kind {
         Self::GpuLayout,
         Self::VirtualMachine,
         Self::Backup,
+        Self::Cluster,
     ];
 
     /// The short form used in subjects and on the command line: `vm` in `vm/web`.
@@ -70,6 +73,7 @@ impl Kind {
             Self::GpuLayout => "gpu",
             Self::VirtualMachine => "vm",
             Self::Backup => "backup",
+            Self::Cluster => "cluster",
         }
     }
 }

@@ -28,6 +28,13 @@ pub struct Observed {
     /// How every GPU is, by its UUID; `None`: nobody looked at GPUs.
     #[serde(default)]
     pub gpus: Option<BTreeMap<String, GpuCondition>>,
+    /// What the driver says of GPUs that do not answer and cannot tell which they are: each may be any
+    /// that is missing in `gpus`, so that none of those is known to be gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nameless_gpus: Vec<String>,
+    /// What backups have in guests that nothing needs any more: the guests, by backup.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leftovers: BTreeMap<ResourceId, Vec<String>>,
 }
 
 /// Facts about the host that a plan depends on.
@@ -114,6 +121,8 @@ impl Observed {
         self.unobservable.extend(other.unobservable);
         self.unreadable.extend(other.unreadable);
         self.stale.extend(other.stale);
+        self.leftovers.extend(other.leftovers);
         self.gpus = other.gpus.or(self.gpus.take());
+        self.nameless_gpus.extend(other.nameless_gpus);
     }
 }

@@ -7,7 +7,7 @@ use std::iter::Peekable;
 
 use super::diff::with_ignored;
 use super::input::KnownResource;
-use super::kind::{Case, Verdict, backup, disk, gpu, media, network, pool, vm};
+use super::kind::{Case, Verdict, backup, cluster, disk, gpu, media, network, pool, vm};
 use super::work::Work;
 use super::{GpuPicture, Note, Reason, SkipReason};
 use crate::model::resource::Network;
@@ -82,7 +82,11 @@ fn one(
     known: Option<&KnownResource>,
 ) {
     if let Some(why) = work.input.observed.why_unobservable(id) {
-        return work.skip(id, SkipReason::Unobservable(why.to_owned()), Vec::new());
+        work.skip(id, SkipReason::Unobservable(why.to_owned()), Vec::new());
+        if let Some(why) = backup::broken_meanwhile(work.facts.backup(id)) {
+            work.skip(id, why, Vec::new());
+        }
+        return;
     }
     let fulfilled_before = known.is_some_and(|it| it.applied == Some(wish.digest));
     let reason = match seen {
@@ -196,6 +200,7 @@ fn verdict(
         Resource::GpuLayout(to) => arm!(GpuLayout, to, gpu::decide),
         Resource::VirtualMachine(to) => arm!(VirtualMachine, to, vm::decide),
         Resource::Backup(to) => arm!(Backup, to, backup::decide),
+        Resource::Cluster(to) => arm!(Cluster, to, cluster::decide),
     }
 }
 

@@ -4,6 +4,7 @@
 //! what must never happen, not whether the plan is the best one.
 
 mod backup;
+mod cluster;
 mod gpu;
 mod own;
 
@@ -43,6 +44,7 @@ pub fn check(plan: &Plan, input: &Input<'_>) -> Result<(), Vec<Violation>> {
     judge.restarts();
     judge.gpus();
     judge.backups();
+    judge.clusters();
     if judge.found.is_empty() { Ok(()) } else { Err(judge.found) }
 }
 
@@ -96,6 +98,7 @@ fn of_resource(resource: &Resource) -> (Vec<&str>, Vec<&str>) {
         Resource::Network(_)
         | Resource::StoragePool(_)
         | Resource::Backup(_)
+        | Resource::Cluster(_)
         | Resource::GpuLayout(_) => (Vec::new(), Vec::new()),
     }
 }

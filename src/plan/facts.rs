@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::input::{Input, KnownBackup, KnownResource, window_open};
+use super::input::{Input, KnownBackup, KnownCluster, KnownResource, window_open};
 use super::kind::backup::lies_in;
 use super::kind::{Draft, Handed, Verdict};
 use super::own::Needed;
@@ -160,9 +160,19 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The guests in which a backup has what nothing needs any more.
+    pub(super) fn leftovers(&self, id: &ResourceId) -> Option<&'a Vec<String>> {
+        self.input.observed.leftovers.get(id)
+    }
+
     /// What the log says about a backup.
     pub(super) fn backup(&self, id: &ResourceId) -> Option<&'a KnownBackup> {
         self.input.known.backups.get(id)
+    }
+
+    /// What the log says about a cluster; `None` where nothing is due.
+    pub(super) fn cluster(&self, id: &ResourceId) -> Option<&'a KnownCluster> {
+        self.input.known.clusters.get(id)
     }
 
     /// The folder of trueup's own in which `path` lies.
@@ -393,6 +403,11 @@ impl<'a> Facts<'a> {
                     Some(Resource::Disk(ours)) => disk.path == ours.path,
                     _ => true,
                 },
+                // In another place than ours is: somebody's, whatever is claimed elsewhere.
+                (Resource::Backup(backup), Some(known)) => match &known.claimed {
+                    Some(Resource::Backup(ours)) => backup.repository == ours.repository,
+                    _ => true,
+                },
                 (_, Some(_)) => true,
             },
         }
@@ -471,6 +486,7 @@ impl<'a> Domains<'a> {
             | Resource::Image(_)
             | Resource::GpuLayout(_)
             | Resource::Backup(_)
+            | Resource::Cluster(_)
             | Resource::Seed(_) => {}
         }
     }

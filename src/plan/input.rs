@@ -44,6 +44,31 @@ pub struct Known {
     /// How backups stand, and what is due for them.
     #[serde(default)]
     pub backups: BTreeMap<ResourceId, KnownBackup>,
+    /// What operators ask of clusters.
+    #[serde(default)]
+    pub clusters: BTreeMap<ResourceId, KnownCluster>,
+}
+
+/// What the log says about a cluster, at the time that the plan is made for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownCluster {
+    /// Nodes that operators took out through us, by name.
+    pub drains: BTreeMap<String, NodeDrain>,
+}
+
+/// A node that an operator took out through us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeDrain {
+    /// What tells it from other drains: the event's number.
+    pub number: u64,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Whether it is over: the node is given back.
+    pub over: bool,
 }
 
 /// What the log says about a backup, at the time that the plan is made for.
@@ -52,6 +77,10 @@ pub struct Known {
 pub struct KnownBackup {
     /// The id of its repository; `None`: there was none yet.
     pub repository: Option<String>,
+    /// The newest snapshot.
+    pub newest: Option<String>,
+    /// The last complete snapshot.
+    pub good: Option<String>,
     /// How often the repository was checked and nothing was found.
     pub checks: u32,
     /// What is due now, in the order in which it is done.

@@ -32,7 +32,10 @@ use std::collections::BTreeMap;
 
 pub use gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 pub use hold::{HoldReason, asked, causes, destroys, heals, hold_reasons};
-pub use input::{Due, Guards, Input, Known, KnownBackup, KnownResource, Own, window_open};
+pub use input::{
+    Due, Guards, Input, Known, KnownBackup, KnownCluster, KnownResource, NodeDrain, Own,
+    window_open,
+};
 pub use part::{Parts, part};
 pub use types::{
     Action, Disruption, FieldChange, LiveChange, Note, Plan, Reason, Remark, SkipReason, Skipped,

@@ -306,9 +306,22 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         Action::BackupOpen { backup } => {
             (None, Some(digest_of(&(&backup.repository, &backup.key))))
         }
-        Action::BackupRun { .. } | Action::BackupVerify { .. } | Action::BackupForget { .. } => {
-            (None, None)
+        Action::BackupRun { .. }
+        | Action::BackupClear { .. }
+        | Action::BackupVerify { .. }
+        | Action::BackupDrill { .. }
+        | Action::BackupForget { .. } => (None, None),
+        // Which files there are on the way follows from what the cluster has at that time.
+        Action::ClusterProve { wish, .. } => (None, Some(*wish)),
+        Action::ClusterConfigure { nodes, wish, .. } => {
+            let nodes = trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str));
+            (Some(nodes).filter(|nodes| !nodes.is_empty()), Some(*wish))
         }
+        Action::ClusterNode { node, step, .. } => (Some(format!("{} {node}", step.verb())), None),
+        Action::ClusterAccount { arguments, .. } => (Some(arguments.join(" ")), None),
+        Action::ClusterAdopt { .. }
+        | Action::ClusterRecover { .. }
+        | Action::ClusterReconfigure { .. } => (None, None),
         // How a snapshot is called says nothing of what it does.
         Action::VmSnapshot { name: _ }
         | Action::PoolUndefine

@@ -17,6 +17,7 @@ pub(super) fn own_files(resource: &Resource) -> Vec<&str> {
         | Resource::Network(_)
         | Resource::GpuLayout(_)
         | Resource::Backup(_)
+        | Resource::Cluster(_)
         | Resource::VirtualMachine(_) => Vec::new(),
     }
 }
@@ -31,6 +32,7 @@ pub(super) fn used_files(resource: &Resource) -> Vec<&str> {
         | Resource::Image(_)
         | Resource::GpuLayout(_)
         | Resource::Backup(_)
+        | Resource::Cluster(_)
         | Resource::Seed(_) => Vec::new(),
     }
 }
@@ -63,6 +65,7 @@ pub(super) fn named(resource: &Resource) -> Vec<ResourceId> {
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Backup(_)
+        | Resource::Cluster(_)
         | Resource::GpuLayout(_) => Vec::new(),
     }
 }

@@ -20,6 +20,15 @@ pub(super) fn all<'a>(work: &mut Work<'a>, unnamed: &Unnamed<'a>) {
         let files = leftovers.remove(id).unwrap_or_default();
         one(work, id, files);
     }
+    for (id, guests) in &input.observed.leftovers {
+        if input.desired.resources.contains_key(id) {
+            continue;
+        }
+        // Nothing of the commit's is lost with it, whatever it says of pruning.
+        let suspended = input.known.suspended.get(id).cloned();
+        let action = Action::BackupClear { guests: guests.clone(), wholly: true };
+        work.add(id, false, vec![Draft::quiet(action, Reason::Gone, Vec::new())], suspended);
+    }
     for (id, paths) in leftovers {
         let why = guard(work, id);
         for path in paths {
@@ -150,7 +159,7 @@ fn object(
             drafts.push(destroy(Action::NetworkUndefine, alone()));
         }
         Kind::StoragePool => drafts.push(destroy(Action::PoolUndefine, alone())),
-        Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout | Kind::Backup => {}
+        Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout | Kind::Backup | Kind::Cluster => {}
     }
     drafts
 }

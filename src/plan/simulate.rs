@@ -69,7 +69,19 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::VmAwaitReady { .. }
         | Action::BackupRun { .. }
         | Action::BackupVerify { .. }
+        | Action::BackupDrill { .. }
         | Action::BackupForget { .. } => {}
+        // What a cluster becomes only its controller knows.
+        Action::ClusterAdopt { .. }
+        | Action::ClusterRecover { .. }
+        | Action::ClusterProve { .. }
+        | Action::ClusterConfigure { .. }
+        | Action::ClusterReconfigure { .. }
+        | Action::ClusterNode { .. }
+        | Action::ClusterAccount { .. } => {}
+        Action::BackupClear { .. } => {
+            observed.leftovers.remove(id);
+        }
         Action::BackupOpen { backup } => {
             let config = Resource::Backup(backup.clone());
             put(observed, id, Ownership::Unmarked, config, None).active = true;
@@ -88,6 +100,12 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
 /// Does to the log's memory what a started step does: from here on its resource is ours.
 pub fn remember_started(known: &mut Known, step: &Step, desired: &Desired) {
     let Some(wish) = desired.resources.get(&step.resource) else {
+        let record = known.resources.get_mut(&step.resource);
+        if let (Some(Resource::GpuLayout(layout)), Some(change)) =
+            (record.and_then(|it| it.claimed.as_mut()), step.action.gpu_change())
+        {
+            layout.memory = Some(Box::new(change.memory.clone()));
+        }
         return;
     };
     let record = known.resources.entry(step.resource.clone()).or_default();
@@ -305,6 +323,7 @@ fn delete(observed: &mut Observed, path: &str) {
         | Resource::Network(_)
         | Resource::GpuLayout(_)
         | Resource::Backup(_)
+        | Resource::Cluster(_)
         | Resource::VirtualMachine(_) => true,
     });
 }

@@ -1,6 +1,7 @@
 //! What a plan is, by example: one machine, one change, one transcript.
 
 mod backup;
+mod cluster;
 mod gpu;
 mod guests;
 mod limits;

@@ -2,7 +2,7 @@
 //!
 //! A plan leaves no choice to the hand that performs it: every id, path and value is in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 use crate::model::resource::{
-    Backup, Disk, Image, Network, Nic, Readiness, Seed, StopPolicy, StoragePool, VirtualMachine,
+    Backup, Disk, Image, Network, Nic, NodeStep, Readiness, Seed, SlurmPlace, StopPolicy,
+    StoragePool, VirtualMachine,
 };
 use crate::model::{CommitId, Digest, Name, ResourceId, digest_of};
 
@@ -406,6 +407,15 @@ pub enum Action {
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
     },
+    /// Takes away what a backup left in guests when it was interrupted, or has there although
+    /// nothing needs it any more: jobs, files and marks of ours.
+    BackupClear {
+        /// The guests.
+        guests: Vec<String>,
+        /// Whether nothing of it is needed any more; otherwise the mark that its next run needs
+        /// stays.
+        wholly: bool,
+    },
     /// Checks a repository, and reads its data as far as asked.
     BackupVerify {
         /// Whose repository.
@@ -414,7 +424,22 @@ pub enum Action {
         repository: Option<String>,
         /// Which part of the data is read; `None`: none.
         part: Option<u32>,
+        /// The newest snapshot, which has to be there; `None`: there is none.
+        snapshot: Option<String>,
         /// Since when it is due.
+        #[schemars(with = "Option<String>")]
+        due: Option<Timestamp>,
+    },
+    /// Restores a snapshot into a scratch folder, compares it with what it should be, and removes it
+    /// again.
+    BackupDrill {
+        /// Whose snapshot.
+        backup: Box<Backup>,
+        /// The id that the repository has to have.
+        repository: Option<String>,
+        /// The snapshot: the last complete one.
+        snapshot: String,
+        /// Since when it is due; `None`: for the first time, or because an operator asks.
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
     },
@@ -427,6 +452,66 @@ pub enum Action {
         /// Since when it is due.
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
+    },
+    /// Takes over a cluster that is there: its controller has to answer, and nothing is changed.
+    ClusterAdopt {
+        /// Where it is.
+        place: SlurmPlace,
+        /// What it has to call itself.
+        name: String,
+    },
+    /// Ends an exchange of a cluster's files that was cut off: the files before it come back.
+    ClusterRecover {
+        /// Where it is.
+        place: SlurmPlace,
+    },
+    /// Tries the files that a cluster is to have in the end, before anything of it is touched.
+    ClusterProve {
+        /// Where it is.
+        place: SlurmPlace,
+        /// The files, by name.
+        files: BTreeMap<String, String>,
+        /// Digest of the wish that they are of.
+        wish: Digest,
+    },
+    /// Tries files and puts them into force; the old ones come back where the controller does not take
+    /// them.
+    ClusterConfigure {
+        /// Where it is.
+        place: SlurmPlace,
+        /// The files, by name.
+        files: BTreeMap<String, String>,
+        /// How the controller is brought to read them.
+        #[schemars(with = "String")]
+        controller: trueup_slurm::plan::config::Action,
+        /// The empty nodes that become as wished by it; none: what needs no empty node.
+        nodes: Vec<String>,
+        /// Digest of the wish that they lead to.
+        wish: Digest,
+    },
+    /// Makes the controller read its files, because it no longer runs as they say.
+    ClusterReconfigure {
+        /// Where it is.
+        place: SlurmPlace,
+    },
+    /// Does something with one node.
+    ClusterNode {
+        /// Where the cluster is.
+        place: SlurmPlace,
+        /// The node.
+        node: String,
+        /// What is done.
+        step: NodeStep,
+        /// The reason on the node that says that it is in our hands.
+        #[schemars(with = "String")]
+        token: trueup_slurm::plan::roll::Token,
+    },
+    /// Writes one difference of a cluster's accounts.
+    ClusterAccount {
+        /// Where it is.
+        place: SlurmPlace,
+        /// The arguments of `sacctmgr`.
+        arguments: Vec<String>,
     },
 }
 
@@ -455,6 +540,15 @@ pub enum LiveChange {
 impl Action {
     /// The verb of taking a snapshot: by it the log knows that one failed.
     pub const BACKUP_RUN: &'static str = "back up";
+    /// The verb of checking a repository.
+    pub const BACKUP_VERIFY: &'static str = "verify";
+    /// The verb of restoring a snapshot to prove that it can be.
+    pub const BACKUP_DRILL: &'static str = "drill";
+    /// The verb of removing snapshots.
+    pub const BACKUP_FORGET: &'static str = "forget";
+
+    /// The verb of the proof at the end of a change of a GPU, in the log.
+    pub const GPU_SETTLE: &'static str = "settle";
 
     /// The verb shown to people.
     pub fn verb(&self) -> &'static str {
@@ -478,15 +572,29 @@ impl Action {
             Self::GpuCreateInstance { .. } | Self::GpuCreateCompute { .. } => "create",
             Self::GpuHandover { to: GpuSide::Guests, .. } => "give",
             Self::GpuHandover { to: GpuSide::Host, .. } => "take",
-            Self::GpuSettle { .. } => "settle",
+            Self::GpuSettle { .. } => Self::GPU_SETTLE,
             Self::VmSnapshot { .. } => "snapshot",
             Self::VmPause => "pause",
             Self::VmAwaitReady { .. } => "await",
             Self::BackupOpen { .. } => "open",
             Self::BackupRun { .. } => Self::BACKUP_RUN,
-            Self::BackupVerify { .. } => "verify",
-            Self::BackupForget { .. } => "forget",
+            Self::BackupClear { .. } => "clear",
+            Self::BackupVerify { .. } => Self::BACKUP_VERIFY,
+            Self::BackupDrill { .. } => Self::BACKUP_DRILL,
+            Self::BackupForget { .. } => Self::BACKUP_FORGET,
+            Self::ClusterAdopt { .. } => "take over",
+            Self::ClusterRecover { .. } => "recover",
+            Self::ClusterProve { .. } => "prove",
+            Self::ClusterConfigure { .. } => "configure",
+            Self::ClusterReconfigure { .. } => "reconfigure",
+            Self::ClusterNode { step, .. } => step.verb(),
+            Self::ClusterAccount { .. } => "account",
         }
+    }
+
+    /// Whether it only waits: ending it at any moment leaves nothing half-done.
+    pub fn only_waits(&self) -> bool {
+        matches!(self, Self::ClusterNode { step: NodeStep::Wait { .. } | NodeStep::Check, .. })
     }
 
     /// Whether after it the resource (or a file of it) is no longer there.

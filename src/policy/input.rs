@@ -43,7 +43,7 @@ pub struct Input {
     pub host: Host,
     /// The environment.
     pub environment: Name,
-    /// Backups that were verified, newest first.
+    /// The backups there are, once for each disk that they save; those verified last come first.
     pub backups: Vec<Backup>,
     /// Who asks for which accelerator device: by the wish, and by what runs beside it.
     pub gpus: Vec<GpuClaim>,
@@ -99,16 +99,33 @@ pub struct Host {
     pub cpus: Option<u32>,
 }
 
-/// A verified backup.
+/// A backup, once for each disk that it saves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Backup {
-    /// What it is of: `disk/db`.
-    pub resource: ResourceId,
-    /// When it was taken, seconds since 1970-01-01 UTC.
+    /// What it saves: `disk/db`; null where it saves no disk.
+    pub resource: Option<ResourceId>,
+    /// Which backup: `backup/db`.
+    pub backup: ResourceId,
+    /// `good`, `unverified`, `missed` or `failed`, as `trueup backup` says it; `gone` where its
+    /// repository is not there or cannot be looked at.
+    pub health: String,
+    /// Whether a disruptive step may rely on it: verified, neither failed nor gone, and within its own
+    /// RPO.
+    pub relied_on: bool,
+    /// Whether the commit asks for it still, and as one of this resource.
+    pub kept: bool,
+    /// When the newest complete snapshot with it that was verified was begun, seconds since 1970-01-01
+    /// UTC; 0: there is none, or damage was found since.
     pub taken_unix: i64,
-    /// When it was last restored or checked against its digest, seconds since 1970-01-01 UTC.
+    /// When it was last checked or restored and found right, seconds since 1970-01-01 UTC; 0: never.
     pub verified_unix: i64,
+    /// When a drill last brought everything back, seconds since 1970-01-01 UTC; 0: never.
+    pub drilled_unix: i64,
+    /// Its own RPO, seconds.
+    pub rpo_s: Option<u64>,
+    /// How long its last drill took to restore it, seconds.
+    pub measured_rto_s: Option<u64>,
 }
 
 /// A claim on an accelerator device or a slice of one.
@@ -140,7 +157,7 @@ pub struct InputParts<'a> {
     pub now: Timestamp,
     /// The host.
     pub host: Host,
-    /// Backups that were verified.
+    /// The backups there are.
     pub backups: Vec<Backup>,
     /// How the rules apply.
     pub settings: &'a PolicySettings,
@@ -152,8 +169,11 @@ impl Input {
         let InputParts { plan, desired, before, observed, now, host, mut backups, settings } =
             parts;
         backups.sort_by(|a, b| {
-            (std::cmp::Reverse(a.taken_unix), &a.resource)
-                .cmp(&(std::cmp::Reverse(b.taken_unix), &b.resource))
+            (std::cmp::Reverse(a.taken_unix), &a.resource, &a.backup).cmp(&(
+                std::cmp::Reverse(b.taken_unix),
+                &b.resource,
+                &b.backup,
+            ))
         });
         let accelerator =
             host.accelerator.or_else(|| observed.and_then(|seen| seen.host.accelerator));
@@ -202,6 +222,7 @@ fn without_text(mut resource: Resource) -> Resource {
         Resource::Seed(seed) => seed.strip_texts(),
         Resource::Image(image) => image.strip_texts(),
         Resource::Backup(backup) => backup.strip_texts(),
+        Resource::Cluster(cluster) => cluster.strip_texts(),
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Disk(_)

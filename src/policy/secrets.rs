@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::Resource;
-use crate::model::resource::{BackupSource, ImageOrigin};
+use crate::model::resource::{BackupSource, Cluster, ImageOrigin};
 
 /// Something that looks like a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +83,24 @@ pub(super) fn of_resource(resource: &Resource) -> Vec<SecretFinding> {
                 for (number, argument) in command.argv.iter().enumerate() {
                     of_text(&format!("/spec/source/command/argv/{number}"), argument, &mut found);
                 }
+            }
+            for (when, hooks) in [("before", &backup.hooks.before), ("after", &backup.hooks.after)]
+            {
+                for (place, hook) in hooks.iter().enumerate() {
+                    for (number, argument) in hook.argv.iter().enumerate() {
+                        let at = format!("/spec/hooks/{when}/{place}/argv/{number}");
+                        of_text(&at, argument, &mut found);
+                    }
+                }
+            }
+        }
+        Resource::Cluster(cluster) => {
+            let Cluster::Slurm(slurm) = &**cluster;
+            for (key, value) in &slurm.wish.parameters {
+                of_text(&format!("/spec/parameters/{key}"), &format!("{key}={value}"), &mut found);
+            }
+            for (number, line) in slurm.wish.lines.iter().enumerate() {
+                of_text(&format!("/spec/lines/{number}"), line, &mut found);
             }
         }
         Resource::StoragePool(_)

@@ -7,6 +7,7 @@ mod blob;
 mod clock;
 mod crash;
 pub mod forge;
+mod guests;
 mod journal;
 mod provider;
 mod pulls;
@@ -19,6 +20,7 @@ pub use blob::BlobStore;
 pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};
 pub use forge::{Forge, ForgeError, ForgeFault};
+pub use guests::{GuestBase, GuestImage, GuestLeft, GuestWish, Guests, OpenGuest};
 pub use journal::{Journal, JournalFault};
 pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
 pub use pulls::{

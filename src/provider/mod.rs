@@ -3,6 +3,7 @@
 //! A backend never imports a sibling and never decides what to do.
 
 pub mod backup;
+pub mod cluster;
 mod files;
 pub mod gpu;
 pub mod image;

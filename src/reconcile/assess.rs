@@ -32,7 +32,8 @@ pub(super) fn events_of_look(
         let settled = differences.is_none_for(id) && !unseen && !busy.contains(id);
         // For this nothing has to be seen: a protection also counts when it comes in an outage.
         entries.extend(claimed(id, wish, known, settled));
-        if busy.contains(id) || unseen {
+        // Nor for a promise that is broken while nobody can look.
+        if busy.contains(id) || (unseen && !differences.is_unprotected(id)) {
             continue;
         }
         entries.extend(differences.event_for(id, wish, known, observed));
@@ -94,8 +95,7 @@ fn claimed(
         && let Some(memory) = layout.memory.as_mut().filter(|_| settled)
     {
         // What a change needed on its way is not needed once nothing is left of it.
-        memory.before = None;
-        memory.stopped.clear();
+        memory.close();
     }
     let claim = Claim { resource, ..claim_of(wish) };
     (old != Some(&claim)).then(|| Entry::new(Event::Claimed(Claimed { claim })).about(id))
@@ -117,6 +117,12 @@ impl<'a> Differences<'a> {
             differences.skips.entry(&skip.resource).or_default().push(skip);
         }
         differences
+    }
+
+    /// Whether a promise about `id` is broken.
+    fn is_unprotected(&self, id: &ResourceId) -> bool {
+        let skips = self.skips.get(id).map_or(&[][..], Vec::as_slice);
+        skips.iter().any(|skip| matches!(skip.why, SkipReason::Unprotected(_)))
     }
 
     /// Whether nothing is left to do for `id`, and nothing left alone.

@@ -29,6 +29,8 @@ pub(super) fn known_backups(
         let due = if outlook.due { due(id, backup, of, now) } else { Vec::new() };
         let known = KnownBackup {
             repository: of.repository.clone(),
+            newest: of.last.as_ref().map(|last| last.id.clone()),
+            good: of.good.as_ref().map(|good| good.id.clone()),
             checks: of.checks,
             due,
             trouble: trouble(backup, of, now),
@@ -72,9 +74,20 @@ fn backups(desired: &Desired) -> impl Iterator<Item = (&ResourceId, &Backup)> {
 fn due(id: &ResourceId, backup: &Backup, of: &BackupState, now: Timestamp) -> Vec<Due> {
     let mut all = Vec::new();
     for chore in Chore::ALL {
+        // A drill is of the last complete snapshot, which a run is about to replace.
+        if chore == Chore::Drill && all.iter().any(|due: &Due| due.chore == Chore::Run) {
+            continue;
+        }
         let since = time(id, backup, of, chore, now).filter(|at| *at <= now);
         let first = last(of, chore).is_none();
-        if chore == Chore::Run && of.asked {
+        // What its hooks stopped must not wait for the schedule.
+        let owed = of.interrupted && !backup.hooks.after.is_empty();
+        let asked = match chore {
+            Chore::Run => of.asked || owed,
+            Chore::Drill => of.drill_asked && of.good.is_some(),
+            Chore::Verify | Chore::Forget => false,
+        };
+        if asked {
             all.push(Due { chore, since: None });
         } else if let Some(at) = since {
             all.push(Due { chore, since: Some(at).filter(|_| !first) });
@@ -95,6 +108,7 @@ fn time(
     let ready = match chore {
         Chore::Run => true,
         Chore::Verify => of.last.is_some(),
+        Chore::Drill => of.good.is_some(),
         Chore::Forget => of.may_forget(),
     };
     if !ready {
@@ -111,17 +125,18 @@ fn last(of: &BackupState, chore: Chore) -> Option<Timestamp> {
     match chore {
         Chore::Run => of.run_at,
         Chore::Verify => of.checked_at,
+        Chore::Drill => of.drilled_at,
         Chore::Forget => of.forgotten_at,
     }
 }
 
-/// What is promised and not so. Nothing is promised of drills, and of checks only where an objective
-/// says so.
+/// What is promised and not so; of checks and drills only what an objective says.
 fn trouble(backup: &Backup, of: &BackupState, now: Timestamp) -> Vec<objective::Reason> {
     let promised = &backup.objectives;
     let mut reasons = objective::standing(&of.facts, promised, now).reasons;
     reasons.retain(|reason| match reason {
         objective::Reason::NeverTaken => promised.rpo_s.is_some(),
+        objective::Reason::NotDrilled => promised.drill_s.is_some() && of.good.is_some(),
         objective::Reason::NotChecked => promised.verify_s.is_some() && of.last.is_some(),
         other => other.health() >= Health::Missed,
     });
@@ -132,10 +147,14 @@ fn trouble(backup: &Backup, of: &BackupState, now: Timestamp) -> Vec<objective::
 mod tests {
     use super::*;
     use crate::model::Name;
-    use crate::model::resource::{BackupLimits, BackupRetention, BackupSource, BackupVerify};
+    use crate::model::resource::{
+        BackupDrill, BackupLimits, BackupRetention, BackupSource, BackupVerify,
+    };
     use trueup_backup::objective::Objectives;
     use trueup_backup::retention::Keep;
     use trueup_backup::schedule::{Schedule, When};
+
+    use crate::state::GoodSnapshot;
 
     fn every(seconds: u64) -> Schedule {
         Schedule { when: When::Every(seconds), time_zone: None, jitter_s: 0, windows: Vec::new() }
@@ -145,15 +164,19 @@ mod tests {
         Backup {
             source: BackupSource::State,
             repository: "/srv/backup".into(),
+            remote: None,
+            repository_id: None,
             key: Name::new("key").unwrap(),
             schedule: Some(every(100)),
             verify: Some(BackupVerify { schedule: every(1000), read_parts: None }),
+            drill: None,
             retention: Some(BackupRetention {
                 keep: Keep { last: 1, ..Keep::default() },
                 every_s: 500,
             }),
             objectives: Objectives { rpo_s: Some(150), ..Objectives::default() },
             limits: BackupLimits::default(),
+            hooks: Default::default(),
         }
     }
 
@@ -204,6 +227,22 @@ mod tests {
     }
 
     #[test]
+    fn what_an_interrupted_snapshot_stopped_does_not_wait_for_the_schedule() {
+        let of = BackupState {
+            interrupted: true,
+            checked_at: Some(at(1000)),
+            forgotten_at: Some(at(1000)),
+            ..taken(1000)
+        };
+        assert_eq!(chores(&of, 1001), [], "without a hook there is nothing to be undone");
+        let mut hooked = backup();
+        let argv = vec!["/bin/true".to_owned()];
+        hooked.hooks.after.push(crate::model::resource::BackupHook { argv, timeout_s: 1 });
+        let due = due(&id(), &hooked, &of, at(1001));
+        assert_eq!(due, [Due { chore: Chore::Run, since: None }]);
+    }
+
+    #[test]
     fn nothing_is_removed_from_a_damaged_repository() {
         let of = BackupState { damage: Some("a pack is gone".into()), ..taken(1000) };
         assert_eq!(chores(&of, 1001), [(Chore::Verify, None)]);
@@ -214,6 +253,31 @@ mod tests {
         let mut of = taken(1000);
         of.last.as_mut().unwrap().missing = 1;
         assert_eq!(chores(&of, 1001), [(Chore::Verify, None)]);
+    }
+
+    #[test]
+    fn a_drill_comes_after_the_first_complete_snapshot_and_whenever_somebody_asks() {
+        let drill = BackupDrill { schedule: every(300), check: Vec::new(), timeout_s: 1 };
+        let drills = |drill: Option<BackupDrill>, of: &BackupState, now| {
+            let due = due(&id(), &Backup { drill, ..backup() }, of, at(now));
+            due.iter().any(|due| due.chore == Chore::Drill)
+        };
+        let mut of = taken(1000);
+        assert!(!drills(Some(drill.clone()), &of, 1001), "the one there is is not complete");
+        let good = GoodSnapshot { id: "a".into(), at: at(1000), of: Vec::new() };
+        of.good = Some(good);
+        assert!(drills(Some(drill.clone()), &of, 1001));
+        assert!(!drills(Some(drill.clone()), &of, 1100), "not beside the next snapshot");
+        (of.drilled_at, of.run_at) = (Some(at(1001)), Some(at(1299)));
+        assert!(!drills(Some(drill.clone()), &of, 1300) && drills(Some(drill), &of, 1301));
+        of.drill_asked = true;
+        assert!(drills(None, &of, 1302), "also without a schedule");
+        let promised = Objectives { rto_s: Some(5), drill_s: Some(100), ..Objectives::default() };
+        let slow = Backup { objectives: promised, ..backup() };
+        (of.facts.drilled, of.facts.measured_rto_s) = (Some(at(1001)), Some(6));
+        use objective::Reason::{NotDrilled, TooSlow};
+        assert_eq!(trouble(&slow, &of, at(1101)), [TooSlow]);
+        assert_eq!(trouble(&slow, &of, at(1102)), [TooSlow, NotDrilled]);
     }
 
     #[test]

@@ -87,8 +87,10 @@ mod tests {
                 means: ApprovalMeans::Comment,
                 id: 2,
                 url: None,
+                at: None,
             },
             at: jiff::Timestamp::UNIX_EPOCH,
+            more: Vec::new(),
         }
     }
 

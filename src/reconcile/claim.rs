@@ -19,8 +19,19 @@ pub(super) fn claim_of(desired: &DesiredResource) -> Claim {
 }
 
 /// The claim that `step` makes before it acts; `None` where it makes nothing ours.
-pub(super) fn claim_before(step: &Step, desired: Option<&DesiredResource>) -> Option<Claim> {
-    let mut claim = desired.filter(|_| makes_ours(&step.action)).map(claim_of)?;
+///
+/// What is taken off a GPU stays ours until that is proved: the claim is the one `known`, with what
+/// has to be remembered where that breaks off.
+pub(super) fn claim_before(
+    step: &Step,
+    desired: Option<&DesiredResource>,
+    known: Option<&Claim>,
+) -> Option<Claim> {
+    let mut claim = match desired {
+        Some(desired) if makes_ours(&step.action) => claim_of(desired),
+        None if step.action.gpu_change().is_some() => known?.clone(),
+        Some(_) | None => return None,
+    };
     if let (Some(Resource::GpuLayout(layout)), Some(change)) =
         (&mut claim.resource, step.action.gpu_change())
     {
@@ -38,8 +49,7 @@ pub(super) fn settled(desired: &DesiredResource, known: Option<&Claim>) -> Claim
     {
         layout.memory = before.memory.clone();
         if let Some(memory) = &mut layout.memory {
-            memory.before = None;
-            memory.stopped.clear();
+            memory.close();
         }
     }
     claim
@@ -56,6 +66,7 @@ pub(super) fn makes_ours(action: &Action) -> bool {
             | Action::SeedCreate { .. }
             | Action::VmDefine { .. }
             | Action::BackupOpen { .. }
+            | Action::ClusterAdopt { .. }
     ) || action.gpu_change().is_some()
 }
 
@@ -67,6 +78,11 @@ fn findable(resource: &Resource) -> Option<Resource> {
             let mut backup = backup.clone();
             backup.strip_texts();
             Some(Resource::Backup(backup))
+        }
+        Resource::Cluster(cluster) => {
+            let mut cluster = cluster.clone();
+            cluster.strip_texts();
+            Some(Resource::Cluster(cluster))
         }
         Resource::Image(image) => {
             Some(Resource::Image(crate::model::resource::Image { origin: None, ..image.clone() }))

@@ -8,8 +8,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::Ledger;
 use super::assess::{StoredChanges, signature, storable_changes};
@@ -19,7 +20,7 @@ use super::flight::{Flights, Place};
 use super::hold::minute_of_week;
 use super::pass::{PassError, Reconciler, Settings, StepProgress, never_refused, stop_of};
 use crate::event::body::{
-    Adopted, BackupNews, PlanFinished, StepFailed, StepStarted, StepSucceeded,
+    Adopted, BackupNews, PlanFinished, StepFailed, StepInterrupted, StepStarted, StepSucceeded,
 };
 use crate::event::{Entry, Event, Spilled};
 use crate::model::{CommitId, Digest, Fault, Kind, ResourceId, RunId};
@@ -53,6 +54,16 @@ struct Ended {
     elapsed: Duration,
 }
 
+/// A step that is under way.
+struct Running {
+    index: StepIndex,
+    /// The event of its start, and when that was.
+    seq: u64,
+    since: Timestamp,
+    /// Ends it.
+    task: AbortHandle,
+}
+
 /// The performance of one plan.
 struct Performance {
     hand: Hand,
@@ -61,9 +72,9 @@ struct Performance {
     digest: Digest,
     scope: Scope,
     run: RunId,
-    running: JoinSet<Ended>,
+    tasks: JoinSet<Ended>,
     // JoinSet forgets which step a panicked task was: this remembers.
-    tasks: BTreeMap<tokio::task::Id, (StepIndex, u64)>,
+    running: BTreeMap<tokio::task::Id, Running>,
     waiting: BTreeSet<StepIndex>,
     succeeded: BTreeSet<StepIndex>,
     // Somebody approved the plan: the environment's windows do not bind it. Where the log stood
@@ -108,8 +119,8 @@ impl Reconciler {
                 digest: plan.digest(),
                 scope: scope.clone(),
                 run,
-                running: JoinSet::new(),
-                tasks: BTreeMap::new(),
+                tasks: JoinSet::new(),
+                running: BTreeMap::new(),
                 waiting: (0..plan.steps.len()).collect(),
                 succeeded: BTreeSet::new(),
                 approved,
@@ -133,6 +144,7 @@ fn event_of(news: &BackupNews) -> Event {
         BackupNews::Opened(opened) => Event::BackupOpened(opened),
         BackupNews::Taken(taken) => Event::BackupTaken(taken),
         BackupNews::Verified(verified) => Event::BackupVerified(verified),
+        BackupNews::Drilled(drilled) => Event::BackupDrilled(drilled),
         BackupNews::Failed(failed) => Event::BackupFailed(failed),
         BackupNews::Forgotten(forgotten) => Event::BackupForgotten(forgotten),
     }
@@ -156,14 +168,15 @@ impl Performance {
         loop {
             let stopping = *self.hand.stop.borrow();
             let no_room = if stopping { false } else { self.start_ready().await? };
+            self.end_waits(stopping);
             if self.running.is_empty() && !no_room {
                 break;
             }
             tokio::select! {
-                Some(ended) = self.running.join_next_with_id() => self.finish(ended).await?,
+                Some(ended) = self.tasks.join_next_with_id() => self.finish(ended).await?,
                 () = stop_of(&self.hand.stop), if !stopping => {}
                 // An error would say that the table is gone, which this plan is in.
-                _ = moves.changed() => {}
+                _ = moves.changed() => self.heed_cancels(),
             }
         }
         self.give_up(self.waiting.clone());
@@ -178,10 +191,23 @@ impl Performance {
         Ok(())
     }
 
+    /// Ends what an operator wants ended: dropping a step's work kills what it started.
+    fn heed_cancels(&self) {
+        self.hand.ledger.read(|state| {
+            for running in self.running.values() {
+                let known = state.resources.get(&self.step(running).resource);
+                let step = known.and_then(|known| known.in_flight.as_ref());
+                if step.is_some_and(|step| step.cancelled && step.seq == running.seq) {
+                    running.task.abort();
+                }
+            }
+        });
+    }
+
     /// Lets what is under way end: the next pass must not plan beside it. Outcomes that cannot be
     /// written are looked at anew.
     async fn drain(&mut self) {
-        while let Some(ended) = self.running.join_next_with_id().await {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
             if let Err(error) = self.finish(ended).await {
                 tracing::error!(%error, "the outcome of a step could not be written");
             }
@@ -193,7 +219,7 @@ impl Performance {
     async fn start_ready(&mut self) -> Result<bool, PassError> {
         // A resource is never worked on from two sides, whatever the plan's edges say.
         let mut busy: BTreeSet<&ResourceId> =
-            self.tasks.values().map(|(index, _)| &self.plan.steps[*index].resource).collect();
+            self.running.values().map(|running| &self.step(running).resource).collect();
         let mut ready = Vec::new();
         for index in &self.waiting {
             let step = &self.plan.steps[*index];
@@ -204,7 +230,11 @@ impl Performance {
             }
         }
         let parallel = self.hand.settings.parallel;
-        if ready.is_empty() || self.running.len() >= parallel {
+        // Backups have room of their own.
+        let long = |index: &StepIndex| self.plan.steps[*index].resource.kind == Kind::Backup;
+        let short = self.running.values().filter(|running| !long(&running.index));
+        let full = short.count() >= parallel;
+        if ready.is_empty() || (full && !ready.iter().any(long)) {
             return Ok(!ready.is_empty());
         }
         self.crash(CrashPoint::BeforeIntent)?;
@@ -219,7 +249,7 @@ impl Performance {
             no_room = resources.len() < ready.len();
             ready.retain(|index| resources.contains(resource(index)));
             begun = ready;
-            Ok::<_, Infallible>(begun.iter().map(|index| self.intent(*index)).collect())
+            Ok::<_, Infallible>(begun.iter().map(|index| self.intent(state, *index)).collect())
         });
         let recorded = recorded.await.map_err(never_refused)?;
         self.crash(CrashPoint::AfterIntent)?;
@@ -240,10 +270,30 @@ impl Performance {
             || self.approved.is_some()
             || window_open(windows, minute);
         let taken_back = self.approved.is_some_and(|since| state.revoked > since);
-        // The check right before it may have found damage, and the run something it could not read.
+        // The check or the drill right before it may have found damage, and the run something it could
+        // not read.
         let safe = !matches!(step.action, Action::BackupForget { .. })
             || state.backup(&step.resource).may_forget();
         state.paused.is_none() && !held && open && !taken_back && safe && self.in_force(state)
+    }
+
+    /// Ends waiting that is not for what is wanted now: it would hold that up for hours.
+    fn end_waits(&self, stopping: bool) {
+        let now = self.hand.clock.now();
+        self.hand.ledger.read(|state| {
+            for wait in self.running.values().filter(|it| self.step(it).action.only_waits()) {
+                let known = state.resources.get(&self.step(wait).resource);
+                let cluster = known.and_then(|known| known.cluster.as_ref());
+                let asked = cluster.is_some_and(|it| it.asks_after(wait.seq, wait.since, now));
+                if stopping || asked || !self.in_force(state) {
+                    wait.task.abort();
+                }
+            }
+        });
+    }
+
+    fn step(&self, running: &Running) -> &Step {
+        &self.plan.steps[running.index]
     }
 
     /// Whether the plan's commit is still what the machine is brought to.
@@ -273,8 +323,9 @@ impl Performance {
         self.give_up(dead);
     }
 
-    fn intent(&self, index: StepIndex) -> Entry {
+    fn intent(&self, state: &State, index: StepIndex) -> Entry {
         let step = &self.plan.steps[index];
+        let known = state.resources.get(&step.resource).and_then(|known| known.claim.as_ref());
         let wish = self.scope.desired.resources.get(&step.resource);
         let all: Vec<_> = step.changes.iter().collect();
         let StoredChanges { changes, more, contents } = storable_changes(&all);
@@ -287,7 +338,7 @@ impl Performance {
             changes,
             more,
             wish: wish.map(|wish| wish.digest),
-            claim: claim_before(step, wish.map(Arc::as_ref)),
+            claim: claim_before(step, wish.map(Arc::as_ref), known),
         };
         self.entry(Event::StepStarted(started)).about(&step.resource).bringing(contents)
     }
@@ -299,7 +350,7 @@ impl Performance {
         let provider = provider_for(&self.hand.providers, step.resource.kind);
         let progress = progress_of(&step, self.hand.settings.progress.clone());
         tracing::info!(resource = %step.resource, verb = step.action.verb(), "step started");
-        let task = self.running.spawn(async move {
+        let task = self.tasks.spawn(async move {
             let begin = clock.monotonic();
             let result = match provider {
                 Some(provider) => provider.perform(&step, &scope, progress).await,
@@ -310,7 +361,8 @@ impl Performance {
             };
             Ended { index, result, elapsed: clock.monotonic().saturating_sub(begin) }
         });
-        self.tasks.insert(task.id(), (index, seq));
+        let since = self.hand.clock.now();
+        self.running.insert(task.id(), Running { index, seq, since, task });
     }
 
     async fn finish(
@@ -318,16 +370,26 @@ impl Performance {
         ended: Result<(tokio::task::Id, Ended), tokio::task::JoinError>,
     ) -> Result<(), PassError> {
         let (id, ended) = match ended {
-            Ok((id, ended)) => (id, Some(ended)),
-            Err(error) => (error.id(), None),
+            Ok((id, ended)) => (id, Ok(ended)),
+            Err(error) => (error.id(), Err(error)),
         };
-        let Some((index, seq)) = self.tasks.remove(&id) else { return Ok(()) };
-        let ended = ended.unwrap_or_else(|| Ended {
+        let Some(Running { index, seq, .. }) = self.running.remove(&id) else { return Ok(()) };
+        let waited = self.plan.steps[index].action.only_waits();
+        if waited && ended.as_ref().is_err_and(tokio::task::JoinError::is_cancelled) {
+            return self.leave(index, seq).await;
+        }
+        let resource = &self.plan.steps[index].resource;
+        let ended = ended.unwrap_or_else(|error| Ended {
             index,
-            result: Err(Fault::permanent(format!(
-                "{}: the step ended in a panic, which is a bug of trueup: please report it",
-                self.plan.steps[index].resource
-            ))),
+            result: Err(match error.is_cancelled() {
+                true => Fault::transient(format!(
+                    "{resource}: an operator ended it; it is done again when it is next due"
+                )),
+                false => Fault::permanent(format!(
+                    "{resource}: the step ended in a panic, which is a bug of trueup: please \
+                     report it"
+                )),
+            }),
             elapsed: Duration::ZERO,
         });
         self.crash(CrashPoint::AfterEffect)?;
@@ -359,6 +421,17 @@ impl Performance {
             self.place.ended(&step.resource, true, |tally| tally.failed += 1);
             self.give_up_after(index);
         }
+        Ok(())
+    }
+
+    /// A step that only waited was ended: what it waited for is looked at anew.
+    async fn leave(&mut self, index: StepIndex, seq: u64) -> Result<(), PassError> {
+        let resource = self.plan.steps[index].resource.clone();
+        let left = StepInterrupted { plan: self.digest, step: index as u64 };
+        let entry = self.entry(Event::StepInterrupted(left)).about(&resource).because(seq);
+        self.hand.ledger.append_outcome(vec![entry]).await?;
+        self.place.ended(&resource, true, |_| {});
+        self.give_up_after(index);
         Ok(())
     }
 

@@ -11,12 +11,15 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::pass::PassError;
-use crate::model::{CommitId, Digest, ResourceId};
+use crate::model::{CommitId, Digest, Kind, ResourceId};
 use crate::plan::{Plan, destroys};
 
 /// As many plans' worth of steps may run at once as this: one whose steps are all slow, and one
 /// beside it. More would be no limit at all.
 const PLANS_WORTH_MAX: usize = 2;
+
+/// Backups that run at once: one for so many steps that may, in all plans together.
+const LONG_SHARE: usize = 2;
 
 /// How the steps that ended since it was last asked came out.
 #[derive(Debug, Clone, Default)]
@@ -220,19 +223,32 @@ impl Flights {
 
 impl Place {
     /// Begins steps on as many of `resources`, in their order, as there is room for, and says which.
-    /// `parallel`: the limit of one plan.
+    /// `parallel`: the limit of one plan. Backups have room of their own: one that takes a day must
+    /// not keep the rest of the machine waiting, nor many of them together.
     pub(super) fn begin<'a>(
         &self,
         resources: impl Iterator<Item = &'a ResourceId>,
         parallel: usize,
     ) -> BTreeSet<ResourceId> {
         let mut table = lock(&self.flights.shared.table);
-        let all: usize = table.flights.values().map(|flight| flight.running.len()).sum();
+        let is_long = |resource: &&ResourceId| resource.kind == Kind::Backup;
+        let running = || table.flights.values().flat_map(|flight| &flight.running);
+        let (all, long) = (running().count(), running().filter(is_long).count());
         let Some(flight) = table.flights.get_mut(&self.id) else { return BTreeSet::new() };
-        let room = parallel
-            .saturating_sub(flight.running.len())
-            .min((PLANS_WORTH_MAX * parallel).saturating_sub(all));
-        let begun: BTreeSet<_> = resources.take(room).cloned().collect();
+        let own = flight.running.iter().filter(|resource| !is_long(resource)).count();
+        let mut room = parallel
+            .saturating_sub(own)
+            .min((PLANS_WORTH_MAX * parallel).saturating_sub(all - long));
+        let mut long_room = (parallel / LONG_SHARE).max(1).saturating_sub(long);
+        let begun: BTreeSet<_> = resources
+            .filter(|resource| {
+                let room = if is_long(resource) { &mut long_room } else { &mut room };
+                let free = *room > 0;
+                *room -= usize::from(free);
+                free
+            })
+            .cloned()
+            .collect();
         flight.running.extend(begun.iter().cloned());
         begun
     }
@@ -304,5 +320,53 @@ impl Drop for Place {
         if flight.is_some_and(|flight| flight.outlived) {
             self.flights.tell();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> ResourceId {
+        text.parse().unwrap()
+    }
+
+    fn place(flights: &Flights) -> Place {
+        let mut table = lock(&flights.shared.table);
+        table.last += 1;
+        let flight = Flight {
+            plan: crate::model::digest_of(&table.last),
+            commit: "1".repeat(40).parse().unwrap(),
+            destroys: BTreeSet::new(),
+            left: BTreeMap::new(),
+            running: BTreeSet::new(),
+            outlived: false,
+        };
+        let id = table.last;
+        table.flights.insert(id, flight);
+        Place { flights: flights.clone(), id }
+    }
+
+    #[test]
+    fn backups_that_take_long_leave_room_for_everything_else() {
+        let flights = Flights::default();
+        let (first, second) = (place(&flights), place(&flights));
+        let begin = |place: &Place, names: &str, parallel| {
+            let ids: Vec<_> = names.split(' ').map(id).collect();
+            let begun = place.begin(ids.iter(), parallel);
+            begun.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let all = "backup/a backup/b backup/c disk/a disk/b disk/c disk/d disk/e";
+        let begun = begin(&first, all, 4);
+        assert_eq!(begun, "disk/a disk/b disk/c disk/d backup/a backup/b");
+        // In all plans together, and without taking anything from them.
+        let begun = begin(&second, "backup/d disk/f disk/g disk/h disk/i disk/j", 4);
+        assert_eq!(begun, "disk/f disk/g disk/h disk/i");
+        first.ended(&id("backup/a"), true, |_| ());
+        assert_eq!(begin(&second, "backup/d backup/e", 4), "backup/d");
+        // One at a time still means one of each.
+        let alone = Flights::default();
+        let only = place(&alone);
+        assert_eq!(begin(&only, "backup/a backup/b disk/a disk/b", 1), "disk/a backup/a");
     }
 }

@@ -8,11 +8,11 @@ use super::load::Load;
 use super::pass::{Outlook, Reconciler};
 use crate::event::chain::Head;
 use crate::model::{CommitId, Observed, ResourceId};
-use crate::plan::Plan;
 use crate::plan::promise::{PROMISE_BYTES_MAX, Promise};
+use crate::plan::{Plan, SkipReason};
 use crate::policy::Verdicts;
 use crate::spec::{self, Diagnostic, Loaded, Origin, ParseCache, RepoFiles, Select, Severity};
-use crate::state::Approved;
+use crate::state::{Approved, State};
 
 /// What a commit would do.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct Foresight {
     pub verdicts: Verdicts,
     /// What could not be looked at beyond the plan's own resources, in sentences.
     pub unobserved: Vec<String>,
+    /// How many of the resources that it changes cannot be looked at: of these the plan says nothing.
+    pub blind: usize,
     /// Where the log stood at the look.
     pub log: Head,
 }
@@ -73,6 +75,7 @@ impl Reconciler {
         let origins = load.desired.resources.iter();
         let origins = origins.map(|(id, wish)| (id.clone(), wish.origin.clone())).collect();
         let unobserved = unobserved(&round.observed, &round.plan);
+        let blind = self.ledger.read(|state| blind(&round.plan, &load, state));
         let (plan, verdicts) = (round.plan, round.verdicts);
         let approved = None;
         Ok(Foresight {
@@ -84,6 +87,7 @@ impl Reconciler {
             origins,
             verdicts,
             unobserved,
+            blind,
             log,
         })
     }
@@ -130,6 +134,17 @@ fn unread(why: &str) -> Diagnostic {
         hint: None,
         related: Vec::new(),
     }
+}
+
+/// How many of the resources that a commit changes cannot be looked at.
+fn blind(plan: &Plan, load: &Load, state: &State) -> usize {
+    let unseen =
+        plan.skipped.iter().filter(|skipped| matches!(skipped.why, SkipReason::Unobservable(_)));
+    let changes = |id: &ResourceId| {
+        let wish = load.desired.resources.get(id).map(|wish| wish.digest);
+        wish != state.resources.get(id).and_then(|known| known.wish)
+    };
+    unseen.filter(|skipped| changes(&skipped.resource)).count()
 }
 
 /// What could not be looked at and stands in no line of the plan: kinds as a whole, and things that

@@ -9,7 +9,7 @@ use crate::event::body::{
     GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid,
 };
 use crate::event::{ACTOR_MACHINE, Entry, Event};
-use crate::model::{GpuCondition, GpuProblem, GpuProblemKind, GpuReport, Kind, Observed};
+use crate::model::{GpuCondition, GpuProblem, GpuProblemKind, GpuReport, Kind, Observed, Resource};
 use crate::state::{GpuHealth, State};
 
 /// The events that follow from what was seen of GPUs.
@@ -21,11 +21,15 @@ pub(super) fn events_of_health(state: &State, observed: &Observed) -> Vec<Entry>
         return Vec::new();
     }
     let mut entries = Vec::new();
-    for gpu in state.gpus.keys() {
-        let why = match &observed.gpus {
-            Some(seen) if seen.contains_key(gpu) => continue,
-            Some(_) => "the driver does not list it any more",
-            None => "no layout needs a look at GPUs any more",
+    for (gpu, known) in &state.gpus {
+        let why = match (&observed.gpus, observed.nameless_gpus.first()) {
+            (Some(seen), _) if seen.contains_key(gpu) => continue,
+            (Some(_), Some(error)) if !with_guests(gpu, observed) => {
+                entries.extend(may_be_lost(gpu, known, error));
+                continue;
+            }
+            (Some(_), _) => "the driver does not list it any more",
+            (None, _) => "no layout needs a look at GPUs any more",
         };
         let gone = GpuGone { gpu: gpu.clone(), why: why.to_owned() };
         entries.push(Entry::new(Event::GpuGone(gone)).by(ACTOR_MACHINE));
@@ -45,6 +49,25 @@ pub(super) fn events_of_health(state: &State, observed: &Observed) -> Vec<Entry>
     entries
 }
 
+/// Whether guests have it, so that the driver of the host is not expected to list it.
+fn with_guests(gpu: &str, observed: &Observed) -> bool {
+    observed.resources.values().any(|seen| {
+        let Resource::GpuLayout(layout) = &seen.config else { return false };
+        let handover = layout.memory.as_ref().and_then(|memory| memory.handover.as_ref());
+        let given = layout.kernel.as_ref().is_some_and(|kernel| kernel.is_given());
+        given && handover.and_then(|it| it.uuid.as_deref()) == Some(gpu)
+    })
+}
+
+/// A GPU that is not listed, while one that is listed cannot tell which it is: it may be that one, and
+/// is not gone before every other can be told from it.
+fn may_be_lost(gpu: &str, known: &GpuHealth, error: &str) -> Option<Entry> {
+    let (gpu, pci) = (gpu.to_owned(), known.pci.clone());
+    let why = format!("a GPU that cannot tell which it is does not answer: {error}");
+    let lost = Event::GpuLost(GpuLost { gpu, pci, why });
+    known.lost.is_none().then(|| Entry::new(lost).by(ACTOR_MACHINE))
+}
+
 fn events_of_gpu(gpu: &str, known: &GpuHealth, seen: &GpuCondition) -> Vec<Event> {
     let mut events = Vec::new();
     let (gpu, pci) = (gpu.to_owned(), seen.pci.clone());
@@ -53,9 +76,8 @@ fn events_of_gpu(gpu: &str, known: &GpuHealth, seen: &GpuCondition) -> Vec<Event
         let found = GpuFound { gpu: gpu.clone(), identity: identity.clone() };
         events.push(Event::GpuFound(found));
     }
-    let told = known.xids.last().map(|last| last.at);
-    let news: Vec<&GpuReport> =
-        seen.reports.iter().filter(|it| told.is_none_or(|told| it.at > told)).collect();
+    let told = |report: &GpuReport| known.xids.iter().any(|told| report.is_told_by(told));
+    let news: Vec<&GpuReport> = seen.reports.iter().filter(|it| !told(it)).collect();
     events.extend(news.iter().map(|report| {
         let (gpu, pci, report) = (gpu.clone(), pci.clone(), (*report).clone());
         Event::GpuXid(GpuXid { gpu, pci, report })

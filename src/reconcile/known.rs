@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::backups::known_backups;
+use super::clusters::known_clusters;
 use super::pass::Outlook;
 use crate::model::{Resource, ResourceId};
 use crate::plan::{Known, KnownResource, SkipReason};
@@ -20,7 +21,8 @@ pub(super) fn known_at(
     outlook: Outlook,
 ) -> Known {
     let backups = known_backups(state, desired, now, outlook);
-    let mut known = Known { backups, ..Known::default() };
+    let clusters = known_clusters(state, now, outlook);
+    let mut known = Known { backups, clusters, ..Known::default() };
     for (id, resource) in &state.resources {
         if resource.is_ours() {
             known.resources.insert(id.clone(), known_resource(resource));

@@ -10,6 +10,7 @@ mod backups;
 mod begun;
 mod carry;
 mod claim;
+mod clusters;
 mod daemon;
 mod execute;
 mod fetch;
@@ -27,6 +28,7 @@ mod policy;
 mod pull;
 mod pulse;
 mod ruled;
+mod saved;
 mod sentences;
 
 pub use backoff::{FLAP_HEALS, FLAP_WINDOW_S, RETRY_BASE_S, RETRY_MAX_S, RETRY_SLOW_S};

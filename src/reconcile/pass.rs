@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::assess::{events_of_look, farewells, moves, repeated};
 use super::backoff::{RETRY_MAX_S, flapping};
 use super::backups::{events_of_backups, next_due};
+use super::clusters::{events_of_clusters, next_end};
 use super::fetch::Fetch;
 use super::flight::Flights;
 use super::gpus::events_of_gpus;
@@ -239,7 +240,12 @@ impl Reconciler {
             self.rounds(&load, &options, &mut report).await?;
             report.under_way = flights.busy(&load.commit);
             let now = self.clock.now();
-            report.next_due = self.ledger.read(|state| next_due(state, &load.desired, now));
+            report.next_due = self.ledger.read(|state| {
+                [next_due(state, &load.desired, now), next_end(state, now)]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            });
         }
         self.count(&mut report);
         let now = self.clock.now();
@@ -396,6 +402,7 @@ impl Reconciler {
             entries.extend(farewells(state, &scope.desired, &observed, &busy));
             entries.extend(events_of_gpus(state, &observed, &busy));
             entries.extend(events_of_backups(state, &scope.desired, self.clock.now()));
+            entries.extend(events_of_clusters(state, &observed, self.clock.now()));
             entries
         });
         self.append_at(&load.commit, entries).await?;

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::Timestamp;
 
 use super::pass::{PassError, Reconciler, Round};
+use super::saved::saved;
 
 use crate::event::body::{PolicyCleared, PolicyExempted, PolicyViolated};
 use crate::event::{Entry, Event};
 use crate::model::Observed;
 use crate::plan::{Plan, render};
+use crate::policy;
 use crate::policy::{
     Host, Input, InputParts, RuleFile, Rules, Verdict, Verdicts, evaluate, rule_files,
 };
@@ -80,6 +82,7 @@ impl Rulebook {
         plan: &Plan,
         desired: &Desired,
         observed: &Observed,
+        backups: Vec<policy::Backup>,
         now: Timestamp,
         repo: Option<&RepoFiles>,
     ) -> Verdicts {
@@ -97,7 +100,7 @@ impl Rulebook {
                 cpus: observed.host.cpus,
                 ..Host::default()
             },
-            backups: Vec::new(),
+            backups,
             settings: &self.settings,
         });
         let mut found = evaluate(&self.rules, &self.settings, &input);
@@ -120,8 +123,9 @@ impl Reconciler {
         let (rulebook, plan) = (Arc::clone(rulebook), round.plan.clone());
         let (desired, observed) = (Arc::clone(&round.scope.desired), round.observed.clone());
         let now = self.clock.now();
+        let backups = self.ledger.read(|state| saved(state, &desired, &observed, now));
         let asking = tokio::task::spawn_blocking(move || {
-            rulebook.verdicts(&plan, &desired, &observed, now, repo.as_ref())
+            rulebook.verdicts(&plan, &desired, &observed, backups, now, repo.as_ref())
         });
         asking.await.unwrap_or_else(|error| Verdicts::broken(&error.to_string()))
     }

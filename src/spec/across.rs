@@ -130,6 +130,7 @@ fn files(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
                 Resource::Network(_)
                 | Resource::StoragePool(_)
                 | Resource::Backup(_)
+                | Resource::Cluster(_)
                 | Resource::GpuLayout(_) => None,
             };
             let Some(path) = path else { continue };
@@ -227,11 +228,16 @@ fn gpus(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
 fn gpu_users(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
     let mut users: HashMap<&GpuUse, (&ResourceId, usize)> = HashMap::new();
     let mut layouts: HashMap<&str, (&ResourceId, &str)> = HashMap::new();
+    let mut along: HashMap<String, &ResourceId> = HashMap::new();
     for (id, resolved) in sorted {
         if let Some(Resource::GpuLayout(layout)) = resolved.own()
             && let GpuMatch::PciAddress(address) = &layout.gpu
         {
             layouts.insert(slot(address), (id, address.as_str()));
+        }
+        if let Some(Resource::GpuLayout(layout)) = resolved.own() {
+            let with = layout.guest.iter().flat_map(|guest| &guest.with);
+            along.extend(with.map(|address| (address.to_string(), id)));
         }
         for (gpu, n) in &resolved.gpus {
             let Some((other, other_n)) = users.insert(gpu, (id, *n)) else { continue };
@@ -247,6 +253,16 @@ fn gpu_users(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
         let Some(Resource::VirtualMachine(vm)) = resolved.own() else { continue };
         for device in &vm.host_devices {
             let HostDevice::Pci(address) = device else { continue };
+            if let Some(layout) = along.get(address) {
+                let message = format!("PCI function {address} goes along with `{layout}`");
+                let place = at(all, id, "/spec/hostDevices");
+                let mut draft = Draft::new("spec/shared-gpu", place, message);
+                let there = at(all, layout, "/spec/passthrough/with");
+                draft.see(there, "the layout names it here");
+                draft.hint("leave it out of one of them");
+                drafts.push(draft);
+                continue;
+            }
             let Some((layout, gpu)) = layouts.get(slot(address)) else { continue };
             let is = if *gpu == address.as_str() { "is" } else { "is on the board of" };
             let message = format!("PCI function {address} {is} the GPU of `{layout}`");

@@ -342,6 +342,7 @@ fn resolve_all(
         Kind::VirtualMachine,
         Kind::Network,
         Kind::Backup,
+        Kind::Cluster,
     ];
     for kind in order {
         for &(id, member) in ids.iter().filter(|(id, _)| id.kind == kind) {

@@ -6,6 +6,7 @@ pub mod accept;
 mod across;
 mod cache;
 mod cloud_init;
+mod covered;
 mod desired;
 mod diag;
 mod environment;
@@ -26,6 +27,7 @@ mod text;
 mod yaml;
 
 pub use cache::{CACHED_FILES_MAX, ParseCache};
+pub use covered::saved_by;
 pub use desired::{
     Desired, DesiredResource, Lifecycle, MAX_DESTROY_DEFAULT, Origin, Renames, SelfHeal, SyncMode,
     SyncSettings, SyncWindow,

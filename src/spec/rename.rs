@@ -155,6 +155,10 @@ fn cannot_move(from: &ResourceId, to: &ResourceId) -> Option<(String, String)> {
             "snapshots are filed under its name in the repository",
             "keep its name; under a new one it begins a new series in the same repository",
         ),
+        Kind::Cluster => (
+            "reasons on its nodes carry its name",
+            "keep its name; what it calls itself is `spec.name`",
+        ),
         Kind::Seed => ("cloud-init media belong to their machine", "take the entry out"),
     };
     let hint = hint.to_owned();

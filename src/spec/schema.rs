@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::diag::did_you_mean;
 use super::kinds::{
-    API_VERSION, BackupSpec, DiskSpec, DocKind, Document, EnvironmentSpec, GpuLayoutSpec,
-    ImageSpec, MachineSpec, NetworkSpec, PolicySpec, RepositorySpec,
+    API_VERSION, BackupSpec, ClusterSpec, DiskSpec, DocKind, Document, EnvironmentSpec,
+    GpuLayoutSpec, ImageSpec, MachineSpec, NetworkSpec, PolicySpec, RepositorySpec,
 };
 use super::yaml::{At, push_token};
 
@@ -37,6 +37,7 @@ pub fn schema_file(kind: DocKind) -> &'static str {
         DocKind::GpuLayout => "gpu-layout.json",
         DocKind::VirtualMachine => "virtual-machine.json",
         DocKind::Backup => "backup.json",
+        DocKind::Cluster => "cluster.json",
         DocKind::Policy => "policy.json",
     }
 }
@@ -71,6 +72,7 @@ pub fn schema_of(kind: DocKind) -> Value {
         DocKind::GpuLayout => generator.into_root_schema_for::<Document<GpuLayoutSpec>>(),
         DocKind::VirtualMachine => generator.into_root_schema_for::<Document<MachineSpec>>(),
         DocKind::Backup => generator.into_root_schema_for::<Document<BackupSpec>>(),
+        DocKind::Cluster => generator.into_root_schema_for::<Document<ClusterSpec>>(),
         DocKind::Policy => generator.into_root_schema_for::<Document<PolicySpec>>(),
     };
     let mut schema = schema.to_value();

@@ -24,7 +24,11 @@ impl State {
         let commit = entry.commit.as_ref();
         if let Some(subject) = &entry.subject {
             self.apply_to_resource(subject, recorded);
-            self.pulls.machine = recorded.seq;
+            // What runs on a cluster changes all the time, and no plan with it.
+            let load = matches!(&entry.event, Event::ClusterObserved(seen) if seen.load_only);
+            if !load {
+                self.pulls.machine = recorded.seq;
+            }
         }
         match &entry.event {
             Event::LogOpened(opened) => self.epoch = opened.epoch,
@@ -64,8 +68,12 @@ impl State {
                 self.source.refused = None;
                 self.source.allowed = None;
             }
-            Event::SpecWished(wished) => self.wish(&wished.changed, &wished.removed),
+            Event::SpecWished(wished) => {
+                self.note_landing(commit);
+                self.wish(&wished.changed, &wished.removed);
+            }
             Event::SpecAccepted(accepted) => {
+                self.note_landing(commit);
                 let before = self.spec.environment.replace(accepted.environment.clone());
                 if self.spec.commit.as_ref() != commit
                     || self.spec.desired != Some(accepted.desired)
@@ -140,7 +148,7 @@ impl State {
                     std::mem::take(&mut plan.soft)
                 });
                 let soft = soft.unwrap_or_default();
-                self.grant(approved, &soft, surprised, at);
+                self.grant(approved, actor, &soft, surprised, at);
                 self.let_through(soft);
             }
             Event::PlanWithdrawn(withdrawn) => {
@@ -185,7 +193,7 @@ impl State {
             Event::PullObserved(observed) => self.pulls.observe(observed, at),
             Event::PullPlanned(planned) => {
                 let merging = self.is_merging();
-                self.pulls.plan(planned, at, merging, self.spec.tree.as_deref());
+                self.pulls.plan(planned, (recorded.seq, at), merging, self.spec.tree.as_deref());
             }
             Event::PullApproved(approved) => self.pulls.approve(approved, actor, at),
             Event::PullApprovalWithdrawn(withdrawn) => {
@@ -245,6 +253,7 @@ impl State {
             }
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
+            | Event::LogRecovered(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Claimed(_)
@@ -259,10 +268,16 @@ impl State {
             | Event::BackupOpened(_)
             | Event::BackupTaken(_)
             | Event::BackupVerified(_)
+            | Event::BackupDrilled(_)
             | Event::BackupFailed(_)
             | Event::BackupForgotten(_)
             | Event::BackupMissed(_)
             | Event::BackupAsked(_)
+            | Event::DrillAsked(_)
+            | Event::BackupCancelled(_)
+            | Event::ClusterObserved(_)
+            | Event::NodeDrained(_)
+            | Event::NodeResumed(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -358,15 +373,15 @@ impl State {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
             Event::StepSucceeded(_) => resource.succeed(at, entry.run),
             Event::StepFailed(failed) => resource.fail(failed, at),
-            Event::StepInterrupted(_) => resource.in_flight = None,
+            Event::StepInterrupted(_) => resource.interrupt(),
             Event::Synced(synced) => {
                 let commit = entry.commit.clone();
                 resource.applied = Some(Applied { wish: synced.wish, commit, at });
-                resource.claim = Some(synced.claim.clone());
+                drop(resource.claim_now(&synced.claim));
                 resource.failure = None;
                 resource.drift = None;
             }
-            Event::Claimed(claimed) => resource.claim = Some(claimed.claim.clone()),
+            Event::Claimed(claimed) => drop(resource.claim_now(&claimed.claim)),
             Event::Drifted(drifted) => {
                 let since = resource.drift.as_ref().map_or(at, |drift| drift.since);
                 resource.drift = Some(Drift {
@@ -391,16 +406,32 @@ impl State {
             }
             Event::BackupOpened(opened) => resource.backup().open(opened),
             Event::BackupTaken(taken) => resource.backup().take(taken, at),
-            Event::BackupVerified(_) => resource.backup().verify(at),
+            Event::BackupVerified(verified) => resource.backup().verify(verified, at),
+            Event::BackupDrilled(drilled) => resource.backup().drill(drilled, at),
             Event::BackupFailed(failed) => resource.backup().find_damage(failed, at),
-            Event::BackupForgotten(_) => resource.backup().forget(at),
+            Event::BackupForgotten(forgotten) => resource.backup().forget(forgotten, at),
             Event::BackupMissed(_) => resource.backup().miss(at),
+            Event::BackupCancelled(_) => {
+                if let Some(step) = &mut resource.in_flight {
+                    step.cancelled = true;
+                }
+            }
             Event::BackupAsked(_) => {
                 resource.backup().asked = true;
-                // Who asks has seen to what was in the way, or wants to know.
-                if let Some(failure) = &mut resource.failure {
-                    failure.retry_at = None;
-                }
+                resource.try_again();
+            }
+            Event::DrillAsked(_) => {
+                resource.backup().drill_asked = true;
+                resource.try_again();
+            }
+            Event::ClusterObserved(seen) => resource.cluster().observe(seen, recorded.seq, at),
+            Event::NodeDrained(drained) => {
+                resource.cluster().drain(drained, &entry.actor, recorded.seq, at);
+                resource.try_again();
+            }
+            Event::NodeResumed(resumed) => {
+                resource.cluster().resume(&resumed.node, recorded.seq);
+                resource.try_again();
             }
             Event::OperatorHeld(held) => {
                 let (by, reason) = (entry.actor.clone(), held.reason.clone());
@@ -411,6 +442,7 @@ impl State {
             // Never about one resource.
             Event::LogOpened(_)
             | Event::LogTailCut(_)
+            | Event::LogRecovered(_)
             | Event::CommitObserved(_)
             | Event::RewriteRefused(_)
             | Event::RewriteAccepted(_)

@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 use trueup_backup::objective::Facts;
 
 use super::State;
-use crate::event::body::{BackupFailed, BackupOpened, BackupTaken};
+use crate::event::body::{
+    BackupDrilled, BackupFailed, BackupForgotten, BackupOpened, BackupTaken, BackupVerified,
+};
 use crate::model::ResourceId;
+use crate::model::resource::Chore;
+use crate::plan::Action;
 
 /// What is known of a backup.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -23,20 +27,50 @@ pub struct BackupState {
     pub last: Option<LastSnapshot>,
     /// Bytes of the snapshot before that one.
     pub bytes_before: Option<u64>,
+    /// The last complete snapshot.
+    pub good: Option<GoodSnapshot>,
+    /// The newest complete snapshot that a check or a drill found right, and nothing found wrong since.
+    pub proved: Option<GoodSnapshot>,
     /// When the newest snapshot was begun: the schedule goes on from there.
     pub run_at: Option<Timestamp>,
     /// When the repository was checked last, whatever came of it.
     pub checked_at: Option<Timestamp>,
     /// How many checks found nothing: the next part to be read follows from it.
     pub checks: u32,
+    /// When a snapshot was last restored to prove that it can be, whatever came of it.
+    pub drilled_at: Option<Timestamp>,
     /// When snapshots were last removed from it.
     pub forgotten_at: Option<Timestamp>,
     /// What the last check found, where that was damage.
     pub damage: Option<String>,
+    /// What the last drill found, where something was wrong.
+    pub drill_damage: Option<String>,
     /// Since when the last complete snapshot is older than promised.
     pub missed: Option<Timestamp>,
     /// An operator wants a snapshot now.
     pub asked: bool,
+    /// A snapshot was being taken when the program ended: what its hooks stopped may still stand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
+    /// What went wrong with programs that were run before or after the newest snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<String>,
+    /// An operator wants a drill now.
+    pub drill_asked: bool,
+    /// What was noticed about its repository since the last check without a notice, such as that
+    /// somebody else removed things from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noticed: Option<Noticed>,
+}
+
+/// Something noticed beside a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Noticed {
+    /// When it was last noticed.
+    pub at: Timestamp,
+    /// In sentences.
+    pub what: Vec<String>,
 }
 
 /// A snapshot that was taken.
@@ -59,6 +93,18 @@ pub struct LastSnapshot {
     pub elapsed_ms: u64,
 }
 
+/// A complete snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GoodSnapshot {
+    /// Its id.
+    pub id: String,
+    /// When it was begun.
+    pub at: Timestamp,
+    /// The disks in it.
+    pub of: Vec<ResourceId>,
+}
+
 impl State {
     /// What is known of the backup `id`. A repository that is damaged is so for every backup in it,
     /// whichever one's check found it.
@@ -71,6 +117,7 @@ impl State {
         if let Some(other) = damaged.filter(|_| own.damage.is_none()) {
             own.damage.clone_from(&other.damage);
             own.facts.verified = None;
+            own.proved = None;
             own.facts.verify_failed = other.facts.verify_failed;
         }
         own
@@ -79,9 +126,11 @@ impl State {
 
 impl BackupState {
     /// Whether snapshots may be removed. Of a damaged repository, or one whose newest snapshot is
-    /// incomplete, nothing is: what is left may be all there is.
+    /// incomplete or whose last complete one did not come back, nothing is: what is left may be all
+    /// there is.
     pub(crate) fn may_forget(&self) -> bool {
-        self.damage.is_none() && self.last.as_ref().is_some_and(|last| last.missing == 0)
+        let sound = self.damage.is_none() && self.drill_damage.is_none();
+        sound && self.last.as_ref().is_some_and(|last| last.missing == 0)
     }
 
     /// Whether both are in the same repository.
@@ -91,13 +140,14 @@ impl BackupState {
 
     pub(super) fn open(&mut self, opened: &BackupOpened) {
         if self.repository.as_ref() != Some(&opened.repository) {
-            let (repository, asked) = (Some(opened.repository.clone()), self.asked);
-            *self = Self { repository, asked, ..Self::default() };
+            let repository = Some(opened.repository.clone());
+            *self = Self { repository, asked: self.asked, ..Self::default() };
         }
     }
 
     pub(super) fn take(&mut self, taken: &BackupTaken, at: Timestamp) {
         self.open(&BackupOpened { repository: taken.repository.clone(), made: false });
+        self.notice(&taken.notices, at);
         self.bytes_before = self.last.as_ref().map(|last| last.bytes);
         self.last = Some(LastSnapshot {
             id: taken.snapshot.clone(),
@@ -110,30 +160,84 @@ impl BackupState {
         });
         self.run_at = Some(taken.begun);
         self.asked = false;
+        self.interrupted = false;
+        self.hooks.clone_from(&taken.hooks);
         if taken.missing == 0 {
             self.facts.last_good = Some(taken.begun);
+            let (id, of) = (taken.snapshot.clone(), taken.of.clone());
+            self.good = Some(GoodSnapshot { id, at: taken.begun, of });
             self.missed = None;
         } else {
             self.facts.last_bad = Some(at);
         }
     }
 
-    pub(super) fn verify(&mut self, at: Timestamp) {
+    pub(super) fn verify(&mut self, verified: &BackupVerified, at: Timestamp) {
+        self.noticed = None;
+        self.notice(&verified.notices, at);
         self.checked_at = Some(at);
         self.checks = self.checks.wrapping_add(1);
         self.facts.verified = Some(at);
         self.damage = None;
+        if self.drill_damage.is_none() {
+            self.proved.clone_from(&self.good);
+        }
+    }
+
+    pub(super) fn drill(&mut self, drilled: &BackupDrilled, at: Timestamp) {
+        self.drilled_at = Some(at);
+        self.drill_asked = false;
+        self.facts.drilled = Some(at);
+        self.facts.measured_rto_s = Some(drilled.elapsed_ms.div_ceil(1000));
+        self.drill_damage = None;
+        let good = self.good.as_ref().filter(|good| good.id == drilled.snapshot);
+        if let Some(good) = good.filter(|_| self.damage.is_none()) {
+            self.proved = Some(good.clone());
+        }
     }
 
     /// The same part is read again until it is whole: another one would say nothing of this damage.
+    /// What a drill found is only mended by a drill.
     pub(super) fn find_damage(&mut self, failed: &BackupFailed, at: Timestamp) {
+        self.proved = None;
+        if failed.during == Chore::Drill {
+            self.drilled_at = Some(at);
+            self.drill_asked = false;
+            self.facts.drill_failed = Some(at);
+            self.drill_damage = Some(failed.why.clone());
+            return;
+        }
         self.checked_at = Some(at);
         self.facts.verify_failed = Some(at);
         self.damage = Some(failed.why.clone());
     }
 
-    pub(super) fn forget(&mut self, at: Timestamp) {
+    pub(super) fn forget(&mut self, forgotten: &BackupForgotten, at: Timestamp) {
+        self.notice(&forgotten.notices, at);
         self.forgotten_at = Some(at);
+    }
+
+    fn notice(&mut self, what: &[String], at: Timestamp) {
+        if !what.is_empty() {
+            self.noticed = Some(Noticed { at, what: what.to_vec() });
+        }
+    }
+
+    /// An operator ended it: the schedule goes on from there.
+    pub(super) fn put_off(&mut self, verb: &str, at: Timestamp) {
+        match verb {
+            Action::BACKUP_RUN => {
+                self.run_at = Some(at);
+                self.asked = false;
+            }
+            Action::BACKUP_VERIFY => self.checked_at = Some(at),
+            Action::BACKUP_DRILL => {
+                self.drilled_at = Some(at);
+                self.drill_asked = false;
+            }
+            Action::BACKUP_FORGET => self.forgotten_at = Some(at),
+            _ => {}
+        }
     }
 
     pub(super) fn miss(&mut self, at: Timestamp) {
@@ -141,6 +245,7 @@ impl BackupState {
     }
 
     pub(super) fn fail_run(&mut self, at: Timestamp) {
+        self.interrupted = false;
         self.facts.last_bad = Some(at);
     }
 }
@@ -148,7 +253,6 @@ impl BackupState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::resource::Chore;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -163,11 +267,49 @@ mod tests {
             files: 1,
             bytes: 10 * begun.unsigned_abs(),
             added: 1,
+            of: vec!["disk/db".parse().unwrap()],
+            read: None,
             missing,
             first_missing: None,
             notices: Vec::new(),
+            hooks: Vec::new(),
             elapsed_ms: 5,
         }
+    }
+
+    fn verified() -> BackupVerified {
+        BackupVerified { snapshots: 1, read: 0, notices: Vec::new(), elapsed_ms: 1 }
+    }
+
+    #[test]
+    fn what_was_noticed_is_told_until_a_check_notices_nothing() {
+        let mut of = BackupState::default();
+        let notices = vec!["somebody else pruned the repository".to_owned()];
+        of.take(&BackupTaken { notices: notices.clone(), ..taken("one", 1, 0) }, at(2));
+        of.take(&taken("one", 3, 0), at(4));
+        assert_eq!(of.noticed, Some(Noticed { at: at(2), what: notices.clone() }));
+        of.verify(&BackupVerified { notices: notices.clone(), ..verified() }, at(5));
+        assert_eq!(of.noticed.as_ref().map(|noticed| noticed.at), Some(at(5)));
+        of.verify(&verified(), at(6));
+        assert_eq!(of.noticed, None);
+        let forgotten =
+            BackupForgotten { kept: 1, removed: vec![], removed_count: 0, freed: 0, notices };
+        of.forget(&forgotten, at(7));
+        assert!(of.noticed.is_some());
+    }
+
+    #[test]
+    fn what_an_operator_ended_is_done_again_when_it_is_next_due() {
+        let mut of = BackupState { asked: true, ..BackupState::default() };
+        of.put_off(Action::BACKUP_RUN, at(9));
+        of.put_off(Action::BACKUP_VERIFY, at(10));
+        of.put_off(Action::BACKUP_FORGET, at(11));
+        of.drill_asked = true;
+        of.put_off(Action::BACKUP_DRILL, at(12));
+        assert_eq!((of.drilled_at, of.drill_asked, of.facts.drilled), (Some(at(12)), false, None));
+        assert_eq!((of.run_at, of.asked), (Some(at(9)), false));
+        assert_eq!((of.checked_at, of.forgotten_at), (Some(at(10)), Some(at(11))));
+        assert_eq!(of.facts.last_good, None, "it proves nothing");
     }
 
     #[test]
@@ -196,7 +338,7 @@ mod tests {
         );
         of.take(&taken("one", 6, 0), at(7));
         assert_eq!(of.damage.as_deref(), Some("a pack is gone"));
-        of.verify(at(8));
+        of.verify(&verified(), at(8));
         assert_eq!((of.damage, of.facts.verified, of.checks), (None, Some(at(8)), 1));
     }
 
@@ -204,12 +346,12 @@ mod tests {
     fn the_part_with_damage_is_read_until_it_is_whole() {
         let mut of = BackupState::default();
         of.take(&taken("one", 1, 0), at(2));
-        of.verify(at(3));
+        of.verify(&verified(), at(3));
         let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
         of.find_damage(&failed, at(4));
         of.find_damage(&failed, at(5));
         assert_eq!((of.checks, of.checked_at, of.may_forget()), (1, Some(at(5)), false));
-        of.verify(at(6));
+        of.verify(&verified(), at(6));
         assert_eq!((of.checks, of.checked_at, of.may_forget()), (2, Some(at(6)), true));
         of.take(&taken("one", 7, 1), at(8));
         assert!(!of.may_forget(), "the last snapshot is incomplete");
@@ -222,17 +364,47 @@ mod tests {
         for (id, repository) in ids.iter().zip(["one", "one", "two"]) {
             let backup = state.resources.entry(id.clone()).or_default().backup();
             backup.take(&taken(repository, 1, 0), at(2));
-            backup.verify(at(3));
+            backup.verify(&verified(), at(3));
         }
         let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
         state.resources.get_mut(&ids[0]).unwrap().backup().find_damage(&failed, at(4));
         let damaged = ids.each_ref().map(|id| state.backup(id).damage.is_some());
         assert_eq!(damaged, [true, true, false]);
         // A shallower check through another one says nothing about it.
-        state.resources.get_mut(&ids[1]).unwrap().backup().verify(at(5));
+        state.resources.get_mut(&ids[1]).unwrap().backup().verify(&verified(), at(5));
         assert!(state.backup(&ids[1]).facts.verified.is_none());
-        state.resources.get_mut(&ids[0]).unwrap().backup().verify(at(6));
+        state.resources.get_mut(&ids[0]).unwrap().backup().verify(&verified(), at(6));
         assert_eq!(state.backup(&ids[1]).facts.verified, Some(at(5)));
+    }
+
+    #[test]
+    fn only_a_drill_mends_what_a_drill_found() {
+        let mut of = BackupState { drill_asked: true, ..BackupState::default() };
+        of.take(&taken("one", 1, 0), at(2));
+        of.drill_asked = true;
+        of.take(&taken("one", 3, 1), at(4));
+        let good = of.good.as_ref().map(|good| &*good.id);
+        assert_eq!((good, &of.proved), (Some("1"), &None), "the newest one is not complete");
+        of.take(&taken("one", 5, 0), at(6));
+        let failed = BackupFailed { during: Chore::Drill, errors: 1, why: "a is gone".into() };
+        of.find_damage(&failed, at(7));
+        assert_eq!((of.drilled_at, of.drill_asked, of.may_forget()), (Some(at(7)), false, false));
+        of.verify(&verified(), at(8));
+        of.take(&taken("one", 9, 0), at(10));
+        assert_eq!(of.drill_damage.as_deref(), Some("a is gone"));
+        assert!(of.facts.drill_failed > of.facts.drilled && of.proved.is_none());
+        let drilled = BackupDrilled {
+            snapshot: "9".into(),
+            files: 1,
+            bytes: 1,
+            elapsed_ms: 1001,
+            proved: Vec::new(),
+            notices: Vec::new(),
+        };
+        of.drill(&drilled, at(11));
+        assert_eq!((of.facts.measured_rto_s, of.may_forget()), (Some(2), true));
+        assert_eq!((of.drill_damage, of.facts.drilled), (None, Some(at(11))));
+        assert_eq!(of.proved, of.good);
     }
 
     #[test]

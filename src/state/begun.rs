@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Granted, State};
+use super::{Given, Granted, State};
 use crate::event::body::{PlanApproved, PlanBegun, PullApprovalWithdrawn, SoftHold};
 use crate::model::{Digest, ResourceId};
 use crate::plan::promise::{Kept, Promise};
@@ -39,16 +39,25 @@ impl State {
     pub(super) fn grant(
         &mut self,
         approved: &PlanApproved,
+        by: &str,
         soft: &[SoftHold],
         surprised: bool,
         at: Timestamp,
     ) {
         let PlanApproved { plan, shown, via } = approved.clone();
-        let granted = |via| Granted { plan, shown, via, soft: soft.to_vec(), surprised, at };
-        match via {
-            Some(via) => self.granted = Some(granted(via)),
+        match (via, self.granted.as_mut().filter(|granted| granted.plan == plan)) {
+            (Some(via), Some(granted)) => granted.add(Given { by: by.to_owned(), via, at }),
+            (Some(via), None) => {
+                // Whoever else approved the pull request approved this.
+                let more = shown.map(|shown| self.pulls.given(shown)).unwrap_or_default();
+                let soft = soft.to_vec();
+                let mut granted =
+                    Granted { plan, shown, via, soft, surprised, at, more: Vec::new() };
+                more.into_iter().for_each(|given| granted.add(given));
+                self.granted = Some(granted);
+            }
             // Given on the host: one given on the forge for another plan stands beside it.
-            None => self.ungrant(plan),
+            (None, _) => self.ungrant(plan),
         }
     }
 
@@ -61,7 +70,17 @@ impl State {
     /// as it has not begun.
     pub(super) fn revoke(&mut self, withdrawn: &PullApprovalWithdrawn, seq: u64) {
         let fits = |it: &Granted| it.plan == withdrawn.plan || it.shown == Some(withdrawn.plan);
-        let Some(granted) = self.granted.take_if(|granted| fits(granted)) else { return };
+        let Some(mut granted) = self.granted.take_if(|granted| fits(granted)) else { return };
+        // What somebody else said goes on standing.
+        if let Some((gone, first)) = granted.lessen(withdrawn) {
+            gone.iter().for_each(|via| self.pulls.avoid(via));
+            if let (Some(by), Some(name)) = (first, self.approvals.get_mut(&granted.plan)) {
+                *name = by;
+            }
+            self.granted = Some(granted);
+            return;
+        }
+        granted.more.iter().for_each(|given| self.pulls.avoid(&given.via));
         self.pulls.avoid(&granted.via);
         self.approvals.remove(&granted.plan);
         self.begun.remove(&granted.plan);

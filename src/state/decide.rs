@@ -2,14 +2,16 @@
 //!
 //! Deciding never acts: it gives the events to append, or the reason for a refusal.
 
+use jiff::Timestamp;
+
 use crate::event::body::{
-    BackupAsked, OperatorHeld, OperatorPaused, OperatorReleased, PlanApproved, Resumed,
-    RewriteAccepted,
+    BackupAsked, BackupCancelled, DrillAsked, NodeDrained, NodeResumed, OperatorHeld,
+    OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
 };
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Kind, ResourceId};
 
-use super::State;
+use super::{ClusterState, State};
 
 /// Something an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -44,6 +46,34 @@ pub enum Command {
         /// Which backup.
         resource: ResourceId,
     },
+    /// Restore the last complete snapshot beside now, to prove that it can be.
+    Drill {
+        /// Which backup.
+        resource: ResourceId,
+    },
+    /// End what is being done for a backup.
+    CancelBackup {
+        /// Which backup.
+        resource: ResourceId,
+    },
+    /// Take a node of a cluster out of use for a while.
+    DrainNode {
+        /// Which cluster.
+        resource: ResourceId,
+        /// Which node.
+        node: String,
+        /// Why.
+        reason: String,
+        /// When it is given back.
+        until: Timestamp,
+    },
+    /// Give a node back before its time.
+    ResumeNode {
+        /// Which cluster.
+        resource: ResourceId,
+        /// Which node.
+        node: String,
+    },
     /// Let a rewritten history through.
     AcceptRewrite {
         /// The refused head.
@@ -63,6 +93,30 @@ pub enum Refusal {
     /// It is no backup.
     #[error("{0} is no backup; see `trueup backup`")]
     NoBackup(ResourceId),
+    /// There is nothing to restore.
+    #[error(
+        "{0} has no complete snapshot to restore yet: `trueup backup run {name}` takes one",
+        name = .0.name
+    )]
+    NoSnapshot(ResourceId),
+    /// Nothing is being done for it.
+    #[error("nothing is being done for {0} now; see `trueup backup`")]
+    NothingRuns(ResourceId),
+    /// It is no cluster, or none that was seen.
+    #[error("{0} is no cluster that was seen; see `trueup cluster`")]
+    NoCluster(ResourceId),
+    /// The cluster is not ours yet.
+    #[error("{0} is not taken over yet: set `lifecycle.adopt` in its document first")]
+    ForeignCluster(ResourceId),
+    /// The node was not taken out through us.
+    #[error(
+        "node {node} was not taken out with `trueup cluster drain`: what people do with scontrol is \
+         left to them (`scontrol update NodeName={node} State=RESUME`)"
+    )]
+    NotDrained {
+        /// Which.
+        node: String,
+    },
     /// Nothing is paused.
     #[error("nothing is paused or held")]
     NotPaused,
@@ -128,18 +182,61 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
             Entry::new(Event::OperatorReleased(OperatorReleased {})).about(resource)
         }
         Command::BackUp { resource } => {
+            wished_backup(state, resource)?;
+            Entry::new(Event::BackupAsked(BackupAsked {})).about(resource)
+        }
+        Command::Drill { resource } => {
+            wished_backup(state, resource)?;
+            if state.backup(resource).good.is_none() {
+                return Err(Refusal::NoSnapshot(resource.clone()));
+            }
+            Entry::new(Event::DrillAsked(DrillAsked {})).about(resource)
+        }
+        Command::CancelBackup { resource } => {
             if resource.kind != Kind::Backup {
                 return Err(Refusal::NoBackup(resource.clone()));
             }
-            if state.resources.get(resource).is_none_or(|known| known.wish.is_none()) {
-                return Err(Refusal::UnknownResource(resource.clone()));
+            if state.resources.get(resource).is_none_or(|known| known.in_flight.is_none()) {
+                return Err(Refusal::NothingRuns(resource.clone()));
             }
-            Entry::new(Event::BackupAsked(BackupAsked {})).about(resource)
+            Entry::new(Event::BackupCancelled(BackupCancelled {})).about(resource)
+        }
+        Command::DrainNode { resource, node, reason, until } => {
+            cluster(state, resource)?;
+            let drained = NodeDrained { node: node.clone(), reason: reason.clone(), until: *until };
+            Entry::new(Event::NodeDrained(drained)).about(resource)
+        }
+        Command::ResumeNode { resource, node } => {
+            let drain = cluster(state, resource)?.drains.get(node).filter(|drain| !drain.ended);
+            if drain.is_none() {
+                return Err(Refusal::NotDrained { node: node.clone() });
+            }
+            Entry::new(Event::NodeResumed(NodeResumed { node: node.clone() })).about(resource)
         }
         Command::Approve { plan } => approve(state, plan)?,
         Command::AcceptRewrite { commit } => accept_rewrite(state, commit)?,
     };
     Ok(vec![event.by(actor)])
+}
+
+fn wished_backup(state: &State, resource: &ResourceId) -> Result<(), Refusal> {
+    if resource.kind != Kind::Backup {
+        return Err(Refusal::NoBackup(resource.clone()));
+    }
+    match state.resources.get(resource).is_none_or(|known| known.wish.is_none()) {
+        true => Err(Refusal::UnknownResource(resource.clone())),
+        false => Ok(()),
+    }
+}
+
+fn cluster<'s>(state: &'s State, id: &ResourceId) -> Result<&'s ClusterState, Refusal> {
+    let known = state.resources.get(id);
+    let cluster = known.and_then(|known| known.cluster.as_deref());
+    let cluster = cluster.ok_or_else(|| Refusal::NoCluster(id.clone()))?;
+    match known.is_some_and(|known| known.is_ours()) {
+        true => Ok(cluster),
+        false => Err(Refusal::ForeignCluster(id.clone())),
+    }
 }
 
 fn approve(state: &State, asked: &str) -> Result<Entry, Refusal> {

@@ -6,8 +6,11 @@
 mod apply;
 mod backup;
 mod begun;
+mod cluster;
 mod decide;
+mod granted;
 mod health;
+mod landed;
 mod pulls;
 mod resource;
 mod types;
@@ -15,8 +18,11 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{BackupState, LastSnapshot};
+pub use backup::{BackupState, GoodSnapshot, LastSnapshot, Noticed};
+pub use cluster::{ClusterLook, ClusterState, OperatorDrain};
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
+pub use granted::{Given, TakenBack};
+pub use landed::{LANDED_KEPT_MAX, Landed};
 pub use pulls::{
     Approved, Carried, Merged, OLDER_KEPT_MAX, OlderPlan, POSTS_KEPT_MAX, PROMISES_KEPT_MAX,
     Planned, Post, PullState, PullsState,

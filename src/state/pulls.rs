@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::granted::{Given, TakenBack};
 use crate::event::body::{
     ApprovalMeans, ForgeApproval, ForgePosted, ForgeRefused, PlanApproved, PostTarget,
     PullApprovalWithdrawn, PullApproved, PullClosed, PullObserved, PullOutcome, PullPlan,
@@ -50,6 +51,9 @@ pub struct PullsState {
     /// What somebody did to approve and what was taken back, oldest first: heard again, it counts no more.
     #[serde(default)]
     pub void: VecDeque<(ApprovalMeans, u64)>,
+    /// Comments that took approvals back, oldest first: what was said before them counts no more.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub taken_back: VecDeque<TakenBack>,
     /// The last event that said something new about the machine: plans made before it are stale.
     pub machine: u64,
     /// Since when the forge does not answer, and why.
@@ -117,6 +121,9 @@ pub struct Approved {
     pub via: ForgeApproval,
     /// When that was taken note of.
     pub at: Timestamp,
+    /// Who else approved the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Given>,
 }
 
 /// A plan that runs because a pull request was approved.
@@ -148,6 +155,9 @@ pub struct Planned {
     pub says: Option<Digest>,
     /// It in a line.
     pub summary: Option<String>,
+    /// The event that says so: what is new about the machine since then is not in it.
+    #[serde(default)]
+    pub seq: u64,
 }
 
 /// What the merge of a pull request was said to do.
@@ -187,6 +197,12 @@ pub struct Post {
     pub content: Digest,
     /// Its page for people.
     pub url: Option<String>,
+    /// How often something was said there, as far as that is remembered.
+    #[serde(default)]
+    pub times: u64,
+    /// Whether the forge takes nothing more there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
 }
 
 impl PullsState {
@@ -209,7 +225,7 @@ impl PullsState {
         told.chain(meant).find(|promise| promise.tree == tree)
     }
 
-    /// Whether this was taken back.
+    /// Whether this very word was taken back.
     pub fn is_void(&self, via: &ForgeApproval) -> bool {
         self.void.contains(&(via.means, via.id))
     }
@@ -255,7 +271,7 @@ impl PullsState {
     pub(super) fn plan(
         &mut self,
         planned: &PullPlanned,
-        at: Timestamp,
+        (seq, at): (u64, Timestamp),
         merging: bool,
         tree: Option<&str>,
     ) {
@@ -270,6 +286,7 @@ impl PullsState {
             report: planned.report.blob,
             says: planned.says,
             summary: planned.summary.clone(),
+            seq,
         });
         if !merging && planned.tree.as_deref() != tree {
             pull.meant = pull.promise(planned.number).or_else(|| pull.meant.take());
@@ -304,32 +321,36 @@ impl PullsState {
                 by: by.to_owned(),
                 via: approved.via.clone(),
                 at,
+                more: Vec::new(),
             })
         };
         if let Some(pull) = self.open.get_mut(&approved.number) {
             let told = pull.shown.as_ref().filter(|told| told.head == pull.head);
-            pull.approved = told.and_then(of).or_else(|| pull.approved.take());
+            pull.approved = Approved::beside(pull.approved.take(), told.and_then(of));
         }
         for told in &mut self.promises {
-            told.approved = of(told).or_else(|| told.approved.take());
+            told.approved = Approved::beside(told.approved.take(), of(told));
         }
     }
 
     pub(super) fn disapprove(&mut self, withdrawn: &PullApprovalWithdrawn) {
-        let open = self.open.get(&withdrawn.number).and_then(|pull| pull.approved.as_ref());
-        let closed = self.promises.iter().filter(|told| told.number == withdrawn.number);
-        let closed = closed.filter_map(|told| told.approved.as_ref());
-        let gone = open.into_iter().chain(closed).filter(|it| it.plan == withdrawn.plan);
-        for via in gone.map(|it| it.via.clone()).collect::<Vec<_>>() {
+        let open = self.open.get_mut(&withdrawn.number).map(|pull| &mut pull.approved);
+        let closed = self.promises.iter_mut().filter(|told| told.number == withdrawn.number);
+        let all = open.into_iter().chain(closed.map(|told| &mut told.approved));
+        let mut gone = Vec::new();
+        let mut left = false;
+        for approved in all {
+            let Some(known) = approved.take_if(|it| it.plan == withdrawn.plan) else { continue };
+            let (rest, void) = known.without(withdrawn);
+            *approved = rest;
+            left |= approved.is_some();
+            gone.extend(void);
+        }
+        for via in gone {
             self.avoid(&via);
         }
-        if let Some(pull) = self.open.get_mut(&withdrawn.number) {
-            pull.approved = pull.approved.take().filter(|it| it.plan != withdrawn.plan);
-        }
-        for told in self.promises.iter_mut().filter(|told| told.number == withdrawn.number) {
-            told.approved = told.approved.take().filter(|it| it.plan != withdrawn.plan);
-        }
-        if self.carried.is_some_and(|carried| carried.shown == withdrawn.plan) {
+        self.take_back(withdrawn);
+        if !left && self.carried.is_some_and(|carried| carried.shown == withdrawn.plan) {
             self.carried = None;
         }
     }
@@ -367,6 +388,8 @@ impl PullsState {
             target: posted.target.clone(),
             content: posted.content,
             url: posted.url.clone(),
+            times: self.post(&posted.target).map_or(0, |post| post.times).saturating_add(1),
+            full: false,
         });
         self.refusals.remove(&posted.target);
         // Only what stands on the forge was promised: a plan made since then was seen by nobody.
@@ -399,6 +422,12 @@ impl PullsState {
     pub(super) fn refused(&mut self, refused: &ForgeRefused) {
         if self.refusals.len() < POSTS_KEPT_MAX {
             self.refusals.insert(refused.target.clone(), refused.why.clone());
+        }
+        if refused.full {
+            let known = self.post(&refused.target);
+            let (url, times) = known.map_or((None, 0), |post| (post.url.clone(), post.times));
+            let (target, content) = (refused.target.clone(), refused.content);
+            self.remember(Post { target, content, url, times, full: true });
         }
     }
 

@@ -5,9 +5,10 @@
 use jiff::Timestamp;
 
 use super::backup::BackupState;
+use super::cluster::ClusterState;
 use super::types::{Failure, HEALS_KEPT_MAX, InFlight, ResourceState};
-use crate::event::body::{StepFailed, StepStarted};
-use crate::model::{Digest, Fault, RunId};
+use crate::event::body::{Claim, StepFailed, StepStarted};
+use crate::model::{Digest, Fault, Resource, RunId};
 use crate::plan::{Action, Reason};
 
 impl ResourceState {
@@ -38,11 +39,21 @@ impl ResourceState {
         self.backup.get_or_insert_default()
     }
 
+    /// Ends the wait for another try: who asks has seen to what was in the way, or wants to know.
+    pub(super) fn try_again(&mut self) {
+        if let Some(failure) = &mut self.failure {
+            failure.retry_at = None;
+        }
+    }
+
+    /// What is known of its nodes and queues.
+    pub(super) fn cluster(&mut self) -> &mut ClusterState {
+        self.cluster.get_or_insert_default()
+    }
+
     pub(super) fn start(&mut self, started: &StepStarted, seq: u64) {
         let claim_before = self.claim.clone();
-        if started.claim.is_some() {
-            self.claim.clone_from(&started.claim);
-        }
+        let backup_before = started.claim.as_ref().and_then(|claim| self.claim_now(claim));
         self.in_flight = Some(InFlight {
             plan: started.plan,
             step: started.step,
@@ -51,13 +62,40 @@ impl ResourceState {
             wish: started.wish,
             heals: started.reason == Reason::Drifted,
             claim_before,
+            backup_before,
+            cancelled: false,
         });
+    }
+
+    /// What is ours from now on; what was known of a repository in another place, which says nothing
+    /// of this one.
+    pub(super) fn claim_now(&mut self, claim: &Claim) -> Option<Box<BackupState>> {
+        let before = self.claim.replace(claim.clone());
+        let moved = match (repository(before.as_ref()), repository(Some(claim))) {
+            (Some(before), Some(now)) => before != now,
+            _ => false,
+        };
+        let known = self.backup.take_if(|_| moved);
+        if let Some(known) = &known {
+            self.backup().asked = known.asked;
+        }
+        known
+    }
+
+    /// The program ended in the middle of a step.
+    pub(super) fn interrupt(&mut self) {
+        if self.in_flight.take().is_some_and(|step| step.verb == Action::BACKUP_RUN) {
+            self.backup().interrupted = true;
+        }
     }
 
     pub(super) fn succeed(&mut self, at: Timestamp, run: Option<RunId>) {
         let Some(step) = self.in_flight.take() else { return };
         if self.failure.as_ref().is_some_and(|failure| failure.verb == step.verb) {
             self.failure = None;
+        }
+        if step.verb == Action::GPU_SETTLE {
+            self.gpu_settled();
         }
         if step.heals && (run.is_none() || self.healed_by != run) {
             self.healed_by = run;
@@ -68,6 +106,18 @@ impl ResourceState {
         }
     }
 
+    /// A change of a GPU is proved: what was only needed on its way is over. One that takes a layout
+    /// away keeps what tells ours from what stands beside it.
+    fn gpu_settled(&mut self) {
+        let resource = self.claim.as_mut().and_then(|claim| claim.resource.as_mut());
+        let Some(Resource::GpuLayout(layout)) = resource else { return };
+        let Some(memory) = &mut layout.memory else { return };
+        match self.wish {
+            Some(_) => memory.close(),
+            None => memory.stopped.clear(),
+        }
+    }
+
     pub(super) fn fail(&mut self, failed: &StepFailed, at: Timestamp) {
         let Some(step) = self.in_flight.take() else { return };
         if step.verb == Action::BACKUP_RUN
@@ -75,10 +125,18 @@ impl ResourceState {
         {
             backup.fail_run(at);
         }
+        if step.cancelled
+            && let Some(backup) = &mut self.backup
+        {
+            backup.put_off(&step.verb, at);
+        }
         // A person is needed because something that is not ours is in the way: it does not become
         // ours by having been in the way. Any other failure may have happened half-way.
         if matches!(failed.fault, Fault::NeedsHuman { .. }) {
             self.claim = step.claim_before;
+            if step.backup_before.is_some() {
+                self.backup = step.backup_before;
+            }
         }
         // It served a wish that went meanwhile: nobody tries it again.
         if self.wish.is_none() && step.wish.is_some() {
@@ -92,5 +150,99 @@ impl ResourceState {
             retry_at: failed.retry_at,
             wish: step.wish,
         });
+    }
+}
+
+/// Where the repository of a claimed backup is.
+fn repository(claim: Option<&Claim>) -> Option<&str> {
+    match claim?.resource.as_ref()? {
+        Resource::Backup(backup) => Some(&backup.repository),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::body::BackupOpened;
+    use crate::model::Name;
+    use crate::model::resource::{Backup, BackupLimits, BackupSource};
+    use crate::plan::Disruption;
+    use trueup_backup::objective::Objectives;
+
+    fn claim(repository: &str) -> Claim {
+        let backup = Backup {
+            source: BackupSource::State,
+            repository: repository.into(),
+            remote: None,
+            repository_id: None,
+            key: Name::new("key").unwrap(),
+            schedule: None,
+            verify: None,
+            drill: None,
+            retention: None,
+            objectives: Objectives::default(),
+            limits: BackupLimits::default(),
+            hooks: Default::default(),
+        };
+        Claim {
+            resource: Some(Resource::Backup(Box::new(backup))),
+            prevent_destroy: false,
+            orphan: false,
+            depends_on: Default::default(),
+        }
+    }
+
+    fn opening(repository: &str) -> StepStarted {
+        StepStarted {
+            plan: Digest::of("plan"),
+            step: 0,
+            verb: "open".into(),
+            disruption: Disruption::None,
+            reason: Reason::Missing,
+            changes: vec![],
+            more: None,
+            wish: None,
+            claim: Some(claim(repository)),
+        }
+    }
+
+    /// With a repository that is known.
+    fn opened() -> ResourceState {
+        let mut known = ResourceState::default();
+        known.start(&opening("/old"), 1);
+        known.backup().open(&BackupOpened { repository: "1".repeat(64), made: true });
+        known.succeed(Timestamp::UNIX_EPOCH, None);
+        known
+    }
+
+    fn failed(fault: Fault) -> StepFailed {
+        let plan = Digest::of("plan");
+        StepFailed { plan, step: 0, fault, attempt: 1, retry_at: None, more: None }
+    }
+
+    #[test]
+    fn what_is_known_of_one_repository_is_not_known_of_another() {
+        let mut known = opened();
+        known.backup().asked = true;
+        known.start(&opening("/new"), 2);
+        let asked = BackupState { asked: true, ..BackupState::default() };
+        assert_eq!(known.backup, Some(Box::new(asked.clone())));
+        known.fail(&failed(Fault::transient("no space is left")), Timestamp::UNIX_EPOCH);
+        assert_eq!(known.backup, Some(Box::new(asked)), "it may be half there: it is opened again");
+        // The same place again is no news.
+        let mut same = opened();
+        same.start(&opening("/old"), 2);
+        assert!(same.backup.unwrap().repository.is_some());
+    }
+
+    #[test]
+    fn what_only_was_in_the_way_takes_nothing_of_what_is_known() {
+        let mut known = opened();
+        known.start(&opening("/new"), 2);
+        let fault = Fault::needs_human("/new holds other files", "name another folder");
+        known.fail(&failed(fault), Timestamp::UNIX_EPOCH);
+        assert_eq!(known.backup.unwrap().repository, Some("1".repeat(64)));
+        assert_eq!(known.claim, Some(claim("/old")));
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! It is kept in ordered maps so that the same log always gives the same bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::backup::BackupState;
+use super::cluster::ClusterState;
+use super::granted::Given;
+use super::landed::Landed;
 use super::pulls::PullsState;
 use crate::event::body::{Claim, ForgeApproval, MoreChanges, Problem, SoftHold};
 use crate::model::resource::GpuSeen;
@@ -80,6 +83,9 @@ pub struct Granted {
     pub surprised: bool,
     /// When a plan was let through by it.
     pub at: Timestamp,
+    /// Who else approved the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Given>,
 }
 
 /// What is known of one GPU.
@@ -184,6 +190,10 @@ pub struct SpecState {
     pub rejected: Option<Rejected>,
     /// What somebody should look at in the commit in force.
     pub warnings: Vec<Problem>,
+    /// Commits that were in force before, oldest first; bounded by
+    /// [`LANDED_KEPT_MAX`](super::LANDED_KEPT_MAX).
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub landed: VecDeque<Landed>,
     /// Since when the mirror does not give a commit it should hold, and why.
     pub unreadable: Option<(Timestamp, String)>,
 }
@@ -232,6 +242,9 @@ pub struct ResourceState {
     /// What is known of its snapshots (backups only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Box<BackupState>>,
+    /// What is known of its nodes and queues (clusters only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Box<ClusterState>>,
 }
 
 /// A look at a GPU that found something new.
@@ -311,6 +324,12 @@ pub struct InFlight {
     pub heals: bool,
     /// What was ours before it.
     pub claim_before: Option<Claim>,
+    /// What was known of its snapshots before it, where it begins in another place (backups only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_before: Option<Box<BackupState>>,
+    /// An operator wants it ended (backups only).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
 }
 
 /// An operator's hold.

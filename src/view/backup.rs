@@ -9,7 +9,7 @@ use trueup_backup::schedule;
 
 use super::describe::{after, short};
 use super::status::{Status, row_of};
-use crate::event::body::BackupTaken;
+use crate::event::body::{BackupDrilled, BackupTaken};
 use crate::model::resource::{Backup, BackupSource, Chore};
 use crate::model::{Resource, ResourceId};
 use crate::plan::render;
@@ -56,12 +56,20 @@ pub struct BackupRow {
     pub last_good: Option<Timestamp>,
     /// When a check last found nothing wrong.
     pub last_verified: Option<Timestamp>,
+    /// When a drill last brought everything back.
+    pub last_drilled: Option<Timestamp>,
+    /// How long that took, seconds.
+    pub measured_rto_s: Option<u64>,
+    /// Most it may take, seconds.
+    pub rto_s: Option<u64>,
     /// Work that would be lost at that time, seconds.
     pub rpo_now_s: Option<u64>,
     /// Most that may be lost, seconds.
     pub rpo_s: Option<u64>,
     /// When the next snapshot is due, at the latest its jitter later.
     pub next_run: Option<Timestamp>,
+    /// When the next drill is due, at the latest its jitter later.
+    pub next_drill: Option<Timestamp>,
 }
 
 /// Backups as `state` has them, looked at at `now`.
@@ -87,12 +95,20 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         let before = i64::try_from(of.bytes_before?).ok()?;
         Some(i64::try_from(last.bytes).ok()? - before)
     };
+    let noticed = of.noticed.as_ref().map(|it| {
+        let at = it.at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        format!("noticed {at}: {}", it.what.join("; "))
+    });
     let incomplete = of.last.as_ref().map_or(0, |last| last.missing);
     let trouble = reasons.iter().filter(|reason| tells(**reason, asked, of)).map(|reason| {
         match (reason, &of.damage) {
             (objective::Reason::CheckFailed, Some(damage)) => {
                 format!("{}: {damage}", render::backup_trouble(*reason))
             }
+            (objective::Reason::DrillFailed, _) => match &of.drill_damage {
+                Some(damage) => format!("{}: {damage}", render::backup_trouble(*reason)),
+                None => render::backup_trouble(*reason).to_owned(),
+            },
             (objective::Reason::TryFailed, _) if incomplete > 0 => format!(
                 "{incomplete} thing(s) are missing from the newest snapshot: `trueup log --type \
                  backup.taken` names the first"
@@ -108,27 +124,42 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         repository_id: of.repository.clone(),
         health,
         relied_on,
-        trouble: trouble.collect(),
+        trouble: trouble.chain(of.hooks.iter().cloned()).chain(noticed).collect(),
         growth: of.last.as_ref().and_then(growth),
         last: of.last.clone(),
         last_good: of.facts.last_good,
         last_verified: of.facts.verified,
+        last_drilled: of.facts.drilled,
+        measured_rto_s: of.facts.measured_rto_s,
+        rto_s: promised.rto_s,
         rpo_now_s,
         rpo_s: promised.rpo_s,
-        next_run: asked.and_then(|backup| {
-            let schedule = backup.schedule_of(Chore::Run)?;
-            // Jitter is the planner's: what people are told is the time of the schedule.
-            let schedule = schedule::Schedule { jitter_s: 0, ..schedule };
-            schedule::next_run(of.run_at, now, &schedule, 0).ok()
-        }),
+        next_run: next(asked, Chore::Run, of.run_at, now),
+        next_drill: next(asked, Chore::Drill, of.drilled_at, now).filter(|_| of.good.is_some()),
     }
 }
 
-/// Whether a reason is worth a sentence: that there was no drill is nobody's promise.
+/// When `chore` is due next by its schedule.
+fn next(
+    asked: Option<&Backup>,
+    chore: Chore,
+    last: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let schedule = asked?.schedule_of(chore)?;
+    // Jitter is the planner's: what people are told is the time of the schedule.
+    let schedule = schedule::Schedule { jitter_s: 0, ..schedule };
+    schedule::next_run(last, now, &schedule, 0).ok()
+}
+
+/// Whether a reason is worth a sentence: where nobody asks for drills, that there was none is none.
 fn tells(reason: objective::Reason, asked: Option<&Backup>, of: &BackupState) -> bool {
     let promised = asked.map(|backup| backup.objectives).unwrap_or_default();
     match reason {
-        objective::Reason::NotDrilled => promised.drill_s.is_some(),
+        objective::Reason::NotDrilled => {
+            let wanted = asked.is_some_and(|backup| backup.drill.is_some());
+            (wanted || promised.drill_s.is_some()) && of.good.is_some()
+        }
         // Of what was never taken, that alone is said.
         objective::Reason::NotChecked => of.last.is_some(),
         _ => true,
@@ -150,6 +181,9 @@ pub fn source(backup: &Backup) -> String {
             format!("output of {name}")
         }
         BackupSource::State => "trueup's state".to_owned(),
+        BackupSource::Postgresql(cluster) => format!("PostgreSQL on port {}", cluster.port),
+        BackupSource::Guest(guest) => guest.part.id().to_string(),
+        BackupSource::Definition(definition) => format!("definition of {}", definition.of),
     }
 }
 
@@ -163,9 +197,27 @@ pub(super) fn taken(taken: &BackupTaken) -> String {
         }
         (count, None) => format!("; {count} thing(s) are missing from it"),
     };
-    let notices: String = taken.notices.iter().map(|notice| format!("; {notice}")).collect();
+    let notices = noticed(&taken.notices) + &noticed(&taken.hooks);
     let (id, after) = (short(&taken.snapshot), after(taken.elapsed_ms));
-    format!("snapshot {id}: {size}, {after}{missing}{notices}")
+    let read = taken.read.map(|read| format!(", {} read", bytes(read))).unwrap_or_default();
+    format!("snapshot {id}: {size}{read}, {after}{missing}{notices}")
+}
+
+pub(super) fn drilled(drilled: &BackupDrilled) -> String {
+    let also = drilled.proved.iter().chain(&drilled.notices);
+    let also: String = also.map(|it| format!("; {it}")).collect();
+    format!(
+        "snapshot {} came back in {} and is what it was: {} in {} file(s){also}",
+        short(&drilled.snapshot),
+        after(drilled.elapsed_ms),
+        bytes(drilled.bytes),
+        drilled.files
+    )
+}
+
+/// What was noticed beside a job, after what it did.
+pub(super) fn noticed(notices: &[String]) -> String {
+    notices.iter().map(|notice| format!("; {notice}")).collect()
 }
 
 /// A size, about: `1.5 GiB`.

@@ -6,7 +6,7 @@
 
 use crate::event::body::{ForgeApproval, GpuXid, MoreChanges, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
-use crate::model::resource::{Accelerator, GpuSeen, SeenPart};
+use crate::model::resource::{Accelerator, Chore, GpuSeen, SeenPart};
 use crate::plan::{FieldChange, Reason, render};
 
 /// What `event` says, without its subject, its actor and its time.
@@ -40,6 +40,19 @@ pub fn describe(event: &Event) -> String {
         },
         Event::LogOpened(opened) => {
             format!("opened by trueup {} on {}", opened.version, opened.host)
+        }
+        Event::LogRecovered(recovered) => {
+            let held = match recovered.held.len() {
+                0 => String::new(),
+                count => format!("; {count} disk(s) are held until their data is back"),
+            };
+            format!(
+                "brought back from snapshot {} of {}, begun {}: what happened after event {} is lost{held}",
+                short(&recovered.snapshot),
+                recovered.host,
+                recovered.taken.strftime("%Y-%m-%d %H:%M:%S UTC"),
+                recovered.last
+            )
         }
         Event::LogTailCut(cut) => {
             format!("{} bytes of an unfinished line cut off, kept in {}", cut.bytes, cut.kept_in)
@@ -141,21 +154,30 @@ pub fn describe(event: &Event) -> String {
             format!("repository {} {how}", short(&opened.repository))
         }
         Event::BackupTaken(taken) => super::backup::taken(taken),
-        Event::BackupVerified(verified) => format!(
-            "{} snapshot(s) checked, {} of data read, {}",
-            verified.snapshots,
-            super::backup::bytes(verified.read),
-            after(verified.elapsed_ms)
-        ),
-        Event::BackupFailed(failed) => {
-            format!("{} error(s) in the repository, the first: {}", failed.errors, failed.why)
+        Event::BackupVerified(verified) => {
+            format!(
+                "{} snapshot(s) checked, {} of data read, {}",
+                verified.snapshots,
+                super::backup::bytes(verified.read),
+                after(verified.elapsed_ms)
+            ) + &super::backup::noticed(&verified.notices)
         }
-        Event::BackupForgotten(forgotten) => format!(
-            "{} snapshot(s) removed, {} stay, {} freed",
-            forgotten.removed_count,
-            forgotten.kept,
-            super::backup::bytes(forgotten.freed)
-        ),
+        Event::BackupDrilled(drilled) => super::backup::drilled(drilled),
+        Event::BackupFailed(failed) => {
+            let where_ = match failed.during {
+                Chore::Drill => "what a drill restored",
+                Chore::Run | Chore::Verify | Chore::Forget => "the repository",
+            };
+            format!("{} error(s) in {where_}, the first: {}", failed.errors, failed.why)
+        }
+        Event::BackupForgotten(forgotten) => {
+            format!(
+                "{} snapshot(s) removed, {} stay, {} freed",
+                forgotten.removed_count,
+                forgotten.kept,
+                super::backup::bytes(forgotten.freed)
+            ) + &super::backup::noticed(&forgotten.notices)
+        }
         Event::BackupMissed(missed) => {
             let rpo = super::backup::span(missed.rpo_s);
             match missed.last_good {
@@ -166,7 +188,17 @@ pub fn describe(event: &Event) -> String {
                 None => format!("there is no complete snapshot, and {rpo} is promised"),
             }
         }
+        Event::ClusterObserved(observed) => super::cluster::observed(observed),
+        Event::NodeDrained(drained) => format!(
+            "{} is taken out until {}: {}",
+            drained.node,
+            drained.until.strftime("%Y-%m-%d %H:%M:%S"),
+            drained.reason
+        ),
+        Event::NodeResumed(resumed) => format!("{} is given back", resumed.node),
         Event::BackupAsked(_) => "a snapshot is wanted now".to_owned(),
+        Event::DrillAsked(_) => "a drill is wanted now".to_owned(),
+        Event::BackupCancelled(_) => "what is being done for it is ended".to_owned(),
         Event::PolicyViolated(found) => {
             format!("{} ({}): {}", found.rule, found.level.word(), found.message)
         }

@@ -4,6 +4,7 @@
 //! same input gives the same answer.
 
 pub mod backup;
+pub mod cluster;
 mod describe;
 mod drift;
 pub mod gpu;

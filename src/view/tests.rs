@@ -17,7 +17,7 @@ fn what_the_forge_does_not_take_is_said_as_long_as_it_matters() {
     assert_eq!(summary(&told.state, &[]).forge, None);
     let refused = |target| {
         let (content, why) = (Digest::of("post"), "it needs statuses=write".to_owned());
-        Entry::new(Event::ForgeRefused(ForgeRefused { target, content, why }))
+        Entry::new(Event::ForgeRefused(ForgeRefused { target, content, why, full: false }))
     };
     told.tell(refused(PostTarget::Status(commit('a'))));
     assert_eq!(summary(&told.state, &[]).forge, None, "of a commit that is nobody's any more");

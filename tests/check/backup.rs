@@ -33,7 +33,7 @@ fn a_backup_has_one_source() {
         "apiVersion: trueup/v1\nkind: Backup\nmetadata: { name: etc }\nspec:\n  source: { state: \
          true, paths: [/etc] }\n  repository: { local: /srv/backup }\n  key: backup-key\n",
         expect![[r#"
-            environments/lab/x.yaml:5:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command` and `state: true`; a `Backup` for each)
+            environments/lab/x.yaml:5:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command`, `postgresql`, `state: true`, `disk`, `virtualMachine` and `definition`; a `Backup` for each)
         "#]],
     );
 }
@@ -82,5 +82,177 @@ fn a_backup_is_not_named_as_every_snapshot_is_tagged() {
         expect![[r#"
             environments/lab/x.yaml:3:19 spec/conflict: every snapshot has this tag (choose another name)
         "#]],
+    );
+}
+
+#[test]
+fn what_a_drill_measures_is_promised_only_where_there_is_one() {
+    let spec = |more: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: own }}\nspec:\n  source: {{ \
+             state: true }}\n  repository: {{ local: /srv/backup }}\n  key: backup-key\n{more}"
+        )
+    };
+    check(
+        &spec("  objectives: { rto: 5m, drilled: 7d }\n"),
+        expect![[r#"
+        environments/lab/x.yaml:8:22 spec/conflict: nothing restores a snapshot by itself, so that nobody knows (give a `drill`: `{schedule: {every: 7d}}`)
+        environments/lab/x.yaml:8:35 spec/conflict: nothing restores a snapshot by itself, so that nobody knows (give a `drill`: `{schedule: {every: 7d}}`)
+    "#]],
+    );
+    let drill = "  drill: { schedule: { every: 1d }, check: [true], timeout: 1m }\n";
+    check(
+        &spec(drill),
+        expect![[r#"
+        environments/lab/x.yaml:8:45 spec/wrong-type: expected string, found the boolean `true` (quote it: "true")
+    "#]],
+    );
+    let drill = "  drill: { schedule: { every: 1d }, timeout: 1m }\n";
+    check(
+        &spec(drill),
+        expect![[r#"
+        environments/lab/x.yaml:8:46 spec/conflict: it is how long `check` may run, which is not given
+    "#]],
+    );
+    let drill = "  drill: { schedule: { every: 1d }, check: [/usr/bin/true, -x] }\n  objectives: { \
+                 rto: 5m, drilled: 7d }\n";
+    check(&spec(drill), expect![[""]]);
+}
+
+#[test]
+fn days_and_ids_are_those_there_are() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: Backup
+metadata: { name: etc }
+spec:
+  source: { paths: [/etc] }
+  repository: { local: /srv/backup, id: 1234567 }
+  key: backup-key
+  schedule: { every: 6h, windows: [{ from: "22:00", to: "04:00", days: [mon, sat] }] }
+  limits: { time: soon }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:6:41 spec/wrong-type: expected string, found the number `1234567` (quote it: "1234567")
+        "#]],
+    );
+    check(
+        "apiVersion: trueup/v1\nkind: Backup\nmetadata: { name: etc }\nspec:\n  source: { paths: \
+         [/etc] }\n  repository: { local: /srv/backup }\n  key: backup-key\n  schedule: { every: 6h, \
+         windows: [{ from: '22:00', to: '04:00', days: [monday] }] }\n",
+        expect![[r#"
+            environments/lab/x.yaml:8:73 spec/wrong-value: `monday` is not one of mon, tue, wed, thu, fri, sat, sun
+        "#]],
+    );
+}
+
+#[test]
+fn places_elsewhere_are_named_without_secrets_and_known_by_their_keys() {
+    let backup = |repository: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: etc }}\nspec:\n  source: {{ paths: \
+             [/etc] }}\n  key: backup-key\n  repository: {repository}\n"
+        )
+    };
+    for good in [
+        "{ rest: { url: 'https://backup.example:8000/host1/', credentials: login, ca: /etc/ca.pem } }",
+        "{ rest: { url: 'http://backup.example/host1' } }",
+        "{ s3: { endpoint: 'https://s3.example', bucket: vault, prefix: a/b, credentials: s3 } }",
+        "{ sftp: { host: backup.example, user: me, path: /srv/a, identity: ssh, hostKeys: [ssh-ed25519 \
+         AAAAC3NzaC1lZDI1NTE5AAAAIGq3DHw5XXvj1X8fFi7/G7LLWhnvOvG/JXQSB8F9B+4e comment] } }",
+    ] {
+        check(&backup(good), expect![[""]]);
+    }
+    check(
+        &backup("{}"),
+        expect![[r#"
+        environments/lab/x.yaml:7:15 spec/wrong-value: it is not said where the repository lies (give one of `local`, `rest`, `sftp` and `s3`)
+    "#]],
+    );
+    check(
+        &backup("{ local: /srv/a, s3: { endpoint: 'https://x', bucket: vault, credentials: a } }"),
+        expect![[r#"
+            environments/lab/x.yaml:7:15 spec/wrong-value: several places are given, and a repository has one (give one of `local`, `rest`, `sftp` and `s3`)
+        "#]],
+    );
+    check(
+        &backup("{ rest: { url: 'https://me:secret@backup.example/' } }"),
+        expect![[r#"
+        environments/lab/x.yaml:7:30 spec/wrong-value: it is no URL of a server: user and password do not belong in it; name a secret in `credentials`
+    "#]],
+    );
+    check(
+        &backup("{ rest: { url: 'http://backup.example/', credentials: login } }"),
+        expect![[r#"
+            environments/lab/x.yaml:7:30 spec/conflict: the credentials would go over the network unencrypted (use `https://`)
+        "#]],
+    );
+    check(
+        &backup(
+            "{ sftp: { host: '-x', user: 'a b', path: srv, identity: '/etc/key', hostKeys: [AAAA] } }",
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:7:31 spec/wrong-value: `-x` is no host's name or address
+            environments/lab/x.yaml:7:43 spec/wrong-value: it is no user's name
+            environments/lab/x.yaml:7:56 spec/wrong-value: `srv` is not a plain absolute path: start with `/`, leave out `.`, `..` and `//`
+            environments/lab/x.yaml:7:71 spec/wrong-value: `/etc/key` is not a name: use 1 to 63 of a-z, 0-9 and `-`, not starting or ending with `-`
+            environments/lab/x.yaml:7:94 spec/wrong-value: it is no public key (length invalid): write its type and the key, `ssh-ed25519 AAAA…`
+        "#]],
+    );
+    check(
+        &backup("{ sftp: { host: h, user: me, path: /srv, identity: ssh, hostKeys: [] } }"),
+        expect![[r#"
+            environments/lab/x.yaml:7:81 spec/wrong-value: no key of the server is given (without one, anybody could be the server: `ssh-keyscan HOST` shows them)
+        "#]],
+    );
+    check(
+        &backup("{ s3: { endpoint: s3.example, bucket: A, prefix: /a, credentials: s3 } }"),
+        expect![[r#"
+            environments/lab/x.yaml:7:33 spec/wrong-value: it is no URL of a server: start with `https://`
+            environments/lab/x.yaml:7:53 spec/wrong-value: it is no bucket's name
+            environments/lab/x.yaml:7:64 spec/wrong-value: it is no place in a bucket: write names with `/` between them
+        "#]],
+    );
+}
+
+#[test]
+fn the_guest_that_is_saved_is_asked_for_too() {
+    let backup = |source: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: Disk\nmetadata: {{ name: data }}\nspec: {{ size: 1GiB }}\n\
+             ---\napiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: web }}\nspec:\n  source: \
+             {{ {source} }}\n  repository: {{ local: /srv/backup }}\n  key: backup-key\n"
+        )
+    };
+    check(&backup("disk: data, readAll: 7d"), expect![[""]]);
+    check(
+        &backup("disk: date"),
+        expect![[r#"
+        environments/lab/x.yaml:10:19 spec/dangling-reference: there is no `disk/date` in environment `lab` (did you mean `data`?)
+    "#]],
+    );
+    check(
+        &backup("virtualMachine: data"),
+        expect![[r#"
+        environments/lab/x.yaml:10:29 spec/wrong-kind-of-reference: there is no `vm/data` in environment `lab` (`disk/data` is there, but a virtual machine is asked for here)
+    "#]],
+    );
+    check(
+        &backup("definition: { kind: Network, name: lan }"),
+        expect![[r#"
+        environments/lab/x.yaml:10:48 spec/dangling-reference: there is no `network/lan` in environment `lab`
+    "#]],
+    );
+    check(
+        &backup("state: true, quiesce: true"),
+        expect![[r#"
+        environments/lab/x.yaml:10:11 spec/conflict: `quiesce` and `readAll` are about `disk` and `virtualMachine`, of which neither is given
+    "#]],
+    );
+    check(
+        &backup("disk: data, virtualMachine: web"),
+        expect![[r#"
+        environments/lab/x.yaml:10:11 spec/wrong-value: several sources are given, and a backup has one (give one of `paths`, `command`, `postgresql`, `state: true`, `disk`, `virtualMachine` and `definition`; a `Backup` for each)
+    "#]],
     );
 }

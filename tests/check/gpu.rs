@@ -257,3 +257,41 @@ spec:
         "#]],
     );
 }
+
+/// What a layout takes along, and types that need a GPU that is cut and shared at once.
+#[test]
+fn what_goes_along_has_no_other_guest_and_what_cannot_be_shared_is_said() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: given }
+spec:
+  match: { uuid: GPU-00000000-0000-4000-8000-000000000000 }
+  mode: passthrough
+  passthrough: { with: ["0000:09:00.1"] }
+---
+apiVersion: trueup/v1
+kind: VirtualMachine
+metadata: { name: a }
+spec:
+  cpus: 1
+  memory: 1GiB
+  hostDevices: [{ pci: "0000:09:00.1" }]
+---
+apiVersion: trueup/v1
+kind: GpuLayout
+metadata: { name: shared }
+spec:
+  match: { uuid: GPU-00000000-0000-4000-8000-000000000001 }
+  mode: vgpu
+  partitions:
+    - { name: fine, type: NVIDIA A100-10C }
+    - { name: cut, type: NVIDIA A100-1-5C }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:15:16 spec/shared-gpu: PCI function 0000:09:00.1 goes along with `gpu/given` (leave it out of one of them)
+                environments/lab/x.yaml:7:24 the layout names it here
+            environments/lab/x.yaml:25:26 spec/wrong-value: this type is for a GPU that is cut (MIG) and shared at once, which is not supported (use a type that shares the GPU in time, such as `NVIDIA A100-10C`, or `mode: mig` without virtual machines)
+        "#]],
+    );
+}

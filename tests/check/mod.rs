@@ -101,6 +101,7 @@ fn id(text: &str) -> ResourceId {
 }
 
 mod backup;
+mod cluster;
 mod examples;
 mod gpu;
 mod load;

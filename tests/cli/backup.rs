@@ -17,14 +17,14 @@ const REPOSITORY: &str = "apiVersion: trueup/v1\nkind: Repository\nmetadata: {na
 const KEY: &str = "canary-of-the-key";
 
 /// A host with a secret and a folder of files, and an environment repository.
-struct Saved {
-    host: Host,
+pub(super) struct Saved {
+    pub(super) host: Host,
     repo: GitRepo,
 }
 
 impl Saved {
     /// With the backups of `documents`, in which `@` is the host's folder.
-    fn new(documents: &str) -> Self {
+    pub(super) fn new(documents: &str) -> Self {
         let saved = Self { host: Host::new(), repo: GitRepo::new() };
         let at = saved.at("");
         std::fs::create_dir_all(saved.at("secrets")).unwrap();
@@ -36,7 +36,7 @@ impl Saved {
         let config = format!(
             "repository:\n  url: {}\nhost: node1\nstateDirectory: {at}state\nsocket: {at}t.sock\n\
              accelerator: tcg\nlibvirt: {{uri: 'test:///default'}}\nbackup:\n  secrets: \
-             {at}secrets\n  programs: [/usr/bin/printf]\n",
+             {at}secrets\n  programs: [{{program: /usr/bin/printf, anyArguments: true}}]\n",
             saved.repo.bare().display(),
             at = at.display()
         );
@@ -46,18 +46,35 @@ impl Saved {
         saved
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(super) fn at(&self, path: &str) -> PathBuf {
         self.host.path().join(path)
     }
 
-    fn key(&self, text: &str) {
+    pub(super) fn key(&self, text: &str) {
+        self.secret("vault", text);
+    }
+
+    pub(super) fn secret(&self, name: &str, text: &str) {
         use std::os::unix::fs::PermissionsExt as _;
-        let path = self.at("secrets/vault");
+        let path = self.at("secrets").join(name);
         std::fs::write(&path, format!("{text}\n")).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    fn publish(&self, documents: &str) {
+    /// Adds to the host's config.
+    pub(super) fn configure(&self, more: &str) {
+        let config = std::fs::read_to_string(self.at("config.yaml")).unwrap();
+        std::fs::write(self.at("config.yaml"), config + more).unwrap();
+    }
+
+    /// Lets the host run one more program.
+    pub(super) fn allow(&self, rule: &str) {
+        let config = std::fs::read_to_string(self.at("config.yaml")).unwrap();
+        let config = config.replace("programs: [", &format!("programs: [{rule}, "));
+        std::fs::write(self.at("config.yaml"), config).unwrap();
+    }
+
+    pub(super) fn publish(&self, documents: &str) {
         let environment = format!(
             "apiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec:\n  \
              storagePools: [{{name: fast, path: @pool}}]\n{documents}"
@@ -66,34 +83,34 @@ impl Saved {
         self.repo.publish("environments/lab/all.yaml", &environment);
     }
 
-    fn run(&self, words: &[&str]) -> Ended {
+    pub(super) fn run(&self, words: &[&str]) -> Ended {
         self.host.run(words)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(super) fn command(&self, words: &[&str]) -> Command {
         let mut command = program();
         command.arg("--config").arg(self.at("config.yaml")).args(words);
         command
     }
 
     /// The row of one backup as `trueup backup` tells it.
-    fn row(&self, name: &str) -> Value {
+    pub(super) fn row(&self, name: &str) -> Value {
         let shown: Value = serde_json::from_str(&self.run(&["backup", "-o", "json"]).out).unwrap();
         let rows = shown["backups"].as_array().unwrap();
         rows.iter().find(|row| row["resource"] == format!("backup/{name}")).unwrap().clone()
     }
 
-    fn events(&self, kind: &str) -> usize {
+    pub(super) fn events(&self, kind: &str) -> usize {
         self.run(&["log", "--type", kind]).code(0).out.lines().count()
     }
 
-    fn snapshots(&self, name: &str) -> Vec<Value> {
+    pub(super) fn snapshots(&self, name: &str) -> Vec<Value> {
         let listed = self.run(&["backup", "ls", name, "-o", "json"]).code(0).out;
         serde_json::from_str(&listed).unwrap()
     }
 
     /// Debian's restic on a repository of this host.
-    fn restic(&self, repository: &str, words: &[&str]) -> String {
+    pub(super) fn restic(&self, repository: &str, words: &[&str]) -> String {
         let mut restic = Command::new("restic");
         restic.arg("--no-cache").arg("-r").arg(self.at(repository));
         restic.env("RESTIC_PASSWORD", KEY).args(words);
@@ -105,14 +122,14 @@ impl Saved {
 }
 
 /// `kind: Backup` of that name with that spec.
-fn backup(name: &str, spec: &str) -> String {
+pub(super) fn backup(name: &str, spec: &str) -> String {
     format!(
         "---\napiVersion: trueup/v1\nkind: Backup\nmetadata: {{name: {name}}}\nspec:\n  key: \
          vault\n{spec}"
     )
 }
 
-fn files() -> String {
+pub(super) fn files() -> String {
     backup(
         "files",
         "  source: {paths: [@files], exclude: ['*.tmp']}\n  repository: {local: @vault}\n  \
@@ -122,7 +139,7 @@ fn files() -> String {
 }
 
 /// The file at `path` below `root`, wherever it lies.
-fn found(root: &Path, name: &str) -> PathBuf {
+pub(super) fn found(root: &Path, name: &str) -> PathBuf {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -297,6 +314,15 @@ fn a_program_that_fails_or_is_not_allowed_leaves_no_snapshot() {
     assert!(saved.run(&["status"]).out.contains("backup.programs"));
     assert_eq!(saved.snapshots("dump").len(), 0);
     assert_eq!(saved.events("backup.taken"), 0);
+    // Allowed with exactly these arguments, and with no others.
+    saved.allow("{argv: [/bin/echo, all]}");
+    saved.publish(&dump("[/bin/echo, all, secrets]"));
+    saved.run(&["apply"]).code(5);
+    let status = saved.run(&["status"]).out;
+    assert!(status.contains("with these arguments"), "{status}");
+    saved.publish(&dump("[/bin/echo, all]"));
+    saved.run(&["apply"]).code(0);
+    assert_eq!(saved.snapshots("dump").len(), 1);
 }
 
 /// Its child has its output open, and outlives it by far.
@@ -309,12 +335,11 @@ fn a_program_that_hangs_ends_with_all_its_children() {
     );
     let saved = Saved::new(&backup(
         "dump",
-        &format!("  source: {{{source}}}\n  repository: {{local: @vault}}\n"),
+        &format!(
+            "  source: {{{source}}}\n  repository: {{local: @vault}}\n  schedule: {{every: 6h}}\n"
+        ),
     ));
-    let config = std::fs::read_to_string(saved.at("config.yaml")).unwrap();
-    let config = config.replace("programs: [", "programs: [/bin/sh, ");
-    std::fs::write(saved.at("config.yaml"), config).unwrap();
-    saved.run(&["backup", "run", "dump"]);
+    saved.allow("{program: /bin/sh, anyArguments: true}");
     let begun = Instant::now();
     saved.run(&["apply"]).code(5);
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
@@ -348,7 +373,7 @@ fn the_log_that_is_saved_is_whole_and_folds_to_what_was_known() {
 /// The most a daemon may take to end, in the middle of a backup too.
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// The most a daemon may take to begin; a healthy machine needs a second.
-const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_daemon_takes_snapshots_as_the_schedule_says_and_one_that_is_killed_leaves_it_whole() {
@@ -392,4 +417,120 @@ fn a_daemon_takes_snapshots_as_the_schedule_says_and_one_that_is_killed_leaves_i
     follower.wait().unwrap();
     assert!(saved.restic("vault", &["check", "--read-data"]).contains("no errors were found"));
     saved.run(&["log", "verify"]).code(0);
+}
+
+#[test]
+fn a_new_place_begins_anew_even_if_its_first_opening_fails() {
+    let saved = Saved::new(&files());
+    saved.run(&["apply"]).code(0);
+    std::fs::rename(saved.at("secrets/vault"), saved.at("secrets/away")).unwrap();
+    saved.publish(&files().replace("@vault", "@other"));
+    saved.run(&["apply"]).code(5);
+    std::fs::rename(saved.at("secrets/away"), saved.at("secrets/vault")).unwrap();
+    let plan = saved.run(&["plan"]).out;
+    assert!(!plan.contains("is gone"), "{plan}");
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(0);
+    assert_eq!(saved.snapshots("files").len(), 1);
+    assert!(saved.at("other/config").is_file() && saved.at("vault/config").is_file());
+}
+
+/// Another repository is somebody's, in another place as in this one, until the commit says otherwise.
+#[test]
+fn another_repository_is_taken_only_where_the_commit_says_so() {
+    let saved = Saved::new(&files());
+    saved.run(&["apply"]).code(0);
+    saved.restic("theirs", &["init"]);
+    let elsewhere = files().replace("@vault", "@theirs");
+    saved.publish(&elsewhere);
+    let plan = saved.run(&["plan"]).out;
+    assert!(plan.contains("lifecycle.adopt"), "{plan}");
+    saved.run(&["apply"]);
+    assert_eq!(saved.events("backup.opened"), 1);
+    let adopted = elsewhere.replace("spec:\n  key", "lifecycle: {adopt: true}\nspec:\n  key");
+    saved.publish(&adopted);
+    saved.run(&["apply"]).code(0);
+    assert_eq!((saved.snapshots("files").len(), saved.events("backup.taken")), (1, 2));
+
+    // In the same place: what `trueup` shows of one is never read from the other.
+    std::fs::rename(saved.at("theirs"), saved.at("away")).unwrap();
+    saved.restic("theirs", &["init"]);
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(5);
+    let status = saved.run(&["status"]).out;
+    let (_, id) = status.split_once("{id: \"").expect("it says the way out");
+    let id = id.split_once('"').unwrap().0.to_owned();
+    assert!(saved.run(&["backup", "ls", "files"]).code(5).err.contains(&id));
+    saved.publish(&adopted.replace("@theirs}", &format!("@theirs, id: '{id}'}}")));
+    saved.run(&["apply"]).code(0);
+    assert!(saved.row("files")["repositoryId"].as_str().unwrap().starts_with(&id));
+    assert_eq!(saved.snapshots("files").len(), 1);
+}
+
+#[test]
+fn what_somebody_else_removed_is_told_until_a_check_finds_nothing() {
+    let saved = Saved::new(&files().replace("readParts: 1", "schedule: {every: 1d}"));
+    saved.run(&["apply"]).code(0);
+    std::fs::write(saved.at("files/a"), "second").unwrap();
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(0);
+    saved.restic("vault", &["forget", "--keep-last", "1", "--prune"]);
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(0);
+    let shown = saved.run(&["backup"]).out;
+    assert!(shown.contains("somebody else removed 1 snapshot(s)"), "{shown}");
+    assert!(shown.contains("somebody else pruned the repository"), "{shown}");
+}
+
+/// A backup of a program that never ends.
+fn endless(more: &str) -> String {
+    backup(
+        "dump",
+        &format!(
+            "  source: {{command: {{argv: [/bin/sleep, '1000'], file: all}}}}\n  repository: \
+             {{local: @vault}}\n  schedule: {{every: 1h}}\n{more}"
+        ),
+    )
+}
+
+#[test]
+fn a_job_takes_no_longer_than_it_may() {
+    let saved = Saved::new(&endless("  limits: {time: 1s}\n"));
+    saved.allow("{argv: [/bin/sleep, '1000']}");
+    let begun = Instant::now();
+    saved.run(&["apply"]).code(5);
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    let status = saved.run(&["status"]).out;
+    assert!(status.contains("longer than 1 s") && status.contains("limits.time"), "{status}");
+}
+
+#[test]
+fn an_operator_ends_a_job_and_the_schedule_goes_on_from_there() {
+    let saved = Saved::new(&endless(""));
+    saved.allow("{argv: [/bin/sleep, '1000']}");
+    let mut run = saved.command(&["run"]);
+    let mut daemon = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !saved.host.state().join("log").exists() {
+        assert!(begun.elapsed() < SOON, "nothing began");
+        std::thread::yield_now();
+    }
+    let mut follower = saved.command(&["log", "-f", "--type", "step.*"]);
+    let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+    let mut steps = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(steps.any(|line| line.contains("step.started") && line.contains("back up")));
+    saved.run(&["backup", "cancel", "dump"]).code(0);
+    let ended = steps.find(|line| line.contains("step.failed")).unwrap();
+    assert!(ended.contains("an operator ended it"), "{ended}");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let row = saved.row("dump");
+    assert!(row["last"].is_null() && row["nextRun"].is_string(), "{row}");
+    // Nothing is due before that.
+    let plan = saved.run(&["plan"]).out;
+    assert!(!plan.contains("back up"), "{plan}");
+    assert_eq!(saved.events("operator.backup_cancelled"), 1);
+    assert!(saved.run(&["backup", "cancel", "dump"]).code(4).err.contains("nothing is being done"));
 }

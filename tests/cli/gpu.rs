@@ -110,7 +110,7 @@ fn the_view_says_what_there_is_who_uses_it_and_how_it_was() {
     machine.process(4711, 4);
     let now = machine.host.run(&["gpu"]).code(0);
     expect![[r#"
-        driver 580.95.05  event 33
+        driver 580.95.05  event 32
 
         GPU           PRODUCT                      MODE  LAYOUT   STATUS  CUT SINCE            HEALTH
         0000:07:00.0  NVIDIA H100 80GB (SXM/PCIe)  mig   gpu/big  Synced  <date> <time>  well, 41 °C, 68 W

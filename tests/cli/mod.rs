@@ -5,15 +5,27 @@ mod alone;
 #[cfg(feature = "libvirt")]
 mod backup;
 #[cfg(feature = "libvirt")]
+mod backup_hooks;
+#[cfg(feature = "libvirt")]
+mod backup_remote;
+#[cfg(feature = "libvirt")]
 mod canary;
 #[cfg(feature = "libvirt")]
+mod cluster;
+#[cfg(feature = "libvirt")]
 mod daemon;
+#[cfg(feature = "libvirt")]
+mod drill;
 #[cfg(feature = "libvirt")]
 mod gpu;
 mod gpu_parted;
 mod index;
 mod operate;
 mod past;
+#[cfg(feature = "libvirt")]
+mod protect;
+#[cfg(feature = "libvirt")]
+mod recover;
 mod streams;
 
 use std::path::{Path, PathBuf};

@@ -46,7 +46,8 @@ impl Bench {
         let config = format!(
             "repository:\n  url: file://{repo}\n  poll: {{ interval: {poll} }}\nhost: bench\n\
              stateDirectory: {at}/state\nsocket: {at}/trueup.sock\naccelerator: tcg\n\
-             limits: {{ resync: {poll}, parallelism: {parallelism} }}\n",
+             limits: {{ resync: {poll}, parallelism: {parallelism} }}\n\
+             backup: {{ secrets: {at}/secrets }}\n",
             repo = self.repo.bare().display(),
             poll = self.poll,
             parallelism = self.parallelism,

@@ -20,6 +20,7 @@ mod midway;
 mod outage;
 mod pulls;
 mod replay;
+mod saved;
 mod spec;
 mod stop;
 mod storm;

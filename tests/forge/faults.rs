@@ -207,8 +207,10 @@ async fn a_full_commit_is_refused_for_good() {
     let forge = client(&fake.settings(login::TOKEN));
     let wanted = status(CommitState::Success, "x");
     let error = forge.set_status(&commit('1'), &wanted).await.unwrap_err();
-    assert_eq!(error.fault, ForgeFault::Invalid);
+    assert_eq!(error.fault, ForgeFault::Full, "which is not tried again");
+    assert!(!error.passes());
     assert!(error.to_string().contains("maximum number"), "{error}");
+    assert!(error.to_string().contains("push another commit"), "{error}");
 }
 
 #[tokio::test]

@@ -103,12 +103,26 @@ async fn provoke() -> Vec<String> {
         texts.extend(forge.create_check(&commit('1'), &check(1)).await.err().map(|e| show(&e)));
         texts.extend(forge.open_pulls().await.err().map(|e| show(&e)));
     }
-    // What was said of a token goes nowhere but to its own host's header.
+    // A login is in the header for it, alone and whole, and in no other byte.
+    let mut seen = std::collections::BTreeSet::new();
     for call in fake.calls() {
-        let raw = String::from_utf8_lossy(&call.request.raw).into_owned();
-        let outside: String = raw.lines().filter(|l| !l.starts_with("authorization:")).collect();
-        assert!(!outside.contains("Canary"), "{outside}");
+        let (logins, rest) = login::split(&call.request);
+        let [login] = logins.as_slice() else { panic!("{logins:?}") };
+        let token = login.strip_prefix("Bearer ").expect(login);
+        assert!(!rest.contains("Canary") && !rest.contains(token), "{rest}");
+        let of_app = token.starts_with("ey") || token.starts_with(login::MINTED);
+        seen.insert(if of_app { "an app's" } else { token }.to_owned());
     }
+    let all = [login::TOKEN, "an app's", "github_pat_CanaryNarrow", "github_pat_CanaryUnknown"];
+    assert_eq!(
+        seen,
+        all.map(str::to_owned).into(),
+        "each was sent, and those that cannot be were not"
+    );
+    // The search finds what is there.
+    let mut wrong = fake.calls()[0].request.clone();
+    wrong.raw.extend_from_slice(format!("authorization: Bearer {}", login::TOKEN).as_bytes());
+    assert_eq!(login::leaks(&fake.state(), &wrong).len(), 2, "as the one shown and as one known");
     let debug = trueup_github::Settings::new(
         "https://x.test",
         trueup_github::Auth::Token(Arc::new(|| Ok(trueup_github::Secret::new("Canary")))),

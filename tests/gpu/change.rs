@@ -4,7 +4,7 @@ use expect_test::expect;
 use trueup::plan::SkipReason;
 use trueup_fake_nvml::{Edit, Mode, State};
 
-use super::lab::{FIRST, Lab, layout, shown, why};
+use super::lab::{FIRST, Lab, layout, shown, uuid, why};
 
 #[tokio::test]
 async fn a_whole_gpu_is_cut() {
@@ -36,7 +36,7 @@ async fn a_whole_gpu_is_cut() {
                     after 1: 1g infer-1
                     after 2: 1g infer-2
                     + created
-        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 837feec62731
+        Plan: 1 to create, 1 to change (1 restart), 0 to destroy · digest 16b0c7da905f
     "#]]
     .assert_eq(&shown(&plan));
     let report = lab.pass().await;
@@ -80,7 +80,7 @@ async fn a_change_keeps_what_it_can() {
                     after 0: 1g infer-0
                     after 1: 1g infer-1
                     - destroyed   + created
-        Plan: 0 to create, 1 to change (1 restart), 0 to destroy · digest 228aa0e4a4a8
+        Plan: 0 to create, 1 to change (1 restart), 0 to destroy · digest c2abe280722e
     "#]]
     .assert_eq(&shown(&plan));
     lab.settle().await;
@@ -211,4 +211,55 @@ async fn a_mode_that_waits_for_a_reset_is_said() {
     lab.edit(&Edit::Reboot);
     lab.settle().await;
     assert_eq!(lab.stands(0).len(), 4);
+}
+
+/// What a reset does to the file of the simulated machine, from a program.
+fn resets(lab: &Lab) -> String {
+    let state = lab.folder.path().join("state.json");
+    let shown = r#"s/"current": false/"current": true/"#;
+    format!("grep -q '\"pending\": true' {0} && sed -i '{shown}' {0}", state.display())
+}
+
+/// Before Hopper a mode comes with a reset, which is done where it is allowed, by the driver's own
+/// program and with nothing of ours open.
+#[tokio::test]
+async fn an_older_gpu_is_reset_where_that_is_allowed() {
+    for pending in [false, true] {
+        let mut state = State::with_boards(&["a100-80gb"]).unwrap();
+        state.gpus[0].mig = Some(Mode { current: false, pending });
+        let mut lab = Lab::of(state).await;
+        lab.tool("nvidia-smi", &resets(&lab));
+        lab.commit(&[layout("big", 0, "mig", &format!("{FIRST}  allowReset: true\n"))]);
+        lab.settle().await;
+        assert_eq!(lab.stands(0).len(), 4, "{}", lab.world.log.tail(20));
+        assert_eq!(lab.tool_calls(), [format!("nvidia-smi --gpu-reset -i {}", uuid(0))]);
+        lab.world.check_invariants();
+    }
+}
+
+/// A reset that is refused, that does nothing, or for which there is no program: said, with what is left
+/// to do, and taken up once somebody did it.
+#[tokio::test]
+async fn a_reset_that_does_not_come_about_is_left_to_a_person() {
+    let cases = [
+        (Some("echo GPU is in use by another client; exit 3"), "GPU is in use by another client"),
+        (Some("exit 0"), "did not come with a reset"),
+        (None, "nvidia-smi is not installed"),
+    ];
+    for (program, said) in cases {
+        let state = State::with_boards(&["a100-80gb"]).unwrap();
+        let mut lab = Lab::of(state).await;
+        if let Some(program) = program {
+            lab.tool("nvidia-smi", program);
+        }
+        lab.commit(&[layout("big", 0, "mig", &format!("{FIRST}  allowReset: true\n"))]);
+        let report = lab.pass_once().await;
+        assert_eq!(report.failed, 1, "{}", lab.world.log.tail(20));
+        let failure = lab.failure("gpu/big");
+        assert!(failure.contains(said) && failure.contains("reboot"), "{failure}");
+        assert!(lab.stands(0).is_empty());
+        lab.edit(&Edit::Reset { gpu: 0 });
+        lab.settle().await;
+        assert_eq!(lab.stands(0).len(), 4);
+    }
 }

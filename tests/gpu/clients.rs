@@ -23,7 +23,7 @@ async fn served() -> Lab {
     let root = lab.folder.path().join("root/sys/fs/cgroup/system.slice");
     let root = root.display();
     // What systemd does to control groups, and to processes.
-    let stop = format!("case \"$1\" in stop) rm -r {root}/$3;; start) mkdir -p {root}/$3;; esac");
+    let stop = format!("case \"$1\" in stop) rm -rf {root}/$3;; start) mkdir -p {root}/$3;; esac");
     lab.tool("systemctl", &stop);
     lab.tool("nvidia-ctk", "");
     lab.commit(&[layout("big", 0, "mig", &format!("{FIRST}{CLIENTS}"))]);
@@ -88,17 +88,70 @@ async fn a_client_is_started_after_a_kill_too() {
         let mut lab = served().await;
         lab.commit(&[layout("big", 0, "mig", &format!("{SECOND}{CLIENTS}"))]);
         ends_with_its_unit(&mut lab);
-        lab.world.crash.arm(n);
-        let options =
-            trueup::reconcile::PassOptions { retry_now: true, wait: true, ..Default::default() };
-        drop(lab.world.program.pass(options).await);
-        lab.world.crash.arm(usize::MAX);
-        lab.restart().await;
+        lab.pass_killed_at(n).await;
         lab.settle().await;
-        let running = lab.folder.path().join("root/sys/fs/cgroup/system.slice/serve.service");
-        assert!(running.is_dir(), "killed at {n}: {:?}", lab.tool_calls());
+        assert!(runs(&lab, "serve.service"), "killed at {n}: {:?}", lab.tool_calls());
         assert_eq!(lab.stands(0), wanted, "killed at {n}");
     }
+}
+
+/// Whether a unit has its control group.
+fn runs(lab: &Lab, unit: &str) -> bool {
+    lab.folder.path().join("root/sys/fs/cgroup/system.slice").join(unit).is_dir()
+}
+
+/// Taken off the GPU, and killed anywhere on the way: what was stopped for it is started again.
+#[tokio::test]
+async fn a_client_is_started_again_when_the_layout_is_gone() {
+    let network = "apiVersion: trueup/v1\nkind: Network\nmetadata: { name: lab }\nspec: { cidr: \
+                   10.7.0.0/24 }\n";
+    let mut n = 0;
+    loop {
+        let mut lab = served().await;
+        lab.world.remote.write("environments/lab/gpus.yaml", network);
+        lab.world.remote.commit("no layout");
+        ends_with_its_unit(&mut lab);
+        let killed = lab.pass_killed_at(n).await;
+        lab.edit(&trueup_fake_nvml::Edit::RemoveProcess { pid: 31 });
+        lab.settle().await;
+        lab.pass().await;
+        assert_eq!(lab.stands(0), [], "killed at {n}");
+        assert!(runs(&lab, "serve.service"), "killed at {n}: {:?}", lab.tool_calls());
+        let state = lab.world.state();
+        let known = state.resources.get(&"gpu/big".parse().unwrap());
+        assert!(known.is_none_or(|known| !known.is_ours()), "killed at {n}: still ours");
+        lab.world.check_invariants();
+        if !killed {
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 20, "the removal has only {n} points to be killed at");
+}
+
+/// Killed within a call of NVML, nobody has seen what it destroyed: which device became which is told
+/// all the same, from what was known before.
+#[tokio::test]
+async fn the_log_says_which_devices_became_which_after_a_kill_too() {
+    let mut n = 0;
+    loop {
+        let mut lab = served().await;
+        let old = lab.devices(0, 0).remove(0);
+        lab.commit(&[layout("big", 0, "mig", &format!("{SECOND}{CLIENTS}"))]);
+        ends_with_its_unit(&mut lab);
+        let killed = lab.pass_killed_at(n).await;
+        lab.edit(&trueup_fake_nvml::Edit::RemoveProcess { pid: 31 });
+        lab.settle().await;
+        let new = lab.devices(0, 0).remove(0);
+        let told = format!("\"mig.infer-0\":\"{old} -> {new}\"");
+        let log = lab.world.log.tail(200);
+        assert!(log.contains(&told), "killed at {n}: no {told} in {log}");
+        if !killed {
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 20, "the change has only {n} points to be killed at");
 }
 
 #[tokio::test]

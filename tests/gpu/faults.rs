@@ -2,7 +2,6 @@
 
 use trueup::model::{Fault as Said, Kind};
 use trueup::plan::SkipReason;
-use trueup::reconcile::{PassError, PassOptions};
 use trueup_fake_nvml::{Edit, Fault, Process};
 
 use super::lab::{FIRST, Lab, layout, shown, uuid, why};
@@ -194,6 +193,70 @@ async fn a_compute_instance_that_cannot_be_made_gives_back_what_stood_before() {
     assert_eq!(lab.stands(0), [(5, 0, 1), (9, 4, 1)]);
 }
 
+/// The first cut switches the mode: where it cannot be made, the GPU is whole again.
+#[tokio::test]
+async fn a_first_cut_that_cannot_be_made_leaves_the_gpu_whole() {
+    for (function, nth) in [
+        ("nvmlDeviceCreateGpuInstanceWithPlacement", 3),
+        ("nvmlGpuInstanceCreateComputeInstance", 1),
+    ] {
+        let mut lab = Lab::with(&["h100-80gb"]).await;
+        lab.commit(&[layout("big", 0, "mig", FIRST)]);
+        lab.fault(function, Fault { nth, code: Some(23), ..Fault::default() });
+        let report = lab.pass_once().await;
+        assert_eq!(report.failed, 1, "{}", lab.world.log.tail(20));
+        let failure = lab.failure("gpu/big");
+        assert!(failure.contains("MIG mode is off again"), "{failure}");
+        assert_eq!(lab.stands(0), []);
+        let mode = lab.store.read().unwrap().gpus[0].mig.unwrap();
+        assert_eq!((mode.current, mode.pending), (false, false));
+        lab.no_more_faults();
+        lab.settle().await;
+        assert_eq!(lab.stands(0).len(), 4);
+        lab.world.check_invariants();
+    }
+}
+
+/// Where the mode cannot be switched back, that is said, with why.
+#[tokio::test]
+async fn a_mode_that_cannot_be_switched_back_is_told() {
+    let mut lab = Lab::with(&["h100-80gb"]).await;
+    lab.commit(&[layout("big", 0, "mig", FIRST)]);
+    // From here on somebody has the GPU open whom the driver does not list.
+    let edit = vec![Edit::Gpu { gpu: 0, patch: serde_json::json!({ "hidden_holders": 1 }) }];
+    let function = "nvmlDeviceCreateGpuInstanceWithPlacement";
+    lab.fault(function, Fault { nth: 1, code: Some(23), edit, ..Fault::default() });
+    lab.pass_once().await;
+    let failure = lab.failure("gpu/big");
+    assert!(failure.contains("MIG mode is left on") && failure.contains("in use"), "{failure}");
+    let mode = lab.store.read().unwrap().gpus[0].mig.unwrap();
+    assert_eq!((mode.current, mode.pending), (true, true), "a mode that waits for a reset");
+    lab.no_more_faults();
+    lab.edit(&Edit::Gpu { gpu: 0, patch: serde_json::json!({ "hidden_holders": 0 }) });
+    lab.settle().await;
+    assert_eq!(lab.stands(0).len(), 4);
+}
+
+/// Before Hopper profiles are told only with the mode on: switching it is a change of its own, which
+/// stands when the cut after it cannot be made.
+#[tokio::test]
+async fn a_mode_that_was_on_before_the_cut_is_told() {
+    let mut state = trueup_fake_nvml::State::with_boards(&["a100-80gb"]).unwrap();
+    state.gpus[0].resets_itself = true;
+    let mut lab = Lab::of(state).await;
+    let first = "  allowReset: true\n  partitions: [{ name: train, shape: 3g, start: 4 }]\n";
+    lab.commit(&[layout("big", 0, "mig", first)]);
+    let function = "nvmlDeviceCreateGpuInstanceWithPlacement";
+    lab.fault(function, Fault { nth: 1, code: Some(23), ..Fault::default() });
+    lab.pass_once().await;
+    lab.pass_once().await;
+    let failure = lab.failure("gpu/big");
+    assert!(failure.contains("MIG mode is left on: it was on before"), "{failure}");
+    lab.no_more_faults();
+    lab.settle().await;
+    assert_eq!(lab.stands(0), [(9, 4, 1)]);
+}
+
 /// The way back fails as well: what is left is told, and finished by the next try, to whatever the
 /// commit asks for by then.
 #[tokio::test]
@@ -250,11 +313,7 @@ async fn killed_everywhere(mode: &str, more: &str, stands: &[(u32, u32, usize)])
         };
         let mode = if mode == "first" { "mig" } else { mode };
         lab.commit(&[layout("big", 0, mode, more)]);
-        lab.world.crash.arm(n);
-        let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
-        let crashed = matches!(lab.world.program.pass(options).await, Err(PassError::Crashed));
-        lab.world.crash.arm(usize::MAX);
-        lab.restart().await;
+        let killed = lab.pass_killed_at(n).await;
         lab.settle().await;
         assert_eq!(lab.stands(0), stands, "killed at point {n}");
         let memory = lab.known("gpu/big").claim.unwrap().resource.unwrap();
@@ -263,7 +322,7 @@ async fn killed_everywhere(mode: &str, more: &str, stands: &[(u32, u32, usize)])
         let cut = lab.store.read().unwrap().gpus[0].mig.unwrap();
         assert_eq!((cut.current, cut.pending), (mode == "mig", mode == "mig"), "point {n}");
         lab.world.check_invariants();
-        if !crashed {
+        if !killed {
             return n;
         }
         n += 1;

@@ -2,10 +2,9 @@
 
 use trueup::model::{Fault as Said, Resource};
 use trueup::plan::{Disruption, SkipReason};
-use trueup::reconcile::{PassError, PassOptions};
 use trueup_fake_nvml::Fault;
 
-use super::kernel::{AUDIO, GPU, Kernel};
+use super::kernel::{AUDIO, GPU, Kernel, NEIGHBOUR};
 use super::lab::{FIRST, Lab, layout, shown, why};
 
 /// A virtual machine with that GPU.
@@ -230,8 +229,11 @@ async fn what_cannot_be_given_away_goes_back() {
 #[tokio::test]
 async fn an_orphan_is_taken_up_again() {
     let (lab, kernel) = lab().await;
-    *kernel.trouble.lock().unwrap() =
-        super::kernel::Trouble { no_vfio: Some(GPU.to_owned()), no_host: true };
+    *kernel.trouble.lock().unwrap() = super::kernel::Trouble {
+        no_vfio: Some(GPU.to_owned()),
+        no_host: true,
+        ..Default::default()
+    };
     lab.commit(&[layout("big", 0, "passthrough", "")]);
     lab.pass_once().await;
     assert_eq!(kernel.drivers()[0], None);
@@ -269,11 +271,7 @@ async fn killed_everywhere(back: bool) {
             lab.settle().await;
         }
         lab.commit(if back { &home } else { &given });
-        lab.world.crash.arm(n);
-        let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
-        let crashed = matches!(lab.world.program.pass(options).await, Err(PassError::Crashed));
-        lab.world.crash.arm(usize::MAX);
-        lab.restart().await;
+        let killed = lab.pass_killed_at(n).await;
         lab.settle().await;
         let wanted = match back {
             true => drivers("nvidia", "snd_hda_intel"),
@@ -282,7 +280,7 @@ async fn killed_everywhere(back: bool) {
         assert_eq!(kernel.drivers(), wanted, "killed at point {n}");
         assert!(runs(&lab, "vm/trainer"), "killed at point {n}");
         lab.world.check_invariants();
-        if !crashed {
+        if !killed {
             break;
         }
         n += 1;
@@ -304,4 +302,58 @@ async fn a_new_name_of_a_layout_touches_nothing() {
     lab.commit(&[layout("large", 0, "whole", "")]);
     lab.settle().await;
     assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"));
+}
+
+/// What went along with a GPU comes back with it, also where the commit named it no more meanwhile.
+#[tokio::test]
+async fn what_went_along_comes_back_also_when_nobody_names_it_any_more() {
+    let (lab, kernel) = lab().await;
+    kernel.neighbour();
+    let with = format!("  passthrough: {{ with: [\"{NEIGHBOUR}\"] }}\n");
+    lab.commit(&[layout("big", 0, "passthrough", &with)]);
+    lab.settle().await;
+    assert_eq!(kernel.driver(NEIGHBOUR).as_deref(), Some("vfio-pci"));
+    // Somebody takes a function away, so that there is something to do with the new commit.
+    kernel.bind(AUDIO, None);
+    lab.commit(&[layout("big", 0, "passthrough", "")]);
+    lab.settle().await;
+    assert_eq!(kernel.drivers(), drivers("vfio-pci", "vfio-pci"));
+    let network = "apiVersion: trueup/v1\nkind: Network\nmetadata: { name: lab }\nspec: { cidr: \
+                   10.7.0.0/24 }\n";
+    lab.world.remote.write("environments/lab/gpus.yaml", network);
+    lab.world.remote.commit("no layout");
+    lab.settle().await;
+    assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"));
+    assert_eq!(kernel.driver(NEIGHBOUR).as_deref(), Some("snd_hda_intel"));
+    lab.world.check_invariants();
+}
+
+/// A machine that takes by its address what a layout names by the GPU's UUID: both are left alone, and
+/// both are named.
+#[tokio::test]
+async fn what_a_layout_has_no_machine_takes_by_its_address() {
+    let by_address = |device: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: first }}\nspec:\n  \
+             cpus: 1\n  memory: 1GiB\n  hostDevices: [{{ pci: \"{device}\" }}]\n"
+        )
+    };
+    for (mode, device) in [("passthrough", GPU), ("passthrough", AUDIO), ("mig", GPU)] {
+        let (lab, kernel) = lab().await;
+        lab.commit(&[layout("big", 0, mode, ""), by_address(device)]);
+        let plan = lab.pass().await.plan.unwrap();
+        for id in ["gpu/big", "vm/first"] {
+            let SkipReason::Conflict(text) = why(&plan, id) else { panic!("{}", shown(&plan)) };
+            assert!(text.contains("vm/first (/spec/hostDevices)"), "{text}");
+            assert!(text.contains(device) && text.contains("gpu/big (/spec/match)"), "{text}");
+        }
+        assert_eq!(kernel.drivers(), drivers("nvidia", "snd_hda_intel"), "{mode}");
+        assert!(lab.calls().is_empty());
+        // The layout alone goes its way.
+        lab.commit(&[layout("big", 0, mode, ""), vm("first", "")]);
+        lab.settle().await;
+        let given = mode == "passthrough";
+        let wanted = if given { "vfio-pci" } else { "nvidia" };
+        assert_eq!(kernel.drivers()[0].as_deref(), Some(wanted));
+    }
 }

@@ -1,10 +1,11 @@
 //! How GPUs are: what becomes an event, what the view says, and how a trouble ends.
 
 use serde_json::json;
+use trueup::plan::SkipReason;
 use trueup::view::{self, HealthWord};
 use trueup_fake_nvml::{Edit, State};
 
-use super::lab::{FIRST, Lab, layout, uuid};
+use super::lab::{FIRST, Lab, layout, uuid, why};
 
 /// Types of the events about how GPUs are, in order; how they are cut is another story.
 fn told(lab: &Lab) -> Vec<String> {
@@ -145,6 +146,34 @@ async fn a_gpu_off_the_bus_is_lost_and_well_when_it_is_back() {
     lab.settle().await;
     assert_eq!(told(&lab), ["gpu.found", "gpu.found", "gpu.lost", "gpu.returned"]);
     assert_eq!(health(&lab).0, HealthWord::Healthy);
+}
+
+/// What NVML knew of a GPU off the bus is forgotten with the program, or with the library while a
+/// function is taken from its driver. It is lost all the same, and hides no other.
+#[tokio::test]
+async fn a_lost_gpu_is_not_gone_after_a_restart() {
+    for looked in [false, true] {
+        let state = State::with_boards(&["h100-80gb", "h100-80gb"]).unwrap();
+        let mut lab = Lab::of(state).await;
+        lab.commit(&[layout("big", 0, "mig", FIRST), layout("other", 1, "mig", FIRST)]);
+        lab.settle().await;
+        lab.edit(&Edit::Lose { gpu: 0 });
+        if looked {
+            lab.pass().await;
+        }
+        lab.restart().await;
+        let smaller = "  partitions: [{ name: train, shape: 3g, start: 4 }]\n";
+        lab.commit(&[layout("big", 0, "mig", FIRST), layout("other", 1, "mig", smaller)]);
+        let plan = lab.pass().await.plan.unwrap();
+        let SkipReason::Unobservable(text) = why(&plan, "gpu/big") else { panic!() };
+        assert!(text.contains("one that does not answer"), "{text}");
+        assert_eq!(health(&lab).0, HealthWord::Lost);
+        assert_eq!(lab.stands(1), [(9, 4, 1)], "the other one was hidden");
+        lab.edit(&Edit::Return { gpu: 0 });
+        lab.settle().await;
+        assert_eq!(told(&lab), ["gpu.found", "gpu.found", "gpu.lost", "gpu.returned"]);
+        assert_eq!(lab.stands(0).len(), 4);
+    }
 }
 
 #[tokio::test]

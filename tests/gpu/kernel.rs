@@ -16,6 +16,8 @@ use trueup_gpu_sysfs::{Error, Hands, Patience, Root};
 /// The GPU, as the simulated NVML has it at index 0, and the audio of its board.
 pub(super) const GPU: &str = "0000:07:00.0";
 pub(super) const AUDIO: &str = "0000:07:00.1";
+/// A function of another board, where a test has one.
+pub(super) const NEIGHBOUR: &str = "0000:08:00.1";
 
 /// What goes wrong from now on.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(super) struct Trouble {
     pub(super) no_vfio: Option<String>,
     /// Nor to any driver of the host.
     pub(super) no_host: bool,
+    /// The vendor's tool is ended, once, when it has taken the GPU from its driver.
+    pub(super) tool_ends: bool,
 }
 
 /// The files, shared by a test and the hands.
@@ -90,7 +94,12 @@ impl Kernel {
         [self.driver(GPU), self.driver(AUDIO)]
     }
 
-    fn driver(&self, name: &str) -> Option<String> {
+    /// A function of another board, in the GPU's IOMMU group.
+    pub(super) fn neighbour(&self) {
+        self.function(NEIGHBOUR, "0x10f0", "0x040300", "snd_hda_intel");
+    }
+
+    pub(super) fn driver(&self, name: &str) -> Option<String> {
         let link = self.path(&format!("/sys/bus/pci/devices/{name}/driver"));
         Some(fs::read_link(link).ok()?.file_name()?.to_str()?.to_owned())
     }
@@ -196,6 +205,12 @@ impl Hands for Kernel {
     fn run(&mut self, _: &Root, argv: &[String], _: &Patience) -> Result<(), Error> {
         self.log.lock().unwrap().push(argv.join(" "));
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+        if words[0].ends_with("sriov-manage")
+            && std::mem::take(&mut self.trouble.lock().unwrap().tool_ends)
+        {
+            self.bind(GPU, None);
+            return Err(Error::Run { argv: argv.to_vec(), why: "ended by signal 9".to_owned() });
+        }
         match words.as_slice() {
             ["/sbin/modprobe", "vfio-pci"] => self.file("/sys/bus/pci/drivers/vfio-pci/unbind", ""),
             ["/usr/lib/nvidia/sriov-manage", "-e", GPU] => self.functions_on(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use trueup::plan::{Plan, SkipReason, render};
 use trueup::provider::gpu::{GpuProvider, GpuSetup, SharedHands, Tools};
-use trueup::reconcile::{PassOptions, PassReport};
+use trueup::reconcile::{PassError, PassOptions, PassReport};
 use trueup::state::ResourceState;
 use trueup_fake_nvml::{Edit, Fault, Mode, Process, State, Store, install};
 use trueup_gpu_sysfs::{Error, Hands, Patience, Root};
@@ -161,6 +161,16 @@ impl Lab {
         let rejected = self.world.state().spec.rejected;
         assert!(rejected.is_none(), "{rejected:?}");
         report
+    }
+
+    /// A pass that is killed at its `n`th point, and a new start of the program. Whether it had so many.
+    pub(super) async fn pass_killed_at(&mut self, n: usize) -> bool {
+        self.world.crash.arm(n);
+        let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
+        let killed = matches!(self.world.program.pass(options).await, Err(PassError::Crashed));
+        self.world.crash.arm(usize::MAX);
+        self.restart().await;
+        killed
     }
 
     /// A pass that leaves alone what failed before.

@@ -1,8 +1,7 @@
 //! GPUs that guests share, by both of the driver's ways: made and given, taken back, made again.
 
 use trueup::plan::SkipReason;
-use trueup::reconcile::{PassError, PassOptions};
-use trueup_fake_nvml::Fault;
+use trueup_fake_nvml::{Edit, Fault};
 
 use super::guests::{devices, runs, vm};
 use super::kernel::{GPU, Kernel, function};
@@ -233,6 +232,36 @@ async fn a_host_that_cannot_share_a_gpu_says_why() {
     assert!(text.contains("install the vgpu host driver"), "{text}");
 }
 
+/// The vendor's tool takes the GPU from its driver, and NVML with that, and is ended before it gave it
+/// back: the next pass does.
+#[tokio::test]
+async fn a_tool_that_was_ended_half_way_leaves_no_gpu_without_a_driver() {
+    let (mut lab, kernel) = lab(Way::Functions).await;
+    kernel.trouble.lock().unwrap().tool_ends = true;
+    lab.commit(&two(TWO));
+    let report = lab.pass_once().await;
+    assert!(report.failed > 0, "{}", lab.world.log.tail(20));
+    assert_eq!(kernel.drivers()[0], None);
+    lab.edit(&Edit::Lose { gpu: 0 });
+    lab.restart().await;
+    lab.pass().await;
+    assert_eq!(kernel.drivers()[0].as_deref(), Some("nvidia"), "{}", lab.world.log.tail(20));
+    lab.edit(&Edit::Return { gpu: 0 });
+    lab.settle().await;
+    assert_eq!(kinds(&kernel), [556, 556]);
+    assert!(runs(&lab, "vm/first") && runs(&lab, "vm/second"));
+    // The same on the way back, with the layout gone.
+    kernel.trouble.lock().unwrap().tool_ends = true;
+    lab.commit(&[vm("other", "")]);
+    for _ in 0..3 {
+        lab.pass().await;
+    }
+    lab.settle().await;
+    assert_eq!(kernel.drivers()[0].as_deref(), Some("nvidia"), "{}", lab.world.log.tail(20));
+    assert!(kernel.writes().iter().any(|it| it.contains("drivers_probe")));
+    lab.world.check_invariants();
+}
+
 /// From one use of a GPU to the next, each ended before the other begins.
 #[tokio::test]
 async fn a_shared_gpu_becomes_another_one_and_comes_back() {
@@ -289,17 +318,13 @@ async fn a_kill_at_any_point_ends_well() {
                 lab.settle().await;
                 lab.commit(&one());
             }
-            lab.world.crash.arm(n);
-            let options = PassOptions { retry_now: true, wait: true, ..PassOptions::default() };
-            let crashed = matches!(lab.world.program.pass(options).await, Err(PassError::Crashed));
-            lab.world.crash.arm(usize::MAX);
-            lab.restart().await;
+            let killed = lab.pass_killed_at(n).await;
             lab.settle().await;
             let wanted: &[u32] = if back { &[556] } else { &[556, 556] };
             assert_eq!(kinds(&kernel), wanted, "{way:?}: killed at point {n}");
             assert!(runs(&lab, "vm/first"), "{way:?}: killed at point {n}");
             lab.world.check_invariants();
-            if !crashed {
+            if !killed {
                 break;
             }
             n += 1;

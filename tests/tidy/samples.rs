@@ -21,6 +21,14 @@ use trueup::plan::{Disruption, FieldChange, Reason};
 pub(super) fn samples() -> Vec<Event> {
     let mut samples = vec![
         Event::LogOpened(LogOpened { version: "0.1.0".into(), epoch: 3, host: "node1".into() }),
+        Event::LogRecovered(LogRecovered {
+            repository: "5".repeat(64),
+            snapshot: "a".repeat(64),
+            taken: "2026-01-02T03:04:05Z".parse().unwrap(),
+            host: "node1".into(),
+            last: 42,
+            held: vec!["disk/db".parse().unwrap()],
+        }),
         Event::LogTailCut(LogTailCut {
             file: "00000000000000000001.jsonl".into(),
             offset: 4096,
@@ -34,6 +42,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.push(gpu());
     samples.extend(health());
     samples.extend(backup());
+    samples.push(cluster());
     samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
@@ -42,8 +51,33 @@ pub(super) fn samples() -> Vec<Event> {
         Event::OperatorHeld(OperatorHeld { reason: why }),
         Event::OperatorReleased(OperatorReleased {}),
         Event::BackupAsked(BackupAsked {}),
+        Event::DrillAsked(DrillAsked {}),
+        Event::BackupCancelled(BackupCancelled {}),
+        Event::NodeDrained(NodeDrained {
+            node: "n7".into(),
+            reason: "fan is loud".into(),
+            until: "2026-01-02T03:04:05Z".parse().unwrap(),
+        }),
+        Event::NodeResumed(NodeResumed { node: "n7".into() }),
     ]);
     samples
+}
+
+fn cluster() -> Event {
+    let overview = json!({
+        "release": "22.05.8",
+        "daemons": {"22.05.8": 2},
+        "nodes": {"total": 2, "up": 1, "busy": 1, "drained": 1, "down": 0},
+        "resources": {"cpu": {"total": 8, "allocated": 2}},
+        "partitions": {"batch": {"state": "UP", "running": 1, "pending": 3, "longestWait": 40}},
+        "accounts": {"research": {"running": 1, "pending": 3, "cpus": 2}},
+        "out": [{
+            "node": "n2", "reason": "fan is loud", "by": "bob", "since": 1767323045,
+            "answers": true,
+        }],
+    });
+    let overview = serde_json::from_value(overview).unwrap();
+    Event::ClusterObserved(ClusterObserved { name: "lab".into(), overview, load_only: false })
 }
 
 fn source() -> Vec<Event> {
@@ -250,6 +284,8 @@ fn health() -> Vec<Event> {
         vbios: Some("96.00.5E.00.01".into()),
     };
     let report = GpuReport {
+        run: String::new(),
+        seq: 0,
         at: "2026-01-02T03:04:05Z".parse().unwrap(),
         xid: 119,
         meaning: "GSP RPC timeout".into(),
@@ -288,9 +324,12 @@ fn backup() -> Vec<Event> {
             files: 212,
             bytes: 1_048_576,
             added: 4096,
+            of: Vec::new(),
+            read: None,
             missing: 1,
             first_missing: Some("/etc/x: it was there and is gone".into()),
             notices: vec!["somebody else removed 1 snapshot(s)".into()],
+            hooks: Vec::new(),
             elapsed_ms: 900,
         }),
         Event::BackupVerified(BackupVerified {
@@ -298,6 +337,14 @@ fn backup() -> Vec<Event> {
             read: 1_048_576,
             notices: Vec::new(),
             elapsed_ms: 1200,
+        }),
+        Event::BackupDrilled(BackupDrilled {
+            snapshot: snapshot.clone(),
+            files: 212,
+            bytes: 1_048_576,
+            elapsed_ms: 400,
+            proved: vec!["the log in it is whole up to event 42".into()],
+            notices: vec!["a lock of node1, process 7, which is dead, was removed".into()],
         }),
         Event::BackupFailed(BackupFailed {
             during: Chore::Verify,
@@ -309,6 +356,7 @@ fn backup() -> Vec<Event> {
             removed: vec![snapshot],
             removed_count: 1,
             freed: 65_536,
+            notices: Vec::new(),
         }),
         Event::BackupMissed(BackupMissed { rpo_s: 3600, last_good: Some(begun) }),
     ]
@@ -388,12 +436,15 @@ fn pull() -> Vec<Event> {
                 means: ApprovalMeans::Comment,
                 id: 4711,
                 url: Some("https://forge.example/acme/env/pull/7#issuecomment-4711".into()),
+                at: None,
             },
         }),
         Event::PullApprovalWithdrawn(PullApprovalWithdrawn {
             number: 7,
             plan: digest("plan"),
             why: "the review 12 was dismissed".into(),
+            word: None,
+            asked: None,
         }),
         Event::PullClosed(PullClosed { number: 7, merged: false }),
         Event::ForgePosted(ForgePosted {
@@ -406,6 +457,7 @@ fn pull() -> Vec<Event> {
             target,
             content,
             why: "the token may not write issues".into(),
+            full: false,
         }),
         Event::ForgeUnavailable(ForgeUnavailable { error: "503 from the forge".into() }),
         Event::ForgeAvailable(ForgeAvailable {}),

@@ -11,7 +11,7 @@ use trueup::model::{CommitId, Digest, Fault};
 use trueup::port::forge::{
     Budget, Capabilities, CheckId, CheckReport, CheckSeen, Comment, CommentId, Forge, ForgeError,
     ForgeFault, Issue, IssueChange, LabelEvent, Permission, PullRequest, PullState, Reply, Review,
-    Status, User,
+    ReviewVerdict, Status, User,
 };
 use trueup::port::{
     BoxFuture, Clock, Fetched, FileRef, Merge, MergeKind, MergedFiles, Offered, Pulls, TreeFault,
@@ -37,6 +37,18 @@ pub(crate) struct Held {
     pub(crate) stuck: BTreeSet<u64>,
     /// How often the labels of a pull request were asked for.
     pub(crate) labels_read: usize,
+    /// Heads that were merged into a base to be looked at, in this order.
+    pub(crate) merged: Vec<CommitId>,
+    /// Whether the login may write checks.
+    pub(crate) can_check: bool,
+    /// The checks: of which commit, and their numbers.
+    pub(crate) checks: Vec<(CommitId, CheckId, CheckReport)>,
+    /// Statuses that a commit takes; `None`: any number.
+    pub(crate) statuses_taken: Option<usize>,
+    /// Commits that a status was refused for, because they have so many.
+    pub(crate) refused: Vec<CommitId>,
+    /// Nobody answers.
+    pub(crate) away: bool,
     next: u64,
 }
 
@@ -125,6 +137,19 @@ impl FakeForge {
         pull.updated_at = now;
     }
 
+    /// Somebody hands in a review that approves the newest head.
+    pub(crate) fn review(&self, number: u64, login: &str) {
+        let mut held = self.held();
+        held.next += 1;
+        let (id, now) = (held.next, self.clock.now());
+        let commit = Some(held.pulls[&number].head_sha.clone());
+        let author = Some(User { id: 100 + login.len() as u64, login: login.to_owned() });
+        let verdict = ReviewVerdict::Approved;
+        let review = Review { id, author, verdict, commit, at: Some(now), body: String::new() };
+        held.reviews.push((number, review));
+        held.pulls.get_mut(&number).unwrap().updated_at = now;
+    }
+
     /// The newest status of a commit.
     pub(crate) fn said(&self, commit: &CommitId) -> Option<Status> {
         let held = self.held();
@@ -148,14 +173,28 @@ fn unsupported<T>() -> Result<T, ForgeError> {
     })
 }
 
+fn away<T>() -> Result<T, ForgeError> {
+    let (what, next) = ("nobody answers".into(), "it is tried again later".into());
+    Err(ForgeError { fault: ForgeFault::Unavailable, what, next })
+}
+
+fn full<T>() -> Result<T, ForgeError> {
+    let what = "this commit has reached the maximum number of statuses".into();
+    Err(ForgeError { fault: ForgeFault::Full, what, next: "push another commit".into() })
+}
+
+fn check_seen(id: CheckId, report: &CheckReport) -> CheckSeen {
+    CheckSeen { id, state: report.state, annotations: report.annotations.len(), url: None }
+}
+
 impl Forge for FakeForge {
     fn name(&self) -> &'static str {
         "fake"
     }
 
     fn capabilities(&self) -> Capabilities {
-        let comment_bytes_max = 65_536;
-        Capabilities { checks: false, conditional: true, comment_bytes_max, statuses_max: None }
+        let (comment_bytes_max, checks) = (65_536, self.held().can_check);
+        Capabilities { checks, conditional: true, comment_bytes_max, statuses_max: None }
     }
 
     fn budget(&self) -> Option<Budget> {
@@ -168,6 +207,9 @@ impl Forge for FakeForge {
 
     fn open_pulls(&self) -> Reply<'_, trueup::port::forge::Pulls> {
         let held = self.held();
+        if held.away {
+            return Box::pin(async { away() });
+        }
         let open = held.pulls.values().filter(|pull| pull.state == PullState::Open);
         let items = open.cloned().collect();
         let date = Some(self.clock.now());
@@ -191,33 +233,49 @@ impl Forge for FakeForge {
 
     fn set_status<'a>(&'a self, commit: &'a CommitId, status: &'a Status) -> Reply<'a, ()> {
         let status = Status { description: status.cut_description(), ..status.clone() };
-        self.held().statuses.push((commit.clone(), status));
+        let mut held = self.held();
+        let have = held.statuses.iter().filter(|(on, _)| on == commit).count();
+        if held.statuses_taken.is_some_and(|max| have >= max) {
+            held.refused.push(commit.clone());
+            return Box::pin(async { full() });
+        }
+        held.statuses.push((commit.clone(), status));
         Box::pin(async { Ok(()) })
     }
 
     fn find_check<'a>(
         &'a self,
-        _commit: &'a CommitId,
+        commit: &'a CommitId,
         _name: &'a str,
-        _external_id: &'a str,
+        external_id: &'a str,
     ) -> Reply<'a, Option<CheckSeen>> {
-        Box::pin(async { unsupported() })
+        let held = self.held();
+        let fits = |(on, _, report): &&(CommitId, CheckId, CheckReport)| {
+            on == commit && report.external_id == external_id
+        };
+        let found = held.checks.iter().find(fits).map(|(_, id, report)| check_seen(*id, report));
+        Box::pin(async { Ok(found) })
     }
 
     fn create_check<'a>(
         &'a self,
-        _commit: &'a CommitId,
-        _report: &'a CheckReport,
+        commit: &'a CommitId,
+        report: &'a CheckReport,
     ) -> Reply<'a, CheckSeen> {
-        Box::pin(async { unsupported() })
+        let mut held = self.held();
+        held.next += 1;
+        let id = CheckId(held.next);
+        held.checks.push((commit.clone(), id, report.clone()));
+        Box::pin(async move { Ok(check_seen(id, report)) })
     }
 
-    fn update_check<'a>(
-        &'a self,
-        _check: CheckId,
-        _report: &'a CheckReport,
-    ) -> Reply<'a, CheckSeen> {
-        Box::pin(async { unsupported() })
+    fn update_check<'a>(&'a self, check: CheckId, report: &'a CheckReport) -> Reply<'a, CheckSeen> {
+        let mut held = self.held();
+        let (_, _, known) = held.checks.iter_mut().find(|(_, id, _)| *id == check).unwrap();
+        let annotations = [known.annotations.clone(), report.annotations.clone()].concat();
+        *known = CheckReport { annotations, ..report.clone() };
+        let seen = check_seen(check, known);
+        Box::pin(async { Ok(seen) })
     }
 
     fn comments_since(&self, since: jiff::Timestamp) -> Reply<'_, Vec<Comment>> {
@@ -323,7 +381,8 @@ impl Pulls for FakeForge {
     }
 
     fn merge(&self, base: CommitId, head: CommitId) -> BoxFuture<'_, Result<Merge, TreeFault>> {
-        let held = self.held();
+        let mut held = self.held();
+        held.merged.push(head.clone());
         let slow = held.slow.get(&head).copied();
         let mut files = self.remote.texts(&base);
         let overlay = held.overlays[&head].clone();

@@ -135,9 +135,12 @@ impl FakeHost {
             let seen = machine.resources.get_mut(id).unwrap_or_else(|| panic!("no {id}"));
             seen.ownership = match id.kind {
                 Kind::Network | Kind::VirtualMachine | Kind::StoragePool => Ownership::Foreign,
-                Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout | Kind::Backup => {
-                    Ownership::Unmarked
-                }
+                Kind::Image
+                | Kind::Disk
+                | Kind::Seed
+                | Kind::GpuLayout
+                | Kind::Backup
+                | Kind::Cluster => Ownership::Unmarked,
             };
         });
     }
@@ -278,6 +281,7 @@ impl Inner {
             | Resource::Network(_)
             | Resource::GpuLayout(_)
             | Resource::Backup(_)
+            | Resource::Cluster(_)
             | Resource::VirtualMachine(_) => false,
         };
         self.machine.resources.values().any(|seen| is(&seen.config))

@@ -12,6 +12,7 @@ mod pulls;
 mod remote;
 mod scenarios;
 mod script;
+mod stale;
 mod sweep;
 mod withdrawn;
 

@@ -2,7 +2,7 @@
 //!
 //! The first line on standard input is a [`Request`]. With [`KeySource::Stdin`] the second line is the
 //! repository's password. With [`Source::Stream`] the frames of [`crate::FeedWriter`] follow, with
-//! [`Source::Image`] the extents of [`crate::ImageWriter`]. Each line on standard output is a [`Message`]; the last one is an [`Outcome`] or a [`Fault`]. Standard input
+//! [`Source::Image`] and [`Source::Images`] the extents of [`crate::ImageWriter`]. Each line on standard output is a [`Message`]; the last one is an [`Outcome`] or a [`Fault`]. Standard input
 //! stays open until then: closing it cancels. Nothing here holds a secret.
 
 use std::path::PathBuf;
@@ -11,6 +11,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::retention::Keep;
+
+mod compare;
+
+pub use compare::{Compare, Compared, DIFFERENCES_MAX, Difference};
 
 /// One job for one worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +66,40 @@ pub enum Target {
         #[serde(default)]
         config: Option<PathBuf>,
     },
+    /// A folder of an SFTP server, through `rclone serve restic`.
+    Sftp {
+        /// The server's name or address.
+        host: String,
+        /// Its port; 22 without it.
+        #[serde(default)]
+        port: Option<u16>,
+        /// Who to log in as.
+        user: String,
+        /// The folder there.
+        path: String,
+        /// A private file with an SSH key that has no passphrase.
+        identity: PathBuf,
+        /// The keys of the server, each as `type base64`; a server with another one gets nothing.
+        host_keys: Vec<String>,
+    },
+    /// A bucket of a service that speaks S3, through `rclone serve restic`.
+    S3 {
+        /// The URL of the service.
+        endpoint: String,
+        /// Its region, where it has such.
+        #[serde(default)]
+        region: Option<String>,
+        /// The bucket, which has to be there.
+        bucket: String,
+        /// Where in it; all of it without one.
+        #[serde(default)]
+        prefix: Option<String>,
+        /// A private file with one line `access key id:secret access key`.
+        credentials: PathBuf,
+        /// Certificates (PEM) to trust instead of the public ones.
+        #[serde(default)]
+        ca: Option<PathBuf>,
+    },
 }
 
 /// Where the repository's password comes from. Never arguments or the environment.
@@ -109,6 +147,8 @@ pub enum Action {
     },
     /// Restores a snapshot, or a part of it.
     Restore(Restore),
+    /// Compares a folder with the snapshot that was restored into it, by reading all of it.
+    Compare(Compare),
     /// Checks the repository's structure, and its data as far as asked.
     Check {
         /// How much of the data is read and compared with its digests.
@@ -189,6 +229,29 @@ pub enum Source {
         #[serde(default)]
         base: Option<String>,
     },
+    /// Several images of one moment from the worker's standard input, kept side by side. Their
+    /// extents come as those of one image in which each lies behind the one before.
+    Images {
+        /// The files, in the order in which they come; at least one.
+        files: Vec<ImageFile>,
+        /// The id of a snapshot that has those files that say so, 64 hex digits.
+        #[serde(default)]
+        base: Option<String>,
+    },
+}
+
+/// One of several images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFile {
+    /// The file's name, without a slash; no two are the same.
+    pub name: String,
+    /// Its size, bytes.
+    pub size: u64,
+    /// Whether only what differs from the base's file of this name comes; otherwise all that is not
+    /// zeros does.
+    #[serde(default)]
+    pub based: bool,
 }
 
 /// Which snapshots: those for which all that is said holds.
@@ -217,8 +280,9 @@ pub struct Restore {
     pub path: Option<String>,
     /// The folder to restore into. It is made where it is missing.
     pub to: PathBuf,
-    /// Goes on in a folder that is not empty: files with the right size and time are left alone,
-    /// others that are in the way are replaced. Nothing else is removed.
+    /// Goes on in a folder in which this very restore was interrupted: files with the right size and
+    /// time are left alone, and those that it was writing are written anew. Anything else that is in
+    /// the way is somebody's, and a [`Fault::InTheWay`]. `latest` means what was the latest then.
     #[serde(default)]
     pub resume: bool,
     /// Waits until all is on the disk.
@@ -325,6 +389,8 @@ pub enum Done {
     },
     /// It was restored.
     Restore(Restored),
+    /// It was compared. Whether it is the same is for `wrong_count` to say.
+    Compare(Compared),
     /// It was checked. Whether it is whole is for `findings` to say.
     Check(Checked),
     /// Snapshots were removed, or would be.
@@ -578,6 +644,16 @@ pub enum Fault {
         /// Why.
         why: String,
     },
+    /// A program that the place is reached with is not installed.
+    #[error("{program} is not installed, and {at} is reached with it: `apt-get install {package}`")]
+    HelperMissing {
+        /// The program.
+        program: String,
+        /// Debian's package of it.
+        package: String,
+        /// The repository.
+        at: String,
+    },
     /// The repository has no room.
     #[error("no space is left at {at}: make room there, or forget snapshots and prune")]
     DiskFullThere {
@@ -597,7 +673,7 @@ pub enum Fault {
     Damaged {
         /// The repository.
         at: String,
-        /// `pack`, `index`, `snapshot`, `key`, `config` or `lock`.
+        /// `pack`, `index`, `tree`, `snapshot`, `key`, `config` or `lock`.
         kind: String,
         /// Its name.
         name: String,
@@ -652,6 +728,28 @@ pub enum Fault {
         /// The folder.
         path: PathBuf,
     },
+    /// Another restore, or none, was interrupted in the folder that one should go on in.
+    #[error("no restore can go on in {path}: {why}; restore into an empty folder")]
+    NotResumable {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Something is where a restore goes on, and is not what it wrote.
+    #[error(
+        "{path} is not what the restore left there: move it away, or restore into an empty folder"
+    )]
+    InTheWay {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The job took longer than it may. Said by whoever started it, never by itself.
+    #[error("it was ended because it took longer than {limit_s} s")]
+    TooLong {
+        /// How long it may take, seconds.
+        limit_s: u64,
+    },
     /// This host cannot write what is restored, or cannot keep its own state.
     #[error("{path} cannot be written: {why}")]
     Unwritable {
@@ -688,6 +786,7 @@ impl Fault {
                 | Fault::LockLost { .. }
                 | Fault::PrunedMeanwhile { .. }
                 | Fault::SourceVanished { .. }
+                | Fault::TooLong { .. }
                 | Fault::Cancelled
         )
     }

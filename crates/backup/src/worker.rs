@@ -68,9 +68,10 @@ fn take(
     let password = password(&request.key, &mut input)?;
     let watch = Watch { input, gone };
     let feed: Option<Feed> = match &request.action {
-        Action::Backup(Backup { source: Source::Stream { .. } | Source::Image { .. }, .. }) => {
-            Some(Box::new(FeedReader::new(watch)))
-        }
+        Action::Backup(Backup {
+            source: Source::Stream { .. } | Source::Image { .. } | Source::Images { .. },
+            ..
+        }) => Some(Box::new(FeedReader::new(watch))),
         _ => {
             watch.start();
             None

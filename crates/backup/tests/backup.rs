@@ -9,6 +9,8 @@
 
 #[path = "backup/bench_data.rs"]
 mod bench_data;
+#[path = "backup/compare.rs"]
+mod compare;
 #[path = "backup/faults.rs"]
 mod faults;
 #[path = "backup/image.rs"]

@@ -51,7 +51,7 @@ pub use holders::{Held, Holder, Holders, scan};
 pub use observe::{
     Backend, Function, Host, MdevType, Mediated, Sriov, Unread, VendorFunction, VgpuKind, observe,
 };
-pub use plan::{Claim, Note, OnBusy, Place, Plan, VFIO};
+pub use plan::{Claim, Note, OnBusy, Place, Plan, VFIO, is_on_instance};
 pub use refusal::{Refusal, Refused};
 pub use root::{Root, RootError};
 pub use step::{Action, Step};

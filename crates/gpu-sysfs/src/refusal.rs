@@ -168,6 +168,18 @@ pub enum Refusal {
          install the vgpu host driver"
     )]
     NoVgpuHost,
+    /// Virtual functions are on, and none of them takes vGPUs.
+    #[error(
+        "{enabled} virtual functions are on and none takes a vgpu: turning them on was broken off, or \
+         the driver is none for vgpu hosts; run `/usr/lib/nvidia/sriov-manage -d {gpu}`, after which \
+         they are turned on again, or install the vgpu host driver"
+    )]
+    HalfUp {
+        /// The GPU.
+        gpu: PciAddress,
+        /// How many are on.
+        enabled: u32,
+    },
     /// Two wishes, or two claims, have one UUID.
     #[error("{id} is asked for twice")]
     Twice {
@@ -181,6 +193,15 @@ pub enum Refusal {
         kind: String,
         /// The names there are.
         found: Vec<String>,
+    },
+    /// The type is for GPU instances, and none is named.
+    #[error(
+        "type {kind} is for a gpu that is cut (mig) and shared at once, which is not supported: use a \
+         type that shares the gpu in time"
+    )]
+    NeedsInstance {
+        /// The type.
+        kind: String,
     },
     /// There is no room for it now.
     #[error("no room for {id} of type {kind}: nothing free takes that type now")]

@@ -22,6 +22,12 @@ pub enum Code {
     NoVolume,
     /// There is no such snapshot.
     NoSnapshot,
+    /// There is no such checkpoint.
+    NoCheckpoint,
+    /// The domain has no backup job.
+    NoBackup,
+    /// A checkpoint lost a bitmap, so that nobody knows what changed since.
+    CheckpointInconsistent,
     /// The object has no metadata of the namespace asked for.
     NoMetadata,
     /// An object of this name or UUID is there already.
@@ -62,6 +68,9 @@ impl Code {
             sys::VIR_ERR_NO_STORAGE_POOL => Code::NoPool,
             sys::VIR_ERR_NO_STORAGE_VOL => Code::NoVolume,
             sys::VIR_ERR_NO_DOMAIN_SNAPSHOT => Code::NoSnapshot,
+            sys::VIR_ERR_NO_DOMAIN_CHECKPOINT => Code::NoCheckpoint,
+            sys::VIR_ERR_NO_DOMAIN_BACKUP => Code::NoBackup,
+            sys::VIR_ERR_CHECKPOINT_INCONSISTENT => Code::CheckpointInconsistent,
             sys::VIR_ERR_NO_DOMAIN_METADATA | sys::VIR_ERR_NO_NETWORK_METADATA => Code::NoMetadata,
             sys::VIR_ERR_DOM_EXIST
             | sys::VIR_ERR_NETWORK_EXIST
@@ -174,6 +183,8 @@ impl Error {
                 | Code::NoPool
                 | Code::NoVolume
                 | Code::NoSnapshot
+                | Code::NoCheckpoint
+                | Code::NoBackup
                 | Code::NoMetadata
         )
     }

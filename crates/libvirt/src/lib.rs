@@ -8,7 +8,8 @@
 //!   watches the time limits.
 //! - `conn`: one connection, from opening to closing, and its callbacks.
 //! - `event`: what libvirt reports by itself, and the mailbox it is put into.
-//! - `domain`, `network`, `storage`, `host`: the calls, one file a kind of object.
+//! - `domain`, `network`, `storage`, `host`, `snapshot`, `backup`: the calls, one file a kind of
+//!   object.
 //! - `error`: what can go wrong.
 //!
 //! Rules of this crate:
@@ -24,6 +25,7 @@
     reason = "the shell: it talks to the hypervisor and keeps time limits"
 )]
 
+mod backup;
 mod client;
 mod conn;
 mod domain;

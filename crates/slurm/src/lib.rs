@@ -54,7 +54,7 @@ pub use control::{Control, ControlError};
 pub use prove::{Proof, ProveError, Prover, Refused};
 pub use release::{NoRelease, Release, Shape};
 pub use render::{Files, Unsound, render};
-pub use switch::{Controller, Live, SwitchError, Switched, recover, switch};
+pub use switch::{Controller, Live, SwitchError, Switched, is_cut_off, recover, switch};
 pub use view::{Load, NodeCounts, Out, Overview, Queue, Share, overview};
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ use crate::run::{self, Argv, RunError};
 
 /// The line of a controller that has read everything (controller.c).
 const RUNNING: &str = "Running as primary controller";
+/// How long a controller that has read everything has to go on: what loads late ends it some
+/// milliseconds after that line (`PriorityType`, tried with 22.05).
+const GOES_ON: Duration = Duration::from_millis(500);
 /// A trial takes 0.2 s; a controller whose last words are not these lines is not believed.
 const LINES_MAX: usize = 10_000;
 /// Errors that a controller goes on with, and that take something away from jobs (facts: a `Gres` not
@@ -290,12 +293,15 @@ fn hear(child: &mut Child, limit: Duration) -> Heard {
         });
     }
     let mut lines = Vec::new();
+    let (mut until, mut quiet) = (until, End::Late);
     let end = loop {
         match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.contains(RUNNING) => break End::Running,
+            Ok(line) if line.contains(RUNNING) => {
+                (until, quiet) = (Instant::now() + GOES_ON, End::Running);
+            }
             Ok(line) => lines.push(line),
             Err(RecvTimeoutError::Disconnected) => break End::Ended,
-            Err(RecvTimeoutError::Timeout) => break End::Late,
+            Err(RecvTimeoutError::Timeout) => break quiet,
         }
     };
     Heard { lines, end }

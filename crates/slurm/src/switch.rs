@@ -132,6 +132,14 @@ pub fn switch(
     }
 }
 
+/// Whether a crash cut an exchange off: then [`recover`] comes before anything else.
+///
+/// # Errors
+/// [`SwitchError::File`].
+pub fn is_cut_off(live: &Live) -> Result<bool, SwitchError> {
+    Ok(read(&live.folder.join(MARK))?.is_some())
+}
+
 /// Ends an exchange that a crash cut off: nothing to do is `None`.
 ///
 /// # Errors

@@ -21,8 +21,9 @@ use show::Shown;
 /// Show backups: what is saved, how old it is, whether it was checked, and what is promised
 ///
 /// Everything is from the log, for any moment of it with --at. HEALTH is `unproved` where the last
-/// complete snapshot is as young as promised and nobody has restored it, `missed` where it is older
-/// than its RPO, `failed` where a check found damage. Exits with 3 where a promise is not kept.
+/// complete snapshot is as young as promised and it was not checked or not restored by a drill,
+/// `missed` where it is older than its RPO or a drill took longer than its RTO, `failed` where a check
+/// found damage or a drill did not bring everything back. Exits with 3 where a promise is not kept.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub(super) struct Backup {
@@ -39,15 +40,20 @@ const EXAMPLES: &str = "EXAMPLES
   trueup backup
   trueup backup --at 2026-01-02T03:04:05Z
   trueup backup run etc
+  trueup backup drill etc
+  trueup backup cancel etc
   trueup backup ls etc
   trueup backup restore etc --to /srv/restored
   trueup backup restore etc --snapshot 4f2a --path /etc/hosts --to /tmp/hosts
+  trueup backup restore web --format qcow2 --to /srv/web   # disks of a guest
   trueup backup forget etc --dry-run
   trueup log --type 'backup.*'       # everything that happened to backups";
 
 #[derive(Debug, Subcommand)]
 enum What {
     Run(work::Run),
+    Drill(work::Drill),
+    Cancel(work::Cancel),
     Ls(work::Ls),
     Restore(work::RestoreArgs),
     Forget(work::Forget),
@@ -60,7 +66,9 @@ impl Backup {
             None => self.output.output,
             Some(What::Ls(ls)) => ls.output.output,
             Some(What::Forget(forget)) => forget.output.output,
-            Some(What::Run(_) | What::Restore(_)) => Format::Table,
+            Some(What::Run(_) | What::Drill(_) | What::Cancel(_) | What::Restore(_)) => {
+                Format::Table
+            }
         }
     }
 
@@ -68,6 +76,8 @@ impl Backup {
         match self.what {
             None => view(context, self.at),
             Some(What::Run(run)) => run.run(context),
+            Some(What::Drill(drill)) => drill.run(context),
+            Some(What::Cancel(cancel)) => cancel.run(context),
             Some(What::Ls(ls)) => ls.run(context),
             Some(What::Restore(restore)) => restore.run(context),
             Some(What::Forget(forget)) => forget.run(context),

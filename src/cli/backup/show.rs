@@ -16,7 +16,8 @@ pub(super) struct Shown(pub(super) Backups);
 
 /// Whether a promise is not kept.
 pub(super) fn is_broken(row: &BackupRow) -> bool {
-    row.health == Health::Failed || (row.health == Health::Missed && row.rpo_s.is_some())
+    let promised = row.rpo_s.is_some() || row.rto_s.is_some();
+    row.health == Health::Failed || (row.health == Health::Missed && promised)
 }
 
 impl Product for Shown {
@@ -32,6 +33,8 @@ impl Product for Shown {
             "last complete",
             "rpo",
             "checked",
+            "drilled",
+            "rto",
             "size",
             "growth",
             "next run",
@@ -65,12 +68,13 @@ fn row(row: &BackupRow) -> Vec<Text> {
         None => ("none yet", Label::Warn),
         Some(_) => health(row.health),
     };
-    let rpo = match (row.rpo_now_s, row.rpo_s) {
-        (Some(now), Some(most)) => format!("{} of {}", span(now), span(most)),
-        (Some(now), None) => span(now),
+    let of = |is: Option<u64>, most: Option<u64>| match (is, most) {
+        (Some(is), Some(most)) => format!("{} of {}", span(is), span(most)),
+        (Some(is), None) => span(is),
         (None, Some(most)) => format!("- of {}", span(most)),
         (None, None) => String::new(),
     };
+    let (rpo, rto) = (of(row.rpo_now_s, row.rpo_s), of(row.measured_rto_s, row.rto_s));
     let growth = row.growth.map(|growth| match growth {
         0 => "0 B".to_owned(),
         more if more > 0 => format!("+{}", bytes(more.unsigned_abs())),
@@ -84,6 +88,8 @@ fn row(row: &BackupRow) -> Vec<Text> {
         row.last_good.map(shown).unwrap_or_else(|| "never".to_owned()).into(),
         rpo.into(),
         row.last_verified.map(shown).unwrap_or_else(|| "never".to_owned()).into(),
+        row.last_drilled.map(shown).unwrap_or_else(|| "never".to_owned()).into(),
+        rto.into(),
         row.last.as_ref().map(|last| bytes(last.bytes)).unwrap_or_default().into(),
         growth.unwrap_or_default().into(),
         row.next_run.map(shown).unwrap_or_else(|| "when asked".to_owned()).into(),

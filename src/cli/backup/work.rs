@@ -1,4 +1,4 @@
-//! `trueup backup run`, `ls`, `restore` and `forget`: work on one backup.
+//! `trueup backup run`, `drill`, `cancel`, `ls`, `restore` and `forget`: work on one backup.
 //!
 //! Which repository it is and what it is called is what the log says of the wish in force. Nothing is
 //! restored over anything, and nothing is removed here.
@@ -16,11 +16,11 @@ use super::super::paint::{Block, Text};
 use super::super::time::shown;
 use super::super::ui::Product;
 use super::super::{Output, bars, wire};
-use crate::model::resource::Backup;
+use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Name, Resource, ResourceId};
 use crate::port::ProgressUpdate;
 use crate::provider::backup::protocol::Snapshot;
-use crate::provider::backup::{BackupProvider, Wanted};
+use crate::provider::backup::{BackupProvider, Wanted, Which, to_qcow2};
 use crate::state::Command;
 use crate::view::backup::bytes;
 
@@ -43,6 +43,47 @@ impl Run {
     }
 }
 
+/// Restore the last complete snapshot beside now, compare it, time it, and remove it again
+///
+/// What comes back is compared with what the snapshot says, file by file, and the backup counts as
+/// failed where it differs. The daemon does it at once; where none runs, the next `trueup apply` or
+/// `trueup run` does.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  trueup backup drill etc\n  \
+    trueup why backup/etc          # what came of it")]
+pub(super) struct Drill {
+    /// The backup's name
+    #[arg(value_parser = named)]
+    name: Name,
+}
+
+impl Drill {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let resource = ResourceId::new(Kind::Backup, self.name);
+        let said = format!("{resource} is drilled with the next pass; `trueup backup` shows it");
+        operate(context, Command::Drill { resource }, &said)
+    }
+}
+
+/// End what is being done for a backup now: a snapshot, a check or a removal
+///
+/// Nothing that is in the repository is harmed by it. It is done again when it is next due.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  trueup backup cancel etc")]
+pub(super) struct Cancel {
+    /// The backup's name
+    #[arg(value_parser = named)]
+    name: Name,
+}
+
+impl Cancel {
+    pub(super) fn run(self, context: &Context) -> CliResult {
+        let resource = ResourceId::new(Kind::Backup, self.name);
+        let said = format!("what is being done for {resource} is ended");
+        operate(context, Command::CancelBackup { resource }, &said)
+    }
+}
+
 /// List the snapshots of a backup that are in its repository
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup backup ls etc\n  trueup backup ls etc -o json")]
@@ -57,7 +98,7 @@ pub(super) struct Ls {
 impl Ls {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let one = One::of(context, self.name)?;
-        let listed = wire::block_on(one.provider.list(&one.id, &one.backup))?;
+        let listed = wire::block_on(one.provider.list(one.which()))?;
         context.ui.product(&Snapshots(listed.map_err(failed)?))?;
         Ok(Done::Fine)
     }
@@ -69,7 +110,8 @@ impl Ls {
 /// --resume. Plain restic restores the same: `restic -r REPOSITORY restore SNAPSHOT --target DIR`.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup backup restore etc --to /srv/restored\n  \
-    trueup backup restore etc --snapshot 4f2a --path /etc/hosts --to /tmp/hosts")]
+    trueup backup restore etc --snapshot 4f2a --path /etc/hosts --to /tmp/hosts\n  \
+    trueup backup restore web --format qcow2 --to /srv/web     # the disks of a guest")]
 pub(super) struct RestoreArgs {
     /// The backup's name
     #[arg(value_parser = named)]
@@ -86,11 +128,19 @@ pub(super) struct RestoreArgs {
     /// Go on with a restore that was interrupted
     #[arg(long)]
     resume: bool,
+    /// What disks are restored as: raw, as they are in the snapshot, or qcow2
+    #[arg(long, value_name = "FORMAT", default_value = "raw", value_parser = ["raw", "qcow2"])]
+    format: String,
 }
 
 impl RestoreArgs {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let one = One::of(context, self.name)?;
+        let qcow2 = self.format == "qcow2";
+        if qcow2 && !matches!(one.backup.source, BackupSource::Guest(_)) {
+            return Err(CliError::input(format!("{} holds no disks", one.id))
+                .hint("leave out `--format`: it is about disks of guests"));
+        }
         let to = std::path::absolute(&self.to).map_err(CliError::input)?;
         let drawn = bars::progress(context.ui.progress());
         let id = one.id.clone();
@@ -105,7 +155,7 @@ impl RestoreArgs {
             to: &to,
             resume: self.resume,
         };
-        let done = wire::block_on(one.provider.restore(&one.id, &one.backup, wanted, &progress))?;
+        let done = wire::block_on(one.provider.restore(one.which(), wanted, &progress))?;
         let done = done.map_err(failed)?;
         for warning in &done.warnings {
             context.ui.warn(warning);
@@ -117,6 +167,11 @@ impl RestoreArgs {
             done.snapshot.get(..8).unwrap_or(&done.snapshot),
             to.display()
         ));
+        if qcow2 {
+            for disk in wire::block_on(to_qcow2(&to))?.map_err(failed)? {
+                context.ui.say(&format!("{} is a qcow2 disk", disk.display()));
+            }
+        }
         Ok(Done::Fine)
     }
 }
@@ -144,7 +199,7 @@ impl Forget {
             context.ui.say(&format!("{} has no `retention`: everything stays", one.id));
             return Ok(Done::Fine);
         };
-        let told = one.provider.would_forget(&one.id, &one.backup, &retention.keep);
+        let told = one.provider.would_forget(one.which(), &retention.keep);
         let told = wire::block_on(told)?.map_err(failed)?;
         let kept =
             told.keep.into_iter().map(|it| Fate { snapshot: it.snapshot, kept_by: it.reasons });
@@ -164,6 +219,8 @@ fn named(text: &str) -> Result<Name, String> {
 struct One {
     id: ResourceId,
     backup: Box<Backup>,
+    /// The id of its repository, where the log knows it.
+    repository: Option<String>,
     provider: BackupProvider,
 }
 
@@ -180,7 +237,13 @@ impl One {
                     .hint("`trueup backup` shows those there are"));
             }
         };
-        Ok(Self { id, backup, provider: wire::backups(&config, &context.config_path()) })
+        let repository = state.backup(&id).repository;
+        let provider = wire::backups(&config, &context.config_path());
+        Ok(Self { id, backup, repository, provider })
+    }
+
+    fn which(&self) -> Which<'_> {
+        Which { id: &self.id, backup: &self.backup, repository: self.repository.as_deref() }
     }
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use engine::{Engine, engine, source};
 use memory::Memory;
-pub(super) use providers::{Wakes, backups, gpus};
+pub(super) use providers::{Wakes, backups, gpus, vault};
 
 use super::exit::{CliError, ErrorKind};
 use crate::event::{Entry, Event, Recorded, body};
@@ -31,7 +31,7 @@ pub(super) const LEFTOVERS: Duration = Duration::from_secs(1);
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 22;
+pub(super) const STATE_VIEW_VERSION: u32 = 27;
 
 /// The machine's clocks.
 #[derive(Debug)]

@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Config;
-use crate::journal::layout;
+use crate::config::{ClusterSettings, Config, ProgramRule};
+use crate::journal::{self, layout};
 use crate::model::Name;
 use crate::port::Provider;
 use crate::private;
-use crate::provider::backup::{BackupProvider, BackupSetup, OwnPlaces};
+use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces, Vault};
+use crate::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::seed::SeedProvider;
@@ -48,11 +49,11 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
     let folder = config.backup.secrets.clone();
     let secrets = move |name: &Name| secret(&folder.join(name.as_str()));
     BackupProvider::new(BackupSetup {
-        // Where the program's own file is not known, starting it says so.
-        program: std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into()),
+        program: own_program(),
         folder: state.join("backup"),
+        scratch: config.backup.scratch.clone().unwrap_or_else(|| state.join("backup/drill")),
         host: config.host(),
-        programs: config.backup.programs.clone(),
+        programs: config.backup.programs.iter().map(allowed).collect(),
         own: OwnPlaces {
             log: layout::log_dir(&state),
             config: Some(config_path.to_owned()).filter(|path| path.is_file()),
@@ -60,6 +61,59 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
             state,
         },
         secrets: Arc::new(secrets),
+        secrets_folder: config.backup.secrets.clone(),
+        prove_log: Arc::new(proved),
+    })
+}
+
+/// This program, for what runs in a process of its own. Where its file is not known, starting it says
+/// so.
+fn own_program() -> PathBuf {
+    std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into())
+}
+
+/// A repository that nothing is known of yet.
+pub(in super::super) fn vault(
+    repository: &Path,
+    key_file: &Path,
+    folder: &Path,
+) -> Result<Vault, String> {
+    Ok(Vault {
+        program: own_program(),
+        repository: repository.to_owned(),
+        key: secret(key_file)?,
+        folder: folder.to_owned(),
+    })
+}
+
+/// Proves the log of a state directory: its chain, line by line.
+fn proved(dir: &Path) -> Result<String, String> {
+    let report = journal::verify(dir).map_err(|error| error.to_string())?;
+    Ok(format!("the log in it is whole up to event {}", report.head.seq))
+}
+
+fn allowed(rule: &ProgramRule) -> Allowed {
+    match rule {
+        ProgramRule::Any(any) if any.any_arguments => Allowed::AnyArguments(any.program.clone()),
+        ProgramRule::Exactly(exact) => Allowed::Exactly(exact.argv.clone()),
+        ProgramRule::Alone(_) | ProgramRule::Any(_) => {
+            // A path that is no text matches no argument of a document.
+            Allowed::Exactly(rule.program().to_str().map(ToOwned::to_owned).into_iter().collect())
+        }
+    }
+}
+
+/// The clusters of this host.
+fn clusters(config: &Config) -> ClusterProvider {
+    let restarts = |settings: &ClusterSettings| Restarts {
+        controller: settings.restart_controller.clone(),
+        node: settings.restart_node.clone(),
+    };
+    let named = config.clusters.iter().map(|(name, settings)| (name.clone(), restarts(settings)));
+    ClusterProvider::new(ClusterSetup {
+        folder: config.state_directory().join("cluster"),
+        restarts: named.collect(),
+        usual: restarts(&ClusterSettings::default()),
     })
 }
 
@@ -78,9 +132,11 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let wakes = Wakes { libvirt, gpu: gpu.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
-    let backups = Arc::new(backups(config, config_path));
+    let backups = wakes.libvirt.guests(config, backups(config, config_path));
+    let backups = Arc::new(backups);
+    let clusters = Arc::new(clusters(config));
     let providers: Vec<Arc<dyn Provider>> =
-        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups];
+        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups, clusters];
     (providers, wakes)
 }
 
@@ -117,8 +173,9 @@ mod libvirt {
 
     use crate::config::{AcceleratorChoice, Config};
     use crate::port::Provider;
+    use crate::provider::backup::BackupProvider;
     use crate::provider::image::{cpu_has_virtualisation, kvm_works};
-    use crate::provider::libvirt::{LibvirtProvider, Settings};
+    use crate::provider::libvirt::{LibvirtGuests, LibvirtProvider, Settings};
 
     /// What libvirt reports.
     pub(in super::super::super) struct Wakes(LibvirtProvider);
@@ -132,6 +189,12 @@ mod libvirt {
     }
 
     impl Wakes {
+        /// Backups that can read the disks of guests.
+        pub(super) fn guests(&self, config: &Config, backups: BackupProvider) -> BackupProvider {
+            let folder = config.state_directory().join("backup/guests");
+            backups.with_guests(Arc::new(LibvirtGuests::new(self.0.client(), folder)))
+        }
+
         /// Calls `wake` for everything libvirt reports from now on. Ends with the client.
         pub(in super::super::super) async fn each(self, wake: impl Fn()) {
             let mut events = self.0.events();
@@ -186,6 +249,7 @@ mod libvirt {
     use crate::model::{Fault, Kind, Observed};
     use crate::plan::Step;
     use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+    use crate::provider::backup::BackupProvider;
 
     /// Answers for kinds that this build cannot look at.
     struct Absent {
@@ -200,6 +264,11 @@ mod libvirt {
     }
 
     impl Wakes {
+        /// Backups that cannot read the disks of guests.
+        pub(super) fn guests(&self, _config: &Config, backups: BackupProvider) -> BackupProvider {
+            backups
+        }
+
         /// Never calls `wake` and never ends.
         pub(in super::super::super) async fn each(self, _wake: impl Fn()) {
             std::future::pending::<()>().await;

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::backup::{
-    BackupFailed, BackupForgotten, BackupNews, BackupOpened, BackupTaken, BackupVerified,
+    BackupDrilled, BackupFailed, BackupForgotten, BackupNews, BackupOpened, BackupTaken,
+    BackupVerified,
 };
 
 /// `backup.missed`: the last complete snapshot became older than promised.
@@ -17,6 +18,16 @@ pub struct BackupMissed {
     /// When it was begun; `None`: there is none.
     pub last_good: Option<Timestamp>,
 }
+
+/// `operator.drill_asked`: somebody wants the last complete snapshot restored beside now; who is the
+/// envelope's actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillAsked {}
+
+/// `operator.backup_cancelled`: somebody ends what is being done for a backup; who is the envelope's
+/// actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupCancelled {}
 
 /// `operator.backup_asked`: somebody wants a snapshot now; who is the envelope's actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

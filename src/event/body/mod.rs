@@ -4,6 +4,7 @@
 //! upcast, never an edit. The golden lines in `tests/golden/events` hold this.
 
 mod backup;
+mod cluster;
 mod gpu;
 mod health;
 mod operator;
@@ -14,13 +15,14 @@ mod resource;
 mod source;
 
 pub use backup::{
-    BackupAsked, BackupFailed, BackupForgotten, BackupMissed, BackupNews, BackupOpened,
-    BackupTaken, BackupVerified,
+    BackupAsked, BackupCancelled, BackupDrilled, BackupFailed, BackupForgotten, BackupMissed,
+    BackupNews, BackupOpened, BackupTaken, BackupVerified, DrillAsked,
 };
+pub use cluster::{ClusterObserved, NodeDrained, NodeResumed};
 pub use gpu::GpuObserved;
 pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
 pub use operator::{
-    LogOpened, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
+    LogOpened, LogRecovered, LogTailCut, OperatorHeld, OperatorPaused, OperatorReleased, Resumed,
 };
 pub use plan::{
     Claim, MoreChanges, PlanApproved, PlanBegun, PlanFinished, PlanHeld, PlanLapsed, PlanMade,
@@ -28,9 +30,9 @@ pub use plan::{
 };
 pub use policy::{PolicyCleared, PolicyExempted, PolicyViolated};
 pub use pull::{
-    ApprovalMeans, ForgeApproval, ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable,
-    PlanSurprised, PostTarget, PullApprovalWithdrawn, PullApproved, PullClosed, PullObserved,
-    PullOutcome, PullPlan, PullPlanned,
+    ApprovalMeans, Asked, ForgeApproval, ForgeAvailable, ForgePosted, ForgeRefused,
+    ForgeUnavailable, PlanSurprised, PostTarget, PullApprovalWithdrawn, PullApproved, PullClosed,
+    PullObserved, PullOutcome, PullPlan, PullPlanned, Word,
 };
 pub use resource::{
     Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,
@@ -114,6 +116,8 @@ macro_rules! events {
 events! {
     /// The log was opened for writing.
     "log.opened" 1 LogOpened(LogOpened),
+    /// The log was brought back from a backup.
+    "log.recovered" 1 LogRecovered(LogRecovered),
     /// An unfinished line at the end of the log was cut off and kept beside it.
     "log.tail_cut" 1 LogTailCut(LogTailCut),
     /// The followed branch has a new head.
@@ -216,12 +220,16 @@ events! {
     "backup.taken" 1 BackupTaken(BackupTaken),
     /// A repository was checked, and nothing is wrong.
     "backup.verified" 1 BackupVerified(BackupVerified),
-    /// A repository was checked, and is damaged.
+    /// The last complete snapshot was restored beside, and is what it should be.
+    "backup.drilled" 1 BackupDrilled(BackupDrilled),
+    /// A repository was checked, or a snapshot restored, and something is wrong.
     "backup.failed" 1 BackupFailed(BackupFailed),
     /// Snapshots that nothing keeps were removed.
     "backup.forgotten" 1 BackupForgotten(BackupForgotten),
     /// The last complete snapshot became older than promised.
     "backup.missed" 1 BackupMissed(BackupMissed),
+    /// A cluster is in another way than the log says.
+    "cluster.observed" 1 ClusterObserved(ClusterObserved),
     /// A pull request is open, and is new or has another head.
     "pull.observed" 1 PullObserved(PullObserved),
     /// What merging a pull request would do.
@@ -250,4 +258,12 @@ events! {
     "operator.released" 1 OperatorReleased(OperatorReleased),
     /// An operator wants a snapshot now.
     "operator.backup_asked" 1 BackupAsked(BackupAsked),
+    /// An operator wants a drill now.
+    "operator.drill_asked" 1 DrillAsked(DrillAsked),
+    /// An operator ends what is being done for a backup.
+    "operator.backup_cancelled" 1 BackupCancelled(BackupCancelled),
+    /// An operator takes a node of a cluster out of use for a while.
+    "operator.node_drained" 1 NodeDrained(NodeDrained),
+    /// An operator gives a node back before its time.
+    "operator.node_resumed" 1 NodeResumed(NodeResumed),
 }

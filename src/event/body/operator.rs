@@ -1,6 +1,9 @@
 //! Events about the log itself and about what operators ask for.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::model::ResourceId;
 
 /// `log.opened`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +14,26 @@ pub struct LogOpened {
     pub epoch: u64,
     /// Name of the host.
     pub host: String,
+}
+
+/// `log.recovered`: this log was brought back from a backup; who did it is the envelope's actor. What
+/// happened after its last event before this one, on the machine that is lost, is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogRecovered {
+    /// The repository's own id, 64 hex digits.
+    pub repository: String,
+    /// The snapshot's id, 64 hex digits.
+    pub snapshot: String,
+    /// When it was begun.
+    pub taken: Timestamp,
+    /// The host that took it.
+    pub host: String,
+    /// The last event in it.
+    pub last: u64,
+    /// Disks that are held until somebody brings their data back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<ResourceId>,
 }
 
 /// `log.tail_cut`

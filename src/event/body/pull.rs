@@ -2,6 +2,7 @@
 //!
 //! What a stranger wrote is kept only where it is needed: no titles, no texts.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
@@ -108,6 +109,35 @@ pub struct PullApprovalWithdrawn {
     pub plan: Digest,
     /// What was done on the forge, in a sentence.
     pub why: String,
+    /// The word that counts no more; those of others go on counting. `None`, and nothing was `asked`:
+    /// every word, as in events of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
+    /// Who asked for it by a comment: what was said until then counts no more, also where it is heard
+    /// only later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+}
+
+/// A comment, a review or a label put on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// Which of them.
+    pub means: ApprovalMeans,
+    /// The forge's number of it.
+    pub id: u64,
+}
+
+/// A comment that asks to take approvals back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The forge's number of it.
+    pub comment: u64,
+    /// When it was written, by the forge's clock.
+    pub at: Timestamp,
+    /// Whose approvals, by the name on the forge; `None`: everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
 }
 
 /// What somebody did on the forge to approve.
@@ -124,6 +154,17 @@ pub struct ForgeApproval {
     /// Its page for people, where the forge says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// When it was done, by the forge's clock; events of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+impl ForgeApproval {
+    /// What it is known by.
+    #[must_use]
+    pub fn word(&self) -> Word {
+        Word { means: self.means, id: self.id }
+    }
 }
 
 /// How somebody approves on the forge.
@@ -203,6 +244,9 @@ pub struct ForgeRefused {
     pub content: Digest,
     /// Why, and what to do.
     pub why: String,
+    /// Whether nothing more is ever taken there; events of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
 }
 
 /// `forge.unavailable`

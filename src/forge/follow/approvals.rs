@@ -57,6 +57,7 @@ struct Vote<'a> {
 impl Follower {
     /// Remembers from when on comments matter, before anything of it is closed.
     pub(super) fn prick_up(&mut self) {
+        self.memory.heard.people.begin_turn();
         if self.memory.heard.cursor.is_none() {
             let now = self.clock.now();
             let from = self.reconciler.ledger.read(|state| ballot::listen_from(state, now));
@@ -72,7 +73,6 @@ impl Follower {
     /// Hears what people said since the last turn. The inner error: the forge does not answer.
     pub(super) async fn hear(&mut self) -> Result<Result<(), ForgeError>, JournalFault> {
         let Some(settings) = self.approvals.clone() else { return Ok(Ok(())) };
-        self.memory.heard.people.begin_turn();
         let mut heard = Ok(());
         if settings.comment {
             heard = self.hear_comments(&settings).await;
@@ -104,6 +104,12 @@ impl Follower {
         });
         if !matters {
             return Ok(Ok(()));
+        }
+        // What a comment took back since then goes before a review or a label.
+        if settings.comment
+            && let Err(error) = sort(self.hear_comments(&settings).await)?
+        {
+            return Ok(Err(error));
         }
         sort(self.look_at(&settings, pull, settings.label.as_deref()).await)
     }
@@ -204,6 +210,7 @@ impl Follower {
             means: ApprovalMeans::Comment,
             id: comment.id.0,
             url: web_page(&comment.url),
+            at: Some(comment.created_at),
         };
         let own = is_own(settings, by, opened_by.as_deref());
         let granted = self.count(settings, Vote { subject, by, opened_by, via }).await?;
@@ -282,11 +289,9 @@ impl Follower {
         let ahead = self.memory.heard.ahead;
         let all = reviews.unwrap_or_default();
         for (review, by) in ballot::approving(&all, &pull.head_sha, since, ahead) {
-            let via = vote_of(pull, by, ApprovalMeans::Review, review.id);
+            let via = vote_of(pull, by, ApprovalMeans::Review, review.id, review.at);
             let (subject, opened_by) = (subject.clone(), opened_by.clone());
-            if self.count(settings, Vote { subject, by, opened_by, via }).await? {
-                return Ok(());
-            }
+            self.count(settings, Vote { subject, by, opened_by, via }).await?;
         }
         let Some(label) = label.filter(|label| pull.labels.iter().any(|name| name == label)) else {
             return Ok(());
@@ -297,7 +302,7 @@ impl Follower {
         let read = self.forge.label_events(pull.number).await;
         let Some(events) = self.audible("labels", read)? else { return Ok(()) };
         if let Some((event, by)) = ballot::labelled(&events, label, since, ahead) {
-            let via = vote_of(pull, by, ApprovalMeans::Label, event.id);
+            let via = vote_of(pull, by, ApprovalMeans::Label, event.id, Some(event.at));
             self.count(settings, Vote { subject, by, opened_by, via }).await?;
         }
         Ok(())
@@ -314,7 +319,8 @@ impl Follower {
         vote: Vote<'_>,
     ) -> Result<bool, Unheard> {
         let Vote { subject, by, opened_by, via } = vote;
-        if is_bot(by) || is_own(settings, by, opened_by.as_deref()) {
+        let heard = self.reconciler.ledger.read(|state| ballot::is_heard(state, via.word()));
+        if heard || is_bot(by) || is_own(settings, by, opened_by.as_deref()) {
             return Ok(false);
         }
         if !self.may(settings, by).await? {
@@ -346,8 +352,14 @@ fn sort(heard: Result<(), Unheard>) -> Result<Result<(), ForgeError>, JournalFau
     }
 }
 
-fn vote_of(pull: &PullRequest, by: &User, means: ApprovalMeans, id: u64) -> ForgeApproval {
-    ForgeApproval { login: login(by), on: pull.number, means, id, url: web_page(&pull.url) }
+fn vote_of(
+    pull: &PullRequest,
+    by: &User,
+    means: ApprovalMeans,
+    id: u64,
+    at: Option<Timestamp>,
+) -> ForgeApproval {
+    ForgeApproval { login: login(by), on: pull.number, means, id, url: web_page(&pull.url), at }
 }
 
 fn is_own(settings: &ApprovalSettings, by: &User, opened_by: Option<&str>) -> bool {

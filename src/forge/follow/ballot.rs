@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::event::body::{
-    ApprovalMeans, ForgeApproval, PlanApproved, PullApprovalWithdrawn, PullApproved, PullOutcome,
+    ApprovalMeans, Asked, ForgeApproval, PlanApproved, PullApprovalWithdrawn, PullApproved,
+    PullOutcome, Word,
 };
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest};
 use crate::port::forge::{Comment, LabelEvent, PullRequest, Review, ReviewVerdict, User};
-use crate::state::{Approved, Granted, Merged, PullState, State};
+use crate::state::{Approved, Merged, PullState, State};
 
 /// A difference between the forge's clock and ours that is taken for one: less is what a time to the
 /// second and a reply's way make.
@@ -61,7 +62,7 @@ pub(super) fn anything_to_hear(state: &State) -> bool {
 
 /// From when on comments matter: since the first plan was shown that still waits for somebody.
 pub(super) fn listen_from(state: &State, now: Timestamp) -> Timestamp {
-    let pulls = state.pulls.open.values().filter(|pull| awaits(pull).is_some());
+    let pulls = state.pulls.open.values().filter(|pull| votable(pull).is_some());
     let shown = pulls.filter_map(|pull| pull.shown_at);
     let granted = state.granted.as_ref().map(|granted| granted.at);
     let made = waiting(state).map(|(_, made)| made);
@@ -85,6 +86,21 @@ fn awaits(pull: &PullState) -> Option<&Merged> {
     (!denied && !shown.held.is_empty()).then_some(shown)
 }
 
+/// What was shown of a pull request's head, where an approval of it counts: the first, or one more.
+fn votable(pull: &PullState) -> Option<&Merged> {
+    let again = || {
+        let shown = pull.shown.as_ref().filter(|shown| shown.head == pull.head)?;
+        pull.approved.as_ref().filter(|approved| approved.plan == shown.plan).map(|_| shown)
+    };
+    awaits(pull).or_else(again)
+}
+
+/// The plan that runs or waits by an approval of `plan` given on the forge, and when it was made.
+fn approved_already(state: &State, plan: Digest) -> Option<Timestamp> {
+    state.granted.as_ref().filter(|granted| granted.plan == plan)?;
+    state.plan.as_ref().filter(|made| made.plan == plan).map(|made| made.made_at)
+}
+
 /// What a comment that names `plan` is about, and who may not be the one to approve it: whoever
 /// opened the pull request. `from`: the pull request the commit in force is the merge of.
 pub(super) fn named(
@@ -94,16 +110,17 @@ pub(super) fn named(
     from: Option<&Merged>,
     ahead: SignedDuration,
 ) -> Option<(Subject, Option<String>)> {
-    if let Some((_, made)) = waiting(state).filter(|(waiting, _)| *waiting == plan) {
+    let waits = waiting(state).filter(|(waiting, _)| *waiting == plan).map(|(_, made)| made);
+    if let Some(made) = waits.or_else(|| approved_already(state, plan)) {
         // The same plan, made again after it was done once, needs a new word.
         let new = after(comment.created_at, made, ahead);
         return new.then(|| (Subject::Waiting(plan), from.map(|from| from.author.clone())));
     }
     let told = match state.pulls.open.get(&comment.number) {
         // A head that comes back needs a new word: the one in between took the old one away.
-        Some(pull) => awaits(pull).filter(|_| after(comment.created_at, pull.since, ahead))?,
+        Some(pull) => votable(pull).filter(|_| after(comment.created_at, pull.since, ahead))?,
         None => state.pulls.promises.iter().rev().find(|told| {
-            told.number == comment.number && told.approved.is_none() && !told.held.is_empty()
+            told.number == comment.number && (told.approved.is_some() || !told.held.is_empty())
         })?,
     };
     (told.plan == plan).then(|| {
@@ -115,21 +132,31 @@ pub(super) fn named(
 /// What a review or a label of this pull request would be about, and since when it was shown.
 pub(super) fn shown(state: &State, pull: &PullRequest) -> Option<(Subject, Timestamp)> {
     let known = state.pulls.open.get(&pull.number).filter(|known| known.head == pull.head_sha)?;
-    let told = awaits(known).filter(|_| known.approved.is_none())?;
+    let told = votable(known)?;
     let subject = Subject::Pull { number: pull.number, head: told.head.clone(), plan: told.plan };
     Some((subject, known.shown_at?))
 }
 
-/// Open pull requests whose reviews and labels matter: those that wait, and those that were approved
-/// by one, which may be taken back.
+/// Open pull requests whose reviews and labels matter: those that wait, and those that were approved,
+/// which may be taken back or approved by one more.
 pub(super) fn voted_on(state: &State) -> Vec<u64> {
     let open = state.pulls.open.iter();
-    let matters = open.filter(|(_, pull)| {
-        let by_vote =
-            pull.approved.as_ref().map(|approved| approved.via.means != ApprovalMeans::Comment);
-        by_vote.unwrap_or_else(|| awaits(pull).is_some())
-    });
+    let matters = open.filter(|(_, pull)| pull.approved.is_some() || awaits(pull).is_some());
     matters.map(|(number, _)| *number).collect()
+}
+
+/// Whether this plan was shown, waits or was approved: taking an approval of it back means something.
+pub(super) fn is_in_play(state: &State, plan: Digest) -> bool {
+    let shown = state.pulls.open.values().filter_map(|pull| pull.shown.as_ref());
+    let mut told = shown.chain(&state.pulls.promises).filter(|told| !told.held.is_empty());
+    told.any(|told| told.plan == plan)
+        || waiting(state).is_some_and(|(waiting, _)| waiting == plan)
+        || standing(state).any(|it| it.plan == plan || it.carried == Some(plan))
+}
+
+/// Whether this word was heard already, and counts.
+pub(super) fn is_heard(state: &State, word: Word) -> bool {
+    standing(state).any(|it| it.via.word() == word)
 }
 
 /// The approving reviews of the head handed in after `since`, each the last word of its writer.
@@ -201,12 +228,15 @@ pub(super) fn granted(
     via: ForgeApproval,
     actor: &str,
 ) -> Option<Entry> {
-    if state.pulls.is_void(&via) {
+    let (Subject::Waiting(plan) | Subject::Pull { plan, .. }) = subject;
+    let counts = !state.pulls.is_void(&via) && !state.pulls.is_taken_back(*plan, &via);
+    if !counts || is_heard(state, via.word()) {
         return None;
     }
     let event = match subject {
         Subject::Waiting(plan) => {
-            waiting(state).filter(|(waiting, _)| waiting == plan)?;
+            let waits = waiting(state).is_some_and(|(waiting, _)| waiting == *plan);
+            (waits || approved_already(state, *plan).is_some()).then_some(())?;
             Event::PlanApproved(PlanApproved { plan: *plan, via: Some(via), shown: None })
         }
         Subject::Pull { number, head, plan } => {
@@ -239,54 +269,78 @@ pub(super) struct Standing<'a> {
 /// All approvals that can still be taken back: of open pull requests, of merged ones, and the one that
 /// a plan waits or runs by.
 pub(super) fn standing(state: &State) -> impl Iterator<Item = Standing<'_>> {
-    let of = |number: u64, approved: &'_ Approved| (number, approved.plan, approved.at);
-    let open = state.pulls.open.iter().filter_map(move |(number, pull)| {
-        let approved = pull.approved.as_ref()?;
-        Some((of(*number, approved), &approved.via))
+    let open =
+        state.pulls.open.iter().filter_map(|(number, pull)| {
+            pull.approved.as_ref().map(|approved| (*number, approved))
+        });
+    let merged = state
+        .pulls
+        .promises
+        .iter()
+        .filter_map(|told| told.approved.as_ref().map(|approved| (told.number, approved)));
+    let of_pulls = open.chain(merged).flat_map(|(number, approved): (u64, &Approved)| {
+        let plan = approved.plan;
+        let standing = move |(via, since)| Standing { number, plan, carried: None, since, via };
+        approved.ways().map(standing)
     });
-    let merged = state.pulls.promises.iter().filter_map(move |told| {
-        let approved = told.approved.as_ref()?;
-        Some((of(told.number, approved), &approved.via))
-    });
-    let of_pulls = open.chain(merged).map(|((number, plan, at), via)| Standing {
-        number,
-        plan,
-        carried: None,
-        since: at,
-        via,
-    });
-    let granted = state.granted.as_ref().map(|granted| {
-        let Granted { plan, shown, via, at, .. } = granted;
-        let (number, since) = (via.on, *at);
-        Standing { number, plan: shown.unwrap_or(*plan), carried: Some(*plan), since, via }
+    let granted = state.granted.iter().flat_map(|granted| {
+        let (plan, carried) = (granted.shown.unwrap_or(granted.plan), Some(granted.plan));
+        granted.ways().map(move |(via, since)| Standing {
+            number: via.on,
+            plan,
+            carried,
+            since,
+            via,
+        })
     });
     // The one in use first: what runs by it ends with it.
-    granted.into_iter().chain(of_pulls)
+    granted.chain(of_pulls)
 }
 
 /// The merged pull request whose review or label the plan in force waits or runs by.
 pub(super) fn merged_by_vote(state: &State) -> Option<u64> {
-    let granted = state.granted.as_ref().map(|granted| &granted.via);
-    let told = || {
-        waiting(state)?;
-        let tree = state.spec.tree.as_deref()?;
-        let told = state.pulls.promises.iter().rev().find(|told| told.tree == tree)?;
-        Some(&told.approved.as_ref()?.via)
+    let by_vote = |via: &&ForgeApproval| {
+        via.means != ApprovalMeans::Comment && !state.pulls.open.contains_key(&via.on)
     };
-    let via = granted.or_else(told)?;
-    let by_vote = via.means != ApprovalMeans::Comment;
-    (by_vote && !state.pulls.open.contains_key(&via.on)).then_some(via.on)
+    if let Some(granted) = &state.granted {
+        return granted.ways().map(|(via, _)| via).find(by_vote).map(|via| via.on);
+    }
+    waiting(state)?;
+    let tree = state.spec.tree.as_deref()?;
+    let told = state.pulls.promises.iter().rev().find(|told| told.tree == tree)?;
+    told.approved.as_ref()?.ways().map(|(via, _)| via).find(by_vote).map(|via| via.on)
 }
 
-/// The event that takes an approval back.
+/// The events that take back the approvals that `fits` has a reason for, each word once.
 pub(super) fn withdrawn(
     state: &State,
+    asked: Option<&Asked>,
     fits: impl Fn(&Standing<'_>) -> Option<String>,
-) -> Option<Entry> {
-    let (number, plan, why) = standing(state)
-        .find_map(|standing| Some((standing.number, standing.plan, fits(&standing)?)))?;
-    let event = PullApprovalWithdrawn { number, plan, why };
-    Some(Entry::new(Event::PullApprovalWithdrawn(event)))
+) -> Vec<Entry> {
+    let mut words = Vec::new();
+    let mut entries = Vec::new();
+    for it in standing(state) {
+        let word = it.via.word();
+        if words.contains(&(it.plan, word)) {
+            continue;
+        }
+        let Some(why) = fits(&it) else { continue };
+        words.push((it.plan, word));
+        entries.push(taken(it.number, it.plan, why, Some(word), asked.cloned()));
+    }
+    entries
+}
+
+/// The event that takes a word back; `None`: whatever is heard later of what was said before.
+pub(super) fn taken(
+    number: u64,
+    plan: Digest,
+    why: String,
+    word: Option<Word>,
+    asked: Option<Asked>,
+) -> Entry {
+    let event = PullApprovalWithdrawn { number, plan, why, word, asked };
+    Entry::new(Event::PullApprovalWithdrawn(event))
 }
 
 #[cfg(test)]

@@ -323,14 +323,24 @@ fn describe(found: &Found, told: Telling<'_>) -> (Report, Digest) {
             Found::Conflict { .. } | Found::Skipped(_) => (None, &none, &[]),
         };
     let marks = Annotations { diagnostics, rulings: &rulings, plan, origins, lines };
+    // Nothing is promised of what cannot be seen: green would say that it was looked at.
+    let blind = match found {
+        Found::Planned(foresight) => foresight.blind > 0 && status.tone == Tone::Success,
+        Found::Rejected(_) | Found::Conflict { .. } | Found::Skipped(_) => false,
+    };
+    let description = match blind {
+        true => format!("waits to see what it changes: {}", status.description),
+        false => status.description,
+    };
     let report = Report {
         state: match status.tone {
+            _ if blind => CommitState::Pending,
             Tone::Pending => CommitState::Pending,
             Tone::Success => CommitState::Success,
             Tone::Failure => CommitState::Failure,
             Tone::Error => CommitState::Error,
         },
-        description: status.description,
+        description,
         comment: comment.body,
         annotations: render::annotations(&marks).into_iter().filter_map(annotation).collect(),
     };

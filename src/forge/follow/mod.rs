@@ -9,10 +9,12 @@ mod ballot;
 mod foresee;
 mod forks;
 mod ground;
+mod landing;
 mod late;
 mod people;
 mod post;
 mod report;
+mod round;
 mod seen;
 mod turn;
 mod wanted;
@@ -24,11 +26,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+pub use landing::{Course, Landing};
 pub use late::LOOK_MAX;
 pub use report::Report;
 pub use seen::PLANNED_MAX;
 pub use turn::{Follower, Memory};
-pub use wanted::{Course, Landing, Want, What, wanted};
+pub use wanted::{Sight, Want, What, wanted};
 
 use crate::port::JournalFault;
 use crate::port::forge::Budget;

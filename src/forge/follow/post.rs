@@ -5,11 +5,13 @@
 
 use jiff::Timestamp;
 
+use super::landing::{Course, Landing};
 use super::report::Report;
-use super::wanted::{Course, Landing, Want, What};
+use super::wanted::{Want, What};
 use crate::event::body::PostTarget;
 use crate::forge::ensure::{self, Pace};
 use crate::forge::render::{Instance, drift_issue, escape, waiting};
+use crate::model::Digest;
 use crate::port::forge::{
     CheckReport, CheckState, CommitState, Conclusion, Forge, ForgeError, ForgeFault, Status,
 };
@@ -30,6 +32,8 @@ pub(super) struct Place<'a> {
     pub(super) page: Option<String>,
     /// Whether somebody may approve by a comment.
     pub(super) approve_by_comment: bool,
+    /// What was last said there.
+    pub(super) said: Option<Digest>,
 }
 
 /// Says what is wanted. `report` is the content of [`What::Report`].
@@ -55,13 +59,22 @@ pub(super) async fn say(
         }
         (PostTarget::Comment(number), Some(report)) => {
             let marker = instance.marker();
-            let said = ensure::comment(forge, pace, *number, &marker, &report.comment).await?;
+            let body = comment_of(&want.what, &report.comment);
+            let said = ensure::comment(forge, pace, *number, &marker, &body).await?;
             Ok(Said { id: Some(said.0.id.0), url: web_address(&said.0.url) })
         }
         (PostTarget::Check(commit), Some(report)) => {
             let check = check_of(place, want, report);
             let (seen, _) = ensure::check(forge, pace, commit, &check).await?;
             Ok(Said { id: Some(seen.id.0), url: None })
+        }
+        (PostTarget::Check(commit), None) => {
+            let (What::Outdated, Some(said)) = (&want.what, place.said) else {
+                return Ok(Said::default());
+            };
+            let name = instance.context();
+            let seen = ensure::take_back(forge, pace, commit, &name, &said.to_string()).await?;
+            Ok(Said { id: seen.map(|seen| seen.id.0), url: None })
         }
         (PostTarget::Issue, _) => {
             let What::Drift(drifts) = &want.what else { return Ok(Said::default()) };
@@ -71,7 +84,7 @@ pub(super) async fn say(
             let said = ensure::issue(forge, pace, &marker, wanted).await?;
             Ok(Said { id: said.0.map(|issue| issue.number), url: None })
         }
-        (PostTarget::Comment(_) | PostTarget::Check(_), None) => Ok(Said::default()),
+        (PostTarget::Comment(_), None) => Ok(Said::default()),
     }
 }
 
@@ -94,7 +107,8 @@ async fn tell_of_the_wait(
             Landing::Applied { .. }
             | Landing::Failed(_)
             | Landing::Rejected { .. }
-            | Landing::Refused(_) => {
+            | Landing::Refused(_)
+            | Landing::Superseded { .. } => {
                 if forge.find_comment(number, &marker).await?.is_none() {
                     return Ok(());
                 }
@@ -129,13 +143,41 @@ fn status_of(place: &Place<'_>, what: &What, report: Option<&Report>) -> Status 
             let why = format!("not planned: only the {max} open pull requests changed last are");
             (CommitState::Error, why, place.page.clone())
         }
-        (What::Stale, _) => pending("the base has moved: looking again at what merging would do"),
-        (What::Looking | What::Report(_) | What::Drift(_), _) => {
+        (What::Lapsed(max), _) => pending(&format!(
+            "stale: base or machine moved, and only the {max} open pull requests changed last are \
+             planned again"
+        )),
+        (What::Stale, _) => {
+            pending("stale: the base moved; looking again at what merging would do")
+        }
+        (What::Moved, _) => {
+            pending("stale: the machine moved; looking again at what merging would do")
+        }
+        (What::Full, _) => {
+            let why = "the forge takes no more statuses for this commit: the comment goes on, and a \
+                       push begins anew";
+            (CommitState::Error, why.to_owned(), place.page.clone())
+        }
+        (What::Looking | What::Report(_) | What::Noted(_) | What::Outdated | What::Drift(_), _) => {
             pending("looking at what merging would do")
         }
     };
     Status { context: place.instance.context(), state, description, url }
 }
+
+/// The comment, with a note where the status beside it says nothing any more.
+fn comment_of(what: &What, comment: &str) -> String {
+    if !matches!(what, What::Noted(_)) {
+        return comment.to_owned();
+    }
+    // The marker stays the first line.
+    let (marker, rest) = comment.split_once('\n').unwrap_or((comment, ""));
+    format!("{marker}\n{NOTE}\n\n{rest}")
+}
+
+/// What a comment says where its commit has as many statuses as the forge takes.
+const NOTE: &str = "> [!WARNING]\n> The forge takes no more statuses for this commit: its status tells \
+                    nothing any more, and this comment does. A push begins anew.";
 
 fn landed(landing: &Landing, course: &Course) -> (CommitState, String) {
     let first = |reasons: &[String]| {
@@ -166,6 +208,10 @@ fn landed(landing: &Landing, course: &Course) -> (CommitState, String) {
             (CommitState::Failure, format!("{errors} mistake(s), not applied: {first}"))
         }
         Landing::Refused(why) => (CommitState::Failure, format!("refused: {why}")),
+        Landing::Superseded { by } => {
+            let words = format!("not finished: {} took its place", by.short());
+            (CommitState::Error, fitted(words, &times))
+        }
     }
 }
 
@@ -242,7 +288,7 @@ mod tests {
         let at = |text: &str| Some(text.parse().unwrap());
         let instance =
             Instance { host: "box".into(), environment: crate::model::Name::new("lab").unwrap() };
-        let place = Place { instance: &instance, page: None, approve_by_comment: true };
+        let place = Place { instance: &instance, page: None, approve_by_comment: true, said: None };
         let url = Some("https://forge.example/pull/7#c1".to_owned());
         let said = |landing: Landing, ended: Option<Timestamp>| {
             let started = at("2026-01-02T03:04:05Z");

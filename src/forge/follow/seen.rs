@@ -54,7 +54,7 @@ pub(super) struct Basis {
     pub head: CommitId,
     /// What it is merged into, and what governs that.
     pub ground: Ground,
-    /// The last event that said something new about the machine.
+    /// The last event that said something new about the machine when the round began.
     pub machine: u64,
     /// Whether a stranger's head may be looked at (a label can allow it).
     pub allowed: bool,
@@ -85,12 +85,13 @@ pub(super) fn stale(
     ground: &Ground,
     planned: &BTreeMap<u64, Basis>,
     allowed: &BTreeSet<u64>,
+    machine: u64,
 ) -> Vec<(u64, Basis)> {
     let due = newest_first(listed).into_iter().take(PLANNED_MAX).filter_map(|pull| {
         let basis = Basis {
             head: pull.head_sha.clone(),
             ground: ground.clone(),
-            machine: state.pulls.machine,
+            machine,
             allowed: !pull.fork || allowed.contains(&pull.number),
             approved: approved(state, pull.number),
         };

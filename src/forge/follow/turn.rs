@@ -15,8 +15,9 @@ use super::ground::ground;
 use super::late::{PutOff, Unseen};
 use super::post::{Place, Said, say, web_address};
 use super::report::Report;
+use super::round::Round;
 use super::seen::{Basis, beyond, events_of_list, missing, stale};
-use super::wanted::{Want, What, wanted};
+use super::wanted::{Sight, Want, What, wanted};
 use crate::config::{ApprovalSettings, ForkSettings};
 use crate::event::body::{ForgeAvailable, ForgePosted, ForgeRefused, ForgeUnavailable, PostTarget};
 use crate::event::{Entry, Event};
@@ -81,6 +82,8 @@ pub struct Memory {
     pub(super) untaken: BTreeMap<u64, (CommitId, String)>,
     /// Pull requests that could not be looked at, and when they are tried again.
     pub(super) put_off: BTreeMap<u64, PutOff>,
+    /// When they are looked at again because of the machine.
+    round: Round,
     /// Heads that are fetched in one go while one of them is suspected; `None`: all.
     fetch_at_once: Option<usize>,
     tries: u32,
@@ -180,6 +183,22 @@ impl Follower {
         self.say_statuses().await?;
         let Some(Brought { heads, left }) = self.fetch(&due).await? else { return Ok(false) };
         let begun = self.clock.monotonic();
+        let more = self.plan_each(due, &heads).await?;
+        let now = self.clock.monotonic();
+        self.memory.round.spend(now - begun);
+        if !more && !left {
+            self.memory.round.end(now);
+        }
+        Ok(more || left)
+    }
+
+    /// Looks at these, as many as one turn has time for; whether there are more.
+    async fn plan_each(
+        &mut self,
+        due: Vec<(u64, Basis)>,
+        heads: &BTreeMap<u64, CommitId>,
+    ) -> Result<bool, JournalFault> {
+        let begun = self.clock.monotonic();
         for (number, basis) in due {
             if self.clock.monotonic() - begun > SHARE {
                 return Ok(true);
@@ -198,7 +217,7 @@ impl Follower {
                 Err(unseen) => self.put_off(number, &basis, &unseen).await?,
             }
         }
-        Ok(left)
+        Ok(false)
     }
 
     /// Whether its head has to be in the mirror to be looked at.
@@ -209,15 +228,32 @@ impl Follower {
     /// The pull requests to look at, the most urgent first.
     async fn due(&mut self) -> Option<Vec<(u64, Basis)>> {
         let allowed = self.allowed().await;
+        let now = self.clock.monotonic();
+        let newest = self.reconciler.ledger.read(|state| state.pulls.machine);
+        let mut due = Vec::new();
+        // Where this round is over, the next one may begin.
+        for _ in 0..2 {
+            let machine = self.memory.round.machine(newest, now);
+            due = self.due_at(machine, &allowed)?;
+            if !due.is_empty() {
+                break;
+            }
+            self.memory.round.end(now);
+        }
+        Some(due).filter(|due| !due.is_empty())
+    }
+
+    /// Those to look at with the machine as it is in this round; `None`: none can be.
+    fn due_at(&self, machine: u64, allowed: &BTreeSet<u64>) -> Option<Vec<(u64, Basis)>> {
         let refs: Vec<&PullRequest> = self.memory.listed.iter().collect();
         let due = self.reconciler.ledger.read(|state| {
-            Some(stale(state, &refs, &ground(state)?, &self.memory.planned, &allowed))
+            Some(stale(state, &refs, &ground(state)?, &self.memory.planned, allowed, machine))
         });
         let mut due = due?;
         due.retain(|(number, basis)| !self.is_put_off(*number, &basis.head));
         // One that failed before is tried after everybody else.
         due.sort_by_key(|(number, _)| self.memory.put_off.contains_key(number));
-        Some(due).filter(|due| !due.is_empty())
+        Some(due)
     }
 
     /// Brings the heads that are looked at into the mirror; `None`: not now.
@@ -309,10 +345,23 @@ impl Follower {
     }
 
     fn wants(&self) -> Vec<Want> {
-        let (now, checks) = (self.clock.now(), self.forge.capabilities().checks);
         let refs: Vec<&PullRequest> = self.memory.listed.iter().collect();
-        let beyond = beyond(&refs);
-        self.reconciler.ledger.read(|state| wanted(state, now, checks, &beyond))
+        let (can, round) = (self.forge.capabilities(), &self.memory.round);
+        let current = self.memory.planned.iter().filter(|(_, basis)| basis.machine == round.of());
+        let mut sight = Sight {
+            checks: can.checks,
+            statuses_max: can.statuses_max,
+            beyond: beyond(&refs),
+            verified: BTreeSet::new(),
+            late: round.is_late(self.clock.monotonic()),
+        };
+        self.reconciler.ledger.read(|state| {
+            let open = &state.pulls.open;
+            let same =
+                current.filter(|(n, basis)| open.get(n).is_some_and(|it| it.head == basis.head));
+            sight.verified = same.map(|(number, _)| *number).collect();
+            wanted(state, self.clock.now(), &sight)
+        })
     }
 
     /// The page about the pull request of a head: our comment on it, or else it itself.
@@ -332,7 +381,7 @@ impl Follower {
             return Ok(None);
         }
         let report = match &want.what {
-            What::Report(digest) => match self.report(digest).await {
+            What::Report(digest) | What::Noted(digest) => match self.report(digest).await {
                 Ok(report) => Some(report),
                 Err(why) => {
                     tracing::error!(%why, "a report cannot be read; its pull request is looked at anew");
@@ -349,7 +398,11 @@ impl Follower {
             PostTarget::Comment(_) | PostTarget::Issue => None,
         };
         let approve_by_comment = self.approvals.as_ref().is_some_and(|settings| settings.comment);
-        let place = Place { instance: &instance, page, approve_by_comment };
+        let said = self.reconciler.ledger.read(|state| {
+            let post = state.pulls.post(&want.target);
+            post.map(|post| post.content)
+        });
+        let place = Place { instance: &instance, page, approve_by_comment, said };
         let said = say(self.forge.as_ref(), &pace, &place, want, report.as_ref()).await;
         match said {
             Ok(Said { id, url }) => {
@@ -384,6 +437,7 @@ impl Follower {
     }
 
     async fn refused(&mut self, want: &Want, error: &ForgeError) -> Result<(), JournalFault> {
+        let full = error.fault == ForgeFault::Full;
         let until = self.clock.monotonic() + REFUSED_WAIT;
         self.memory.refused.insert(want.target.clone(), until);
         tracing::warn!(%error, "the forge does not take a post");
@@ -392,11 +446,11 @@ impl Follower {
             let known = state.pulls.refusals.get(&want.target);
             known == Some(&why)
         });
-        if said {
+        if said && !full {
             return Ok(());
         }
         let (target, content) = (want.target.clone(), want.content);
-        self.note(Event::ForgeRefused(ForgeRefused { target, content, why })).await
+        self.note(Event::ForgeRefused(ForgeRefused { target, content, why, full })).await
     }
 
     async fn report(&self, digest: &crate::model::Digest) -> Result<Report, String> {

@@ -4,12 +4,17 @@
 //! After the merge too, for as long as the plan waits or runs by it: what has begun is finished, nothing
 //! more is begun. It never asks who took off a label: that it is gone is enough.
 
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
 use super::approvals::Heard;
 use super::ballot::{self, Standing};
 use super::people::{Unheard, login};
 use super::turn::Follower;
 use crate::config::ApprovalSettings;
-use crate::event::body::ApprovalMeans;
+use crate::event::Entry;
+use crate::event::body::{ApprovalMeans, Asked};
 use crate::model::Digest;
 use crate::port::forge::{Comment, PullRequest, Review, User};
 
@@ -19,15 +24,21 @@ impl Follower {
         &mut self,
         fits: impl Fn(&Standing<'_>) -> Option<String>,
     ) -> Result<(), Unheard> {
-        let entry = self.reconciler.ledger.read(|state| ballot::withdrawn(state, &fits));
-        if let Some(entry) = entry {
-            self.reconciler.ledger.append(vec![entry]).await?;
+        let entries = self.reconciler.ledger.read(|state| ballot::withdrawn(state, None, &fits));
+        self.take_note(entries).await
+    }
+
+    async fn take_note(&mut self, entries: Vec<Entry>) -> Result<(), Unheard> {
+        if !entries.is_empty() {
+            self.reconciler.ledger.append(entries).await?;
             (self.wake)();
         }
         Ok(())
     }
 
-    /// A comment asks to take the approval of a plan back; whoever may approve may ask for it.
+    /// A comment asks to take the approval of a plan back; whoever may approve may ask for it. Who
+    /// approved it takes back that, and leaves what others said; who did not takes back everything. It
+    /// goes before whatever was said until then and is heard only later, as a label is in the same turn.
     pub(super) async fn hear_withdrawal(
         &mut self,
         settings: &ApprovalSettings,
@@ -35,26 +46,32 @@ impl Follower {
         by: &User,
         plan: Digest,
     ) -> Result<(), Unheard> {
-        let ahead = self.memory.heard.ahead;
-        let stands = |it: &Standing<'_>| {
-            let is_about = it.plan == plan || it.carried == Some(plan);
-            // A word from before the approval says nothing about it. Two comments tell by their numbers,
-            // which came first: both may be heard at once.
-            let later = match it.via.means {
-                ApprovalMeans::Comment => comment.id.0 > it.via.id,
-                ApprovalMeans::Review | ApprovalMeans::Label => {
-                    ballot::after(comment.created_at, it.since, ahead)
-                }
-            };
-            is_about && later
-        };
-        let any =
-            self.reconciler.ledger.read(|state| ballot::standing(state).any(|it| stands(&it)));
-        if !any || !self.may(settings, by).await? {
+        let (ahead, id, who) = (self.memory.heard.ahead, comment.id.0, login(by));
+        let ledger = Arc::clone(&self.reconciler.ledger);
+        let matters =
+            ledger.read(|state| !state.pulls.has_taken_back(id) && ballot::is_in_play(state, plan));
+        if !matters || !self.may(settings, by).await? {
             return Ok(());
         }
-        let why = format!("{} took it back by the comment {}", login(by), comment.id.0);
-        self.withdraw(|standing| stands(standing).then(|| why.clone())).await
+        let stands = |it: &Standing<'_>| {
+            let is_about = it.plan == plan || it.carried == Some(plan);
+            is_about && came_first(it, comment, ahead)
+        };
+        let own = |it: &Standing<'_>| it.via.login.eq_ignore_ascii_case(&who);
+        let why = format!("{who} took it back by the comment {id}");
+        let entries = ledger.read(|state| {
+            let any_own = ballot::standing(state).any(|it| stands(&it) && own(&it));
+            let of = any_own.then(|| who.clone());
+            let asked = Asked { comment: id, at: comment.created_at, of };
+            let fits =
+                |it: &Standing<'_>| (stands(it) && (!any_own || own(it))).then(|| why.clone());
+            let entries = ballot::withdrawn(state, Some(&asked), fits);
+            if entries.is_empty() {
+                return vec![ballot::taken(comment.number, plan, why.clone(), None, Some(asked))];
+            }
+            entries
+        });
+        self.take_note(entries).await
     }
 
     /// Takes back what a review or a label of this pull request no longer says.
@@ -86,5 +103,18 @@ impl Follower {
             reviews = self.audible("reviews", read)?;
         }
         self.heed_votes_gone(&pull, reviews.as_deref(), settings.label.as_deref()).await
+    }
+}
+
+/// Whether an approval was given before a comment, or nobody can tell which came first: then what takes
+/// back goes before what lets through.
+fn came_first(it: &Standing<'_>, comment: &Comment, ahead: SignedDuration) -> bool {
+    match (it.via.means, it.via.at) {
+        // Two comments tell by their numbers: both may be heard at once.
+        (ApprovalMeans::Comment, _) => comment.id.0 > it.via.id,
+        (ApprovalMeans::Review | ApprovalMeans::Label, Some(at)) => comment.created_at >= at,
+        (ApprovalMeans::Review | ApprovalMeans::Label, None) => {
+            ballot::after(comment.created_at, it.since, ahead)
+        }
     }
 }

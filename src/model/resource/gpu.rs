@@ -196,6 +196,13 @@ pub struct GpuMemory {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>")]
     pub before: Option<Layout>,
+    /// UUIDs of the MIG devices there were before the change, by the name of the partition: whoever
+    /// names one by its UUID has to be told which it is now.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, Vec<String>>,
+    /// Whether the GPU was cut before a change that switches that. `None`: none that is under way does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switched: Option<GpuSwitch>,
     /// Units stopped for the change, to be started after it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<String>,
@@ -209,6 +216,16 @@ pub struct GpuMemory {
     /// The vGPUs of ours on a GPU that guests share. `None`: nobody shares it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<GpuShare>,
+}
+
+/// A change of whether a GPU is cut, and what is needed to take it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuSwitch {
+    /// Whether it was cut before.
+    pub from: bool,
+    /// Whether the GPU may be reset for it.
+    pub reset: bool,
 }
 
 /// What a driver's name of a profile stands for.
@@ -245,6 +262,14 @@ impl GpuMemory {
     pub fn is_open(&self) -> bool {
         self.before.is_some() || !self.stopped.is_empty()
     }
+
+    /// Forgets what was only needed on the way.
+    pub fn close(&mut self) {
+        self.before = None;
+        self.devices.clear();
+        self.switched = None;
+        self.stopped.clear();
+    }
 }
 
 /// A GPU as it was found.
@@ -273,6 +298,9 @@ pub struct GpuState {
     /// What stands on it, with names and holders. Empty where it is not cut.
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub instances: Vec<Instance>,
+    /// UUIDs of the MIG devices there are, by the name of the partition.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, Vec<String>>,
     /// Who uses the GPU as a whole.
     #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub holders: Vec<Holder>,
@@ -352,6 +380,7 @@ mod tests {
             hot: false,
             board: None,
             instances: vec![instance],
+            devices: BTreeMap::new(),
             holders: Vec::new(),
             running: Vec::new(),
             co_owners: Vec::new(),

@@ -6,6 +6,7 @@
 //! identity of their items (target device, MAC, address), so that order is never a difference.
 
 mod backup;
+mod cluster;
 mod domain;
 mod gpu;
 mod gpu_seen;
@@ -18,17 +19,19 @@ mod volume;
 use serde::{Deserialize, Serialize};
 
 pub use backup::{
-    Backup, BackupCommand, BackupLimits, BackupPaths, BackupRetention, BackupSource, BackupVerify,
-    Chore,
+    Backup, BackupCommand, BackupDefinition, BackupDrill, BackupGuest, BackupHook, BackupHooks,
+    BackupLimits, BackupPaths, BackupPostgresql, BackupRemote, BackupRetention, BackupSource,
+    BackupVerify, Chore, GuestPart, PostgresqlFormat,
 };
+pub use cluster::{Cluster, NodeStep, SlurmCluster, SlurmPlace, SlurmSeen};
 pub use domain::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, GpuUse,
     HostDevice, Memory, Nic, NicSource, Power, Probe, Readiness, SnapshotPolicy, StopPolicy,
     Topology, VirtualMachine,
 };
 pub use gpu::{
-    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuProfile, GpuState, OnBusy,
-    Partition,
+    GpuClient, GpuLayout, GpuMatch, GpuMemory, GpuMigState, GpuMode, GpuProfile, GpuState,
+    GpuSwitch, OnBusy, Partition,
 };
 pub use gpu_seen::{GpuSeen, SeenPart};
 pub use gpu_stop::mark_stoppable;
@@ -64,6 +67,8 @@ pub enum Resource {
     VirtualMachine(Box<VirtualMachine>),
     /// A series of snapshots.
     Backup(Box<Backup>),
+    /// A cluster.
+    Cluster(Box<Cluster>),
 }
 
 impl Resource {
@@ -78,6 +83,7 @@ impl Resource {
             Self::GpuLayout(_) => Kind::GpuLayout,
             Self::VirtualMachine(_) => Kind::VirtualMachine,
             Self::Backup(_) => Kind::Backup,
+            Self::Cluster(_) => Kind::Cluster,
         }
     }
 }

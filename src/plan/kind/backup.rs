@@ -8,15 +8,22 @@ use trueup_backup::objective;
 use super::super::{Action, Reason, SkipReason, render};
 use super::{Case, Draft, Verdict};
 use crate::model::Resource;
-use crate::model::resource::{Backup, Chore};
+use crate::model::resource::{Backup, BackupSource, Chore};
 use crate::plan::{Due, KnownBackup};
 
 /// What has to be done for a backup.
 pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&Backup>) -> Verdict {
     let mut verdict = Verdict::default();
+    if let Some(guests) = case.facts.leftovers(case.id) {
+        let wholly = !matches!(to.source, BackupSource::Guest(_));
+        let action = Action::BackupClear { guests: guests.clone(), wholly };
+        verdict.step(Draft::quiet(action, Reason::Needed, Vec::new()));
+    }
     let nothing = KnownBackup::default();
     let known = case.facts.backup(case.id).unwrap_or(&nothing);
-    if let Some(folder) = case.facts.own_folder_around(&to.repository) {
+    if to.remote.is_none()
+        && let Some(folder) = case.facts.own_folder_around(&to.repository)
+    {
         let why = format!(
             "the repository {} would lie in {folder}, where trueup keeps its own files: put it \
              elsewhere",
@@ -29,7 +36,9 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         case.facts.claimed(case.id),
         Some(Resource::Backup(claimed)) if claimed.repository == to.repository
     );
-    if from.is_none() && same_place && known.repository.is_some() {
+    // A look does not go over the network: of a place elsewhere it is known that it was opened.
+    let gone = from.is_none() && to.remote.is_none();
+    if gone && same_place && known.repository.is_some() {
         let why = format!(
             "its repository in {} is gone: mount what should be there, or name another folder to \
              begin anew",
@@ -38,43 +47,69 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         verdict.skip(SkipReason::Unprotected(why), Vec::new());
         return verdict;
     }
-    if from.is_none() || case.adopting() {
+    // Another one of ours, or one that the wish names: what is known of the old one does not count.
+    let moved = matches!(
+        case.facts.claimed(case.id),
+        Some(Resource::Backup(claimed)) if claimed.repository != to.repository
+    );
+    let other = known.repository.as_deref().is_some_and(|known| to.asks_for_another(known));
+    let never = to.remote.is_some() && known.repository.is_none();
+    let opens = from.is_none() || case.adopting() || moved || other || never;
+    if opens {
         let action = Action::BackupOpen { backup: Box::new(to.clone()) };
         verdict.step(Draft::quiet(action, case.reason, Vec::new()));
     }
-    let opens = !verdict.drafts.is_empty();
     for due in &known.due {
         // What is known is of the repository there was until now.
         let known = if opens { &nothing } else { known };
-        let draft = Draft::quiet(action(to, known, due), Reason::Due, Vec::new());
-        verdict.step(draft);
+        if let Some(action) = action(to, known, due) {
+            verdict.step(Draft::quiet(action, Reason::Due, Vec::new()));
+        }
     }
-    let runs = known.due.iter().any(|due| due.chore == Chore::Run);
-    let told = |reason: &&objective::Reason| match reason {
-        // Said only where a first snapshot is not about to be taken.
-        objective::Reason::NeverTaken => !runs && !opens,
-        _ => true,
-    };
-    let words: Vec<&str> =
-        known.trouble.iter().filter(told).map(|reason| render::backup_trouble(*reason)).collect();
-    if !words.is_empty() {
-        verdict.skip(SkipReason::Unprotected(words.join("; ")), Vec::new());
+    if let Some(why) = broken(&known.trouble, &known.due, opens) {
+        verdict.skip(why, Vec::new());
     }
     verdict
 }
 
-fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Action {
+/// The promises that are not kept, but those that what is due is about to keep. `opens`: the repository
+/// is about to be there.
+fn broken(trouble: &[objective::Reason], due: &[Due], opens: bool) -> Option<SkipReason> {
+    let is_due = |chore| due.iter().any(|due| due.chore == chore);
+    let told = |reason: &&objective::Reason| match reason {
+        objective::Reason::NeverTaken => !is_due(Chore::Run) && !opens,
+        objective::Reason::NotDrilled => !is_due(Chore::Drill),
+        _ => true,
+    };
+    let words: Vec<&str> =
+        trouble.iter().filter(told).map(|reason| render::backup_trouble(*reason)).collect();
+    (!words.is_empty()).then(|| SkipReason::Unprotected(words.join("; ")))
+}
+
+/// The promises that are not kept of a backup whose repository is out of reach: nothing is done, and
+/// they are broken all the same.
+pub(in super::super) fn broken_meanwhile(known: Option<&KnownBackup>) -> Option<SkipReason> {
+    // What is due is not about to be done.
+    broken(&known?.trouble, &[], false)
+}
+
+fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Option<Action> {
     let backup = Box::new(to.clone());
     let (repository, since) = (known.repository.clone(), due.since);
-    match due.chore {
+    Some(match due.chore {
         Chore::Run => Action::BackupRun { backup, repository, due: since },
         Chore::Verify => {
             let parts = to.verify.as_ref().and_then(|verify| verify.read_parts);
             let part = parts.filter(|of| *of > 0).map(|of| known.checks % of + 1);
-            Action::BackupVerify { backup, repository, part, due: since }
+            let snapshot = known.newest.clone();
+            Action::BackupVerify { backup, repository, part, snapshot, due: since }
+        }
+        Chore::Drill => {
+            let snapshot = known.good.clone()?;
+            Action::BackupDrill { backup, repository, snapshot, due: since }
         }
         Chore::Forget => Action::BackupForget { backup, repository, due: since },
-    }
+    })
 }
 
 /// Whether `path` is `folder` or lies in it.

@@ -7,6 +7,7 @@ mod handover;
 mod names;
 mod parts;
 mod remove;
+mod rival;
 mod share;
 mod words;
 
@@ -20,11 +21,12 @@ use super::super::{Action, Disruption, FieldChange, GpuChange, Reason, Remark, S
 use super::{Case, Draft, Verdict};
 use crate::model::ResourceId;
 use crate::model::resource::{
-    GpuClient, GpuLayout, GpuMemory, GpuMigState, GpuMode, GpuState, OnBusy, Partition,
+    GpuClient, GpuLayout, GpuMemory, GpuMigState, GpuMode, GpuState, GpuSwitch, OnBusy, Partition,
 };
 use parts::{action, units_of, with_clients};
 
 pub(in super::super) use remove::remove;
+pub(super) use rival::layout_of;
 
 /// What has to be done for a GPU.
 pub(in super::super) fn decide(
@@ -33,6 +35,10 @@ pub(in super::super) fn decide(
     from: Option<&GpuLayout>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
+    if let Some(why) = rival::machine_of(case.facts, case.id) {
+        verdict.skip(why, Vec::new());
+        return verdict;
+    }
     if let Some(from) = from
         && (share::decide(case, to, from, &mut verdict)
             || handover::decide(case, to, from, &mut verdict))
@@ -288,13 +294,17 @@ impl<'a> Scene<'a> {
         });
         let asleep = stopped.iter().any(|unit| !self.state.running.contains(unit));
         let idle = way.steps.is_empty() && mode.is_none();
-        if idle && !renamed && !asleep && self.reason != Reason::Adopted {
+        // A change that was interrupted after its last step is proved and told of all the same.
+        let open = self.memory.before.is_some();
+        if idle && !renamed && !asleep && !open && self.reason != Reason::Adopted {
             return;
         }
         let before = self.memory.before.clone().unwrap_or_else(|| way.before.clone());
         let memory = GpuMemory {
             layout: way.after.clone(),
             before: Some(before),
+            devices: self.devices(),
+            switched: self.switched(mode),
             stopped: stopped.clone(),
             called: names::called(&self.to.partitions, Some(board), &self.memory.called),
             ..GpuMemory::default()
@@ -343,7 +353,8 @@ impl<'a> Scene<'a> {
     ) -> Result<(), Refused> {
         let stopped = self.memory.stopped.clone();
         let asleep = stopped.iter().any(|unit| !self.state.running.contains(unit));
-        if mode.is_none() && !asleep && self.reason != Reason::Adopted {
+        let open = self.memory.before.is_some();
+        if mode.is_none() && !asleep && !open && self.reason != Reason::Adopted {
             return Ok(());
         }
         let layout = Layout::of(&self.instances);
@@ -353,6 +364,8 @@ impl<'a> Scene<'a> {
         let change = self.change(GpuMemory {
             layout,
             before,
+            devices: self.devices(),
+            switched: self.switched(mode.map(|(on, _)| on)),
             stopped: stopped.clone(),
             called,
             ..GpuMemory::default()
@@ -367,6 +380,20 @@ impl<'a> Scene<'a> {
         actions.push((settle, Disruption::None));
         self.drafts(verdict, actions, changes);
         Ok(())
+    }
+
+    /// The MIG devices there were before this change, or before the one that was interrupted.
+    fn devices(&self) -> BTreeMap<String, Vec<String>> {
+        match self.memory.before {
+            Some(_) => self.memory.devices.clone(),
+            None => self.state.devices.clone(),
+        }
+    }
+
+    /// How the mode was before this change, or before the one that was interrupted.
+    fn switched(&self, mode: Option<bool>) -> Option<GpuSwitch> {
+        let reset = self.to.allow_reset == Some(true);
+        self.memory.switched.or_else(|| mode.map(|on| GpuSwitch { from: !on, reset }))
     }
 
     fn change(&self, memory: GpuMemory) -> GpuChange {

@@ -3,6 +3,7 @@
 //! An arm knows nothing of order, of removals, or of what other resources need.
 
 pub(super) mod backup;
+pub(super) mod cluster;
 pub(super) mod disk;
 pub(super) mod gpu;
 pub(super) mod media;

@@ -25,6 +25,10 @@ pub(in super::super) fn decide(
     from: Option<&VirtualMachine>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
+    if let Some(why) = super::gpu::layout_of(case.facts, case.id, &to.host_devices) {
+        verdict.skip(why, Vec::new());
+        return verdict;
+    }
     let to = match case.facts.with_gpus(to) {
         Ok(to) => to,
         Err(layout) => {

@@ -74,7 +74,9 @@ pub fn backup_trouble(reason: objective::Reason) -> &'static str {
         objective::Reason::NeverTaken => "no complete snapshot was ever taken",
         objective::Reason::TooOld => "the last complete snapshot is older than its `rpo`",
         objective::Reason::TryFailed => "the last try at a snapshot failed",
-        objective::Reason::TooSlow => "a restore takes longer than its `rto`",
+        objective::Reason::TooSlow => {
+            "the last drill took longer than its `rto`: restore from a faster place, or promise less"
+        }
         objective::Reason::CheckFailed => {
             "the last check found the repository damaged: repair it with restic, or begin another one"
         }
@@ -192,10 +194,24 @@ pub fn detail(step: &Step) -> String {
         }
         Action::BackupOpen { backup } => cut(&backup.repository),
         Action::BackupRun { backup, .. } => format!("to {}", cut(&backup.repository)),
+        Action::BackupClear { guests, .. } => {
+            let guests: Vec<&str> =
+                guests.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
+            if guests.is_empty() { String::new() } else { format!("up in {}", guests.join(", ")) }
+        }
         Action::BackupVerify { backup, part: Some(part), .. } => {
             let of = backup.verify.as_ref().and_then(|verify| verify.read_parts).unwrap_or(1);
             format!("with part {part} of {of} of its data")
         }
+        Action::BackupDrill { snapshot, .. } => {
+            format!("snapshot {}", snapshot.get(..8).unwrap_or(snapshot))
+        }
+        Action::ClusterNode { node, .. } => node.clone(),
+        Action::ClusterConfigure { nodes, .. } if !nodes.is_empty() => {
+            cut(&trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str)))
+        }
+        Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),
+        Action::ClusterAdopt { place, .. } => cut(&place.folder),
         Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),
         _ => String::new(),
     }

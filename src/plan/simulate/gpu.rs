@@ -17,7 +17,11 @@ pub(super) fn apply(observed: &mut Observed, step: &Step) {
         vgpu(kernel, does);
     }
     if let Some(change) = step.action.gpu_change() {
-        layout.memory = Some(Box::new(change.memory.clone()));
+        let mut memory = change.memory.clone();
+        if matches!(step.action, Action::GpuSettle { .. }) && step.reason != Reason::Gone {
+            memory.close();
+        }
+        layout.memory = Some(Box::new(memory));
     }
     let share = layout.memory.as_ref().and_then(|memory| memory.share.as_ref());
     if let (Some(share), Some(kernel)) = (share, &layout.kernel) {

@@ -10,12 +10,13 @@ use super::super::promise::{Kept, Promise};
 use super::super::{Due, KnownBackup, Reason, check, hold_reasons};
 use super::shows;
 use crate::model::resource::{
-    Backup, BackupLimits, BackupRetention, BackupSource, BackupVerify, Chore,
+    Backup, BackupDrill, BackupGuest, BackupLimits, BackupRetention, BackupSource, BackupVerify,
+    Chore, GuestPart, VolumeFormat,
 };
 use crate::model::{Ownership, Resource};
-use crate::plan::fixture::{Machine, id, name};
+use crate::plan::fixture::{Machine, disk, id, name, seed_attachment, vm};
 use crate::plan::{Action, SkipReason};
-use crate::spec::SyncMode;
+use crate::spec::{SyncMode, saved_by};
 
 fn backup(repository: &str) -> Resource {
     let every = |seconds| Schedule {
@@ -27,15 +28,19 @@ fn backup(repository: &str) -> Resource {
     Resource::Backup(Box::new(Backup {
         source: BackupSource::State,
         repository: repository.into(),
+        remote: None,
+        repository_id: None,
         key: name("key"),
         schedule: Some(every(3600)),
         verify: Some(BackupVerify { schedule: every(86_400), read_parts: Some(10) }),
+        drill: Some(BackupDrill { schedule: every(86_400), check: Vec::new(), timeout_s: 600 }),
         retention: Some(BackupRetention {
             keep: Keep { last: 3, ..Keep::default() },
             every_s: 86_400,
         }),
         objectives: objective::Objectives::default(),
         limits: BackupLimits::default(),
+        hooks: Default::default(),
     }))
 }
 
@@ -78,13 +83,15 @@ fn a_repository_is_made_before_the_first_snapshot() {
 #[test]
 fn what_is_due_is_done_in_its_order_and_reads_the_next_part() {
     let mut machine = made();
-    know(&mut machine, &Chore::ALL).repository = Some("5".repeat(64));
+    let known = know(&mut machine, &Chore::ALL);
+    (known.repository, known.good) = (Some("5".repeat(64)), Some("a".repeat(64)));
     shows(
         &machine,
         expect![[r#"
            1  back up   backup/own  to /srv/backup [due]
            2  verify    backup/own  with part 3 of 10 of its data [due] after 1
-           3  forget    backup/own  [due] after 2
+           3  drill     backup/own  snapshot aaaaaaaa [due] after 2
+           4  forget    backup/own  [due] after 3
         Plan: 0 to create, 0 to change, 0 to destroy
     "#]],
     );
@@ -119,6 +126,39 @@ fn a_repository_of_somebody_else_is_taken_over_only_where_that_is_asked_for() {
     machine.seen("backup/own").ownership = Ownership::Ours { environment: name("lab") };
     let reasons: Vec<_> = machine.plan().steps.iter().map(|step| step.reason).collect();
     assert_eq!(reasons, [Reason::Due]);
+}
+
+/// What another one of ours holds is opened, and what is known of the old one is forgotten.
+#[test]
+fn a_repository_in_another_place_is_opened_first() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]).repository = Some("5".repeat(64));
+    machine.want("backup/own", backup("/mnt/backup"));
+    machine.seen("backup/own").config = backup("/mnt/backup");
+    assert_eq!(machine.plan().skipped[0].why, SkipReason::Foreign);
+    machine.seen("backup/own").ownership = Ownership::Ours { environment: name("lab") };
+    let plan = machine.plan();
+    assert!(matches!(plan.steps[0].action, Action::BackupOpen { .. }), "{plan:#?}");
+    assert!(matches!(&plan.steps[1].action, Action::BackupRun { repository: None, .. }));
+}
+
+#[test]
+fn another_repository_in_its_place_is_taken_where_the_wish_names_it() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]).repository = Some("5".repeat(64));
+    let named = |id: &str| match backup("/srv/backup") {
+        Resource::Backup(backup) => {
+            Resource::Backup(Box::new(Backup { repository_id: Some(id.into()), ..*backup }))
+        }
+        other => other,
+    };
+    machine.want("backup/own", named("77777777"));
+    let plan = machine.plan();
+    assert!(matches!(plan.steps[0].action, Action::BackupOpen { .. }), "{plan:#?}");
+    assert!(matches!(&plan.steps[1].action, Action::BackupRun { repository: None, .. }));
+    machine.want("backup/own", named("55555555"));
+    let plan = machine.plan();
+    assert!(matches!(&plan.steps[0].action, Action::BackupRun { repository: Some(_), .. }));
 }
 
 #[test]
@@ -172,4 +212,65 @@ fn the_judge_sees_work_on_a_repository_that_is_not_there() {
     plan.steps[0].reason = Reason::Changed;
     let found = check::check(&plan, &machine.input()).unwrap_err();
     assert!(found.iter().any(|it| it.rule.contains("due")), "{found:?}");
+}
+
+#[test]
+fn what_an_interrupted_backup_left_is_cleared_before_anything_else() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]);
+    machine.observed.leftovers.insert(id("backup/own"), vec!["web".into()]);
+    shows(
+        &machine,
+        expect![[r#"
+           1  clear     backup/own  up in web [needed]
+           2  back up   backup/own  to /srv/backup [due] after 1
+        Plan: 0 to create, 1 to change, 0 to destroy
+    "#]],
+    );
+    // It is a backup of no guest: nothing of it is needed in one.
+    let plan = machine.plan();
+    assert!(matches!(plan.steps[0].action, Action::BackupClear { wholly: true, .. }));
+}
+
+#[test]
+fn what_a_backup_left_goes_with_it_whatever_is_said_of_pruning() {
+    let mut machine = Machine::new();
+    machine.desired.sync.prune = false;
+    machine.observed.leftovers.insert(id("backup/gone"), vec!["web".into(), "db".into()]);
+    shows(
+        &machine,
+        expect![[r#"
+               1  clear     backup/gone  up in web, db [gone from the commit]
+            Plan: 0 to create, 1 to change, 0 to destroy
+        "#]],
+    );
+    let plan = machine.plan();
+    check::check(&plan, &machine.input()).unwrap();
+}
+
+/// Rules protect a disk by the backups that are said to save it.
+#[test]
+fn a_backup_of_a_guest_saves_the_disks_that_the_guest_may_write_to() {
+    let mut web = vm("web", &["web", "data"], &[]);
+    if let Resource::VirtualMachine(web) = &mut web {
+        web.disks[1].read_only = true;
+        web.disks.push(seed_attachment("web", "text"));
+    }
+    let all = [
+        (id("disk/web"), disk("web", 1, None)),
+        (id("disk/data"), disk("data", 1, None)),
+        (id("disk/db"), disk("db", 1, None)),
+        (id("vm/web"), web),
+    ];
+    let saved = |part: GuestPart| -> Vec<String> {
+        let Resource::Backup(mut backup) = backup("/srv/backup") else { unreachable!() };
+        backup.source =
+            BackupSource::Guest(BackupGuest { part, quiesce: false, read_all_s: 86_400 });
+        let of = saved_by(&backup, all.iter().map(|(id, resource)| (id, resource)));
+        of.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(saved(GuestPart::Machine { name: name("web") }), ["disk/web"]);
+    assert_eq!(saved(GuestPart::Machine { name: name("db") }), [""; 0], "there is no such machine");
+    let (path, format) = ("/vm/db.qcow2".to_owned(), VolumeFormat::Qcow2);
+    assert_eq!(saved(GuestPart::Disk { name: name("db"), path, format }), ["disk/db"]);
 }

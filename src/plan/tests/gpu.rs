@@ -1,5 +1,7 @@
 //! GPU layouts: every change converges and is judged sound, and a judge that sees a bad plan says so.
 
+use std::collections::BTreeMap;
+
 use trueup_mig::picture::Charset;
 use trueup_mig::{Board, Holder, Selector, boards};
 
@@ -27,6 +29,7 @@ fn state(board: Board) -> GpuState {
         hot: true,
         board: Some(board),
         instances: Vec::new(),
+        devices: BTreeMap::new(),
         holders: Vec::new(),
         running: Vec::new(),
         co_owners: Vec::new(),

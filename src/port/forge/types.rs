@@ -406,6 +406,8 @@ pub enum ForgeFault {
     NotFound,
     /// The forge does not take what was sent; the same again gives the same answer.
     Invalid,
+    /// There is no room for more of it there, and never will be.
+    Full,
     /// Too many calls: none before then, of any kind.
     RateLimited {
         /// When to go on.

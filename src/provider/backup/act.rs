@@ -1,65 +1,63 @@
 //! The steps on a backup. Each may be repeated: at worst a snapshot is taken twice.
 
-use std::path::Path;
-
 use trueup_backup::protocol::{
     self, Action, Checked, Done, Notice, Outcome as Ended, ReadData, Source, Taken,
 };
 
 use super::job::{Job, tags, unexpected};
-use super::own_state;
-use crate::model::Fault;
+use super::worker::{self, FeedFn};
+use super::{hooks, own_state};
 use crate::model::backup::{
-    BackupFailed, BackupForgotten, BackupNews, BackupOpened, BackupTaken, BackupVerified,
-    FORGOTTEN_NAMED_MAX,
+    BackupFailed, BackupForgotten, BackupNews, BackupTaken, BackupVerified, FORGOTTEN_NAMED_MAX,
 };
-use crate::model::resource::{BackupCommand, BackupSource, Chore};
-use crate::port::Outcome;
+use crate::model::resource::{BackupDefinition, BackupSource, Chore};
+use crate::model::{Fault, Kind, ResourceId};
+use crate::port::{Outcome, Scope};
 use crate::provider::files::blocking;
 
 impl Job<'_> {
-    /// Makes the repository, or proves that the one that is there opens with the key.
-    pub(super) async fn open(&self) -> Result<Outcome, Fault> {
-        let turn = self.provider.turn(&self.backup.repository);
-        let _alone = turn.write().await;
-        let path = Path::new(&self.backup.repository).to_owned();
-        let place = blocking("look at a repository's folder", move || Ok(place(&path))).await?;
-        match place {
-            Place::Repository => {}
-            Place::Free => match self.run(Action::Init {}, None).await {
-                Ok(ended) => return Ok(told(opened(ended.repository, true))),
-                // Somebody was faster; then it has to open.
-                Err(protocol::Fault::RepositoryExists { .. }) => {}
-                Err(fault) => return Err(self.fault(&fault)),
-            },
-            Place::Taken => {
-                return Err(Fault::needs_human(
-                    format!("{}: {} holds other files", self.id, self.backup.repository),
-                    "name an empty folder, or one that does not exist",
-                ));
-            }
-            Place::NoParent => {
-                return Err(Fault::needs_human(
-                    format!(
-                        "{}: the folder around {} does not exist",
-                        self.id, self.backup.repository
-                    ),
-                    "mount what should be there, or make the folder",
-                ));
-            }
-        }
-        let (repository, _) = self.snapshots().await.map_err(|fault| self.fault(&fault))?;
-        Ok(Outcome { already: true, ..told(opened(repository, false)) })
-    }
-
-    /// Takes a snapshot.
-    pub(super) async fn back_up(&self) -> Result<Outcome, Fault> {
+    /// Takes a snapshot, which has the disks `of` in it, with what is run before and after it.
+    pub(super) async fn back_up(
+        &self,
+        scope: &Scope,
+        of: Vec<ResourceId>,
+    ) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
-        let (source, feed) = self.source().await?;
+        let mine = self.provider.hooks_of(&self.id.name).lock_owned().await;
+        let mut wrong = hooks::settle(self.provider, self.id, &mine).await?;
+        let programs = &self.backup.hooks;
+        if programs.is_empty() {
+            return noting(self.snapshot(scope, of).await, wrong);
+        }
+        for hook in programs.all() {
+            self.allowed(&hook.argv)?;
+        }
+        let owed = hooks::Owed::note(self.provider, self.id, &programs.after, mine).await?;
+        let result = self.hooked_snapshot(scope, of).await;
+        let came = if result.is_ok() { hooks::Came::Taken } else { hooks::Came::Failed };
+        wrong.extend(owed.pay(came).await);
+        noting(result, wrong)
+    }
+
+    async fn hooked_snapshot(&self, scope: &Scope, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
+        for hook in &self.backup.hooks.before {
+            let run = hooks::run(self.provider, self.id, hook, None).await;
+            run.map_err(|why| {
+                Fault::transient(format!("{}: {why}; no snapshot was taken", self.id))
+            })?;
+        }
+        self.snapshot(scope, of).await
+    }
+
+    async fn snapshot(&self, scope: &Scope, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
+        if let BackupSource::Guest(guest) = &self.backup.source {
+            return self.back_up_guest(guest, of).await;
+        }
+        let (source, feed) = self.source(scope).await?;
         let (exclude, one_file_system) = match &self.backup.source {
             BackupSource::Paths(paths) => (paths.exclude.clone(), paths.one_file_system),
-            BackupSource::Command(_) | BackupSource::State => (Vec::new(), false),
+            _ => (Vec::new(), false),
         };
         let action = Action::Backup(protocol::Backup {
             source,
@@ -72,15 +70,25 @@ impl Job<'_> {
         });
         let ended = self.run(action, feed).await.map_err(|fault| self.fault(&fault))?;
         match &ended.done {
-            Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done)))),
+            Done::Backup(done) => Ok(told(BackupNews::Taken(taken(&ended, done, of)))),
             other => Err(self.fault(&unexpected(other))),
         }
     }
 
-    /// Checks the repository. That it is damaged is an answer, not a failure.
-    pub(super) async fn verify(&self, part: Option<u32>) -> Result<Outcome, Fault> {
+    /// Checks the repository, and that `newest` is in it. That it is damaged, older than the log or
+    /// another one is an answer, not a failure.
+    pub(super) async fn verify(
+        &self,
+        part: Option<u32>,
+        newest: Option<&str>,
+    ) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
+        if let Some(newest) = newest
+            && let Err(wrong) = self.wanted(newest).await?
+        {
+            return Ok(told(BackupNews::Failed(wrong.while_verifying())));
+        }
         let of = self.backup.verify.as_ref().and_then(|verify| verify.read_parts);
         let read = match (part, of) {
             (Some(part), Some(of)) => ReadData::Part { part, of },
@@ -88,12 +96,10 @@ impl Job<'_> {
         };
         let ended = match self.run(Action::Check { read }, None).await {
             Ok(ended) => ended,
-            Err(fault @ protocol::Fault::Damaged { .. }) => {
-                let failed =
-                    BackupFailed { during: Chore::Verify, errors: 1, why: fault.to_string() };
-                return Ok(told(BackupNews::Failed(failed)));
+            Err(fault) => {
+                let wrong = self.is_wrong(&fault)?;
+                return Ok(told(BackupNews::Failed(wrong.while_verifying())));
             }
-            Err(fault) => return Err(self.fault(&fault)),
         };
         match &ended.done {
             Done::Check(checked) => Ok(told(verdict(&ended, checked))),
@@ -111,35 +117,52 @@ impl Job<'_> {
         let gone = self.forget(&retention.keep, false).await;
         let gone = gone.map_err(|fault| self.fault(&fault))?;
         let prune = Action::Prune { dry_run: false, max_unused_percent: None };
-        let pruned = self.run(prune, None).await.map_err(|fault| self.fault(&fault))?;
-        let Done::Prune(pruned) = &pruned.done else {
-            return Err(self.fault(&unexpected(&pruned.done)));
+        let ended = self.run(prune, None).await.map_err(|fault| self.fault(&fault))?;
+        let Done::Prune(pruned) = &ended.done else {
+            return Err(self.fault(&unexpected(&ended.done)));
         };
+        let notices = gone.notices.iter().chain(&ended.notices).map(notice).collect();
         let named = gone.remove.iter().take(FORGOTTEN_NAMED_MAX);
         Ok(told(BackupNews::Forgotten(BackupForgotten {
             kept: gone.keep.len() as u64,
             removed: named.map(|snapshot| snapshot.id.clone()).collect(),
             removed_count: gone.remove.len() as u64,
             freed: pruned.bytes_removed,
+            notices,
         })))
     }
 
-    async fn source(&self) -> Result<(Source, Option<&BackupCommand>), Fault> {
+    /// That this host runs a program with these arguments. They are not repeated: they may hold a
+    /// secret.
+    pub(super) fn allowed(&self, argv: &[String]) -> Result<(), Fault> {
+        if self.provider.setup.programs.iter().any(|allowed| allowed.allows(argv)) {
+            return Ok(());
+        }
+        let program = argv.first().map(String::as_str).unwrap_or_default();
+        Err(Fault::needs_human(
+            format!("{}: this host does not run {program} with these arguments", self.id),
+            "name it in `backup.programs` of the host's config with exactly its arguments, if it is \
+             to be run as root",
+        ))
+    }
+
+    async fn source(&self, scope: &Scope) -> Result<(Source, Option<FeedFn<'_>>), Fault> {
         match &self.backup.source {
             BackupSource::Paths(paths) => {
                 let paths = paths.paths.iter().map(Into::into).collect();
                 Ok((Source::Paths { paths }, None))
             }
             BackupSource::Command(command) => {
-                let program = command.argv.first().map(String::as_str).unwrap_or_default();
-                let setup = &self.provider.setup;
-                if !setup.programs.iter().any(|allowed| allowed == Path::new(program)) {
-                    return Err(Fault::needs_human(
-                        format!("{}: {program} is no program that this host runs", self.id),
-                        "name it in `backup.programs` of the host's config, if it is to be run as root",
-                    ));
-                }
-                Ok((Source::Stream { name: command.file.clone() }, Some(command)))
+                self.allowed(&command.argv)?;
+                Ok((
+                    Source::Stream { name: command.file.clone() },
+                    Some(worker::program(command.clone())),
+                ))
+            }
+            // Whose arguments are ours, not the commit's.
+            BackupSource::Postgresql(cluster) => {
+                let command = cluster.command();
+                Ok((Source::Stream { name: command.file.clone() }, Some(worker::program(command))))
             }
             BackupSource::State => {
                 let setup = self.provider.setup.clone();
@@ -153,40 +176,46 @@ impl Job<'_> {
                 let paths = blocking("make the state ready", ready).await?;
                 Ok((Source::Paths { paths }, None))
             }
+            BackupSource::Definition(of) => {
+                let text = self.definition(of, scope).await?;
+                Ok((Source::Stream { name: of.file.clone() }, Some(worker::text(text))))
+            }
+            BackupSource::Guest(_) => Err(Fault::permanent(format!(
+                "{}: a guest is read otherwise: this is a mistake of trueup, please report it",
+                self.id
+            ))),
         }
     }
-}
 
-/// What is in a repository's place.
-enum Place {
-    Repository,
-    Free,
-    Taken,
-    NoParent,
-}
-
-fn place(path: &Path) -> Place {
-    if path.join("config").is_file() {
-        return Place::Repository;
-    }
-    match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
-        Ok(true) => Place::Free,
-        Ok(false) => Place::Taken,
-        Err(_) if path.symlink_metadata().is_ok() => Place::Taken,
-        Err(_) if path.parent().is_some_and(Path::is_dir) => Place::Free,
-        Err(_) => Place::NoParent,
+    /// What an object is defined as: by libvirt, or for a GPU's layout by the commit.
+    async fn definition(&self, of: &BackupDefinition, scope: &Scope) -> Result<String, Fault> {
+        if of.of.kind != Kind::GpuLayout {
+            return self.provider.guests()?.definition(of).await;
+        }
+        let wanted = scope.desired.resources.get(&of.of).ok_or_else(|| {
+            Fault::transient(format!("{}: {} is not asked for any more", self.id, of.of))
+        })?;
+        serde_json::to_string_pretty(&wanted.resource)
+            .map_err(|error| Fault::permanent(format!("{}: {}: {error}", self.id, of.of)))
     }
 }
 
-fn told(news: BackupNews) -> Outcome {
+/// With what went wrong beside it, in the event or in the error.
+fn noting(result: Result<Outcome, Fault>, wrong: Vec<String>) -> Result<Outcome, Fault> {
+    match result {
+        Ok(Outcome { backup: Some(BackupNews::Taken(taken)), .. }) => {
+            Ok(told(BackupNews::Taken(BackupTaken { hooks: wrong, ..taken })))
+        }
+        Err(fault) if !wrong.is_empty() => Err(fault.with(&wrong.join("; "))),
+        other => other,
+    }
+}
+
+pub(super) fn told(news: BackupNews) -> Outcome {
     Outcome { backup: Some(news), ..Outcome::default() }
 }
 
-fn opened(repository: String, made: bool) -> BackupNews {
-    BackupNews::Opened(BackupOpened { repository, made })
-}
-
-fn taken(ended: &Ended, done: &Taken) -> BackupTaken {
+pub(super) fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupTaken {
     let first = done.missing.first();
     BackupTaken {
         repository: ended.repository.clone(),
@@ -196,9 +225,12 @@ fn taken(ended: &Ended, done: &Taken) -> BackupTaken {
         files: done.files,
         bytes: done.bytes,
         added: ended.stored,
+        of,
+        read: None,
         missing: done.missing_count,
         first_missing: first.map(|missing| format!("{}: {}", missing.path.display(), missing.why)),
         notices: ended.notices.iter().map(notice).collect(),
+        hooks: Vec::new(),
         elapsed_ms: ended.elapsed_ms,
     }
 }
@@ -225,7 +257,7 @@ fn verdict(ended: &Ended, checked: &Checked) -> BackupNews {
 const WHY_MAX: usize = 400;
 
 /// What the library says in many lines, without its advice to its own users.
-fn brief(what: &str) -> String {
+pub(super) fn brief(what: &str) -> String {
     let lines = what.lines().map(str::trim);
     let lines = lines.take_while(|line| !line.starts_with("For more information"));
     let words: Vec<&str> = lines.filter(|line| !line.is_empty() && *line != "Message:").collect();
@@ -235,7 +267,7 @@ fn brief(what: &str) -> String {
 }
 
 /// Something noticed beside a job, in a sentence.
-fn notice(notice: &Notice) -> String {
+pub(super) fn notice(notice: &Notice) -> String {
     match notice {
         Notice::ForeignPrune { indexes } => format!(
             "somebody else pruned the repository ({indexes} index files are gone): only trueup may, \
@@ -258,21 +290,6 @@ fn notice(notice: &Notice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_repository_is_made_only_where_nothing_is_and_its_parent_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| place(&folder.path().join(name));
-        assert!(matches!(at("new"), Place::Free));
-        assert!(matches!(at("not-mounted/new"), Place::NoParent));
-        std::fs::create_dir(folder.path().join("empty")).unwrap();
-        assert!(matches!(at("empty"), Place::Free));
-        std::fs::write(folder.path().join("empty/file"), "x").unwrap();
-        assert!(matches!(at("empty"), Place::Taken));
-        assert!(matches!(at("empty/file"), Place::Taken));
-        std::fs::write(folder.path().join("empty/config"), "x").unwrap();
-        assert!(matches!(at("empty"), Place::Repository));
-    }
 
     #[test]
     fn what_the_library_says_is_cut_to_what_happened() {

@@ -1,16 +1,23 @@
 //! Backups behind `port::Provider`.
 //!
-//! A look says whether a repository is there, and opens none: what is in it is known from the log.
+//! A look says whether a repository is there, and opens none: what is in it is known from the log. Of
+//! one that is not a folder of this host it says what the log does, unless it did not answer.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::BackupProvider;
+use tokio::task::JoinSet;
+
 use super::job::Job;
-use crate::model::resource::Backup;
+use super::{BackupProvider, drill};
+use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
 use crate::provider::files::blocking;
+use crate::spec::saved_by;
 
 /// The file that makes a folder a repository (restic's design, "Repository Layout").
 const MARK: &str = "config";
@@ -19,6 +26,12 @@ fn look(scope: &Scope) -> Observed {
     let mut observed = Observed::default();
     for (id, wish) in &scope.desired.resources {
         let Resource::Backup(backup) = &wish.resource else { continue };
+        if backup.remote.is_some() {
+            if scope.claims.get(id).is_some_and(|claim| is_beside(claim, backup)) {
+                observed.resources.insert(id.clone(), seen(scope, id, backup));
+            }
+            continue;
+        }
         match std::fs::metadata(Path::new(&backup.repository).join(MARK)) {
             Ok(_) => {
                 observed.resources.insert(id.clone(), seen(scope, id, backup));
@@ -33,17 +46,32 @@ fn look(scope: &Scope) -> Observed {
     observed
 }
 
+/// The disks that `backup` saves, asked for or only ours.
+fn saved(scope: &Scope, backup: &Backup) -> Vec<ResourceId> {
+    let wished = scope.desired.resources.iter().map(|(id, wish)| (id, &wish.resource));
+    let claimed = scope.claims.iter().filter(|(id, _)| !scope.desired.resources.contains_key(*id));
+    saved_by(backup, wished.chain(claimed)).into_iter().collect()
+}
+
 fn is_absence(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory)
 }
 
+/// Whether what is claimed is in the same repository.
+fn is_beside(claim: &Resource, backup: &Backup) -> bool {
+    matches!(claim, Resource::Backup(it) if it.repository == backup.repository)
+}
+
+/// Whether another backup of ours is in the same repository.
+fn is_shared(scope: &Scope, id: &ResourceId, backup: &Backup) -> bool {
+    let mut others = scope.claims.iter().filter(|(other, _)| *other != id);
+    others.any(|(_, claim)| is_beside(claim, backup))
+}
+
 fn seen(scope: &Scope, id: &ResourceId, backup: &Backup) -> Observation {
-    let shares = |(other, claim): (&ResourceId, &Resource)| {
-        other != id && matches!(claim, Resource::Backup(it) if it.repository == backup.repository)
-    };
     // A repository that another backup of ours made is ours too.
-    let ownership = match scope.claims.iter().any(shares) {
+    let ownership = match is_shared(scope, id, backup) {
         true => Ownership::Ours { environment: scope.desired.environment.clone() },
         false => Ownership::Unmarked,
     };
@@ -57,6 +85,49 @@ fn seen(scope: &Scope, id: &ResourceId, backup: &Backup) -> Observation {
     }
 }
 
+/// Whether a repository that is there may be taken although the log does not know it: the commit says
+/// so, or another backup of ours is in it.
+fn may_take(scope: &Scope, id: &ResourceId, backup: &Backup) -> bool {
+    let adopts = scope.desired.resources.get(id).is_some_and(|wish| wish.lifecycle.adopt);
+    adopts || is_shared(scope, id, backup) || backup.repository_id.is_some()
+}
+
+impl BackupProvider {
+    /// What interrupted backups left in guests, and what those have there that are none of guests
+    /// any more.
+    async fn leftovers(&self, scope: &Scope) -> Result<BTreeMap<ResourceId, Vec<String>>, Fault> {
+        let mut found: BTreeMap<ResourceId, Vec<String>> = BTreeMap::new();
+        let Ok(guests) = self.guests() else { return Ok(found) };
+        for left in guests.left().await? {
+            let id = ResourceId::new(Kind::Backup, left.backup);
+            let wish = scope.desired.resources.get(&id).map(|wish| &wish.resource);
+            let needed = matches!(
+                wish,
+                Some(Resource::Backup(it)) if matches!(it.source, BackupSource::Guest(_))
+            );
+            if left.unfinished || !needed {
+                found.entry(id).or_default().push(left.guest);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The backups whose repositories did not answer and still do not, and why.
+    async fn silent(&self, scope: &Scope) -> Vec<(ResourceId, String)> {
+        let mut asked = JoinSet::new();
+        for (id, wish) in &scope.desired.resources {
+            let Resource::Backup(backup) = &wish.resource else { continue };
+            let Some(remote) = backup.remote.clone() else { continue };
+            let (reach, id, location) = (self.reach.clone(), id.clone(), backup.repository.clone());
+            asked.spawn(async move {
+                let why = reach.still_silent(&location, &remote).await?;
+                Some((id, why))
+            });
+        }
+        asked.join_all().await.into_iter().flatten().collect()
+    }
+}
+
 impl Provider for BackupProvider {
     fn name(&self) -> &'static str {
         "backup"
@@ -67,31 +138,60 @@ impl Provider for BackupProvider {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
-        let scope = scope.clone();
-        Box::pin(blocking("look at repositories", move || Ok(look(&scope))))
+        let fresh = !self.swept.swap(true, Ordering::Relaxed);
+        let setup = self.setup.clone();
+        let looked = {
+            let scope = scope.clone();
+            blocking("look at repositories", move || {
+                // It only takes room: no reason to look at nothing.
+                if fresh && let Err(error) = drill::sweep(&setup) {
+                    tracing::warn!(%error, "what a drill left cannot be removed");
+                }
+                Ok(look(&scope))
+            })
+        };
+        Box::pin(async move {
+            let mut observed = looked.await?;
+            for (id, why) in self.silent(scope).await {
+                observed.resources.remove(&id);
+                observed.unreadable.insert(id, why);
+            }
+            observed.leftovers = self.leftovers(scope).await?;
+            Ok(observed)
+        })
     }
 
     fn perform<'a>(
         &'a self,
         step: &'a Step,
-        _scope: &'a Scope,
+        scope: &'a Scope,
         progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
-            let job = |backup, repository: &'a Option<String>| Job {
+            let job = |backup: &'a Backup, repository: &'a Option<String>| Job {
                 provider: self,
                 id: &step.resource,
                 backup,
                 expected: repository.as_deref(),
+                limit: Some(Duration::from_secs(backup.limits.time_s.unwrap_or(Backup::TIME_S))),
                 progress: &progress,
             };
             match &step.action {
-                Action::BackupOpen { backup } => job(backup, &None).open().await,
-                Action::BackupRun { backup, repository, due: _ } => {
-                    job(backup, repository).back_up().await
+                Action::BackupOpen { backup } => {
+                    job(backup, &None).open(may_take(scope, &step.resource, backup)).await
                 }
-                Action::BackupVerify { backup, repository, part, due: _ } => {
-                    job(backup, repository).verify(*part).await
+                Action::BackupRun { backup, repository, due: _ } => {
+                    job(backup, repository).back_up(scope, saved(scope, backup)).await
+                }
+                Action::BackupClear { wholly, .. } => {
+                    let cleared = self.guests()?.clear(&step.resource.name, *wholly).await?;
+                    Ok(Outcome { already: !cleared, ..Outcome::default() })
+                }
+                Action::BackupVerify { backup, repository, part, snapshot, due: _ } => {
+                    job(backup, repository).verify(*part, snapshot.as_deref()).await
+                }
+                Action::BackupDrill { backup, repository, snapshot, due: _ } => {
+                    job(backup, repository).drill(snapshot).await
                 }
                 Action::BackupForget { backup, repository, due: _ } => {
                     job(backup, repository).tidy().await

@@ -6,26 +6,42 @@
 
 mod act;
 mod behind_port;
+mod convert;
+mod drill;
+mod guest;
+mod hooks;
 mod job;
+mod nbd;
+mod open;
 mod own_state;
+mod reach;
+mod recover;
 mod worker;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::RwLock;
 
-pub use job::{Forgetting, Wanted};
+pub use convert::to_qcow2;
+pub use job::{Forgetting, Wanted, Which};
+pub use recover::{Fetched, OwnState, Vault};
 pub use trueup_backup::protocol;
 
-use crate::model::Name;
+use crate::model::{Fault, Name};
+use crate::port::Guests;
+use reach::Reach;
 
 /// The command of ours that does one job on a repository: `trueup backup-worker`.
 pub const WORKER_COMMAND: &str = "backup-worker";
 
 /// Tells a secret of this host, or why it cannot; never what it holds.
 pub type Secrets = Arc<dyn Fn(&Name) -> Result<String, String> + Send + Sync>;
+
+/// Says what is proved of the log in a state directory, or what is wrong with it.
+pub type LogProof = Arc<dyn Fn(&Path) -> Result<String, String> + Send + Sync>;
 
 /// What backups work with.
 #[derive(Clone)]
@@ -34,14 +50,38 @@ pub struct BackupSetup {
     pub program: PathBuf,
     /// A private folder: locks between jobs, what repositories held, and the state made ready.
     pub folder: PathBuf,
+    /// Where drills restore to: a folder of each in it, and only those are ever removed.
+    pub scratch: PathBuf,
     /// The host that snapshots are filed under.
     pub host: String,
-    /// Programs whose output may be saved.
-    pub programs: Vec<PathBuf>,
+    /// Programs that may be run.
+    pub programs: Vec<Allowed>,
     /// Where trueup's own state is.
     pub own: OwnPlaces,
     /// The secrets of this host.
     pub secrets: Secrets,
+    /// The folder of these secrets: workers read by themselves what they log in with.
+    pub secrets_folder: PathBuf,
+    /// Proves a log that was restored.
+    pub prove_log: LogProof,
+}
+
+/// A program that may be run for a backup, as the host's config says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allowed {
+    /// With exactly these arguments, the program first.
+    Exactly(Vec<String>),
+    /// With any arguments, which a commit chooses.
+    AnyArguments(PathBuf),
+}
+
+impl Allowed {
+    fn allows(&self, argv: &[String]) -> bool {
+        match self {
+            Self::Exactly(allowed) => !argv.is_empty() && allowed == argv,
+            Self::AnyArguments(program) => argv.first().is_some_and(|it| program == Path::new(it)),
+        }
+    }
 }
 
 /// Where trueup's own state is.
@@ -61,14 +101,47 @@ pub struct OwnPlaces {
 #[derive(Clone)]
 pub struct BackupProvider {
     setup: Arc<BackupSetup>,
+    guests: Option<Arc<dyn Guests>>,
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
+    reach: Reach,
+    hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
+    /// Whether what drills of another process left was looked for.
+    swept: Arc<AtomicBool>,
 }
 
 impl BackupProvider {
     /// A provider that has not looked at anything yet.
     #[must_use]
     pub fn new(setup: BackupSetup) -> Self {
-        Self { setup: Arc::new(setup), turns: Arc::default() }
+        Self {
+            setup: Arc::new(setup),
+            guests: None,
+            turns: Arc::default(),
+            reach: Reach::default(),
+            hooks: Arc::default(),
+            swept: Arc::default(),
+        }
+    }
+
+    /// Whose hooks may run for the backup of that name: one run's at a time.
+    fn hooks_of(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hooks.entry(name.clone()).or_default())
+    }
+
+    /// The same with a way to the disks of guests.
+    #[must_use]
+    pub fn with_guests(self, guests: Arc<dyn Guests>) -> Self {
+        Self { guests: Some(guests), ..self }
+    }
+
+    fn guests(&self) -> Result<&Arc<dyn Guests>, Fault> {
+        self.guests.as_ref().ok_or_else(|| {
+            Fault::permanent(
+                "this trueup was built without libvirt, so it cannot read the disks of guests: \
+                 install a build with it",
+            )
+        })
     }
 
     /// Whose turn it is at a repository: whoever makes it or removes things from it is alone, all
@@ -76,5 +149,24 @@ impl BackupProvider {
     fn turn(&self, repository: &str) -> Arc<RwLock<()>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(repository.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_runs_with_the_arguments_that_the_host_allows() {
+        let argv = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let exactly = Allowed::Exactly(argv("/usr/bin/pg_dumpall --clean"));
+        assert!(exactly.allows(&argv("/usr/bin/pg_dumpall --clean")));
+        for other in ["/usr/bin/pg_dumpall", "/usr/bin/pg_dumpall --clean -f/etc/passwd", ""] {
+            assert!(!exactly.allows(&argv(other)), "{other}");
+        }
+        let any = Allowed::AnyArguments("/usr/bin/pg_dumpall".into());
+        assert!(any.allows(&argv("/usr/bin/pg_dumpall --globals-only")));
+        assert!(!any.allows(&argv("/usr/bin/pg_dump")) && !any.allows(&[]));
+        assert!(!Allowed::Exactly(Vec::new()).allows(&[]));
     }
 }

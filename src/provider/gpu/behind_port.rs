@@ -1,6 +1,6 @@
 //! [`GpuProvider`]: GPUs behind `port::Provider`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ use super::health::{self, Circumstances, Slowdowns};
 use super::hidden::Users;
 use super::host::Host;
 use super::kernel::{Kernel, SharedHands};
+use super::lock;
 use super::look;
 use super::session::Worker;
 use super::tools::Tools;
@@ -64,11 +65,11 @@ pub(super) struct Inner {
     pub(super) kernel: Kernel,
     pub(super) tools: Tools,
     pub(super) events: Arc<Events>,
+    /// Where the locks of GPUs are.
+    pub(super) locks: PathBuf,
     slowdowns: Mutex<Slowdowns>,
     /// How often the driver had been lost at the look before.
     lost: AtomicU64,
-    /// By GPU, UUIDs of what changes under way destroyed, by the name of the partition.
-    pub(super) gone: Mutex<BTreeMap<String, BTreeMap<String, Vec<String>>>>,
 }
 
 impl Inner {
@@ -83,9 +84,11 @@ impl Inner {
             Gpu::Present(record) => Some(&record.identity),
             Gpu::Failed(failed) => failed.identity.as_ref(),
         });
-        let listed = identities.map(|identity| identity.uuid.as_str()).collect();
+        let listed: BTreeSet<&str> = identities.map(|identity| identity.uuid.as_str()).collect();
+        // One that cannot tell which it is may be any that is not listed.
+        let all_listed = nameless(seen).next().is_none();
         let around = Circumstances {
-            reports: &self.events.reports(&listed),
+            reports: &self.events.reports(all_listed.then_some(&listed)),
             reloaded,
             now: Instant::now(),
             host: &self.host,
@@ -99,11 +102,20 @@ impl Inner {
     }
 }
 
+/// What the driver says of GPUs that cannot tell which they are.
+fn nameless(seen: &trueup_nvml::Observation) -> impl Iterator<Item = String> {
+    seen.gpus.iter().filter_map(|gpu| match gpu {
+        Gpu::Failed(failed) if failed.identity.is_none() => Some(failed.error.clone()),
+        Gpu::Present(_) | Gpu::Failed(_) => None,
+    })
+}
+
 impl GpuProvider {
     /// A provider that has not loaded anything yet.
     #[must_use]
     pub fn new(setup: GpuSetup) -> Self {
         let inner = Inner {
+            locks: lock::folder(&setup.root, setup.library.as_deref()),
             worker: Worker::new(setup.library),
             kernel: Kernel {
                 root: setup.root.clone(),
@@ -115,7 +127,6 @@ impl GpuProvider {
             events: Arc::default(),
             slowdowns: Mutex::default(),
             lost: AtomicU64::new(0),
-            gone: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -163,6 +174,7 @@ impl GpuProvider {
             let users = Users { host: &inner.host, hidden: &inner.host.hidden() };
             assign::assign(&mut wanted, &scope, seen.as_ref(), users);
             let mut observed = look::see(&wanted, &scope, seen.as_ref(), files.as_ref(), users);
+            observed.nameless_gpus = seen.iter().flat_map(nameless).collect();
             observed.gpus = seen.ok().map(|seen| inner.health(&seen, &observed, reloaded));
             observed
         });

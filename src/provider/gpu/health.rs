@@ -69,7 +69,7 @@ pub(super) fn see<'a>(
             Gpu::Present(record) => (&record.identity, Ok(&**record)),
             Gpu::Failed(failed) => match &failed.identity {
                 Some(identity) => (identity, Err(failed)),
-                // Which one it is, nobody knows.
+                // Which one it is, nobody knows: `Observed::nameless_gpus` tells of it.
                 None => continue,
             },
         };
@@ -212,6 +212,8 @@ fn reports(
         });
         let (meaning, class) = xid::meaning(report.xid);
         GpuReport {
+            run: report.run.clone(),
+            seq: report.seq,
             at: report.at,
             xid: report.xid,
             meaning: meaning.to_owned(),

@@ -13,7 +13,7 @@ use trueup_gpu_sysfs::{
 };
 use trueup_nvml::GpuRecord;
 
-use crate::model::resource::{GpuHandover, GpuKernel, GpuMatch};
+use crate::model::resource::{GpuHandover, GpuKernel, GpuMatch, GpuShare};
 
 /// What writes to the kernel's files and runs its tools; one at a time, whoever asks.
 #[derive(Clone)]
@@ -100,12 +100,13 @@ impl Kernel {
 
 impl Files {
     /// Where the GPU is that is meant. What NVML sees comes first; what it does not see is where the
-    /// log says that it was given away.
+    /// log says that it was given away, or left without a driver while it is shared.
     pub(super) fn address(
         &self,
         gpu: &GpuMatch,
         record: Option<&GpuRecord>,
         handover: Option<&GpuHandover>,
+        share: Option<&GpuShare>,
     ) -> Option<PciAddress> {
         let named = match gpu {
             GpuMatch::PciAddress(address) => address.parse().ok(),
@@ -117,7 +118,11 @@ impl Files {
             let there = self.host.functions.get(&handover.pci)?;
             (there.model() == handover.model).then_some(handover.pci)
         };
-        named.or_else(seen).or_else(known)
+        let adrift = || {
+            let pci = share?.pci;
+            self.host.functions.get(&pci).filter(|it| it.is_gpu() && it.is_adrift()).map(|_| pci)
+        };
+        named.or_else(seen).or_else(known).or_else(adrift)
     }
 
     /// The GPUs there are, for somebody who has to correct a spec.
@@ -139,7 +144,10 @@ impl Files {
             kept.insert(function.address);
             kept.extend(&function.group_members);
         }
-        kept.extend(self.host.virtual_functions(pci).map(|it| it.address));
+        // With the virtual functions of neighbours: who has one of those, uses the neighbour.
+        let parents = kept.clone();
+        let of = parents.iter().flat_map(|parent| self.host.virtual_functions(*parent));
+        kept.extend(of.map(|it| it.address));
         let mut host = self.host.clone();
         host.functions.retain(|address, _| kept.contains(address));
         let mediated: BTreeSet<_> = self.host.mediated_of(pci).map(|it| it.uuid).collect();

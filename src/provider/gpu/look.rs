@@ -2,6 +2,8 @@
 //!
 //! Pure but for the files that say who a process is. A GPU that does not answer hides no other.
 
+use std::collections::BTreeMap;
+
 use trueup_mig::{
     Board, ComputeInstance, ComputeInstanceId, ComputeProfile, ComputeProfileId, Engines, Holder,
     Instance, InstanceId, Placed, Placement, Profile, ProfileId, ProfileIndex,
@@ -178,7 +180,13 @@ fn observation(
         let instances = state.iter().flat_map(|state| &state.instances);
         instances.into_iter().any(|instance| memory.knows(instance.placed))
     };
-    if !it.desired && !left && !memory.is_some_and(stands) {
+    // A client that was stopped is started again, also where nothing else is left to do.
+    let asleep = |memory: &GpuMemory| {
+        let runs = |unit| state.as_ref().is_none_or(|state| state.running.contains(unit));
+        memory.stopped.iter().any(|unit| !runs(unit))
+    };
+    let rest = memory.is_some_and(|memory| stands(memory) || asleep(memory));
+    if !it.desired && !left && !rest {
         return None;
     }
     let cut = state.as_ref().and_then(|state| state.mig).is_some_and(|mig| mig.current);
@@ -280,6 +288,7 @@ pub(super) fn state(
         units.chain(stopped).filter(|unit| host.runs(unit)).cloned().collect();
     running.sort();
     running.dedup();
+    let instances = instances(record, memory, host, hidden);
     Ok(GpuState {
         uuid: record.identity.uuid.clone(),
         pci: record.identity.pci.clone(),
@@ -290,11 +299,21 @@ pub(super) fn state(
         mig: record.mig.map(|mig| GpuMigState { current: mig.current, pending: mig.pending }),
         hot: is_hot(record),
         board: board(record)?,
-        instances: instances(record, memory, host, hidden),
+        devices: devices(record, &instances),
+        instances,
         holders: whole_holders(record, host, hidden),
         running,
         co_owners: co_owners.to_vec(),
     })
+}
+
+/// UUIDs of MIG devices by the name of the partition; `instances` are those of `record`, in order.
+pub(super) fn devices(record: &GpuRecord, instances: &[Instance]) -> BTreeMap<String, Vec<String>> {
+    let named = record.instances.iter().zip(instances).filter_map(|(record, instance)| {
+        let uuids = record.compute.iter().map(|it| it.uuid.clone()).collect();
+        Some((instance.name.clone()?, uuids))
+    });
+    named.collect()
 }
 
 /// Hopper and later change their mode without a reset; a guest may not reset what it was given.

@@ -20,6 +20,7 @@ mod hidden;
 mod host;
 mod inventory;
 mod kernel;
+mod lock;
 mod look;
 mod session;
 mod sight;

@@ -61,7 +61,7 @@ impl<'a> Sight<'a> {
             None => return Err("the kernel's files were not looked at".to_owned()),
         };
         let seen = record.as_ref().ok().copied();
-        let Some(pci) = files.address(meant, seen, it.handover()) else {
+        let Some(pci) = files.address(meant, seen, it.handover(), it.share()) else {
             let why = record.err().unwrap_or_default();
             return Err(format!("{why}; {}", files.listed()));
         };
@@ -108,9 +108,10 @@ impl<'a> Sight<'a> {
         let share = memory.and_then(|memory| memory.share.as_ref());
         if let (Some(share), Some(kernel)) = (share, &gpu.kernel) {
             let host = &kernel.host;
-            let on = host.functions.get(&kernel.pci).and_then(|it| it.sriov);
-            let on = on.is_some_and(|sriov| sriov.enabled > 0);
-            return share.standing(host).next().is_some() || (share.functions && on);
+            let gpu = host.functions.get(&kernel.pci);
+            let on = gpu.and_then(|it| it.sriov).is_some_and(|sriov| sriov.enabled > 0);
+            let adrift = gpu.is_some_and(trueup_gpu_sysfs::Function::is_adrift);
+            return share.standing(host).next().is_some() || (share.functions && (on || adrift));
         }
         let handover = memory.and_then(|memory| memory.handover.as_ref());
         match (self.files, handover) {

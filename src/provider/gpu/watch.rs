@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use trueup_nvml::{Client, Error, EventKind, GpuInstanceId, Watcher};
+use uuid::Uuid;
 
 use crate::model::Fault;
 
@@ -30,13 +31,19 @@ const LIVED_MIN: Duration = Duration::from_secs(10);
 
 /// A report that comes again within this time is counted and not told of again: a program with a
 /// mistake can make thousands of them a minute.
-pub(super) const REPEAT: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const REPEAT: Duration = Duration::from_mins(10);
 
 /// A critical error that was reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {
-    /// When; of no two reports the same.
+    /// The run of this program, of which no two are the same.
+    pub(super) run: String,
+    /// Its number in this run, from 1.
+    pub(super) seq: u64,
+    /// When, by the machine's clock.
     pub(super) at: Timestamp,
+    /// When, by one that nobody sets.
+    since: Instant,
     /// The UUID of the GPU.
     pub(super) gpu: String,
     /// NVIDIA's number of it.
@@ -50,33 +57,44 @@ pub(super) struct Report {
 }
 
 /// The newest reports, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Reports(Vec<Report>);
+#[derive(Debug)]
+pub(super) struct Reports {
+    run: String,
+    /// How many there were.
+    count: u64,
+    newest: Vec<Report>,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { run: Uuid::now_v7().to_string(), count: 0, newest: Vec::new() }
+    }
+}
 
 impl Reports {
-    /// Takes one in that came at `now`.
+    /// Takes one in that came at `at`, which is `now` by a clock that nobody sets.
     pub(super) fn add(
         &mut self,
         gpu: &str,
         xid: u64,
         instance: Option<GpuInstanceId>,
-        now: Timestamp,
+        (at, now): (Timestamp, Instant),
     ) {
         let alike = |it: &&mut Report| it.gpu == gpu && it.xid == xid && it.instance == instance;
         let mut count = 1;
-        if let Some(before) = self.0.iter_mut().rev().find(alike) {
-            if now.duration_since(before.at) < REPEAT {
+        if let Some(before) = self.newest.iter_mut().rev().find(alike) {
+            if now.saturating_duration_since(before.since) < REPEAT {
                 before.again += 1;
                 return;
             }
             count += before.again;
         }
-        // The log tells new ones from old ones by their time, which a clock may set back.
-        let after = self.0.last().map_or(now, |last| last.at + SignedDuration::from_micros(1));
-        let (gpu, at) = (gpu.to_owned(), now.max(after));
-        self.0.push(Report { at, gpu, xid, instance, count, again: 0 });
-        let surplus = self.0.len().saturating_sub(REPORTS_MAX);
-        self.0.drain(..surplus);
+        // The log tells new ones from old ones by run and number.
+        self.count += 1;
+        let (gpu, run, seq, since) = (gpu.to_owned(), self.run.clone(), self.count, now);
+        self.newest.push(Report { run, seq, at, since, gpu, xid, instance, count, again: 0 });
+        let surplus = self.newest.len().saturating_sub(REPORTS_MAX);
+        self.newest.drain(..surplus);
     }
 }
 
@@ -178,12 +196,15 @@ impl Events {
         })
     }
 
-    /// The newest critical errors, oldest first; those of the GPUs that are listed now.
-    pub(super) fn reports(&self, listed: &BTreeSet<&str>) -> Vec<Report> {
+    /// The newest critical errors, oldest first; those of the GPUs that are listed now. `None`: some
+    /// are there that cannot tell which they are, so nothing is known to be over.
+    pub(super) fn reports(&self, listed: Option<&BTreeSet<&str>>) -> Vec<Report> {
         let mut reports = lock(&self.shared.reports);
-        // What is told of a GPU again after it was gone, is told as new.
-        reports.0.retain(|report| listed.contains(report.gpu.as_str()));
-        reports.0.clone()
+        if let Some(listed) = listed {
+            // What is told of a GPU again after it was gone, is told as new.
+            reports.newest.retain(|report| listed.contains(report.gpu.as_str()));
+        }
+        reports.newest.clone()
     }
 
     /// Calls `wake` for what is reported from now on. Never ends.
@@ -215,7 +236,7 @@ fn follow(watcher: &Watcher, shared: &Weak<Shared>, over: &AtomicBool) {
                 let gpu = event.gpu.as_deref().unwrap_or("unknown");
                 tracing::warn!(gpu, kind = ?event.kind, "a GPU reports something");
                 if let (Some(gpu), EventKind::Xid(xid)) = (&event.gpu, event.kind) {
-                    let now = Timestamp::now();
+                    let now = (Timestamp::now(), Instant::now());
                     lock(&shared.reports).add(gpu, xid, event.gpu_instance, now);
                 }
                 shared.told.notify_one();
@@ -246,28 +267,41 @@ mod tests {
 
     #[test]
     fn a_storm_is_told_of_once_and_counted() {
-        let mut reports = Reports::default();
+        let (mut reports, began) = (Reports::default(), Instant::now());
+        let now =
+            |second: u64| (at(i64::try_from(second).unwrap()), began + Duration::from_secs(second));
         for second in 0..5 {
-            reports.add("GPU-1", 13, None, at(second));
+            reports.add("GPU-1", 13, None, now(second));
         }
-        reports.add("GPU-1", 13, Some(GpuInstanceId(1)), at(5));
-        reports.add("GPU-2", 13, None, at(6));
-        reports.add("GPU-1", 13, None, at(600));
-        let told: Vec<_> = reports.0.iter().map(|it| (it.gpu.as_str(), it.at, it.count)).collect();
+        reports.add("GPU-1", 13, Some(GpuInstanceId(1)), now(5));
+        reports.add("GPU-2", 13, None, now(6));
+        reports.add("GPU-1", 13, None, now(600));
+        let all = reports.newest.iter();
+        let told: Vec<_> = all.map(|it| (it.gpu.as_str(), it.at, it.count, it.seq)).collect();
         assert_eq!(
             told,
-            [("GPU-1", at(0), 1), ("GPU-1", at(5), 1), ("GPU-2", at(6), 1), ("GPU-1", at(600), 5)]
+            [
+                ("GPU-1", at(0), 1, 1),
+                ("GPU-1", at(5), 1, 2),
+                ("GPU-2", at(6), 1, 3),
+                ("GPU-1", at(600), 5, 4)
+            ]
         );
     }
 
+    /// Set back by a day, the clock says that the next report came before the last.
     #[test]
-    fn no_two_reports_have_one_time_whatever_the_clock_does() {
-        let mut reports = Reports::default();
+    fn no_report_is_hidden_whatever_the_clock_does() {
+        let (mut reports, began) = (Reports::default(), Instant::now());
+        reports.add("GPU-1", 79, None, (at(86_400), began));
+        reports.add("GPU-1", 79, None, (at(0), began + REPEAT));
+        let told: Vec<_> = reports.newest.iter().map(|it| (it.seq, it.at, it.count)).collect();
+        assert_eq!(told, [(1, at(86_400), 1), (2, at(0), 1)]);
         for xid in 0..100 {
-            reports.add("GPU-1", xid, None, at(1000 - i64::try_from(xid).unwrap()));
+            reports.add("GPU-1", xid, None, (at(0), began + REPEAT));
         }
-        assert_eq!(reports.0.len(), REPORTS_MAX);
-        assert!(reports.0.windows(2).all(|two| two[0].at < two[1].at));
-        assert_eq!(reports.0.last().unwrap().xid, 99);
+        assert_eq!(reports.newest.len(), REPORTS_MAX);
+        assert!(reports.newest.windows(2).all(|two| two[0].seq < two[1].seq));
+        assert_ne!(Reports::default().run, reports.run);
     }
 }

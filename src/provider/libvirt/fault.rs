@@ -33,6 +33,9 @@ pub(super) fn step(doing: impl Display, error: &Error) -> Fault {
         | Code::NoPool
         | Code::NoVolume
         | Code::NoSnapshot
+        | Code::NoCheckpoint
+        | Code::NoBackup
+        | Code::CheckpointInconsistent
         | Code::NoMetadata
         | Code::OperationInvalid => {
             Fault::transient(format!("{message}; it changed meanwhile, so it is looked at again"))

@@ -12,8 +12,12 @@ mod host;
 #[cfg(feature = "libvirt")]
 mod observe;
 #[cfg(feature = "libvirt")]
+mod saving;
+#[cfg(feature = "libvirt")]
 mod service;
 pub mod xml;
 
+#[cfg(feature = "libvirt")]
+pub use saving::LibvirtGuests;
 #[cfg(feature = "libvirt")]
 pub use service::{LibvirtProvider, Settings, WakeSource};

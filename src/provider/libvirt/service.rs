@@ -48,6 +48,12 @@ impl LibvirtProvider {
         Self { client, settings, memory: Arc::default(), defining: Arc::default() }
     }
 
+    /// The client that it works with.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Wakes for everything libvirt reports from now on. It also keeps the connection open, so that
     /// a libvirt that comes back is noticed.
     pub fn events(&self) -> WakeSource {

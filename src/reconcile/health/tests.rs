@@ -42,11 +42,11 @@ fn problem(kind: GpuProblemKind) -> GpuProblem {
     GpuProblem { kind, detail: format!("{kind:?}") }
 }
 
-fn report(second: i64, xid: u64) -> GpuReport {
+fn report(seq: u64, xid: u64) -> GpuReport {
     let (meaning, class) = xid::meaning(xid);
-    let at = Timestamp::from_second(second).unwrap();
-    let (meaning, count) = (meaning.to_owned(), 1);
-    GpuReport { at, xid, meaning, class, count, instance: None, partition: None }
+    let at = Timestamp::from_second(1000 + i64::try_from(seq).unwrap()).unwrap();
+    let (run, meaning) = ("one".to_owned(), meaning.to_owned());
+    GpuReport { run, seq, at, xid, meaning, class, count: 1, instance: None, partition: None }
 }
 
 /// Takes in what was seen; the types of the events that came of it.
@@ -170,4 +170,47 @@ fn what_cannot_be_seen_says_nothing_and_what_is_not_looked_at_is_forgotten() {
     assert_eq!(fold(&mut state, &other), ["gpu.gone", "gpu.found"]);
     assert_eq!(fold(&mut state, &Observed::default()), ["gpu.gone"]);
     assert!(state.gpus.is_empty());
+}
+
+/// After a start of the program, a GPU off the bus cannot tell which it is.
+#[test]
+fn a_gpu_is_not_gone_while_one_cannot_tell_which_it_is() {
+    let mut state = State::default();
+    let other = || ("GPU-2".to_owned(), seen());
+    let both = Some([(GPU.to_owned(), seen()), other()].into());
+    fold(&mut state, &Observed { gpus: both, ..Observed::default() });
+    let nameless_gpus = vec!["gpu is lost".to_owned()];
+    let blind = Observed { gpus: Some([other()].into()), nameless_gpus, ..Observed::default() };
+    assert_eq!(fold(&mut state, &blind), ["gpu.lost"]);
+    assert_eq!(fold(&mut state, &blind), [""; 0], "told twice");
+    assert!(!state.gpus[GPU].is_well() && state.gpus["GPU-2"].is_well());
+    let back = Some([(GPU.to_owned(), seen()), other()].into());
+    let back = Observed { gpus: back, ..Observed::default() };
+    assert_eq!(fold(&mut state, &back), ["gpu.returned"]);
+    // All that are listed can be told apart: what is missing is gone.
+    let gone = Observed { gpus: Some([other()].into()), ..Observed::default() };
+    assert_eq!(fold(&mut state, &gone), ["gpu.gone"]);
+}
+
+/// What is news is told by the reports' numbers and runs, never by a clock.
+#[test]
+fn a_clock_that_is_set_back_hides_no_report() {
+    let mut state = State::default();
+    let with = |reports: &[GpuReport]| GpuCondition { reports: reports.to_vec(), ..seen() };
+    let first = report(1, 13);
+    assert_eq!(take(&mut state, with(std::slice::from_ref(&first))), ["gpu.found", "gpu.xid"]);
+    let back = |run: &str, seq| {
+        let at = Timestamp::from_second(1).unwrap();
+        GpuReport { run: run.to_owned(), at, ..report(seq, 31) }
+    };
+    let second = back("one", 2);
+    assert_eq!(take(&mut state, with(&[first.clone(), second.clone()])), ["gpu.xid"]);
+    assert_eq!(take(&mut state, with(&[first, second])), [""; 0], "told twice");
+    // The program is started anew, and counts from 1 again.
+    assert_eq!(take(&mut state, with(&[back("two", 1)])), ["gpu.xid"]);
+    assert_eq!(take(&mut state, with(&[back("two", 1)])), [""; 0], "told twice");
+    // A log of an older version has neither runs nor numbers.
+    let mut old = State::default();
+    take(&mut old, with(&[GpuReport { run: String::new(), seq: 0, ..report(0, 13) }]));
+    assert_eq!(take(&mut old, with(&[back("three", 1)])), ["gpu.xid"]);
 }

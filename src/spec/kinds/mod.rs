@@ -4,6 +4,7 @@
 //! what a value means is checked where it is resolved, so that every mistake of a document is found.
 
 pub mod backup;
+pub mod cluster;
 pub mod disk;
 pub mod environment;
 pub mod gpu;
@@ -23,6 +24,7 @@ use super::SelfHeal;
 use crate::model::Kind;
 
 pub use backup::BackupSpec;
+pub use cluster::ClusterSpec;
 pub use disk::DiskSpec;
 pub use environment::EnvironmentSpec;
 pub use gpu::GpuLayoutSpec;
@@ -54,13 +56,15 @@ pub enum DocKind {
     VirtualMachine,
     /// A series of snapshots.
     Backup,
+    /// A cluster.
+    Cluster,
     /// How rules apply to an environment.
     Policy,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Repository,
         Self::Environment,
         Self::Network,
@@ -69,6 +73,7 @@ impl DocKind {
         Self::GpuLayout,
         Self::VirtualMachine,
         Self::Backup,
+        Self::Cluster,
         Self::Policy,
     ];
 
@@ -83,6 +88,7 @@ impl DocKind {
             Self::GpuLayout => "GpuLayout",
             Self::VirtualMachine => "VirtualMachine",
             Self::Backup => "Backup",
+            Self::Cluster => "Cluster",
             Self::Policy => "Policy",
         }
     }
@@ -102,6 +108,7 @@ impl DocKind {
             Self::GpuLayout => Some(Kind::GpuLayout),
             Self::VirtualMachine => Some(Kind::VirtualMachine),
             Self::Backup => Some(Kind::Backup),
+            Self::Cluster => Some(Kind::Cluster),
         }
     }
 }
@@ -190,6 +197,8 @@ pub enum Spec {
     VirtualMachine(Box<MachineSpec>),
     /// A series of snapshots.
     Backup(Box<BackupSpec>),
+    /// A cluster.
+    Cluster(Box<ClusterSpec>),
     /// How rules apply to an environment.
     Policy(PolicySpec),
 }
@@ -209,6 +218,7 @@ impl Doc {
             DocKind::GpuLayout => Self::read(value, |s| Spec::GpuLayout(Box::new(s))),
             DocKind::VirtualMachine => Self::read(value, |s| Spec::VirtualMachine(Box::new(s))),
             DocKind::Backup => Self::read(value, |s| Spec::Backup(Box::new(s))),
+            DocKind::Cluster => Self::read(value, |s| Spec::Cluster(Box::new(s))),
             DocKind::Policy => Self::read(value, Spec::Policy),
         }
     }
@@ -237,6 +247,7 @@ impl Doc {
             Spec::GpuLayout(_) => DocKind::GpuLayout,
             Spec::VirtualMachine(_) => DocKind::VirtualMachine,
             Spec::Backup(_) => DocKind::Backup,
+            Spec::Cluster(_) => DocKind::Cluster,
             Spec::Policy(_) => DocKind::Policy,
         }
     }

@@ -4,6 +4,7 @@
 //! to, and the result remembers these, so that nothing is resolved twice while they stay the same.
 
 mod backup;
+mod cluster;
 mod disk;
 mod gpu;
 mod gpus;
@@ -11,6 +12,7 @@ mod image;
 mod machine;
 mod network;
 mod nic;
+mod repository;
 mod seed;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -295,6 +297,9 @@ pub(crate) fn resolve(
         Spec::Backup(spec) => {
             backup::resolve(&mut cx, spec).map(|it| Resource::Backup(Box::new(it)))
         }
+        Spec::Cluster(spec) => {
+            cluster::resolve(&mut cx, spec).map(|it| Resource::Cluster(Box::new(it)))
+        }
         Spec::Repository(_) | Spec::Environment(_) | Spec::Policy(_) => None,
     };
     match resource {
@@ -543,5 +548,6 @@ fn a(kind: Kind) -> &'static str {
         Kind::GpuLayout => "a GPU layout",
         Kind::VirtualMachine => "a virtual machine",
         Kind::Backup => "a backup",
+        Kind::Cluster => "a cluster",
     }
 }

@@ -160,7 +160,7 @@ fn a_word_taken_back_is_void() {
     log.approve('a', "plan");
     assert!(!log.0.pulls.is_void(&via()));
     let (plan, why) = (Digest::of("plan"), "she said so".to_owned());
-    let withdrawn = PullApprovalWithdrawn { number: 7, plan, why };
+    let withdrawn = PullApprovalWithdrawn { number: 7, plan, why, word: None, asked: None };
     log.tell(Entry::new(Event::PullApprovalWithdrawn(withdrawn)));
     assert!(log.0.pulls.is_void(&via()));
     assert!(!log.0.pulls.is_void(&ForgeApproval { id: 13, ..via() }), "another word is another");
@@ -172,7 +172,7 @@ fn commit(digit: char) -> CommitId {
 
 fn via() -> ForgeApproval {
     let login = "ben".to_owned();
-    ForgeApproval { login, on: 7, means: ApprovalMeans::Review, id: 12, url: None }
+    ForgeApproval { login, on: 7, means: ApprovalMeans::Review, id: 12, url: None, at: None }
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn it_is_for_what_was_shown_and_can_be_taken_back() {
     log.approve('a', "plan");
     assert!(log.approver().is_some());
     let (plan, why) = (Digest::of("plan"), "the label go was taken off".to_owned());
-    let withdrawn = PullApprovalWithdrawn { number: 7, plan, why };
+    let withdrawn = PullApprovalWithdrawn { number: 7, plan, why, word: None, asked: None };
     log.tell(Entry::new(Event::PullApprovalWithdrawn(withdrawn)));
     assert_eq!(log.approver(), None);
     log.shown('a', "plan");

@@ -48,6 +48,38 @@ impl Who {
     }
 }
 
+/// Where a login stands that it does not belong: it may be in the one header for it, and in no other
+/// byte of a request.
+pub(crate) fn leaks(state: &State, request: &Request) -> Vec<String> {
+    let (logins, rest) = split(request);
+    let mut leaks = Vec::new();
+    if logins.len() > 1 {
+        leaks.push(format!("it has {} headers with a login", logins.len()));
+    }
+    let shown = logins.iter().map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
+    let key = APP_KEY.lines().filter(|line| !line.starts_with("-----"));
+    let known = state.tokens.keys().map(String::as_str);
+    for secret in shown.chain(known).chain(key).filter(|secret| !secret.is_empty()) {
+        if rest.contains(secret) {
+            leaks.push("it has a login outside of the header for it".to_owned());
+        }
+    }
+    leaks
+}
+
+/// The values of the headers with a login, and every other byte.
+pub(crate) fn split(request: &Request) -> (Vec<String>, String) {
+    let raw = String::from_utf8_lossy(&request.raw).into_owned();
+    let (head, body) = raw.split_once("\r\n\r\n").unwrap_or((&raw, ""));
+    let login = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("authorization").then(|| value.trim().to_owned())
+    };
+    let logins = head.lines().filter_map(login).collect();
+    let rest: Vec<&str> = head.lines().filter(|line| login(line).is_none()).collect();
+    (logins, format!("{}\n{body}", rest.join("\n")))
+}
+
 /// Whether the call may be made.
 pub(crate) fn check(state: &mut State, request: &Request, path: &str) -> Result<Who, Response> {
     if state.remaining == 0 {

@@ -235,6 +235,7 @@ fn answer(inner: &mut Inner, request: &Request) -> (Response, Delivery) {
         }
         None => violate(&mut inner.violations, vec!["is not in the description".to_owned()]),
     }
+    violate(&mut inner.violations, login::leaks(&inner.state, request));
     let action = fault_of(&mut inner.faults, &request.method, &path);
     let (response, delivery) = match action {
         Some(Action::Refuse(status, headers, message)) => {

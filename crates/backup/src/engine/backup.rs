@@ -12,11 +12,11 @@ use rustic_core::{
     ParentOptions, SnapshotOptions, StringList,
 };
 
-use super::image::Image;
+use super::image::Images;
 use super::source::{Watch, Watched};
 use super::{Feed, Job, Open, told};
 use crate::bridge::Pace;
-use crate::protocol::{Backup, Fault, Filter, Source, Taken};
+use crate::protocol::{Backup, Fault, Filter, ImageFile, Source, Taken};
 
 impl Job {
     pub(super) fn backup(
@@ -33,8 +33,14 @@ impl Job {
             }
             Source::Image { name, size, base } => {
                 let feed = feed.ok_or_else(|| Fault::Invalid { what: "no image came".into() })?;
-                let image = Image { name, size: *size, base: base.as_deref() };
-                self.backup_image(open, backup, &image, feed)
+                let file = ImageFile { name: name.clone(), size: *size, based: base.is_some() };
+                let images = Images { files: &[file], base: base.as_deref() };
+                self.backup_images(open, backup, &images, feed)
+            }
+            Source::Images { files, base } => {
+                let feed = feed.ok_or_else(|| Fault::Invalid { what: "no image came".into() })?;
+                let images = Images { files, base: base.as_deref() };
+                self.backup_images(open, backup, &images, feed)
             }
         }
     }
@@ -71,6 +77,12 @@ impl Job {
         for path in paths {
             present(path)?;
         }
+        // The library goes back into a folder that it had left where they are not in order, and stores
+        // it a second time.
+        let mut paths = paths.to_vec();
+        paths.sort();
+        paths.dedup();
+        let paths = &paths[..];
         let filter = LocalSourceFilterOptions::default().one_file_system(backup.one_file_system);
         // The library's patterns select; with `!` before them they leave out.
         let globs = backup.exclude.iter().map(|pattern| format!("!{pattern}"));

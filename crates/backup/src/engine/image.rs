@@ -1,4 +1,4 @@
-//! Takes a backup of a disk's image of which only the changed extents come.
+//! Takes a backup of disks' images of which only the changed extents come.
 //!
 //! The base's file is cut into blobs, and this one is cut the same way. A blob no extent touches is
 //! taken over without a look; of one that is touched in part the rest comes from the repository. So
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use rustic_core::repofile::{BlobType, NodeType, Tree};
+use rustic_core::repofile::{BlobType, NodeType, SnapshotFile, Tree};
 use rustic_core::{BlobId, DataId, IndexedFullStatus, Repository, RusticProgress};
 
 use super::backup::taken;
@@ -20,7 +20,7 @@ use super::stream::{file_name, file_node};
 use super::{Feed, Job, Open, guarded, held};
 use crate::bridge::Pace;
 use crate::feed::Extents;
-use crate::protocol::{Backup, Fault, Filter, Taken};
+use crate::protocol::{Backup, Fault, Filter, ImageFile, Taken};
 
 /// Pieces of a new image: restic's least size of a blob, so that a small change costs little.
 const PIECE_BYTES: u64 = 512 * 1024;
@@ -32,10 +32,45 @@ const PIECES_MAX: u64 = 512 * 1024;
 const THREADS_MAX: usize = 4;
 
 /// What is asked for.
-pub(super) struct Image<'a> {
-    pub(super) name: &'a str,
-    pub(super) size: u64,
+pub(super) struct Images<'a> {
+    pub(super) files: &'a [ImageFile],
     pub(super) base: Option<&'a str>,
+}
+
+/// Most files of one snapshot: a machine has a few disks, and each is held in memory by its blobs.
+const FILES_MAX: usize = 64;
+
+impl Images<'_> {
+    /// How large they are together.
+    fn size(&self) -> Result<u64, Fault> {
+        let invalid = |what: String| Fault::Invalid { what };
+        if self.files.is_empty() || self.files.len() > FILES_MAX {
+            let what = format!("{} images; 1 to {FILES_MAX} are taken", self.files.len());
+            return Err(invalid(what));
+        }
+        if self.base.is_none() && self.files.iter().any(|file| file.based) {
+            return Err(invalid("an image differs from a base that is not named".into()));
+        }
+        let mut names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|two| two[0] == two[1]) {
+            return Err(invalid("two images have one name".into()));
+        }
+        let mut sizes = self.files.iter().map(|file| file.size);
+        let sum = sizes.try_fold(0u64, u64::checked_add);
+        sum.ok_or_else(|| invalid("the images are too large together".into()))
+    }
+}
+
+/// One image of several, as it is walked over.
+struct Part<'a> {
+    file: &'a ImageFile,
+    /// Which one.
+    number: usize,
+    /// Where it begins in what comes.
+    start: u64,
+    /// What its base is cut into.
+    base: &'a [(BlobId, u64)],
 }
 
 type Indexed = Repository<IndexedFullStatus>;
@@ -53,6 +88,14 @@ impl<I> Piece<I> {
     /// Whether it is all of its blob, so that it may be taken over.
     fn whole(&self) -> bool {
         self.base.as_ref().is_some_and(|(_, length)| *length == self.length)
+    }
+}
+
+/// What it means that no more of an image comes.
+fn broken(name: &str, error: &std::io::Error) -> Fault {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => Fault::Invalid { what: error.to_string() },
+        _ => Fault::SourceVanished { path: name.into(), why: error.to_string() },
     }
 }
 
@@ -80,6 +123,8 @@ fn pieces<I: Copy>(size: u64, base: &[(I, u64)]) -> impl Iterator<Item = Piece<I
 
 /// A piece that is to be stored.
 struct Changed {
+    /// Of which image.
+    file: usize,
     index: usize,
     /// As long as the piece; where it is not laid it is the base's.
     content: Vec<u8>,
@@ -92,69 +137,76 @@ struct Work<'a> {
     job: &'a Job,
     repo: &'a Indexed,
     packer: Packer<'a>,
-    content: Mutex<Vec<DataId>>,
-    changed: AtomicU64,
+    /// What each image consists of.
+    contents: Mutex<Vec<Vec<DataId>>>,
+    /// How many pieces of each image are others than its base's.
+    changed: Vec<AtomicU64>,
     added: AtomicU64,
     failed: Mutex<Option<Fault>>,
 }
 
 impl Job {
-    pub(super) fn backup_image(
+    pub(super) fn backup_images(
         &self,
         open: Open,
         backup: &Backup,
-        image: &Image<'_>,
+        images: &Images<'_>,
         feed: Feed,
     ) -> Result<Taken, Fault> {
-        let name = file_name(image.name)?;
+        let size = images.size()?;
+        let names: Vec<_> =
+            images.files.iter().map(|file| file_name(&file.name)).collect::<Result<_, _>>()?;
         let mut snapshot = self.blank(backup)?;
-        let base = match image.base {
+        let base = match images.base {
             Some(id) => Some(self.find(&open, id, &Filter::default())?),
             None => None,
         };
         let packer = Packer::new(&self.bridge, &open, Type::Data)?;
         let trees = Packer::new(&self.bridge, &open, Type::Tree)?;
         let repo = open.to_indexed().map_err(|error| self.fault(&error))?;
-        let blobs = match &base {
-            Some(base) => {
-                snapshot.parent = Some(base.id);
-                snapshot.parents = vec![base.id];
-                self.blobs(&repo, base, image.name)?
-            }
-            None => vec![],
+        if let Some(base) = &base {
+            snapshot.parent = Some(base.id);
+            snapshot.parents = vec![base.id];
+        }
+        let blobs = |file: &ImageFile| match base.as_ref().filter(|_| file.based) {
+            Some(base) => self.blobs(&repo, base, &file.name),
+            None => Ok(vec![]),
         };
+        let blobs: Vec<_> = images.files.iter().map(blobs).collect::<Result<_, _>>()?;
         let work = Work {
             job: self,
             repo: &repo,
             packer,
-            content: Mutex::default(),
-            changed: AtomicU64::new(0),
+            contents: Mutex::new(vec![Vec::new(); images.files.len()]),
+            changed: images.files.iter().map(|_| AtomicU64::new(0)).collect(),
             added: AtomicU64::new(0),
             failed: Mutex::default(),
         };
-        work.all(image, &blobs, Extents::new(feed, image.size))?;
+        work.all(images, &blobs, size, Extents::new(feed, size))?;
         work.packer.finish()?;
-        let mut node = file_node(name, &snapshot);
-        node.meta.size = image.size;
-        node.content = Some(std::mem::take(&mut *held(&work.content)));
-        debug_assert_eq!(node.node_type, NodeType::File);
-        let (text, id) = Tree { nodes: vec![node] }
+        let contents = std::mem::take(&mut *held(&work.contents));
+        let files = names.into_iter().zip(images.files).zip(contents);
+        let mut nodes: Vec<_> = files
+            .map(|((name, file), content)| {
+                let mut node = file_node(name, &snapshot);
+                node.meta.size = file.size;
+                node.content = Some(content);
+                debug_assert_eq!(node.node_type, NodeType::File);
+                node
+            })
+            .collect();
+        // The order of a tree (restic's design, "Trees and Data").
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let (text, id) = Tree { nodes }
             .serialize()
             .map_err(|error| Fault::Internal { what: error.to_string() })?;
         trees.add(id.into(), &text)?;
         trees.finish()?;
         snapshot.tree = id;
-        snapshot.paths.add(image.name.to_owned());
-        let changed = work.changed.load(Ordering::Relaxed) > 0;
-        if let Some(summary) = &mut snapshot.summary {
-            (summary.total_files_processed, summary.total_bytes_processed) = (1, image.size);
-            summary.files_new = u64::from(base.is_none());
-            summary.files_changed = u64::from(base.is_some() && changed);
-            summary.files_unmodified = u64::from(base.is_some() && !changed);
-            summary.data_blobs = work.changed.load(Ordering::Relaxed);
-            summary.data_added = work.added.load(Ordering::Relaxed);
-            summary.backup_end = jiff::Zoned::now();
+        for file in images.files {
+            snapshot.paths.add(file.name.clone());
         }
+        work.sum_up(images, size, &mut snapshot);
         trees.snapshot(&mut snapshot)?;
         Ok(taken(&snapshot, 0, vec![]))
     }
@@ -163,7 +215,7 @@ impl Job {
     fn blobs(
         &self,
         repo: &Indexed,
-        snapshot: &rustic_core::repofile::SnapshotFile,
+        snapshot: &SnapshotFile,
         name: &str,
     ) -> Result<Vec<(BlobId, u64)>, Fault> {
         let node = repo.node_from_path(snapshot.tree, Path::new(name));
@@ -191,12 +243,13 @@ impl Job {
 impl Work<'_> {
     fn all(
         &self,
-        image: &Image<'_>,
-        base: &[(BlobId, u64)],
+        images: &Images<'_>,
+        bases: &[Vec<(BlobId, u64)>],
+        size: u64,
         mut extents: Extents<Feed>,
     ) -> Result<(), Fault> {
         let bar = self.job.reporter.bar("backing up", true);
-        bar.set_length(image.size);
+        bar.set_length(size);
         let pace = Pace::new(self.job.limits.read_kib);
         let threads = self.job.threads().min(THREADS_MAX);
         let (send, receive) = sync_channel::<Changed>(threads);
@@ -207,30 +260,34 @@ impl Work<'_> {
             }
             // Dropped at the end of the walk, whichever way: then the threads end.
             let send = send;
-            self.walk(image, base, &mut extents, &send, &pace, &bar)
+            let mut start = 0;
+            for (number, (file, base)) in images.files.iter().zip(bases).enumerate() {
+                let part = Part { file, number, start, base };
+                self.walk(&part, &mut extents, &send, &pace, &bar)?;
+                start += file.size;
+            }
+            let last = images.files.last().map_or("", |file| file.name.as_str());
+            extents.finish().map_err(|error| broken(last, &error))
         });
         held(&self.failed).take().map_or(walked, Err)
     }
 
-    /// Goes over the pieces; what changed goes to the threads.
+    /// Goes over the pieces of one image; what changed goes to the threads.
     fn walk(
         &self,
-        image: &Image<'_>,
-        base: &[(BlobId, u64)],
+        part: &Part<'_>,
         extents: &mut Extents<Feed>,
         send: &SyncSender<Changed>,
         pace: &Pace,
         bar: &Bar,
     ) -> Result<(), Fault> {
-        let broken = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::InvalidData => Fault::Invalid { what: error.to_string() },
-            _ => Fault::SourceVanished { path: image.name.into(), why: error.to_string() },
-        };
+        let broken = |error: std::io::Error| broken(&part.file.name, &error);
         // Of the last length that was seen: there are two at most but for a base cut otherwise.
         let mut zeros: Option<(u64, DataId)> = None;
-        for (index, piece) in pieces(image.size, base).enumerate() {
+        for (index, piece) in pieces(part.file.size, part.base).enumerate() {
             let mut content = Vec::new();
-            let laid = extents.lay(piece.at, piece.length, &mut content).map_err(broken)?;
+            let at = part.start + piece.at;
+            let laid = extents.lay(at, piece.length, &mut content).map_err(broken)?;
             pace.take(laid.iter().map(|(from, to)| (to - from) as u64).sum());
             bar.inc(piece.length);
             let known = match (laid.is_empty(), piece.base) {
@@ -238,7 +295,7 @@ impl Work<'_> {
                 (true, None) => zeros.filter(|(length, _)| *length == piece.length).map(|z| z.1),
                 _ => None,
             };
-            held(&self.content).push(known.unwrap_or_default());
+            held(&self.contents)[part.number].push(known.unwrap_or_default());
             if known.is_some() {
                 continue;
             }
@@ -254,11 +311,30 @@ impl Work<'_> {
             }
             let base = piece.base.map(|(blob, _)| blob);
             // The threads end only when this end is dropped, so that one is there to take it.
-            send.send(Changed { index, content, laid, base }).map_err(|_| Fault::Internal {
+            let changed = Changed { file: part.number, index, content, laid, base };
+            send.send(changed).map_err(|_| Fault::Internal {
                 what: "no thread takes what is to be stored".into(),
             })?;
         }
-        extents.finish().map_err(broken)
+        Ok(())
+    }
+
+    /// Says in the snapshot how much of it is new.
+    fn sum_up(&self, images: &Images<'_>, size: u64, snapshot: &mut SnapshotFile) {
+        let Some(summary) = &mut snapshot.summary else { return };
+        summary.total_files_processed = images.files.len() as u64;
+        summary.total_bytes_processed = size;
+        for (file, changed) in images.files.iter().zip(&self.changed) {
+            let changed = changed.load(Ordering::Relaxed);
+            match (file.based, changed) {
+                (false, _) => summary.files_new += 1,
+                (true, 0) => summary.files_unmodified += 1,
+                (true, _) => summary.files_changed += 1,
+            }
+            summary.data_blobs += changed;
+        }
+        summary.data_added = self.added.load(Ordering::Relaxed);
+        summary.backup_end = jiff::Zoned::now();
     }
 
     /// What a thread does: pieces, one after the other, until there are no more.
@@ -296,7 +372,7 @@ impl Work<'_> {
     }
 
     fn store(&self, changed: Changed) -> Result<(), Fault> {
-        let Changed { index, mut content, laid, base } = changed;
+        let Changed { file, index, mut content, laid, base } = changed;
         let covered: usize = laid.iter().map(|(from, to)| to - from).sum();
         if let Some(blob) = base.filter(|_| covered < content.len()) {
             let old = self.old(blob)?;
@@ -318,9 +394,9 @@ impl Work<'_> {
             self.added.fetch_add(added, Ordering::Relaxed);
         }
         if base != Some(id) {
-            self.changed.fetch_add(1, Ordering::Relaxed);
+            self.changed[file].fetch_add(1, Ordering::Relaxed);
         }
-        held(&self.content)[index] = data;
+        held(&self.contents)[file][index] = data;
         Ok(())
     }
 }

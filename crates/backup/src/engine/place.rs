@@ -1,7 +1,7 @@
 //! Puts back what is not content: owners, modes, times, attributes, links and special files.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown, lchown, symlink};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -25,13 +25,26 @@ impl Warnings {
             self.first.push(format!("{}: {what}: {error}", path.display()));
         }
     }
+
+    pub(super) fn merge(&mut self, others: Warnings) {
+        self.count += others.count;
+        let room = WARNINGS_MAX.saturating_sub(self.first.len());
+        self.first.extend(others.first.into_iter().take(room));
+    }
+}
+
+/// The sticky bit of Go's `os.FileMode`.
+const STICKY: u32 = 1 << 20;
+
+/// Whether the file itself is to be sticky.
+pub(super) fn is_sticky(node: &Node) -> bool {
+    node.meta.mode.is_some_and(|go| go & STICKY != 0)
 }
 
 /// The mode bits of `chmod(2)` from Go's `os.FileMode`, which restic stores.
-fn mode(go: u32) -> u32 {
+pub(super) fn mode(go: u32) -> u32 {
     const SETUID: u32 = 1 << 23;
     const SETGID: u32 = 1 << 22;
-    const STICKY: u32 = 1 << 20;
     let bit = |go_bit, bit| if go & go_bit == 0 { 0 } else { bit };
     go & 0o777 | bit(SETUID, 0o4000) | bit(SETGID, 0o2000) | bit(STICKY, 0o1000)
 }
@@ -56,25 +69,48 @@ pub(super) fn special(path: &Path, node: &Node) -> std::io::Result<()> {
     }
 }
 
-/// Puts back what is known of a file; what cannot be is a warning, as with every restore by a user
+/// Whether it is there already and is what [`special`] would make; `None`: nothing is there.
+pub(super) fn is_there(path: &Path, node: &Node) -> std::io::Result<Option<bool>> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let kind = meta.file_type();
+    Ok(Some(match &node.node_type {
+        NodeType::Symlink { .. } => {
+            kind.is_symlink() && fs::read_link(path)? == node.node_type.to_link()
+        }
+        NodeType::Dev { device } => kind.is_block_device() && meta.rdev() == *device,
+        NodeType::Chardev { device } => kind.is_char_device() && meta.rdev() == *device,
+        NodeType::Fifo => kind.is_fifo(),
+        NodeType::Socket => kind.is_socket(),
+        NodeType::File | NodeType::Dir => false,
+    }))
+}
+
+/// Puts back what is known of a file, by its handle where there is one: its path need not be looked up
+/// then. What cannot be is a warning, as with every restore by a user
 /// who is not root.
-pub(super) fn dress(path: &Path, node: &Node, warnings: &mut Warnings) {
+pub(super) fn dress(path: &Path, file: Option<&File>, node: &Node, warnings: &mut Warnings) {
     let meta: &Metadata = &node.meta;
     let link = matches!(node.node_type, NodeType::Symlink { .. });
     if meta.uid.is_some() || meta.gid.is_some() {
-        // Before the mode: a new owner takes setuid away.
-        if let Err(error) = lchown(path, meta.uid, meta.gid) {
+        // A new owner takes setuid away; the mode comes after it.
+        let set = match file {
+            Some(file) => fchown(file, meta.uid, meta.gid),
+            None => lchown(path, meta.uid, meta.gid),
+        };
+        if let Err(error) = set {
             warnings.note(path, "its owner cannot be set", error);
         }
     }
-    if let Some(go) = meta.mode.filter(|_| !link)
-        && let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode(go)))
-    {
-        warnings.note(path, "its mode cannot be set", error);
-    }
     for attribute in &meta.extended_attributes {
         let value = attribute.value.as_deref().unwrap_or_default();
-        let set = rustix::fs::lsetxattr(path, &*attribute.name, value, XattrFlags::empty());
+        let set = match file {
+            Some(file) => rustix::fs::fsetxattr(file, &*attribute.name, value, XattrFlags::empty()),
+            None => rustix::fs::lsetxattr(path, &*attribute.name, value, XattrFlags::empty()),
+        };
         if let Err(error) = set {
             warnings.note(path, &format!("{} cannot be set", attribute.name), error);
         }
@@ -84,9 +120,24 @@ pub(super) fn dress(path: &Path, node: &Node, warnings: &mut Warnings) {
             last_access: timespec(meta.atime.unwrap_or(mtime)),
             last_modification: timespec(mtime),
         };
-        let set = rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+        let set = match file {
+            Some(file) => rustix::fs::futimens(file, &times),
+            None => rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW),
+        };
         if let Err(error) = set {
             warnings.note(path, "its times cannot be set", error);
+        }
+    }
+    // Last: until then it bears the mode of a file that is being written.
+    let private = (node.node_type == NodeType::File).then_some(0o600);
+    let bits = meta.mode.map(mode).filter(|_| !link).or(private);
+    if let Some(bits) = bits.map(Permissions::from_mode) {
+        let set = match file {
+            Some(file) => file.set_permissions(bits),
+            None => fs::set_permissions(path, bits),
+        };
+        if let Err(error) = set {
+            warnings.note(path, "its mode cannot be set", error);
         }
     }
 }

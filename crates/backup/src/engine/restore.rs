@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -23,6 +23,7 @@ use rustic_core::{
 
 use super::place::{self, Warnings};
 use super::progress::Bar;
+use super::resume::{self, BEING_WRITTEN, Begun, MARK, STICKY};
 use super::{Job, Open, guarded, held};
 use crate::protocol::{Fault, Filter, Restore, Restored};
 
@@ -40,7 +41,7 @@ const THREADS_MAX: usize = 32;
 
 type Indexed = Repository<IndexedFullStatus>;
 
-fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
+pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
     let path = path.to_owned();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Fault::DiskFullHere { path },
@@ -55,7 +56,16 @@ struct Target {
     node: Node,
     /// Parts that are still to come.
     left: AtomicU64,
+    /// It has one part, and no length before that is written.
+    single: bool,
     file: Mutex<Option<Arc<File>>>,
+}
+
+impl Target {
+    fn open(&self) -> Result<Arc<File>, Fault> {
+        let what = || format!("{} was closed too early", self.path.display());
+        held(&self.file).clone().ok_or_else(|| Fault::Internal { what: what() })
+    }
 }
 
 /// One blob of one file.
@@ -93,12 +103,19 @@ struct Work<'a> {
 
 impl Job {
     pub(super) fn restore(&self, open: Open, wanted: &Restore) -> Result<Restored, Fault> {
-        let snapshot = self.find(&open, &wanted.snapshot, &wanted.filter)?;
-        let repo = open.to_indexed().map_err(|error| self.fault(&error))?;
+        // What was the latest then: another one may have been taken since.
+        let begun = resume::begun(&wanted.to).filter(|_| wanted.resume);
+        let name = match (&begun, wanted.snapshot.as_str()) {
+            (Some(begun), "latest") => &begun.snapshot,
+            _ => &wanted.snapshot,
+        };
+        let snapshot = self.find(&open, name, &wanted.filter)?;
+        let repo = open.to_indexed().map_err(|error| self.unreadable("index", &error))?;
         let inside = wanted.path.as_deref().unwrap_or("");
         let top =
             repo.node_from_snapshot_and_path(&snapshot, inside).map_err(|error| {
                 match self.fault(&error) {
+                    Fault::Internal { .. } if inside.is_empty() => self.unreadable("tree", &error),
                     Fault::Internal { .. } => Fault::SnapshotUnknown {
                         at: self.bridge.at.clone(),
                         wanted: format!("{}:{inside}", wanted.snapshot),
@@ -106,7 +123,9 @@ impl Job {
                     other => other,
                 }
             })?;
-        ready(&wanted.to, wanted.resume)?;
+        let id = snapshot.id.to_hex().as_str().to_owned();
+        let what = Begun { snapshot: id.clone(), path: inside.to_owned() };
+        resume::begin(&wanted.to, &what, wanted.resume)?;
         let bar = self.reporter.bar("restoring", true);
         if let Some(summary) = snapshot.summary.as_ref().filter(|_| inside.is_empty()) {
             bar.set_length(summary.total_bytes_processed);
@@ -125,6 +144,7 @@ impl Job {
         let mut walk = Walk::new(&work, wanted);
         walk.contents(&top)?;
         walk.finish(&top)?;
+        resume::end(&wanted.to)?;
         if wanted.sync {
             let synced = File::open(&wanted.to).and_then(|to| Ok(rustix::fs::syncfs(&to)?));
             synced.map_err(|error| unwritable(&wanted.to, &error))?;
@@ -132,7 +152,7 @@ impl Job {
         let (unchanged, folders) = (walk.unchanged, walk.folders);
         let warnings = std::mem::take(&mut *held(&work.warnings));
         Ok(Restored {
-            snapshot: snapshot.id.to_hex().as_str().to_owned(),
+            snapshot: id,
             files: work.files.load(Ordering::Relaxed),
             unchanged,
             folders,
@@ -174,17 +194,6 @@ impl Job {
     }
 }
 
-/// Makes the folder to restore into, and sees that nothing is in it.
-fn ready(to: &Path, resume: bool) -> Result<(), Fault> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(to);
-    made.map_err(|error| unwritable(to, &error))?;
-    let mut entries = fs::read_dir(to).map_err(|error| unwritable(to, &error))?;
-    if !resume && entries.next().is_some() {
-        return Err(Fault::TargetNotEmpty { path: to.to_owned() });
-    }
-    Ok(())
-}
-
 /// The two walks over the tree.
 struct Walk<'a> {
     work: &'a Work<'a>,
@@ -224,7 +233,7 @@ impl<'a> Walk<'a> {
         top: &'n Node,
     ) -> Result<impl Iterator<Item = RusticResult<(PathBuf, Node)>> + use<'a, 'n>, Fault> {
         let work = self.work;
-        work.repo.ls(top, &work.everything).map_err(|error| work.job.fault(&error))
+        work.repo.ls(top, &work.everything).map_err(|error| work.job.unreadable("tree", &error))
     }
 
     /// Where something of the snapshot goes: below the target, whatever its name says.
@@ -250,8 +259,13 @@ impl<'a> Walk<'a> {
             // Dropped at the end of the walk, whichever way: then the threads end.
             let send = send;
             for node in self.nodes(top)? {
-                let (inside, node) = node.map_err(|error| work.job.fault(&error))?;
+                let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
                 let path = self.place(&inside)?;
+                if inside == Path::new(MARK) {
+                    // Somebody saved a restore that was interrupted: this one has its own.
+                    held(&work.warnings).note(&path, "it is left out", "it is a restore's mark");
+                    continue;
+                }
                 match node.node_type {
                     NodeType::Dir => self.folder(&path)?,
                     NodeType::File => self.file(path, node, &send)?,
@@ -268,27 +282,37 @@ impl<'a> Walk<'a> {
         if self.resume {
             match fs::symlink_metadata(path) {
                 Ok(meta) if meta.is_dir() => return Ok(()),
-                Ok(_) => fs::remove_file(path).map_err(|error| unwritable(path, &error))?,
+                Ok(_) => return Err(Fault::InTheWay { path: path.to_owned() }),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(unwritable(path, &error)),
             }
         }
-        fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| unwritable(path, &error))
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            // Snapshots of earlier versions may hold a folder twice, each time with a part of it. It was
+            // empty when this began, so the other part is from this restore.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            made => made.map_err(|error| unwritable(path, &error)),
+        }
     }
 
-    /// Whether a file of an earlier try is whole: its time is set once its content is.
+    /// Whether a file of an earlier try is whole. One that was being written is removed; one that is
+    /// neither is somebody's.
     fn whole(path: &Path, size: u64, node: &Node) -> Result<bool, Fault> {
         let meta = match fs::symlink_metadata(path) {
             Ok(meta) => meta,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(unwritable(path, &error)),
         };
+        let marked = meta.is_file() && meta.mode() & STICKY != 0;
+        if marked && !place::is_sticky(node) {
+            fs::remove_file(path).map_err(|error| unwritable(path, &error))?;
+            return Ok(false);
+        }
         let time = meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
         if meta.is_file() && meta.len() == size && time.is_some() && time == node.meta.mtime {
             return Ok(true);
         }
-        fs::remove_file(path).map_err(|error| unwritable(path, &error))?;
-        Ok(false)
+        Err(Fault::InTheWay { path: path.to_owned() })
     }
 
     fn file(
@@ -321,12 +345,16 @@ impl<'a> Walk<'a> {
             work.bar.inc(size);
             return Ok(());
         }
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = made.and_then(|file| file.set_len(size).map(|()| file));
+        // Of one part, the file becomes as long as it is when that is written; most files have one.
+        let single = parts.len() == 1;
+        let made = OpenOptions::new().write(true).create_new(true).mode(BEING_WRITTEN).open(&path);
+        let sized = |file: File| if single { Ok(file) } else { file.set_len(size).map(|()| file) };
+        let file = made.and_then(sized);
         let file = file.map_err(|error| unwritable(&path, &error))?;
         work.bytes.fetch_add(size, Ordering::Relaxed);
         let left = AtomicU64::new(parts.len() as u64);
-        let target = Arc::new(Target { path, node, left, file: Mutex::new(Some(Arc::new(file))) });
+        let file = Mutex::new(Some(Arc::new(file)));
+        let target = Arc::new(Target { path, node, left, single, file });
         if parts.is_empty() {
             work.done(&target);
         }
@@ -334,7 +362,7 @@ impl<'a> Walk<'a> {
         for (at, blob, entry) in parts {
             let plain = entry.data_length();
             if held(&work.zeros).contains(&blob) {
-                work.wrote(&target, plain);
+                work.hole(&target, plain)?;
                 continue;
             }
             self.batch_bytes += u64::from(plain);
@@ -377,11 +405,14 @@ impl<'a> Walk<'a> {
         let work = self.work;
         let mut folders: Vec<(PathBuf, Node)> = Vec::new();
         let dress = |path: &Path, node: &Node| {
-            place::dress(path, node, &mut held(&work.warnings));
+            place::dress(path, None, node, &mut held(&work.warnings));
         };
         for node in self.nodes(top)? {
-            let (inside, node) = node.map_err(|error| work.job.fault(&error))?;
+            let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
             let path = self.place(&inside)?;
+            if inside == Path::new(MARK) {
+                continue;
+            }
             while let Some((folder, node)) = folders.pop_if(|(folder, _)| !path.starts_with(folder))
             {
                 dress(&folder, &node);
@@ -391,13 +422,15 @@ impl<'a> Walk<'a> {
                 NodeType::File => {
                     let first = several_names(&node).and_then(|key| self.links.get(&key));
                     if let Some(first) = first.filter(|first| **first != path) {
-                        self.clear(&path)?;
-                        fs::hard_link(first, &path).map_err(|error| unwritable(&path, &error))?;
+                        self.link(first, &path)?;
                     }
                 }
                 _ => {
-                    self.clear(&path)?;
-                    match place::special(&path, &node) {
+                    let made = match self.resume && self.made(&path, &node)? {
+                        true => Ok(()),
+                        false => place::special(&path, &node),
+                    };
+                    match made {
                         Ok(()) => dress(&path, &node),
                         // Only root may make devices.
                         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -414,14 +447,28 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn clear(&self, path: &Path) -> Result<(), Fault> {
-        if !self.resume {
-            return Ok(());
-        }
-        match fs::remove_file(path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+    /// Whether an earlier try made this link or special file.
+    fn made(&self, path: &Path, node: &Node) -> Result<bool, Fault> {
+        match place::is_there(path, node) {
+            Ok(Some(true)) => Ok(true),
+            Ok(None) => Ok(false),
+            Ok(Some(false)) => Err(Fault::InTheWay { path: path.to_owned() }),
             Err(error) => Err(unwritable(path, &error)),
+        }
+    }
+
+    /// Another name of a file.
+    fn link(&self, first: &Path, path: &Path) -> Result<(), Fault> {
+        let explain = |error: std::io::Error| unwritable(path, &error);
+        match fs::hard_link(first, path) {
+            Err(error) if self.resume && error.kind() == ErrorKind::AlreadyExists => {
+                let inode = |path| fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()));
+                match inode(first).map_err(explain)? == inode(path).map_err(explain)? {
+                    true => Ok(()),
+                    false => Err(Fault::InTheWay { path: path.to_owned() }),
+                }
+            }
+            made => made.map_err(explain),
         }
     }
 }
@@ -483,16 +530,24 @@ impl Work<'_> {
             }
             if data.iter().all(|byte| *byte == 0) {
                 held(&self.zeros).insert(part.blob);
-            } else {
-                let file = held(&part.target.file).clone();
-                let path = &part.target.path;
-                let file = file.ok_or_else(|| Fault::Internal {
-                    what: format!("{} was closed too early", path.display()),
-                })?;
-                file.write_all_at(&data, part.at).map_err(|error| unwritable(path, &error))?;
+                self.hole(&part.target, part.plain)?;
+                continue;
             }
+            let path = &part.target.path;
+            let written = part.target.open()?.write_all_at(&data, part.at);
+            written.map_err(|error| unwritable(path, &error))?;
             self.wrote(&part.target, part.plain);
         }
+        Ok(())
+    }
+
+    /// A part of a file is there by being nothing but zeros.
+    fn hole(&self, target: &Target, bytes: u32) -> Result<(), Fault> {
+        if target.single {
+            let sized = target.open()?.set_len(u64::from(bytes));
+            sized.map_err(|error| unwritable(&target.path, &error))?;
+        }
+        self.wrote(target, bytes);
         Ok(())
     }
 
@@ -506,8 +561,13 @@ impl Work<'_> {
 
     /// All of a file is there.
     fn done(&self, target: &Target) {
-        drop(held(&target.file).take());
+        let file = held(&target.file).take();
         self.files.fetch_add(1, Ordering::Relaxed);
-        place::dress(&target.path, &target.node, &mut held(&self.warnings));
+        // Warnings are few: threads must not wait for each other over every file.
+        let mut warnings = Warnings::default();
+        place::dress(&target.path, file.as_deref(), &target.node, &mut warnings);
+        if warnings.count > 0 {
+            held(&self.warnings).merge(warnings);
+        }
     }
 }

@@ -208,6 +208,14 @@ impl Store for Local {
 
     fn sweep(&self) -> Stored<u64> {
         let mut removed = 0;
+        for entry in fs::read_dir(&self.root).map_err(|error| fault(&error))? {
+            let entry = entry.map_err(|error| fault(&error))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("config") && name.contains(UNFINISHED) {
+                fs::remove_file(entry.path()).map_err(|error| fault(&error))?;
+                removed += 1;
+            }
+        }
         for kind in [Kind::Key, Kind::Snapshot, Kind::Index, Kind::Pack, Kind::Lock] {
             for (name, _) in self.everything(kind)? {
                 if name.contains(UNFINISHED) {

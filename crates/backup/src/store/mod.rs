@@ -6,9 +6,12 @@
 
 mod local;
 mod rclone;
+mod remote;
 mod rest;
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -91,6 +94,7 @@ impl StoreFault {
 }
 
 pub(crate) use local::private_line;
+use remote::Remote;
 
 pub(crate) type Stored<T> = Result<T, StoreFault>;
 
@@ -116,15 +120,24 @@ pub(crate) trait Store: Send + Sync {
     fn remote(&self) -> bool;
 }
 
-/// The store at a target. It is not asked anything yet, but rclone is started.
-pub(crate) fn open(target: &Target) -> Result<Arc<dyn Store>, Fault> {
+/// The store at a target. It is not asked anything yet, but rclone is started. `state`: a private
+/// folder of this host.
+pub(crate) fn open(target: &Target, state: &Path) -> Result<Arc<dyn Store>, Fault> {
     Ok(match target {
         Target::Local { path } => Arc::new(local::Local::new(path.clone())),
         Target::Rest { url, credentials, ca } => {
             Arc::new(rest::Rest::open(url, credentials.as_deref(), ca.as_deref())?)
         }
         Target::Rclone { remote, config } => {
-            Arc::new(rclone::Rclone::start(remote, config.as_deref())?)
+            let config = config.as_deref().map_or_else(Vec::new, |config| {
+                vec![OsString::from("--config"), config.as_os_str().to_owned()]
+            });
+            let at = format!("rclone {remote}");
+            let remote = Remote { at, name: remote.clone(), options: config, ..Remote::default() };
+            Arc::new(rclone::Rclone::start(remote)?)
+        }
+        Target::Sftp { .. } | Target::S3 { .. } => {
+            Arc::new(rclone::Rclone::start(Remote::of(target, state)?)?)
         }
     })
 }

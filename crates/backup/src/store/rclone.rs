@@ -4,13 +4,13 @@
 //! password are drawn anew each time and go by its environment, which only its owner may read.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::remote::Remote;
 use super::rest::Rest;
 use super::{Kind, Store, Stored};
 use crate::protocol::Fault;
@@ -25,40 +25,66 @@ const LINES_MAX: usize = 20;
 
 pub(crate) struct Rclone {
     rest: Rest,
-    remote: String,
+    at: String,
     child: Child,
 }
 
 impl Rclone {
-    pub(crate) fn start(remote: &str, config: Option<&Path>) -> Result<Self, Fault> {
-        if remote.is_empty() || remote.starts_with('-') {
-            return Err(Fault::Invalid { what: format!("`{remote}` names no rclone remote") });
+    pub(super) fn start(remote: Remote) -> Result<Self, Fault> {
+        let Remote { at, name, options, environment, secrets } = remote;
+        if name.is_empty() || name.starts_with('-') {
+            return Err(Fault::Invalid { what: format!("`{name}` names no rclone remote") });
         }
-        let offline = |why: String| Fault::RepositoryOffline { at: remote.to_owned(), why };
+        // Started by another program, which could only say that it is not there in its own words.
+        for (program, package) in [("setpriv", "util-linux"), ("rclone", "rclone")] {
+            if !installed(program) {
+                let (program, package) = (program.to_owned(), package.to_owned());
+                return Err(Fault::HelperMissing { program, package, at });
+            }
+        }
         let (user, password) = (secret()?, secret()?);
         // setpriv(1) asks the kernel to kill the server when the thread that starts it is gone.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "rclone", "serve", "restic"]);
-        command.args(["--addr", "127.0.0.1:0"]);
-        if let Some(config) = config {
-            command.arg("--config").arg(config);
-        }
-        command.arg(remote).env("RCLONE_USER", &user).env("RCLONE_PASS", &password);
+        command.args(["--addr", "127.0.0.1:0"]).args(options).arg(name);
+        command.env("RCLONE_USER", &user).env("RCLONE_PASS", &password).envs(environment);
         // rclone cannot use it and gives up over it (seen with 1.60).
         command.env_remove("AWS_CA_BUNDLE");
+        // Only the key that is named is offered.
+        command.env_remove("SSH_AUTH_SOCK");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| Fault::Invalid {
-            what: format!("setpriv and rclone cannot be started: {error}; install them"),
+            what: format!("setpriv and rclone cannot be started: {error}"),
         })?;
         // From here on dropping it ends the child.
         let mut started = Started(Some(child));
-        let url = started.url().map_err(offline)?;
+        let url = started.url().map_err(|said| failed(&at, &said, &secrets))?;
         let rest = Rest::with_login(&url, &user, &password)?;
         match started.0.take() {
-            Some(child) => Ok(Rclone { rest, remote: remote.to_owned(), child }),
+            Some(child) => Ok(Rclone { rest, at, child }),
             None => Err(Fault::Internal { what: "rclone was ended while it started".into() }),
         }
     }
+}
+
+/// Whether a program of this name is where programs are.
+fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Why rclone does not reach a place, from its own words.
+fn failed(at: &str, said: &str, secrets: &[String]) -> Fault {
+    let at = at.to_owned();
+    if said.contains("knownhosts:") {
+        let why = "the host has another key than those that are known of it".to_owned();
+        return Fault::Refused { at, why };
+    }
+    if said.contains("unable to authenticate") {
+        return Fault::Refused { at, why: "it does not accept the key".into() };
+    }
+    let hidden = |text: String, secret: &String| text.replace(secret.as_str(), "(hidden)");
+    Fault::RepositoryOffline { at, why: secrets.iter().fold(said.to_owned(), hidden) }
 }
 
 fn secret() -> Result<String, Fault> {
@@ -120,7 +146,7 @@ impl Drop for Rclone {
 
 impl Store for Rclone {
     fn location(&self) -> String {
-        format!("rclone {}", self.remote)
+        self.at.clone()
     }
 
     fn create(&self) -> Stored<()> {

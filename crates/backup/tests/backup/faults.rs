@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use serde_json::json;
@@ -11,7 +11,7 @@ use trueup_backup::protocol::{Checked, Done, Fault, Notice};
 
 use crate::bench_data::mixed;
 use crate::interop::snapshots;
-use crate::lab::{Lab, answer, backup, same};
+use crate::lab::{Lab, answer, backup, same, walk};
 
 fn check(lab: &Lab) -> Checked {
     match lab.good(json!({ "check": { "read": "all" } })).done {
@@ -215,10 +215,98 @@ fn a_restore_that_is_killed_goes_on() {
     lab.good(json!({ "restore": again }));
     let source = lab.path("source");
     same(&source, &lab.path("to").join(source.strip_prefix("/").unwrap()));
-    // Once more: nothing is left to do.
-    let Done::Restore(third) = lab.good(json!({ "restore": again })).done else { panic!("no") };
-    assert_eq!((third.files, third.unchanged > 200), (0, true));
-    same(&source, &lab.path("to").join(source.strip_prefix("/").unwrap()));
+    // It is whole: nobody may go on in it any more, and nothing says that it is a restore's.
+    assert!(!lab.path("to").join(".trueup-restore").exists());
+    let fault = lab.bad(json!({ "restore": again }));
+    assert!(matches!(fault, Fault::NotResumable { .. }), "{fault}");
+}
+
+/// A restore of the lab's snapshot into `to` that was killed in the middle.
+fn interrupted(lab: &Lab) -> serde_json::Value {
+    let action = json!({ "restore": { "snapshot": "latest", "to": lab.path("to") } });
+    let mut request = lab.request(&action);
+    request["limits"]["download_kib"] = json!(10_000);
+    let mut child = lab.start_with(&request);
+    under_way(&mut child, "restoring");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    json!({ "restore": { "snapshot": "latest", "to": lab.path("to"), "resume": true } })
+}
+
+#[test]
+fn a_restore_goes_on_only_where_it_was_interrupted_and_with_the_snapshot_it_was_of() {
+    let lab = saved(30, 18);
+    let again = interrupted(&lab);
+    let source = lab.path("source");
+    fs::write(source.join("later"), "later").unwrap();
+    lab.save(&source);
+    let first = snapshots(&lab)[0].id.clone();
+    let Done::Restore(done) = lab.good(again).done else { panic!("no restore") };
+    assert_eq!(done.snapshot, first, "what was the latest when it began");
+    assert!(!lab.path("to").join(source.strip_prefix("/").unwrap()).join("later").exists());
+    // A folder of somebody's own.
+    fs::create_dir(lab.path("mine")).unwrap();
+    fs::write(lab.path("mine/file"), "mine").unwrap();
+    let other = json!({ "snapshot": "latest", "to": lab.path("mine"), "resume": true });
+    let fault = lab.bad(json!({ "restore": other }));
+    assert!(matches!(fault, Fault::NotResumable { .. }), "{fault}");
+    assert_eq!(fs::read(lab.path("mine/file")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_restore_that_goes_on_replaces_nothing_it_did_not_write() {
+    let lab = saved(30, 19);
+    let again = interrupted(&lab);
+    let source = lab.path("source");
+    let restored = lab.path("to").join(source.strip_prefix("/").unwrap());
+    let whole = |path: &PathBuf| {
+        let mode = fs::metadata(path).unwrap().permissions();
+        path.is_file() && std::os::unix::fs::PermissionsExt::mode(&mode) & 0o1000 == 0
+    };
+    let live = walk(&restored).into_iter().find(whole).expect("one is whole");
+    fs::write(&live, "used since").unwrap();
+    let fault = lab.bad(again.clone());
+    assert!(matches!(&fault, Fault::InTheWay { path } if *path == live), "{fault}");
+    assert_eq!(fs::read(&live).unwrap(), b"used since");
+    fs::remove_file(&live).unwrap();
+    lab.good(again);
+    same(&source, &restored);
+}
+
+#[test]
+fn a_repository_that_was_half_made_is_made_anew() {
+    let lab = Lab::ready();
+    let keys = lab.path("repo/keys");
+    // As a kill between the key and the config leaves it.
+    fs::remove_file(lab.path("repo/config")).unwrap();
+    fs::write(lab.path("repo/config-tmp-1"), "half").unwrap();
+    lab.good(json!({ "init": {} }));
+    assert_eq!(fs::read_dir(&keys).unwrap().count(), 1, "the old key would open nothing");
+    let source = lab.path("source");
+    mixed(&source, 1, 20);
+    lab.save(&source);
+    lab.good(json!({ "prune": {} }));
+    assert!(!lab.path("repo/config-tmp-1").exists());
+    lab.restic_good(&["check"]);
+    // What was a repository stays what it is.
+    fs::remove_file(lab.path("repo/config")).unwrap();
+    let fault = lab.bad(json!({ "init": {} }));
+    assert!(matches!(&fault, Fault::Damaged { kind, .. } if kind == "config"), "{fault}");
+    assert_eq!(fs::read_dir(&keys).unwrap().count(), 1);
+}
+
+#[test]
+fn a_key_that_another_host_has_just_made_is_left_alone() {
+    let lab = Lab::ready();
+    fs::remove_file(lab.path("repo/config")).unwrap();
+    let key = fs::read_dir(lab.path("repo/keys")).unwrap().next().unwrap().unwrap().path();
+    let mut made: serde_json::Value = serde_json::from_slice(&fs::read(&key).unwrap()).unwrap();
+    made["hostname"] = json!("another");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::write(&key, made.to_string()).unwrap();
+    let fault = lab.bad(json!({ "init": {} }));
+    assert!(matches!(&fault, Fault::Locked { holder, .. } if holder.host == "another"), "{fault}");
+    assert!(key.exists());
 }
 
 #[test]

@@ -215,3 +215,76 @@ fn a_base_that_is_damaged_is_no_base() {
     let done = lab.good(json!({ "check": { "read": "all" } })).done;
     assert!(matches!(&done, Done::Check(checked) if checked.error_count > 0), "{done:?}");
 }
+
+/// Sends images one behind the other, as parts of them.
+fn images(
+    lab: &Lab,
+    files: &serde_json::Value,
+    base: Option<&Snapshot>,
+    parts: &[(usize, &[u8])],
+) -> Answer {
+    let base = base.map(|base| base.id.clone());
+    let source = json!({ "images": { "files": files, "base": base } });
+    let mut child = lab.start(&json!({ "backup": { "source": source, "host": "h" } }));
+    let mut writer = ImageWriter::new(child.stdin.take().unwrap());
+    // A worker that refuses them does not read all of it.
+    let sent = parts.iter().try_for_each(|(at, bytes)| writer.data(*at as u64, bytes));
+    if sent.is_ok() {
+        child.stdin = writer.finish().ok();
+    }
+    answer(child)
+}
+
+#[test]
+fn several_images_are_one_snapshot_and_each_goes_on_from_its_own_base() {
+    let lab = Lab::ready();
+    let mut random = fastrand::Rng::with_seed(67);
+    let (mut a, mut b) = (vec![0; 3 * MIB + 100], vec![0; 2 * MIB]);
+    random.fill(&mut a);
+    random.fill(&mut b[MIB..]);
+    let files = |based: bool, text: &str| {
+        json!([
+            { "name": "vdb.raw", "size": a.len(), "based": based },
+            { "name": "vda.raw", "size": b.len() },
+            { "name": "domain.xml", "size": text.len() },
+        ])
+    };
+    let end = a.len() + b.len();
+    let (first_files, second_files) = (files(false, "<domain/>"), files(true, "<domain id='2'/>"));
+    let parts = [(0, &a[..]), (a.len() + MIB, &b[MIB..]), (end, &b"<domain/>"[..])];
+    let first = snapshot(&images(&lab, &first_files, None, &parts).unwrap());
+    let before = a.clone();
+    a[65536..131_072].fill(7);
+    let changed = a[65536..131_072].to_vec();
+    let parts =
+        [(65536, &changed[..]), (a.len() + MIB, &b[MIB..]), (end, &b"<domain id='2'/>"[..])];
+    let outcome = images(&lab, &second_files, Some(&first), &parts).unwrap();
+    // What is the same is not stored again, whether it came or not.
+    assert!(outcome.stored < MIB as u64, "{} bytes", outcome.stored);
+    let second = snapshot(&outcome);
+    lab.restic_good(&["check", "--read-data"]);
+    for (taken, a, text) in [(&first, &before, "<domain/>"), (&second, &a, "<domain id='2'/>")] {
+        let to = lab.path(&format!("several-{}", taken.id));
+        lab.restic_good(&["restore", &taken.id, "--target", to.to_str().unwrap()]);
+        assert!(fs::read(to.join("vdb.raw")).unwrap() == *a);
+        assert!(fs::read(to.join("vda.raw")).unwrap() == b);
+        assert_eq!(fs::read_to_string(to.join("domain.xml")).unwrap(), text);
+    }
+}
+
+#[test]
+fn images_that_cannot_be_told_apart_are_refused() {
+    let lab = Lab::ready();
+    let wrong = [
+        json!([]),
+        json!([{ "name": "a", "size": 1 }, { "name": "a", "size": 1 }]),
+        json!([{ "name": "a", "size": 1, "based": true }]),
+        json!([{ "name": "a/b", "size": 1 }]),
+        json!([{ "name": "a", "size": u64::MAX }, { "name": "b", "size": 1 }]),
+    ];
+    for files in wrong {
+        let answer = images(&lab, &files, None, &[]);
+        assert!(matches!(answer, Err(Fault::Invalid { .. })), "{files}: {answer:?}");
+    }
+    assert!(snapshots(&lab).is_empty());
+}

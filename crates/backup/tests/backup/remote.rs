@@ -208,7 +208,7 @@ fn an_sftp_server_takes_and_gives_back_and_an_impostor_gets_nothing() {
     let other = fs::read_to_string(lab.path("user_key.pub")).unwrap();
     fs::write(lab.path("known"), format!("[127.0.0.1]:{port} {other}")).unwrap();
     let fault = lab.bad(backup(&source));
-    assert!(matches!(fault, Fault::RepositoryOffline { .. }), "{fault}");
+    assert!(matches!(fault, Fault::Refused { .. }) && !fault.transient(), "{fault}");
     fs::write(lab.path("known"), format!("[127.0.0.1]:{port} {key}")).unwrap();
     drop(server);
     let fault = lab.bad(backup(&source));
@@ -264,4 +264,150 @@ fn an_s3_server_takes_and_gives_back() {
     drop(server);
     let fault = lab.bad(backup(&source));
     assert!(matches!(fault, Fault::RepositoryOffline { .. }), "{fault}");
+}
+
+fn private(path: &std::path::Path, text: &str) {
+    fs::write(path, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(path, mode).unwrap();
+}
+
+/// What everybody on the host may read of all processes.
+fn arguments() -> String {
+    let processes = fs::read_dir("/proc").unwrap();
+    let read =
+        |entry: std::io::Result<fs::DirEntry>| fs::read(entry.ok()?.path().join("cmdline")).ok();
+    processes.filter_map(read).map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+}
+
+#[test]
+fn an_sftp_server_is_described_without_rclones_own_files() {
+    let mut lab = Lab::new();
+    let (server, port) = sshd(&lab);
+    let user = run(Command::new("id").arg("-un"));
+    let host_key = fs::read_to_string(lab.path("host_key.pub")).unwrap();
+    let host_key: Vec<_> = host_key.split_whitespace().take(2).collect();
+    let there = |key: &str, identity: &str| {
+        json!({ "sftp": {
+            "host": "127.0.0.1",
+            "port": port,
+            "user": user.trim(),
+            "path": lab.path("repo"),
+            "identity": lab.path(identity),
+            "host_keys": [key],
+        } })
+    };
+    let right = there(&host_key.join(" "), "user_key");
+    let impostor = fs::read_to_string(lab.path("user_key.pub")).unwrap();
+    let impostor = there(impostor.trim(), "user_key");
+    let stranger = there(&host_key.join(" "), "host_key");
+    lab.target = right.clone();
+    lab.good(json!({ "init": {} }));
+    let source = lab.path("source");
+    mixed(&source, 5, 46);
+    lab.save(&source);
+    lab.restic_good(&["check", "--read-data"]);
+    for (target, why) in [(impostor, "another key"), (stranger, "does not accept the key")] {
+        lab.target = target;
+        let fault = lab.bad(backup(&source));
+        assert!(matches!(fault, Fault::Refused { .. }), "{fault}");
+        assert!(fault.to_string().contains(why) && !fault.transient(), "{fault}");
+    }
+    lab.target = right;
+    lab.restore("ours");
+    same(&source, &lab.path("ours").join(source.strip_prefix("/").unwrap()));
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(lab.path("user_key"), open).unwrap();
+    let fault = lab.bad(backup(&source));
+    assert!(matches!(fault, Fault::KeyUnreadable { .. }), "{fault}");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(lab.path("user_key"), private).unwrap();
+    drop(server);
+    let fault = lab.bad(backup(&source));
+    assert!(matches!(fault, Fault::RepositoryOffline { .. }) && fault.transient(), "{fault}");
+}
+
+#[test]
+fn a_program_that_is_not_installed_is_named() {
+    let mut lab = Lab::new();
+    lab.env = vec![("PATH", "/nowhere")];
+    private(&lab.path("login"), "id:secret\n");
+    lab.target = json!({ "s3": {
+        "endpoint": "http://127.0.0.1:1", "bucket": "bucket", "credentials": lab.path("login"),
+    } });
+    let fault = lab.bad(json!({ "init": {} }));
+    let Fault::HelperMissing { at, .. } = &fault else { panic!("{fault}") };
+    assert_eq!(at, "s3:http://127.0.0.1:1/bucket");
+    assert!(fault.to_string().contains("apt-get install") && !fault.transient(), "{fault}");
+}
+
+#[test]
+fn an_s3_secret_is_in_no_argument_and_in_nothing_that_is_said() {
+    const SECRET: &str = "canary-of-the-secret";
+    let mut lab = Lab::new();
+    let Some((server, port)) = s3() else {
+        eprintln!("moto_server is not installed (PyPI: moto[server]): S3 is not tested");
+        return;
+    };
+    let mut make = Command::new("rclone");
+    make.args(["--config", "", "--s3-provider", "Other", "--s3-endpoint"]);
+    make.arg(format!("http://127.0.0.1:{port}")).args(["mkdir", ":s3:bucket"]);
+    make.env("RCLONE_S3_ACCESS_KEY_ID", "a").env("RCLONE_S3_SECRET_ACCESS_KEY", SECRET);
+    run(make.env_remove("AWS_CA_BUNDLE"));
+    private(&lab.path("login"), &format!("a:{SECRET}\n"));
+    lab.target = json!({ "s3": {
+        "endpoint": format!("http://127.0.0.1:{port}"),
+        "region": "us-east-1",
+        "bucket": "bucket",
+        "prefix": "hosts/one",
+        "credentials": lab.path("login"),
+    } });
+    lab.good(json!({ "init": {} }));
+    let source = lab.path("source");
+    mixed(&source, 2, 47);
+    let mut request = lab.request(&backup(&source));
+    request["limits"]["upload_kib"] = json!(2000);
+    let mut child = lab.start_with(&request);
+    crate::faults::under_way(&mut child, "backing up");
+    let seen = arguments();
+    assert!(seen.contains("trueup:bucket/hosts/one") && !seen.contains(SECRET));
+    crate::lab::answer(child).unwrap();
+    lab.restore("ours");
+    same(&source, &lab.path("ours").join(source.strip_prefix("/").unwrap()));
+    drop(server);
+    let fault = lab.bad(backup(&source));
+    assert!(matches!(fault, Fault::RepositoryOffline { .. }), "{fault}");
+    assert!(!format!("{fault:?}").contains(SECRET), "{fault}");
+}
+
+#[test]
+fn a_server_is_trusted_by_the_certificate_that_is_named() {
+    let mut lab = Lab::new();
+    let (cert, key) = (lab.path("cert.pem"), lab.path("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]);
+    openssl.args(["-days", "2", "-subj", "/CN=there", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    run(openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert));
+    let (cert_text, key_text) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let (_server, url) = serve(&lab, &["--cert", cert_text, "--key", key_text]);
+    assert!(url.starts_with("https://"), "{url}");
+    lab.target = json!({ "rest": { "url": url } });
+    let fault = lab.bad(json!({ "init": {} }));
+    assert!(matches!(fault, Fault::RepositoryOffline { .. }), "{fault}");
+    assert!(fault.to_string().contains("certificate"), "{fault}");
+    lab.target = json!({ "rest": { "url": url, "ca": cert } });
+    lab.good(json!({ "init": {} }));
+    let source = lab.path("source");
+    mixed(&source, 1, 48);
+    lab.save(&source);
+    lab.restic_good(&["check", "--read-data"]);
 }

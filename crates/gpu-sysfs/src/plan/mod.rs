@@ -16,7 +16,7 @@ pub use bind::{Passthrough, bind};
 pub use claim::{Claim, Place};
 pub use release::{Release, release};
 pub use vfs::functions_down;
-pub use vgpu::{VgpuRequest, VgpuWish, kind_number, kinds, vgpus};
+pub use vgpu::{VgpuRequest, VgpuWish, is_on_instance, kind_number, kinds, vgpus};
 
 use crate::address::PciAddress;
 use crate::condition::Condition;

@@ -28,6 +28,19 @@ pub(super) struct Faults {
     pub(super) busy: u32,
     /// After so many actions the power goes, with the last one done.
     pub(super) die_after: Option<u32>,
+    /// Where the vendor's tool is ended, once: with the GPU taken from its driver.
+    pub(super) tool_ends: Option<Ends>,
+}
+
+/// How far the vendor's tool comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ends {
+    /// The GPU is taken from its driver, and nothing else was done.
+    Early,
+    /// The GPU is with the kernel's stand-in.
+    Stub,
+    /// The functions are switched, and the GPU has no driver.
+    Late,
 }
 
 /// What was done, shared with the test.
@@ -54,6 +67,22 @@ pub(super) fn patience() -> Patience {
 }
 
 impl Kernel {
+    /// Ends the vendor's tool half-way, where the fault says so.
+    fn ended(&mut self, gpu: &str, argv: &[String]) -> Result<Option<Ends>, Error> {
+        let Some(ends) = self.faults.tool_ends.take() else { return Ok(None) };
+        fs::remove_file(self.path(&format!("/sys/bus/pci/devices/{gpu}/driver"))).unwrap();
+        let error = || Error::Run { argv: argv.to_vec(), why: "ended by signal 9".to_owned() };
+        match ends {
+            Ends::Early => Err(error()),
+            Ends::Stub => {
+                self.set("/sys/bus/pci/drivers/pci-pf-stub/unbind", "");
+                self.bind(gpu, "pci-pf-stub");
+                Err(error())
+            }
+            Ends::Late => Ok(Some(ends)),
+        }
+    }
+
     pub(super) fn new(dir: &Path) -> Self {
         let log = Log::default();
         Self { dir: dir.to_owned(), faults: Faults::default(), log, actions: 0 }
@@ -236,19 +265,27 @@ impl Hands for Kernel {
                 self.set(&format!("/sys/bus/pci/drivers/{driver}/unbind"), "")
             }
             ["/usr/lib/nvidia/sriov-manage", "-e", gpu] => {
+                let ended = self.ended(gpu, argv)?;
                 let tree = super::tree::Tree::standing(&self.dir);
                 for index in 0..4 {
                     let name = format!("0000:07:00.{}", index + 4);
                     tree.vendor_function(gpu, index, &name, &creatable(MEMORY));
                 }
                 tree.file(&format!("/sys/bus/pci/devices/{gpu}/sriov_numvfs"), "4");
+                if ended.is_some() {
+                    return Err(Error::Run { argv: argv.to_vec(), why: "ended".to_owned() });
+                }
             }
             ["/usr/lib/nvidia/sriov-manage", "-d", gpu] => {
+                let ended = self.ended(gpu, argv)?;
                 for index in 0..4 {
                     let name = format!("0000:07:00.{}", index + 4);
                     fs::remove_file(self.path(&format!("/sys/bus/pci/devices/{name}"))).unwrap();
                 }
                 self.set(&format!("/sys/bus/pci/devices/{gpu}/sriov_numvfs"), "0");
+                if ended.is_some() {
+                    return Err(Error::Run { argv: argv.to_vec(), why: "ended".to_owned() });
+                }
             }
             other => panic!("nobody runs {other:?}"),
         }

@@ -2,11 +2,11 @@
 
 use uuid::Uuid;
 
-use super::kernel::{Faults, Kernel, TYPES};
+use super::kernel::{Ends, Faults, Kernel, TYPES};
 use super::tree::{Tree, at};
 use super::{done, perform};
 use crate::error::Error;
-use crate::plan::{Note, OnBusy, Plan, VgpuRequest, VgpuWish, vgpus};
+use crate::plan::{Note, OnBusy, Plan, VgpuRequest, VgpuWish, functions_down, vgpus};
 use crate::refusal::{Refusal, Refused};
 
 const GPU: &str = "0000:07:00.0";
@@ -289,4 +289,75 @@ fn a_list_that_shrank_since_the_plan_stops_it() {
     assert!(matches!(error, Error::Changed { .. }), "{error}");
     world.tree.remove("/sys/bus/pci/devices/0000:07:00.5");
     assert!(done(&world.tree, &world.plan().unwrap())[0].contains("0000:07:00.6"));
+}
+
+/// The vendor's tool takes the GPU from its driver: where it is ended before it gave it back, the GPU
+/// gets its driver first.
+#[test]
+fn a_tool_that_was_ended_half_way_leaves_no_gpu_without_a_driver() {
+    let driver = |world: &World| world.tree.host().functions[&at(GPU)].driver.clone();
+    for ends in [Ends::Early, Ends::Stub, Ends::Late] {
+        let mut world = World::vendor();
+        world.wish(&[wish(1, "A40-8Q")]);
+        let broken = |world: &World, plan: &Plan| {
+            let mut kernel = Kernel::new(world.tree.folder());
+            kernel.faults.tool_ends = Some(ends);
+            perform(&world.tree, plan, kernel).unwrap_err();
+            assert_ne!(driver(world).as_deref(), Some("nvidia"), "{ends:?}");
+        };
+        broken(&world, &world.plan().unwrap());
+        world.settle(None).unwrap();
+        assert_eq!(world.standing(), pairs(&[("0000:07:00.4", "556")]), "{ends:?}");
+        assert_eq!(driver(&world).as_deref(), Some("nvidia"), "{ends:?}");
+        world.wish(&[]).settle(None).unwrap();
+        let down = |world: &World| {
+            let (host, holders) = (world.tree.host(), world.tree.holders());
+            functions_down(&host, &holders, at(GPU), OnBusy::Refuse).unwrap()
+        };
+        broken(&world, &down(&world));
+        done(&world.tree, &down(&world));
+        assert_eq!(driver(&world).as_deref(), Some("nvidia"), "{ends:?}");
+        assert_eq!(down(&world).steps, [], "{ends:?}");
+    }
+    let mut missing = World::vendor();
+    missing.tree.remove("/sys/bus/pci/devices/0000:07:00.0/driver");
+    missing.tree.remove("/sys/bus/pci/drivers/nvidia");
+    missing.wish(&[wish(1, "A40-8Q")]);
+    let driver = "nvidia".to_owned();
+    assert_eq!(missing.plan().unwrap_err().reasons, [Refusal::DriverMissing { driver }]);
+}
+
+/// Functions that are on without the driver's files: said with what to do, and never switched in
+/// circles.
+#[test]
+fn functions_that_take_no_vgpu_are_told_from_a_host_without_vgpus() {
+    let mut world = World::vendor();
+    world.tree.file("/sys/bus/pci/devices/0000:07:00.0/sriov_numvfs", "4");
+    world.wish(&[wish(1, "A40-8Q")]);
+    let refused = world.plan().unwrap_err();
+    assert_eq!(refused.reasons, [Refusal::HalfUp { gpu: at(GPU), enabled: 4 }]);
+    assert!(refused.to_string().contains("sriov-manage -d 0000:07:00.0"), "{refused}");
+}
+
+#[test]
+fn a_type_for_gpu_instances_needs_one() {
+    for (name, on_instance) in [
+        ("NVIDIA A100-1-5C", true),
+        ("NVIDIA A100-1-5CME", true),
+        ("A100-4-20C", true),
+        ("NVIDIA A100-10C", false),
+        ("NVIDIA H200X-141C", false),
+        ("GRID RTX6000-8Q", false),
+        ("nvidia-556", false),
+        ("556", false),
+        ("", false),
+    ] {
+        assert_eq!(super::super::is_on_instance(name), on_instance, "{name}");
+    }
+    let mut world = World::mdev();
+    world.tree.mdev_types(GPU, &[("nvidia-470", "GRID A100-1-5C", 7)]);
+    world.wish(&[wish(1, "nvidia-470")]);
+    let refused = world.plan().unwrap_err();
+    let kind = "GRID A100-1-5C".to_owned();
+    assert_eq!(refused.reasons, [Refusal::NeedsInstance { kind }]);
 }

@@ -120,6 +120,12 @@ fn metadata_and_snapshots_are_kept() {
         assert_eq!(client.snapshots("web").await.unwrap(), ["before"]);
         client.delete_snapshot("web", "before").await.unwrap();
         assert_eq!(code(client.delete_snapshot("web", "before").await), Code::NoSnapshot);
+
+        assert!(client.checkpoints("web").await.unwrap().is_empty());
+        let gone = client.delete_checkpoint("web", "before", false).await;
+        assert_eq!(code(gone), Code::NoCheckpoint);
+        let begun = client.backup_begin("web", "<domainbackup/>", None).await;
+        assert_eq!(code(begun), Code::NoSupport);
     });
 }
 

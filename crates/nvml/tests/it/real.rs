@@ -31,7 +31,9 @@ fn what_is_read_from_a_real_gpu_is_as_modelled() {
     if std::env::var_os("TRUEUP_TEST_GPU").is_none_or(|asked| asked != "1") {
         return;
     }
-    let client = Client::open(None).unwrap();
+    let client = Client::open(None).unwrap_or_else(|error| {
+        panic!("`make test-gpu` needs a machine with an NVIDIA GPU and its driver: {error}")
+    });
     let first = client.observe().unwrap();
     let again = client.observe().unwrap();
     assert!(!first.gpus.is_empty(), "a driver without a GPU");

@@ -25,6 +25,22 @@ impl Token {
         Self(format!("{MARK}{cluster}/{pool}/{plan}"))
     }
 
+    /// The token of somebody who takes a node out through us: `trueup:lab/@alice/812 fan is loud`.
+    /// `number` tells one drain from another.
+    #[must_use]
+    pub fn of_person(cluster: &str, who: &str, number: u64, words: &str) -> Self {
+        let plain = |text: &str| text.replace(['/', '"', '\n', '\r'], " ");
+        Self(format!("{MARK}{cluster}/@{}/{number} {}", plain(who), plain(words)))
+    }
+
+    /// The number of the drain that put this reason there, where somebody took the node out through us.
+    #[must_use]
+    pub fn number_of_person(cluster: &str, reason: &str) -> Option<u64> {
+        let rest = reason.strip_prefix(MARK)?.strip_prefix(cluster)?.strip_prefix("/@")?;
+        let (_, plan) = rest.split_once('/')?;
+        plan.split(' ').next()?.parse().ok()
+    }
+
     /// As it is given to `scontrol update … Reason=`.
     #[must_use]
     pub fn as_str(&self) -> &str {

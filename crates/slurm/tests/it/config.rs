@@ -124,6 +124,13 @@ fn mistakes_are_refused_in_the_controllers_words_before_anything_is_written() {
     assert!(error.contains("say GresTypes too"), "{error}");
     // A plugin that there is not.
     refused(&lab, in_conf("select/cons_tres", "select/cons_trees"), "select/cons_trees");
+    // One that is loaded only after the controller said that it runs: a reconfigure would take it, and
+    // the next start would not.
+    refused(
+        &lab,
+        in_conf("SlurmctldPort=", "PriorityType=priority/none\nSlurmctldPort="),
+        "priority",
+    );
     // A node twice.
     refused(
         &lab,

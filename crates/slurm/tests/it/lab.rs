@@ -334,9 +334,23 @@ impl Lab {
             self.path("etc/slurm.conf"),
             self.path("log/slurmctld.stderr"),
         );
-        let file = self.at().join("restart");
-        fs::write(&file, script).unwrap();
+        self.script("restart", &script);
+    }
+
+    /// Puts a program into the lab's folder.
+    pub(crate) fn script(&self, name: &str, text: &str) {
+        let file = self.at().join(name);
+        fs::write(&file, text).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The argument vector that runs a program among the daemons.
+    pub(crate) fn among(&self, argv: &[&str]) -> Vec<String> {
+        let of = |which: &str| format!("/proc/{}/ns/{which}", self.init.id());
+        let (mount, pid) = (of("mnt"), of("pid_for_children"));
+        let head = ["nsenter".to_owned(), format!("--mount={mount}"), format!("--pid={pid}")];
+        let rest = argv.iter().map(|word| (*word).to_owned());
+        head.into_iter().chain(["--".to_owned()]).chain(rest).collect()
     }
 
     /// How often the controller was started.
@@ -414,13 +428,8 @@ impl Lab {
     }
 
     pub(crate) fn control(&self) -> Control {
-        let of = |which: &str| format!("/proc/{}/ns/{which}", self.init.id());
-        let restart = Argv::new("nsenter").args([
-            format!("--mount={}", of("mnt")),
-            format!("--pid={}", of("pid_for_children")),
-            "--".to_owned(),
-            self.path("restart"),
-        ]);
+        let words = self.among(&[&self.path("restart")]);
+        let restart = Argv::new(&words[0]).args(&words[1..]);
         Control::new(self.commands(), restart, Duration::from_secs(20))
     }
 

@@ -79,7 +79,8 @@ fn a_clock_that_is_apart_is_counted_in_and_a_second_is_none() {
 
 #[test]
 fn what_was_given_can_be_taken_back() {
-    let via = |means, id| ForgeApproval { login: "user1".into(), on: 1, means, id, url: None };
+    let via =
+        |means, id| ForgeApproval { login: "user1".into(), on: 1, means, id, url: None, at: None };
     let pull = |label: Option<&str>| PullRequest {
         number: 1,
         title: String::new(),

@@ -47,11 +47,15 @@ impl Judge<'_> {
                 continue;
             }
             let Does::Write { path, value } = &does.action else { continue };
-            if to == GpuSide::Guests && wish == Some(GpuMode::Vgpu) {
+            let function = value.parse::<PciAddress>();
+            // One that the vendor's tool left without its driver gets it back.
+            let gpu = kernel.host.functions.get(&kernel.pci).filter(|it| it.is_adrift());
+            let returns = gpu.filter(|it| function.as_ref() == Ok(&it.address));
+            if to == GpuSide::Guests && wish == Some(GpuMode::Vgpu) && returns.is_none() {
                 self.blame(at, "takes a GPU from the driver that its vGPUs need");
             }
-            let Ok(function) = value.parse::<PciAddress>() else { continue };
-            if path.ends_with("/unbind") {
+            let Ok(function) = function else { continue };
+            if path.ends_with("/unbind") && returns.is_none_or(|it| it.driver.is_none()) {
                 self.unbound(at, kernel, function, to);
             }
             let free = |it: &Condition| matches!(it, Condition::Free { functions, .. } if functions.contains(&function));

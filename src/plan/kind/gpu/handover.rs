@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use trueup_gpu_sysfs::plan::{self, Passthrough, Release};
-use trueup_gpu_sysfs::{Held, Holders, OnBusy as Busy, Refusal, Refused, Step, VFIO};
+use trueup_gpu_sysfs::{Held, Holders, OnBusy as Busy, PciAddress, Refusal, Refused, Step, VFIO};
 
 use super::super::super::diff::{Diff, segment};
 use super::super::super::{
@@ -118,12 +118,23 @@ impl Way<'_, '_> {
         let planned = planned.map_err(|why| (refusal(self.to, &why), mode(kernel, true)))?;
         let before = self.memory.handover.as_ref();
         let driver = kernel.driver().filter(|driver| *driver != VFIO).map(str::to_owned);
+        // What went along with it is given back with it, also where the commit names it no more: in
+        // one IOMMU group with what a guest has, it cannot be given back before.
+        let ours = |at: &PciAddress| {
+            let word = Some(VFIO);
+            let function = kernel.host.functions.get(at);
+            function.is_some_and(|it| {
+                it.driver.as_deref() == word || it.driver_override.as_deref() == word
+            })
+        };
+        let went = before.into_iter().flat_map(|before| before.with.iter().copied());
+        let still: Vec<PciAddress> = went.filter(ours).collect();
         let handover = GpuHandover {
             pci: kernel.pci,
             model: kernel.model().unwrap_or_default(),
             uuid: kernel.uuid.clone().or_else(|| before?.uuid.clone()),
             driver: driver.or_else(|| before?.driver.clone()),
-            with: guest.with,
+            with: guest.with.into_iter().chain(still).collect(),
         };
         let gpu = handover.uuid.clone();
         let memory = GpuMemory { gpu, handover: Some(handover), ..GpuMemory::default() };

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use trueup_mig::{Instance, Layout, Outcome, Placed, Target, plan};
+use trueup_mig::{Board, Instance, Layout, Outcome, Placed, Target, plan};
 
 use super::parts::{action, units_of, with_clients};
 use super::{handover, share, words};
 use crate::model::ResourceId;
-use crate::model::resource::{GpuLayout, GpuMemory};
+use crate::model::resource::{GpuLayout, GpuMemory, GpuState, OnBusy};
 use crate::plan::facts::Facts;
 use crate::plan::kind::Draft;
 use crate::plan::{Action, Disruption, GpuChange, Reason, SkipReason};
@@ -34,6 +34,12 @@ pub(in crate::plan) fn remove(
     let clients = claimed.map(|it| it.clients.as_slice()).unwrap_or_default();
     let instances = with_clients(&state.instances, clients);
     let rest: Vec<Instance> = instances.iter().filter(|it| !mine(it.placed)).cloned().collect();
+    let on_busy = claimed.and_then(|it| it.on_busy).unwrap_or_default();
+    let left = Left { id, state, ours: ours.cloned().unwrap_or_default(), on_busy };
+    if rest.len() == instances.len() {
+        // Nothing of ours stands: only clients may be left that were stopped for it.
+        return Ok(left.asleep().then(|| left.settle(Layout::of(&rest))).into_iter().collect());
+    }
     let Some(board) = &state.board else {
         return Err(SkipReason::Unobservable("the driver tells no profiles".to_owned()));
     };
@@ -47,36 +53,71 @@ pub(in crate::plan) fn remove(
         }
         Outcome::Unplaceable { why, .. } => return Err(SkipReason::Unplaceable(why.to_string())),
     };
-    if way.steps.is_empty() {
-        return Ok(Vec::new());
+    Ok(left.drafts(board, &way))
+}
+
+/// A layout on its way off a GPU.
+struct Left<'a> {
+    id: &'a ResourceId,
+    state: &'a GpuState,
+    /// What is remembered of it.
+    ours: GpuMemory,
+    on_busy: OnBusy,
+}
+
+impl Left<'_> {
+    /// Whether clients were stopped for a change that was interrupted, and do not run.
+    fn asleep(&self) -> bool {
+        self.ours.stopped.iter().any(|unit| !self.state.running.contains(unit))
     }
-    let stopped = units_of(&way.stops);
-    let memory = GpuMemory {
-        gpu: Some(state.uuid.clone()),
-        layout: way.after,
-        before: Some(way.before.clone()),
-        stopped,
-        ..GpuMemory::default()
-    };
-    let on_busy = claimed.and_then(|it| it.on_busy).unwrap_or_default();
-    let change = GpuChange { gpu: state.uuid.clone(), on_busy, memory };
-    let mut drafts = Vec::new();
-    let draft = |action| {
-        Draft::quiet(action, Reason::Gone, Vec::new())
-            .disturbing(Disruption::Destroy, BTreeSet::from([id.clone()]))
-    };
-    if !change.memory.stopped.is_empty() {
-        drafts.push(draft(Action::GpuStopClients { change: Box::new(change.clone()) }));
+
+    /// The steps of a way that was found.
+    fn drafts(&self, board: &Board, way: &trueup_mig::Plan) -> Vec<Draft> {
+        let now = units_of(&way.stops);
+        let change = self.change(way.after.clone(), way.before.clone(), &now);
+        let draft = |action| {
+            Draft::quiet(action, Reason::Gone, Vec::new())
+                .disturbing(Disruption::Destroy, BTreeSet::from([self.id.clone()]))
+        };
+        let mut drafts = Vec::new();
+        if !now.is_empty() {
+            drafts.push(draft(Action::GpuStopClients { change: Box::new(change.clone()) }));
+        }
+        let names = |placed: Placed| way.before.part(placed)?.name.clone();
+        let actions = way.steps.iter().map(|step| action(board, step, &change, &names));
+        drafts.extend(actions.map(draft));
+        drafts.push(settle(change));
+        drafts
     }
-    let names = |placed: Placed| way.before.part(placed)?.name.clone();
-    let actions = way.steps.iter().map(|step| action(board, step, &change, &names));
-    drafts.extend(actions.map(draft));
-    // What an interrupted change left stopped; what is stopped for this one stays so.
-    let left = claimed.and_then(|it| it.memory.as_deref()).map(|memory| memory.stopped.iter());
-    let asleep =
-        |unit: &&String| !state.running.contains(*unit) && !change.memory.stopped.contains(*unit);
-    let start = left.into_iter().flatten().filter(asleep).cloned().collect();
-    let settle = Action::GpuSettle { start, change: Box::new(change) };
-    drafts.push(Draft::quiet(settle, Reason::Gone, Vec::new()));
-    Ok(drafts)
+
+    /// The proof alone, with clients to start.
+    fn settle(&self, stands: Layout) -> Draft {
+        settle(self.change(stands.clone(), stands, &[]))
+    }
+
+    /// Clients are started again whatever they were stopped for: what they need of the GPU may still
+    /// be there, and nobody else would start them.
+    fn change(&self, layout: Layout, before: Layout, now: &[String]) -> GpuChange {
+        let stopped: BTreeSet<&String> = self.ours.stopped.iter().chain(now).collect();
+        let devices = match self.ours.before {
+            Some(_) => self.ours.devices.clone(),
+            None => self.state.devices.clone(),
+        };
+        let gpu = self.state.uuid.clone();
+        let memory = GpuMemory {
+            gpu: Some(gpu.clone()),
+            layout,
+            before: Some(before),
+            devices,
+            stopped: stopped.into_iter().cloned().collect(),
+            ..GpuMemory::default()
+        };
+        GpuChange { gpu, on_busy: self.on_busy, memory }
+    }
+}
+
+/// The proof at the end.
+fn settle(change: GpuChange) -> Draft {
+    let start = change.memory.stopped.clone();
+    Draft::quiet(Action::GpuSettle { start, change: Box::new(change) }, Reason::Gone, Vec::new())
 }

@@ -120,7 +120,8 @@ impl Share<'_, '_> {
             let wished = wishes.iter().find(|(_, it)| *it == id).map(|(vgpu, _)| &vgpu.name);
             wished.cloned().or_else(|| before?.name(id).map(str::to_owned))
         };
-        let up = planned.again && self.kernel.host.backend(self.kernel.pci) == Backend::Down;
+        let turns_on = |step: &Step| matches!(step.action, trueup_gpu_sysfs::Action::Run { .. });
+        let up = planned.steps.iter().any(turns_on);
         let memory = GpuShare {
             pci: self.kernel.pci,
             claims: named(&planned.claims, name),

@@ -152,6 +152,10 @@ fn fault(id: &ResourceId, step: &Step, error: &Error, change: &GpuChange) -> Fau
     }
     let message = format!("{doing} failed: {error}");
     match error.next() {
+        // What a program did before it failed is there: the GPU stays ours, and the next look shows what
+        // is left to do.
+        Next::Human if matches!(error, Error::Run { .. }) => Fault::transient(message),
+        Next::Human if matches!(error, Error::Stuck { .. }) => Fault::permanent(message),
         Next::Retry | Next::Replan => Fault::transient(message),
         Next::Human => Fault::needs_human(message, "see to it; it is looked at anew after that"),
     }

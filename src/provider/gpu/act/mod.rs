@@ -75,6 +75,17 @@ pub(super) struct Done {
 
 pub(super) async fn perform(inner: &Inner, step: &Step) -> Result<Outcome, Fault> {
     let id = &step.resource;
+    let _held = match step.action.gpu_change() {
+        Some(change) => {
+            let (folder, gpu) = (inner.locks.clone(), change.gpu.clone());
+            let held = tokio::task::spawn_blocking(move || super::lock::take(&folder, &gpu)).await;
+            let held = held.map_err(|error| {
+                Fault::transient(format!("the lock of the GPU of {id} was not taken: {error}"))
+            });
+            held??
+        }
+        None => None,
+    };
     match &step.action {
         Action::GpuStopClients { change } => settle::stop_clients(inner, id, change).await,
         Action::GpuMigMode { on, reset, change } => {
@@ -113,11 +124,6 @@ async fn destroy(
     let done = on_part(inner, part, change, work).await?;
     let done =
         done.map_err(|trouble| fault(&format!("destroying {}", named(id, part)), trouble, change))?;
-    if let (Some(uuid), Some(name)) = (&done.uuid, &part.name) {
-        let mut gone = inner.gone.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let names = gone.entry(change.gpu.clone()).or_default();
-        names.entry(name.clone()).or_default().push(uuid.clone());
-    }
     Ok(outcome(part, "destroyed", done))
 }
 
@@ -138,7 +144,7 @@ async fn create(
     }
     // The plan says that it fits and the driver that it does not: what was taken away for it is
     // worth more than half of what cannot be had.
-    let back = undo::put_back(inner, change).await;
+    let back = undo::put_back(inner, id, change).await;
     let why = fault(&doing, trouble, change);
     Err(Fault::permanent(format!("{why}; {back}")))
 }

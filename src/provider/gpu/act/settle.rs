@@ -2,7 +2,6 @@
 //! after it.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use super::super::behind_port::Inner;
 use super::super::hidden::Hidden;
@@ -79,7 +78,7 @@ pub(super) async fn settle(
         }
         (None, None) => prove(inner, id, change).await?,
     };
-    let mut facts = identities(inner, change, &devices);
+    let mut facts = identities(&change.memory.devices, &devices);
     match told(inner.tools.refresh_cdi().await) {
         Some(Ok(())) => drop(facts.insert("cdi".to_owned(), "refreshed".to_owned())),
         // The GPU is as it should be all the same, and nothing would make this step run again.
@@ -95,11 +94,15 @@ pub(super) async fn settle(
             false => NO_SYSTEMD.to_owned(),
         };
         let failed = start_clients(inner, start).await.err();
-        if let Some(why) = failed {
+        if let (Some(why), Reason::Gone) = (&failed, step.reason) {
+            // Its partition may be what it needs, and nobody asks for that any more.
+            tracing::warn!(resource = %id, why, "a client was not started again");
+            facts.insert("clients".to_owned(), format!("not all started: {why}"));
+        } else if let Some(why) = failed {
             let message = format!("{id} is cut as planned, but a client does not start: {why}");
             return Err(Fault::transient(message));
         }
-        facts.insert("clients".to_owned(), started);
+        facts.entry("clients".to_owned()).or_insert(started);
     }
     let already = step.reason == Reason::Adopted;
     Ok(Outcome { already, facts, ..Outcome::default() })
@@ -125,24 +128,24 @@ async fn prove(inner: &Inner, id: &ResourceId, change: &GpuChange) -> Result<Dev
                 let why = format!("what stands is not what was made: [{}]", there.join(", "));
                 return Err(Trouble::Other(why));
             }
-            let named = found.instances.iter().zip(&instances);
-            let named = named.filter_map(|(record, instance)| {
-                let uuids = record.compute.iter().map(|it| it.uuid.clone()).collect();
-                Some((instance.name.clone()?, uuids))
-            });
-            Ok(named.collect::<Devices>())
+            Ok(look::devices(&found, &instances))
         })
     });
     proof.await?.map_err(|trouble| fault(&format!("proving {id}"), trouble, change))
 }
 
-/// Which devices there are now, and which are no more: whoever names them by UUID has to know.
-fn identities(inner: &Inner, change: &GpuChange, now: &Devices) -> BTreeMap<String, String> {
-    let gone = inner.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(&change.gpu);
-    let gone = gone.unwrap_or_default();
+/// Which devices there are now, and which of those before the change are no more: whoever names them
+/// by UUID has to know.
+fn identities(before: &Devices, now: &Devices) -> BTreeMap<String, String> {
+    let there = |uuid: &String| now.values().flatten().any(|it| it == uuid);
+    let gone = before.iter().filter_map(|(name, old)| {
+        let gone: Vec<String> = old.iter().filter(|uuid| !there(uuid)).cloned().collect();
+        (!gone.is_empty()).then_some((name, gone))
+    });
+    let gone: BTreeMap<&String, Vec<String>> = gone.collect();
     let mut facts = BTreeMap::new();
     for (name, old) in &gone {
-        let new = now.get(name).map_or("none".to_owned(), |new| new.join(" "));
+        let new = now.get(*name).map_or("none".to_owned(), |new| new.join(" "));
         facts.insert(format!("mig.{name}"), format!("{} -> {new}", old.join(" ")));
     }
     for (name, new) in now.iter().filter(|(name, _)| !gone.contains_key(*name)) {

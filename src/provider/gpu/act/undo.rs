@@ -1,6 +1,7 @@
 //! Putting back what stood before a change that cannot be made.
 //!
-//! It restores places and compute instances; the UUIDs of what was destroyed are gone for good.
+//! It restores places, compute instances and whether the GPU is cut at all; the UUIDs of what was
+//! destroyed are gone for good.
 
 use trueup_mig::{Layout, Outcome, Step, rollback};
 use trueup_nvml::Client;
@@ -8,12 +9,14 @@ use trueup_nvml::Client;
 use super::super::behind_port::Inner;
 use super::super::host::Host;
 use super::super::look;
-use super::{Place, Trouble, cut, record, settle, told, within};
+use super::{Place, Trouble, cut, mode, record, settle, told, within};
+use crate::model::ResourceId;
+use crate::model::resource::GpuSwitch;
 use crate::plan::{GpuChange, GpuPart};
 
 /// Puts back what stood before `change`, starts what was stopped for it, and says what became of
 /// that.
-pub(super) async fn put_back(inner: &Inner, change: &GpuChange) -> String {
+pub(super) async fn put_back(inner: &Inner, id: &ResourceId, change: &GpuChange) -> String {
     let Some(before) = change.memory.before.clone() else {
         return "nothing is known of what stood before".to_owned();
     };
@@ -26,7 +29,9 @@ pub(super) async fn put_back(inner: &Inner, change: &GpuChange) -> String {
             restore(client, &gpu, &host, &before, &found, &instances)
         })
     });
-    let mut said = match back.await {
+    let back = back.await;
+    let is_back = matches!(back, Ok(Ok(_)));
+    let mut said = match back {
         Ok(Ok(labels)) if labels.is_empty() => "what stood before stands still".to_owned(),
         Ok(Ok(labels)) => format!("what stood before was put back ({})", labels.join(", ")),
         Ok(Err(Trouble::Busy(why) | Trouble::Other(why))) => {
@@ -37,6 +42,7 @@ pub(super) async fn put_back(inner: &Inner, change: &GpuChange) -> String {
         }
         Err(fault) => format!("what stood before could not be put back: {fault}"),
     };
+    said += &mode_back(inner, id, change, is_back).await;
     // Clients that are containers see what stands now only with this.
     if let Some(Err(why)) = told(inner.tools.refresh_cdi().await) {
         said += &format!(", and the CDI description was not refreshed: {why}");
@@ -48,6 +54,26 @@ pub(super) async fn put_back(inner: &Inner, change: &GpuChange) -> String {
         }
     }
     said
+}
+
+/// Switches the mode back where the change had switched it; what became of that, in words.
+async fn mode_back(inner: &Inner, id: &ResourceId, change: &GpuChange, is_back: bool) -> String {
+    let word = |cut: bool| if cut { "on" } else { "off" };
+    let Some(GpuSwitch { from, reset }) = change.memory.switched else {
+        // What can be cut at all has the mode on. Before Hopper that is a change of its own, because
+        // profiles are told only with it.
+        let empty = change.memory.before.as_ref().is_some_and(|before| before.parts.is_empty());
+        let word = ", and MIG mode is left on: it was on before this change";
+        return if empty { word.to_owned() } else { String::new() };
+    };
+    let left = |why: &str| format!(", and MIG mode is left {}: {why}", word(!from));
+    if !is_back {
+        return left("what stands now is not what stood before");
+    }
+    match mode::switch(inner, id, change, from, reset).await {
+        Ok(_) => format!(", and MIG mode is {} again", word(from)),
+        Err(fault) => left(&fault.to_string()),
+    }
 }
 
 /// Every step of the way back; what was done, in words.

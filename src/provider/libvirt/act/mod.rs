@@ -78,8 +78,17 @@ pub(super) async fn perform(
         | Action::GpuSettle { .. }
         | Action::BackupOpen { .. }
         | Action::BackupRun { .. }
+        | Action::BackupClear { .. }
         | Action::BackupVerify { .. }
+        | Action::BackupDrill { .. }
         | Action::BackupForget { .. }
+        | Action::ClusterAdopt { .. }
+        | Action::ClusterRecover { .. }
+        | Action::ClusterProve { .. }
+        | Action::ClusterConfigure { .. }
+        | Action::ClusterReconfigure { .. }
+        | Action::ClusterNode { .. }
+        | Action::ClusterAccount { .. }
         | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }
         | Action::SeedCreate { .. }

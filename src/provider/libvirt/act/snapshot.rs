@@ -5,6 +5,7 @@
 
 use trueup_libvirt::SnapshotKind;
 
+use super::super::saving::LibvirtGuests;
 use super::super::xml::domain as xml;
 use super::super::xml::domain::snapshot_xml;
 use super::{Act, LONG_CALL, done};
@@ -27,6 +28,8 @@ impl Act<'_> {
         }
         let names = self.client().snapshots(self.name()).await;
         let names = names.map_err(self.failed("listing the snapshots of"))?;
+        // QEMU takes no disk back that notes its changes, and the way back is what this is for.
+        LibvirtGuests::forget_marks_in(self.client(), &record).await?;
         let client = self.client().with_limit(LONG_CALL);
         if names.iter().any(|there| there == name) {
             let deleted = client.delete_snapshot(self.name(), name).await;

@@ -4,6 +4,7 @@
 //! is changed in it, so that addresses, aliases and other people's settings stay. Pure: text in,
 //! text out. XML that is read is not trusted: its size and depth are bounded.
 
+pub mod backup;
 pub mod domain;
 mod mark;
 pub mod network;

@@ -34,6 +34,14 @@ pub(super) fn resolve(cx: &mut Cx<'_>, specs: &[PartitionSpec]) -> Vec<Vgpu> {
                     "give one: `type: NVIDIA A40-8Q`, or as the kernel has it, `type: nvidia-556`",
                 );
         }
+        if kind.is_some_and(trueup_gpu_sysfs::is_on_instance) {
+            let message = "this type is for a GPU that is cut (MIG) and shared at once, which is not \
+                           supported";
+            cx.err("spec/wrong-value", format!("/spec/partitions/{n}/type"), message).hint(
+                "use a type that shares the GPU in time, such as `NVIDIA A100-10C`, or `mode: mig` \
+                 without virtual machines",
+            );
+        }
         let names = names_of(cx, n, spec, &mut seen);
         let one = |name| Some(Vgpu { name, kind: kind?.to_owned() });
         all.extend(names.into_iter().filter_map(one));

@@ -70,6 +70,18 @@ fn bare(name: &str) -> &str {
     name.strip_prefix("NVIDIA ").or_else(|| name.strip_prefix("GRID ")).unwrap_or(name)
 }
 
+/// Whether a type is one for GPU instances, as `NVIDIA A100-1-5C`: the number of slices stands before
+/// the size. Of a type's number alone it cannot be told.
+#[must_use]
+pub fn is_on_instance(name: &str) -> bool {
+    let mut parts = name.rsplit('-');
+    let last = parts.next().is_some_and(|part| part.starts_with(|it: char| it.is_ascii_digit()));
+    let slices = parts
+        .next()
+        .is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    last && slices && parts.next().is_some()
+}
+
 /// The size of a type that shares a GPU in time: `8` of `NVIDIA A40-8Q`. None for types on GPU
 /// instances (`A100-1-5C`); the whole name where it has no such end.
 pub(super) fn size(name: &str) -> Option<String> {
@@ -79,8 +91,5 @@ pub(super) fn size(name: &str) -> Option<String> {
     if digits == 0 {
         return Some(name.to_owned());
     }
-    let on_instance = parts
-        .next()
-        .is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-    (!on_instance).then(|| last[..digits].to_owned())
+    (!is_on_instance(name)).then(|| last[..digits].to_owned())
 }

@@ -1,8 +1,9 @@
 //! vGPUs made and removed, by both of the driver's ways.
 //!
-//! In stages, each planned from a new observation: virtual functions on; what is too much removed; what
-//! is missing made. What can be made depends on what is left, so that creations are never decided
-//! before the removals have happened.
+//! In stages, each planned from a new observation: the GPU with its driver again, where the vendor's
+//! tool was ended half-way; virtual functions on; what is too much removed; what is missing made. What
+//! can be made depends on what is left, so that creations are never decided before the removals have
+//! happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use super::{Note, OnBusy, Plan, busy, free, gpu, refuse, unread, vfs};
 use crate::address::PciAddress;
 use crate::condition::Condition;
 use crate::holders::Holders;
-use crate::observe::{Backend, Function, Host};
+use crate::observe::{Backend, Function, Host, Sriov};
 use crate::refusal::{Refusal, Refused};
 use crate::step::Step;
 
@@ -22,6 +23,7 @@ mod kinds;
 mod place;
 
 use kinds::Catalogue;
+pub use kinds::is_on_instance;
 pub(super) use kinds::number;
 
 /// One vGPU that is to be.
@@ -69,8 +71,16 @@ pub fn vgpus(host: &Host, holders: &Holders, request: &VgpuRequest) -> Result<Pl
     let backend = host.backend(gpu.address);
     let standing = |claim: &Claim| claim.standing(host) != Standing::Empty;
     let nothing = request.wishes.is_empty() && !request.claims.iter().any(standing);
+    if !nothing && reasons.is_empty() && gpu.sriov.is_some() {
+        let steps = vfs::home(host, holders, gpu, request.on_busy)?;
+        if !steps.is_empty() {
+            // Which way the driver goes shows only once it has the GPU again.
+            let claims = request.claims.clone();
+            return Ok(Plan { steps, claims, again: true, ..Plan::default() });
+        }
+    }
     match backend {
-        Backend::None if !nothing => reasons.push(Refusal::NoVgpuHost),
+        Backend::None if !nothing => reasons.push(none(host, gpu)),
         Backend::Down if !request.wishes.is_empty() => {
             return down(gpu, holders, request, reasons);
         }
@@ -118,7 +128,7 @@ fn down(
     mut reasons: Vec<Refusal>,
 ) -> Result<Plan, Refused> {
     let mut plan = Plan { claims: request.claims.clone(), again: true, ..Plan::default() };
-    if gpu.driver.as_deref() != Some("nvidia") {
+    if gpu.driver.as_deref() != Some(vfs::HOME) {
         reasons.push(Refusal::NoVgpuHost);
     }
     match busy(holders, &[gpu.address], &[], request.on_busy) {
@@ -128,6 +138,18 @@ fn down(
     refuse(gpu.address, reasons)?;
     plan.steps.push(vfs::up(gpu));
     Ok(plan)
+}
+
+/// Why no vGPU can be made. Virtual functions without the driver's files are left alone: whether it was
+/// the tool that was ended half-way, or a driver that takes no vGPUs, nobody can tell from them, and
+/// turning them off and on again with each look would never end.
+fn none(host: &Host, gpu: &Function) -> Refusal {
+    match gpu.sriov {
+        Some(Sriov { enabled: enabled @ 1.., .. }) if host.sriov_manage => {
+            Refusal::HalfUp { gpu: gpu.address, enabled }
+        }
+        _ => Refusal::NoVgpuHost,
+    }
 }
 
 fn twice(request: &VgpuRequest, reasons: &mut Vec<Refusal>) {
@@ -167,6 +189,11 @@ fn sort<'r>(
             reasons.push(Refusal::UnknownType { kind, found });
             continue;
         };
+        let name = catalogue.name(kind);
+        if is_on_instance(&name) && wish.gpu_instance.is_none() {
+            reasons.push(Refusal::NeedsInstance { kind: name });
+            continue;
+        }
         let claim = claims.get(&wish.id).copied();
         match claim.map(|claim| (claim, claim.standing(host))) {
             Some((claim, Standing::There)) if fits(&claim.place, wish, kind) => {

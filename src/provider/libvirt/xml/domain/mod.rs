@@ -11,6 +11,7 @@ mod tests;
 
 pub use device::{DeviceKey, detour_xml, device_xml, replugged_xml};
 pub use merge::{Defaults, merge};
+pub(super) use parse::disks_of;
 pub use parse::{ParsedDomain, machine_alias, parse};
 
 use xmltree::Element;

@@ -7,7 +7,8 @@ use super::super::tree::{self, Ext};
 use super::super::{Mark, XmlError, unit};
 use super::{AGENT_CHANNEL, device};
 use crate::model::resource::{
-    Accelerator, Boot, CpuMode, Cpus, Firmware, HostDevice, Memory, Power, Topology, VirtualMachine,
+    Accelerator, Boot, CpuMode, Cpus, DiskAttachment, Firmware, HostDevice, Memory, Power,
+    Topology, VirtualMachine,
 };
 
 /// The word used in errors.
@@ -44,6 +45,15 @@ pub fn parse(xml: &str) -> Result<ParsedDomain, XmlError> {
     read(&root)
 }
 
+/// The disks and drives of a domain, by their targets.
+pub(in super::super) fn disks_of(root: &Element) -> Vec<DiskAttachment> {
+    let devices = root.get_child("devices").into_iter();
+    let mut disks: Vec<_> =
+        devices.flat_map(|devices| devices.all("disk")).filter_map(device::disk).collect();
+    disks.sort_by(|a, b| a.target.cmp(&b.target));
+    disks
+}
+
 pub(super) fn read(root: &Element) -> Result<ParsedDomain, XmlError> {
     let missing = |part| XmlError::Missing { what: WHAT, part };
     let name = root.get_child("name").ok_or(missing("name"))?.text();
@@ -52,8 +62,7 @@ pub(super) fn read(root: &Element) -> Result<ParsedDomain, XmlError> {
     let empty = Element::new("devices");
     let devices = root.get_child("devices").unwrap_or(&empty);
     let machine = root.at(&["os", "type"]).and_then(|os| os.attr("machine")).map(str::to_owned);
-    let mut disks: Vec<_> = devices.all("disk").filter_map(device::disk).collect();
-    disks.sort_by(|a, b| a.target.cmp(&b.target));
+    let disks = disks_of(root);
     let mut nics: Vec<_> = devices.all("interface").filter_map(device::nic).collect();
     nics.sort_by(|a, b| a.mac.cmp(&b.mac));
     let mut host_devices: Vec<HostDevice> =

@@ -1,0 +1,149 @@
+//! Clusters for people: nodes, resources, queues, accounts, and what is out.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use trueup_slurm::{Overview, Share};
+
+use super::super::paint::{Block, Label, Text};
+use super::super::status::label;
+use super::super::time::shown;
+use super::super::ui::Product;
+use crate::view::backup::{bytes, span};
+use crate::view::cluster::{ClusterRow, Clusters};
+
+/// Clusters as a product.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct Shown(pub(super) Clusters);
+
+impl Product for Shown {
+    fn blocks(&self) -> Vec<Block> {
+        if self.0.clusters.is_empty() {
+            return vec![Block::line("no cluster is asked for")];
+        }
+        let mut blocks = Vec::new();
+        for row in &self.0.clusters {
+            if !blocks.is_empty() {
+                blocks.push(Block::Gap);
+            }
+            blocks.extend(one(row));
+        }
+        blocks
+    }
+}
+
+fn one(row: &ClusterRow) -> Vec<Block> {
+    let mut head = vec![Text::new(row.resource.to_string(), Label::Strong)];
+    if let Some(status) = &row.status {
+        head.push("  ".into());
+        head.push(Text::new(status.word(), label(status)));
+        let detail = status.detail();
+        if !detail.is_empty() {
+            head.push(format!("  {detail}").into());
+        }
+    }
+    let mut blocks = vec![Block::Line(head)];
+    match (&row.overview, row.seen_at) {
+        (Some(overview), Some(at)) => blocks.extend(seen(overview, at)),
+        _ => blocks.push(Block::line("  it was not seen yet")),
+    }
+    blocks.extend(out(row));
+    blocks
+}
+
+fn seen(overview: &Overview, at: Timestamp) -> Vec<Block> {
+    let nodes = &overview.nodes;
+    let daemons: Vec<String> =
+        overview.daemons.iter().map(|(release, count)| format!("{release} on {count}")).collect();
+    let mut blocks = vec![
+        Block::line(format!("  Slurm {}, as of {}", overview.release, shown(at))),
+        Block::line(format!(
+            "  {} of {} nodes up, {} with jobs, {} drained, {} down; daemons {}",
+            nodes.up,
+            nodes.total,
+            nodes.busy,
+            nodes.drained,
+            nodes.down,
+            if daemons.is_empty() { "none".to_owned() } else { daemons.join(", ") }
+        )),
+        Block::Gap,
+    ];
+    let rows = overview.resources.iter().map(|(name, share)| resource(name, *share));
+    let header = vec!["resource", "in use", "there is"];
+    blocks.push(Block::Table { header, rows: rows.collect() });
+    let rows = overview.partitions.iter().map(|(name, queue)| {
+        let wait = match queue.pending {
+            0 => String::new(),
+            _ => span(u64::try_from(queue.longest_wait).unwrap_or_default()),
+        };
+        vec![
+            name.clone().into(),
+            queue.state.clone().into(),
+            queue.running.to_string().into(),
+            queue.pending.to_string().into(),
+            wait.into(),
+        ]
+    });
+    let header = vec!["partition", "state", "run", "wait", "for up to"];
+    blocks.extend([Block::Gap, Block::Table { header, rows: rows.collect() }]);
+    if !overview.accounts.is_empty() {
+        let rows = overview.accounts.iter().map(|(name, load)| {
+            let name = if name.is_empty() { "(none)" } else { name };
+            vec![
+                name.to_owned().into(),
+                load.running.to_string().into(),
+                load.pending.to_string().into(),
+                load.cpus.to_string().into(),
+            ]
+        });
+        let header = vec!["account", "run", "wait", "processors"];
+        blocks.extend([Block::Gap, Block::Table { header, rows: rows.collect() }]);
+    }
+    blocks
+}
+
+fn resource(name: &str, share: Share) -> Vec<Text> {
+    let shown = |number: u64| match name {
+        "memoryMib" => bytes(number.saturating_mul(1 << 20)),
+        _ => number.to_string(),
+    };
+    let name = if name == "memoryMib" { "memory" } else { name };
+    vec![name.to_owned().into(), shown(share.allocated).into(), shown(share.total).into()]
+}
+
+/// Nodes that are out, and those that operators want out.
+fn out(row: &ClusterRow) -> Vec<Block> {
+    let seen = row.overview.iter().flat_map(|overview| &overview.out);
+    let mut rows: Vec<Vec<Text>> = Vec::new();
+    for out in seen {
+        let drain = row.drains.iter().find(|it| it.node == out.node && it.drain.in_force);
+        let (reason, by, until) = match drain {
+            Some(it) => (it.drain.reason.clone(), it.drain.by.clone(), shown(it.drain.until)),
+            None => (out.reason.clone(), out.by.clone(), String::new()),
+        };
+        let since = Timestamp::from_second(out.since).ok().filter(|_| out.since > 0);
+        rows.push(vec![
+            out.node.clone().into(),
+            reason.into(),
+            by.into(),
+            since.map(shown).unwrap_or_default().into(),
+            until.into(),
+            if out.answers { "yes".into() } else { Text::new("no", Label::Bad) },
+        ]);
+    }
+    for it in row.drains.iter().filter(|it| !it.drain.in_force) {
+        rows.push(vec![
+            it.node.clone().into(),
+            format!("{} (asked for)", it.drain.reason).into(),
+            it.drain.by.clone().into(),
+            "".into(),
+            shown(it.drain.until).into(),
+            "".into(),
+        ]);
+    }
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let header = vec!["out of use", "why", "by", "since", "until", "answers"];
+    vec![Block::Gap, Block::Table { header, rows }]
+}

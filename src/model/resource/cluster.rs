@@ -1,0 +1,127 @@
+//! The canonical form of a cluster: where its files and programs are, what it has to be, and how much
+//! of it may be out of use at once.
+//!
+//! It holds no secret: neither the munge key nor a password is part of it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use trueup_slurm::observe::{Accounts, Observed};
+use trueup_slurm::wish;
+
+/// A cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Cluster {
+    /// One that Slurm runs.
+    Slurm(SlurmCluster),
+}
+
+/// A Slurm cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlurmCluster {
+    /// Where it is, as seen from this host.
+    pub place: SlurmPlace,
+    /// What it has to be.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub wish: wish::Cluster,
+    /// How long jobs may take to end on a node that is taken out, seconds.
+    pub drain_timeout_s: u64,
+    /// How many nodes of a pool may be out of use at once, whoever took them out.
+    pub max_unavailable: u32,
+    /// What was seen of it; in observations only.
+    #[serde(skip)]
+    pub seen: Option<Arc<SlurmSeen>>,
+}
+
+/// Where a Slurm cluster is, as seen from the host of its controller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlurmPlace {
+    /// The folder of `slurm.conf`, `gres.conf` and `cgroup.conf`.
+    pub folder: String,
+    /// The folder of `scontrol`, `sinfo`, `squeue` and `sacctmgr`; `None`: the search path.
+    pub programs: Option<String>,
+    /// `slurmctld`, which a candidate is tried with.
+    pub slurmctld: String,
+    /// The socket of slurmrestd, where that is asked.
+    pub slurmrestd: Option<String>,
+}
+
+/// What a look at a Slurm cluster found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlurmSeen {
+    /// The text of `slurm.conf`.
+    pub slurm: String,
+    /// The text of `gres.conf`; empty where there is none.
+    pub gres: String,
+    /// The text of `cgroup.conf`; empty where there is none.
+    pub cgroup: String,
+    /// Whether an exchange of the files was cut off: then nothing else is known.
+    pub cut_off: bool,
+    /// Nodes, partitions and jobs; `None` only where an exchange was cut off.
+    pub observed: Option<Arc<Observed>>,
+    /// Accounts; `None` where the wish has none.
+    pub accounts: Option<Arc<Accounts>>,
+    /// The time, seconds since 1970 by the controller's clock.
+    pub now: i64,
+}
+
+impl Cluster {
+    /// Takes out what only a look finds, and what is of no use to find the cluster again: parameters,
+    /// lines and programs around jobs.
+    pub fn strip_texts(&mut self) {
+        let Self::Slurm(slurm) = self;
+        slurm.seen = None;
+        slurm.wish.parameters.clear();
+        slurm.wish.lines.clear();
+    }
+
+    /// What was seen of it.
+    #[must_use]
+    pub fn seen(&self) -> Option<&SlurmSeen> {
+        let Self::Slurm(slurm) = self;
+        slurm.seen.as_deref()
+    }
+}
+
+/// What is done to one node, in the order in which it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum NodeStep {
+    /// It is taken out of use.
+    #[serde(rename_all = "camelCase")]
+    Drain {
+        /// The nodes beside it, whoever of them is out counts.
+        pool: Vec<String>,
+        /// How many of them may be out with it; `None`: any number, as an operator asks.
+        at_most: Option<u32>,
+    },
+    /// Jobs on it end by themselves.
+    #[serde(rename_all = "camelCase")]
+    Wait {
+        /// For how long they may take, seconds since the drain.
+        timeout_s: u64,
+    },
+    /// Its daemon is started anew.
+    Restart,
+    /// Its daemon answers, and it is as it should be.
+    Check,
+    /// It is given back, if it is still out for our reason.
+    Resume,
+}
+
+impl NodeStep {
+    /// The verb shown to people.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Drain { .. } => "drain",
+            Self::Wait { .. } => "wait",
+            Self::Restart => "restart",
+            Self::Check => "check",
+            Self::Resume => "resume",
+        }
+    }
+}

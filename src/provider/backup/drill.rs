@@ -1,0 +1,471 @@
+//! A drill: a snapshot is restored into a scratch folder, timed, compared with what it should be, looked
+//! at by whoever knows better, and removed again.
+//!
+//! That something is wrong is an answer, not a failure; a failure is a drill that could not be done.
+//! Nothing outside of the scratch folder is written, and nothing of another name in it is touched. What a
+//! kill left there is found and removed by the next process (`sweep`).
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+use trueup_backup::protocol::{self, Action, Compare, Done, Restore, Restored, Snapshot};
+
+use super::BackupSetup;
+use super::act::{brief, notice, told};
+use super::job::{Job, unexpected};
+use super::worker::{COMPLAINT_WAIT, Group, complaint};
+use crate::model::backup::{BackupDrilled, BackupFailed, BackupNews};
+use crate::model::resource::{BackupSource, Chore};
+use crate::model::{Fault, Name};
+use crate::port::Outcome;
+use crate::provider::files::blocking;
+
+/// What our folders in the scratch place are called, before the backup's name: only these are ever
+/// removed, wherever somebody put the scratch place.
+const PREFIX: &str = "trueup-drill-";
+/// Room that a drill leaves on the scratch place's disk, bytes: the log may lie on the same one.
+const ROOM_LEFT: u64 = 64 << 20;
+/// Differences that an event names: the first say what it is about.
+const NAMED_MAX: usize = 3;
+
+/// What came of a drill: what was right, or what was wrong.
+type Proved = Result<BackupDrilled, Wrong>;
+
+/// What was wrong.
+pub(super) struct Wrong {
+    errors: u64,
+    why: String,
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Self {
+        Self { errors: 1, why }
+    }
+}
+
+impl Job<'_> {
+    /// Restores `snapshot` beside, and proves that it is what it was.
+    pub(super) async fn drill(&self, snapshot: &str) -> Result<Outcome, Fault> {
+        if let Some(drill) = self.backup.drill.as_ref().filter(|drill| !drill.check.is_empty()) {
+            self.allowed(&drill.check)?;
+        }
+        let turn = self.provider.turn(&self.backup.repository);
+        let _beside = turn.read().await;
+        let found = match self.wanted(snapshot).await? {
+            Ok(found) => found,
+            Err(wrong) => return Ok(failed(wrong)),
+        };
+        let scratch = self.scratch(found.bytes).await?;
+        let proved = self.restored(&found, &scratch.folder).await;
+        let cleared = self.clear(scratch).await;
+        let proved = proved?;
+        // What was found counts for more than a folder that would not go: the next drill sees to it.
+        if let (Err(fault), Ok(_)) = (cleared, &proved) {
+            return Err(fault);
+        }
+        Ok(proved.map_or_else(failed, |drilled| told(BackupNews::Drilled(drilled))))
+    }
+
+    /// The snapshot of this id: one that is not there any more is something wrong.
+    pub(super) async fn wanted(&self, snapshot: &str) -> Result<Result<Snapshot, Wrong>, Fault> {
+        let all = match self.snapshots().await {
+            Ok((_, all)) => all,
+            Err(fault) => return self.is_wrong(&fault).map(Err),
+        };
+        let found = all.into_iter().find(|known| known.id == snapshot);
+        Ok(found.ok_or_else(|| {
+            let short = snapshot.get(..8).unwrap_or(snapshot);
+            Wrong::from(format!(
+                "snapshot {short} is not in {} any more: what is there is older than the log, or \
+                 somebody removed it",
+                self.backup.repository
+            ))
+        }))
+    }
+
+    /// What a fault says against the repository itself, rather than about a try.
+    pub(super) fn is_wrong(&self, fault: &protocol::Fault) -> Result<Wrong, Fault> {
+        use protocol::Fault::{Damaged, RepositoryOther, SnapshotUnknown};
+        match fault {
+            Damaged { .. } | RepositoryOther { .. } | SnapshotUnknown { .. } => {
+                Ok(Wrong::from(brief(&fault.to_string())))
+            }
+            other => Err(self.fault(other)),
+        }
+    }
+
+    /// An empty folder with room for `bytes`.
+    async fn scratch(&self, bytes: Option<u64>) -> Result<Scratch, Fault> {
+        let (setup, id) = (self.provider.setup.clone(), self.id.clone());
+        let make = move || {
+            let named = |error: io::Error| Fault::transient(format!("{id}: {error}"));
+            let scratch = Scratch::take(&setup, &id.name).map_err(named)?;
+            let scratch = scratch.ok_or_else(|| {
+                Fault::transient(format!("{id}: another process drills it right now"))
+            })?;
+            let (free, wanted) = (scratch.free().map_err(named)?, bytes.unwrap_or(0));
+            if wanted.saturating_add(ROOM_LEFT) > free {
+                return Err(Fault::transient(format!(
+                    "{id}: a drill needs {wanted} bytes and some room to spare in {}, and {free} are \
+                     free there: make room, or name another folder as `backup.scratch` in the host's \
+                     config",
+                    setup.scratch.display()
+                )));
+            }
+            Ok(scratch)
+        };
+        blocking("make room for a drill", make).await
+    }
+
+    async fn clear(&self, mut scratch: Scratch) -> Result<(), Fault> {
+        let id = self.id.clone();
+        let clear = move || {
+            let cleared = remove(&scratch.folder);
+            scratch.lock = None;
+            cleared.map_err(|error| Fault::transient(format!("{id}: after a drill: {error}")))
+        };
+        blocking("clear what a drill restored", clear).await
+    }
+
+    async fn restored(&self, snapshot: &Snapshot, folder: &Path) -> Result<Proved, Fault> {
+        let restore = Restore {
+            snapshot: snapshot.id.clone(),
+            filter: self.filter(),
+            path: None,
+            to: folder.to_owned(),
+            resume: false,
+            sync: true,
+        };
+        let ended = match self.run(Action::Restore(restore), None).await {
+            Ok(ended) => ended,
+            Err(fault) => return self.is_wrong(&fault).map(Err),
+        };
+        let Done::Restore(restored) = &ended.done else {
+            return Err(self.fault(&unexpected(&ended.done)));
+        };
+        let mut drilled = BackupDrilled {
+            snapshot: restored.snapshot.clone(),
+            files: restored.files,
+            bytes: restored.bytes,
+            elapsed_ms: ended.elapsed_ms,
+            proved: Vec::new(),
+            notices: ended.notices.iter().map(notice).chain(undressed(restored)).collect(),
+        };
+        if let Err(wrong) = self.compared(snapshot, folder, &mut drilled).await? {
+            return Ok(Err(wrong));
+        }
+        match self.proofs(snapshot, folder, &mut drilled).await? {
+            Some(wrong) => Ok(Err(wrong)),
+            None => Ok(Ok(drilled)),
+        }
+    }
+
+    /// Reads every file again.
+    async fn compared(
+        &self,
+        snapshot: &Snapshot,
+        folder: &Path,
+        drilled: &mut BackupDrilled,
+    ) -> Result<Result<(), Wrong>, Fault> {
+        let compare = Compare {
+            snapshot: snapshot.id.clone(),
+            filter: self.filter(),
+            with: folder.to_owned(),
+        };
+        let ended = match self.run(Action::Compare(compare), None).await {
+            Ok(ended) => ended,
+            Err(fault) => return self.is_wrong(&fault).map(Err),
+        };
+        let Done::Compare(compared) = &ended.done else {
+            return Err(self.fault(&unexpected(&ended.done)));
+        };
+        if compared.wrong_count > 0 {
+            let first = compared.wrong.iter().take(NAMED_MAX);
+            let first: Vec<_> =
+                first.map(|it| format!("{}: {}", it.path.display(), it.why)).collect();
+            let (errors, why) = (compared.wrong_count, brief(&first.join("; ")));
+            return Ok(Err(Wrong { errors, why }));
+        }
+        (drilled.files, drilled.bytes) = (compared.files, compared.bytes);
+        Ok(Ok(()))
+    }
+
+    /// What only a source, or whoever saves it, knows to be right.
+    async fn proofs(
+        &self,
+        snapshot: &Snapshot,
+        folder: &Path,
+        drilled: &mut BackupDrilled,
+    ) -> Result<Option<Wrong>, Fault> {
+        if matches!(self.backup.source, BackupSource::State) {
+            let prove = self.provider.setup.prove_log.clone();
+            let state = log_in(snapshot).map(|log| below(folder, &log));
+            let proof = move || {
+                let state = state.as_deref().and_then(Path::parent);
+                Ok(state.map_or_else(|| Err("there is no log in it".into()), |state| prove(state)))
+            };
+            match blocking("prove a restored log", proof).await? {
+                Ok(proof) => drilled.proved.push(proof),
+                Err(why) => return Ok(Some(Wrong::from(why))),
+            }
+        }
+        let Some(drill) = self.backup.drill.as_ref() else { return Ok(None) };
+        let [program, arguments @ ..] = &drill.check[..] else { return Ok(None) };
+        let limit = Duration::from_secs(drill.timeout_s);
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(folder);
+        command.env("TRUEUP_BACKUP", self.id.name.as_str());
+        command.env("TRUEUP_SNAPSHOT", &snapshot.id);
+        match ask(command, limit).await {
+            Ok(Ok(())) => drilled.proved.push(format!("`{program}` is content with it")),
+            Ok(Err(why)) => return Ok(Some(Wrong::from(format!("`{program}` {why}")))),
+            Err(error) => {
+                return Err(Fault::permanent(format!(
+                    "{}: `{program}`, which looks at what a drill restored, cannot be run: {error}",
+                    self.id
+                )));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn failed(wrong: Wrong) -> Outcome {
+    let Wrong { errors, why } = wrong;
+    told(BackupNews::Failed(BackupFailed { during: Chore::Drill, errors, why }))
+}
+
+impl Wrong {
+    /// As a finding of a check.
+    pub(super) fn while_verifying(self) -> BackupFailed {
+        BackupFailed { during: Chore::Verify, errors: self.errors, why: self.why }
+    }
+}
+
+/// What of the looks could not be put back, in a sentence.
+fn undressed(restored: &Restored) -> Option<String> {
+    let first = restored.warnings.first()?;
+    Some(format!("{} thing(s) could not be put back, the first: {first}", restored.warning_count))
+}
+
+/// Where the log lies in a snapshot of trueup's own state.
+pub(super) fn log_in(snapshot: &Snapshot) -> Option<PathBuf> {
+    let paths = snapshot.paths.iter().map(PathBuf::from);
+    paths.into_iter().find(|path| path.ends_with("log"))
+}
+
+/// Where an absolute path lies once it was restored into `folder`.
+pub(super) fn below(folder: &Path, path: &Path) -> PathBuf {
+    folder.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Asks a program whether it is content: `Ok(Err)` says that and why it is not.
+///
+/// # Errors
+/// It cannot be run.
+async fn ask(mut command: Command, limit: Duration) -> io::Result<Result<(), String>> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
+    let mut group = Group::of(&child);
+    let said = child.stderr.take().map(|stderr| tokio::spawn(complaint(stderr)));
+    let Ok(status) = timeout(limit, child.wait()).await else {
+        return Ok(Err(format!("did not end within {} s", limit.as_secs())));
+    };
+    let status = status?;
+    if status.success() {
+        group.let_go();
+        return Ok(Ok(()));
+    }
+    // It ran as root and may have quoted a secret: that is for no event.
+    if let Some(said) = said
+        && let Ok(Ok(said)) = timeout(COMPLAINT_WAIT, said).await
+    {
+        tracing::debug!(%said, "the program that looks at a drill is not content");
+    }
+    Ok(Err(format!(
+        "is not content ({status}); what it said is logged at level debug: `journalctl -u trueup`"
+    )))
+}
+
+/// A folder that a drill has for itself, as long as it has the lock.
+struct Scratch {
+    folder: PathBuf,
+    lock: Option<File>,
+}
+
+impl Drop for Scratch {
+    /// A drill that was given up: its folder goes without anybody waiting for it. Where the process ends
+    /// first, the next one removes it.
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        let folder = std::mem::take(&mut self.folder);
+        std::thread::spawn(move || {
+            let _held = lock;
+            if let Err(error) = remove(&folder) {
+                tracing::warn!(%error, "what a drill left cannot be removed yet");
+            }
+        });
+    }
+}
+
+impl Scratch {
+    /// Makes it, empty; `None`: another process has it.
+    fn take(setup: &BackupSetup, name: &Name) -> io::Result<Option<Self>> {
+        let Some(lock) = lock(setup, name.as_str())? else { return Ok(None) };
+        private(&setup.scratch)?;
+        let folder = setup.scratch.join(format!("{PREFIX}{name}"));
+        remove(&folder)?;
+        private(&folder)?;
+        Ok(Some(Self { folder, lock: Some(lock) }))
+    }
+
+    /// Bytes that may be written into it.
+    fn free(&self) -> io::Result<u64> {
+        let room = rustix::fs::statvfs(&self.folder)?;
+        Ok(room.f_bavail.saturating_mul(room.f_frsize))
+    }
+}
+
+/// The lock on the drill of one backup, on a file that is never removed; `None`: somebody has it.
+fn lock(setup: &BackupSetup, name: &str) -> io::Result<Option<File>> {
+    private(&setup.folder)?;
+    let path = setup.folder.join(format!("drill-{name}.lock"));
+    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| named(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(named(&path, &error)),
+    }
+}
+
+fn private(folder: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| named(folder, &error))
+}
+
+/// Removes a folder of ours; that it is not there is well.
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(folder, &error)),
+        Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Removes what drills of processes that are no more left behind.
+///
+/// # Errors
+/// It cannot be looked for, or not be removed; the path is in the error.
+pub(super) fn sweep(setup: &BackupSetup) -> io::Result<()> {
+    let entries = match fs::read_dir(&setup.scratch) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(named(&setup.scratch, &error)),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some(name) = file_name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
+            continue;
+        };
+        if let Some(_lock) = lock(setup, name)? {
+            tracing::info!(folder = %entry.path().display(), "what a drill left is removed");
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn setup(at: &Path) -> BackupSetup {
+        BackupSetup {
+            program: "trueup".into(),
+            folder: at.join("backup"),
+            scratch: at.join("scratch"),
+            host: "node1".into(),
+            programs: Vec::new(),
+            own: super::super::OwnPlaces {
+                state: at.to_owned(),
+                log: at.join("log"),
+                config: None,
+                mirror: at.join("mirror"),
+            },
+            secrets: Arc::new(|_| Ok(String::new())),
+            secrets_folder: at.join("secrets"),
+            prove_log: Arc::new(|_| Ok(String::new())),
+        }
+    }
+
+    #[test]
+    fn what_a_drill_left_is_removed_unless_it_is_at_work_or_not_ours() {
+        let host = tempfile::tempdir().unwrap();
+        let setup = setup(host.path());
+        sweep(&setup).unwrap();
+        let name = Name::new("etc").unwrap();
+        let mut work = Scratch::take(&setup, &name).unwrap().unwrap();
+        assert!(work.free().unwrap() > 0);
+        fs::create_dir_all(work.folder.join("etc/deep")).unwrap();
+        let other = setup.scratch.join("somebody's");
+        fs::create_dir(&other).unwrap();
+        let left = setup.scratch.join("trueup-drill-old");
+        fs::create_dir_all(left.join("etc")).unwrap();
+        sweep(&setup).unwrap();
+        assert!(work.folder.join("etc/deep").is_dir() && other.is_dir() && !left.exists());
+        assert!(Scratch::take(&setup, &name).unwrap().is_none(), "one at a time");
+        let folder = work.folder.clone();
+        // As a kill leaves it.
+        work.lock = None;
+        let mut work = Scratch::take(&setup, &name).unwrap().unwrap();
+        assert!(!folder.join("etc").exists(), "it begins empty");
+        work.lock = None;
+        sweep(&setup).unwrap();
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_log_is_found_where_it_was_saved_from() {
+        let snapshot = Snapshot {
+            id: "a".into(),
+            time: jiff::Timestamp::UNIX_EPOCH,
+            offset: 0,
+            host: "node1".into(),
+            paths: vec!["/etc/config.yaml".into(), "/var/lib/trueup/backup/state/own/log".into()],
+            tags: Vec::new(),
+            tree: String::new(),
+            bytes: None,
+        };
+        let log = log_in(&snapshot).unwrap();
+        let restored = below(Path::new("/scratch"), &log);
+        assert_eq!(restored, Path::new("/scratch/var/lib/trueup/backup/state/own/log"));
+    }
+
+    #[tokio::test]
+    async fn a_program_is_asked_and_one_that_hangs_is_ended() {
+        let shell = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            command
+        };
+        let long = Duration::from_secs(60);
+        assert_eq!(ask(shell("true"), long).await.unwrap(), Ok(()));
+        let why = ask(shell("echo secret >&2; exit 3"), long).await.unwrap().unwrap_err();
+        assert!(why.contains("status: 3") && !why.contains("secret"), "{why}");
+        let why = ask(shell("sleep 1000"), Duration::from_millis(50)).await.unwrap().unwrap_err();
+        assert!(why.contains("did not end"), "{why}");
+        assert!(ask(Command::new("/nowhere"), long).await.is_err());
+    }
+}

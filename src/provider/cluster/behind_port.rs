@@ -1,0 +1,98 @@
+//! Clusters behind `port::Provider`.
+
+use trueup_slurm::observe::ObserveError;
+use trueup_slurm::{ControlError, ProveError, SwitchError};
+
+use super::ClusterProvider;
+use super::act::Job;
+use crate::model::{Fault, Kind, Observed};
+use crate::plan::{Action, Step};
+use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+use crate::provider::files::blocking;
+
+impl Provider for ClusterProvider {
+    fn name(&self) -> &'static str {
+        "cluster"
+    }
+
+    fn kinds(&self) -> &[Kind] {
+        &[Kind::Cluster]
+    }
+
+    fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
+        let (provider, scope) = (self.clone(), scope.clone());
+        Box::pin(blocking("look at clusters", move || Ok(provider.look(&scope))))
+    }
+
+    fn perform<'a>(
+        &'a self,
+        step: &'a Step,
+        _scope: &'a Scope,
+        progress: Progress,
+    ) -> BoxFuture<'a, Result<Outcome, Fault>> {
+        Box::pin(async move {
+            let job = |place| Job::new(self, &step.resource, place, &progress);
+            match &step.action {
+                Action::ClusterAdopt { place, name } => job(place).adopt(name.clone()).await,
+                Action::ClusterRecover { place } => job(place).recover().await,
+                Action::ClusterProve { place, files, wish: _ } => {
+                    job(place).prove(files.clone()).await
+                }
+                Action::ClusterConfigure { place, files, controller, nodes: _, wish: _ } => {
+                    job(place).configure(files.clone(), *controller).await
+                }
+                Action::ClusterReconfigure { place } => job(place).reconfigure().await,
+                Action::ClusterNode { place, node, step, token } => {
+                    job(place).node(node, step, token).await
+                }
+                Action::ClusterAccount { place, arguments } => {
+                    job(place).account(arguments.clone()).await
+                }
+                other => Err(Fault::permanent(format!(
+                    "{} was handed to the cluster provider, which cannot {}: this is a mistake of \
+                     trueup, please report it",
+                    step.resource,
+                    other.verb()
+                ))),
+            }
+        })
+    }
+}
+
+/// A failed question as a fault about `what`.
+pub(super) fn unanswered(what: &str, error: &ObserveError) -> Fault {
+    let message = format!("{what}: {error}");
+    if error.is_passing() { Fault::transient(message) } else { Fault::permanent(message) }
+}
+
+pub(super) fn uncontrolled(what: &str, error: &ControlError) -> Fault {
+    match error {
+        ControlError::Slurm(error) => unanswered(what, error),
+        // Somebody was quicker: the next plan leaves the node to them.
+        ControlError::NotOurs { .. } => Fault::transient(format!("{what}: {error}")),
+    }
+}
+
+pub(super) fn unproved(what: &str, error: &ProveError) -> Fault {
+    let message = format!("{what}: {error}");
+    match error {
+        ProveError::Refused(_) | ProveError::Files(_) => Fault::needs_human(
+            message,
+            "nothing was changed: mend the spec; these are the words of Slurm's own programs",
+        ),
+        ProveError::Run(_) | ProveError::Folder { .. } | ProveError::Silent { .. } => {
+            Fault::transient(message)
+        }
+    }
+}
+
+pub(super) fn unswitched(what: &str, error: &SwitchError) -> Fault {
+    let message = format!("{what}: {error}");
+    match error {
+        SwitchError::File { .. } => Fault::transient(message),
+        SwitchError::Mark { .. } => Fault::needs_human(message, "then nothing is in the way"),
+        SwitchError::Down { .. } => {
+            Fault::needs_human(message, "start the controller by hand; the old files are in place")
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Clusters in the log: how they are, each time that it is news, and what operators ask of their nodes.
+//!
+//! Pure. What runs and waits changes all the time: that alone is written now and then.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use trueup_slurm::observe::NodeState;
+use trueup_slurm::{Overview, overview};
+
+use super::pass::Outlook;
+use crate::event::body::ClusterObserved;
+use crate::event::{Entry, Event};
+use crate::model::resource::Cluster;
+use crate::model::{Kind, Observed, Resource, ResourceId};
+use crate::plan::{KnownCluster, NodeDrain};
+use crate::state::State;
+
+/// Between two events that tell of the load alone, seconds: some 700 a day, of about 2 KB each.
+const LOAD_EVERY_S: i64 = 120;
+
+/// What operators ask of clusters at `now`.
+pub(super) fn known_clusters(
+    state: &State,
+    now: Timestamp,
+    outlook: Outlook,
+) -> BTreeMap<ResourceId, KnownCluster> {
+    let clusters = state.resources.iter().filter(|_| outlook.due).filter_map(|(id, known)| {
+        let drains = known.cluster.as_ref()?.drains.iter().map(|(node, drain)| {
+            let drain = NodeDrain {
+                number: drain.number,
+                by: drain.by.clone(),
+                reason: drain.reason.clone(),
+                over: drain.is_over(now),
+            };
+            (node.clone(), drain)
+        });
+        Some((id.clone(), KnownCluster { drains: drains.collect() }))
+    });
+    clusters.collect()
+}
+
+/// When the next of those drains is over.
+pub(super) fn next_end(state: &State, now: Timestamp) -> Option<Timestamp> {
+    let clusters = state.resources.values().filter_map(|known| known.cluster.as_ref());
+    let ends = clusters.flat_map(|cluster| cluster.drains.values().map(|drain| drain.until));
+    ends.filter(|at| *at > now).min()
+}
+
+/// The events for clusters that are not as the log says. Also of those that are being worked on: how
+/// they were on the way is what somebody asks later.
+pub(super) fn events_of_clusters(state: &State, observed: &Observed, now: Timestamp) -> Vec<Entry> {
+    let clusters = observed.resources.iter().filter(|(id, _)| id.kind == Kind::Cluster);
+    let events = clusters.filter_map(|(id, seen)| {
+        let Resource::Cluster(cluster) = &seen.config else { return None };
+        let Cluster::Slurm(slurm) = &**cluster;
+        let look = slurm.seen.as_ref()?;
+        let observed = look.observed.as_deref()?;
+        let overview = overview(observed, look.now);
+        let known = state.resources.get(id)?;
+        let last = known.cluster.as_ref().and_then(|cluster| cluster.seen.as_ref());
+        // For some seconds after a start of the controller: that nobody has answered yet is no news.
+        let starting = observed.nodes.values().all(|node| node.state == NodeState::Unknown);
+        if starting && !observed.nodes.is_empty() && last.is_some() {
+            return None;
+        }
+        let load_only = last.is_some_and(|last| standing(&last.overview) == standing(&overview));
+        if let Some(last) = last.filter(|_| load_only) {
+            let young = now < last.at + SignedDuration::from_secs(LOAD_EVERY_S);
+            if young || loaded(&last.overview) == loaded(&overview) {
+                return None;
+            }
+        }
+        let name = slurm.wish.name.clone();
+        let event = ClusterObserved { name, overview, load_only };
+        Some(Entry::new(Event::ClusterObserved(event)).about(id))
+    });
+    events.collect()
+}
+
+/// Without what changes with every job.
+fn standing(overview: &Overview) -> Overview {
+    let mut standing = overview.clone();
+    standing.nodes.busy = 0;
+    standing.resources.values_mut().for_each(|share| share.allocated = 0);
+    standing.partitions.values_mut().for_each(|queue| {
+        (queue.running, queue.pending, queue.longest_wait) = (0, 0, 0);
+    });
+    standing.accounts.clear();
+    standing
+}
+
+/// Without what changes with every second.
+fn loaded(overview: &Overview) -> Overview {
+    let mut loaded = overview.clone();
+    loaded.partitions.values_mut().for_each(|queue| queue.longest_wait = 0);
+    loaded
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use trueup_slurm::observe;
+    use trueup_slurm::wish;
+
+    use super::*;
+    use crate::model::resource::{SlurmCluster, SlurmPlace, SlurmSeen};
+    use crate::model::{Observation, Ownership};
+
+    fn node() -> observe::Node {
+        observe::Node {
+            state: NodeState::Idle,
+            flags: Default::default(),
+            reason: None,
+            address: "n1".into(),
+            hostname: "n1".into(),
+            port: 6818,
+            cpus: 4,
+            cpus_allocated: 0,
+            memory_mib: 2000,
+            memory_allocated_mib: 0,
+            gres: String::new(),
+            gres_used: String::new(),
+            features: Default::default(),
+            weight: 1,
+            partitions: Default::default(),
+            release: None,
+            daemon_started: 0,
+        }
+    }
+
+    fn seen<const N: usize>(nodes: [observe::Node; N]) -> Observed {
+        let nodes = nodes.into_iter().zip(1..).map(|(node, n)| (format!("n{n}"), node));
+        let observed = observe::Observed {
+            release: "22.05.8".parse().unwrap(),
+            nodes: nodes.collect(),
+            partitions: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            jobs: Vec::new(),
+        };
+        let look = SlurmSeen {
+            slurm: String::new(),
+            gres: String::new(),
+            cgroup: String::new(),
+            cut_off: false,
+            observed: Some(Arc::new(observed)),
+            accounts: None,
+            now: 1000,
+        };
+        let wish: wish::Cluster = serde_json::from_value(serde_json::json!({
+            "name": "lab", "controllers": [], "pools": [], "partitions": []
+        }))
+        .unwrap();
+        let place = SlurmPlace {
+            folder: "/etc/slurm".into(),
+            programs: None,
+            slurmctld: "/usr/sbin/slurmctld".into(),
+            slurmrestd: None,
+        };
+        let slurm = SlurmCluster {
+            place,
+            wish,
+            drain_timeout_s: 60,
+            max_unavailable: 1,
+            seen: Some(Arc::new(look)),
+        };
+        let config = Resource::Cluster(Box::new(Cluster::Slurm(slurm)));
+        let mut observed = Observed::default();
+        let observation = Observation {
+            ownership: Ownership::Unmarked,
+            config,
+            live: None,
+            active: true,
+            uuid: None,
+            unplugged: Vec::new(),
+        };
+        observed.resources.insert("cluster/lab".parse().unwrap(), observation);
+        observed
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn what_stands_is_told_at_once_and_what_runs_now_and_then() {
+        let mut state = State::default();
+        let id: ResourceId = "cluster/lab".parse().unwrap();
+        assert_eq!(events_of_clusters(&state, &seen([node()]), at(0)).len(), 0, "not asked for");
+        state.resources.insert(id.clone(), Default::default());
+        let mut look = |seen: Observed, second: i64| {
+            let entries = events_of_clusters(&state, &seen, at(second));
+            let [entry] = &entries[..] else { return None };
+            let Event::ClusterObserved(event) = &entry.event else { panic!("{entry:?}") };
+            let known = state.resources.get_mut(&id).unwrap();
+            let look = crate::state::ClusterLook {
+                seq: 1,
+                at: at(second),
+                name: "lab".into(),
+                overview: event.overview.clone(),
+            };
+            known.cluster.get_or_insert_default().seen = Some(look);
+            Some(event.load_only)
+        };
+        let mut told = |node: observe::Node, second: i64| look(seen([node]), second);
+        assert_eq!(told(node(), 0), Some(false));
+        assert_eq!(told(node(), 500), None, "nothing is new");
+        let busy = || observe::Node { cpus_allocated: 2, ..node() };
+        assert_eq!(told(busy(), 500), Some(true), "a job, and the last word is old");
+        assert_eq!(told(node(), 510), None, "it ended, a moment later");
+        assert_eq!(told(node(), 500 + LOAD_EVERY_S), Some(true));
+        let down = observe::Node { state: NodeState::Down, ..node() };
+        assert_eq!(told(down, 501 + LOAD_EVERY_S), Some(false), "that is no load");
+        let unknown = || observe::Node { state: NodeState::Unknown, ..node() };
+        assert_eq!(told(unknown(), 502 + LOAD_EVERY_S), None, "the controller starts");
+        let one_is_up = look(seen([unknown(), node()]), 503 + LOAD_EVERY_S);
+        assert_eq!(one_is_up, Some(false), "one that never answers does not silence the others");
+    }
+}

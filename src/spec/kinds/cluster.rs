@@ -1,0 +1,246 @@
+//! `Cluster`: a Slurm cluster that is there, declared whole and changed without losing a job.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::spec::scalar::SizeText;
+
+/// A cluster that exists: its files are proved before they are written, its nodes change one after
+/// another, drained first. `lifecycle: {adopt: true}` takes it over.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// What runs it.
+    pub r#type: ClusterType,
+    /// `ClusterName`; the document's name when not given.
+    pub name: Option<String>,
+    /// Where it is on this host, the host of its controller.
+    #[serde(default)]
+    pub place: ClusterPlaceSpec,
+    /// How long jobs may take to end on a node that is taken out: `24h`, the default.
+    pub drain_timeout: Option<String>,
+    /// How many nodes of a pool may be out of use at once, whoever took them out.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub max_unavailable: u32,
+    /// The controller, and a backup after it.
+    pub controllers: Vec<ClusterHostSpec>,
+    /// The daemon in front of the accounting database, where there is one.
+    pub accounting: Option<ClusterAccountingSpec>,
+    /// Nodes, pool by pool: those of a pool are alike, and change one after another.
+    pub pools: Vec<ClusterPoolSpec>,
+    /// Queues.
+    pub partitions: Vec<ClusterPartitionSpec>,
+    /// Accounts and their users; need `accounting`. What is not named here is left alone.
+    #[serde(default)]
+    pub accounts: Vec<ClusterAccountSpec>,
+    /// Qualities of service; need `accounting`. What is not named here is left alone.
+    #[serde(default)]
+    pub qos: Vec<ClusterQosSpec>,
+    /// Programs around jobs.
+    #[serde(default)]
+    pub hooks: ClusterHooksSpec,
+    /// Parameters of `slurm.conf` by name, over trueup's defaults; none that follows from a field here.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    /// Whole lines for `slurm.conf`: `NodeSet=…`, `DownNodes=…`.
+    #[serde(default)]
+    pub lines: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What runs a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ClusterType {
+    /// Slurm, 22.05 or 24.11.
+    Slurm,
+}
+
+/// Where a cluster is on the host of its controller. The nodes read the same files: from a shared
+/// folder, or from the controller (`SlurmctldParameters=enable_configless`).
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterPlaceSpec {
+    /// The folder of `slurm.conf`: `/etc/slurm`, the default.
+    pub folder: Option<String>,
+    /// The folder of `scontrol` and its like; the search path when not given.
+    pub programs: Option<String>,
+    /// `slurmctld`, with which files are tried before they are written: `/usr/sbin/slurmctld`, the
+    /// default.
+    pub slurmctld: Option<String>,
+    /// The socket of slurmrestd, which is asked about nodes and jobs; the programs are when not given.
+    pub slurmrestd: Option<String>,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterHostSpec {
+    /// What `hostname -s` says there. Nodes may be several: `n[1-16]`.
+    pub name: String,
+    /// Where it is reached, if its name does not resolve; for one machine only.
+    pub address: Option<String>,
+    /// The daemon's port, if not the cluster's; for one machine only.
+    pub port: Option<u16>,
+}
+
+/// Nodes that are alike.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterPoolSpec {
+    /// Its name; partitions name pools.
+    pub name: String,
+    /// The nodes.
+    pub nodes: Vec<ClusterHostSpec>,
+    /// Processors of each node, as jobs see them.
+    #[schemars(range(min = 1))]
+    pub cpus: u32,
+    /// How they lie; Slurm takes one socket a processor when not given.
+    pub topology: Option<ClusterTopologySpec>,
+    /// Memory for jobs: `250GiB`.
+    pub memory: SizeText,
+    /// What jobs ask for by name: GPUs, nearly always.
+    #[serde(default)]
+    pub gres: Vec<ClusterGresSpec>,
+    /// Features that jobs may require.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Nodes of low weight are given out first.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+/// How the processors of a node lie.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterTopologySpec {
+    /// Sockets.
+    pub sockets: u32,
+    /// Cores of each socket.
+    pub cores: u32,
+    /// Threads of each core.
+    pub threads: u32,
+}
+
+/// A generic resource of each node of a pool.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterGresSpec {
+    /// `gpu`, nearly always.
+    #[serde(default = "gpu")]
+    pub name: String,
+    /// What kind: `a100`, or a MIG profile as `3g.40gb`.
+    pub r#type: Option<String>,
+    /// How many a node has.
+    pub count: u32,
+    /// The device files of each one: one for a whole GPU, several for a MIG instance.
+    #[serde(default)]
+    pub devices: Vec<Vec<String>>,
+}
+
+fn gpu() -> String {
+    "gpu".to_owned()
+}
+
+/// A queue.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterPartitionSpec {
+    /// Its name.
+    pub name: String,
+    /// The pools whose nodes it has.
+    pub pools: Vec<String>,
+    /// Whether jobs that name none come here.
+    #[serde(default)]
+    pub default: bool,
+    /// The longest a job may run: `7d`; no limit when not given.
+    pub max_time: Option<String>,
+    /// How long a job runs that does not say: `1h`.
+    pub default_time: Option<String>,
+    /// Jobs of a higher tier go first.
+    #[serde(default = "one")]
+    pub priority_tier: u32,
+    /// Who may submit, by account; everybody when not given.
+    #[serde(default)]
+    pub accounts: Vec<String>,
+    /// With which quality of service; any when not given.
+    #[serde(default)]
+    pub qos: Vec<String>,
+    /// Whether jobs are taken.
+    #[serde(default = "yes")]
+    pub up: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Where jobs are accounted. slurmdbd's own file, with its password, is not trueup's.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterAccountingSpec {
+    /// The machine of slurmdbd.
+    pub host: ClusterHostSpec,
+    /// What holds a job back: `associations`, `limits`, `qos`, `safe`.
+    #[serde(default)]
+    pub enforce: Vec<String>,
+}
+
+/// An account and who uses it.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterAccountSpec {
+    /// Its name, in lower case.
+    pub name: String,
+    /// The account above; `root` when not given.
+    pub parent: Option<String>,
+    /// Said of it in reports.
+    pub description: Option<String>,
+    /// Its share among its siblings.
+    pub fairshare: Option<u32>,
+    /// Qualities of service that it may ask for.
+    #[serde(default)]
+    pub qos: Vec<String>,
+    /// Limits by name: `grpTres: gres/gpu=4`. Known are `grpJobs`, `grpTres`, `grpTresMins`, `maxWall`,
+    /// `maxJobs`, `maxSubmitJobs`, `maxTresPerJob`.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+    /// Users, in lower case.
+    #[serde(default)]
+    pub users: Vec<String>,
+}
+
+/// A quality of service.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterQosSpec {
+    /// Its name, in lower case.
+    pub name: String,
+    /// Added to a job's priority.
+    #[serde(default)]
+    pub priority: u32,
+    /// Limits by name, as those of accounts, and `maxTresPerUser`. `grpTresMins: gres/gpu=100` is a
+    /// budget of GPU minutes.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+}
+
+/// Programs around jobs, by absolute path. They run as root: a commit can name only what is there.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterHooksSpec {
+    /// On each node, before a job.
+    pub prolog: Option<String>,
+    /// On each node, after it.
+    pub epilog: Option<String>,
+    /// On the controller, before.
+    pub controller_prolog: Option<String>,
+    /// On the controller, after.
+    pub controller_epilog: Option<String>,
+}

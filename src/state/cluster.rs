@@ -1,0 +1,197 @@
+//! The fold, as far as it is about one cluster.
+//!
+//! A drain that an operator asked for ends with its time, with a word of an operator, or when somebody
+//! gave the node back by other means: whoever was last is right.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use trueup_slurm::Overview;
+use trueup_slurm::plan::roll::Token;
+
+use crate::event::body::{ClusterObserved, NodeDrained};
+
+/// What is known of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterState {
+    /// What was seen last.
+    pub seen: Option<ClusterLook>,
+    /// Nodes that operators took out through us, by name.
+    pub drains: BTreeMap<String, OperatorDrain>,
+    /// The event in which an operator last asked for something; 0: none did.
+    #[serde(default)]
+    pub asked: u64,
+}
+
+/// A look at a cluster that found something new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterLook {
+    /// The event that says so.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// `ClusterName`.
+    pub name: String,
+    /// What was seen.
+    pub overview: Overview,
+}
+
+/// A node that an operator took out through us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperatorDrain {
+    /// The event that asked for it: the number in the reason on the node.
+    pub number: u64,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// Whether the node was seen to be out for it.
+    pub in_force: bool,
+    /// Whether an operator ended it before its time.
+    pub ended: bool,
+}
+
+impl OperatorDrain {
+    /// Whether the node is to be given back at `now`.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.ended || self.until <= now
+    }
+}
+
+impl ClusterState {
+    /// Whether something is to be done for an operator that was not yet when the event `seq` was
+    /// written, at `since`.
+    #[must_use]
+    pub fn asks_after(&self, seq: u64, since: Timestamp, now: Timestamp) -> bool {
+        let ends = |drain: &OperatorDrain| drain.in_force && drain.until > since;
+        self.asked > seq || self.drains.values().any(|it| ends(it) && it.is_over(now))
+    }
+
+    pub(super) fn drain(&mut self, drained: &NodeDrained, by: &str, number: u64, at: Timestamp) {
+        let drain = OperatorDrain {
+            number,
+            by: by.to_owned(),
+            reason: drained.reason.clone(),
+            since: at,
+            until: drained.until,
+            in_force: false,
+            ended: false,
+        };
+        self.drains.insert(drained.node.clone(), drain);
+        self.asked = number;
+    }
+
+    pub(super) fn resume(&mut self, node: &str, seq: u64) {
+        self.asked = seq;
+        if let Some(drain) = self.drains.get_mut(node) {
+            drain.ended = true;
+        }
+    }
+
+    pub(super) fn observe(&mut self, observed: &ClusterObserved, seq: u64, at: Timestamp) {
+        let out: BTreeMap<&str, u64> = observed
+            .overview
+            .out
+            .iter()
+            .filter_map(|out| {
+                Some((out.node.as_str(), Token::number_of_person(&observed.name, &out.reason)?))
+            })
+            .collect();
+        self.drains.retain(|node, drain| {
+            let in_force = out.get(node.as_str()) == Some(&drain.number);
+            let given_back = drain.in_force && !in_force;
+            let never_was = !in_force && drain.is_over(at);
+            drain.in_force = in_force;
+            !(given_back || never_was)
+        });
+        let (name, overview) = (observed.name.clone(), observed.overview.clone());
+        self.seen = Some(ClusterLook { seq, at, name, overview });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn look(out: &[(&str, &str)]) -> ClusterObserved {
+        let out: Vec<_> = out
+            .iter()
+            .map(|(node, reason)| {
+                serde_json::json!({
+                    "node": node, "reason": reason, "by": "root", "since": 1, "answers": true
+                })
+            })
+            .collect();
+        let overview = serde_json::json!({
+            "release": "22.05.8", "daemons": {}, "resources": {}, "partitions": {},
+            "accounts": {}, "out": out,
+            "nodes": {"total": 1, "up": 1, "busy": 0, "drained": 0, "down": 0},
+        });
+        let overview = serde_json::from_value(overview).unwrap();
+        ClusterObserved { name: "lab".into(), overview, load_only: false }
+    }
+
+    fn drained() -> ClusterState {
+        let mut cluster = ClusterState::default();
+        let drain = NodeDrained { node: "n1".into(), reason: "fan".into(), until: at(100) };
+        cluster.drain(&drain, "operator:alice", 12, at(10));
+        cluster
+    }
+
+    #[test]
+    fn a_drain_ends_by_its_time_by_a_word_and_by_hand() {
+        let mut cluster = drained();
+        cluster.observe(&look(&[]), 13, at(11));
+        assert!(!cluster.drains["n1"].in_force, "asked for, and not out yet");
+        let ours = look(&[("n1", "trueup:lab/@alice/12 fan")]);
+        cluster.observe(&ours, 14, at(12));
+        assert!(cluster.drains["n1"].in_force && !cluster.drains["n1"].is_over(at(99)));
+        assert!(cluster.drains["n1"].is_over(at(100)));
+        // Given back with scontrol: that is its end.
+        let mut by_hand = cluster.clone();
+        by_hand.observe(&look(&[]), 15, at(20));
+        assert!(by_hand.drains.is_empty());
+        // Taken over by somebody else: as well.
+        let mut taken = cluster.clone();
+        taken.observe(&look(&[("n1", "disk, bob")]), 15, at(20));
+        assert!(taken.drains.is_empty());
+        // Ended by a word: over, and known until the node was given back.
+        cluster.resume("n1", 15);
+        assert!(cluster.drains["n1"].is_over(at(20)));
+        cluster.observe(&ours, 16, at(21));
+        assert_eq!(cluster.drains.len(), 1);
+        cluster.observe(&look(&[]), 17, at(22));
+        assert!(cluster.drains.is_empty());
+    }
+
+    #[test]
+    fn what_never_came_into_force_is_forgotten_when_it_is_over() {
+        let mut cluster = drained();
+        cluster.observe(&look(&[("n1", "disk, bob")]), 13, at(50));
+        assert_eq!(cluster.drains.len(), 1);
+        cluster.observe(&look(&[("n1", "disk, bob")]), 14, at(101));
+        assert!(cluster.drains.is_empty());
+    }
+
+    #[test]
+    fn waiting_ends_for_what_is_asked_after_it_began() {
+        let mut cluster = drained();
+        assert!(cluster.asks_after(11, at(9), at(20)));
+        assert!(!cluster.asks_after(12, at(15), at(20)), "begun after it");
+        cluster.drains.get_mut("n1").unwrap().in_force = true;
+        assert!(cluster.asks_after(13, at(15), at(100)), "its time ran out meanwhile");
+        assert!(!cluster.asks_after(13, at(101), at(102)));
+    }
+}

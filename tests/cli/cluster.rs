@@ -1,0 +1,359 @@
+//! A Slurm cluster by the real program and a real Slurm: taken over, changed node by node while jobs
+//! run, and never written wrongly.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use trueup_slurm::conf::Conf;
+
+use super::{Ended, Host, program};
+use crate::support::git_repo::GitRepo;
+use crate::support::slurm_lab::{Lab, until};
+
+const REPOSITORY: &str = "apiVersion: trueup/v1\nkind: Repository\nmetadata: {name: test}\n\
+                          spec: {environments: {lab: {hosts: [node1]}}}\n";
+
+/// A host with the controller of a running cluster, and an environment repository that asks for it as
+/// it is.
+struct Site {
+    host: Host,
+    repo: GitRepo,
+    lab: Lab,
+    /// The document's spec.
+    spec: Value,
+}
+
+/// A daemon that dies with the test.
+struct Daemon(Child);
+
+impl Daemon {
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Site {
+    fn start() -> Option<Self> {
+        let lab = Lab::start()?;
+        let host = Host::new();
+        let at = host.path().display().to_string();
+        let repo = GitRepo::new();
+        let node = format!(
+            "#!/bin/sh\nif pid=$(cat {lab}/run/$1.pid 2>/dev/null) && kill \"$pid\" 2>/dev/null; then\n\
+             \twhile kill -0 \"$pid\" 2>/dev/null; do sleep 0.02; done\nfi\n\
+             echo $1 >>{lab}/log/daemons\nmkdir -p {lab}/spool/$1\n\
+             exec slurmd -N $1 -f {lab}/etc/slurm.conf >/dev/null 2>&1\n",
+            lab = lab.at().display()
+        );
+        lab.script("restart-node", &node);
+        let words = |more: &[&str]| serde_json::to_string(&lab.among(more)).unwrap();
+        let config = format!(
+            "repository:\n  url: {}\n  poll: {{interval: 1s}}\nhost: node1\nstateDirectory: {at}/state\n\
+             socket: {at}/t.sock\naccelerator: tcg\nlibvirt: {{uri: 'test:///default'}}\n\
+             limits: {{resync: 2s}}\n\
+             clusters:\n  hpc:\n    restartController: {}\n    restartNode: {}\n",
+            repo.bare().display(),
+            words(&[&lab.path("restart")]),
+            words(&[&lab.path("restart-node"), "{node}"]),
+        );
+        fs::write(host.path().join("config.yaml"), config).unwrap();
+        repo.write("trueup.yaml", REPOSITORY);
+        let spec = spec_of(&lab);
+        let site = Self { host, repo, lab, spec };
+        site.publish(&site.spec);
+        Some(site)
+    }
+
+    fn publish(&self, spec: &Value) {
+        self.publish_with(spec, true);
+    }
+
+    fn publish_with(&self, spec: &Value, adopt: bool) {
+        let at = self.host.path().display();
+        let environment = format!(
+            "apiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec:\n  \
+             storagePools: [{{name: fast, path: {at}/pool}}]\n---\napiVersion: trueup/v1\nkind: \
+             Cluster\nmetadata: {{name: hpc}}\nlifecycle: {{adopt: {adopt}}}\nspec: {spec}\n"
+        );
+        self.repo.publish("environments/lab/all.yaml", &environment);
+    }
+
+    fn run(&self, words: &[&str]) -> Ended {
+        self.host.run(words)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = program();
+        command.arg("--config").arg(self.host.path().join("config.yaml")).args(words);
+        command
+    }
+
+    fn daemon(&self) -> Daemon {
+        let mut run = self.command(&["run"]);
+        let log = fs::File::options().create(true).append(true).open(self.daemon_log()).unwrap();
+        Daemon(run.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    fn daemon_log(&self) -> PathBuf {
+        self.host.path().join("daemon.log")
+    }
+
+    /// The cluster as `trueup cluster` tells it.
+    fn row(&self) -> Value {
+        let shown = self.run(&["cluster", "-o", "json"]).code(0).out;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["clusters"][0].clone()
+    }
+
+    /// The verbs of steps that were begun on the cluster, in their order.
+    fn steps(&self) -> Vec<String> {
+        let log = self.run(&["log", "--type", "step.started", "-o", "json"]).code(0).out;
+        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let own = events.filter(|event| event["subject"] == "cluster/hpc");
+        own.map(|event| event["data"]["verb"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn status(&self) -> String {
+        self.run(&["status"]).out
+    }
+
+    /// Waits until the daemon has the cluster as the newest commit asks.
+    fn await_synced(&self) {
+        let head = self.repo.head().to_string();
+        let last =
+            || format!("{}\n{}", self.status(), fs::read_to_string(self.daemon_log()).unwrap());
+        until(&format!("it is as asked: {}", last()), || {
+            let shown: Value =
+                serde_json::from_str(&self.run(&["state", "-o", "json"]).out).ok()?;
+            let known = &shown["resources"]["cluster/hpc"];
+            let applied = &known["applied"];
+            let so = applied["wish"] == known["wish"]
+                && shown["spec"]["commit"] == head.as_str()
+                && known["inFlight"].is_null()
+                && known["drift"].is_null();
+            so.then_some(())
+        });
+    }
+}
+
+/// The document that asks for a lab as it is.
+fn spec_of(lab: &Lab) -> Value {
+    let mut wish = serde_json::to_value(&lab.wish).unwrap();
+    let object = wish.as_object_mut().unwrap();
+    for gone in ["login", "hooks"] {
+        object.remove(gone);
+    }
+    for pool in object["pools"].as_array_mut().unwrap() {
+        let memory = pool.as_object_mut().unwrap().remove("memoryMib").unwrap();
+        pool["memory"] = json!(format!("{memory}MiB"));
+    }
+    for partition in object["partitions"].as_array_mut().unwrap() {
+        let partition = partition.as_object_mut().unwrap();
+        partition.remove("defaultMinutes");
+        if let Some(minutes) = partition.remove("maxMinutes").and_then(|it| it.as_u64()) {
+            partition.insert("maxTime".into(), json!(format!("{minutes}m")));
+        }
+    }
+    object.insert("type".into(), json!("slurm"));
+    object.insert("drainTimeout".into(), json!("1h"));
+    object.insert("place".into(), json!({"folder": lab.live().folder}));
+    without_nulls(&mut wish);
+    wish
+}
+
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.retain(|_, value| !value.is_null());
+            object.values_mut().for_each(without_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {
+    let Some(site) = Site::start() else { return };
+    let (before, starts) = (site.lab.live_text(), site.lab.starts());
+
+    // Not asked to, it touches nothing, and still tells how it is.
+    site.publish_with(&site.spec, false);
+    site.run(&["apply"]);
+    let plan = site.run(&["plan"]).out;
+    assert!(plan.contains("not ours"), "{plan}");
+    assert_eq!(site.steps(), [""; 0]);
+    assert_eq!(site.row()["overview"]["nodes"]["total"], 4);
+
+    site.publish(&site.spec);
+    site.run(&["apply"]).code(0);
+    assert_eq!(site.steps(), ["take over"]);
+    assert_eq!((site.lab.live_text(), site.lab.starts()), (before.clone(), starts));
+    let row = site.row();
+    assert_eq!((&row["name"], &row["status"]["is"]), (&json!("lab"), &json!("synced")), "{row}");
+    assert_eq!(row["overview"]["resources"]["gpu:a100"]["total"], 4, "{row}");
+    let shown = site.run(&["cluster"]).code(0).out;
+    assert!(shown.contains("4 of 4 nodes up") && shown.contains("gpu:a100"), "{shown}");
+    let plan = site.run(&["plan"]).out;
+    assert!(!plan.contains("cluster/hpc"), "{plan}");
+
+    // The document that its files are is the cluster as it is.
+    let folder = site.lab.live().folder;
+    let words = ["cluster", "import", "--name", "hpc", "--folder", folder.to_str().unwrap()];
+    let document = site.run(&words).code(0).out;
+    let at = site.host.path().display();
+    let environment = format!(
+        "apiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec:\n  \
+         storagePools: [{{name: fast, path: {at}/pool}}]\n---\n{document}"
+    );
+    site.repo.publish("environments/lab/all.yaml", &environment);
+    site.run(&["apply"]).code(0);
+    assert_eq!(site.row()["status"]["is"], "synced", "{}\n{document}", site.status());
+    assert_eq!((site.lab.live_text(), site.lab.starts()), (before.clone(), starts));
+
+    // Wrong ones, each by a commit. What Slurm would only find when it is too late:
+    let wrong = |change: &dyn Fn(&mut Value), words: &str| {
+        let mut spec = site.spec.clone();
+        change(&mut spec);
+        site.publish(&spec);
+        let ended = site.run(&["apply"]);
+        assert_ne!(ended.code, 0, "{ended:?}");
+        let status = site.status();
+        assert!(status.contains(words), "{words}: {status}");
+        assert_eq!((site.lab.live_text(), site.lab.starts()), (before.clone(), starts), "{words}");
+        site.lab.commands().ping().unwrap();
+    };
+    // A key that there is not and values that cannot be, in the words of scontrol; plugins that there
+    // are not, in those of slurmctld, one of which it only misses after it said that it runs.
+    wrong(&|spec| spec["parameters"]["SlurmctldProt"] = json!("1"), "SlurmctldProt");
+    wrong(&|spec| spec["parameters"]["SelectType"] = json!("select/none"), "select/none");
+    wrong(&|spec| spec["parameters"]["MaxArraySize"] = json!("many"), "MaxArraySize");
+    wrong(&|spec| spec["parameters"]["PreemptMode"] = json!("MAYBE"), "PreemptMode");
+    wrong(&|spec| spec["parameters"]["PriorityType"] = json!("priority/none"), "priority");
+    // What can be told from the document alone never comes that far.
+    let mut spec = site.spec.clone();
+    spec["partitions"][0]["pools"] = json!(["cpu", "gone"]);
+    site.publish(&spec);
+    site.run(&["apply"]);
+    let status = site.status();
+    assert!(status.contains("there is no pool `gone`"), "{status}");
+    assert_eq!((site.lab.live_text(), site.lab.starts()), (before.clone(), starts));
+
+    // A trial says nothing of a folder that it does not use: then the old files come back.
+    let job = site.lab.job(&["-p", "batch", "-w", "n1"]);
+    let begun = site.lab.running(job).started;
+    let mut spec = site.spec.clone();
+    spec["parameters"]["StateSaveLocation"] = json!("/proc/nowhere");
+    site.publish(&spec);
+    site.run(&["apply"]).code(5);
+    let status = site.status();
+    assert!(status.contains("the old ones are in force again"), "{status}");
+    assert_eq!(site.lab.live_text(), before);
+    assert_eq!(site.lab.running(job).started, begun);
+    let starts = site.lab.starts();
+
+    // And one that is right again: a partition more, while the job runs.
+    let mut spec = site.spec.clone();
+    let night = json!({"name": "night", "pools": ["cpu", "gpu"], "maxTime": "8h"});
+    spec["partitions"].as_array_mut().unwrap().push(night);
+    site.publish(&spec);
+    site.run(&["apply"]).code(0);
+    let live: Conf = site.lab.live_conf();
+    assert_eq!(live.partitions["night"]["maxtime"], "480");
+    assert_eq!(site.lab.starts(), starts, "a reconfigure is enough");
+    assert_eq!(site.lab.running(job).started, begun, "the job noticed nothing");
+    site.lab.end(job);
+
+    // What hands made at run time is a difference, and taken away only with an approval.
+    site.lab.scontrol(&["create", "PartitionName=debug", "Nodes=n2"]);
+    let plan = site.run(&["plan"]).out;
+    assert!(plan.contains("debug") && plan.contains("DESTROY"), "{plan}");
+    site.lab.scontrol(&["update", "PartitionName=night", "MaxTime=30"]);
+    site.lab.scontrol(&["delete", "PartitionName=debug"]);
+    site.run(&["apply"]).code(0);
+    assert_eq!(site.lab.drift(), [], "what was changed by hand is as written again");
+}
+
+#[test]
+fn a_pool_changes_node_by_node_and_a_killed_daemon_finishes_it() {
+    let Some(site) = Site::start() else { return };
+    let lab = &site.lab;
+    let inside = lab.job(&["-p", "gpu", "-w", "g1", "--gres=gpu:1"]);
+    let beside = lab.job(&["-p", "batch", "-w", "n1"]);
+    let (inside_at, beside_at) = (lab.running(inside).started, lab.running(beside).started);
+    lab.scontrol(&["update", "NodeName=n2", "State=DRAIN", "Reason=fan is loud, bob"]);
+    let first = site.daemon();
+    site.await_synced();
+
+    let mut spec = site.spec.clone();
+    let gpu = &mut spec["pools"][1];
+    gpu["memory"] = json!("1500MiB");
+    gpu["gres"][0]["count"] = json!(1);
+    gpu["gres"][0]["devices"].as_array_mut().unwrap().pop();
+    site.publish(&spec);
+    until("g1 is drained and waited for", || {
+        let steps = site.steps();
+        (steps.last().is_some_and(|verb| verb == "wait")).then_some(())
+    });
+    assert_eq!(lab.running(inside).started, inside_at, "the job on it goes on");
+    let seen = lab.observe();
+    assert!(seen.nodes["g1"].is_drained());
+    assert!(!seen.nodes["g2"].is_drained(), "one at a time");
+    assert!(seen.nodes["g1"].reason.as_ref().unwrap().text.starts_with("trueup:lab/gpu/"));
+
+    // The wait holds nothing up: an operator takes another node out, and it comes back by itself.
+    site.run(&["cluster", "drain", "g2", "--reason", "dust", "--for", "15s"]).code(0);
+    until("g2 is out for the operator", || {
+        let node = lab.observe().nodes["g2"].clone();
+        node.reason.filter(|reason| reason.text.contains("/@")).map(drop)
+    });
+    let row = until("it is told", || {
+        let row = site.row();
+        (row["drains"][0]["inForce"] == true).then_some(row)
+    });
+    assert_eq!(
+        (&row["drains"][0]["node"], &row["drains"][0]["reason"]),
+        (&json!("g2"), &json!("dust"))
+    );
+    until("g2 is back", || (!lab.observe().nodes["g2"].is_drained()).then_some(()));
+
+    // Killed in the middle of it; the job ends while nobody looks.
+    first.kill();
+    lab.end(inside);
+    assert!(lab.observe().nodes["g1"].is_drained(), "still in our hands");
+    let second = site.daemon();
+    site.await_synced();
+    lab.await_nodes("idle", &["g1", "g2"]);
+    let seen = lab.observe();
+    for name in ["g1", "g2"] {
+        let node = &seen.nodes[name];
+        assert_eq!((node.memory_mib, node.is_drained(), node.is_up()), (1500, false, true));
+        assert!(node.gres.starts_with("gpu:a100:1"), "{}", node.gres);
+    }
+    assert_eq!(seen.nodes["n2"].reason.as_ref().unwrap().text, "fan is loud, bob");
+    assert!(seen.nodes["n2"].is_drained(), "a person's drain stays");
+    assert_eq!(lab.running(beside).started, beside_at, "the job beside noticed nothing");
+    let restarted = fs::read_to_string(lab.at().join("log/daemons")).unwrap();
+    assert_eq!(restarted.lines().collect::<Vec<_>>(), ["g1", "g2"]);
+    assert_eq!(lab.drift(), []);
+    // A node that a person drained cannot be given back through us.
+    let ended = site.run(&["cluster", "resume", "n2"]).code(4);
+    assert!(ended.err.contains("scontrol"), "{ended:?}");
+    second.kill();
+    lab.end(beside);
+    // How it was then.
+    let then = site.run(&["cluster", "--at", "1h", "-o", "json"]);
+    assert_ne!(then.code, 0, "nothing had happened by then");
+    site.run(&["log", "verify"]).code(0);
+    site.run(&["replay"]).code(0);
+}

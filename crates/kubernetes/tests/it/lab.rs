@@ -9,7 +9,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use trueup_kubernetes::release::{Done, Engine, Plan, ReleaseName, Step, Waits, Wish, plan, read};
-use trueup_kubernetes::{Api, Apply, Kind, KubeconfigRef, Limits, ObjectKey, Selector, access};
+use trueup_kubernetes::{
+    Api, Apply, Fault, Kind, KubeconfigRef, Limits, ObjectKey, Selector, access,
+};
 
 use crate::fake::Fake;
 

@@ -71,6 +71,7 @@ bench: setup ## Run the benchmarks
 	$(CARGO) bench --locked -p trueup-nvml --bench observe
 	$(CARGO) bench --locked -p trueup-backup --bench backup
 	$(CARGO) bench --locked -p trueup-slurm --bench look
+	$(CARGO) bench --locked -p trueup-kubernetes --bench rest
 
 schemas: ## Write schemas/ anew from the types
 	$(CARGO) run --locked --quiet -- schema --write schemas

@@ -283,8 +283,8 @@ impl Api {
     ) -> Result<Value, Fault> {
         let what = format!("change {key}");
         let about = self.about(&what, key.is_secret());
-        let mut params = kube::api::PatchParams::default();
-        params.field_manager = Some(MANAGER.to_owned());
+        let manager = Some(MANAGER.to_owned());
+        let params = kube::api::PatchParams { field_manager: manager, ..Default::default() };
         let requests = of.requests(key.namespace.as_deref());
         let patch = kube::api::Patch::Merge(patch);
         self.ask(&about, || requests.patch(&key.name, &params, &patch)).await

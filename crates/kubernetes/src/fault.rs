@@ -233,11 +233,7 @@ fn transport(error: &kube::Error, about: &About<'_>) -> Fault {
     let words = chain(error);
     let mut at: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(one) = at {
-        let inner = one.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        let tls = one
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
-        if let Some(tls) = tls {
+        if let Some(tls) = unwrapped(one).downcast_ref::<rustls::Error>() {
             let expired = is_expired(tls);
             if expired || is_about_trust(tls) {
                 return Fault::Certificate { server, words: tls.to_string(), expired };
@@ -246,6 +242,14 @@ fn transport(error: &kube::Error, about: &About<'_>) -> Fault {
         at = one.source();
     }
     Fault::Unreachable { server, what, words }
+}
+
+/// What an I/O error was made of, which it does not give as its source.
+fn unwrapped<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> &'e (dyn std::error::Error + 'static) {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.map_or(error, |inner| unwrapped(inner))
 }
 
 fn is_expired(error: &rustls::Error) -> bool {

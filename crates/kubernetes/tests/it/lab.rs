@@ -25,6 +25,17 @@ pub(crate) struct Lab {
     _dir: tempfile::TempDir,
 }
 
+/// The manifest of the lab's namespace with so many small objects in it.
+pub(crate) fn config_maps(count: usize) -> String {
+    let one = |index| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m{index}}}\ndata: {{a: '{index}'}}\n"
+        )
+    };
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: $NS}\n".to_owned();
+    namespace + &(0..count).map(one).collect::<String>()
+}
+
 pub(crate) fn limits() -> Limits {
     Limits {
         request: Duration::from_secs(10),

@@ -12,4 +12,4 @@ mod fake;
 mod faults;
 mod lab;
 mod nodes;
-mod speed;
+mod rest;

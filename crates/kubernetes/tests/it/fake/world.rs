@@ -229,7 +229,7 @@ impl World {
             Some(old) => {
                 let spec = |value: &Value| {
                     let mut value = value.clone();
-                    for field in ["metadata", "status"] {
+                    for field in ["apiVersion", "metadata", "status"] {
                         value.as_object_mut().unwrap().remove(field);
                     }
                     value

@@ -371,7 +371,14 @@ impl State {
         let resource = self.resources.entry(id.clone()).or_default();
         match &entry.event {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
-            Event::StepSucceeded(_) => resource.succeed(at, entry.run),
+            Event::StepSucceeded(_) => {
+                let cleared = resource.in_flight.as_ref().is_some_and(|step| step.wish.is_none());
+                resource.succeed(at, entry.run);
+                // What a backup left in a guest is cleared away when the backup is forgotten already.
+                if cleared && resource.wish.is_none() && !resource.is_ours() {
+                    self.resources.remove(id);
+                }
+            }
             Event::StepFailed(failed) => resource.fail(failed, at),
             Event::StepInterrupted(_) => resource.interrupt(),
             Event::Synced(synced) => {

@@ -3,13 +3,15 @@
 //! Deciding never acts: it gives the events to append, or the reason for a refusal.
 
 use jiff::Timestamp;
+use trueup_slurm::wish::Pool;
 
 use crate::event::body::{
     BackupAsked, BackupCancelled, DrillAsked, NodeDrained, NodeResumed, OperatorHeld,
     OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
 };
 use crate::event::{Entry, Event};
-use crate::model::{CommitId, Digest, Kind, ResourceId};
+use crate::model::resource::Cluster;
+use crate::model::{CommitId, Digest, Kind, Resource, ResourceId};
 
 use super::{ClusterState, State};
 
@@ -108,6 +110,14 @@ pub enum Refusal {
     /// The cluster is not ours yet.
     #[error("{0} is not taken over yet: set `lifecycle.adopt` in its document first")]
     ForeignCluster(ResourceId),
+    /// It has no such node.
+    #[error("{cluster} has no node {node}: the names are those of its pools in the document")]
+    NoNode {
+        /// Which cluster.
+        cluster: ResourceId,
+        /// The node.
+        node: String,
+    },
     /// The node was not taken out through us.
     #[error(
         "node {node} was not taken out with `trueup cluster drain`: what people do with scontrol is \
@@ -203,6 +213,10 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
         }
         Command::DrainNode { resource, node, reason, until } => {
             cluster(state, resource)?;
+            if !has_node(state, resource, node) {
+                let (cluster, node) = (resource.clone(), node.clone());
+                return Err(Refusal::NoNode { cluster, node });
+            }
             let drained = NodeDrained { node: node.clone(), reason: reason.clone(), until: *until };
             Entry::new(Event::NodeDrained(drained)).about(resource)
         }
@@ -236,6 +250,18 @@ fn cluster<'s>(state: &'s State, id: &ResourceId) -> Result<&'s ClusterState, Re
     match known.is_some_and(|known| known.is_ours()) {
         true => Ok(cluster),
         false => Err(Refusal::ForeignCluster(id.clone())),
+    }
+}
+
+/// Whether the cluster, as we last wrote it, has a node of this name.
+fn has_node(state: &State, id: &ResourceId, node: &str) -> bool {
+    let claim = state.resources.get(id).and_then(|known| known.claim.as_ref());
+    match claim.and_then(|claim| claim.resource.as_ref()) {
+        Some(Resource::Cluster(cluster)) => {
+            let Cluster::Slurm(slurm) = &**cluster;
+            slurm.wish.pools.iter().flat_map(Pool::names).any(|name| name == node)
+        }
+        _ => false,
     }
 }
 

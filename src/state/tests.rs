@@ -4,7 +4,7 @@ use super::*;
 use crate::event::body::{
     Claim, CommitObserved, Drifted, Flapping, OperatorPaused, PlanHeld, PlanMade, PullObserved,
     PullOutcome, PullPlan, PullPlanned, RewriteAccepted, RewriteRefused, SignatureRejected,
-    SpecAccepted, SpecWished, StepFailed, StepStarted, Synced,
+    SpecAccepted, SpecWished, StepFailed, StepStarted, StepSucceeded, Synced,
 };
 use crate::event::{Entry, Event, Recorded, Spilled};
 use crate::model::{CommitId, Digest, Fault, Name, ResourceId};
@@ -63,6 +63,29 @@ fn an_intent_makes_it_ours_even_without_an_outcome() {
     ]);
     assert!(state.resources[&vm()].is_ours());
     assert_eq!(state.resources[&vm()].wish, None);
+}
+
+#[test]
+fn what_is_cleared_after_the_last_of_it_is_gone_is_forgotten() {
+    let backup: ResourceId = "backup/web".parse().unwrap();
+    let plan = Digest::of("plan");
+    let started = StepStarted {
+        plan,
+        step: 0,
+        verb: "clear".into(),
+        disruption: Disruption::None,
+        reason: Reason::Gone,
+        changes: vec![],
+        more: None,
+        wish: None,
+        claim: None,
+    };
+    let facts = Default::default();
+    let done = StepSucceeded { plan, step: 0, already: false, facts, elapsed_ms: 1 };
+    let mut story = vec![Entry::new(Event::StepStarted(started)).about(&backup)];
+    assert!(fold(story.clone()).resources[&backup].is_ours());
+    story.push(Entry::new(Event::StepSucceeded(done)).about(&backup));
+    assert!(fold(story).resources.is_empty());
 }
 
 #[test]

@@ -311,6 +311,9 @@ fn a_pool_changes_node_by_node_and_a_killed_daemon_finishes_it() {
     assert!(!seen.nodes["g2"].is_drained(), "one at a time");
     assert!(seen.nodes["g1"].reason.as_ref().unwrap().text.starts_with("trueup:lab/gpu/"));
 
+    let nobody = ["cluster", "drain", "g9", "--reason", "dust", "--for", "15s"];
+    let refused = site.run(&nobody).code(4);
+    assert!(refused.err.contains("has no node g9"), "{refused:?}");
     // The wait holds nothing up: an operator takes another node out, and it comes back by itself.
     site.run(&["cluster", "drain", "g2", "--reason", "dust", "--for", "15s"]).code(0);
     until("g2 is out for the operator", || {

@@ -70,8 +70,7 @@ impl Resume {
     }
 }
 
-/// The cluster that is meant; without a name the only one. That it has a `node` is looked up in how it
-/// was last seen, as far as that tells.
+/// The cluster that is meant; without a name the only one.
 fn the_cluster(
     context: &Context,
     name: Option<Name>,

@@ -29,6 +29,9 @@ pub struct Keep {
     pub yearly: u32,
     /// All with one of these tags.
     pub tags: Vec<String>,
+    /// All with one of these ids, whatever else they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
 }
 
 impl Keep {
@@ -97,6 +100,9 @@ pub fn apply<'a>(keep: &Keep, snapshots: &'a [Snapshot]) -> Vec<Fate<'a>> {
         for tag in keep.tags.iter().filter(|tag| snapshot.tags.contains(tag)) {
             reasons.push(format!("has tag {tag}"));
         }
+        if keep.ids.contains(&snapshot.id) {
+            reasons.push("way back from a change".to_owned());
+        }
         for rule in rules.iter_mut().filter(|rule| rule.left > 0) {
             let bucket = (rule.bucket)(civil(snapshot), i64::try_from(nth).unwrap_or(i64::MAX));
             if rule.last != Some(bucket) {
@@ -135,6 +141,18 @@ mod tests {
         let left: Vec<_> = fates.iter().filter(|fate| !fate.reasons.is_empty()).collect();
         let left: Vec<_> = left.iter().map(|fate| fate.snapshot.time.to_string()).collect();
         assert_eq!(left, kept);
+    }
+
+    #[test]
+    fn what_is_named_stays_beside_what_the_rules_keep() {
+        let all: Vec<_> =
+            (1..4).map(|day| snapshot(day, &format!("2026-01-0{day}T00:00:00Z"), &[])).collect();
+        let keep = Keep { last: 1, ids: vec![all[0].id.clone()], ..Keep::default() };
+        let fates = apply(&keep, &all);
+        let kept: Vec<_> = fates.iter().map(|fate| fate.reasons.join(", ")).collect();
+        assert_eq!(kept, ["last snapshot", "", "way back from a change"]);
+        let without = serde_json::to_string(&Keep { last: 1, ..Keep::default() }).unwrap();
+        assert!(!without.contains("ids"), "digests of older wishes stay what they are");
     }
 
     #[test]

@@ -346,7 +346,7 @@ fn drill_of(cx: &mut Cx<'_>, spec: &BackupDrillSpec) -> Option<BackupDrill> {
 
 fn keep(cx: &mut Cx<'_>, spec: &BackupRetentionSpec) -> Option<BackupRetention> {
     let BackupKeepSpec { last, hourly, daily, weekly, monthly, yearly } = spec.keep;
-    let keep = Keep { last, hourly, daily, weekly, monthly, yearly, tags: Vec::new() };
+    let keep = Keep { last, hourly, daily, weekly, monthly, yearly, ..Keep::default() };
     if keep.is_empty() {
         cx.err("spec/wrong-value", "/spec/retention/keep", "it would keep no snapshot at all")
             .hint("say what stays: `{daily: 7, weekly: 4}`; without `retention` everything stays");

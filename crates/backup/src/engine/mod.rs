@@ -149,8 +149,10 @@ impl Job {
             }
         }
         let done = self.act(open, action, feed)?;
-        // The job is done, whether or not it can be noted.
+        // The job is done, whether or not it can be noted. One that is not told to the log leaves what it
+        // noticed to the next that is.
         if mode.is_some()
+            && !only_reads(action)
             && let Err(fault) = self.seen().and_then(|seen| seen.note(&note))
         {
             notices.push(Notice::Unnoted { why: fault.to_string() });
@@ -310,6 +312,17 @@ fn mode(action: &Action) -> Option<Mode> {
         Action::Restore(_) | Action::Compare(_) | Action::Check { .. } => Some(Mode::Reader),
         Action::Backup(_) => Some(Mode::Writer),
         Action::Forget { .. } | Action::Prune { .. } => Some(Mode::Alone),
+    }
+}
+
+/// Whether it is something that anybody does who only wants to have or to know something.
+fn only_reads(action: &Action) -> bool {
+    match action {
+        Action::Forget { dry_run, .. } | Action::Prune { dry_run, .. } => *dry_run,
+        Action::Restore(_) | Action::Compare(_) => true,
+        Action::Init {} | Action::Snapshots { .. } | Action::Check { .. } | Action::Backup(_) => {
+            false
+        }
     }
 }
 

@@ -85,6 +85,7 @@ pub(super) fn told(dir: &Path, resource: &ResourceId) -> Result<Told, CliError> 
     Ok(Told {
         directory: dir.to_owned(),
         row: view::row_of(&state, resource),
+        ways_back: view::ways_back(&state, resource),
         left_out: story.left_out(),
         events: story.events().into_iter().map(Line::of).collect(),
     })

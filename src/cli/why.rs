@@ -30,6 +30,8 @@ pub(super) struct Why {
 struct Shown {
     #[serde(flatten)]
     row: Option<StatusRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ways_back: Vec<String>,
     left_out: u64,
     events: Vec<Line>,
 }
@@ -37,7 +39,7 @@ struct Shown {
 impl Why {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let dir = context.state_dir()?;
-        let Told { row, left_out, events, .. } = match past::is_closed(&dir) {
+        let Told { row, ways_back, left_out, events, .. } = match past::is_closed(&dir) {
             true => past::ask_told(context, &dir, &self.resource)?,
             false => past::told(&dir, &self.resource)?,
         };
@@ -45,7 +47,7 @@ impl Why {
             let message = format!("the log says nothing about {}", self.resource);
             return Err(CliError::input(message).hint("`trueup status` lists what it knows"));
         }
-        context.ui.product(&Shown { row, left_out, events })?;
+        context.ui.product(&Shown { row, ways_back, left_out, events })?;
         Ok(Done::Fine)
     }
 }
@@ -62,6 +64,9 @@ impl Product for Shown {
             ]));
         } else {
             blocks.push(Block::line("it is neither asked for nor ours any more"));
+        }
+        for way in &self.ways_back {
+            blocks.push(Block::line(way.clone()));
         }
         if self.left_out > 0 {
             blocks.push(Block::line(format!("{} earlier events are left out", self.left_out)));

@@ -2,6 +2,8 @@
 //!
 //! Written with the outcome of the step that did it; nothing here holds a secret or a saved content.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -50,11 +52,28 @@ pub struct BackupTaken {
     /// What was noticed beside it, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// Whether somebody else's removals were among that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
+    /// What it is the way back for; `None`: it was due, or somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
     /// What went wrong with programs that were run before or after it, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
     /// How long it took, milliseconds.
     pub elapsed_ms: u64,
+}
+
+/// What a snapshot is taken before, as the way back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Before {
+    /// What is interrupted or destroyed after it.
+    #[schemars(with = "Vec<String>")]
+    pub of: BTreeSet<ResourceId>,
+    /// How long these have to have been good before the snapshot may go, seconds.
+    pub keep_s: u64,
 }
 
 /// A check of a repository that found nothing wrong.
@@ -90,6 +109,9 @@ pub struct BackupDrilled {
     /// What was noticed beside it, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// Whether somebody else's removals were among that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// A check or a drill that found something wrong.
@@ -114,11 +136,18 @@ pub struct BackupForgotten {
     pub removed: Vec<String>,
     /// How many were removed.
     pub removed_count: u64,
+    /// Snapshots that were the way back from a change, and are not any more: that was good for long
+    /// enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub released: Vec<String>,
     /// Bytes of data that went with them.
     pub freed: u64,
     /// What was noticed beside it, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// Whether somebody else's removals were among that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// Most removed snapshots that an event names: a run removes one or two, and a line stays short.

@@ -170,6 +170,11 @@ impl<'a> Facts<'a> {
         self.input.known.backups.get(id)
     }
 
+    /// Snapshots inside the disks of a domain that nothing needs any more.
+    pub(super) fn over(&self, id: &ResourceId) -> &'a [String] {
+        self.input.known.over.get(id).map_or(&[][..], Vec::as_slice)
+    }
+
     /// What the log says about a cluster; `None` where nothing is due.
     pub(super) fn cluster(&self, id: &ResourceId) -> Option<&'a KnownCluster> {
         self.input.known.clusters.get(id)

@@ -243,6 +243,7 @@ pub(crate) fn disk(at: &str, gib: u64, backing: Option<&str>) -> Resource {
         backing: backing
             .map(|content| Backing { path: image_path(content), format: VolumeFormat::Qcow2 }),
         on_image_change: Some(OnImageChange::Keep),
+        way_back: None,
     })
 }
 
@@ -311,6 +312,7 @@ pub(crate) fn vm(at: &str, disks: &[&str], networks: &[&str]) -> Resource {
         stop: Some(StopPolicy { timeout_s: 60, force: false }),
         readiness: None,
         snapshot: None,
+        way_back: None,
     }))
 }
 

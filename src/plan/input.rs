@@ -44,6 +44,9 @@ pub struct Known {
     /// How backups stand, and what is due for them.
     #[serde(default)]
     pub backups: BTreeMap<ResourceId, KnownBackup>,
+    /// Snapshots inside the disks of virtual machines that nothing needs any more as a way back.
+    #[serde(default)]
+    pub over: BTreeMap<ResourceId, Vec<String>>,
     /// What operators ask of clusters.
     #[serde(default)]
     pub clusters: BTreeMap<ResourceId, KnownCluster>,
@@ -83,6 +86,15 @@ pub struct KnownBackup {
     pub good: Option<String>,
     /// How often the repository was checked and nothing was found.
     pub checks: u32,
+    /// Whether somebody else removed things from its repository, and no check has looked since.
+    #[serde(default)]
+    pub foreign: bool,
+    /// Snapshots that are the ways back from changes.
+    #[serde(default)]
+    pub pinned: Vec<String>,
+    /// Snapshots that were, and are not any more.
+    #[serde(default)]
+    pub released: Vec<String>,
     /// What is due now, in the order in which it is done.
     pub due: Vec<Due>,
     /// What is promised and not so.
@@ -128,6 +140,9 @@ impl Known {
             }
             if let Some(why) = self.suspended.remove(&from) {
                 self.suspended.entry(to.clone()).or_insert(why);
+            }
+            if let Some(over) = self.over.remove(&from) {
+                self.over.insert(to.clone(), over);
             }
             // Backups cannot be renamed: nothing is carried over of them.
         }

@@ -8,6 +8,7 @@ mod build;
 pub mod check;
 mod diff;
 mod facts;
+mod first;
 #[cfg(test)]
 mod fixture;
 mod gpu;
@@ -52,6 +53,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         let unnamed = build::all(&mut work);
         remove::all(&mut work, &unnamed);
         link::all(&mut work);
+        first::all(&mut work);
         work.settle();
         let steps = order::steps(&mut work);
         // A domain was to be stopped for a disk that cannot be made anew: once more without it. Each

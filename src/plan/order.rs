@@ -7,7 +7,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::work::{At, Bond, Edge, Work, rank};
-use super::{Action, SkipReason, Step};
+use super::{Action, Disruption, SkipReason, Step};
 use crate::model::{Name, ResourceId};
 
 /// Orders what has not fallen. Removals come first where nothing else decides, then lower kinds,
@@ -167,7 +167,7 @@ fn number(work: &mut Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> 
         after[position[to]].insert(position[from]);
     }
     let after: Vec<BTreeSet<usize>> = (0..after.len()).map(|step| reduced(&after, step)).collect();
-    let leaving = leaving(work);
+    let (leaving, disturbed) = (leaving(work), disturbed(work));
     let mut drafts: Vec<(ResourceId, Vec<Option<super::kind::Draft>>)> = work
         .blocks
         .iter_mut()
@@ -182,6 +182,9 @@ fn number(work: &mut Work<'_>, places: &[At], arcs: &[Arc], order: &[usize]) -> 
         };
         if let Action::NetworkStart { reconnect } = &mut draft.action {
             reconnect.retain(|vm| !leaving.contains(vm));
+        }
+        if let Action::BackupRun { before: Some(before), .. } = &mut draft.action {
+            before.of.retain(|id| disturbed.contains(id));
         }
         steps.push(Step {
             resource: id.clone(),
@@ -203,6 +206,14 @@ fn leaving(work: &Work<'_>) -> BTreeSet<Name> {
             && block.drafts.iter().any(|draft| matches!(draft.action, Action::VmUndefine))
     });
     gone.map(|block| block.id.name.clone()).collect()
+}
+
+/// What this plan interrupts or destroys: nothing else is saved first.
+fn disturbed(work: &Work<'_>) -> BTreeSet<ResourceId> {
+    let disturbs = |draft: &super::kind::Draft| draft.disruption >= Disruption::Restart;
+    let blocks = work.blocks.iter().filter(|block| block.skip.is_none());
+    let blocks = blocks.filter(|block| block.drafts.iter().any(disturbs));
+    blocks.map(|block| block.id.clone()).collect()
 }
 
 /// What a step waits for, without what those it waits for wait for already.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Disruption, Plan, Reason, Step, StepIndex};
+use crate::model::{Kind, ResourceId};
 
 /// A plan in two.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,12 +33,17 @@ pub fn part(plan: &Plan, causes: &BTreeSet<StepIndex>) -> Parts {
 
 /// One round of what hangs on the steps in `out`.
 fn grow(plan: &Plan, out: &mut BTreeSet<StepIndex>) {
-    let resources: BTreeSet<_> = out.iter().map(|at| &plan.steps[*at].resource).collect();
+    // A snapshot taken first keeps nothing waiting that is due for its backup.
+    let out_of = out.iter().map(|at| &plan.steps[*at]);
+    let out_of = out_of.filter(|step| step.action.way_back_for().is_none());
+    let resources: BTreeSet<_> = out_of.map(|step| &step.resource).collect();
     let same = |step: &Step| resources.contains(&step.resource);
     let mut more: BTreeSet<StepIndex> =
         plan.steps.iter().enumerate().filter(|(_, step)| same(step)).map(|(at, _)| at).collect();
     for (at, step) in plan.steps.iter().enumerate() {
-        if step.after.iter().any(|before| out.contains(before) || more.contains(before)) {
+        let waits = |before: &&StepIndex| out.contains(before) || more.contains(before);
+        let mut waits = step.after.iter().filter(waits).map(|before| &plan.steps[*before].resource);
+        if waits.any(|resource| !goes_on(step) || is_made(plan, resource)) {
             more.insert(at);
         }
     }
@@ -46,6 +52,18 @@ fn grow(plan: &Plan, out: &mut BTreeSet<StepIndex>) {
         more.extend(before.filter(|before| serves(&plan.steps[**before])));
     }
     out.extend(more);
+}
+
+/// Whether a step has its own time: a backup waits for no change of what it saves, as long as that is
+/// there.
+fn goes_on(step: &Step) -> bool {
+    step.reason == Reason::Due && step.resource.kind == Kind::Backup
+}
+
+/// Whether the plan makes something that is not there.
+fn is_made(plan: &Plan, resource: &ResourceId) -> bool {
+    let mut steps = plan.steps.iter().filter(|step| step.resource == *resource);
+    steps.any(|step| step.reason == Reason::Missing)
 }
 
 /// Whether a step is only worth its disturbance if the one it makes way for follows.

@@ -306,7 +306,11 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         Action::BackupOpen { backup } => {
             (None, Some(digest_of(&(&backup.repository, &backup.key))))
         }
-        Action::BackupRun { .. }
+        Action::BackupRun { before: Some(before), .. } => {
+            parts.extend(before.of.iter().map(|id| (format!("first {id}"), digest_of(&()))));
+            (None, None)
+        }
+        Action::BackupRun { before: None, .. }
         | Action::BackupClear { .. }
         | Action::BackupVerify { .. }
         | Action::BackupDrill { .. }
@@ -324,6 +328,7 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         | Action::ClusterReconfigure { .. } => (None, None),
         // How a snapshot is called says nothing of what it does.
         Action::VmSnapshot { name: _ }
+        | Action::VmForget { name: _ }
         | Action::PoolUndefine
         | Action::NetworkStop
         | Action::NetworkUndefine

@@ -66,6 +66,7 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
             set_power(seen, Power::Off);
         }),
         Action::VmSnapshot { .. }
+        | Action::VmForget { .. }
         | Action::VmAwaitReady { .. }
         | Action::BackupRun { .. }
         | Action::BackupVerify { .. }
@@ -302,7 +303,7 @@ fn leave_behind(observed: &mut Observed, id: &ResourceId, paths: Vec<String>) {
 /// A disk that is already there is left as it is, as a provider must.
 fn create_disk(observed: &mut Observed, id: &ResourceId, disk: &Disk) {
     if !observed.resources.contains_key(id) {
-        let disk = Disk { on_image_change: None, ..disk.clone() };
+        let disk = Disk { on_image_change: None, way_back: None, ..disk.clone() };
         put(observed, id, Ownership::Unmarked, Resource::Disk(disk), None).active = true;
     }
 }
@@ -346,7 +347,7 @@ fn define_vm(
         vm.power = old.power;
     }
     vm.accelerator = vm.accelerator.or(Some(Accelerator::Tcg));
-    (vm.stop, vm.readiness, vm.snapshot) = (None, None, None);
+    (vm.stop, vm.readiness, vm.snapshot, vm.way_back) = (None, None, None, None);
     // As libvirt tells it: GPUs are devices like others.
     vm.host_devices = vm.devices().into_iter().cloned().collect();
     vm.gpus.clear();

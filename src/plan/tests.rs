@@ -2,6 +2,7 @@
 
 mod backup;
 mod cluster;
+mod first;
 mod gpu;
 mod guests;
 mod limits;

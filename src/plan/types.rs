@@ -10,6 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
+use crate::model::backup::Before;
 use crate::model::resource::{
     Backup, Disk, Image, Network, Nic, NodeStep, Readiness, Seed, SlurmPlace, StopPolicy,
     StoragePool, VirtualMachine,
@@ -213,6 +214,8 @@ pub enum SkipReason {
     Orphaned,
     /// A backup does not keep what is promised, and no step alone mends it.
     Unprotected(String),
+    /// What it interrupts or destroys has to be saved first, and cannot be now.
+    Unsaved(String),
 }
 
 /// What a step does. Each action can be repeated safely: doing it twice is doing it once.
@@ -374,6 +377,12 @@ pub enum Action {
         /// Name of the snapshot.
         name: String,
     },
+    /// Removes a snapshot of the domain's disks that was taken before a change which has been good for
+    /// long enough.
+    VmForget {
+        /// Name of the snapshot.
+        name: String,
+    },
     /// Starts a domain, or resumes a paused one.
     VmStart,
     /// Pauses a domain.
@@ -406,6 +415,9 @@ pub enum Action {
         /// Since when it is due; `None`: for the first time, or because an operator asks.
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
+        /// What it is taken before, as the way back; `None`: nothing, it is due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Before>,
     },
     /// Takes away what a backup left in guests when it was interrupted, or has there although
     /// nothing needs it any more: jobs, files and marks of ours.
@@ -426,6 +438,9 @@ pub enum Action {
         part: Option<u32>,
         /// The newest snapshot, which has to be there; `None`: there is none.
         snapshot: Option<String>,
+        /// Whether it comes before its time because somebody else removed things.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        foreign: bool,
         /// Since when it is due.
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
@@ -449,6 +464,12 @@ pub enum Action {
         backup: Box<Backup>,
         /// The id that the repository has to have.
         repository: Option<String>,
+        /// Snapshots that stay, whatever the retention says: the ways back from changes.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pinned: Vec<String>,
+        /// Snapshots that were such and are not any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        released: Vec<String>,
         /// Since when it is due.
         #[schemars(with = "Option<String>")]
         due: Option<Timestamp>,
@@ -547,6 +568,13 @@ impl Action {
     /// The verb of removing snapshots.
     pub const BACKUP_FORGET: &'static str = "forget";
 
+    /// The verb of taking a snapshot inside the disks of a domain.
+    pub const VM_SNAPSHOT: &'static str = "snapshot";
+    /// The verb of removing one.
+    pub const VM_FORGET: &'static str = "forget";
+    /// The fact of both: what libvirt calls the snapshot.
+    pub const VM_SNAPSHOT_FACT: &'static str = "snapshot";
+
     /// The verb of the proof at the end of a change of a GPU, in the log.
     pub const GPU_SETTLE: &'static str = "settle";
 
@@ -573,7 +601,8 @@ impl Action {
             Self::GpuHandover { to: GpuSide::Guests, .. } => "give",
             Self::GpuHandover { to: GpuSide::Host, .. } => "take",
             Self::GpuSettle { .. } => Self::GPU_SETTLE,
-            Self::VmSnapshot { .. } => "snapshot",
+            Self::VmSnapshot { .. } => Self::VM_SNAPSHOT,
+            Self::VmForget { .. } => Self::VM_FORGET,
             Self::VmPause => "pause",
             Self::VmAwaitReady { .. } => "await",
             Self::BackupOpen { .. } => "open",
@@ -589,6 +618,14 @@ impl Action {
             Self::ClusterReconfigure { .. } => "reconfigure",
             Self::ClusterNode { step, .. } => step.verb(),
             Self::ClusterAccount { .. } => "account",
+        }
+    }
+
+    /// What a snapshot is taken before, where it is the way back from something.
+    pub fn way_back_for(&self) -> Option<&BTreeSet<ResourceId>> {
+        match self {
+            Self::BackupRun { before: Some(before), .. } => Some(&before.of),
+            _ => None,
         }
     }
 

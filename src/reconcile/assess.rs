@@ -143,12 +143,13 @@ impl<'a> Differences<'a> {
         let fulfilled_before = applied.is_some_and(|applied| applied.wish == wish.digest);
         // Cleaning up behind a resource is no difference in the resource itself.
         // What is due neither makes nor ends a difference.
-        let differs = |step: &&Step| !step.action.removes() && step.reason != Reason::Due;
+        // Nor does what is saved for the sake of something else.
+        let differs = |step: &&Step| !step.action.removes() && !is_chore(step);
         let at_work = steps.iter().any(differs);
         let left_alone = skips.iter().any(|skip| !is_remark(&skip.why));
         if !at_work && !left_alone {
             let failed = known.is_some_and(|known| known.failure.is_some());
-            if failed && !steps.is_empty() && steps.iter().all(|it| it.reason == Reason::Due) {
+            if failed && !steps.is_empty() && steps.iter().all(|it| is_chore(it)) {
                 // Whether what is due succeeds this time is for its outcome to say.
                 return None;
             }
@@ -232,6 +233,11 @@ fn expects_activity(resource: &Resource) -> bool {
     )
 }
 
+/// Whether a step neither makes nor ends a difference: its time has come, or something else is saved.
+fn is_chore(step: &Step) -> bool {
+    step.reason == Reason::Due || step.action.way_back_for().is_some()
+}
+
 /// A remark about a resource that is otherwise what it should be.
 fn is_remark(why: &SkipReason) -> bool {
     matches!(why, SkipReason::ImageKept | SkipReason::InUse(_) | SkipReason::PruneOff)
@@ -309,8 +315,8 @@ pub(super) fn repeated(
         .iter()
         // Asking a guest once more whether it is up puts nothing right.
         .filter(|step| !matches!(step.action, Action::VmAwaitReady { .. }))
-        // Nor does what is due again.
-        .filter(|step| step.reason != Reason::Due)
+        // Nor does what is due again, or saves something once more.
+        .filter(|step| !is_chore(step))
         .filter(|step| done.contains(&(step.resource.clone(), signature(step, wish(step)))))
         .map(|step| step.resource.clone())
         .collect()

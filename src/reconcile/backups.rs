@@ -15,7 +15,7 @@ use crate::model::resource::{Backup, Chore};
 use crate::model::{Resource, ResourceId, digest_of};
 use crate::plan::{Due, KnownBackup};
 use crate::spec::Desired;
-use crate::state::{BackupState, State};
+use crate::state::{BackupState, State, keep_s};
 
 /// How every backup that is asked for stands at `now`.
 pub(super) fn known_backups(
@@ -27,17 +27,49 @@ pub(super) fn known_backups(
     let known = backups(desired).map(|(id, backup)| {
         let of = &state.backup(id);
         let due = if outlook.due { due(id, backup, of, now) } else { Vec::new() };
+        let (pinned, released) = state.pinned(id, now);
         let known = KnownBackup {
             repository: of.repository.clone(),
             newest: of.last.as_ref().map(|last| last.id.clone()),
             good: of.good.as_ref().map(|good| good.id.clone()),
             checks: of.checks,
+            foreign: of.recheck,
+            pinned,
+            released,
             due,
             trouble: trouble(backup, of, now),
         };
         (id.clone(), known)
     });
     known.collect()
+}
+
+/// The snapshots inside the disks of machines that nothing needs any more as a way back.
+pub(super) fn ways_over(
+    state: &State,
+    desired: &Desired,
+    now: Timestamp,
+) -> BTreeMap<ResourceId, Vec<String>> {
+    let over = inside(state, desired).filter(|(_, until)| *until <= now);
+    let names = |id: &ResourceId| {
+        let known = state.resources.get(id).into_iter().flat_map(|known| &known.snapshots);
+        known.map(|snapshot| snapshot.name.clone()).collect()
+    };
+    over.map(|(id, _)| (id.clone(), names(id))).collect()
+}
+
+/// Every machine with snapshots inside its disks, and when they may go.
+fn inside<'a>(
+    state: &'a State,
+    desired: &'a Desired,
+) -> impl Iterator<Item = (&'a ResourceId, Timestamp)> {
+    let with = state.resources.iter().filter(|(_, known)| !known.snapshots.is_empty());
+    with.filter_map(|(id, _)| match &desired.resources.get(id)?.resource {
+        Resource::VirtualMachine(vm) => {
+            Some((id, state.inside_until(id, keep_s(vm.way_back.as_ref()))?))
+        }
+        _ => None,
+    })
 }
 
 /// When something becomes due next.
@@ -48,7 +80,7 @@ pub(super) fn next_due(state: &State, desired: &Desired, now: Timestamp) -> Opti
         let chores = Chore::ALL.into_iter().filter_map(|chore| time(id, backup, of, chore, now));
         chores.chain(breaks).collect::<Vec<_>>()
     });
-    times.filter(|at| *at > now).min()
+    times.chain(inside(state, desired).map(|(_, at)| at)).filter(|at| *at > now).min()
 }
 
 /// The events for snapshots that became older than promised.
@@ -85,7 +117,9 @@ fn due(id: &ResourceId, backup: &Backup, of: &BackupState, now: Timestamp) -> Ve
         let asked = match chore {
             Chore::Run => of.asked || owed,
             Chore::Drill => of.drill_asked && of.good.is_some(),
-            Chore::Verify | Chore::Forget => false,
+            // Nobody waits for the day's check to know what somebody else left of it.
+            Chore::Verify => of.recheck && of.last.is_some(),
+            Chore::Forget => false,
         };
         if asked {
             all.push(Due { chore, since: None });
@@ -253,6 +287,34 @@ mod tests {
         hooked.hooks.after.push(crate::model::resource::BackupHook { argv, timeout_s: 1 });
         let due = due(&id(), &hooked, &of, at(1001));
         assert_eq!(due, [Due { chore: Chore::Run, since: None }]);
+    }
+
+    #[test]
+    fn somebody_elses_removals_bring_the_check_forward_once() {
+        let of = BackupState {
+            recheck: true,
+            checked_at: Some(at(1000)),
+            forgotten_at: Some(at(1000)),
+            ..taken(1000)
+        };
+        assert_eq!(chores(&of, 1001), [(Chore::Verify, None)]);
+        let looked = BackupState { recheck: false, checked_at: Some(at(1002)), ..of };
+        assert_eq!(chores(&looked, 1003), []);
+    }
+
+    /// A clock that was set forward by days, or a host that was off for as long: one run, not many.
+    #[test]
+    fn a_clock_that_jumps_over_many_times_makes_one_run() {
+        let of =
+            BackupState { checked_at: Some(at(1000)), forgotten_at: Some(at(1000)), ..taken(1000) };
+        let jumped = 1000 + 50 * 100 + 7;
+        let runs = |of: &BackupState, now| {
+            chores(of, now).into_iter().filter(|(chore, _)| *chore == Chore::Run).count()
+        };
+        assert_eq!(runs(&of, jumped), 1);
+        let after = BackupState { run_at: Some(at(jumped)), ..of.clone() };
+        assert_eq!(runs(&after, jumped + 1), 0, "what was missed is not made up for");
+        assert_eq!(runs(&after, jumped + 100), 1);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::event::body::{
     Adopted, BackupNews, PlanFinished, StepFailed, StepInterrupted, StepStarted, StepSucceeded,
 };
 use crate::event::{Entry, Event, Spilled};
-use crate::model::{CommitId, Digest, Fault, Kind, ResourceId, RunId};
+use crate::model::{CommitId, Digest, Fault, Kind, ResourceId, RunId, listed};
 use crate::plan::{Action, Disruption, Plan, Reason, Step, StepIndex, window_open};
 use crate::port::{Clock, Crash, CrashPoint, Outcome, Progress, Provider, Scope};
 use crate::state::State;
@@ -136,6 +136,33 @@ impl Reconciler {
         }
         self.fault()
     }
+}
+
+/// Whether snapshots may be removed: the check or the drill right before it may have found damage, the
+/// run something it could not read, and a snapshot may have become a way back since the plan was made.
+fn may_forget(state: &State, id: &ResourceId, pinned: &[String], released: &[String]) -> bool {
+    let of = state.backup(id);
+    let known = |snapshot: &String| pinned.contains(snapshot) || released.contains(snapshot);
+    of.may_forget() && of.pinned.iter().all(|pinned| known(&pinned.snapshot))
+}
+
+/// What is to be the way back has to hold everything: else what it was taken for is not begun, and it
+/// is taken anew.
+fn incomplete(ended: &Ended, step: &Step) -> Option<Fault> {
+    let of = step.action.way_back_for()?;
+    let Ok(Outcome { backup: Some(BackupNews::Taken(taken)), .. }) = &ended.result else {
+        return None;
+    };
+    let first = taken.first_missing.as_ref().map(|first| format!(", the first: {first}"));
+    (taken.missing > 0).then(|| {
+        Fault::transient(format!(
+            "{}: {} thing(s) are missing from the snapshot{}: it is no way back for {}",
+            step.resource,
+            taken.missing,
+            first.unwrap_or_default(),
+            listed(of)
+        ))
+    })
 }
 
 /// The event that says what came of work on a backup.
@@ -270,10 +297,12 @@ impl Performance {
             || self.approved.is_some()
             || window_open(windows, minute);
         let taken_back = self.approved.is_some_and(|since| state.revoked > since);
-        // The check or the drill right before it may have found damage, and the run something it could
-        // not read.
-        let safe = !matches!(step.action, Action::BackupForget { .. })
-            || state.backup(&step.resource).may_forget();
+        let safe = match &step.action {
+            Action::BackupForget { pinned, released, .. } => {
+                may_forget(state, &step.resource, pinned, released)
+            }
+            _ => true,
+        };
         state.paused.is_none() && !held && open && !taken_back && safe && self.in_force(state)
     }
 
@@ -379,7 +408,7 @@ impl Performance {
             return self.leave(index, seq).await;
         }
         let resource = &self.plan.steps[index].resource;
-        let ended = ended.unwrap_or_else(|error| Ended {
+        let mut ended = ended.unwrap_or_else(|error| Ended {
             index,
             result: Err(match error.is_cancelled() {
                 true => Fault::transient(format!(
@@ -394,11 +423,13 @@ impl Performance {
         });
         self.crash(CrashPoint::AfterEffect)?;
         let step = &self.plan.steps[index];
+        let news = ended.result.as_ref().ok().and_then(|outcome| outcome.backup.clone());
+        if let Some(fault) = incomplete(&ended, step) {
+            ended.result = Err(fault);
+        }
         let mut entries = vec![self.outcome(&ended).because(seq)];
-        if let Ok(outcome) = &ended.result
-            && let Some(news) = &outcome.backup
-        {
-            entries.push(self.entry(event_of(news)).about(&step.resource).because(seq));
+        if let Some(news) = news {
+            entries.push(self.entry(event_of(&news)).about(&step.resource).because(seq));
         }
         if ended.result.is_ok() && step.reason == Reason::Adopted && makes_ours(&step.action) {
             entries.push(self.entry(Event::Adopted(Adopted {})).about(&step.resource).because(seq));

@@ -1,8 +1,10 @@
 //! What the log knows, in the form the planner needs.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
-use super::backups::known_backups;
+use super::backups::{known_backups, ways_over};
 use super::clusters::known_clusters;
 use super::pass::Outlook;
 use crate::model::{Resource, ResourceId};
@@ -22,7 +24,8 @@ pub(super) fn known_at(
 ) -> Known {
     let backups = known_backups(state, desired, now, outlook);
     let clusters = known_clusters(state, now, outlook);
-    let mut known = Known { backups, clusters, ..Known::default() };
+    let over = if outlook.due { ways_over(state, desired, now) } else { BTreeMap::new() };
+    let mut known = Known { backups, clusters, over, ..Known::default() };
     for (id, resource) in &state.resources {
         if resource.is_ours() {
             known.resources.insert(id.clone(), known_resource(resource));

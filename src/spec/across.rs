@@ -9,10 +9,11 @@ use std::sync::Arc;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use super::covered::saved_by;
 use super::environment::Gathered;
 use super::kinds::Spec;
 use super::resolve::{Draft, Place, Resolved, reference, subnets};
-use crate::model::resource::{GpuMatch, GpuUse, HostDevice, NetworkMode};
+use crate::model::resource::{BackupSource, GpuMatch, GpuUse, HostDevice, NetworkMode};
 use crate::model::{Kind, Resource, ResourceId};
 
 /// Adds what is wrong between resources, which are given in order.
@@ -25,6 +26,7 @@ pub(crate) fn check(all: &mut Gathered, sorted: &Sorted) {
     gpus(all, sorted, &mut drafts);
     taken_along(all, sorted, &mut drafts);
     gpu_users(all, sorted, &mut drafts);
+    saved_first(all, sorted, &mut drafts);
     cycles(all, sorted, &mut drafts);
     all.drafts.extend(drafts);
 }
@@ -166,6 +168,50 @@ fn shared_disks(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
             draft.hint("give each machine its own disk, or make both uses `readOnly`");
             drafts.push(draft);
         }
+    }
+}
+
+/// What is to be saved before a change by a backup that does not save it.
+fn saved_first(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
+    let own = |id: &ResourceId| {
+        let found = sorted.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
+        sorted[found].1.own()
+    };
+    for (id, resolved) in sorted {
+        let (way_back, disks) = match resolved.own() {
+            Some(Resource::Disk(disk)) => (&disk.way_back, vec![id.clone()]),
+            Some(Resource::VirtualMachine(vm)) => {
+                let written = resolved.disks.iter().filter(|(_, _, read_only)| !read_only);
+                let written = written.map(|(name, _, _)| ResourceId::new(Kind::Disk, name.clone()));
+                (&vm.way_back, written.collect())
+            }
+            _ => continue,
+        };
+        let Some(name) = way_back.as_ref().and_then(|it| it.backup.clone()) else { continue };
+        let backup_id = ResourceId::new(Kind::Backup, name);
+        let Some(Resource::Backup(backup)) = own(&backup_id) else { continue };
+        // Of everything there is only what is asked about, and what it may be a part of.
+        let whole = match &backup.source {
+            BackupSource::Guest(guest) => Some(guest.part.id()),
+            _ => None,
+        };
+        let asked = disks.iter().chain(&whole);
+        let saved = saved_by(backup, asked.filter_map(|id| Some((id, own(id)?))));
+        let missing = disks.iter().find(|disk| !saved.contains(disk));
+        let nothing = disks.is_empty() && whole.as_ref() != Some(id);
+        if missing.is_none() && !nothing {
+            continue;
+        }
+        let what = missing.unwrap_or(id);
+        let message = format!("`{backup_id}` does not save `{what}` for certain");
+        let mut draft = Draft::new("spec/conflict", at(all, id, "/spec/backupBefore"), message);
+        draft.see(at(all, &backup_id, "/spec/source"), "what it saves is said here");
+        let source = match id.kind {
+            Kind::VirtualMachine => format!("{{virtualMachine: {}}}", id.name),
+            _ => format!("{{disk: {}}}", id.name),
+        };
+        draft.hint(format!("name a `Backup` with `source: {source}`"));
+        drafts.push(draft);
     }
 }
 

@@ -12,7 +12,7 @@ use super::types::{
 };
 use crate::event::body::SoftHold;
 use crate::event::{Event, Recorded};
-use crate::model::{CommitId, Digest, ResourceId};
+use crate::model::{CommitId, Digest, Kind, ResourceId};
 
 impl State {
     /// Takes one event in. Events come in the order of the log, each once.
@@ -369,11 +369,14 @@ impl State {
             return;
         }
         let resource = self.resources.entry(id.clone()).or_default();
+        if matches!(id.kind, Kind::VirtualMachine | Kind::Disk) {
+            resource.touch(&entry.event, at);
+        }
         match &entry.event {
             Event::StepStarted(started) => resource.start(started, recorded.seq),
-            Event::StepSucceeded(_) => {
+            Event::StepSucceeded(succeeded) => {
                 let cleared = resource.in_flight.as_ref().is_some_and(|step| step.wish.is_none());
-                resource.succeed(at, entry.run);
+                resource.succeed(succeeded, at, entry.run);
                 // What a backup left in a guest is cleared away when the backup is forgotten already.
                 if cleared && resource.wish.is_none() && !resource.is_ours() {
                     self.resources.remove(id);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use trueup_backup::objective::Facts;
 
 use super::State;
+use super::way_back::{Pinned, keep};
 use crate::event::body::{
     BackupDrilled, BackupFailed, BackupForgotten, BackupOpened, BackupTaken, BackupVerified,
 };
@@ -61,6 +62,13 @@ pub struct BackupState {
     /// somebody else removed things from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noticed: Option<Noticed>,
+    /// Somebody else removed things from its repository, and no check has looked since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recheck: bool,
+    /// Snapshots that were taken before changes, as the ways back, and were not let go of; the oldest
+    /// first, bounded by [`WAYS_KEPT_MAX`](super::WAYS_KEPT_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pinned: Vec<Pinned>,
 }
 
 /// Something noticed beside a job.
@@ -148,6 +156,10 @@ impl BackupState {
     pub(super) fn take(&mut self, taken: &BackupTaken, at: Timestamp) {
         self.open(&BackupOpened { repository: taken.repository.clone(), made: false });
         self.notice(&taken.notices, at);
+        self.recheck |= taken.foreign;
+        if let Some(before) = taken.before.clone().filter(|_| taken.missing == 0) {
+            keep(&mut self.pinned, Pinned { snapshot: taken.snapshot.clone(), at, before });
+        }
         self.bytes_before = self.last.as_ref().map(|last| last.bytes);
         self.last = Some(LastSnapshot {
             id: taken.snapshot.clone(),
@@ -176,6 +188,8 @@ impl BackupState {
     pub(super) fn verify(&mut self, verified: &BackupVerified, at: Timestamp) {
         self.noticed = None;
         self.notice(&verified.notices, at);
+        // What this check noticed itself it has looked at too: no second one follows from it.
+        self.recheck = false;
         self.checked_at = Some(at);
         self.checks = self.checks.wrapping_add(1);
         self.facts.verified = Some(at);
@@ -187,6 +201,7 @@ impl BackupState {
     }
 
     pub(super) fn drill(&mut self, drilled: &BackupDrilled, at: Timestamp) {
+        self.recheck |= drilled.foreign;
         self.drilled_at = Some(at);
         self.drill_asked = false;
         self.facts.drilled = Some(at);
@@ -210,6 +225,7 @@ impl BackupState {
             self.drill_damage = Some(failed.why.clone());
             return;
         }
+        self.recheck = false;
         self.checked_at = Some(at);
         self.facts.verify_failed = Some(at);
         self.damage = Some(failed.why.clone());
@@ -217,6 +233,8 @@ impl BackupState {
 
     pub(super) fn forget(&mut self, forgotten: &BackupForgotten, at: Timestamp) {
         self.notice(&forgotten.notices, at);
+        self.recheck |= forgotten.foreign;
+        self.pinned.retain(|pinned| !forgotten.released.contains(&pinned.snapshot));
         self.forgotten_at = Some(at);
     }
 
@@ -233,7 +251,10 @@ impl BackupState {
                 self.run_at = Some(at);
                 self.asked = false;
             }
-            Action::BACKUP_VERIFY => self.checked_at = Some(at),
+            Action::BACKUP_VERIFY => {
+                self.checked_at = Some(at);
+                self.recheck = false;
+            }
             Action::BACKUP_DRILL => {
                 self.drilled_at = Some(at);
                 self.drill_asked = false;
@@ -262,6 +283,7 @@ fn mended(failed: &mut Option<Timestamp>, at: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::backup::Before;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -281,6 +303,8 @@ mod tests {
             missing,
             first_missing: None,
             notices: Vec::new(),
+            foreign: false,
+            before: None,
             hooks: Vec::new(),
             elapsed_ms: 5,
         }
@@ -288,6 +312,50 @@ mod tests {
 
     fn verified() -> BackupVerified {
         BackupVerified { snapshots: 1, read: 0, notices: Vec::new(), elapsed_ms: 1 }
+    }
+
+    fn forgotten() -> BackupForgotten {
+        BackupForgotten {
+            kept: 1,
+            removed: vec![],
+            removed_count: 0,
+            released: vec![],
+            freed: 0,
+            notices: vec![],
+            foreign: false,
+        }
+    }
+
+    #[test]
+    fn somebody_elses_removals_ask_for_one_check() {
+        let mut of = BackupState::default();
+        of.take(&BackupTaken { foreign: true, ..taken("one", 1, 0) }, at(2));
+        of.take(&taken("one", 3, 0), at(4));
+        assert!(of.recheck, "until one has looked");
+        let notices = vec!["somebody else pruned the repository".to_owned()];
+        of.verify(&BackupVerified { notices, ..verified() }, at(5));
+        assert!(!of.recheck && of.noticed.is_some(), "what it noticed itself it has looked at");
+        of.forget(&BackupForgotten { foreign: true, ..forgotten() }, at(6));
+        assert!(of.recheck);
+        let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
+        of.find_damage(&failed, at(7));
+        assert!(!of.recheck, "it has looked, and found something");
+    }
+
+    #[test]
+    fn a_way_back_is_remembered_until_it_is_let_go_of() {
+        let before = || Some(Before { of: ["vm/web".parse().unwrap()].into(), keep_s: 1 });
+        let mut of = BackupState::default();
+        of.take(&BackupTaken { before: before(), ..taken("one", 1, 0) }, at(2));
+        of.take(&BackupTaken { before: before(), ..taken("one", 3, 1) }, at(4));
+        let snapshots = |of: &BackupState| -> Vec<String> {
+            of.pinned.iter().map(|pinned| pinned.snapshot.clone()).collect()
+        };
+        assert_eq!(snapshots(&of), ["1"], "what is not complete is no way back");
+        of.forget(&forgotten(), at(5));
+        assert_eq!(snapshots(&of), ["1"]);
+        of.forget(&BackupForgotten { released: vec!["1".into()], ..forgotten() }, at(6));
+        assert!(of.pinned.is_empty());
     }
 
     #[test]
@@ -301,9 +369,7 @@ mod tests {
         assert_eq!(of.noticed.as_ref().map(|noticed| noticed.at), Some(at(5)));
         of.verify(&verified(), at(6));
         assert_eq!(of.noticed, None);
-        let forgotten =
-            BackupForgotten { kept: 1, removed: vec![], removed_count: 0, freed: 0, notices };
-        of.forget(&forgotten, at(7));
+        of.forget(&BackupForgotten { notices, ..forgotten() }, at(7));
         assert!(of.noticed.is_some());
     }
 
@@ -370,6 +436,7 @@ mod tests {
             elapsed_ms: 1,
             proved: Vec::new(),
             notices: Vec::new(),
+            foreign: false,
         };
         of.drill(&drilled, at(6));
         let standing = standing(&of.facts, &Objectives::default(), at(7));
@@ -434,6 +501,7 @@ mod tests {
             elapsed_ms: 1001,
             proved: Vec::new(),
             notices: Vec::new(),
+            foreign: false,
         };
         of.drill(&drilled, at(11));
         assert_eq!((of.facts.measured_rto_s, of.may_forget()), (Some(2), true));

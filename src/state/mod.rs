@@ -14,6 +14,7 @@ mod landed;
 mod pulls;
 mod resource;
 mod types;
+mod way_back;
 
 #[cfg(test)]
 mod tests;
@@ -32,3 +33,4 @@ pub use types::{
     PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState, SpecState, State,
     XIDS_KEPT_MAX,
 };
+pub use way_back::{InsideSnapshot, Pinned, WAYS_KEPT_MAX, WayThere, keep_s};

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::backup::BackupState;
 use super::cluster::ClusterState;
 use super::types::{Failure, HEALS_KEPT_MAX, InFlight, ResourceState};
-use crate::event::body::{Claim, StepFailed, StepStarted};
+use super::way_back::{InsideSnapshot, keep};
+use crate::event::Event;
+use crate::event::body::{Claim, StepFailed, StepStarted, StepSucceeded};
 use crate::model::{Digest, Fault, Resource, RunId};
 use crate::plan::{Action, Reason};
 
@@ -89,8 +91,14 @@ impl ResourceState {
         }
     }
 
-    pub(super) fn succeed(&mut self, at: Timestamp, run: Option<RunId>) {
+    pub(super) fn succeed(&mut self, succeeded: &StepSucceeded, at: Timestamp, run: Option<RunId>) {
         let Some(step) = self.in_flight.take() else { return };
+        if let Some(name) = succeeded.facts.get(Action::VM_SNAPSHOT_FACT) {
+            self.snapshots.retain(|there| there.name != *name);
+            if step.verb == Action::VM_SNAPSHOT {
+                keep(&mut self.snapshots, InsideSnapshot { name: name.clone(), at });
+            }
+        }
         if self.failure.as_ref().is_some_and(|failure| failure.verb == step.verb) {
             self.failure = None;
         }
@@ -103,6 +111,26 @@ impl ResourceState {
                 self.heals.remove(0);
             }
             self.heals.push(at);
+        }
+    }
+
+    /// Remembers when something was last done to it, or it was seen to be otherwise than before.
+    pub(super) fn touch(&mut self, event: &Event, at: Timestamp) {
+        let forgets = self.in_flight.as_ref().is_some_and(|step| step.verb == Action::VM_FORGET);
+        let counts = match event {
+            // That a way back goes is no change that there has to be one from.
+            Event::StepSucceeded(_) => !forgets,
+            event => matches!(
+                event,
+                Event::StepFailed(_)
+                    | Event::StepInterrupted(_)
+                    | Event::Synced(_)
+                    | Event::Drifted(_)
+                    | Event::Recovered(_)
+            ),
+        };
+        if counts {
+            self.touched = Some(at);
         }
     }
 
@@ -168,6 +196,7 @@ mod tests {
     use crate::model::Name;
     use crate::model::resource::{Backup, BackupLimits, BackupSource};
     use crate::plan::Disruption;
+    use std::collections::BTreeMap;
     use trueup_backup::objective::Objectives;
 
     fn claim(repository: &str) -> Claim {
@@ -212,8 +241,28 @@ mod tests {
         let mut known = ResourceState::default();
         known.start(&opening("/old"), 1);
         known.backup().open(&BackupOpened { repository: "1".repeat(64), made: true });
-        known.succeed(Timestamp::UNIX_EPOCH, None);
+        known.succeed(&succeeded(BTreeMap::new()), Timestamp::UNIX_EPOCH, None);
         known
+    }
+
+    fn succeeded(facts: BTreeMap<String, String>) -> StepSucceeded {
+        let plan = Digest::of("plan");
+        StepSucceeded { plan, step: 0, already: false, facts, elapsed_ms: 0 }
+    }
+
+    #[test]
+    fn snapshots_inside_a_machine_are_known_until_they_are_removed() {
+        let mut known = ResourceState::default();
+        let mut done = |verb: &str, name: &str| {
+            known.start(&StepStarted { verb: verb.into(), claim: None, ..opening("/") }, 1);
+            let facts = [(Action::VM_SNAPSHOT_FACT.to_owned(), name.to_owned())];
+            known.succeed(&succeeded(facts.into()), Timestamp::UNIX_EPOCH, None);
+            known.snapshots.iter().map(|it| it.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(done(Action::VM_SNAPSHOT, "a"), ["a"]);
+        assert_eq!(done(Action::VM_SNAPSHOT, "b"), ["a", "b"]);
+        assert_eq!(done(Action::VM_SNAPSHOT, "a"), ["b", "a"], "taken anew");
+        assert_eq!(done("forget", "b"), ["a"]);
     }
 
     fn failed(fault: Fault) -> StepFailed {

@@ -12,6 +12,7 @@ use super::cluster::ClusterState;
 use super::granted::Given;
 use super::landed::Landed;
 use super::pulls::PullsState;
+use super::way_back::InsideSnapshot;
 use crate::event::body::{Claim, ForgeApproval, MoreChanges, Problem, SoftHold};
 use crate::model::resource::GpuSeen;
 use crate::model::{
@@ -242,6 +243,14 @@ pub struct ResourceState {
     /// What is known of its snapshots (backups only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Box<BackupState>>,
+    /// Snapshots inside its disks that were taken before changes and are there still (virtual machines
+    /// only), the oldest first; bounded by [`WAYS_KEPT_MAX`](super::WAYS_KEPT_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<InsideSnapshot>,
+    /// When something was last done to it, or it was last seen to differ or to be right (virtual
+    /// machines and disks only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touched: Option<Timestamp>,
     /// What is known of its nodes and queues (clusters only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Box<ClusterState>>,

@@ -11,9 +11,9 @@ use super::describe::{after, short};
 use super::status::{Status, row_of};
 use crate::event::body::{BackupDrilled, BackupTaken};
 use crate::model::resource::{Backup, BackupSource, Chore};
-use crate::model::{Resource, ResourceId};
+use crate::model::{Resource, ResourceId, listed};
 use crate::plan::{SkipReason, render};
-use crate::state::{BackupState, LastSnapshot, ResourceState, State};
+use crate::state::{BackupState, LastSnapshot, Pinned, ResourceState, State};
 
 /// Every backup that is asked for or was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,9 @@ pub struct BackupRow {
     pub rpo_now_s: Option<u64>,
     /// Most that may be lost, seconds.
     pub rpo_s: Option<u64>,
+    /// Snapshots that are the ways back from changes: retention does not remove them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways_back: Vec<Pinned>,
     /// When the next snapshot is due, at the latest its jitter later.
     pub next_run: Option<Timestamp>,
     /// When the next drill is due, at the latest its jitter later.
@@ -132,7 +135,8 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
     };
     let noticed = of.noticed.as_ref().map(|it| {
         let at = it.at.strftime("%Y-%m-%d %H:%M:%S UTC");
-        format!("noticed {at}: {}", it.what.join("; "))
+        let soon = if of.recheck { "; a check of it comes next" } else { "" };
+        format!("noticed {at}: {}{soon}", it.what.join("; "))
     });
     let incomplete = of.last.as_ref().map_or(0, |last| last.missing);
     let trouble = reasons.iter().filter(|reason| tells(**reason, asked, of)).map(|reason| {
@@ -177,6 +181,7 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         rto_s: promised.rto_s,
         rpo_now_s,
         rpo_s: promised.rpo_s,
+        ways_back: of.pinned.clone(),
         next_run: next(asked, Chore::Run, of.run_at, now),
         next_drill: next(asked, Chore::Drill, of.drilled_at, now).filter(|_| of.good.is_some()),
     }
@@ -241,9 +246,13 @@ pub(super) fn taken(taken: &BackupTaken) -> String {
         (count, None) => format!("; {count} thing(s) are missing from it"),
     };
     let notices = noticed(&taken.notices) + &noticed(&taken.hooks);
+    let way_back = match &taken.before {
+        Some(before) if taken.missing == 0 => format!(", the way back for {}", listed(&before.of)),
+        _ => String::new(),
+    };
     let (id, after) = (short(&taken.snapshot), after(taken.elapsed_ms));
     let read = taken.read.map(|read| format!(", {} read", bytes(read))).unwrap_or_default();
-    format!("snapshot {id}: {size}{read}, {after}{missing}{notices}")
+    format!("snapshot {id}{way_back}: {size}{read}, {after}{missing}{notices}")
 }
 
 pub(super) fn drilled(drilled: &BackupDrilled) -> String {

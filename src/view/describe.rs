@@ -125,7 +125,9 @@ pub fn describe(event: &Event) -> String {
         Event::StepSucceeded(step) => {
             let chosen = step.facts.get(Accelerator::FACT);
             let emulated = chosen.is_some_and(|word| word == Accelerator::Tcg.word());
-            format!("{}{}", after(step.elapsed_ms), if emulated { ", emulated" } else { "" })
+            let emulated = if emulated { ", emulated" } else { "" };
+            let hooks = step.facts.get("hooks").map(|said| format!("; {said}"));
+            format!("{}{emulated}{}", after(step.elapsed_ms), hooks.unwrap_or_default())
         }
         Event::StepFailed(step) => {
             format!("try {}: {}{}", step.attempt, step.fault, rest(&step.more))
@@ -171,8 +173,12 @@ pub fn describe(event: &Event) -> String {
             format!("{} error(s) in {where_}, the first: {}", failed.errors, failed.why)
         }
         Event::BackupForgotten(forgotten) => {
+            let released = match forgotten.released.len() {
+                0 => String::new(),
+                count => format!("; {count} stood as a way back until now"),
+            };
             format!(
-                "{} snapshot(s) removed, {} stay, {} freed",
+                "{} snapshot(s) removed, {} stay, {} freed{released}",
                 forgotten.removed_count,
                 forgotten.kept,
                 super::backup::bytes(forgotten.freed)

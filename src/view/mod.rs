@@ -10,12 +10,14 @@ mod drift;
 pub mod gpu;
 mod health;
 mod status;
+mod way_back;
 mod why;
 
 pub use describe::{change, describe, more_changes};
 pub use drift::{DriftRow, drifts};
 pub use health::{GpuHealthRow, HealthWord, gpu_health};
 pub use status::{ForgeTrouble, Status, StatusRow, Summary, row_of, rows, summary};
+pub use way_back::ways_back;
 pub use why::{STORY_MAX, Story};
 
 #[cfg(test)]

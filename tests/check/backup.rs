@@ -256,3 +256,45 @@ fn the_guest_that_is_saved_is_asked_for_too() {
     "#]],
     );
 }
+
+#[test]
+fn what_is_saved_before_a_change_is_saved_by_the_backup_that_is_named() {
+    let given = |disk: &str, machine: &str, source: &str| {
+        format!(
+            "apiVersion: trueup/v1\nkind: Environment\nmetadata: {{ name: lab }}\nspec:\n  \
+             storagePools: [{{ name: main, path: /srv/pool }}]\n---\n\
+             apiVersion: trueup/v1\nkind: Disk\nmetadata: {{ name: data }}\nspec: {{ size: 1GiB{disk} \
+             }}\n---\napiVersion: trueup/v1\nkind: Disk\nmetadata: {{ name: log }}\nspec: {{ size: \
+             1GiB }}\n---\napiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: web \
+             }}\nspec:\n  cpus: 1\n  memory: 1GiB\n  disks: [{{ disk: data }}, {{ disk: log \
+             }}]\n{machine}---\napiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: safe \
+             }}\nspec:\n  source: {{ {source} }}\n  repository: {{ local: /srv/backup }}\n  key: \
+             backup-key\n"
+        )
+    };
+    let said = |given: &str| {
+        let files = repo(&[("trueup.yaml", REPOSITORY), ("environments/lab/x.yaml", given)]);
+        lines(&check_all(&files, &mut ParseCache::new()).diagnostics)
+    };
+    let first = "  backupBefore: safe\n  keepFor: 2d\n";
+    let whole = "virtualMachine: web";
+    assert_eq!(said(&given(", backupBefore: safe", first, whole)), "");
+    assert_eq!(said(&given(", backupBefore: safe", "", "disk: data")), "");
+    assert_eq!(said(&given("", first, "paths: [/srv/pool]")), "");
+    let found = [
+        said(&given("", first, "disk: data")),
+        said(&given(", backupBefore: safe", "", "paths: [/etc]")),
+        said(&given(", backupBefore: save", "", whole)),
+        said(&given(", keepFor: 1d", "  snapshot: never\n  keepFor: 1 d\n", whole)),
+    ];
+    expect![[r#"
+        environments/lab/x.yaml:24:17 spec/conflict: `backup/safe` does not save `disk/log` for certain (name a `Backup` with `source: {virtualMachine: web}`)
+            environments/lab/x.yaml:31:11 what it saves is said here
+        environments/lab/x.yaml:10:35 spec/conflict: `backup/safe` does not save `disk/data` for certain (name a `Backup` with `source: {disk: data}`)
+            environments/lab/x.yaml:29:11 what it saves is said here
+        environments/lab/x.yaml:10:35 spec/dangling-reference: there is no `backup/save` in environment `lab` (did you mean `safe`?)
+        environments/lab/x.yaml:10:30 spec/conflict: nothing is taken that could be kept (name a `Backup` of this disk as `backupBefore`)
+        environments/lab/x.yaml:25:12 spec/conflict: nothing is taken that could be kept (say `snapshot: beforeDisruption`, or name a `Backup` of this machine as `backupBefore`)
+        environments/lab/x.yaml:25:12 spec/wrong-value: `1 d` is not a duration: write `90s`, `5m`, `4h` or `1d`
+    "#]].assert_eq(&found.concat());
+}

@@ -500,18 +500,30 @@ fn another_repository_is_taken_only_where_the_commit_says_so() {
 }
 
 #[test]
-fn what_somebody_else_removed_is_told_until_a_check_finds_nothing() {
+fn what_somebody_else_removed_is_told_and_checked_at_once_and_once() {
     let saved = Saved::new(&files().replace("readParts: 1", "schedule: {every: 1d}"));
     saved.run(&["apply"]).code(0);
     std::fs::write(saved.at("files/a"), "second").unwrap();
     saved.run(&["backup", "run", "files"]).code(0);
     saved.run(&["apply"]).code(0);
+    let checks = || saved.events("backup.verified");
+    assert_eq!(checks(), 1, "the next one is tomorrow");
     saved.restic("vault", &["forget", "--keep-last", "1", "--prune"]);
+    // Whoever only restores something takes nothing from what the next job notices.
+    let to = saved.at("restored").display().to_string();
+    saved.run(&["backup", "restore", "files", "--to", &to]).code(0);
     saved.run(&["backup", "run", "files"]).code(0);
     saved.run(&["apply"]).code(0);
+    let told = saved.run(&["log", "--type", "backup.taken"]).out;
+    assert!(told.contains("somebody else removed 1 snapshot(s)"), "{told}");
+    assert!(told.contains("somebody else pruned the repository"), "{told}");
+    assert_eq!(checks(), 2, "it was looked at at once");
     let shown = saved.run(&["backup"]).out;
-    assert!(shown.contains("somebody else removed 1 snapshot(s)"), "{shown}");
-    assert!(shown.contains("somebody else pruned the repository"), "{shown}");
+    assert!(!shown.contains("somebody else"), "the check found nothing of the kind:\n{shown}");
+    saved.run(&["apply"]).code(0);
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]).code(0);
+    assert_eq!(checks(), 2, "once for each time");
 }
 
 /// A backup of a program that never ends.

@@ -75,6 +75,22 @@ fn hooks_run_around_a_snapshot_and_after_it_whatever_came_of_it() {
 
 #[test]
 fn hooks_after_a_snapshot_run_at_the_next_start_if_the_daemon_was_killed() {
+    let saved = killed_in_a_snapshot();
+    saved.publish(&hooked("/bin/true", FILES, ""));
+    saved.run(&["apply"]).code(0);
+    let what = [
+        "after files interrupted",
+        "last files interrupted",
+        "before files",
+        "after files taken",
+        "last files taken",
+    ];
+    assert_eq!(ran(&saved), what);
+    assert_eq!(saved.snapshots("files").len(), 1);
+}
+
+/// A daemon that is killed while it takes a snapshot whose hooks have stopped something.
+fn killed_in_a_snapshot() -> Saved {
     let endless = "{command: {argv: [/bin/sleep, '100'], file: all}}";
     let saved = with_hook(&hooked("/bin/true", endless, EVERY));
     let mut run = saved.command(&["run"]);
@@ -87,17 +103,35 @@ fn hooks_after_a_snapshot_run_at_the_next_start_if_the_daemon_was_killed() {
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     assert_eq!(ran(&saved), ["before files"]);
-    saved.publish(&hooked("/bin/true", FILES, ""));
+    saved
+}
+
+#[test]
+fn hooks_after_a_snapshot_run_also_where_the_backup_is_gone_from_the_commit() {
+    let saved = killed_in_a_snapshot();
+    saved.publish("");
     saved.run(&["apply"]).code(0);
-    let what = [
-        "after files interrupted",
-        "last files interrupted",
-        "before files",
-        "after files taken",
-        "last files taken",
-    ];
-    assert_eq!(ran(&saved), what);
-    assert_eq!(saved.snapshots("files").len(), 1);
+    assert_eq!(ran(&saved), ["after files interrupted", "last files interrupted"]);
+    let told = saved.run(&["log"]).out;
+    assert!(told.contains("hook") && told.contains("exit status: 3"), "{told}");
+    saved.run(&["apply"]).code(0);
+    assert!(ran(&saved).is_empty(), "once");
+}
+
+#[test]
+fn a_hook_that_the_host_no_longer_runs_is_told_once_where_its_backup_is_gone() {
+    let saved = killed_in_a_snapshot();
+    let config = std::fs::read_to_string(saved.at("config.yaml")).unwrap();
+    let last = format!("{{argv: [{}, last]}}, ", saved.at("hook").display());
+    assert!(config.contains(&last), "{config}");
+    std::fs::write(saved.at("config.yaml"), config.replace(&last, "")).unwrap();
+    saved.publish("");
+    saved.run(&["apply"]).code(0);
+    assert_eq!(ran(&saved), ["after files interrupted"]);
+    let told = || saved.run(&["log"]).out.matches("`backup.programs` does not allow it").count();
+    assert_eq!(told(), 1);
+    saved.run(&["apply"]).code(0);
+    assert_eq!((told(), ran(&saved).len()), (1, 0));
 }
 
 /// A cluster of Debian's PostgreSQL of its own, for the user `postgres`.

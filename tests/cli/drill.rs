@@ -274,3 +274,47 @@ fn a_drill_needs_a_snapshot_first() {
     saved.run(&["apply"]).code(0);
     saved.succeeds("files");
 }
+
+/// A file system of a size, until it is dropped.
+struct Small(PathBuf);
+
+impl Small {
+    /// `None` where nothing can be mounted.
+    fn mount(at: PathBuf, size: &str) -> Option<Self> {
+        std::fs::create_dir(&at).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at);
+        mount.status().is_ok_and(|status| status.success()).then(|| Self(at))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let mut unmount = std::process::Command::new("umount");
+        assert!(unmount.arg("-l").arg(&self.0).status().is_ok(), "it stays mounted");
+    }
+}
+
+#[test]
+fn a_drill_without_room_says_how_much_it_needs_and_restores_nothing() {
+    let saved = Saved::new(&(files() + DRILL));
+    let Some(small) = Small::mount(saved.at("small"), "1m") else {
+        eprintln!("not root: nothing can be mounted");
+        return;
+    };
+    let place = small.0.join("drill");
+    saved.configure(&format!("  scratch: {}\n", place.display()));
+    saved.run(&["apply"]).code(5);
+    let status = saved.run(&["status"]).out;
+    // The two files that are saved have so many bytes together.
+    let said = format!("a drill needs 300005 bytes and some room to spare in {}", place.display());
+    assert!(status.contains(&said) && status.contains("are free there"), "{status}");
+    let row = saved.row("files");
+    assert_eq!(
+        (&row["health"], &row["lastDrilled"]),
+        (&"unverified".into(), &Value::Null),
+        "{row}"
+    );
+    assert!(is_empty(&place), "nothing is left there");
+    assert_eq!(saved.events("backup.failed"), 0, "it says nothing about the snapshot");
+}

@@ -24,6 +24,7 @@ mod saved;
 mod spec;
 mod stop;
 mod storm;
+mod way_back;
 
 use crate::support::beside;
 use crate::support::beside::TINY;

@@ -42,7 +42,7 @@ fn writer_initrd(bench: &Bench) -> PathBuf {
 }
 
 /// A host that can take backups.
-fn host() -> Bench {
+pub(super) fn host() -> Bench {
     let bench = Bench::new();
     let secrets = bench.dir.join("secrets");
     std::fs::create_dir_all(&secrets).unwrap();
@@ -70,7 +70,7 @@ fn writer(initrd: &Path, disks: &str, more: &str) -> String {
 
 const UP: &str = "  readiness: { console: TINY-UP, timeout: 3m }\n";
 
-fn backup(bench: &Bench, name: &str, source: &str, more: &str) -> String {
+pub(super) fn backup(bench: &Bench, name: &str, source: &str, more: &str) -> String {
     format!(
         "---\napiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: {name} }}\nspec:\n  source: \
          {{ {source} }}\n  repository: {{ local: {}/vault }}\n  key: vault\n{more}",
@@ -88,7 +88,7 @@ fn restic(bench: &Bench, words: &[&str]) -> String {
 }
 
 /// Asks for a snapshot and waits for it.
-fn take(bench: &Bench, name: &str) -> Event {
+pub(super) fn take(bench: &Bench, name: &str) -> Event {
     let before = bench.seq();
     bench.run(&["backup", "run", name]).code(0);
     bench.event(before, "backup.taken", &format!("backup/{name}"))
@@ -126,7 +126,7 @@ fn moment(image: &Path) -> u64 {
 }
 
 /// What backups have in the guest `web`, or left beside its disks.
-fn left(bench: &Bench) -> BTreeMap<&'static str, String> {
+pub(super) fn left(bench: &Bench) -> BTreeMap<&'static str, String> {
     let mut left = BTreeMap::new();
     let job = Command::new("virsh").args(["backup-dumpxml", "web"]).output().unwrap();
     if job.status.success() {
@@ -144,7 +144,7 @@ fn left(bench: &Bench) -> BTreeMap<&'static str, String> {
 
 /// The checkpoints that are ours, where nothing else of ours is left.
 #[track_caller]
-fn only_marks(bench: &Bench) -> Vec<String> {
+pub(super) fn only_marks(bench: &Bench) -> Vec<String> {
     let left = left(bench);
     assert!(!left.contains_key("job") && !left.contains_key("scratch"), "{left:?}");
     let marks = left["checkpoints"].split_whitespace().filter(|name| name.starts_with("trueup-"));

@@ -188,6 +188,7 @@ impl Bench {
             size: 64 << 20,
             backing,
             on_image_change: None,
+            way_back: None,
         }
     }
 
@@ -215,6 +216,7 @@ impl Bench {
             stop: None,
             readiness: None,
             snapshot: None,
+            way_back: None,
         }
     }
 

@@ -329,6 +329,8 @@ fn backup() -> Vec<Event> {
             missing: 1,
             first_missing: Some("/etc/x: it was there and is gone".into()),
             notices: vec!["somebody else removed 1 snapshot(s)".into()],
+            foreign: false,
+            before: None,
             hooks: Vec::new(),
             elapsed_ms: 900,
         }),
@@ -345,6 +347,7 @@ fn backup() -> Vec<Event> {
             elapsed_ms: 400,
             proved: vec!["the log in it is whole up to event 42".into()],
             notices: vec!["a lock of node1, process 7, which is dead, was removed".into()],
+            foreign: false,
         }),
         Event::BackupFailed(BackupFailed {
             during: Chore::Verify,
@@ -355,8 +358,10 @@ fn backup() -> Vec<Event> {
             kept: 7,
             removed: vec![snapshot],
             removed_count: 1,
+            released: Vec::new(),
             freed: 65_536,
             notices: Vec::new(),
+            foreign: false,
         }),
         Event::BackupMissed(BackupMissed { rpo_s: 3600, last_good: Some(begun) }),
     ]

@@ -3,13 +3,16 @@
 //! The effect of an action comes from `plan::simulate`; here is what must hold before it, what can
 //! go wrong, and what a person can do to the machine behind trueup's back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use trueup::model::backup::{
+    BackupForgotten, BackupNews, BackupOpened, BackupTaken, BackupVerified,
+};
 use trueup::model::resource::{Accelerator, NicSource, Power};
 use trueup::model::{Fault, HostFacts, Kind, Name, Observed, Ownership, Resource, ResourceId};
-use trueup::plan::{Action, Step, simulate};
+use trueup::plan::{Action, Disruption, Step, simulate};
 use trueup::port::{BoxFuture, Outcome, Progress, Provider, Scope};
 
 /// What goes wrong with the next matching step.
@@ -42,6 +45,9 @@ struct Inner {
     effects: Vec<String>,
     undo: BTreeMap<ResourceId, usize>,
     pace: Option<Duration>,
+    /// How many snapshots were taken, and what they are the way back for.
+    taken: u64,
+    saved: BTreeSet<ResourceId>,
 }
 
 impl FakeHost {
@@ -213,7 +219,79 @@ impl Inner {
             *times -= 1;
             self.machine = before;
         }
-        Ok(Outcome { already, ..Outcome::default() })
+        let mut outcome = Outcome { already, ..Outcome::default() };
+        if let Action::VmSnapshot { name } | Action::VmForget { name } = &step.action {
+            outcome.facts.insert(Action::VM_SNAPSHOT_FACT.to_owned(), name.clone());
+        }
+        outcome.backup = self.backed_up(step);
+        Ok(outcome)
+    }
+
+    /// What comes of work on a repository that is always there.
+    fn backed_up(&mut self, step: &Step) -> Option<BackupNews> {
+        let repository = "5".repeat(64);
+        Some(match &step.action {
+            Action::BackupOpen { .. } => {
+                BackupNews::Opened(BackupOpened { repository, made: true })
+            }
+            Action::BackupRun { before, .. } => {
+                self.taken += 1;
+                self.saved.extend(before.iter().flat_map(|before| before.of.clone()));
+                BackupNews::Taken(BackupTaken {
+                    repository,
+                    snapshot: format!("{:064x}", self.taken),
+                    begun: jiff::Timestamp::UNIX_EPOCH,
+                    tree: String::new(),
+                    files: 1,
+                    bytes: 1,
+                    added: 1,
+                    of: Vec::new(),
+                    read: None,
+                    missing: 0,
+                    first_missing: None,
+                    notices: Vec::new(),
+                    foreign: false,
+                    before: before.clone(),
+                    hooks: Vec::new(),
+                    elapsed_ms: 1,
+                })
+            }
+            Action::BackupVerify { .. } => BackupNews::Verified(BackupVerified {
+                snapshots: self.taken,
+                read: 0,
+                notices: Vec::new(),
+                elapsed_ms: 1,
+            }),
+            Action::BackupForget { released, .. } => BackupNews::Forgotten(BackupForgotten {
+                kept: self.taken,
+                removed: Vec::new(),
+                removed_count: 0,
+                released: released.clone(),
+                freed: 0,
+                notices: Vec::new(),
+                foreign: false,
+            }),
+            _ => return None,
+        })
+    }
+
+    /// What is to be saved before it is disturbed was saved since it last was.
+    fn require_saved(&mut self, step: &Step, scope: &Scope) -> Result<(), Fault> {
+        let wish = scope.desired.resources.get(&step.resource).map(|wish| &wish.resource);
+        let claim = scope.claims.get(&step.resource);
+        let way_back = match wish.or(claim) {
+            Some(Resource::VirtualMachine(vm)) => vm.way_back.as_ref(),
+            Some(Resource::Disk(disk)) => disk.way_back.as_ref(),
+            _ => None,
+        };
+        let asked = way_back.is_some_and(|it| it.backup.is_some());
+        if !asked || step.disruption < Disruption::Restart {
+            return Ok(());
+        }
+        match self.saved.remove(&step.resource) {
+            true => Ok(()),
+            false => Err(Fault::permanent(format!("{}: it was not saved first", step.resource))),
+        }
     }
 
     /// What must hold on a real machine before the action can work.
@@ -335,7 +413,7 @@ impl Provider for FakeHost {
     fn perform<'a>(
         &'a self,
         step: &'a Step,
-        _scope: &'a Scope,
+        scope: &'a Scope,
         _progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
@@ -343,6 +421,7 @@ impl Provider for FakeHost {
             if let Some(slow) = slow {
                 tokio::time::sleep(slow).await;
             }
+            self.lock().require_saved(step, scope)?;
             self.lock().act(step, &self.environment)
         })
     }

@@ -188,7 +188,7 @@ async fn command(world: &mut World, line: &str) -> String {
                 other => panic!("no trouble of kind {other}"),
             };
             {
-                world.host.trouble(&id(what), verb, trouble);
+                world.host.trouble(&id(what), &verb.replace('-', " "), trouble);
                 String::new()
             }
         }

@@ -17,10 +17,26 @@ const STORY: [&[(&str, &str)]; 3] = [
     &[("environments/lab/all.yaml", include_str!("../scenarios/lab-removed.yaml"))],
 ];
 
+/// A machine that is saved before it is restarted, and before it is stopped for good.
+const SAVED: [&[(&str, &str)]; 3] = [
+    &[
+        ("trueup.yaml", include_str!("../scenarios/repository.yaml")),
+        ("environments/lab/all.yaml", include_str!("../scenarios/lab-saved.yaml")),
+    ],
+    &[("environments/lab/all.yaml", include_str!("../scenarios/lab-saved-changed.yaml"))],
+    &[("environments/lab/all.yaml", include_str!("../scenarios/lab-saved-off.yaml"))],
+];
+
+type Chapters = [&'static [(&'static str, &'static str)]];
+
 /// Tells the whole story to `world`, settling after each chapter.
 async fn tell(world: &mut World) {
-    for chapter in STORY {
-        for (path, text) in chapter {
+    tell_of(world, &STORY).await;
+}
+
+async fn tell_of(world: &mut World, story: &Chapters) {
+    for chapter in story {
+        for (path, text) in *chapter {
             world.remote.write(path, text);
         }
         world.remote.commit("chapter");
@@ -39,18 +55,26 @@ fn end_of(world: &World) -> (String, BTreeMap<ResourceId, bool>) {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_point_comes_to_the_same_end() {
-    crash_everywhere(1, None).await;
+    crash_everywhere(&STORY, 1, None).await;
+}
+
+/// The host refuses to disturb what was not saved since it was last disturbed.
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_point_of_what_is_saved_first_comes_to_the_same_end() {
+    for parallel in [1, 4] {
+        crash_everywhere(&SAVED, parallel, None).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_point_beside_other_steps_comes_to_the_same_end() {
-    crash_everywhere(4, None).await;
+    crash_everywhere(&STORY, 4, None).await;
 }
 
 /// Every step outlives the pass that began it: the crash comes between passes, or beside one.
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_point_of_slow_steps_comes_to_the_same_end() {
-    crash_everywhere(4, Some(Duration::from_secs(90))).await;
+    crash_everywhere(&STORY, 4, Some(Duration::from_secs(90))).await;
 }
 
 async fn world_of(parallel: usize, pace: Option<Duration>) -> World {
@@ -61,15 +85,15 @@ async fn world_of(parallel: usize, pace: Option<Duration>) -> World {
     world
 }
 
-async fn crash_everywhere(parallel: usize, pace: Option<Duration>) {
+async fn crash_everywhere(story: &Chapters, parallel: usize, pace: Option<Duration>) {
     let mut calm = world_of(parallel, pace).await;
-    tell(&mut calm).await;
+    tell_of(&mut calm, story).await;
     let (points, effects) = (calm.crash.seen(), calm.host.effects());
     assert!(points > 40, "the story has only {points} places to crash in");
     for n in 0..points {
         let mut world = world_of(parallel, pace).await;
         world.crash.arm(n);
-        tell(&mut world).await;
+        tell_of(&mut world, story).await;
         assert_eq!(end_of(&world), end_of(&calm), "after a crash at point {n}");
         let mut sorted = (world.host.effects(), effects.clone());
         sorted.0.sort();

@@ -7,6 +7,7 @@ use super::super::paint::{Block, Label, Text};
 use super::super::status::label;
 use super::super::time::shown;
 use super::super::ui::Product;
+use crate::model::listed;
 use crate::view::backup::{BackupRow, Backups, Lost, bytes, span};
 
 /// The backups as a product.
@@ -51,6 +52,11 @@ impl Product for Shown {
             let name = Text::new(row.resource.name.to_string(), Label::Strong);
             blocks.push(Block::Gap);
             blocks.push(Block::Line(vec![name, format!("  in {repository}").into()]));
+            for way in &row.ways_back {
+                let snapshot = way.snapshot.get(..8).unwrap_or(&way.snapshot);
+                let of = listed(&way.before.of);
+                blocks.push(Block::line(format!("  {snapshot} is kept as the way back for {of}")));
+            }
             let (_, mark) = word(row);
             for trouble in &row.trouble {
                 blocks.push(Block::Line(vec![

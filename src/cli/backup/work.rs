@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde::Serialize;
+use trueup_backup::retention::Keep;
 
 use super::super::context::Context;
 use super::super::exit::{CliError, CliResult, Done, ErrorKind};
@@ -199,7 +201,8 @@ impl Forget {
             context.ui.say(&format!("{} has no `retention`: everything stays", one.id));
             return Ok(Done::Fine);
         };
-        let told = one.provider.would_forget(one.which(), &retention.keep);
+        let keep = Keep { ids: one.pinned.clone(), ..retention.keep.clone() };
+        let told = one.provider.would_forget(one.which(), &keep);
         let told = wire::block_on(told)?.map_err(failed)?;
         let kept =
             told.keep.into_iter().map(|it| Fate { snapshot: it.snapshot, kept_by: it.reasons });
@@ -221,6 +224,8 @@ struct One {
     backup: Box<Backup>,
     /// The id of its repository, where the log knows it.
     repository: Option<String>,
+    /// Snapshots that stay as the ways back from changes.
+    pinned: Vec<String>,
     provider: BackupProvider,
 }
 
@@ -238,8 +243,9 @@ impl One {
             }
         };
         let repository = state.backup(&id).repository;
+        let (pinned, _) = state.pinned(&id, Timestamp::now());
         let provider = wire::backups(&config, &context.config_path());
-        Ok(Self { id, backup, repository, provider })
+        Ok(Self { id, backup, repository, pinned, provider })
     }
 
     fn which(&self) -> Which<'_> {

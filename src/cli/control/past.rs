@@ -54,6 +54,9 @@ pub struct Told {
     pub directory: PathBuf,
     /// What the resource is in; `None`: it is neither asked for nor ours.
     pub row: Option<StatusRow>,
+    /// How to go back from what was done to it last, in sentences.
+    #[serde(default)]
+    pub ways_back: Vec<String>,
     /// How many events were left out.
     pub left_out: u64,
     /// The others, oldest first.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::super::Name;
-use super::VolumeFormat;
+use super::{VolumeFormat, WayBack};
 
 /// A virtual machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -48,6 +48,10 @@ pub struct VirtualMachine {
     pub readiness: Option<Readiness>,
     /// Whether a snapshot is taken before a disruptive change; `None` in an observation.
     pub snapshot: Option<SnapshotPolicy>,
+    /// What else is kept to go back from a disruptive change, and how long; `None`: nothing else, for
+    /// [`WayBack::KEEP_S`], or in an observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<WayBack>,
 }
 
 /// What executes the guest's instructions.
@@ -330,7 +334,8 @@ pub enum SnapshotPolicy {
     /// None is taken.
     #[default]
     Never,
-    /// One is taken before a change that restarts the guest, and kept until the next one.
+    /// One is taken before a change that restarts the guest, and kept until that has been good for long
+    /// enough (`keepFor`).
     BeforeDisruption,
 }
 

@@ -15,6 +15,7 @@ mod handover;
 mod network;
 mod share;
 mod volume;
+mod way_back;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,7 @@ pub use volume::{
     BUILD_RECIPE, Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin,
     OnImageChange, Seed, StoragePool, VolumeFormat,
 };
+pub use way_back::WayBack;
 
 use super::Kind;
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Digest, Name, digest_of};
+use super::WayBack;
 
 /// A libvirt storage pool of type `dir`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -179,6 +180,9 @@ pub struct Disk {
     pub backing: Option<Backing>,
     /// What to do when the image changed after the disk was made; `None` in an observation.
     pub on_image_change: Option<OnImageChange>,
+    /// What is kept to go back from a change that destroys it; `None`: nothing, or in an observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<WayBack>,
 }
 
 /// The image below a disk.

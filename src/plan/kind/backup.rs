@@ -98,18 +98,22 @@ fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Option<Action> {
     let backup = Box::new(to.clone());
     let (repository, since) = (known.repository.clone(), due.since);
     Some(match due.chore {
-        Chore::Run => Action::BackupRun { backup, repository, due: since },
+        Chore::Run => Action::BackupRun { backup, repository, due: since, before: None },
         Chore::Verify => {
             let parts = to.verify.as_ref().and_then(|verify| verify.read_parts);
             let part = parts.filter(|of| *of > 0).map(|of| known.checks % of + 1);
             let snapshot = known.newest.clone();
-            Action::BackupVerify { backup, repository, part, snapshot, due: since }
+            let foreign = known.foreign;
+            Action::BackupVerify { backup, repository, part, snapshot, foreign, due: since }
         }
         Chore::Drill => {
             let snapshot = known.good.clone()?;
             Action::BackupDrill { backup, repository, snapshot, due: since }
         }
-        Chore::Forget => Action::BackupForget { backup, repository, due: since },
+        Chore::Forget => {
+            let (pinned, released) = (known.pinned.clone(), known.released.clone());
+            Action::BackupForget { backup, repository, pinned, released, due: since }
+        }
     })
 }
 

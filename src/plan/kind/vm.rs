@@ -75,6 +75,12 @@ pub(in super::super) fn decide(
         }
         (false, Power::Off) => {}
     }
+    if verdict.drafts.is_empty() {
+        for name in case.facts.over(case.id) {
+            let forget = Action::VmForget { name: name.clone() };
+            verdict.step(Draft::quiet(forget, Reason::Due, Vec::new()));
+        }
+    }
     verdict
 }
 

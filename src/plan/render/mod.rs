@@ -83,7 +83,8 @@ fn creates(step: &Step) -> bool {
 
 /// Whether a step changes nothing.
 fn idle(step: &Step) -> bool {
-    matches!(step.action, Action::VmAwaitReady { .. }) || step.reason == Reason::Due
+    matches!(step.action, Action::VmAwaitReady { .. } | Action::BackupRun { .. })
+        || step.reason == Reason::Due
 }
 
 /// `Plan: 2 to create, 1 to change (1 restart), 0 to destroy · digest 0123456789ab`.

@@ -6,6 +6,7 @@ use serde_json::Value;
 use trueup_backup::objective;
 
 use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, Remark, SkipReason, Step};
+use crate::model::listed;
 
 /// Longest value shown, in characters; longer ones are cut, so that a key or a blob stays short.
 const VALUE_MAX: usize = 60;
@@ -53,6 +54,7 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
         SkipReason::BusyWaits(why) => return format!("waits until it is free: {why}").into(),
         SkipReason::NeedsReset(why) => return format!("reset or reboot required: {why}").into(),
         SkipReason::Unprotected(why) => return format!("not protected: {why}").into(),
+        SkipReason::Unsaved(why) => return format!("not before it is saved: {why}").into(),
         SkipReason::Unplaceable(why) => return format!("cannot be had: {why}").into(),
         SkipReason::Foreign => "not ours: set lifecycle.adopt to take it over",
         SkipReason::PreventDestroy => "protected by lifecycle.preventDestroy",
@@ -187,6 +189,7 @@ pub fn detail(step: &Step) -> String {
             format!("within {} s, {then}", policy.timeout_s)
         }
         Action::VmSnapshot { name } => name.clone(),
+        Action::VmForget { name } => format!("its snapshot {name}"),
         Action::GpuHandover { step, .. } => cut(&step.what),
         Action::GpuStopClients { change } => change.memory.stopped.join(", "),
         Action::GpuMigMode { on, .. } => format!("to {}", if *on { "mig" } else { "whole" }),
@@ -201,15 +204,22 @@ pub fn detail(step: &Step) -> String {
             format!("and start {}", start.join(", "))
         }
         Action::BackupOpen { backup } => cut(&backup.repository),
+        Action::BackupRun { backup, before: Some(before), .. } => format!(
+            "to {} first, as the way back for {}",
+            cut(&backup.repository),
+            listed(&before.of)
+        ),
         Action::BackupRun { backup, .. } => format!("to {}", cut(&backup.repository)),
         Action::BackupClear { guests, .. } => {
             let guests: Vec<&str> =
                 guests.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
             if guests.is_empty() { String::new() } else { format!("up in {}", guests.join(", ")) }
         }
-        Action::BackupVerify { backup, part: Some(part), .. } => {
+        Action::BackupVerify { backup, part, foreign, .. } => {
             let of = backup.verify.as_ref().and_then(|verify| verify.read_parts).unwrap_or(1);
-            format!("with part {part} of {of} of its data")
+            let part = part.map(|part| format!("with part {part} of {of} of its data"));
+            let why = foreign.then(|| "because somebody else removed things from it".to_owned());
+            part.into_iter().chain(why).collect::<Vec<_>>().join(", ")
         }
         Action::BackupDrill { snapshot, .. } => {
             format!("snapshot {}", snapshot.get(..8).unwrap_or(snapshot))

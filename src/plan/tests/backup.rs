@@ -18,7 +18,7 @@ use crate::plan::fixture::{Machine, disk, id, name, seed_attachment, vm};
 use crate::plan::{Action, SkipReason};
 use crate::spec::{SyncMode, saved_by};
 
-fn backup(repository: &str) -> Resource {
+pub(super) fn backup(repository: &str) -> Resource {
     let every = |seconds| Schedule {
         when: When::Every(seconds),
         time_zone: None,

@@ -58,6 +58,36 @@ fn commit(machine: &mut Machine, rng: &mut Rng) {
             guest(machine, rng, at, &mut free, &networks);
         }
     }
+    saved_first(machine, rng);
+}
+
+/// Has some of it saved before it is disturbed, by a backup that may be of one of the domains.
+fn saved_first(machine: &mut Machine, rng: &mut Rng) {
+    if rng.bool() {
+        return;
+    }
+    machine.want("backup/safe", super::backup::backup("/srv/backup"));
+    let way_back = Some(WayBack { backup: Some(name("safe")), keep_s: 60 });
+    let all: Vec<_> = machine.desired.resources.keys().cloned().collect();
+    for at in all {
+        if rng.bool() {
+            continue;
+        }
+        machine.edit(&at.to_string(), |wish| match &mut wish.resource {
+            Resource::Disk(disk) => disk.way_back.clone_from(&way_back),
+            // One that a crash left running on its way to be paused is interrupted by the pause, and
+            // where its backup cannot be taken it goes on running: that is another end.
+            Resource::VirtualMachine(vm) if vm.power != Power::Paused => {
+                vm.way_back.clone_from(&way_back);
+            }
+            _ => {}
+        });
+        if at.kind == Kind::VirtualMachine {
+            machine.edit("backup/safe", |wish| {
+                wish.depends_on.insert(at);
+            });
+        }
+    }
 }
 
 /// Asks for one random domain.

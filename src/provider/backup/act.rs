@@ -3,12 +3,14 @@
 use trueup_backup::protocol::{
     self, Action, Checked, Done, Notice, Outcome as Ended, ReadData, Source, Taken,
 };
+use trueup_backup::retention::Keep;
 
 use super::job::{Job, tags, unexpected};
 use super::worker::{self, FeedFn};
 use super::{hooks, own_state};
 use crate::model::backup::{
-    BackupFailed, BackupForgotten, BackupNews, BackupTaken, BackupVerified, FORGOTTEN_NAMED_MAX,
+    BackupFailed, BackupForgotten, BackupNews, BackupTaken, BackupVerified, Before,
+    FORGOTTEN_NAMED_MAX,
 };
 use crate::model::resource::{BackupDefinition, BackupSource, Chore};
 use crate::model::{Fault, Kind, ResourceId};
@@ -107,13 +109,19 @@ impl Job<'_> {
         }
     }
 
-    /// Removes the snapshots that nothing keeps, and the data that nothing else needs.
-    pub(super) async fn tidy(&self) -> Result<Outcome, Fault> {
+    /// Removes the snapshots that nothing keeps, and the data that nothing else needs. `pinned` stay
+    /// whatever the retention says; `released` were such.
+    pub(super) async fn tidy(
+        &self,
+        pinned: &[String],
+        released: &[String],
+    ) -> Result<Outcome, Fault> {
         let Some(retention) = &self.backup.retention else {
             return Err(Fault::permanent(format!("{}: it says nothing of what stays", self.id)));
         };
         let _alone = self.provider.alone(self.id, &self.backup.repository).await?;
-        let gone = self.forget(&retention.keep, false).await;
+        let keep = Keep { ids: pinned.to_vec(), ..retention.keep.clone() };
+        let gone = self.forget(&keep, false).await;
         let gone = gone.map_err(|fault| self.fault(&fault))?;
         let prune = Action::Prune { dry_run: false, max_unused_percent: None };
         let pruned = self.run(prune, None).await.and_then(|ended| match ended.done {
@@ -121,9 +129,11 @@ impl Job<'_> {
             other => Err(unexpected(&other)),
         });
         let mut notices: Vec<_> = gone.notices.iter().map(notice).collect();
+        let mut foreign = gone.notices.iter().any(is_foreign);
         let freed = match pruned {
             Ok((freed, noticed)) => {
                 notices.extend(noticed.iter().map(notice));
+                foreign |= noticed.iter().any(is_foreign);
                 freed
             }
             Err(fault) if gone.remove.is_empty() => return Err(self.fault(&fault)),
@@ -140,8 +150,10 @@ impl Job<'_> {
             kept: gone.keep.len() as u64,
             removed: named.map(|snapshot| snapshot.id.clone()).collect(),
             removed_count: gone.remove.len() as u64,
+            released: released.to_vec(),
             freed,
             notices,
+            foreign,
         })))
     }
 
@@ -224,6 +236,16 @@ fn noting(result: Result<Outcome, Fault>, wrong: Vec<String>) -> Result<Outcome,
     }
 }
 
+/// The same for a snapshot that is taken `before` something.
+pub(super) fn before(outcome: Outcome, before: Option<&Before>) -> Outcome {
+    match outcome {
+        Outcome { backup: Some(BackupNews::Taken(taken)), .. } => {
+            told(BackupNews::Taken(BackupTaken { before: before.cloned(), ..taken }))
+        }
+        other => other,
+    }
+}
+
 pub(super) fn told(news: BackupNews) -> Outcome {
     Outcome { backup: Some(news), ..Outcome::default() }
 }
@@ -243,6 +265,8 @@ pub(super) fn taken(ended: &Ended, done: &Taken, of: Vec<ResourceId>) -> BackupT
         missing: done.missing_count,
         first_missing: first.map(|missing| format!("{}: {}", missing.path.display(), missing.why)),
         notices: ended.notices.iter().map(notice).collect(),
+        foreign: ended.notices.iter().any(is_foreign),
+        before: None,
         hooks: Vec::new(),
         elapsed_ms: ended.elapsed_ms,
     }
@@ -277,6 +301,11 @@ pub(super) fn brief(what: &str) -> String {
     let mut brief = words.join(" ");
     brief.truncate(brief.floor_char_boundary(WHY_MAX));
     brief
+}
+
+/// Whether somebody else removed something.
+pub(super) fn is_foreign(notice: &Notice) -> bool {
+    matches!(notice, Notice::ForeignPrune { .. } | Notice::ForeignForget { .. })
 }
 
 /// Something noticed beside a job, in a sentence.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::job::Job;
-use super::{BackupProvider, drill};
+use super::{BackupProvider, act, drill, hooks};
 use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::plan::{Action, Step};
@@ -92,11 +92,24 @@ fn may_take(scope: &Scope, id: &ResourceId, backup: &Backup) -> bool {
     adopts || is_shared(scope, id, backup) || backup.repository_id.is_some()
 }
 
+/// Whether what is left to be run after a snapshot is run before the next one, which is due at once:
+/// the commit still has something run after it.
+fn runs_hooks(scope: &Scope, id: &ResourceId) -> bool {
+    let wish = scope.desired.resources.get(id).map(|wish| &wish.resource);
+    matches!(wish, Some(Resource::Backup(backup)) if !backup.hooks.after.is_empty())
+}
+
 impl BackupProvider {
     /// What interrupted backups left in guests, and what those have there that are none of guests
-    /// any more.
+    /// any more; and what those that are gone from the commit left to be run.
     async fn leftovers(&self, scope: &Scope) -> Result<BTreeMap<ResourceId, Vec<String>>, Fault> {
         let mut found: BTreeMap<ResourceId, Vec<String>> = BTreeMap::new();
+        for name in hooks::left(self).await? {
+            let id = ResourceId::new(Kind::Backup, name);
+            if !runs_hooks(scope, &id) {
+                found.entry(id).or_default();
+            }
+        }
         let Ok(guests) = self.guests() else { return Ok(found) };
         for left in guests.left().await? {
             let id = ResourceId::new(Kind::Backup, left.backup);
@@ -116,6 +129,29 @@ impl BackupProvider {
             }
         }
         Ok(found)
+    }
+
+    /// Clears up what an interrupted backup left in guests, and runs what one that is gone left to be
+    /// run: once, whatever comes of it.
+    async fn clear(&self, id: &ResourceId, wholly: bool, scope: &Scope) -> Result<Outcome, Fault> {
+        let cleared = match &self.guests {
+            Some(guests) => guests.clear(&id.name, wholly).await?,
+            None => false,
+        };
+        let mut outcome = Outcome { already: !cleared, ..Outcome::default() };
+        if runs_hooks(scope, id) {
+            return Ok(outcome);
+        }
+        if let Some(wrong) = hooks::pay_off(self, id).await? {
+            outcome.already = false;
+            let said = match wrong.is_empty() {
+                true => "what had to be run after its last snapshot was run".to_owned(),
+                false => wrong.join("; "),
+            };
+            tracing::info!(%id, %said, "a snapshot was interrupted, and nothing takes it anew");
+            outcome.facts.insert("hooks".to_owned(), said);
+        }
+        Ok(outcome)
     }
 
     /// The backups whose repositories did not answer and still do not, and why.
@@ -190,21 +226,21 @@ impl Provider for BackupProvider {
                 Action::BackupOpen { backup } => {
                     job(backup, &None).open(may_take(scope, &step.resource, backup)).await
                 }
-                Action::BackupRun { backup, repository, due: _ } => {
-                    job(backup, repository).back_up(scope, saved(scope, backup)).await
+                Action::BackupRun { backup, repository, due: _, before } => {
+                    let taken = job(backup, repository).back_up(scope, saved(scope, backup)).await;
+                    taken.map(|outcome| act::before(outcome, before.as_ref()))
                 }
                 Action::BackupClear { wholly, .. } => {
-                    let cleared = self.guests()?.clear(&step.resource.name, *wholly).await?;
-                    Ok(Outcome { already: !cleared, ..Outcome::default() })
+                    self.clear(&step.resource, *wholly, scope).await
                 }
-                Action::BackupVerify { backup, repository, part, snapshot, due: _ } => {
+                Action::BackupVerify { backup, repository, part, snapshot, foreign: _, due: _ } => {
                     job(backup, repository).verify(*part, snapshot.as_deref()).await
                 }
                 Action::BackupDrill { backup, repository, snapshot, due: _ } => {
                     job(backup, repository).drill(snapshot).await
                 }
-                Action::BackupForget { backup, repository, due: _ } => {
-                    job(backup, repository).tidy().await
+                Action::BackupForget { backup, repository, pinned, released, due: _ } => {
+                    job(backup, repository).tidy(pinned, released).await
                 }
                 other => Err(Fault::permanent(format!(
                     "{} was handed to the backup provider, which cannot {}: this is a mistake of \

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use trueup_backup::protocol::{self, Action, Compare, Done, Restore, Restored, Snapshot};
 
 use super::BackupSetup;
-use super::act::{brief, notice, told};
+use super::act::{brief, is_foreign, notice, told};
 use super::job::{Job, unexpected};
 use super::worker::{COMPLAINT_WAIT, Group, complaint};
 use crate::model::backup::{BackupDrilled, BackupFailed, BackupNews};
@@ -156,6 +156,7 @@ impl Job<'_> {
             elapsed_ms: ended.elapsed_ms,
             proved: Vec::new(),
             notices: ended.notices.iter().map(notice).chain(undressed(restored)).collect(),
+            foreign: ended.notices.iter().any(is_foreign),
         };
         if let Err(wrong) = self.compared(snapshot, folder, &mut drilled).await? {
             return Ok(Err(wrong));

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::BackupProvider;
 use super::worker::{COMPLAINT_WAIT, Group, complaint};
 use crate::model::resource::BackupHook;
-use crate::model::{Fault, ResourceId};
+use crate::model::{Fault, Name, ResourceId};
 use crate::provider::files::blocking;
 
 /// The variable with the backup's name.
@@ -115,17 +115,44 @@ pub(super) async fn settle(
     id: &ResourceId,
     _turn: &OwnedMutexGuard<()>,
 ) -> Result<Vec<String>, Fault> {
-    let path = mark(provider, id);
-    let named = id.clone();
+    match owed(provider, id).await? {
+        Some(debt) => Ok(run_after(provider, id, &debt.after, Came::Interrupted).await),
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn owed(provider: &BackupProvider, id: &ResourceId) -> Result<Option<Debt>, Fault> {
+    let (path, named) = (mark(provider, id), id.clone());
     let left = move || {
         read(&path).map_err(|error| {
             Fault::permanent(format!("{named}: {}: {error}; remove it", path.display()))
         })
     };
-    let Some(debt) = blocking("look for what is left to be run", left).await? else {
-        return Ok(Vec::new());
+    blocking("look for what is left to be run", left).await
+}
+
+/// The backups for which something is left to be run, and for which nobody is running it.
+pub(super) async fn left(provider: &BackupProvider) -> Result<Vec<Name>, Fault> {
+    let folder = provider.setup.folder.join("hooks");
+    let look = move || {
+        named(&folder).map_err(|error| Fault::transient(format!("{}: {error}", folder.display())))
     };
-    Ok(run_after(provider, id, &debt.after, Came::Interrupted).await)
+    let names = blocking("look for what is left to be run", look).await?;
+    // Whoever takes a snapshot has the turn until it is run.
+    Ok(names.into_iter().filter(|name| provider.hooks_of(name).try_lock().is_ok()).collect())
+}
+
+/// Runs what is left of a backup that nobody asks for any more; what came of it, in sentences. `None`:
+/// nothing was left.
+pub(super) async fn pay_off(
+    provider: &BackupProvider,
+    id: &ResourceId,
+) -> Result<Option<Vec<String>>, Fault> {
+    let turn = provider.hooks_of(&id.name).lock_owned().await;
+    let Some(debt) = owed(provider, id).await? else { return Ok(None) };
+    let wrong = run_after(provider, id, &debt.after, Came::Interrupted).await;
+    drop(turn);
+    Ok(Some(wrong))
 }
 
 /// Runs one; why it failed, in a sentence.
@@ -194,6 +221,23 @@ fn mark(provider: &BackupProvider, id: &ResourceId) -> PathBuf {
     provider.setup.folder.join("hooks").join(format!("{}.json", id.name))
 }
 
+/// Whose notes there are in `folder`; a half-written one is nobody's.
+fn named(folder: &Path) -> io::Result<Vec<Name>> {
+    let mut names = Vec::new();
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let note = path.extension().is_some_and(|it| it == "json");
+        let name = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| note);
+        names.extend(name.and_then(|name| Name::new(name).ok()));
+    }
+    names.sort();
+    Ok(names)
+}
+
 fn write(path: &Path, debt: &Debt) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -236,6 +280,9 @@ mod tests {
             write(&path, &debt).unwrap();
         }
         assert_eq!(read(&path).unwrap(), Some(debt));
+        fs::write(folder.path().join("hooks/half.new"), "half").unwrap();
+        assert_eq!(named(&folder.path().join("hooks")).unwrap(), [Name::new("db").unwrap()]);
+        assert!(named(&folder.path().join("none")).unwrap().is_empty());
         fs::write(&path, "half").unwrap();
         assert!(read(&path).is_err());
         for _ in 0..2 {

@@ -22,4 +22,11 @@ pub struct DiskSpec {
     pub on_image_change: OnImageChange,
     /// Storage pool; the environment's first one when not given.
     pub pool: Option<String>,
+    /// The name of a `Backup` that saves it: it takes a snapshot before a change that makes the disk
+    /// anew or destroys it, and without that nothing is done to it.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub backup_before: Option<String>,
+    /// Of `backupBefore`: how long the change has to have been good before that snapshot may go: `1d`,
+    /// the default.
+    pub keep_for: Option<String>,
 }

@@ -63,6 +63,13 @@ pub struct MachineSpec {
     /// Whether a snapshot is taken before a change that restarts it.
     #[serde(default)]
     pub snapshot: SnapshotPolicy,
+    /// The name of a `Backup` that saves its disks: it takes a snapshot before a change that restarts
+    /// or stops it, and without that it goes on as it is.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub backup_before: Option<String>,
+    /// Of `snapshot` and `backupBefore`: how long the change has to have been good before what was
+    /// taken may go: `1d`, the default.
+    pub keep_for: Option<String>,
     /// What proves that it is up; its dependants wait for it.
     pub readiness: Option<ReadinessSpec>,
 }

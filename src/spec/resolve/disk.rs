@@ -2,7 +2,7 @@
 
 use super::super::kinds::DiskSpec;
 use super::super::scalar;
-use super::Cx;
+use super::{Cx, way_back};
 use crate::model::Kind;
 use crate::model::resource::{Backing, Disk, Image, Resource, VolumeFormat};
 
@@ -37,6 +37,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &DiskSpec) -> Option<Disk> {
         cx.err("spec/too-small", "/spec/size", message)
             .hint("make it at least as large as the image, or leave `size` out");
     }
+    let way_back = way_back::of_disk(cx, spec);
     let pool = pool?;
     let backing = match image {
         None => None,
@@ -52,6 +53,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &DiskSpec) -> Option<Disk> {
         size: size?,
         backing,
         on_image_change: Some(spec.on_image_change),
+        way_back: way_back?,
     })
 }
 

@@ -8,7 +8,7 @@ use super::super::kinds::machine::{
 };
 use super::super::scalar;
 use super::nic::{self, NicPlan};
-use super::{Cx, Pool, gpus, seed};
+use super::{Cx, Pool, gpus, seed, way_back};
 use crate::model::resource::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, HostDevice, Memory,
     Probe, Readiness, Resource, StopPolicy, VirtualMachine, VolumeFormat,
@@ -47,6 +47,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
     let waits_on_console = spec.readiness.as_ref().is_some_and(|r| r.console.is_some());
     let console_log = console(cx, &spec.console_log, waits_on_console, pool.as_ref());
     boot_orders(cx, spec);
+    let way_back = way_back::of_machine(cx, spec);
     if let Some(machine) = &spec.machine
         && (!(1..=TYPE_MAX).contains(&machine.len())
             || !machine.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)))
@@ -95,6 +96,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &MachineSpec) -> Option<VirtualMach
             Some(readiness) => Some(readiness?),
         },
         snapshot: Some(spec.snapshot),
+        way_back: way_back?,
     })
 }
 

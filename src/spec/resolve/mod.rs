@@ -14,6 +14,7 @@ mod network;
 mod nic;
 mod repository;
 mod seed;
+mod way_back;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -202,7 +203,9 @@ impl Resolved {
                 a.mode == b.mode && a.bridge == b.bridge && ranges(a) == ranges(b)
             }
             (Resource::VirtualMachine(a), Resource::VirtualMachine(b)) => {
-                a.console_log == b.console_log && a.host_devices == b.host_devices
+                a.console_log == b.console_log
+                    && a.host_devices == b.host_devices
+                    && a.way_back == b.way_back
             }
             (a, b) => a == b,
         };

@@ -61,6 +61,7 @@ pub(super) async fn perform(
         Action::VmDefine { vm, uuid } => act.define_vm(vm, *uuid).await,
         Action::VmUpdateLive { changes } => act.update_live(changes).await,
         Action::VmSnapshot { name } => act.snapshot(name).await,
+        Action::VmForget { name } => act.forget_snapshot(name).await,
         Action::VmStart => act.start_vm().await,
         Action::VmPause => act.pause_vm().await,
         Action::VmStop { policy } => act.stop_vm(*policy).await,

@@ -11,6 +11,7 @@ use super::super::xml::domain::snapshot_xml;
 use super::{Act, LONG_CALL, done};
 use crate::model::Fault;
 use crate::model::resource::{Firmware, VirtualMachine, VolumeFormat};
+use crate::plan::Action;
 use crate::port::Outcome;
 
 impl Act<'_> {
@@ -41,7 +42,24 @@ impl Act<'_> {
             client.create_snapshot(self.name(), &described, SnapshotKind::AsDescribed).await;
         taken.map_err(self.failed("taking a snapshot of"))?;
         let mut outcome = done();
-        outcome.facts.insert("snapshot".to_owned(), name.to_owned());
+        outcome.facts.insert(Action::VM_SNAPSHOT_FACT.to_owned(), name.to_owned());
+        Ok(outcome)
+    }
+
+    /// Removes one of ours from the disks; what is in it is merged nowhere, because it is inside.
+    pub(super) async fn forget_snapshot(&self, name: &str) -> Result<Outcome, Fault> {
+        self.our_domain().await?;
+        let names = self.client().snapshots(self.name()).await;
+        let names = names.map_err(self.failed("listing the snapshots of"))?;
+        let there = names.iter().any(|there| there == name);
+        if there {
+            let client = self.client().with_limit(LONG_CALL);
+            let deleted = client.delete_snapshot(self.name(), name).await;
+            deleted.map_err(self.failed("deleting a snapshot of"))?;
+        }
+        let mut outcome = done();
+        outcome.already = !there;
+        outcome.facts.insert(Action::VM_SNAPSHOT_FACT.to_owned(), name.to_owned());
         Ok(outcome)
     }
 }

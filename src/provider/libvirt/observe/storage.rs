@@ -242,6 +242,7 @@ fn look_at_volume(
         size: parsed.capacity,
         backing: parsed.backing.clone(),
         on_image_change: None,
+        way_back: None,
     };
     let observation = Observation {
         ownership: Ownership::Unmarked,
@@ -270,6 +271,7 @@ mod tests {
             size: 1,
             backing: None,
             on_image_change: None,
+            way_back: None,
         };
         let desired = Desired {
             environment: Name::new("lab").unwrap(),
@@ -299,6 +301,7 @@ mod tests {
                 size: 1,
                 backing: None,
                 on_image_change: None,
+                way_back: None,
             })
         };
         let claims = BTreeMap::from([

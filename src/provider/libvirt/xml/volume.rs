@@ -105,6 +105,7 @@ mod tests {
                 format: VolumeFormat::Qcow2,
             }),
             on_image_change: None,
+            way_back: None,
         };
         let xml = create(&disk).unwrap();
         // libvirt adds the path when it made the file.

@@ -64,6 +64,7 @@ pub fn owned(desired: &VirtualMachine, observed: &VirtualMachine) -> VirtualMach
     seen.stop = desired.stop;
     seen.readiness.clone_from(&desired.readiness);
     seen.snapshot = desired.snapshot;
+    seen.way_back.clone_from(&desired.way_back);
     seen
 }
 

@@ -90,6 +90,7 @@ pub(super) fn read(root: &Element) -> Result<ParsedDomain, XmlError> {
         stop: None,
         readiness: None,
         snapshot: None,
+        way_back: None,
     };
     Ok(ParsedDomain {
         name,

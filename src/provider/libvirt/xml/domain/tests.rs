@@ -53,6 +53,7 @@ fn small() -> VirtualMachine {
         stop: None,
         readiness: None,
         snapshot: None,
+        way_back: None,
     }
 }
 

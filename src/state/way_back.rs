@@ -1,0 +1,251 @@
+//! What was saved before changes, as the ways back from them, and when each may go.
+//!
+//! It may go once what was changed has been good for as long as was asked: asked for as it is, seen
+//! so, and left in peace since. What is not known to be good keeps its way back.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{ResourceState, State};
+use crate::model::backup::Before;
+use crate::model::resource::WayBack;
+use crate::model::{Kind, ResourceId};
+
+/// Ways back remembered of one backup or one virtual machine: changes come one by one, and each that
+/// was good lets its own go. Older ones are forgotten, and then nothing keeps them.
+pub const WAYS_KEPT_MAX: usize = 64;
+
+/// A snapshot in the disks of a virtual machine, taken before a change of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InsideSnapshot {
+    /// What libvirt calls it.
+    pub name: String,
+    /// When it was taken.
+    pub at: Timestamp,
+}
+
+/// A snapshot in a repository that was taken before a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pinned {
+    /// Its id.
+    pub snapshot: String,
+    /// When it was there.
+    pub at: Timestamp,
+    /// What it is the way back for.
+    pub before: Before,
+}
+
+/// A way back that there is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WayThere {
+    /// A snapshot inside the disks.
+    Inside {
+        /// What libvirt calls it.
+        name: String,
+        /// When it was taken.
+        at: Timestamp,
+    },
+    /// A snapshot in the repository of a backup.
+    Saved {
+        /// The backup.
+        backup: ResourceId,
+        /// The snapshot's id.
+        snapshot: String,
+        /// When it was there.
+        at: Timestamp,
+        /// Until when it is kept, if all stays well; `None`: the change is not good yet.
+        until: Option<Timestamp>,
+    },
+}
+
+/// Remembers one more, and of too many forgets the oldest.
+pub(super) fn keep<T>(ways: &mut Vec<T>, one: T) {
+    if ways.len() == WAYS_KEPT_MAX {
+        ways.remove(0);
+    }
+    ways.push(one);
+}
+
+impl ResourceState {
+    /// Whether it is seen to be what is asked for, with nothing wrong or under way.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let asked = self.wish.is_some() && self.wish == self.applied.as_ref().map(|it| it.wish);
+        let quiet = self.drift.is_none() && self.failure.is_none() && self.in_flight.is_none();
+        asked && quiet && self.unobservable.is_none()
+    }
+}
+
+impl State {
+    /// Since when `id` has been good without anything done to it; `None`: it is not. What is gone has
+    /// been good since `taken`, when its way back was there. A disk is as good as the machines on it.
+    fn good_since(&self, id: &ResourceId, taken: Timestamp) -> Option<Timestamp> {
+        let Some(known) = self.resources.get(id) else { return Some(taken) };
+        if known.wish.is_none() && !known.is_ours() {
+            return Some(taken);
+        }
+        let own = known.is_good().then_some(known.touched)?;
+        let on_it = self.resources.iter().filter(|(other, it)| {
+            let claim = it.claim.as_ref();
+            id.kind == Kind::Disk
+                && other.kind == Kind::VirtualMachine
+                && claim.is_some_and(|claim| claim.depends_on.contains(id))
+        });
+        let mut since = own.unwrap_or(taken).max(taken);
+        for (_, machine) in on_it {
+            since = since.max(machine.is_good().then_some(machine.touched)?.unwrap_or(taken));
+        }
+        Some(since)
+    }
+
+    /// Until when a way back is kept if all stays well; `None`: what it is for is not good.
+    fn kept_until(&self, pinned: &Pinned) -> Option<Timestamp> {
+        let since = pinned.before.of.iter().map(|id| self.good_since(id, pinned.at));
+        let since = since.collect::<Option<Vec<_>>>()?.into_iter().max().unwrap_or(pinned.at);
+        Some(after(since, pinned.before.keep_s))
+    }
+
+    /// The snapshots of a backup that are ways back at `now`, and those that were and are not any more.
+    #[must_use]
+    pub fn pinned(&self, backup: &ResourceId, now: Timestamp) -> (Vec<String>, Vec<String>) {
+        let of = self.resources.get(backup).and_then(|known| known.backup.as_deref());
+        let all = of.into_iter().flat_map(|of| &of.pinned);
+        let (over, held): (Vec<_>, Vec<_>) =
+            all.partition(|pinned| self.kept_until(pinned).is_some_and(|until| until <= now));
+        let ids = |pinned: Vec<&Pinned>| pinned.into_iter().map(|it| it.snapshot.clone()).collect();
+        (ids(held), ids(over))
+    }
+
+    /// When the snapshots inside the disks of `id`, kept for `keep_s`, may go; `None`: there are none,
+    /// or it is not good.
+    #[must_use]
+    pub fn inside_until(&self, id: &ResourceId, keep_s: u64) -> Option<Timestamp> {
+        let newest = self.resources.get(id)?.snapshots.iter().map(|it| it.at).max()?;
+        Some(after(self.good_since(id, newest)?, keep_s))
+    }
+
+    /// Every way back from what was last done to `id`, the oldest first.
+    #[must_use]
+    pub fn ways_back(&self, id: &ResourceId) -> Vec<WayThere> {
+        let inside = self.resources.get(id).into_iter().flat_map(|known| &known.snapshots);
+        let inside = inside.map(|it| WayThere::Inside { name: it.name.clone(), at: it.at });
+        let backups = self.resources.iter().filter(|(id, _)| id.kind == Kind::Backup);
+        let saved = backups.flat_map(|(backup, known)| {
+            let all = known.backup.iter().flat_map(|of| &of.pinned);
+            let of = all.filter(move |pinned| pinned.before.of.contains(id));
+            of.map(move |pinned| WayThere::Saved {
+                backup: backup.clone(),
+                snapshot: pinned.snapshot.clone(),
+                at: pinned.at,
+                until: self.kept_until(pinned),
+            })
+        });
+        let mut ways: Vec<_> = inside.chain(saved).collect();
+        ways.sort_by_key(|way| match way {
+            WayThere::Inside { at, .. } | WayThere::Saved { at, .. } => *at,
+        });
+        ways
+    }
+}
+
+/// How long the snapshots inside the disks of a machine are kept.
+#[must_use]
+pub fn keep_s(way_back: Option<&WayBack>) -> u64 {
+    way_back.map_or(WayBack::KEEP_S, |it| it.keep_s)
+}
+
+fn after(since: Timestamp, seconds: u64) -> Timestamp {
+    let span = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+    since.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+    use crate::state::{Applied, BackupState};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn id(text: &str) -> ResourceId {
+        text.parse().unwrap()
+    }
+
+    /// A good resource that something was last done to at `touched`.
+    fn good(touched: i64) -> ResourceState {
+        let wish = Digest::of("wish");
+        ResourceState {
+            wish: Some(wish),
+            applied: Some(Applied { wish, commit: None, at: at(1) }),
+            touched: Some(at(touched)),
+            ..ResourceState::default()
+        }
+    }
+
+    fn state() -> State {
+        let mut state = State::default();
+        state.resources.insert(id("vm/web"), good(100));
+        let before = Before { of: [id("vm/web")].into(), keep_s: 50 };
+        let pinned = vec![Pinned { snapshot: "a".into(), at: at(90), before }];
+        let backup = BackupState { pinned, ..BackupState::default() };
+        let known = ResourceState { backup: Some(Box::new(backup)), ..good(1) };
+        state.resources.insert(id("backup/web"), known);
+        state
+    }
+
+    fn held(state: &State, now: i64) -> bool {
+        let (held, over) = state.pinned(&id("backup/web"), at(now));
+        assert_eq!(held.len() + over.len(), 1);
+        !held.is_empty()
+    }
+
+    #[test]
+    fn a_way_back_goes_once_the_change_was_good_for_the_time() {
+        let mut state = state();
+        assert!(held(&state, 149) && !held(&state, 150));
+        let web = state.resources.get_mut(&id("vm/web")).unwrap();
+        web.wish = Some(Digest::of("another"));
+        assert!(held(&state, 9999), "what is not as it should be keeps its way back");
+        state.resources.remove(&id("vm/web"));
+        assert!(held(&state, 139) && !held(&state, 140), "what is gone is so since then");
+    }
+
+    #[test]
+    fn a_disk_is_as_good_as_the_machines_on_it() {
+        let mut state = state();
+        state.resources.insert(id("disk/web"), good(20));
+        let pinned = &mut state.resources.get_mut(&id("backup/web")).unwrap().backup;
+        pinned.as_mut().unwrap().pinned[0].before.of = [id("disk/web")].into();
+        assert!(held(&state, 139) && !held(&state, 140));
+        let web = state.resources.get_mut(&id("vm/web")).unwrap();
+        web.claim = Some(crate::event::body::Claim {
+            resource: None,
+            prevent_destroy: false,
+            orphan: false,
+            depends_on: [id("disk/web")].into(),
+        });
+        assert!(held(&state, 149) && !held(&state, 150), "it was last touched at 100");
+        state.resources.get_mut(&id("vm/web")).unwrap().wish = None;
+        assert!(held(&state, 9999));
+    }
+
+    #[test]
+    fn ways_back_are_named_with_what_they_are_in() {
+        let mut state = state();
+        let web = state.resources.get_mut(&id("vm/web")).unwrap();
+        web.snapshots.push(InsideSnapshot { name: "trueup-1".into(), at: at(95) });
+        assert_eq!(state.inside_until(&id("vm/web"), 10), Some(at(110)));
+        assert_eq!(state.inside_until(&id("vm/db"), 10), None);
+        let ways = state.ways_back(&id("vm/web"));
+        let [WayThere::Saved { backup, until, .. }, WayThere::Inside { name, .. }] = &ways[..]
+        else {
+            panic!("{ways:?}")
+        };
+        assert_eq!((name.as_str(), backup, *until), ("trueup-1", &id("backup/web"), Some(at(150))));
+        assert!(state.ways_back(&id("vm/db")).is_empty());
+    }
+}

@@ -28,7 +28,7 @@ pub use pulls::{
     Planned, Post, PullState, PullsState,
 };
 pub use types::{
-    Applied, Drift, Failure, GpuHealth, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook, Paused,
-    PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState, SpecState, State,
-    XIDS_KEPT_MAX,
+    Applied, Drift, Failure, GpuHealth, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook,
+    LostData, Paused, PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState,
+    SpecState, State, XIDS_KEPT_MAX,
 };

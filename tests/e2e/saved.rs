@@ -18,7 +18,7 @@ const BLOCKS: u64 = 256;
 const BLOCK: usize = 4096;
 
 /// Lays the writing guest's user land over the tiny guest's: the kernel unpacks both, in order.
-fn writer_initrd(bench: &Bench) -> PathBuf {
+pub(super) fn writer_initrd(bench: &Bench) -> PathBuf {
     let layer = bench.dir.join("writer");
     std::fs::create_dir_all(&layer).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/writer_guest_init");
@@ -40,7 +40,7 @@ fn writer_initrd(bench: &Bench) -> PathBuf {
 }
 
 /// A host that can take backups.
-fn host() -> Bench {
+pub(super) fn host() -> Bench {
     let bench = Bench::new();
     let secrets = bench.dir.join("secrets");
     std::fs::create_dir_all(&secrets).unwrap();
@@ -50,12 +50,12 @@ fn host() -> Bench {
     bench
 }
 
-fn raw_disk(name: &str, mib: u32) -> String {
+pub(super) fn raw_disk(name: &str, mib: u32) -> String {
     disk(name, mib).replace("MiB }", "MiB, format: raw }")
 }
 
 /// The writing guest, with these disks.
-fn writer(initrd: &Path, disks: &str, more: &str) -> String {
+pub(super) fn writer(initrd: &Path, disks: &str, more: &str) -> String {
     format!(
         "---\napiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: web }}\nspec:\n  \
          cpus: 1\n  memory: 128MiB\n  accelerator: tcg\n  stop: {{ timeout: 60s, force: true }}\n  \
@@ -66,9 +66,9 @@ fn writer(initrd: &Path, disks: &str, more: &str) -> String {
     )
 }
 
-const UP: &str = "  readiness: { console: TINY-UP, timeout: 3m }\n";
+pub(super) const UP: &str = "  readiness: { console: TINY-UP, timeout: 3m }\n";
 
-fn backup(bench: &Bench, name: &str, source: &str, more: &str) -> String {
+pub(super) fn backup(bench: &Bench, name: &str, source: &str, more: &str) -> String {
     format!(
         "---\napiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: {name} }}\nspec:\n  source: \
          {{ {source} }}\n  repository: {{ local: {}/vault }}\n  key: vault\n{more}",
@@ -86,7 +86,7 @@ fn restic(bench: &Bench, words: &[&str]) -> String {
 }
 
 /// Asks for a snapshot and waits for it.
-fn take(bench: &Bench, name: &str) -> Event {
+pub(super) fn take(bench: &Bench, name: &str) -> Event {
     let before = bench.seq();
     bench.run(&["backup", "run", name]).code(0);
     bench.event(before, "backup.taken", &format!("backup/{name}"))
@@ -106,7 +106,7 @@ fn restored(bench: &Bench, name: &str, taken: &Event) -> PathBuf {
 
 /// After which write an image was looked at: it has all writes up to that one, and none after it.
 #[track_caller]
-fn moment(image: &Path) -> u64 {
+pub(super) fn moment(image: &Path) -> u64 {
     let content = std::fs::read(image).unwrap();
     let block = |n: u64| -> u64 {
         let at = usize::try_from(n).unwrap() * BLOCK;
@@ -437,4 +437,4 @@ fn boots(bench: &Bench, disk: &Path, format: &str) {
 }
 
 /// The guest's first disk, as its emulator calls it.
-const DEVICE: &str = "/machine/peripheral/virtio-disk0/virtio-backend";
+pub(super) const DEVICE: &str = "/machine/peripheral/virtio-disk0/virtio-backend";

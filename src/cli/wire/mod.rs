@@ -31,7 +31,7 @@ pub(super) const LEFTOVERS: Duration = Duration::from_secs(1);
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 28;
+pub(super) const STATE_VIEW_VERSION: u32 = 29;
 
 /// The machine's clocks.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 mod act;
 mod behind_port;
+mod bring;
 mod convert;
 mod drill;
 mod guest;
@@ -15,6 +16,7 @@ mod nbd;
 mod open;
 mod own_state;
 mod reach;
+mod ready;
 mod recover;
 mod worker;
 
@@ -25,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::RwLock;
 
+pub use bring::{Brought, DiskFile, DisksFound, LostDisk};
 pub use convert::to_qcow2;
 pub use job::{Forgetting, Wanted, Which};
 pub use recover::{Fetched, OwnState, Vault};

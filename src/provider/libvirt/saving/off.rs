@@ -131,7 +131,7 @@ impl LibvirtGuests {
         Ok(OpenGuest {
             what,
             images,
-            texts: place.texts(),
+            texts: place.texts()?,
             base: mark.clone(),
             // No new one can be made; what changes from now on is noted since the old one too.
             mark,

@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo demo-pulls demo-check test test-referees test-gpu lint doc deny unit-check bench schemas ci clean
+.PHONY: help setup build install demo demo-pulls demo-check test test-referees test-gpu test-kube lint doc deny unit-check bench schemas ci clean
 
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -48,6 +48,9 @@ test-referees: setup ## Hold the forge's client against programs of others (npm;
 test-gpu: ## Compare a real NVIDIA GPU with what is modelled; it only reads
 	TRUEUP_TEST_GPU=1 $(CARGO) test --locked -p trueup-nvml --test it -- --nocapture real::
 
+test-kube: ## Hold crates/kubernetes against the cluster of KUBECONFIG, or an API server built once
+	@tests/support/kube
+
 lint: ## Formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -68,6 +71,7 @@ bench: setup ## Run the benchmarks
 	$(CARGO) bench --locked -p trueup-nvml --bench observe
 	$(CARGO) bench --locked -p trueup-backup --bench backup
 	$(CARGO) bench --locked -p trueup-slurm --bench look
+	$(CARGO) bench --locked -p trueup-kubernetes --bench rest
 
 schemas: ## Write schemas/ anew from the types
 	$(CARGO) run --locked --quiet -- schema --write schemas

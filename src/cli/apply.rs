@@ -2,14 +2,12 @@
 
 use clap::Args;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::context::Context;
 use super::control::{self, AskError, Reply, Report, Request};
 use super::exit::{CliError, CliResult, Done, ErrorKind};
 use super::interrupt::Interrupt;
 use super::operate::{unanswered, unexpected};
-use super::wire::LEFTOVERS;
 use super::{Output, bars, report, wire};
 use crate::config::Config;
 use crate::reconcile::{Approval, PassOptions, StepProgress};
@@ -107,9 +105,7 @@ async fn alone(
         Err(cut) => Err(CliError::from(cut)),
     };
     // What was cut off must not go on while the log is closed.
-    if timeout(LEFTOVERS, engine.reconciler.cut_off()).await.is_err() {
-        tracing::error!("a step cannot be cut off; it is left to the kernel");
-    }
+    engine.cut_off().await;
     engine.close();
     made
 }

@@ -20,7 +20,7 @@ use super::context::Context;
 use super::control;
 use super::desk::DaemonDesk;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
-use super::wire::{self, Engine, LEFTOVERS, Wakes};
+use super::wire::{self, CLOSING, Engine, LEFTOVERS, Wakes};
 use crate::config::{Config, ForgeSettings, Limits};
 use crate::forge::{
     self,
@@ -182,9 +182,7 @@ async fn live(
         }
     };
     // Only then nothing is left that could touch the machine beside a next life.
-    if timeout(LEFTOVERS, engine.reconciler.cut_off()).await.is_err() {
-        tracing::error!("a step cannot be cut off; it is left to the kernel");
-    }
+    engine.cut_off().await;
     helpers.shutdown().await;
     finish(engine, handle, config);
     outcome
@@ -224,8 +222,9 @@ fn following(
 
 /// What systemd is told of how long a stop takes (`EXTEND_TIMEOUT_USEC`, `sd_notify(3)`).
 fn extended(limits: &Limits) -> NotifyState<'static> {
-    // The loop, its steps and the threads that are left have `LEFTOVERS` each; then the log is closed.
-    let most = limits.stop_timeout.duration() + 4 * LEFTOVERS;
+    // The loop, its steps and the threads that are left have `LEFTOVERS` each, and guests `CLOSING`;
+    // then the log is closed.
+    let most = limits.stop_timeout.duration() + CLOSING + 4 * LEFTOVERS;
     NotifyState::ExtendTimeoutUsec(u32::try_from(most.as_micros()).unwrap_or(u32::MAX))
 }
 

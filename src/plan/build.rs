@@ -83,6 +83,12 @@ fn one(
 ) {
     if let Some(why) = work.input.observed.why_unobservable(id) {
         work.skip(id, SkipReason::Unobservable(why.to_owned()), Vec::new());
+        if let (Resource::Backup(backup), Some(guests)) = (&wish.resource, work.facts.leftovers(id))
+        {
+            // It is in guests, whatever becomes of the repository.
+            let suspended = work.input.known.suspended.get(id).cloned();
+            work.add(id, true, vec![backup::clears(backup, guests)], suspended);
+        }
         if let Some(why) = backup::broken_meanwhile(work.facts.backup(id)) {
             work.skip(id, why, Vec::new());
         }

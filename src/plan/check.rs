@@ -198,7 +198,9 @@ impl<'a> Judge<'a> {
     /// Only what is ours, seen and not held is touched.
     fn mandate(&mut self, at: usize, step: &Step) {
         let id = &step.resource;
-        if self.input.observed.why_unobservable(id).is_some() {
+        // It is about guests: what is unseen is the repository.
+        let clears = matches!(step.action, Action::BackupClear { .. });
+        if self.input.observed.why_unobservable(id).is_some() && !clears {
             self.blame(at, "touches what could not be observed");
         }
         if self.input.known.suspended.contains_key(id) {

@@ -74,6 +74,8 @@ pub struct DiskInBackup {
 pub struct GuestImage {
     /// What the file is called in the backup.
     pub file: String,
+    /// The disk's file on this host.
+    pub path: PathBuf,
     /// The server's socket.
     pub socket: PathBuf,
     /// The name of the export.
@@ -91,6 +93,9 @@ pub struct GuestLeft {
     pub guest: String,
     /// Whether it was left behind in mid-work; otherwise it is a mark that the next run needs.
     pub unfinished: bool,
+    /// Whether all that is left is that the guest's file systems may be frozen: its agent was asked to
+    /// thaw them and does not answer.
+    pub only_frozen: bool,
 }
 
 /// Makes the disks of guests readable.

@@ -76,4 +76,10 @@ pub trait Provider: Send + Sync {
         scope: &'a Scope,
         progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>>;
+
+    /// Resolves once nothing is under way any more that takes away what steps made which were ended in
+    /// the middle. What it leaves where nobody waits is a leftover for the next look.
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -79,7 +79,7 @@ fn due(id: &ResourceId, backup: &Backup, of: &BackupState, now: Timestamp) -> Ve
             continue;
         }
         let since = time(id, backup, of, chore, now).filter(|at| *at <= now);
-        let first = last(of, chore).is_none();
+        let first = last(of, chore, now).is_none();
         // What its hooks stopped must not wait for the schedule.
         let owed = of.interrupted && !backup.hooks.after.is_empty();
         let asked = match chore {
@@ -118,16 +118,18 @@ fn time(
     let seed = digest_of(&(&of.repository, id, chore));
     let seed = seed.bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
     // What makes no sense was refused with the spec; a time zone may be missing on this host.
-    schedule::next_run(last(of, chore), now, &schedule, seed).ok()
+    schedule::next_run(last(of, chore, now), now, &schedule, seed).ok()
 }
 
-fn last(of: &BackupState, chore: Chore) -> Option<Timestamp> {
-    match chore {
+/// When it was done last; `None` also where the clock was ahead then, so that nobody knows.
+fn last(of: &BackupState, chore: Chore, now: Timestamp) -> Option<Timestamp> {
+    let last = match chore {
         Chore::Run => of.run_at,
         Chore::Verify => of.checked_at,
         Chore::Drill => of.drilled_at,
         Chore::Forget => of.forgotten_at,
-    }
+    };
+    last.filter(|last| !schedule::is_ahead(*last, now))
 }
 
 /// What is promised and not so; of checks and drills only what an objective says.
@@ -224,6 +226,17 @@ mod tests {
         assert_eq!(chores(&of, 1700), [(Chore::Run, Some(1100)), (Chore::Forget, Some(1500))]);
         let asked = BackupState { asked: true, ..of };
         assert_eq!(chores(&asked, 1001), [(Chore::Run, None)]);
+    }
+
+    #[test]
+    fn what_was_done_while_the_clock_was_ahead_is_due_and_the_promise_is_missed() {
+        let ahead =
+            BackupState { checked_at: Some(at(9000)), forgotten_at: Some(at(9000)), ..taken(9000) };
+        for now in [1000, 2000, 8000] {
+            let all = [(Chore::Run, None), (Chore::Verify, None), (Chore::Forget, None)];
+            assert_eq!(chores(&ahead, now), all);
+            assert_eq!(trouble(&backup(), &ahead, at(now)), [objective::Reason::TooOld]);
+        }
     }
 
     #[test]

@@ -572,6 +572,13 @@ impl Reconciler {
         self.under_way.flights.cut_off().await;
     }
 
+    /// Waits until what such steps made, and nobody watches any more, is taken away.
+    pub async fn settled(&self) {
+        for provider in &self.providers {
+            provider.settled().await;
+        }
+    }
+
     pub(super) fn stopping(&self) -> bool {
         *self.stop.borrow()
     }

@@ -167,6 +167,7 @@ impl BackupState {
             let (id, of) = (taken.snapshot.clone(), taken.of.clone());
             self.good = Some(GoodSnapshot { id, at: taken.begun, of });
             self.missed = None;
+            mended(&mut self.facts.last_bad, at);
         } else {
             self.facts.last_bad = Some(at);
         }
@@ -178,6 +179,7 @@ impl BackupState {
         self.checked_at = Some(at);
         self.checks = self.checks.wrapping_add(1);
         self.facts.verified = Some(at);
+        mended(&mut self.facts.verify_failed, at);
         self.damage = None;
         if self.drill_damage.is_none() {
             self.proved.clone_from(&self.good);
@@ -188,6 +190,7 @@ impl BackupState {
         self.drilled_at = Some(at);
         self.drill_asked = false;
         self.facts.drilled = Some(at);
+        mended(&mut self.facts.drill_failed, at);
         self.facts.measured_rto_s = Some(drilled.elapsed_ms.div_ceil(1000));
         self.drill_damage = None;
         let good = self.good.as_ref().filter(|good| good.id == drilled.snapshot);
@@ -248,6 +251,12 @@ impl BackupState {
         self.interrupted = false;
         self.facts.last_bad = Some(at);
     }
+}
+
+/// Forgets a failure that was noted by a clock which was ahead, once something better came after it in
+/// the log: by their times alone it would count for as long as the clock was ahead.
+fn mended(failed: &mut Option<Timestamp>, at: Timestamp) {
+    *failed = failed.filter(|failed| *failed <= at);
 }
 
 #[cfg(test)]
@@ -340,6 +349,31 @@ mod tests {
         assert_eq!(of.damage.as_deref(), Some("a pack is gone"));
         of.verify(&verified(), at(8));
         assert_eq!((of.damage, of.facts.verified, of.checks), (None, Some(at(8)), 1));
+    }
+
+    #[test]
+    fn a_failure_noted_by_a_clock_that_was_ahead_is_mended_like_any_other() {
+        use trueup_backup::objective::{Health, Objectives, standing};
+        let mut of = BackupState::default();
+        of.take(&taken("one", 1, 0), at(2));
+        for during in [Chore::Verify, Chore::Drill] {
+            let failed = BackupFailed { during, errors: 1, why: "gone".into() };
+            of.find_damage(&failed, at(900_000));
+        }
+        of.fail_run(at(900_000));
+        of.take(&taken("one", 3, 0), at(4));
+        of.verify(&verified(), at(5));
+        let drilled = BackupDrilled {
+            snapshot: "3".into(),
+            files: 1,
+            bytes: 1,
+            elapsed_ms: 1,
+            proved: Vec::new(),
+            notices: Vec::new(),
+        };
+        of.drill(&drilled, at(6));
+        let standing = standing(&of.facts, &Objectives::default(), at(7));
+        assert_eq!((standing.health, standing.reasons), (Health::Good, Vec::new()));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::status::{Status, row_of};
 use crate::event::body::{BackupDrilled, BackupTaken, Restored};
 use crate::model::resource::{Backup, BackupSource, Chore};
 use crate::model::{Resource, ResourceId};
-use crate::plan::render;
-use crate::state::{BackupState, LastSnapshot, State};
+use crate::plan::{SkipReason, render};
+use crate::state::{BackupState, LastSnapshot, ResourceState, State};
 
 /// Every backup that is asked for or was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,8 +43,11 @@ pub struct BackupRow {
     pub repository_id: Option<String>,
     /// How healthy it is.
     pub health: Health,
-    /// Whether a disruptive step may rely on it: not damaged, checked once at least, and within its
-    /// RPO.
+    /// Why its repository is not to be had: it is gone, or it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Lost>,
+    /// Whether a disruptive step may rely on it: its repository is there and not damaged, a check or a
+    /// drill found a complete snapshot right, and the last one is within its RPO.
     pub relied_on: bool,
     /// What is not as it should be, in sentences.
     pub trouble: Vec<String>,
@@ -72,6 +75,37 @@ pub struct BackupRow {
     pub next_drill: Option<Timestamp>,
 }
 
+/// Why a repository is not to be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", content = "why", rename_all = "camelCase")]
+pub enum Lost {
+    /// It was there, and is not where it was.
+    Gone(String),
+    /// It does not answer, or cannot be looked at.
+    OutOfReach(String),
+}
+
+impl Lost {
+    /// As a pass last saw it; of one that nobody asks for any more nobody looks.
+    fn of(known: &ResourceState, asked: Option<&Backup>) -> Option<Self> {
+        known.wish?;
+        if let Some(why) = &known.unobservable {
+            return Some(Self::OutOfReach(why.clone()));
+        }
+        // A broken promise is a drift too, and says nothing against the repository.
+        let gone = render::repository_gone(&asked?.repository);
+        let told = render::skip_reason(&SkipReason::Unprotected(gone.clone()));
+        known.drift.as_ref().is_some_and(|drift| drift.what == told).then_some(Self::Gone(gone))
+    }
+
+    /// Why, in a sentence.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        let (Self::Gone(why) | Self::OutOfReach(why)) = self;
+        why
+    }
+}
+
 /// Backups as `state` has them, looked at at `now`.
 #[must_use]
 pub fn backups(state: &State, now: Timestamp) -> Backups {
@@ -91,6 +125,7 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
     let promised = asked.map(|backup| backup.objectives).unwrap_or_default();
     let Standing { health, rpo_now_s, relied_on, reasons, .. } =
         objective::standing(&of.facts, &promised, now);
+    let lost = state.resources.get(id).and_then(|known| Lost::of(known, asked));
     let growth = |last: &LastSnapshot| {
         let before = i64::try_from(of.bytes_before?).ok()?;
         Some(i64::try_from(last.bytes).ok()? - before)
@@ -123,8 +158,16 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         repository: asked.map(|backup| backup.repository.clone()),
         repository_id: of.repository.clone(),
         health,
-        relied_on,
-        trouble: trouble.chain(of.hooks.iter().cloned()).chain(noticed).collect(),
+        // As a rule sees it.
+        relied_on: relied_on && of.proved.is_some() && lost.is_none(),
+        trouble: lost
+            .iter()
+            .map(|lost| lost.why().to_owned())
+            .chain(trouble)
+            .chain(of.hooks.iter().cloned())
+            .chain(noticed)
+            .collect(),
+        lost,
         growth: of.last.as_ref().and_then(growth),
         last: of.last.clone(),
         last_good: of.facts.last_good,
@@ -265,6 +308,42 @@ pub fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Drift;
+
+    #[test]
+    fn a_repository_is_lost_where_it_is_gone_or_silent_and_not_where_a_promise_is_broken() {
+        let backup = Backup {
+            source: BackupSource::State,
+            repository: "/srv/vault".into(),
+            remote: None,
+            repository_id: None,
+            key: crate::model::Name::new("key").unwrap(),
+            schedule: None,
+            verify: None,
+            drill: None,
+            retention: None,
+            objectives: objective::Objectives::default(),
+            limits: crate::model::resource::BackupLimits::default(),
+            hooks: Default::default(),
+        };
+        let drifted = |why: String| {
+            let what = render::skip_reason(&SkipReason::Unprotected(why)).into_owned();
+            let at = Timestamp::UNIX_EPOCH;
+            let drift = Drift { since: at, what, changes: Vec::new(), more: None };
+            let wish = Some(crate::model::digest_of(&backup));
+            ResourceState { drift: Some(drift), wish, ..ResourceState::default() }
+        };
+        let gone = drifted(render::repository_gone("/srv/vault"));
+        assert!(matches!(Lost::of(&gone, Some(&backup)), Some(Lost::Gone(_))));
+        let late = drifted(render::backup_trouble(objective::Reason::TooOld).to_owned());
+        assert_eq!(Lost::of(&late, Some(&backup)), None);
+        let unobservable = Some("no route".to_owned());
+        let silent = ResourceState { unobservable, drift: None, ..late };
+        let lost = Lost::of(&silent, Some(&backup));
+        assert_eq!(lost.as_ref().map(Lost::why), Some("no route"));
+        let unasked = ResourceState { wish: None, ..silent };
+        assert_eq!(Lost::of(&unasked, Some(&backup)), None);
+    }
 
     #[test]
     fn sizes_and_spans_are_short() {

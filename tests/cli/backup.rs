@@ -234,6 +234,32 @@ fn snapshots_are_taken_when_asked_for_and_the_oldest_would_go() {
 }
 
 #[test]
+fn snapshots_that_were_removed_are_named_also_where_their_data_stays() {
+    let spec = files().replace("keep: {last: 2}", "keep: {last: 1}, every: 1s");
+    let saved = Saved::new(&spec);
+    saved.run(&["apply"]).code(0);
+    let first = saved.snapshots("files")[0]["id"].as_str().unwrap().to_owned();
+    let before = saved.events("backup.forgotten");
+    std::fs::write(saved.at("files/a"), "second").unwrap();
+    // A pack is gone that both need: nothing can be pruned without it.
+    let packs = std::fs::read_dir(saved.at("vault/data")).unwrap().flat_map(|folder| {
+        let files = std::fs::read_dir(folder.unwrap().path()).unwrap();
+        files.map(|file| file.unwrap().path()).collect::<Vec<_>>()
+    });
+    let largest = packs.max_by_key(|pack| std::fs::metadata(pack).unwrap().len()).unwrap();
+    std::fs::remove_file(largest).unwrap();
+    saved.run(&["backup", "run", "files"]).code(0);
+    let removed = (0..100).find_map(|_| {
+        saved.run(&["apply"]);
+        let told = saved.run(&["log", "--type", "backup.forgotten", "-o", "json"]).out;
+        told.lines().skip(before).find(|line| line.contains(&first)).map(ToOwned::to_owned)
+    });
+    let removed = removed.expect("the event that names what was removed");
+    assert!(removed.contains("the data of what was removed stays"), "{removed}");
+    assert!(!saved.snapshots("files").iter().any(|it| it["id"] == *first));
+}
+
+#[test]
 fn a_damaged_repository_is_found_by_the_next_check_and_told() {
     let spec = files().replace("readParts: 1", "readParts: 1, schedule: {every: 1s}");
     let saved = Saved::new(&spec);
@@ -284,11 +310,17 @@ fn a_wrong_key_and_a_repository_that_is_gone_are_told_and_nothing_is_begun_over_
     saved.run(&["backup", "run", "files"]).code(0);
     let plan = saved.run(&["plan"]).out;
     assert!(plan.contains("is gone: mount"), "{plan}");
+    assert!(saved.row("files")["reliedOn"] == true, "nobody has looked yet");
     saved.run(&["apply"]);
+    let row = saved.row("files");
+    assert_eq!((&row["reliedOn"], &row["health"]), (&false.into(), &"unverified".into()), "{row}");
+    assert!(saved.run(&["backup"]).code(3).out.contains("is gone: mount"));
     assert!(!saved.at("vault").exists(), "an empty repository in its place would hide the loss");
     std::fs::rename(saved.at("elsewhere"), saved.at("vault")).unwrap();
     saved.run(&["apply"]).code(0);
     assert_eq!(saved.snapshots("files").len(), 3);
+    assert!(saved.row("files")["reliedOn"] == true);
+    saved.run(&["backup"]).code(0);
 }
 
 #[test]

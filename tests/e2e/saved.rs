@@ -12,6 +12,8 @@ use super::bench::{Bench, PATIENCE, sh};
 use super::events::{Event, until};
 use super::spec::{disk, environment};
 
+mod unwatched;
+
 const KEY: &str = "the key of a test";
 /// Blocks that the writing guest goes round in, and their size.
 const BLOCKS: u64 = 256;

@@ -46,6 +46,8 @@ struct Noted {
     barred: Option<Fault>,
     /// The last failed read; the library may have gone another way.
     read: Option<Fault>,
+    /// The first read since [`Bridge::read_anew`] that may succeed later.
+    unreached: Option<Fault>,
     /// When the lock in the repository was last renewed.
     renewed: Option<Timestamp>,
 }
@@ -94,6 +96,17 @@ impl Bridge {
         self.noted().renewed = Some(at);
     }
 
+    /// Forgets what could not be read until now.
+    pub(crate) fn read_anew(&self) {
+        let mut noted = self.noted();
+        (noted.read, noted.unreached) = (None, None);
+    }
+
+    /// Why something could not be read since then that may be read later.
+    pub(crate) fn unreached(&self) -> Option<Fault> {
+        self.noted().unreached.clone()
+    }
+
     /// Who is asked before an index or a snapshot is stored.
     pub(crate) fn post(&self, sentry: Option<Sentry>) {
         *self.sentry.lock().unwrap_or_else(PoisonError::into_inner) = sentry;
@@ -137,7 +150,12 @@ impl Bridge {
 
     fn failed_read<T>(&self, fault: StoreFault) -> RusticResult<T> {
         let fault = self.explain_store(fault);
-        self.noted().read = Some(fault.clone());
+        let mut noted = self.noted();
+        noted.read = Some(fault.clone());
+        if fault.transient() {
+            noted.unreached.get_or_insert_with(|| fault.clone());
+        }
+        drop(noted);
         Err(RusticError::with_source(ErrorKind::Backend, fault.to_string(), fault))
     }
 

@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::is_ahead;
+
 /// What is promised, each in seconds; what is not said is not promised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -108,35 +110,39 @@ pub struct Standing {
 #[must_use]
 pub fn standing(facts: &Facts, promised: &Objectives, now: Timestamp) -> Standing {
     let age = |time: Timestamp| {
-        // A time after now is a clock's mistake; it makes nothing younger than new.
+        // A little after now is new.
         u64::try_from(now.duration_since(time).as_secs()).unwrap_or(0)
     };
+    // What a clock noted that was ahead is of an unknown age, and nothing relies on that.
+    let known = |time: Option<Timestamp>| time.filter(|time| !is_ahead(*time, now));
+    let taken = known(facts.last_good);
+    let (verified, drilled) = (known(facts.verified), known(facts.drilled));
     let older = |time: Option<Timestamp>, than: Option<u64>| {
         than.is_some_and(|than| time.is_none_or(|time| age(time) > than))
     };
     // At the same moment the failure counts.
     let last_is = |bad: Option<Timestamp>, good: Option<Timestamp>| bad.is_some() && bad >= good;
-    let rpo_now_s = facts.last_good.map(age);
+    let rpo_now_s = taken.map(age);
     let slow = facts.measured_rto_s.zip(promised.rto_s).is_some_and(|(is, most)| is > most);
     let told = [
         (facts.last_good.is_none(), Reason::NeverTaken),
-        (facts.last_good.is_some() && older(facts.last_good, promised.rpo_s), Reason::TooOld),
-        (last_is(facts.last_bad, facts.last_good), Reason::TryFailed),
+        (facts.last_good.is_some() && older(taken, promised.rpo_s), Reason::TooOld),
+        (last_is(facts.last_bad, taken), Reason::TryFailed),
         (slow, Reason::TooSlow),
-        (last_is(facts.verify_failed, facts.verified), Reason::CheckFailed),
-        (last_is(facts.drill_failed, facts.drilled), Reason::DrillFailed),
-        (facts.verified.is_none() || older(facts.verified, promised.verify_s), Reason::NotChecked),
-        (facts.drilled.is_none() || older(facts.drilled, promised.drill_s), Reason::NotDrilled),
+        (last_is(facts.verify_failed, verified), Reason::CheckFailed),
+        (last_is(facts.drill_failed, drilled), Reason::DrillFailed),
+        (verified.is_none() || older(verified, promised.verify_s), Reason::NotChecked),
+        (drilled.is_none() || older(drilled, promised.drill_s), Reason::NotDrilled),
     ];
     let reasons: Vec<Reason> =
         told.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect();
     let health = reasons.iter().map(|reason| reason.health()).max().unwrap_or(Health::Good);
-    let breaks = facts.last_good.zip(promised.rpo_s).and_then(|(good, rpo)| {
+    let breaks = taken.zip(promised.rpo_s).and_then(|(good, rpo)| {
         let rpo = jiff::SignedDuration::from_secs(i64::try_from(rpo).ok()?);
         good.checked_add(rpo).ok()
     });
-    let in_time = facts.last_good.is_some() && !reasons.contains(&Reason::TooOld);
-    let proven = facts.verified.is_some() || facts.drilled.is_some();
+    let in_time = taken.is_some() && !reasons.contains(&Reason::TooOld);
+    let proven = verified.is_some() || drilled.is_some();
     let relied_on = in_time && proven && health != Health::Failed;
     Standing { health, rpo_now_s, rpo_breaks: breaks, relied_on, reasons }
 }
@@ -189,6 +195,22 @@ mod tests {
     #[test]
     fn a_try_that_failed_leaves_what_was_good() {
         check(Facts { last_bad: at(990), ..good() }, Health::Good, &[Reason::TryFailed], true);
+    }
+
+    #[test]
+    fn what_a_clock_noted_that_was_ahead_is_relied_on_by_nobody() {
+        let old = [Reason::TooOld];
+        let ahead = Facts { last_good: at(9000), ..good() };
+        check(ahead.clone(), Health::Missed, &old, false);
+        let unproved = Facts { verified: at(9000), drilled: at(9000), ..good() };
+        let reasons = [Reason::NotChecked, Reason::NotDrilled];
+        check(unproved, Health::Unverified, &reasons, false);
+        // A check that found damage is no older than that one.
+        let damaged = Facts { verified: at(9000), verify_failed: at(990), ..good() };
+        check(damaged, Health::Failed, &[Reason::CheckFailed, Reason::NotChecked], false);
+        let ahead = standing(&ahead, &PROMISED, at(1000).expect("some"));
+        assert_eq!((ahead.rpo_now_s, ahead.rpo_breaks), (None, None));
+        check(Facts { last_good: at(1060), ..good() }, Health::Good, &[], true);
     }
 
     #[test]

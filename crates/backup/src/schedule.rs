@@ -106,10 +106,21 @@ pub enum ScheduleError {
     },
 }
 
+/// How far ahead of the clock a time may be that was noted by it: it is set in small steps.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether `time` was noted by a clock that was ahead of the one that says `now`: it is known that
+/// something happened, and not when.
+#[must_use]
+pub fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
+    time.duration_since(now) > AHEAD_MAX
+}
+
 /// When the next run is due: at or before `now` if it is due already.
 ///
-/// `last` is the start of the last run; one that never ran is due at once. A `last` after `now`, as
-/// after a clock that was set back, counts as `now`. `seed` tells hosts and backups apart.
+/// `last` is the start of the last run; one that never ran is due at once, and so is one whose last
+/// run was noted by a clock that was ahead: waiting for that time could take years. `seed` tells hosts
+/// and backups apart.
 ///
 /// # Errors
 /// The schedule makes no sense.
@@ -120,7 +131,7 @@ pub fn next_run(
     seed: u64,
 ) -> Result<Timestamp, ScheduleError> {
     let zone = zone(schedule)?;
-    let due = match last {
+    let due = match last.filter(|last| !is_ahead(*last, now)) {
         None => {
             // Said even where it would not be asked, so that a mistake shows before the second run.
             occurrence(&schedule.when, now, schedule.time_zone.as_deref())?;
@@ -273,8 +284,22 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_does_not_stop_runs() {
         let last = Some("2031-01-01T00:00:00Z");
+        // However often it is asked: each answer must not be later than the question.
+        for now in ["2025-01-01T00:00:00Z", "2025-01-01T02:00:00Z", "2025-06-01T00:00:00Z"] {
+            check(&every(60), last, now, now);
+            check(&calendar("0 2 * * *"), last, now, now);
+        }
+        let night = Window {
+            from: "22:00".parse().expect("a time"),
+            to: "06:00".parse().expect("a time"),
+            days: vec![],
+        };
+        let nightly = Schedule { windows: vec![night], ..every(60) };
+        check(&nightly, last, "2025-01-01T12:00:00Z", "2025-01-01T22:00:00Z");
+        check(&nightly, last, "2025-01-01T22:00:00Z", "2025-01-01T22:00:00Z");
+        // A clock that is set in small steps is none that was wrong.
+        let last = Some("2025-01-01T00:01:00Z");
         check(&every(60), last, "2025-01-01T00:00:00Z", "2025-01-01T00:01:00Z");
-        check(&calendar("0 2 * * *"), last, "2025-01-01T00:00:00Z", "2025-01-01T02:00:00Z");
     }
 
     #[test]

@@ -164,6 +164,24 @@ impl Client {
         .await
     }
 
+    /// The description of a checkpoint of a running domain in which each bitmap that is whole has a
+    /// `size`; one that is lost has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NoCheckpoint`] where there is none of that name; [`Code::OperationInvalid`] where the
+    /// domain does not run.
+    pub async fn checkpoint_sized(&self, domain: &str, name: &str) -> Result<String, Error> {
+        let wanted = name.to_owned();
+        self.on_domain("checkpoint_sized", domain, &[name], move |domain| {
+            let checkpoint = Checkpoint::look_up(domain, &wanted)?;
+            let flags = sys::VIR_DOMAIN_CHECKPOINT_XML_SIZE;
+            // SAFETY: the checkpoint is valid; what comes is null or ours to free.
+            unsafe { take(sys::virDomainCheckpointGetXMLDesc(checkpoint.0, flags)) }
+        })
+        .await
+    }
+
     /// Deletes a checkpoint with its bitmaps, or, `only_forget`, leaves the bitmaps alone: all that
     /// can be done for a domain that does not run.
     ///

@@ -7,7 +7,7 @@ use super::super::paint::{Block, Label, Text};
 use super::super::status::label;
 use super::super::time::shown;
 use super::super::ui::Product;
-use crate::view::backup::{BackupRow, Backups, bytes, span};
+use crate::view::backup::{BackupRow, Backups, Lost, bytes, span};
 
 /// The backups as a product.
 #[derive(Serialize)]
@@ -17,7 +17,7 @@ pub(super) struct Shown(pub(super) Backups);
 /// Whether a promise is not kept.
 pub(super) fn is_broken(row: &BackupRow) -> bool {
     let promised = row.rpo_s.is_some() || row.rto_s.is_some();
-    row.health == Health::Failed || (row.health == Health::Missed && promised)
+    row.lost.is_some() || row.health == Health::Failed || (row.health == Health::Missed && promised)
 }
 
 impl Product for Shown {
@@ -51,7 +51,7 @@ impl Product for Shown {
             let name = Text::new(row.resource.name.to_string(), Label::Strong);
             blocks.push(Block::Gap);
             blocks.push(Block::Line(vec![name, format!("  in {repository}").into()]));
-            let (_, mark) = health(row.health);
+            let (_, mark) = word(row);
             for trouble in &row.trouble {
                 blocks.push(Block::Line(vec![
                     Text::new("  ", Label::Plain),
@@ -64,10 +64,7 @@ impl Product for Shown {
 }
 
 fn row(row: &BackupRow) -> Vec<Text> {
-    let (word, mark) = match row.last {
-        None => ("none yet", Label::Warn),
-        Some(_) => health(row.health),
-    };
+    let (word, mark) = word(row);
     let of = |is: Option<u64>, most: Option<u64>| match (is, most) {
         (Some(is), Some(most)) => format!("{} of {}", span(is), span(most)),
         (Some(is), None) => span(is),
@@ -95,6 +92,17 @@ fn row(row: &BackupRow) -> Vec<Text> {
         row.next_run.map(shown).unwrap_or_else(|| "when asked".to_owned()).into(),
         status.map_or_else(|| "".into(), |status| Text::new(status.word(), label(status))),
     ]
+}
+
+/// The word for a backup, the worst first.
+fn word(row: &BackupRow) -> (&'static str, Label) {
+    match (&row.lost, &row.last) {
+        _ if row.health == Health::Failed => health(row.health),
+        (Some(Lost::Gone(_)), _) => ("gone", Label::Bad),
+        (Some(Lost::OutOfReach(_)), _) => ("unreachable", Label::Bad),
+        (None, None) => ("none yet", Label::Warn),
+        (None, Some(_)) => health(row.health),
+    }
 }
 
 /// The word for it. That nobody restored it yet is no reason to worry people here: what was checked

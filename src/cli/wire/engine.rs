@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::providers::{self, Wakes};
-use super::{HostClock, Memory, Written, crash};
+use super::{CLOSING, HostClock, LEFTOVERS, Memory, Written, crash};
 use crate::cli::exit::CliError;
 use crate::config::{Config, CredentialSettings};
 use crate::journal::{Journal, layout};
@@ -32,6 +33,19 @@ pub(in super::super) struct Engine {
     /// The log; to be closed at the end.
     journal: Journal,
     memory: Memory,
+}
+
+impl Engine {
+    /// Ends every step that is under way, and waits a while until what only such a step watches is
+    /// taken away: what is left after that is left to the next start.
+    pub(in super::super) async fn cut_off(&self) {
+        if timeout(LEFTOVERS, self.reconciler.cut_off()).await.is_err() {
+            tracing::error!("a step cannot be cut off; it is left to the kernel");
+        }
+        if timeout(CLOSING, self.reconciler.settled()).await.is_err() {
+            tracing::warn!("what a backup has in a guest is taken away at the next start");
+        }
+    }
 }
 
 /// Puts the loop together. It takes the log's lock.

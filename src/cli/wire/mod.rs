@@ -28,10 +28,14 @@ use crate::state::State;
 /// Time blocking threads get at the end of a command: what hangs there is left to the kernel.
 pub(super) const LEFTOVERS: Duration = Duration::from_secs(1);
 
+/// Time there is at the end to take away what a backup has in a guest: libvirt ends a job within a
+/// moment, and waiting for a guest's agent that hangs would delay a shutdown of the host.
+pub(super) const CLOSING: Duration = Duration::from_secs(5);
+
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 29;
+pub(super) const STATE_VIEW_VERSION: u32 = 30;
 
 /// The machine's clocks.
 #[derive(Debug)]

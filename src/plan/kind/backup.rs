@@ -15,9 +15,7 @@ use crate::plan::{Due, KnownBackup};
 pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&Backup>) -> Verdict {
     let mut verdict = Verdict::default();
     if let Some(guests) = case.facts.leftovers(case.id) {
-        let wholly = !matches!(to.source, BackupSource::Guest(_));
-        let action = Action::BackupClear { guests: guests.clone(), wholly };
-        verdict.step(Draft::quiet(action, Reason::Needed, Vec::new()));
+        verdict.step(clears(to, guests));
     }
     let nothing = KnownBackup::default();
     let known = case.facts.backup(case.id).unwrap_or(&nothing);
@@ -39,11 +37,7 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
     // A look does not go over the network: of a place elsewhere it is known that it was opened.
     let gone = from.is_none() && to.remote.is_none();
     if gone && same_place && known.repository.is_some() {
-        let why = format!(
-            "its repository in {} is gone: mount what should be there, or name another folder to \
-             begin anew",
-            to.repository
-        );
+        let why = render::repository_gone(&to.repository);
         verdict.skip(SkipReason::Unprotected(why), Vec::new());
         return verdict;
     }
@@ -70,6 +64,13 @@ pub(in super::super) fn decide(case: &Case<'_, '_>, to: &Backup, from: Option<&B
         verdict.skip(why, Vec::new());
     }
     verdict
+}
+
+/// Takes away what a backup left behind in guests.
+pub(in super::super) fn clears(to: &Backup, guests: &[String]) -> Draft {
+    let wholly = !matches!(to.source, BackupSource::Guest(_));
+    let action = Action::BackupClear { guests: guests.to_vec(), wholly };
+    Draft::quiet(action, Reason::Needed, Vec::new())
 }
 
 /// The promises that are not kept, but those that what is due is about to keep. `opens`: the repository

@@ -16,7 +16,9 @@ use crate::model::ResourceId;
 pub use json::json;
 pub use markdown::markdown;
 pub use text::{Style, text};
-pub use words::{backup_trouble, detail, disruption, field, reason, remark, skip_reason, value};
+pub use words::{
+    backup_trouble, detail, disruption, field, reason, remark, repository_gone, skip_reason, value,
+};
 
 /// How many resources a plan does what to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

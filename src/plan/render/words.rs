@@ -68,6 +68,14 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
     })
 }
 
+/// That the repository of a backup is not where it was, and what can be done about it.
+pub fn repository_gone(repository: &str) -> String {
+    format!(
+        "its repository in {repository} is gone: mount what should be there, or name another folder to \
+         begin anew"
+    )
+}
+
 /// What is promised of a backup and not so, and what can be done about it.
 pub fn backup_trouble(reason: objective::Reason) -> &'static str {
     match reason {

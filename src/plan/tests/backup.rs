@@ -233,6 +233,20 @@ fn what_an_interrupted_backup_left_is_cleared_before_anything_else() {
 }
 
 #[test]
+fn what_an_interrupted_backup_left_is_cleared_also_while_its_repository_is_out_of_reach() {
+    let mut machine = made();
+    know(&mut machine, &[Chore::Run]);
+    machine.observed.resources.clear();
+    machine.observed.unreadable.insert(id("backup/own"), "it does not answer".into());
+    machine.observed.leftovers.insert(id("backup/own"), vec!["web".into()]);
+    let plan = machine.plan();
+    let verbs: Vec<_> = plan.steps.iter().map(|step| step.action.verb()).collect();
+    assert_eq!(verbs, ["clear"], "{plan:#?}");
+    assert!(matches!(plan.skipped[0].why, SkipReason::Unobservable(_)));
+    check::check(&plan, &machine.input()).unwrap();
+}
+
+#[test]
 fn what_a_backup_left_goes_with_it_whatever_is_said_of_pruning() {
     let mut machine = Machine::new();
     machine.desired.sync.prune = false;

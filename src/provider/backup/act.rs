@@ -52,7 +52,7 @@ impl Job<'_> {
 
     async fn snapshot(&self, scope: &Scope, of: Vec<ResourceId>) -> Result<Outcome, Fault> {
         if let BackupSource::Guest(guest) = &self.backup.source {
-            return self.back_up_guest(guest, of).await;
+            return self.back_up_guest(guest, scope, of).await;
         }
         let (source, feed) = self.source(scope).await?;
         let (exclude, one_file_system) = match &self.backup.source {
@@ -112,22 +112,35 @@ impl Job<'_> {
         let Some(retention) = &self.backup.retention else {
             return Err(Fault::permanent(format!("{}: it says nothing of what stays", self.id)));
         };
-        let turn = self.provider.turn(&self.backup.repository);
-        let _alone = turn.write().await;
+        let _alone = self.provider.alone(self.id, &self.backup.repository).await?;
         let gone = self.forget(&retention.keep, false).await;
         let gone = gone.map_err(|fault| self.fault(&fault))?;
         let prune = Action::Prune { dry_run: false, max_unused_percent: None };
-        let ended = self.run(prune, None).await.map_err(|fault| self.fault(&fault))?;
-        let Done::Prune(pruned) = &ended.done else {
-            return Err(self.fault(&unexpected(&ended.done)));
+        let pruned = self.run(prune, None).await.and_then(|ended| match ended.done {
+            Done::Prune(pruned) => Ok((pruned.bytes_removed, ended.notices)),
+            other => Err(unexpected(&other)),
+        });
+        let mut notices: Vec<_> = gone.notices.iter().map(notice).collect();
+        let freed = match pruned {
+            Ok((freed, noticed)) => {
+                notices.extend(noticed.iter().map(notice));
+                freed
+            }
+            Err(fault) if gone.remove.is_empty() => return Err(self.fault(&fault)),
+            // The snapshots are gone: without this event nobody would ever know which.
+            Err(fault) => {
+                let why = brief(&fault.to_string());
+                notices
+                    .push(format!("the data of what was removed stays until the next time: {why}"));
+                0
+            }
         };
-        let notices = gone.notices.iter().chain(&ended.notices).map(notice).collect();
         let named = gone.remove.iter().take(FORGOTTEN_NAMED_MAX);
         Ok(told(BackupNews::Forgotten(BackupForgotten {
             kept: gone.keep.len() as u64,
             removed: named.map(|snapshot| snapshot.id.clone()).collect(),
             removed_count: gone.remove.len() as u64,
-            freed: pruned.bytes_removed,
+            freed,
             notices,
         })))
     }

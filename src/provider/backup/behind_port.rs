@@ -101,11 +101,17 @@ impl BackupProvider {
         for left in guests.left().await? {
             let id = ResourceId::new(Kind::Backup, left.backup);
             let wish = scope.desired.resources.get(&id).map(|wish| &wish.resource);
-            let needed = matches!(
-                wish,
-                Some(Resource::Backup(it)) if matches!(it.source, BackupSource::Guest(_))
-            );
-            if left.unfinished || !needed {
+            let guest = match wish {
+                Some(Resource::Backup(it)) => match &it.source {
+                    BackupSource::Guest(guest) => Some(guest),
+                    _ => None,
+                },
+                _ => None,
+            };
+            // An agent that does not answer keeps nothing from a backup that does not ask it: each run
+            // asks it again by itself.
+            let waits = left.only_frozen && guest.is_some_and(|guest| !guest.quiesce);
+            if (left.unfinished && !waits) || guest.is_none() {
                 found.entry(id).or_default().push(left.guest);
             }
         }
@@ -159,6 +165,10 @@ impl Provider for BackupProvider {
             observed.leftovers = self.leftovers(scope).await?;
             Ok(observed)
         })
+    }
+
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.closing.wait())
     }
 
     fn perform<'a>(

@@ -17,17 +17,21 @@ use tokio::process::ChildStdin;
 use trueup_backup::ImageWriter;
 use trueup_backup::protocol::{self, Action, Done, ImageFile, Outcome as Ended, Snapshot, Source};
 
+use super::held::Held;
 use super::job::{Job, tags, unexpected};
 use super::nbd::{Export, Extent};
 use super::worker::FeedFn;
 use crate::model::backup::{BackupNews, BackupTaken};
 use crate::model::resource::BackupGuest;
-use crate::model::{Fault, ResourceId};
-use crate::port::{BoxFuture, GuestBase, GuestImage, GuestWish, Guests, OpenGuest, Outcome};
+use crate::model::{Fault, Resource, ResourceId};
+use crate::port::{BoxFuture, GuestBase, GuestImage, GuestWish, Guests, OpenGuest, Outcome, Scope};
 use crate::provider::files::blocking;
 
 /// What a snapshot's tag says before the mark that it was read at. No backup can be called so.
 const MARK_TAG: &str = "mark:";
+/// What the tag of a snapshot of a guest that was off says before the mark since which it was read:
+/// nothing goes on from it, as its disks had changed since that mark.
+const SINCE_TAG: &str = "since:";
 /// The tag of a snapshot for which everything was read.
 const WHOLE_TAG: &str = "read:all";
 
@@ -45,6 +49,7 @@ impl Job<'_> {
     pub(super) async fn back_up_guest(
         &self,
         guest: &BackupGuest,
+        scope: &Scope,
         of: Vec<ResourceId>,
     ) -> Result<Outcome, Fault> {
         let guests = self.provider.guests()?;
@@ -56,10 +61,12 @@ impl Job<'_> {
         };
         // What is written from now on is in no snapshot for certain.
         let begun = Timestamp::now();
-        let open = guests.open(&wish).await?;
-        let taken = self.take_guest(guests, &open, &snapshots, begun).await;
+        let held = Held::open(guests, &self.provider.closing, wish).await?;
+        let open = held.disks()?;
+        let taken = self.take_guest(guests, open, &snapshots, begun).await;
+        let of = among(of, |disk| file_of(scope, disk), &open.images);
         let mut notices = open.notices.clone();
-        let closed = guests.close(open, taken.is_ok()).await;
+        let closed = held.close(taken.is_ok()).await;
         let mut taken = match (taken, closed) {
             (Ok(taken), Ok(())) => BackupTaken { of, ..taken },
             (Ok(taken), Err(fault)) => {
@@ -101,10 +108,7 @@ impl Job<'_> {
         let base = open.base.as_ref().filter(|_| files.iter().any(|file| file.based));
         let base = base.and_then(|mark| with_mark(snapshots, mark)).map(|it| it.id.clone());
         let mut tags = tags(&self.id.name);
-        tags.extend(open.mark.as_ref().map(|mark| format!("{MARK_TAG}{mark}")));
-        if base.is_none() {
-            tags.push(WHOLE_TAG.to_owned());
-        }
+        tags.extend(tags_of(open.mark.as_deref(), open.base.as_deref(), base.is_none()));
         let action = Action::Backup(protocol::Backup {
             source: Source::Images { files, base },
             host: self.provider.setup.host.clone(),
@@ -157,6 +161,26 @@ impl Job<'_> {
                 finished.map_err(|error| vanished(error.to_string()))
             })
         })
+    }
+}
+
+/// Those of the disks whose files are read: a guest that was not restarted yet has others than the
+/// commit gives it, and a rule lets go of a disk that is said to be in a snapshot.
+fn among<'a>(
+    of: Vec<ResourceId>,
+    file: impl Fn(&ResourceId) -> Option<&'a Path>,
+    images: &[GuestImage],
+) -> Vec<ResourceId> {
+    let read = |disk: &ResourceId| file(disk).is_some_and(|it| images.iter().any(|i| i.path == it));
+    of.into_iter().filter(read).collect()
+}
+
+/// The file of a disk: the one that is ours, or else the one that is asked for.
+fn file_of<'a>(scope: &'a Scope, disk: &ResourceId) -> Option<&'a Path> {
+    let wished = || scope.desired.resources.get(disk).map(|wish| &wish.resource);
+    match scope.claims.get(disk).or_else(wished)? {
+        Resource::Disk(disk) => Some(Path::new(&disk.path)),
+        _ => None,
     }
 }
 
@@ -272,14 +296,26 @@ fn room(folder: &Path) -> Option<u64> {
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
+/// What the tags of a snapshot say of how it was read: at its own mark, or since an earlier one, or
+/// `whole`.
+fn tags_of(mark: Option<&str>, since: Option<&str>, whole: bool) -> Vec<String> {
+    let marked = match (mark, since) {
+        (Some(mark), _) => Some(format!("{MARK_TAG}{mark}")),
+        (None, Some(since)) => Some(format!("{SINCE_TAG}{since}")),
+        (None, None) => None,
+    };
+    marked.into_iter().chain(whole.then(|| WHOLE_TAG.to_owned())).collect()
+}
+
 /// The mark that a snapshot was read at.
 fn mark_of(snapshot: &Snapshot) -> Option<&str> {
     snapshot.tags.iter().find_map(|tag| tag.strip_prefix(MARK_TAG))
 }
 
-/// The newest snapshot that was read at `mark`.
+/// The snapshot that was read at `mark`: of several, which earlier versions tagged alike, the first,
+/// while those after it are of a guest that was off.
 fn with_mark<'a>(snapshots: &'a [Snapshot], mark: &str) -> Option<&'a Snapshot> {
-    snapshots.iter().rev().find(|snapshot| mark_of(snapshot) == Some(mark))
+    snapshots.iter().find(|snapshot| mark_of(snapshot) == Some(mark))
 }
 
 /// The marks to go on from, the newest first; none where it is time to read everything anew.
@@ -312,6 +348,53 @@ mod tests {
             tree: String::new(),
             bytes: None,
         }
+    }
+
+    #[test]
+    fn only_the_disks_that_are_read_are_said_to_be_in_a_snapshot() {
+        let image = |path: &str| GuestImage {
+            file: "vda.raw".into(),
+            path: path.into(),
+            socket: "/s".into(),
+            export: "vda".into(),
+            bitmap: None,
+        };
+        let of = ["disk/web", "disk/db"].map(|id| id.parse::<ResourceId>().unwrap());
+        let file = |id: &ResourceId| match id.name.as_str() {
+            "web" => Some(Path::new("/pool/web.qcow2")),
+            "db" => Some(Path::new("/pool/db.qcow2")),
+            _ => None,
+        };
+        // `db` is given to the guest once it is restarted.
+        let read = among(of.to_vec(), file, &[image("/pool/web.qcow2")]);
+        assert_eq!(read, [of[0].clone()]);
+        let both = [image("/pool/web.qcow2"), image("/pool/db.qcow2")];
+        assert_eq!(among(of.to_vec(), file, &both), of);
+        assert!(among(of.to_vec(), |_| None, &both).is_empty());
+    }
+
+    /// A disk that is set back to a time between the two would not note what the second one has.
+    #[test]
+    fn nothing_goes_on_from_a_snapshot_of_a_guest_that_was_off() {
+        let running = tags_of(Some("trueup-web-2"), Some("trueup-web-1"), false);
+        assert_eq!(running, ["mark:trueup-web-2"]);
+        let off = tags_of(None, Some("trueup-web-2"), false);
+        assert_eq!(tags_of(None, None, true), ["read:all"]);
+        fn tags(all: &[String]) -> Vec<&str> {
+            all.iter().map(|tag| &**tag).collect()
+        }
+        let all = [
+            snapshot(100, &["read:all"]),
+            snapshot(200, &tags(&running)),
+            snapshot(300, &tags(&off)),
+        ];
+        assert_eq!(with_mark(&all, "trueup-web-2").unwrap().id, "200");
+        let bases = bases(&all[..], 500, Timestamp::from_second(301).unwrap());
+        assert_eq!(bases.iter().map(|base| &*base.mark).collect::<Vec<_>>(), ["trueup-web-2"]);
+        // Once the one that it names is gone, everything is read.
+        assert!(with_mark(&all[2..], "trueup-web-2").is_none());
+        let old = [snapshot(200, &["mark:m"]), snapshot(300, &["mark:m"])];
+        assert_eq!(with_mark(&old, "m").unwrap().id, "200");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod bring;
 mod convert;
 mod drill;
 mod guest;
+mod held;
 mod hooks;
 mod job;
 mod nbd;
@@ -24,8 +25,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio::time::timeout;
 
 pub use bring::{Brought, DiskFile, DisksFound, LostDisk};
 pub use convert::to_qcow2;
@@ -33,12 +36,16 @@ pub use job::{Forgetting, Wanted, Which};
 pub use recover::{Fetched, OwnState, Vault};
 pub use trueup_backup::protocol;
 
-use crate::model::{Fault, Name};
+use crate::model::{Fault, Name, ResourceId};
 use crate::port::Guests;
 use reach::Reach;
 
 /// The command of ours that does one job on a repository: `trueup backup-worker`.
 pub const WORKER_COMMAND: &str = "backup-worker";
+
+/// How long a job that has to be alone at a repository waits for others. It takes a slot meanwhile, and
+/// everybody else at that repository waits behind it.
+const ALONE_MAX: Duration = Duration::from_secs(60);
 
 /// Tells a secret of this host, or why it cannot; never what it holds.
 pub type Secrets = Arc<dyn Fn(&Name) -> Result<String, String> + Send + Sync>;
@@ -107,6 +114,8 @@ pub struct BackupProvider {
     guests: Option<Arc<dyn Guests>>,
     turns: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
     reach: Reach,
+    /// What of guests is being let go of although the step that held it was ended.
+    closing: held::Closing,
     hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
     /// Whether what drills of another process left was looked for.
     swept: Arc<AtomicBool>,
@@ -120,7 +129,8 @@ impl BackupProvider {
             setup: Arc::new(setup),
             guests: None,
             turns: Arc::default(),
-            reach: Reach::default(),
+            reach: Reach::of_this_host(),
+            closing: held::Closing::default(),
             hooks: Arc::default(),
             swept: Arc::default(),
         }
@@ -147,6 +157,23 @@ impl BackupProvider {
         })
     }
 
+    /// Waits to be alone at a repository, as [`Self::turn`] says, for a while: those who come meanwhile
+    /// wait behind it, and a snapshot may take a day.
+    async fn alone(
+        &self,
+        id: &ResourceId,
+        repository: &str,
+    ) -> Result<OwnedRwLockWriteGuard<()>, Fault> {
+        let turn = self.turn(repository);
+        let alone = timeout(ALONE_MAX, turn.write_owned()).await;
+        alone.map_err(|_| {
+            Fault::transient(format!(
+                "{id}: another job is at work in {repository}, and this one has to be alone there; it \
+                 is tried again"
+            ))
+        })
+    }
+
     /// Whose turn it is at a repository: whoever makes it or removes things from it is alone, all
     /// others work side by side.
     fn turn(&self, repository: &str) -> Arc<RwLock<()>> {
@@ -158,6 +185,38 @@ impl BackupProvider {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn provider() -> BackupProvider {
+        BackupProvider::new(BackupSetup {
+            program: "trueup".into(),
+            folder: "/nowhere".into(),
+            scratch: "/nowhere".into(),
+            host: "node1".into(),
+            programs: Vec::new(),
+            own: OwnPlaces {
+                state: "/nowhere".into(),
+                log: "/nowhere".into(),
+                config: None,
+                mirror: "/nowhere".into(),
+            },
+            secrets: Arc::new(|_| Ok(String::new())),
+            secrets_folder: "/nowhere".into(),
+            prove_log: Arc::new(|_| Ok(String::new())),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_to_be_alone_does_not_hold_up_everybody_else_for_a_day() {
+        let (provider, id) = (provider(), "backup/b".parse().unwrap());
+        let turn = provider.turn("/vault");
+        let long = turn.read().await;
+        let fault = provider.alone(&id, "/vault").await.unwrap_err();
+        assert!(fault.is_transient() && fault.to_string().contains("backup/b"), "{fault}");
+        // Those who came after it are let in.
+        drop(turn.read().await);
+        drop(long);
+        drop(provider.alone(&id, "/vault").await.unwrap());
+    }
 
     #[test]
     fn a_program_runs_with_the_arguments_that_the_host_allows() {

@@ -16,8 +16,7 @@ impl Job<'_> {
     /// `may_take`: also one that is there and that the log does not know. In a folder of this host the
     /// plan has seen to that.
     pub(super) async fn open(&self, may_take: bool) -> Result<Outcome, Fault> {
-        let turn = self.provider.turn(&self.backup.repository);
-        let _alone = turn.write().await;
+        let _alone = self.provider.alone(self.id, &self.backup.repository).await?;
         if self.backup.remote.is_some() {
             return self.open_remote(may_take).await;
         }

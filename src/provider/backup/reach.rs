@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,23 +14,49 @@ use crate::model::resource::BackupRemote;
 /// How long an answer is waited for; what takes longer is no place to save to now.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// How long a place behind a proxy is left alone: nobody can knock at it but a job itself.
+const PROXIED_REST: Duration = Duration::from_secs(15 * 60);
+
+/// The variables that name a proxy: those who reach a place heed one or the other of them.
+const PROXIES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
 /// Places that were out of reach when they were last tried. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Reach {
-    silent: Arc<Mutex<HashMap<String, String>>>,
+    silent: Arc<Mutex<HashMap<String, Silent>>>,
+    /// How long a place is left alone at most; `None`: until it answers.
+    rest: Option<Duration>,
+}
+
+/// A place that did not answer.
+#[derive(Clone)]
+struct Silent {
+    why: String,
+    tried: Instant,
 }
 
 impl Reach {
+    /// As the environment says that places are reached: directly, or by a proxy.
+    pub(super) fn of_this_host() -> Self {
+        let proxied =
+            PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|it| !it.is_empty()));
+        Self { silent: Arc::default(), rest: proxied.then_some(PROXIED_REST) }
+    }
+
     /// What came of a job: why the place did not answer, or that it did.
     pub(super) fn tried(&self, location: &str, silent: Option<String>) {
         let mut table = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         match silent {
-            Some(why) => table.insert(location.to_owned(), why),
+            Some(why) => {
+                let tried = Instant::now();
+                table.insert(location.to_owned(), Silent { why, tried })
+            }
             None => table.remove(location),
         };
     }
 
-    fn why(&self, location: &str) -> Option<String> {
+    fn silent(&self, location: &str) -> Option<Silent> {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner).get(location).cloned()
     }
 
@@ -40,7 +66,10 @@ impl Reach {
         location: &str,
         remote: &BackupRemote,
     ) -> Option<String> {
-        let why = self.why(location)?;
+        let Silent { why, tried } = self.silent(location)?;
+        if self.rest.is_some_and(|rest| tried.elapsed() >= rest) {
+            return None;
+        }
         let Some((host, port)) = remote.peer() else {
             self.tried(location, None);
             return None;
@@ -75,6 +104,20 @@ mod tests {
         }
         let _back = tokio::net::TcpListener::bind(address).await.unwrap();
         assert_eq!(reach.still_silent("there", &remote).await, None);
-        assert_eq!(reach.why("there"), None);
+        assert!(reach.silent("there").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_only_a_proxy_reaches_is_tried_again() {
+        // Nobody listens there any more, and none ever will.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let remote = BackupRemote::Rest { url, credentials: None, ca: None };
+        for (rest, silent) in [(PROXIED_REST, true), (Duration::ZERO, false)] {
+            let reach = Reach { rest: Some(rest), ..Reach::default() };
+            reach.tried("there", Some("refused".into()));
+            assert_eq!(reach.still_silent("there", &remote).await.is_some(), silent, "{rest:?}");
+        }
     }
 }

@@ -29,6 +29,7 @@ impl Job {
         };
         let snapshots = self.snapshots(open, &Filter::default())?.len() as u64;
         let (before, _) = self.bridge.traffic();
+        self.bridge.read_anew();
         let results = open.check(options).map_err(|error| self.fault(&error))?;
         let (after, _) = self.bridge.traffic();
         let mut findings: Vec<Finding> = results
@@ -39,6 +40,12 @@ impl Job {
             .collect();
         findings.sort_by_key(|finding| !finding.error);
         let error_count = findings.iter().filter(|finding| finding.error).count() as u64;
+        // A server that went away in the middle is no damage; the library takes it for some.
+        if error_count > 0
+            && let Some(fault) = self.bridge.unreached()
+        {
+            return Err(fault);
+        }
         findings.truncate(FINDINGS_MAX);
         let read = if read == ReadData::None { 0 } else { after - before };
         Ok(Checked { snapshots, read, error_count, findings })

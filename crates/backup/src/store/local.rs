@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use rustix::fs::Advice;
 use rustix::io::Errno;
 
 use super::{Kind, Store, StoreFault, Stored};
@@ -62,6 +63,27 @@ impl Local {
         let mut found = Vec::new();
         self.files(&self.root.join(kind.folder()), &mut found)?;
         Ok(found)
+    }
+
+    /// What it means that a file cannot be read: a disk that still reads others has lost this one, and
+    /// one that reads nothing may be back later.
+    fn unreadable(&self, kind: Kind, name: &str, error: &std::io::Error) -> StoreFault {
+        let lost = matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::UCLEAN));
+        if lost && kind != Kind::Config && self.reads() {
+            let (name, why) = (name.to_owned(), error.to_string());
+            return StoreFault::Unreadable { kind, name, why };
+        }
+        fault(error)
+    }
+
+    /// Whether the disk gives the repository's first file: not memory, which keeps what it was.
+    fn reads(&self) -> bool {
+        let read = || {
+            let mut config = File::open(self.root.join("config"))?;
+            rustix::fs::fadvise(&config, 0, None, Advice::DontNeed)?;
+            config.read_to_end(&mut Vec::new())
+        };
+        read().is_ok()
     }
 
     /// Whether the repository itself is there, asked when something of it is not.
@@ -123,7 +145,7 @@ impl Store for Local {
         match fs::read(self.path(kind, name)) {
             Ok(content) => Ok(content.into()),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(self.absent(kind, name)),
-            Err(error) => Err(fault(&error)),
+            Err(error) => Err(self.unreadable(kind, name, &error)),
         }
     }
 
@@ -133,7 +155,7 @@ impl Store for Local {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(self.absent(kind, name));
             }
-            Err(error) => return Err(fault(&error)),
+            Err(error) => return Err(self.unreadable(kind, name, &error)),
         };
         let mut content = vec![0; length];
         match file.read_exact_at(&mut content, offset) {
@@ -141,7 +163,7 @@ impl Store for Local {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 Err(StoreFault::Short { kind, name: name.to_owned() })
             }
-            Err(error) => Err(fault(&error)),
+            Err(error) => Err(self.unreadable(kind, name, &error)),
         }
     }
 
@@ -249,4 +271,27 @@ pub(crate) fn private_line(path: &Path) -> Result<String, String> {
         return Err("its first line is empty".into());
     }
     Ok(line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_disk_does_not_give_is_damaged_while_it_gives_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = Local::new(folder.path().to_owned());
+        let of = |errno: Errno, kind| local.unreadable(kind, "a", &errno.into());
+        let offline = |fault: &StoreFault| matches!(fault, StoreFault::Offline { .. });
+        assert!(offline(&of(Errno::IO, Kind::Pack)), "nothing can be read there");
+        fs::write(folder.path().join("config"), "{}").unwrap();
+        for errno in [Errno::IO, Errno::UCLEAN] {
+            let fault = of(errno, Kind::Pack);
+            assert!(matches!(fault, StoreFault::Unreadable { kind: Kind::Pack, .. }), "{fault}");
+        }
+        assert!(offline(&of(Errno::IO, Kind::Config)));
+        // A server that serves an older file under this name, or none any more.
+        assert!(offline(&of(Errno::STALE, Kind::Pack)));
+        assert!(matches!(of(Errno::ACCESS, Kind::Pack), StoreFault::Refused { .. }));
+    }
 }

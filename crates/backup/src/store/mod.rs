@@ -63,6 +63,8 @@ pub(crate) enum StoreFault {
     Missing { kind: Kind, name: String },
     #[error("{kind} {name} is shorter than it should be")]
     Short { kind: Kind, name: String },
+    #[error("{kind} {name} cannot be read: {why}")]
+    Unreadable { kind: Kind, name: String, why: String },
     #[error("there is one already")]
     Exists,
     #[error("no space is left")]
@@ -84,6 +86,10 @@ impl StoreFault {
             }
             StoreFault::Short { kind, name } => {
                 Fault::Damaged { at, kind: kind.to_string(), name, why: "it is too short".into() }
+            }
+            StoreFault::Unreadable { kind, name, why } => {
+                let why = format!("it cannot be read ({why})");
+                Fault::Damaged { at, kind: kind.to_string(), name, why }
             }
             StoreFault::Exists => Fault::RepositoryExists { at },
             StoreFault::Full => Fault::DiskFullThere { at },

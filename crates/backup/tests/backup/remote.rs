@@ -127,6 +127,29 @@ fn a_server_that_goes_away_in_mid_work_and_comes_back_loses_nothing() {
     lab.restic_good(&["check", "--read-data"]);
 }
 
+#[test]
+fn a_server_that_goes_away_in_mid_check_is_no_damage() {
+    let mut lab = Lab::new();
+    let (server, url) = serve(&lab, &[]);
+    lab.target = json!({ "rest": { "url": url } });
+    lab.good(json!({ "init": {} }));
+    let source = lab.path("source");
+    mixed(&source, 40, 44);
+    lab.save(&source);
+    let mut request = lab.request(&json!({ "check": { "read": "all" } }));
+    request["limits"]["download_kib"] = json!(4000);
+    let mut child = lab.start_with(&request);
+    crate::faults::under_way(&mut child, "reading pack data");
+    drop(server);
+    let fault = crate::lab::answer(child).unwrap_err();
+    assert!(matches!(fault, Fault::RepositoryOffline { .. }) && fault.transient(), "{fault}");
+    // It is there again, and nothing was ever wrong with it.
+    let (_server, url) = serve(&lab, &[]);
+    lab.target = json!({ "rest": { "url": url } });
+    let done = lab.good(json!({ "check": { "read": "all" } })).done;
+    assert!(matches!(&done, Done::Check(checked) if checked.error_count == 0), "{done:?}");
+}
+
 /// Runs it to its end.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();

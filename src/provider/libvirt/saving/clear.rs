@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use trueup_libvirt::{Client, Code, DomainRecord};
+use trueup_libvirt::{Client, Code, DomainRecord, Error};
 
 use super::super::fault;
 use super::super::xml::backup as xml;
 use super::note::{self, Note, UnderWay};
-use super::running::thaw;
+use super::running::{thaw, unthawed};
 use super::{LibvirtGuests, off, unnoted};
 use crate::model::{Fault, Name};
 
@@ -21,18 +21,39 @@ pub(super) const SCRATCH: &str = ".trueup-";
 
 /// How long a job may take to end: QEMU closes its files.
 const END_LIMIT: Duration = Duration::from_secs(60);
+/// How long libvirt may still begin a job that it was asked for: it waits 30 s for a domain that
+/// somebody else is busy with (`QEMU_JOB_WAIT_TIME`, qemu_domainjob.c).
+const BEGIN_MAX: Duration = Duration::from_secs(35);
 /// How often is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What was cleared up.
+#[derive(Debug, Default)]
+pub(super) struct Cleared {
+    /// Whether there was anything.
+    pub(super) any: bool,
+    /// Why a guest may still be frozen; nothing else is left then.
+    pub(super) frozen: Option<Fault>,
+}
+
+impl Cleared {
+    /// Whether there was anything, where nothing at all may be left.
+    pub(super) fn wholly(self) -> Result<bool, Fault> {
+        self.frozen.map_or(Ok(self.any), Err)
+    }
+}
 
 impl LibvirtGuests {
     /// Takes away what `backup` left behind in mid-work, and with `wholly` all that it has. Whoever
     /// calls holds its lock.
-    pub(super) async fn clear_up(&self, backup: &Name, wholly: bool) -> Result<bool, Fault> {
-        let mut cleared = false;
+    pub(super) async fn clear_up(&self, backup: &Name, wholly: bool) -> Result<Cleared, Fault> {
+        let mut all = Cleared::default();
         for note in self.notes.of(backup).map_err(|error| unnoted(&error))? {
-            cleared |= self.clear_one(backup, note, wholly).await?;
+            let one = self.clear_one(backup, note, wholly).await?;
+            all.any |= one.any;
+            all.frozen = all.frozen.or(one.frozen);
         }
-        Ok(cleared)
+        Ok(all)
     }
 
     /// Takes away what a note names, and then what is noted.
@@ -41,14 +62,15 @@ impl LibvirtGuests {
         backup: &Name,
         mut note: Note,
         wholly: bool,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Cleared, Fault> {
         if note.under_way.is_none() && !wholly {
-            return Ok(false);
+            return Ok(Cleared::default());
         }
+        let mut frozen = None;
         let record = self.guest_of(&note).await?;
         if let Some(under_way) = &note.under_way {
             if let Some(record) = record.as_ref().filter(|record| record.active) {
-                self.end_job(record, under_way).await?;
+                frozen = self.end_job(record, under_way).await?;
             }
             // Those elsewhere are QEMU's, and went with the job.
             let folder = self.notes.folder(backup);
@@ -62,7 +84,12 @@ impl LibvirtGuests {
                 }
             }
         }
-        let made = note.under_way.take().and_then(|under_way| under_way.mark);
+        let under_way = note.under_way.take();
+        if frozen.is_some() {
+            // All that is known of it from now on: whatever else there was is gone.
+            note.under_way = under_way.as_ref().and_then(UnderWay::frozen);
+        }
+        let made = under_way.and_then(|under_way| under_way.mark);
         let kept = if wholly { note.kept.take() } else { None };
         if let Some(record) = &record {
             for mark in made.iter().chain(&kept).filter(|mark| note::is_mark_of(mark, backup)) {
@@ -70,7 +97,7 @@ impl LibvirtGuests {
             }
         }
         self.notes.keep(backup, &note).map_err(|error| unnoted(&error))?;
-        Ok(true)
+        Ok(Cleared { any: true, frozen })
     }
 
     /// The guest that a note is about, if it is still there.
@@ -85,25 +112,52 @@ impl LibvirtGuests {
         }
     }
 
-    /// Thaws, and ends a job of ours, in the start of the guest that they were begun in.
-    async fn end_job(&self, record: &DomainRecord, under_way: &UnderWay) -> Result<(), Fault> {
+    /// Thaws, and ends a job of ours, in the start of the guest that they were begun in; why it could
+    /// not be thawed. The job ends all the same: its file grows until the disk is full.
+    async fn end_job(
+        &self,
+        record: &DomainRecord,
+        under_way: &UnderWay,
+    ) -> Result<Option<Fault>, Fault> {
         let guest = &record.name;
         let number = record.live_xml.as_deref().map(xml::domain_number).transpose();
         let number = number.map_err(|error| fault::xml(format!("reading vm/{guest}"), &error))?;
         if number.flatten() != under_way.number {
-            return Ok(());
+            return Ok(None);
         }
-        if under_way.freezes {
-            let thawed = thaw(&self.client, guest).await;
-            thawed.map_err(|error| fault::step(format!("thawing vm/{guest}"), &error))?;
+        let frozen = match under_way.freezes {
+            true => thaw(&self.client, guest).await.err(),
+            false => None,
+        };
+        // Without an agent nothing was ever frozen.
+        let frozen = frozen.filter(|error| error.code != Code::NoSupport);
+        let frozen = frozen.map(|error| unthawed(&format!("vm/{guest}"), &error));
+        if self.is_ours(guest, under_way).await? {
+            self.abort(guest).await?;
         }
-        let mut ours = false;
-        for socket in &under_way.sockets {
-            ours |= self.job_runs(guest, socket).await?;
+        Ok(frozen)
+    }
+
+    /// Whether the guest has a job of ours. One that libvirt may still begin is waited for: begun
+    /// after this, nobody would know of it.
+    async fn is_ours(&self, guest: &str, under_way: &UnderWay) -> Result<bool, Fault> {
+        let deadline = Instant::now() + if under_way.begins { BEGIN_MAX } else { Duration::ZERO };
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            look.tick().await;
+            for socket in &under_way.sockets {
+                if self.job_runs(guest, socket).await? {
+                    return Ok(true);
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
         }
-        if !ours {
-            return Ok(());
-        }
+    }
+
+    /// Ends the job of a guest, which is ours, and waits until it has ended.
+    pub(super) async fn abort(&self, guest: &str) -> Result<(), Fault> {
         match self.client.abort_job(guest).await {
             Ok(()) => {}
             // It ended by itself.
@@ -139,12 +193,33 @@ impl LibvirtGuests {
         record: &DomainRecord,
     ) -> Result<(), Fault> {
         let guests = Self::new(client.clone(), PathBuf::new());
-        // A driver without checkpoints has none.
-        let Ok(marks) = guests.marks(&record.name).await else { return Ok(()) };
+        let marks = match client.checkpoints(&record.name).await {
+            Ok(marks) => marks,
+            // A driver without checkpoints has none. Whatever else went wrong, there may be some.
+            Err(error) if error.code == Code::NoSupport => return Ok(()),
+            Err(error) => {
+                let doing = format!("listing the checkpoints of vm/{}", record.name);
+                return Err(fault::step(doing, &error));
+            }
+        };
         for mark in marks.iter().filter(|mark| mark.starts_with(note::MARK)) {
             guests.forget_mark(&record.name, mark, record.active).await?;
         }
         Ok(())
+    }
+
+    /// Whether a mark could not be removed because what the disks noted for it is lost.
+    async fn is_lost(&self, guest: &str, mark: &str, error: &Error) -> Result<bool, Fault> {
+        if error.code == Code::CheckpointInconsistent {
+            return Ok(true);
+        }
+        if error.is_transient() {
+            return Ok(false);
+        }
+        let doing = || format!("reading checkpoint {mark} of vm/{guest}");
+        let told = self.client.checkpoint_sized(guest, mark).await;
+        let told = told.map_err(|error| fault::step(doing(), &error))?;
+        xml::lost(&told).map_err(|error| fault::xml(doing(), &error))
     }
 
     /// Removes a mark with what the disks note for it.
@@ -160,9 +235,14 @@ impl LibvirtGuests {
             match self.client.delete_checkpoint(guest, mark, false).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_absent() => return Ok(()),
-                Err(error) if error.is_transient() => return Err(failed(error)),
-                // Its bitmaps are gone: an emulator that was killed does not store them.
-                Err(error) => tracing::debug!(guest, mark, %error, "only forgotten"),
+                Err(error) => {
+                    // An emulator that was killed stores no bitmaps. While they are there, forgetting
+                    // the mark alone would leave them in the disks, and nobody would know of them.
+                    if !self.is_lost(guest, mark, &error).await? {
+                        return Err(failed(error));
+                    }
+                    tracing::debug!(guest, mark, %error, "only forgotten");
+                }
             }
         } else {
             let noted = match self.noted(guest, mark).await {

@@ -14,10 +14,13 @@ mod running;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 use trueup_libvirt::{Client, Error};
 
+use self::clear::Cleared;
 use self::note::{Lock, Note, Notes};
 use super::fault;
 use crate::model::resource::BackupDefinition;
@@ -27,6 +30,11 @@ use crate::port::{BoxFuture, GuestLeft, GuestWish, Guests, OpenGuest};
 /// Where libvirt keeps a folder for each running domain of the system's QEMU, which QEMU may write to
 /// also where AppArmor confines it (`virt-aa-helper`).
 const DOMAINS: &str = "/var/lib/libvirt/qemu";
+
+/// How long somebody may look at what a backup has in guests; the lock is held meanwhile.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+/// How often a lock is tried that is held.
+const TRY_EVERY: Duration = Duration::from_millis(20);
 
 /// Reads the disks of the guests of one libvirt. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,7 +50,7 @@ struct Session {
     backup: Name,
     /// What has to be taken away again.
     note: Note,
-    /// The mark from which on changes are told.
+    /// The mark of an earlier time that stays unless there is a new one.
     base: Option<String>,
     reads: Reads,
     _lock: Lock,
@@ -85,17 +93,28 @@ impl LibvirtGuests {
         turn.lock_owned().await
     }
 
-    fn lock(&self, backup: &Name) -> Result<Lock, Fault> {
-        let lock = self.notes.lock(backup).map_err(|error| unnoted(&error))?;
-        lock.ok_or_else(|| {
-            Fault::transient(format!("backup/{backup} is being taken already; it is waited for"))
-        })
+    /// Takes the lock of a backup. A look has it too, for a moment: that alone must not end a run.
+    async fn lock(&self, backup: &Name) -> Result<Lock, Fault> {
+        let deadline = Instant::now() + LOOK_MAX;
+        let mut tries = tokio::time::interval(TRY_EVERY);
+        loop {
+            tries.tick().await;
+            let lock = self.notes.lock(backup).map_err(|error| unnoted(&error))?;
+            if let Some(lock) = lock {
+                return Ok(lock);
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::transient(format!(
+                    "backup/{backup} is being taken already; it is waited for"
+                )));
+            }
+        }
     }
 
     async fn open_now(&self, wish: &GuestWish) -> Result<OpenGuest, Fault> {
         let backup = &wish.backup.name;
-        let lock = self.lock(backup)?;
-        self.clear_up(backup, false).await?;
+        let lock = self.lock(backup).await?;
+        let cleared = self.clear_up(backup, false).await?;
         let first = self.find(&wish.guest.part).await?;
         let turn = self.turn(first.guest()).await;
         // It may have been started or stopped while others were waited for.
@@ -106,11 +125,19 @@ impl LibvirtGuests {
                 wish.guest.part.id()
             )));
         }
+        let mut frozen = cleared.frozen;
         // What is noted in another guest is of no use any more.
         for note in self.notes.of(backup).map_err(|error| unnoted(&error))? {
             if note.uuid != place.uuid() {
-                self.clear_one(backup, note, true).await?;
+                frozen = self.clear_one(backup, note, true).await?.frozen.or(frozen);
             }
+        }
+        // Where nothing is to be frozen, an agent that does not answer keeps nothing from being saved.
+        if let Some(fault) = frozen {
+            if wish.guest.quiesce {
+                return Err(fault);
+            }
+            tracing::warn!(%backup, %fault, "saved as it is");
         }
         let opened = if place.runs() {
             self.open_running(wish, &place, lock, turn).await
@@ -121,8 +148,8 @@ impl LibvirtGuests {
             Ok(open) => Ok(open),
             Err(fault) => {
                 // Both the lock and the turn are gone with the failure.
-                if let Ok(_lock) = self.lock(backup)
-                    && let Err(error) = self.clear_up(backup, false).await
+                if let Ok(_lock) = self.lock(backup).await
+                    && let Err(error) = self.clear_up(backup, false).await.and_then(Cleared::wholly)
                 {
                     tracing::warn!(%backup, %error, "a backup that failed left something behind");
                 }
@@ -151,7 +178,7 @@ impl LibvirtGuests {
             under_way.mark = drop.filter(|mark| keep.as_ref() != Some(mark));
         }
         self.notes.keep(&backup, &note).map_err(|error| unnoted(&error))?;
-        self.clear_one(&backup, note, false).await.map(|_| ())
+        self.clear_one(&backup, note, false).await?.wholly().map(|_| ())
     }
 
     async fn defined(&self, of: &BackupDefinition) -> Result<String, Fault> {
@@ -180,8 +207,9 @@ impl LibvirtGuests {
             let notes = self.notes.of(&backup)?;
             left.extend(notes.into_iter().map(|note| GuestLeft {
                 backup: backup.clone(),
-                guest: note.guest,
                 unfinished: note.under_way.is_some(),
+                only_frozen: note.only_frozen(),
+                guest: note.guest,
             }));
         }
         Ok(left)
@@ -223,12 +251,39 @@ impl Guests for LibvirtGuests {
 
     fn clear<'a>(&'a self, backup: &'a Name, wholly: bool) -> BoxFuture<'a, Result<bool, Fault>> {
         Box::pin(async move {
-            let _lock = self.lock(backup)?;
-            self.clear_up(backup, wholly).await
+            let _lock = self.lock(backup).await?;
+            self.clear_up(backup, wholly).await?.wholly()
         })
     }
 
     fn definition<'a>(&'a self, of: &'a BackupDefinition) -> BoxFuture<'a, Result<String, Fault>> {
         Box::pin(self.defined(of))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guests(folder: &std::path::Path) -> LibvirtGuests {
+        // Nothing connects before the first call, and none is made.
+        let client = Client::new(trueup_libvirt::Options::new("test:///default"));
+        LibvirtGuests::new(client, folder.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_look_does_not_keep_a_backup_from_being_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let guests = guests(folder.path());
+        let web = Name::new("web").unwrap();
+        let looking = guests.lock(&web).await.unwrap();
+        let (taken, ()) = tokio::join!(guests.lock(&web), async {
+            tokio::time::sleep(TRY_EVERY).await;
+            drop(looking);
+        });
+        let taken = taken.unwrap();
+        let refused = guests.lock(&web).await.unwrap_err();
+        assert!(refused.to_string().contains("backup/web is being taken"), "{refused}");
+        drop(taken);
     }
 }

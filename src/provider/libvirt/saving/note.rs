@@ -42,6 +42,23 @@ pub(super) struct UnderWay {
     pub(super) scratch: Vec<PathBuf>,
     /// Whether its file systems may be frozen.
     pub(super) freezes: bool,
+    /// Whether libvirt may still begin the job: it was asked to, and its answer is not known.
+    #[serde(default)]
+    pub(super) begins: bool,
+}
+
+impl UnderWay {
+    /// What is left of it where all has gone but that file systems may be frozen; `None`: nothing.
+    pub(super) fn frozen(&self) -> Option<Self> {
+        self.freezes.then(|| Self { number: self.number, freezes: true, ..Self::default() })
+    }
+}
+
+impl Note {
+    /// Whether all that is left is that its file systems may be frozen.
+    pub(super) fn only_frozen(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|it| it.frozen().as_ref() == Some(it))
+    }
 }
 
 /// Holds off everybody else who would take, or clear up after, the same backup.
@@ -194,6 +211,29 @@ mod tests {
         for foreign in ["trueup-web", "web-12", "trueup-web-", "trueup-web-x1", "nightly"] {
             assert!(!is_mark_of(foreign, &name("web")), "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_job_that_is_gone_may_leave_a_freeze() {
+        let job = UnderWay {
+            number: Some(3),
+            mark: Some("m".into()),
+            sockets: vec!["/s".into()],
+            scratch: vec!["/p".into()],
+            freezes: true,
+            begins: true,
+        };
+        let mut note = Note {
+            guest: "web".into(),
+            uuid: "u".into(),
+            kept: None,
+            under_way: Some(job.clone()),
+        };
+        assert!(!note.only_frozen());
+        note.under_way = job.frozen();
+        assert!(note.only_frozen());
+        assert_eq!(note.under_way.and_then(|it| it.number), Some(3), "it is of this start");
+        assert_eq!(UnderWay { freezes: false, ..job }.frozen(), None);
     }
 
     #[test]

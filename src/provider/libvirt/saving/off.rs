@@ -91,6 +91,11 @@ impl LibvirtGuests {
         let what = wish.guest.part.id().to_string();
         let folder = self.notes.folder(backup);
         let base = self.base_off(wish, place).await?;
+        let before = self.notes.of(backup).map_err(|error| unnoted(&error))?;
+        let before = before.into_iter().find(|note| note.uuid == place.uuid());
+        // One that is of no use any more is still there, and only this note knows of it.
+        let kept = base.as_ref().map(|(mark, _)| mark.clone());
+        let kept = kept.or_else(|| before.and_then(|note| note.kept));
         let since = |disk: &SavedDisk| {
             base.as_ref().filter(|(_, disks)| disks.contains(disk)).map(|(mark, _)| mark.as_str())
         };
@@ -98,7 +103,7 @@ impl LibvirtGuests {
         let note = Note {
             guest: place.guest().to_owned(),
             uuid: place.uuid().to_owned(),
-            kept: base.as_ref().map(|(mark, _)| mark.clone()),
+            kept: kept.clone(),
             under_way: Some(UnderWay {
                 sockets: (0..place.disks.len()).map(socket).collect(),
                 ..UnderWay::default()
@@ -114,6 +119,7 @@ impl LibvirtGuests {
             serve(&what, disk, &socket(at), since(disk)).await?;
             images.push(GuestImage {
                 file: disk.file.clone(),
+                path: disk.path.clone(),
                 socket: socket(at),
                 export: EXPORT.to_owned(),
                 bitmap: since(disk).map(ToOwned::to_owned),
@@ -123,7 +129,7 @@ impl LibvirtGuests {
         let session = Session {
             backup: backup.clone(),
             note,
-            base: mark.clone(),
+            base: kept,
             reads: Reads::Files { seen },
             _lock: lock,
             _turn: turn,
@@ -132,9 +138,10 @@ impl LibvirtGuests {
             what,
             images,
             texts: place.texts()?,
-            base: mark.clone(),
-            // No new one can be made; what changes from now on is noted since the old one too.
-            mark,
+            base: mark,
+            // No new one can be made. What is read now is not what was there at the old one, so that no
+            // later snapshot may go on from this one as if it were.
+            mark: None,
             fills: std::collections::BTreeSet::new(),
             notices: Vec::new(),
             held: Box::new(session),

@@ -48,8 +48,13 @@ impl LibvirtGuests {
     ) -> Result<OpenGuest, Fault> {
         let (guest, backup) = (place.guest(), &wish.backup.name);
         let what = format!("vm/{guest}");
-        self.check_free(&what, guest).await?;
+        if wish.guest.quiesce {
+            // Before anything is noted: what was never frozen need not be thawed.
+            let answer = self.client.agent_command(guest, PING, THAW_LIMIT).await;
+            answer.map_err(|error| Failed::Freeze(error).fault(&what))?;
+        }
         let socket = self.socket(place, backup)?;
+        self.check_free(&what, guest, &socket).await?;
         let snapshots = self.client.snapshots(guest).await;
         let snapshots =
             snapshots.map_err(|error| fault::step(format!("looking at {what}"), &error))?;
@@ -67,6 +72,9 @@ impl LibvirtGuests {
         let base = if may_mark { self.base(wish, place).await? } else { None };
         self.forget_marks(backup, place, base.as_ref()).await?;
         let mark = may_mark.then(|| note::mark(backup, Timestamp::now().as_millisecond()));
+        let before = self.notes.of(backup).map_err(|error| unnoted(&error))?;
+        // What an earlier run froze, and its agent did not thaw, stays noted.
+        let frozen = before.iter().any(|note| note.uuid == place.uuid() && note.only_frozen());
         let mut session = Session {
             backup: backup.clone(),
             note: Note {
@@ -78,7 +86,8 @@ impl LibvirtGuests {
                     mark: mark.clone(),
                     sockets: vec![socket.clone()],
                     scratch: place.disks.iter().map(|it| scratch(backup, &it.path)).collect(),
-                    freezes: wish.guest.quiesce,
+                    freezes: wish.guest.quiesce || frozen,
+                    begins: true,
                 }),
             },
             base: base.as_ref().map(|base| base.mark.clone()),
@@ -101,15 +110,24 @@ impl LibvirtGuests {
                 self.begin(&begin, None).await.map_err(|failed| failed.fault(&what))?;
                 None
             }
-            (Err(failed), _) => return Err(failed.fault(&what)),
+            (Err(failed), _) => {
+                if let Some(under_way) = &mut session.note.under_way
+                    && !failed.may_begin()
+                {
+                    under_way.begins = false;
+                    self.notes.keep(backup, &session.note).map_err(|error| unnoted(&error))?;
+                }
+                return Err(failed.fault(&what));
+            }
         };
         if let Some(under_way) = &mut session.note.under_way {
-            under_way.freezes = false;
+            (under_way.freezes, under_way.begins) = (frozen, false);
         }
         self.notes.keep(backup, &session.note).map_err(|error| unnoted(&error))?;
         let since = |target: &str| base.as_ref().is_some_and(|base| base.targets.contains(target));
         let images = place.disks.iter().map(|disk| GuestImage {
             file: disk.file.clone(),
+            path: disk.path.clone(),
             socket: socket.clone(),
             export: disk.target.clone(),
             bitmap: since(&disk.target).then(|| xml::BITMAP.to_owned()),
@@ -126,8 +144,13 @@ impl LibvirtGuests {
         })
     }
 
-    /// That the guest has no backup job, of ours or of somebody else.
-    async fn check_free(&self, what: &str, guest: &str) -> Result<(), Fault> {
+    /// That the guest has no backup job of somebody else. One at our own `socket` is ended: whoever
+    /// calls holds the lock and the turn, so that nobody reads from it.
+    async fn check_free(&self, what: &str, guest: &str, socket: &Path) -> Result<(), Fault> {
+        if self.job_runs(guest, socket).await? {
+            tracing::warn!(%guest, "a backup job of ours that nobody knew of is ended");
+            return self.abort(guest).await;
+        }
         let job = self.client.backup_job(guest).await;
         match job.map_err(|error| fault::step(format!("looking at the jobs of {what}"), &error))? {
             None => Ok(()),
@@ -266,6 +289,7 @@ impl LibvirtGuests {
     }
 }
 
+const PING: &str = r#"{"execute":"guest-ping"}"#;
 const FREEZE: &str = r#"{"execute":"guest-fsfreeze-freeze"}"#;
 const THAW: &str = r#"{"execute":"guest-fsfreeze-thaw"}"#;
 
@@ -280,6 +304,15 @@ pub(super) async fn thaw(client: &Client, guest: &str) -> Result<(), Error> {
         }
         tries += 1;
     }
+}
+
+/// That a guest may be frozen still.
+pub(super) fn unthawed(what: &str, error: &Error) -> Fault {
+    Fault::transient(format!(
+        "the agent of {what} did not thaw its file systems ({}); it is asked again. If the guest \
+         hangs: `virsh domfsthaw`, or reset it",
+        error.message
+    ))
 }
 
 /// What a job begins with.
@@ -308,6 +341,17 @@ impl From<XmlError> for Failed {
 }
 
 impl Failed {
+    /// Whether the job may begin all the same.
+    fn may_begin(&self) -> bool {
+        let unknown = |code| matches!(code, Code::Timeout | Code::ConnectionLost | Code::Closed);
+        match self {
+            Self::Begin(error) => unknown(error.code),
+            // It has begun, or nobody saw.
+            Self::Thaw(_) | Self::Task(_) => true,
+            Self::Freeze(_) | Self::Described(_) | Self::Scratch(_) => false,
+        }
+    }
+
     fn fault(self, what: &str) -> Fault {
         match self {
             Self::Begin(error) if error.code == Code::NoSupport => Fault::permanent(format!(
@@ -321,11 +365,7 @@ impl Failed {
                  qemu-guest-agent runs in it, or leave out `quiesce`",
                 error.message
             )),
-            Self::Thaw(error) => Fault::transient(format!(
-                "the agent of {what} did not thaw its file systems ({}); it is asked again. If it \
-                 hangs: `virsh domfsthaw`, or reset it",
-                error.message
-            )),
+            Self::Thaw(error) => unthawed(what, &error),
             Self::Described(error) => fault::xml(format!("describing a backup of {what}"), &error),
             Self::Scratch(error) => Fault::transient(format!("a backup of {what}: {error}")),
             Self::Task(error) => Fault::transient(format!("a backup of {what}: {error}")),
@@ -372,6 +412,26 @@ fn folder_of(domains: &Path, number: u32) -> io::Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_that_nobody_refused_may_begin_later() {
+        let failed = |code| {
+            let error = Error {
+                code,
+                number: 0,
+                domain: 0,
+                call: "backup_begin",
+                object: "web".into(),
+                message: "said so".into(),
+            };
+            Failed::Begin(error)
+        };
+        assert!(failed(Code::Timeout).may_begin() && failed(Code::ConnectionLost).may_begin());
+        assert!(
+            !failed(Code::OperationInvalid).may_begin() && !failed(Code::NoSupport).may_begin()
+        );
+        assert!(!Failed::Scratch(io::ErrorKind::NotFound.into()).may_begin());
+    }
 
     #[test]
     fn a_running_domain_has_a_folder_of_its_own() {

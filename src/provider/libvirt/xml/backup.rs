@@ -98,6 +98,17 @@ pub fn noted(xml: &str) -> Result<BTreeMap<String, PathBuf>, XmlError> {
     Ok(found.filter_map(|disk| Some((disk.target, disk.path?.into()))).collect())
 }
 
+/// Whether one of the bitmaps of a checkpoint is lost, as told by a description with sizes.
+///
+/// # Errors
+/// The XML is no checkpoint's.
+pub fn lost(xml: &str) -> Result<bool, XmlError> {
+    let root = tree::parse(xml, CHECKPOINT)?;
+    let Some(disks) = root.get_child("disks") else { return Ok(false) };
+    let mut noted = disks.all("disk").filter(|it| it.attr("checkpoint") == Some("bitmap"));
+    Ok(noted.any(|disk| disk.attr("size").is_none()))
+}
+
 /// The socket that a backup job is served at.
 ///
 /// # Errors
@@ -137,6 +148,21 @@ mod tests {
         };
         let disks = vec![disk("vda", true, Some("trueup-web-1")), disk("vdb", false, None)];
         (disks, ["vda", "vdb", "sda"].map(Into::into).into())
+    }
+
+    /// As libvirt 9.0 tells it with `--size`, of a running domain and after its QEMU was killed.
+    #[test]
+    fn a_bitmap_without_a_size_is_lost() {
+        let told = |disk: &str| {
+            format!(
+                "<domaincheckpoint><name>m1</name><disks><disk name='sda' checkpoint='no'/>{disk}\
+                 </disks></domaincheckpoint>"
+            )
+        };
+        let whole = "<disk name='vda' checkpoint='bitmap' bitmap='m1' size='0'/>";
+        let gone = "<disk name='vdb' checkpoint='bitmap' bitmap='m1'/>";
+        assert!(!lost(&told(whole)).unwrap());
+        assert!(lost(&told(gone)).unwrap() && lost(&told(&(whole.to_owned() + gone))).unwrap());
     }
 
     #[test]

@@ -1,0 +1,226 @@
+//! From a kubeconfig to an API server that can be asked. Programs that a kubeconfig names are only
+//! started where that is allowed: a file from elsewhere would otherwise run what it likes.
+
+use std::path::{Path, PathBuf};
+
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::api::{Api, Limits};
+use crate::cert::{self, Certificate};
+use crate::fault::chain;
+
+/// Largest kubeconfig: those of hundreds of clusters have less.
+const KUBECONFIG_MAX: u64 = 4 * 1024 * 1024;
+
+/// Which cluster, by reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubeconfigRef {
+    /// The file.
+    pub path: PathBuf,
+    /// The context in it; `None`: its current one.
+    pub context: Option<String>,
+    /// Whether programs that it names (`exec`, `auth-provider`) may be started.
+    pub programs: bool,
+}
+
+/// Why there is no way to a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The file cannot be read.
+    #[error("cannot read the kubeconfig {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no kubeconfig, or lacks what is needed.
+    #[error("the kubeconfig {} cannot be used: {words}", .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        words: String,
+    },
+    /// It wants to start a program.
+    #[error(
+        "the kubeconfig {} starts the program `{program}` for its credentials, which is not allowed: use a token or a certificate, or allow programs for this cluster",
+        .path.display()
+    )]
+    Program {
+        /// The file.
+        path: PathBuf,
+        /// The program.
+        program: String,
+    },
+    /// It does not check whom it talks to.
+    #[error(
+        "the kubeconfig {} trusts every server (insecure-skip-tls-verify): give it the authority of the cluster instead",
+        .path.display()
+    )]
+    Insecure {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A way to a cluster.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The server.
+    pub api: Api,
+    /// The namespace of the context.
+    pub namespace: String,
+    config: Config,
+}
+
+impl Access {
+    /// The certificate by which we are known, and those of the authorities that we trust.
+    ///
+    /// # Errors
+    /// In words, which certificate cannot be read.
+    pub fn own_certificates(&self) -> Result<Vec<Certificate>, String> {
+        let mut all = Vec::new();
+        for (index, authority) in self.config.root_cert.iter().flatten().enumerate() {
+            let what = format!("authority {} of the kubeconfig", index + 1);
+            all.push(cert::from_der(&what, authority)?);
+        }
+        if let Some(pem) = client_certificate(&self.config.auth_info)? {
+            all.extend(cert::from_pem("client certificate of the kubeconfig", &pem)?);
+        }
+        Ok(all)
+    }
+
+    /// The host and port of the server; `None` where it is not reached over TLS.
+    pub(crate) fn tls_place(&self) -> Option<(String, u16)> {
+        let url = &self.config.cluster_url;
+        let host = url.host()?.trim_matches(['[', ']']).to_owned();
+        (url.scheme_str() == Some("https")).then(|| (host, url.port_u16().unwrap_or(443)))
+    }
+}
+
+fn client_certificate(auth: &AuthInfo) -> Result<Option<Vec<u8>>, String> {
+    use base64::Engine as _;
+    if let Some(data) = &auth.client_certificate_data {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(data.trim());
+        return bytes.map(Some).map_err(|error| format!("client-certificate-data: {error}"));
+    }
+    let Some(path) = &auth.client_certificate else { return Ok(None) };
+    std::fs::read(path).map(Some).map_err(|error| format!("{path}: {error}"))
+}
+
+/// Opens the way to a cluster; nothing is sent yet.
+///
+/// # Errors
+/// [`AccessError`].
+pub async fn access(which: &KubeconfigRef, limits: Limits) -> Result<Access, AccessError> {
+    let path = which.path.clone();
+    let text = read(&path).map_err(|source| AccessError::Read { path: path.clone(), source })?;
+    let unusable = |words: String| AccessError::Unusable { path: path.clone(), words };
+    let mut file = Kubeconfig::from_yaml(&text).map_err(|e| unusable(without_text(&chain(&e))))?;
+    absolute(&mut file, &path);
+    let options =
+        KubeConfigOptions { context: which.context.clone(), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    let mut config = config.map_err(|error| unusable(chain(&error)))?;
+    if !which.programs
+        && let Some(program) = program(&config.auth_info)
+    {
+        return Err(AccessError::Program { path, program });
+    }
+    if config.accept_invalid_certs {
+        return Err(AccessError::Insecure { path });
+    }
+    config.connect_timeout = Some(limits.connect);
+    // Answers have their own limit; a watch is silent for as long as nothing happens.
+    config.read_timeout = None;
+    // Requests are repeated by us, who know which of them may be.
+    config.default_retry = false;
+    let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    let client = Client::try_from(config.clone()).map_err(|error| unusable(chain(&error)))?;
+    let namespace = config.default_namespace.clone();
+    Ok(Access { api: Api::new(client, server, limits), namespace, config })
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let size = std::fs::metadata(path)?.len();
+    if size > KUBECONFIG_MAX {
+        return Err(std::io::Error::other(format!(
+            "it has {size} bytes, at most {KUBECONFIG_MAX}"
+        )));
+    }
+    std::fs::read_to_string(path)
+}
+
+/// The first line of an error about a text: what follows may quote it, and tokens are in it.
+fn without_text(words: &str) -> String {
+    words.split(" --> ").next().unwrap_or_default().trim().to_owned()
+}
+
+/// Files that a kubeconfig names are beside it.
+fn absolute(file: &mut Kubeconfig, path: &Path) {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let beside = |name: &mut Option<String>| {
+        if let Some(name) = name {
+            *name = folder.join(&*name).to_string_lossy().into_owned();
+        }
+    };
+    for cluster in file.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        beside(&mut cluster.certificate_authority);
+    }
+    for user in file.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+        beside(&mut user.client_certificate);
+        beside(&mut user.client_key);
+        beside(&mut user.token_file);
+    }
+}
+
+/// The program that these credentials come from, where one is started.
+fn program(auth: &AuthInfo) -> Option<String> {
+    if let Some(exec) = &auth.exec {
+        return Some(exec.command.clone().unwrap_or_default());
+    }
+    let provider = auth.auth_provider.as_ref()?;
+    let named = provider.config.get("cmd-path").cloned();
+    Some(named.unwrap_or_else(|| format!("of the provider {}", provider.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn open(user: &str, cluster: &str, programs: bool) -> Result<Access, AccessError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u, namespace: shop}}}}]\nclusters: [{{name: k, cluster: {{server: 'http://127.0.0.1:1'{cluster}}}}}]\nusers: [{{name: u, user: {user}}}]\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        access(&KubeconfigRef { path, context: None, programs }, Limits::default()).await
+    }
+
+    #[tokio::test]
+    async fn programs_are_not_started_and_every_server_is_not_trusted() {
+        let user = "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /bin/steal}}";
+        let error = open(user, "", false).await.unwrap_err().to_string();
+        assert!(error.contains("starts the program `/bin/steal`"), "{error}");
+        let user = "{auth-provider: {name: gcp, config: {cmd-path: /bin/steal}}}";
+        let error = open(user, "", false).await.unwrap_err().to_string();
+        assert!(error.contains("starts the program `/bin/steal`"), "{error}");
+        let error = open("{}", ", insecure-skip-tls-verify: true", false).await.unwrap_err();
+        assert!(error.to_string().contains("trusts every server"), "{error}");
+        let fine = open("{token: abc}", "", false).await.unwrap();
+        assert_eq!(fine.namespace, "shop");
+        assert!(!format!("{fine:?}").contains("abc"));
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_file_is_not_quoted() {
+        let error = open("{token: hunter2, token: hunter3}", "", false).await.unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
+        let missing = KubeconfigRef { path: "/nonexistent".into(), context: None, programs: false };
+        let error = access(&missing, Limits::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the kubeconfig /nonexistent");
+    }
+}

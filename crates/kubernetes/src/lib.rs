@@ -1,0 +1,47 @@
+//! A Kubernetes cluster as wished and as observed: releases of manifests, and work on its nodes that
+//! loses nothing that runs.
+//!
+//! In reading order:
+//!
+//! - [`ObjectKey`], [`Kind`], [`Scopes`] (`key`): what names objects, and where kinds live.
+//! - [`release`]: manifests as data ([`release::read`]), what differs and in which order that is mended
+//!   ([`release::plan()`], pure), how objects do ([`release::health()`]), what others added
+//!   ([`release::extras`]), and the hand that looks and performs one step at a time
+//!   ([`release::Engine`]).
+//! - [`node`]: a cluster at a glance ([`node::overview()`]), cordons that know whose they are, drains
+//!   that respect disruption budgets, labels and taints as wished, and which versions may stand
+//!   side by side ([`node::skew`]); what is decided is pure, and [`node::Nodes`] does it.
+//! - [`access()`], [`Api`]: from a kubeconfig to requests, with limits, attempts and [`Fault`]s.
+//! - [`Watches`]: objects followed, so that a look at a cluster at rest costs little.
+//! - [`cert`]: when certificates end. [`run`]: programs by argument vector with a time limit.
+//!
+//! Rules of this crate:
+//!
+//! - A server that does not answer is no empty cluster: every such answer is an error.
+//! - What bears another's mark, or none, is neither changed nor removed unless that was said.
+//! - The inventory is written before the first change, so that a crash leaves nothing unknown.
+//! - A node that somebody else took out is never given back, and a budget is never gone around.
+//! - No value of a Secret and no credential is in an error, a change or a log.
+#![forbid(unsafe_code)]
+
+#[expect(clippy::disallowed_methods, reason = "reads the kubeconfig and what it names")]
+mod access;
+mod api;
+pub mod cert;
+mod fault;
+mod key;
+pub mod node;
+pub mod release;
+#[expect(clippy::disallowed_methods, reason = "starts helm and kustomize")]
+pub mod run;
+mod watch;
+
+pub use access::{Access, AccessError, KubeconfigRef, access};
+pub use api::{Api, Apply, Evicted, LIST_MAX, Limits, Resource, Selector};
+pub use fault::{Fault, WORDS_MAX};
+pub use key::{Kind, ObjectKey, Scopes};
+pub use watch::{Stock, Watches};
+
+/// The name under which everything is applied (`fieldManager`). It is part of what clusters store: with
+/// another name, fields set under this one would be somebody else's.
+pub const MANAGER: &str = "trueup";

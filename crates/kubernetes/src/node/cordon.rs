@@ -1,0 +1,160 @@
+//! Nodes taken out of service and given back: a mark says that it was us, and why. What somebody else
+//! took out is never given back. Pure: patches are made here, and sent by [`super::Nodes`].
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The annotation by which we know our own cordons; its value is a [`CordonMark`] as JSON.
+pub const CORDON: &str = "trueup.io/cordon";
+
+/// Why we took a node out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CordonMark {
+    /// What it is for; only the same token gives the node back.
+    pub token: String,
+    /// For people.
+    pub reason: String,
+}
+
+/// Who took a node out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Out {
+    /// We did.
+    Ours(CordonMark),
+    /// Somebody else; under which name they wrote it, where that is known.
+    Others(Option<String>),
+}
+
+/// What taking out or giving back comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// This merge patch does it, on the object as it was seen and no other.
+    Patch(Value),
+    /// It is so already.
+    Already,
+    /// It is somebody else's, and stays as it is.
+    Others(Out),
+}
+
+/// Whether a node is out of service, and by whom.
+pub fn out(node: &Value) -> Option<Out> {
+    if node.pointer("/spec/unschedulable") != Some(&Value::Bool(true)) {
+        return None;
+    }
+    let note = node.get("metadata")?.get("annotations").and_then(|all| all.get(CORDON));
+    // A mark that nobody can read is not taken for ours.
+    let mark = note.and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+    Some(match mark {
+        Some(mark) => Out::Ours(mark),
+        None => Out::Others(writer(node)),
+    })
+}
+
+/// Under which name `spec.unschedulable` was written.
+fn writer(node: &Value) -> Option<String> {
+    let entries = node.pointer("/metadata/managedFields")?.as_array()?;
+    let entry =
+        entries.iter().find(|entry| entry.pointer("/fieldsV1/f:spec/f:unschedulable").is_some())?;
+    Some(entry.get("manager")?.as_str()?.to_owned())
+}
+
+fn version(node: &Value) -> Value {
+    node.pointer("/metadata/resourceVersion").cloned().unwrap_or_default()
+}
+
+/// How to take a node out.
+pub fn cordon(node: &Value, mark: &CordonMark) -> Taken {
+    match out(node) {
+        Some(Out::Ours(old)) if old == *mark => Taken::Already,
+        Some(Out::Ours(old)) if old.token != mark.token => Taken::Others(Out::Ours(old)),
+        Some(Out::Others(who)) => Taken::Others(Out::Others(who)),
+        Some(Out::Ours(_)) | None => Taken::Patch(json!({
+            "metadata": {
+                "resourceVersion": version(node),
+                "annotations": {CORDON: json!(mark).to_string()},
+            },
+            "spec": {"unschedulable": true},
+        })),
+    }
+}
+
+/// How to give a node back that was taken out with this token.
+pub fn uncordon(node: &Value, token: &str) -> Taken {
+    match out(node) {
+        Some(Out::Ours(mark)) if mark.token == token => Taken::Patch(json!({
+            "metadata": {"resourceVersion": version(node), "annotations": {CORDON: null}},
+            "spec": {"unschedulable": null},
+        })),
+        Some(other) => Taken::Others(other),
+        // Somebody gave it back for us, and our mark is only in the way.
+        None if node.get("metadata").and_then(|m| m.get("annotations")?.get(CORDON)).is_some() => {
+            Taken::Patch(json!({
+                "metadata": {"resourceVersion": version(node), "annotations": {CORDON: null}},
+            }))
+        }
+        None => Taken::Already,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(token: &str) -> CordonMark {
+        CordonMark { token: token.to_owned(), reason: "driver".to_owned() }
+    }
+
+    /// RFC 7396, as far as it is needed here.
+    fn merge(into: &mut Value, patch: &Value) {
+        let (Some(patch), true) = (patch.as_object(), into.is_object()) else {
+            *into = patch.clone();
+            return;
+        };
+        for (key, value) in patch {
+            match value {
+                Value::Null => drop(into.as_object_mut().unwrap().remove(key)),
+                value => {
+                    if into.get(key).is_none_or(|old| !old.is_object()) && value.is_object() {
+                        into[key] = json!({});
+                    }
+                    merge(&mut into[key], value);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ours_comes_back_and_only_by_its_token() {
+        let mut node = json!({"metadata": {"name": "n", "resourceVersion": "7"}, "spec": {}});
+        let Taken::Patch(patch) = cordon(&node, &mark("a")) else { panic!() };
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        merge(&mut node, &patch);
+        assert_eq!(out(&node), Some(Out::Ours(mark("a"))));
+        assert_eq!(cordon(&node, &mark("a")), Taken::Already);
+        assert_eq!(cordon(&node, &mark("b")), Taken::Others(Out::Ours(mark("a"))));
+        assert_eq!(uncordon(&node, "b"), Taken::Others(Out::Ours(mark("a"))));
+        let Taken::Patch(patch) = uncordon(&node, "a") else { panic!() };
+        merge(&mut node, &patch);
+        assert_eq!(out(&node), None);
+        assert_eq!(uncordon(&node, "a"), Taken::Already);
+    }
+
+    #[test]
+    fn what_a_person_took_out_stays_out() {
+        let node = json!({"metadata": {"managedFields": [
+                {"manager": "kubectl-cordon", "fieldsV1": {"f:spec": {"f:unschedulable": {}}}}]},
+            "spec": {"unschedulable": true}});
+        let theirs = Out::Others(Some("kubectl-cordon".to_owned()));
+        assert_eq!(cordon(&node, &mark("a")), Taken::Others(theirs.clone()));
+        assert_eq!(uncordon(&node, "a"), Taken::Others(theirs));
+    }
+
+    #[test]
+    fn a_person_may_give_it_back_before_us() {
+        let note = json!(mark("a")).to_string();
+        let node = json!({"metadata": {"annotations": {CORDON: note}}, "spec": {}});
+        let Taken::Patch(patch) = uncordon(&node, "a") else { panic!() };
+        assert!(patch.get("spec").is_none(), "{patch}");
+    }
+}

@@ -1,0 +1,16 @@
+//! Nodes: seen, taken out of service and given back, and told apart by version.
+
+mod act;
+mod cordon;
+mod drain;
+mod quantity;
+pub mod skew;
+mod view;
+mod wish;
+
+pub use act::{Cordoned, DrainEnd, DrainError, Nodes};
+pub use cordon::{CORDON, CordonMark, Out, Taken, cordon, out, uncordon};
+pub use drain::{DrainPlan, DrainRules, PodRef, Stays, drain_plan};
+pub use quantity::{Amount, BadQuantity};
+pub use view::{Amounts, ClusterView, NodeCondition, NodeView, Taint, overview};
+pub use wish::{NODE_WISH, NodeChange, NodeWish, change};

@@ -1,0 +1,254 @@
+//! Objects followed by watches, so that a look at a cluster at rest asks for nothing.
+//!
+//! A watch that fails in any way is begun anew by a list, and until that is done its objects are not
+//! handed out: what is not known to be current is asked for instead.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use kube::api::DynamicObject;
+use kube::runtime::watcher::{self, Event, watcher};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::api::{Api, Resource, Selector, typed};
+use crate::fault::{About, Fault, explain};
+use crate::key::{Kind, ObjectKey};
+
+/// Longest wait before a watch is begun anew, whatever went wrong.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Objects by what they are.
+pub type Stock = HashMap<ObjectKey, Arc<Value>>;
+
+/// What is known of a watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Its first list is not done.
+    Begun,
+    /// What it holds is what the cluster has, but for what is on its way.
+    Current,
+    /// It broke, for this reason.
+    Broken(Fault),
+}
+
+struct Watch {
+    stock: Arc<Mutex<Arc<Stock>>>,
+    state: watch::Receiver<State>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The watches of a cluster.
+pub struct Watches {
+    api: Api,
+    pulse: watch::Sender<u64>,
+    all: BTreeMap<(Kind, Selector), Watch>,
+}
+
+impl Watches {
+    /// None yet.
+    pub fn new(api: Api) -> Self {
+        Self { api, pulse: watch::channel(0).0, all: BTreeMap::new() }
+    }
+
+    /// Follows objects; those that are followed already go on. Has to be called within a runtime.
+    pub fn follow(&mut self, of: &Resource, which: &Selector) {
+        let key = (of.kind(), which.clone());
+        if self.all.get(&key).is_some_and(|watch| !watch.task.is_finished()) {
+            return;
+        }
+        let stock = Arc::new(Mutex::new(Arc::new(Stock::new())));
+        let (tell, state) = watch::channel(State::Begun);
+        let follower = Follower {
+            api: self.api.clone(),
+            of: of.clone(),
+            which: which.clone(),
+            stock: stock.clone(),
+            tell,
+            pulse: self.pulse.clone(),
+        };
+        let task = tokio::spawn(follower.run());
+        self.all.insert(key, Watch { stock, state, task });
+    }
+
+    /// Follows only what is named from now on.
+    pub fn keep(&mut self, wanted: &[(Kind, Selector)]) {
+        self.all.retain(|key, _| wanted.contains(key));
+    }
+
+    /// What a watch holds; `None` where it is not followed, or not known to be current.
+    pub fn stock(&self, kind: &Kind, which: &Selector) -> Option<Arc<Stock>> {
+        let watch = self.all.get(&(kind.clone(), which.clone()))?;
+        let current = *watch.state.borrow() == State::Current;
+        let stock = watch.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        current.then(|| stock.clone())
+    }
+
+    /// Waits until all are current.
+    ///
+    /// # Errors
+    /// Why one of them is not, once the time is over.
+    pub async fn current(&self, limit: Duration) -> Result<(), Fault> {
+        let all = async {
+            for watch in self.all.values() {
+                let mut state = watch.state.clone();
+                // The other end lives as long as the watch.
+                if state.wait_for(|state| *state == State::Current).await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(limit, all).await.is_ok() {
+            return Ok(());
+        }
+        for ((kind, _), watch) in &self.all {
+            match &*watch.state.borrow() {
+                State::Current => {}
+                State::Broken(fault) => return Err(fault.clone()),
+                State::Begun => {
+                    let what = format!("list all {}", kind.kind);
+                    let server = self.api.server().to_owned();
+                    return Err(Fault::TimedOut { server, what, seconds: limit.as_secs() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes with each change in any of them. Taken before a look, it tells of all that came after.
+    pub fn pulse(&self) -> watch::Receiver<u64> {
+        self.pulse.subscribe()
+    }
+}
+
+/// One watch at work.
+struct Follower {
+    api: Api,
+    of: Resource,
+    which: Selector,
+    stock: Arc<Mutex<Arc<Stock>>>,
+    tell: watch::Sender<State>,
+    pulse: watch::Sender<u64>,
+}
+
+impl Follower {
+    async fn run(self) {
+        let mut wait = self.api.limits().first_wait;
+        loop {
+            let fault = self.follow(&mut wait).await;
+            // The watcher itself would go on where it was, and nothing would say that it does.
+            self.say(State::Broken(fault));
+            tokio::time::sleep(wait.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+    }
+
+    /// Follows until it breaks.
+    async fn follow(&self, wait: &mut Duration) -> Fault {
+        let config = watcher::Config {
+            label_selector: self.which.labels.clone(),
+            field_selector: self.which.fields.clone(),
+            ..watcher::Config::default()
+        };
+        let api = dynamic(&self.api, &self.of, self.which.namespace.as_deref());
+        let mut events = std::pin::pin!(watcher(api, config));
+        let mut listed = Stock::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Err(error) => return self.broken(&error),
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(object)) => {
+                    listed.extend(self.read(object));
+                }
+                Ok(Event::InitDone) => {
+                    *self.stock() = Arc::new(std::mem::take(&mut listed));
+                    *wait = self.api.limits().first_wait;
+                    self.say(State::Current);
+                }
+                Ok(Event::Apply(object)) => {
+                    if let Some((key, object)) = self.read(object) {
+                        Arc::make_mut(&mut *self.stock()).insert(key, object);
+                    }
+                    self.say(State::Current);
+                }
+                Ok(Event::Delete(object)) => {
+                    if let Some((key, _)) = self.read(object) {
+                        Arc::make_mut(&mut *self.stock()).remove(&key);
+                    }
+                    self.say(State::Current);
+                }
+            }
+        }
+        let server = self.api.server().to_owned();
+        let what = format!("watch {}", self.of.api.plural);
+        Fault::Unreachable { server, what, words: "the watch ended".to_owned() }
+    }
+
+    /// After the stock was changed, never before.
+    fn say(&self, state: State) {
+        self.tell.send_replace(state);
+        self.pulse.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn stock(&self) -> std::sync::MutexGuard<'_, Arc<Stock>> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self, object: DynamicObject) -> Option<(ObjectKey, Arc<Value>)> {
+        let object = plain(object, &self.of)?;
+        Some((ObjectKey::of(&object)?, Arc::new(object)))
+    }
+
+    fn broken(&self, error: &watcher::Error) -> Fault {
+        let what = format!("watch {}", self.of.api.plural);
+        explain_watch(error, &About { server: self.api.server(), what: &what, hide: false })
+    }
+}
+
+/// What an error of a watch means.
+pub(crate) fn explain_watch(error: &watcher::Error, about: &About<'_>) -> Fault {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => explain(error, about),
+        watcher::Error::WatchError(status) => explain(&kube::Error::Api(status.clone()), about),
+        watcher::Error::NoResourceVersion => Fault::Unreadable {
+            server: about.server.to_owned(),
+            what: about.what.to_owned(),
+            words: "no resourceVersion".to_owned(),
+        },
+    }
+}
+
+/// The objects of a kind, for the client's own watches.
+pub(crate) fn dynamic(
+    api: &Api,
+    of: &Resource,
+    namespace: Option<&str>,
+) -> kube::Api<DynamicObject> {
+    match namespace.filter(|_| of.namespaced) {
+        Some(namespace) => kube::Api::namespaced_with(api.client(), namespace, &of.api),
+        None => kube::Api::all_with(api.client(), &of.api),
+    }
+}
+
+/// An object as plain JSON; `None` only where it holds what JSON cannot.
+pub(crate) fn plain(object: DynamicObject, of: &Resource) -> Option<Value> {
+    let mut value = serde_json::to_value(object).ok()?;
+    if value.get("kind").is_none_or(Value::is_null)
+        && let Some(map) = value.as_object_mut()
+    {
+        map.remove("kind");
+        map.remove("apiVersion");
+    }
+    Some(typed(value, of))
+}

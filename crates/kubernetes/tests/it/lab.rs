@@ -1,0 +1,272 @@
+//! A place to test in: a namespace of its own on the fake server or on a real one, cleaned up at the end
+//! whatever happened.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use serde_json::{Value, json};
+use trueup_kubernetes::release::{Done, Engine, Plan, ReleaseName, Step, Waits, Wish, plan, read};
+use trueup_kubernetes::{
+    Api, Apply, Fault, Kind, KubeconfigRef, Limits, ObjectKey, Selector, access,
+};
+
+use crate::fake::Fake;
+
+/// Names of the tests' own things begin so.
+const PREFIX: &str = "trueup-test";
+
+pub(crate) struct Lab {
+    pub(crate) api: Api,
+    pub(crate) namespace: String,
+    pub(crate) fake: Option<Fake>,
+    _dir: tempfile::TempDir,
+}
+
+/// The manifest of the lab's namespace with so many small objects in it.
+pub(crate) fn config_maps(count: usize) -> String {
+    let one = |index| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m{index}}}\ndata: {{a: '{index}'}}\n"
+        )
+    };
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: $NS}\n".to_owned();
+    namespace + &(0..count).map(one).collect::<String>()
+}
+
+pub(crate) fn limits() -> Limits {
+    Limits {
+        request: Duration::from_secs(10),
+        first_wait: Duration::from_millis(10),
+        wait_max: Duration::from_millis(200),
+        ..Limits::default()
+    }
+}
+
+pub(crate) fn waits() -> Waits {
+    Waits {
+        ready: Duration::from_secs(20),
+        gone: Duration::from_secs(20),
+        definition: Duration::from_secs(20),
+    }
+}
+
+fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{PREFIX}-{}-{next}", std::process::id())
+}
+
+/// The kubeconfig of a real cluster. `KUBECONFIG` itself only counts when it is asked for: a test must
+/// not come upon somebody's cluster by chance.
+fn real() -> Option<PathBuf> {
+    std::env::var_os("TRUEUP_TEST_KUBECONFIG").filter(|p| !p.is_empty()).map(PathBuf::from)
+}
+
+impl Lab {
+    pub(crate) async fn fake() -> Self {
+        Self::over(Fake::start().await).await
+    }
+
+    pub(crate) async fn over(fake: Fake) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fake.kubeconfig(dir.path(), None);
+        let which = KubeconfigRef { path, context: None, programs: false };
+        let access = access(&which, limits()).await.unwrap();
+        Self { api: access.api, namespace: unique(), fake: Some(fake), _dir: dir }
+    }
+
+    async fn real() -> Option<Self> {
+        let path = real()?;
+        let which = KubeconfigRef { path, context: None, programs: false };
+        let access = access(&which, limits()).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        Some(Self { api: access.api, namespace: unique(), fake: None, _dir: dir })
+    }
+
+    pub(crate) fn release(&self) -> ReleaseName {
+        ReleaseName::new(&self.namespace, "web").unwrap()
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        Engine::new(self.api.clone(), waits())
+    }
+
+    /// A group for definitions of this test alone.
+    pub(crate) fn group(&self) -> String {
+        format!("{}.trueup.test", self.namespace)
+    }
+
+    /// What a text asks for; `$NS` and `$GROUP` are this test's own.
+    pub(crate) async fn wish(&self, text: &str) -> Wish {
+        let text = text.replace("$NS", &self.namespace).replace("$GROUP", &self.group());
+        let manifests = read("test.yaml", &text).unwrap();
+        let manifests = self.engine().settle(&self.release(), manifests).await.unwrap();
+        Wish::new(self.release(), manifests)
+    }
+
+    pub(crate) async fn make_namespace(&self) {
+        let object =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
+        self.put("", "Namespace", None, &self.namespace, object).await;
+    }
+
+    /// Applies an object without the marks of a release. In a real cluster a new namespace takes pods
+    /// only once its account was made.
+    pub(crate) async fn put(
+        &self,
+        group: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+        object: Value,
+    ) {
+        let api = object["apiVersion"].as_str().unwrap();
+        let version = api.rsplit('/').next().unwrap();
+        let of = self.api.resource(&Kind::new(group, version, kind)).await.unwrap();
+        let key = ObjectKey::new(group, kind, namespace, name);
+        let how = Apply { force: true, dry_run: false };
+        let mut left = 40;
+        loop {
+            match self.api.apply(&of, &key, &object, how).await {
+                Ok(_) => return,
+                Err(Fault::Forbidden { .. }) if left > 0 => left -= 1,
+                Err(fault) => panic!("{fault}"),
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    pub(crate) fn key(&self, group: &str, kind: &str, name: &str) -> ObjectKey {
+        ObjectKey::new(group, kind, Some(&self.namespace), name)
+    }
+
+    pub(crate) async fn get(&self, version: &str, key: &ObjectKey) -> Option<Value> {
+        let of = self.api.resource(&Kind::new(&key.group, version, &key.kind)).await.unwrap();
+        self.api.get(&of, key).await.unwrap()
+    }
+
+    /// A merge patch under another name than ours.
+    pub(crate) async fn edit(&self, plural: &str, key: &ObjectKey, part: &str, patch: &Value) {
+        let base = match key.group.as_str() {
+            "" => "/api/v1".to_owned(),
+            group => format!("/apis/{group}/v1"),
+        };
+        let home = key.namespace.as_ref().map(|ns| format!("/namespaces/{ns}")).unwrap_or_default();
+        let part = if part.is_empty() { String::new() } else { format!("/{part}") };
+        let path = format!("{base}{home}/{plural}/{}{part}?fieldManager=kubectl-edit", key.name);
+        self.patch(&path, patch).await.unwrap();
+    }
+
+    pub(crate) async fn patch(&self, path: &str, patch: &Value) -> Result<String, kube::Error> {
+        let request = http::Request::patch(path)
+            .header("content-type", "application/merge-patch+json")
+            .body(patch.to_string().into_bytes())
+            .unwrap();
+        self.api.client().request_text(request).await
+    }
+
+    /// Plans, and performs all of it.
+    pub(crate) async fn reconcile(&self, wish: &Wish) -> Plan {
+        let mut engine = self.engine();
+        let seen = engine.look(wish).await.unwrap();
+        let made = plan(wish, &seen);
+        assert_eq!(made.refused().collect::<Vec<_>>(), []);
+        for step in &made.steps {
+            self.perform(&mut engine, wish, step).await;
+        }
+        made
+    }
+
+    /// Performs a step; what a controller would do meanwhile is done here.
+    pub(crate) async fn perform(&self, engine: &mut Engine, wish: &Wish, step: &Step) {
+        if let Step::AwaitReady { key } = step
+            && key.kind == "Deployment"
+        {
+            let live = self.get("v1", key).await.unwrap();
+            let status = json!({"status": {"observedGeneration": live["metadata"]["generation"]}});
+            self.edit("deployments", key, "status", &status).await;
+        }
+        let done = engine.perform(wish, step).await;
+        assert_eq!(done.unwrap_or_else(|e| panic!("{step:?}: {e}")), Done::Done);
+    }
+
+    /// Everything of this test is removed.
+    async fn finish(&self) {
+        if self.fake.is_some() {
+            return;
+        }
+        for (kind, of) in [("Node", ""), ("CustomResourceDefinition", "apiextensions.k8s.io")] {
+            let of = self.api.resource(&Kind::new(of, "v1", kind)).await.unwrap();
+            for object in self.api.list(&of, &Selector::default()).await.unwrap() {
+                let key = ObjectKey::of(&object).unwrap();
+                if key.name.contains(&self.namespace) {
+                    let uid = object["metadata"]["uid"].as_str().unwrap();
+                    self.api.delete(&of, &key, uid).await.unwrap();
+                }
+            }
+        }
+        for (group, version, kind) in
+            [("", "v1", "ConfigMap"), ("", "v1", "Pod"), ("apps", "v1", "Deployment")]
+        {
+            let of = self.api.resource(&Kind::new(group, version, kind)).await.unwrap();
+            let which = Selector { namespace: Some(self.namespace.clone()), ..Selector::default() };
+            for object in self.api.list(&of, &which).await.unwrap() {
+                let key = ObjectKey::of(&object).unwrap();
+                let uid = object["metadata"]["uid"].as_str().unwrap();
+                self.api.delete(&of, &key, uid).await.unwrap();
+            }
+        }
+        let of = self.api.resource(&Kind::new("", "v1", "Namespace")).await.unwrap();
+        let key = ObjectKey::new("", "Namespace", None, &self.namespace);
+        if let Some(object) = self.api.get(&of, &key).await.unwrap() {
+            let uid = object["metadata"]["uid"].as_str().unwrap();
+            self.api.delete(&of, &key, uid).await.unwrap();
+        }
+    }
+}
+
+/// Runs a test in a lab, and cleans up.
+pub(crate) async fn within(lab: Lab, test: impl AsyncFnOnce(&Lab)) {
+    let done = AssertUnwindSafe(test(&lab)).catch_unwind().await;
+    lab.finish().await;
+    if let Err(panic) = done {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs a test against the real server, where there is one.
+pub(crate) async fn within_real(test: impl AsyncFnOnce(&Lab)) {
+    match Lab::real().await {
+        Some(lab) => within(lab, test).await,
+        None => eprintln!("skipped: TRUEUP_TEST_KUBECONFIG names no cluster (make test-kube)"),
+    }
+}
+
+/// One test for both servers.
+macro_rules! both {
+    ($($name:ident),* $(,)?) => {
+        mod on_the_fake {
+            $(#[tokio::test]
+            async fn $name() {
+                $crate::lab::within($crate::lab::Lab::fake().await, super::$name).await;
+            })*
+        }
+        mod on_a_real_one {
+            $(#[tokio::test]
+            async fn $name() {
+                $crate::lab::within_real(super::$name).await;
+            })*
+        }
+    };
+}
+pub(crate) use both;
+
+impl Lab {
+    /// Whether the server has a kind.
+    pub(crate) async fn get_kind(&self, group: &str, version: &str, kind: &str) -> bool {
+        self.api.resource(&Kind::new(group, version, kind)).await.is_ok()
+    }
+}

@@ -36,10 +36,7 @@ impl Apply {
         let made = match control::ask(&config.socket(), &request) {
             Ok(Reply::Report(made)) => *made,
             Ok(other) => return Err(unexpected(other)),
-            Err(AskError::NoDaemon { .. }) => {
-                let progress = bars::progress(context.ui.progress());
-                wire::block_on(alone(context, &config, self.approve, progress, look))??
-            }
+            Err(AskError::NoDaemon { .. }) => once(context, &config, self.approve)?,
             Err(error) => return Err(unanswered(error)),
         };
         report::commit_in_force(context, &made)?;
@@ -48,7 +45,18 @@ impl Apply {
     }
 }
 
-fn verdict(context: &Context, made: &Report) -> CliResult {
+/// One pass in this process, under the log's lock.
+pub(super) fn once(
+    context: &Context,
+    config: &Config,
+    approve: Option<String>,
+) -> Result<Report, CliError> {
+    let progress = bars::progress(context.ui.progress());
+    wire::block_on(alone(context, config, approve, progress, report::look(context)))?
+}
+
+/// How a pass ended.
+pub(super) fn verdict(context: &Context, made: &Report) -> CliResult {
     let Report { succeeded, failed, blocked, .. } = made;
     if *failed > 0 || *blocked > 0 {
         let message = format!("{succeeded} steps succeeded, {failed} failed, {blocked} blocked");

@@ -79,6 +79,12 @@ impl Context {
         self.config.as_deref()
     }
 
+    /// The same with this config, where there is one, and this state directory.
+    pub(super) fn at(&self, config: Option<&Path>, state_dir: &Path) -> Self {
+        let config = config.map(Path::to_path_buf).or_else(|| self.config.clone());
+        Self { ui: self.ui, config, state_dir: Some(state_dir.to_owned()) }
+    }
+
     /// How to write about the work.
     pub(super) fn telemetry(&self, global: &Global, base: telemetry::Base) -> telemetry::Options {
         let count = |n: u8| i8::try_from(n).unwrap_or(i8::MAX);

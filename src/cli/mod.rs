@@ -169,7 +169,7 @@ impl Command {
             Self::Drift(command) => command.output.output,
             Self::Gpu(command) => command.format(),
             Self::Backup(command) => command.format(),
-            Self::Recover(command) => command.output.output,
+            Self::Recover(command) => command.format(),
             Self::Cluster(command) => command.format(),
             Self::Why(command) => command.output.output,
             Self::Log(command) => command.output.output,

@@ -7,8 +7,10 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::BoxFuture;
-use crate::model::resource::{BackupDefinition, BackupGuest};
+use crate::model::resource::{BackupDefinition, BackupGuest, VolumeFormat};
 use crate::model::{Fault, Name, ResourceId};
 
 /// What a backup wants to read.
@@ -50,6 +52,21 @@ pub struct OpenGuest {
     /// What [`Guests`] keeps for itself. Once it is dropped, without [`Guests::close`], what was
     /// made is a leftover.
     pub held: Box<dyn Any + Send + Sync>,
+}
+
+/// The small file of a machine's backup that says which of its files is which disk: a list of
+/// [`DiskInBackup`] as JSON. Targets alone do not tell: they may change with the next start of the machine.
+pub const SAVED_DISKS: &str = "disks.json";
+
+/// Which disk a file of a backup is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskInBackup {
+    /// What the file is called in the backup.
+    pub file: String,
+    /// The disk's own file on the host.
+    pub path: PathBuf,
+    /// The format of that; the file in the backup is raw.
+    pub format: VolumeFormat,
 }
 
 /// A disk that can be read through an NBD server.

@@ -24,6 +24,7 @@ mod resolve;
 pub mod scalar;
 mod schema;
 mod text;
+mod vault;
 mod yaml;
 
 pub use cache::{CACHED_FILES_MAX, ParseCache};
@@ -38,3 +39,4 @@ pub use place::Places;
 pub use policy::{Exemption, PolicySettings, RuleSettings, TextPlace};
 pub use repo::{BASES_FOLDER, ENVIRONMENTS_FOLDER, REPOSITORY_FILE, RepoFile, RepoFiles, Select};
 pub use schema::{schema_file, schema_of, schemas};
+pub use vault::{VaultPlace, host_keys, vault_place};

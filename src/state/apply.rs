@@ -32,6 +32,11 @@ impl State {
         }
         match &entry.event {
             Event::LogOpened(opened) => self.epoch = opened.epoch,
+            Event::LogRecovered(recovered) => {
+                for disk in &recovered.held {
+                    self.resources.entry(disk.clone()).or_default().lose_data(at);
+                }
+            }
             Event::CommitObserved(observed) => {
                 self.source.head = commit.cloned();
                 if observed.repository.is_some() {
@@ -253,7 +258,9 @@ impl State {
             }
             // About single resources (or the log itself): taken in above.
             Event::LogTailCut(_)
-            | Event::LogRecovered(_)
+            | Event::Restoring(_)
+            | Event::Restored(_)
+            | Event::RestoreFailed(_)
             | Event::StepStarted(_)
             | Event::StepInterrupted(_)
             | Event::Claimed(_)
@@ -443,12 +450,18 @@ impl State {
                 resource.cluster().resume(&resumed.node, recorded.seq);
                 resource.try_again();
             }
+            Event::Restored(_) => resource.data_is_back(),
+            Event::RestoreFailed(failed) => resource.data_is_not_back(&failed.why),
             Event::OperatorHeld(held) => {
+                resource.note_another_hold();
                 let (by, reason) = (entry.actor.clone(), held.reason.clone());
                 resource.hold = Some(Hold { by, reason });
             }
-            Event::OperatorReleased(_) => resource.hold = None,
-            Event::Adopted(_) | Event::Moved(_) | Event::Pruned(_) => {}
+            Event::OperatorReleased(_) => {
+                resource.hold = None;
+                resource.lost_data = None;
+            }
+            Event::Adopted(_) | Event::Moved(_) | Event::Pruned(_) | Event::Restoring(_) => {}
             // Never about one resource.
             Event::LogOpened(_)
             | Event::LogTailCut(_)

@@ -29,8 +29,8 @@ pub use pulls::{
     Planned, Post, PullState, PullsState,
 };
 pub use types::{
-    Applied, Drift, Failure, GpuHealth, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook, Paused,
-    PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState, SpecState, State,
-    XIDS_KEPT_MAX,
+    Applied, Drift, Failure, GpuHealth, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook,
+    LostData, Paused, PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState,
+    SpecState, State, XIDS_KEPT_MAX,
 };
 pub use way_back::{InsideSnapshot, Pinned, WAYS_KEPT_MAX, WayThere, keep_s};

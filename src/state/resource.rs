@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::backup::BackupState;
 use super::cluster::ClusterState;
-use super::types::{Failure, HEALS_KEPT_MAX, InFlight, ResourceState};
+use super::types::{Failure, HEALS_KEPT_MAX, InFlight, LostData, ResourceState};
 use super::way_back::{InsideSnapshot, keep};
 use crate::event::Event;
 use crate::event::body::{Claim, StepFailed, StepStarted, StepSucceeded};
@@ -45,6 +45,42 @@ impl ResourceState {
     pub(super) fn try_again(&mut self) {
         if let Some(failure) = &mut self.failure {
             failure.retry_at = None;
+        }
+    }
+
+    /// Its data was lost with the machine.
+    pub(super) fn lose_data(&mut self, since: Timestamp) {
+        let held_besides = match &self.lost_data {
+            // It waited already, and was held for that alone.
+            Some(before) if !before.held_besides => {
+                self.hold = None;
+                false
+            }
+            _ => self.hold.is_some(),
+        };
+        self.lost_data = Some(Box::new(LostData { since, held_besides }));
+    }
+
+    /// It is about to be held. What is held already while its data is awaited is held for both.
+    pub(super) fn note_another_hold(&mut self) {
+        let held = self.hold.is_some();
+        if let Some(lost_data) = &mut self.lost_data {
+            lost_data.held_besides |= held;
+        }
+    }
+
+    /// Its data is back: what it was held for alone is over.
+    pub(super) fn data_is_back(&mut self) {
+        if self.lost_data.take().is_some_and(|lost_data| !lost_data.held_besides) {
+            self.hold = None;
+        }
+    }
+
+    /// Its data did not come back, which is why it is held now.
+    pub(super) fn data_is_not_back(&mut self, why: &str) {
+        let alone = self.lost_data.as_ref().is_some_and(|lost_data| !lost_data.held_besides);
+        if let Some(hold) = self.hold.as_mut().filter(|_| alone) {
+            why.clone_into(&mut hold.reason);
         }
     }
 
@@ -191,6 +227,7 @@ fn repository(claim: Option<&Claim>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::types::Hold;
     use super::*;
     use crate::event::body::BackupOpened;
     use crate::model::Name;
@@ -293,5 +330,39 @@ mod tests {
         known.fail(&failed(fault), Timestamp::UNIX_EPOCH);
         assert_eq!(known.backup.unwrap().repository, Some("1".repeat(64)));
         assert_eq!(known.claim, Some(claim("/old")));
+    }
+
+    #[test]
+    fn a_disk_is_held_until_its_data_is_back_and_longer_where_somebody_else_holds_it() {
+        let hold = |reason: &str| Some(Hold { by: "me".into(), reason: reason.into() });
+        let hold_it = |disk: &mut ResourceState, reason: &str| {
+            disk.note_another_hold();
+            disk.hold = hold(reason);
+        };
+        let at = Timestamp::UNIX_EPOCH;
+        let mut disk = ResourceState::default();
+        disk.lose_data(at);
+        hold_it(&mut disk, "its data");
+        disk.data_is_not_back("the key is wrong");
+        assert_eq!(disk.hold, hold("the key is wrong"));
+        // The next machine is lost before it is back.
+        disk.lose_data(at);
+        hold_it(&mut disk, "its data");
+        disk.data_is_back();
+        assert_eq!((disk.hold, disk.lost_data), (None, None));
+
+        let mut disk = ResourceState { hold: hold("moving"), ..ResourceState::default() };
+        disk.lose_data(at);
+        hold_it(&mut disk, "its data; and: moving");
+        disk.data_is_not_back("the key is wrong");
+        disk.data_is_back();
+        assert_eq!((disk.hold, disk.lost_data), (hold("its data; and: moving"), None));
+
+        let mut disk = ResourceState::default();
+        disk.lose_data(at);
+        hold_it(&mut disk, "its data");
+        hold_it(&mut disk, "moving");
+        disk.data_is_back();
+        assert_eq!(disk.hold, hold("moving"), "that was said meanwhile");
     }
 }

@@ -231,6 +231,9 @@ pub struct ResourceState {
     pub unobservable: Option<String>,
     /// An operator holds it.
     pub hold: Option<Hold>,
+    /// Its data was lost with the machine and is in a backup (disks only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_data: Option<Box<LostData>>,
     /// When drifts from this wish were put right lately, oldest first; bounded by [`HEALS_KEPT_MAX`].
     pub heals: Vec<Timestamp>,
     /// The pass that put it right last: a pass counts as one heal, however many steps it took.
@@ -348,6 +351,17 @@ pub struct Hold {
     pub by: String,
     /// Why.
     pub reason: String,
+}
+
+/// Data that was lost with the machine and is in a backup. Until it is back, or an operator releases the
+/// disk, it is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostData {
+    /// When trueup's own state was brought back without it.
+    pub since: Timestamp,
+    /// Somebody holds it for another reason too: then it stays held once its data is back.
+    pub held_besides: bool,
 }
 
 /// An operator's pause.

@@ -9,7 +9,7 @@ use trueup_backup::schedule;
 
 use super::describe::{after, short};
 use super::status::{Status, row_of};
-use crate::event::body::{BackupDrilled, BackupTaken};
+use crate::event::body::{BackupDrilled, BackupTaken, Restored};
 use crate::model::resource::{Backup, BackupSource, Chore};
 use crate::model::{Resource, ResourceId, listed};
 use crate::plan::{SkipReason, render};
@@ -264,6 +264,17 @@ pub(super) fn drilled(drilled: &BackupDrilled) -> String {
         after(drilled.elapsed_ms),
         bytes(drilled.bytes),
         drilled.files
+    )
+}
+
+pub(super) fn restored(restored: &Restored) -> String {
+    format!(
+        "its data is back: {} of {}, snapshot {}, begun {}, {}",
+        bytes(restored.bytes),
+        restored.backup,
+        short(&restored.snapshot),
+        restored.taken.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        after(restored.elapsed_ms)
     )
 }
 

@@ -44,7 +44,8 @@ pub fn describe(event: &Event) -> String {
         Event::LogRecovered(recovered) => {
             let held = match recovered.held.len() {
                 0 => String::new(),
-                count => format!("; {count} disk(s) are held until their data is back"),
+                1 => "; 1 disk is held until its data is back".to_owned(),
+                count => format!("; {count} disks are held until their data is back"),
             };
             format!(
                 "brought back from snapshot {} of {}, begun {}: what happened after event {} is lost{held}",
@@ -54,6 +55,15 @@ pub fn describe(event: &Event) -> String {
                 recovered.last
             )
         }
+        Event::Restoring(restoring) => format!(
+            "{} out of snapshot {} of {} goes to {}",
+            restoring.file,
+            short(&restoring.snapshot),
+            restoring.backup,
+            restoring.path
+        ),
+        Event::Restored(restored) => super::backup::restored(restored),
+        Event::RestoreFailed(failed) => failed.why.clone(),
         Event::LogTailCut(cut) => {
             format!("{} bytes of an unfinished line cut off, kept in {}", cut.bytes, cut.kept_in)
         }

@@ -10,9 +10,9 @@ use std::time::Instant;
 use super::backup::{SOON, Saved, backup, found};
 
 /// What servers are logged in to with.
-const LOGIN: &str = "canary-of-the-login";
+pub(super) const LOGIN: &str = "canary-of-the-login";
 
-struct Server(Child);
+pub(super) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -21,7 +21,7 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -39,7 +39,7 @@ fn serve(command: &mut Command, port: u16) -> Server {
 }
 
 /// `rclone serve restic` over a folder.
-fn rest(folder: &Path, port: u16) -> Server {
+pub(super) fn rest(folder: &Path, port: u16) -> Server {
     std::fs::create_dir_all(folder).unwrap();
     let mut rclone = Command::new("rclone");
     rclone.args(["serve", "restic", "--config", "", "--addr", &format!("127.0.0.1:{port}")]);
@@ -144,10 +144,8 @@ fn a_server_that_is_away_is_one_event_and_nobody_else_waits_for_it() {
     assert!(saved.restic("there", &["check"]).contains("no errors were found"));
 }
 
-#[test]
-fn an_sftp_server_is_known_by_its_key_and_logged_in_to_with_a_secret() {
-    let port = free_port();
-    let saved = Saved::new("");
+/// A server of SFTP that the secret `login` logs in to; its user and its key.
+pub(super) fn sftp(saved: &Saved, port: u16) -> (Server, String, String) {
     for key in ["host_key", "secrets/login"] {
         let mut keygen = Command::new("ssh-keygen");
         keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(saved.at(key));
@@ -170,16 +168,23 @@ fn an_sftp_server_is_known_by_its_key_and_logged_in_to_with_a_secret() {
     ] {
         sshd.args(["-o", &option]);
     }
-    let _server = serve(&mut sshd, port);
+    let server = serve(&mut sshd, port);
     let user = Command::new("id").arg("-un").output().unwrap();
-    let user = String::from_utf8(user.stdout).unwrap();
-    let host_key = std::fs::read_to_string(saved.at("host_key.pub")).unwrap();
+    let user = String::from_utf8(user.stdout).unwrap().trim().to_owned();
+    let host_key = std::fs::read_to_string(saved.at("host_key.pub")).unwrap().trim().to_owned();
+    (server, user, host_key)
+}
+
+#[test]
+fn an_sftp_server_is_known_by_its_key_and_logged_in_to_with_a_secret() {
+    let port = free_port();
+    let saved = Saved::new("");
+    let (_server, user, host_key) = sftp(&saved, port);
     let spec = format!(
         "  source: {{paths: [@files]}}\n  repository:\n    sftp:\n      host: 127.0.0.1\n      port: \
          {port}\n      user: {}\n      path: @there\n      identity: login\n      hostKeys: ['{}']\n  \
          schedule: {{every: 6h}}\n",
-        user.trim(),
-        host_key.trim()
+        user, host_key
     );
     saved.publish(&backup("files", &spec));
     saved.run(&["apply"]).code(0);

@@ -26,6 +26,10 @@ mod past;
 mod protect;
 #[cfg(feature = "libvirt")]
 mod recover;
+#[cfg(feature = "libvirt")]
+mod recover_disks;
+#[cfg(feature = "libvirt")]
+mod recover_remote;
 mod streams;
 
 use std::path::{Path, PathBuf};

@@ -19,6 +19,7 @@ mod mend;
 mod midway;
 mod outage;
 mod pulls;
+mod recover;
 mod replay;
 mod saved;
 mod spec;

@@ -20,7 +20,7 @@ const BLOCKS: u64 = 256;
 const BLOCK: usize = 4096;
 
 /// Lays the writing guest's user land over the tiny guest's: the kernel unpacks both, in order.
-fn writer_initrd(bench: &Bench) -> PathBuf {
+pub(super) fn writer_initrd(bench: &Bench) -> PathBuf {
     let layer = bench.dir.join("writer");
     std::fs::create_dir_all(&layer).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/writer_guest_init");
@@ -52,12 +52,12 @@ pub(super) fn host() -> Bench {
     bench
 }
 
-fn raw_disk(name: &str, mib: u32) -> String {
+pub(super) fn raw_disk(name: &str, mib: u32) -> String {
     disk(name, mib).replace("MiB }", "MiB, format: raw }")
 }
 
 /// The writing guest, with these disks.
-fn writer(initrd: &Path, disks: &str, more: &str) -> String {
+pub(super) fn writer(initrd: &Path, disks: &str, more: &str) -> String {
     format!(
         "---\napiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: web }}\nspec:\n  \
          cpus: 1\n  memory: 128MiB\n  accelerator: tcg\n  stop: {{ timeout: 60s, force: true }}\n  \
@@ -68,7 +68,7 @@ fn writer(initrd: &Path, disks: &str, more: &str) -> String {
     )
 }
 
-const UP: &str = "  readiness: { console: TINY-UP, timeout: 3m }\n";
+pub(super) const UP: &str = "  readiness: { console: TINY-UP, timeout: 3m }\n";
 
 pub(super) fn backup(bench: &Bench, name: &str, source: &str, more: &str) -> String {
     format!(
@@ -108,7 +108,7 @@ fn restored(bench: &Bench, name: &str, taken: &Event) -> PathBuf {
 
 /// After which write an image was looked at: it has all writes up to that one, and none after it.
 #[track_caller]
-fn moment(image: &Path) -> u64 {
+pub(super) fn moment(image: &Path) -> u64 {
     let content = std::fs::read(image).unwrap();
     let block = |n: u64| -> u64 {
         let at = usize::try_from(n).unwrap() * BLOCK;
@@ -439,4 +439,4 @@ fn boots(bench: &Bench, disk: &Path, format: &str) {
 }
 
 /// The guest's first disk, as its emulator calls it.
-const DEVICE: &str = "/machine/peripheral/virtio-disk0/virtio-backend";
+pub(super) const DEVICE: &str = "/machine/peripheral/virtio-disk0/virtio-backend";

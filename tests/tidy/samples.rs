@@ -235,6 +235,23 @@ fn resource() -> Vec<Event> {
         Event::Unobservable(Unobservable { why: "libvirt does not answer".into() }),
         Event::Observable(Observable {}),
         Event::Pruned(Pruned { wish: Some(digest("wish")) }),
+        Event::Restoring(Restoring {
+            backup: id("backup/db"),
+            snapshot: "b".repeat(64),
+            taken: retry_at,
+            file: "vda.raw".into(),
+            path: "/srv/pool/db.qcow2".into(),
+        }),
+        Event::Restored(Restored {
+            backup: id("backup/db"),
+            snapshot: "b".repeat(64),
+            taken: retry_at,
+            bytes: 1_073_741_824,
+            elapsed_ms: 3900,
+        }),
+        Event::RestoreFailed(RestoreFailed {
+            why: "its data in backup/db did not come back: the key is wrong".into(),
+        }),
     ]
 }
 

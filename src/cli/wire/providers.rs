@@ -10,6 +10,7 @@ use crate::journal::{self, layout};
 use crate::model::Name;
 use crate::port::Provider;
 use crate::private;
+use crate::provider::backup::protocol::Target;
 use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces, Vault};
 use crate::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
@@ -72,15 +73,17 @@ fn own_program() -> PathBuf {
     std::env::current_exe().map(installed).unwrap_or_else(|_| "trueup".into())
 }
 
-/// A repository that nothing is known of yet.
+/// A repository that nothing is known of yet. `at`: where it lies, for people.
 pub(in super::super) fn vault(
-    repository: &Path,
+    target: Target,
+    at: String,
     key_file: &Path,
     folder: &Path,
 ) -> Result<Vault, String> {
     Ok(Vault {
         program: own_program(),
-        repository: repository.to_owned(),
+        target,
+        at,
         key: secret(key_file)?,
         folder: folder.to_owned(),
     })

@@ -35,7 +35,8 @@ pub use pull::{
     PullObserved, PullOutcome, PullPlan, PullPlanned, Word,
 };
 pub use resource::{
-    Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, Synced, Unobservable,
+    Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, RestoreFailed,
+    Restored, Restoring, Synced, Unobservable,
 };
 pub use source::{
     CommitObserved, Problem, Reachable, RefusalEnded, Rekeyed, RewriteAccepted, RewriteRefused,
@@ -198,6 +199,12 @@ events! {
     "resource.observable" 1 Observable(Observable),
     /// It is gone from the commit and from the machine.
     "resource.pruned" 1 Pruned(Pruned),
+    /// The data of a disk is about to be brought back.
+    "resource.restoring" 1 Restoring(Restoring),
+    /// The data of a disk is back.
+    "resource.restored" 1 Restored(Restored),
+    /// The data of a disk did not come back.
+    "resource.restore_failed" 1 RestoreFailed(RestoreFailed),
     /// A GPU is cut in another way than the log says.
     "gpu.observed" 1 GpuObserved(GpuObserved),
     /// A GPU was found, or is not what it was: its driver, its firmware, its place.

@@ -77,3 +77,42 @@ pub struct Pruned {
     /// Digest of the last wish there was for it.
     pub wish: Option<Digest>,
 }
+
+/// `resource.restoring`: the data of a disk is about to be brought back, where no file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restoring {
+    /// The backup that has it.
+    pub backup: ResourceId,
+    /// The snapshot's id, 64 hex digits.
+    pub snapshot: String,
+    /// When that was begun.
+    pub taken: jiff::Timestamp,
+    /// What it is called in the snapshot.
+    pub file: String,
+    /// Where it goes.
+    pub path: String,
+}
+
+/// `resource.restored`: the data of a disk is back; who did it is the envelope's actor. What only waited
+/// for that waits no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restored {
+    /// The backup that had it.
+    pub backup: ResourceId,
+    /// The snapshot's id, 64 hex digits.
+    pub snapshot: String,
+    /// When that was begun: what was written later is lost.
+    pub taken: jiff::Timestamp,
+    /// How large it is, bytes.
+    pub bytes: u64,
+    /// How long it took, milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// `resource.restore_failed`: the data of a disk did not come back, and nothing is in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreFailed {
+    /// Why, and what to do about it.
+    pub why: String,
+}

@@ -382,6 +382,13 @@ impl Backup {
         self.repository_id.as_ref().is_some_and(|id| !known.starts_with(id.as_str()))
     }
 
+    /// Whether it saves all disks of a virtual machine, which are of one moment then.
+    #[must_use]
+    pub fn is_of_machine(&self) -> bool {
+        let BackupSource::Guest(guest) = &self.source else { return false };
+        matches!(guest.part, GuestPart::Machine { .. })
+    }
+
     /// Takes out what may hold a secret: the arguments of a program.
     pub fn strip_texts(&mut self) {
         if let BackupSource::Command(command) = &mut self.source {

@@ -3,11 +3,13 @@
 //! A restored file is removed only once its other form is whole and on the disk.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::model::Fault;
+use crate::model::resource::Backing;
 use crate::provider::files::blocking;
 
 /// The ending of disks in a snapshot.
@@ -34,27 +36,14 @@ pub async fn to_qcow2(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
     let mut made = Vec::new();
     for raw in blocking("list restored disks", list).await? {
         let to = raw.with_extension("qcow2");
-        let mut convert = Command::new("qemu-img");
-        convert.args(["convert", "-f", RAW, "-O", "qcow2", "-t", "writeback"]).arg(&raw).arg(&to);
-        convert
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let output = convert.output().await.map_err(|error| {
-            Fault::needs_human(
-                format!("qemu-img cannot be run: {error}"),
-                "install qemu-utils; the disks are restored as raw files",
-            )
+        let arguments = ["convert", "-f", RAW, "-O", "qcow2", "-t", "writeback"];
+        let converted = qemu_img(&arguments, &[&raw, &to]).await;
+        converted.map_err(|fault| match fault {
+            Fault::Permanent { message } => {
+                Fault::permanent(format!("{} stays as it is, {message}", raw.display()))
+            }
+            other => other,
         })?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(Fault::permanent(format!(
-                "{} stays as it is, qemu-img failed: {}",
-                raw.display(),
-                said.trim()
-            )));
-        }
         let done = to.clone();
         let tidy = move || {
             let synced = std::fs::File::open(&done).and_then(|file| file.sync_all());
@@ -68,9 +57,76 @@ pub async fn to_qcow2(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
     Ok(made)
 }
 
+/// Makes the new qcow2 file `to`, of the content of `raw`. With `below` it is one that lies on that
+/// image, which need not be there: it has every byte itself, the zeros too.
+///
+/// # Errors
+/// `qemu-img` is not there or fails, or is too old to prove that every byte is there.
+pub(super) async fn to_disk(raw: &Path, to: &Path, below: Option<&Backing>) -> Result<(), Fault> {
+    let Some(below) = below else {
+        return qemu_img(&["convert", "-f", RAW, "-O", "qcow2", "-t", "writeback"], &[raw, to])
+            .await;
+    };
+    let size = tokio::fs::metadata(raw).await;
+    let size = size.map_err(|error| Fault::transient(format!("{}: {error}", raw.display())))?.len();
+    let size = size.to_string();
+    qemu_img(&["create", "-q", "-f", "qcow2"], &[to, Path::new(&size)]).await?;
+    // Into a file that is there, zeros are written too: they hide what the image has there.
+    qemu_img(&["convert", "-n", "-f", RAW, "-O", "qcow2", "-t", "writeback"], &[raw, to]).await?;
+    all_its_own(to).await?;
+    let rebase = ["rebase", "-q", "-u", "-f", "qcow2", "-F", below.format.as_str(), "-b"];
+    qemu_img(&rebase, &[Path::new(&below.path), to]).await
+}
+
+/// That an image lacks nothing which it would show of one below it.
+async fn all_its_own(image: &Path) -> Result<(), Fault> {
+    let mut map = command();
+    map.args(["map", "-f", "qcow2", "--output=json"]).arg(image).stdout(Stdio::piped());
+    let mut child = map.spawn().map_err(not_there)?;
+    let told = child.stdout.take().ok_or_else(|| Fault::transient("qemu-img has no output"))?;
+    let mut told = BufReader::new(told).lines();
+    let failed = |why: String| Fault::permanent(format!("{}: {why}", image.display()));
+    // One extent a line (qemu-img(1), `map`); all of them together may be many.
+    while let Some(line) = told.next_line().await.map_err(|error| failed(error.to_string()))? {
+        if !line.trim().is_empty() && !line.contains("\"present\": true") {
+            return Err(failed("qemu-img left a part of it out, or is older than 6.1".into()));
+        }
+    }
+    let ended = child.wait_with_output().await.map_err(not_there)?;
+    succeeded(&ended)
+}
+
+async fn qemu_img(arguments: &[&str], files: &[&Path]) -> Result<(), Fault> {
+    let mut run = command();
+    let output = run.args(arguments).args(files).output().await.map_err(not_there)?;
+    succeeded(&output)
+}
+
+fn command() -> Command {
+    let mut command = Command::new("qemu-img");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn not_there(error: std::io::Error) -> Fault {
+    Fault::needs_human(
+        format!("qemu-img cannot be run: {error}"),
+        "install qemu-utils; the disks are restored as raw files",
+    )
+}
+
+fn succeeded(output: &Output) -> Result<(), Fault> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Fault::permanent(format!("qemu-img failed: {}", said.trim())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::resource::VolumeFormat;
 
     #[tokio::test]
     async fn raw_disks_become_qcow2_and_nothing_else_does() {
@@ -86,5 +142,26 @@ mod tests {
         back.args(["convert", "-O", "raw"]).arg(at("vda.qcow2")).arg(at("back"));
         assert!(back.status().await.unwrap().success());
         assert!(std::fs::read(at("back")).unwrap() == content);
+    }
+
+    #[tokio::test]
+    async fn a_disk_on_an_image_shows_nothing_of_the_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mut content = vec![0; 1 << 20];
+        content[300_000..300_005].copy_from_slice(b"bytes");
+        std::fs::write(at("raw"), &content).unwrap();
+        let path = at("image").display().to_string();
+        let below = Backing { path, format: VolumeFormat::Raw };
+        to_disk(&at("raw"), &at("disk"), Some(&below)).await.unwrap();
+        // The image comes later, as where it is fetched anew.
+        std::fs::write(at("image"), vec![7; 1 << 20]).unwrap();
+        let mut back = Command::new("qemu-img");
+        back.args(["convert", "-O", "raw"]).arg(at("disk")).arg(at("back"));
+        assert!(back.status().await.unwrap().success());
+        assert!(std::fs::read(at("back")).unwrap() == content);
+        // What lacks a part is noticed.
+        qemu_img(&["create", "-q", "-f", "qcow2"], &[&at("empty"), Path::new("1M")]).await.unwrap();
+        assert!(all_its_own(&at("empty")).await.is_err());
     }
 }

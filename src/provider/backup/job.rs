@@ -175,7 +175,7 @@ impl Job<'_> {
 }
 
 impl BackupProvider {
-    fn job<'a>(&'a self, of: Which<'a>, progress: &'a Progress) -> Job<'a> {
+    pub(super) fn job<'a>(&'a self, of: Which<'a>, progress: &'a Progress) -> Job<'a> {
         let Which { id, backup, repository } = of;
         Job { provider: self, id, backup, expected: repository, limit: None, progress }
     }
@@ -261,6 +261,6 @@ pub(super) fn unexpected(done: &Done) -> protocol::Fault {
     protocol::Fault::Internal { what: format!("the worker did something else: {done:?}") }
 }
 
-fn silent() -> Progress {
+pub(super) fn silent() -> Progress {
     std::sync::Arc::new(|_| ())
 }

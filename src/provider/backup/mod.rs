@@ -6,6 +6,7 @@
 
 mod act;
 mod behind_port;
+mod bring;
 mod convert;
 mod drill;
 mod guest;
@@ -16,6 +17,7 @@ mod nbd;
 mod open;
 mod own_state;
 mod reach;
+mod ready;
 mod recover;
 mod worker;
 
@@ -28,6 +30,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio::time::timeout;
 
+pub use bring::{Brought, DiskFile, DisksFound, LostDisk};
 pub use convert::to_qcow2;
 pub use job::{Forgetting, Wanted, Which};
 pub use recover::{Fetched, OwnState, Vault};

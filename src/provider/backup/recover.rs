@@ -19,8 +19,10 @@ use crate::port::Progress;
 pub struct Vault {
     /// The path of `trueup`, which the worker is a command of.
     pub program: PathBuf,
-    /// Its folder.
-    pub repository: PathBuf,
+    /// Where it lies.
+    pub target: Target,
+    /// The same, for people.
+    pub at: String,
     /// Its password.
     pub key: String,
     /// A private folder for the worker.
@@ -99,7 +101,7 @@ impl Vault {
             return Err(Fault::permanent(format!(
                 "{}: {} thing(s) came back as something else, the first: {}: {}; take an older \
                  snapshot with --snapshot",
-                self.repository.display(),
+                self.at,
                 compared.wrong_count,
                 first.path.display(),
                 first.why
@@ -121,7 +123,7 @@ impl Vault {
 
     async fn run(&self, action: Action, progress: &Progress) -> Result<Outcome, Fault> {
         let request = Request {
-            target: Target::Local { path: self.repository.clone() },
+            target: self.target.clone(),
             key: KeySource::Stdin,
             state: self.folder.clone(),
             repository: None,

@@ -12,7 +12,7 @@ mod image;
 mod machine;
 mod network;
 mod nic;
-mod repository;
+pub(super) mod repository;
 mod seed;
 mod way_back;
 

@@ -88,14 +88,7 @@ fn rest(cx: &mut Cx<'_>, spec: &BackupRestSpec) -> Option<BackupRemote> {
 fn sftp(cx: &mut Cx<'_>, spec: &BackupSftpSpec) -> Option<BackupRemote> {
     let at = "/spec/repository/sftp";
     let host = cx.check(format!("{at}/host"), host(&spec.host));
-    let plain = |text: &str| {
-        let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        match !text.is_empty() && text.len() <= TEXT_MAX && text.chars().all(good) {
-            true => Ok(text.to_owned()),
-            false => Err("it is no user's name".to_owned()),
-        }
-    };
-    let user = cx.check(format!("{at}/user"), plain(&spec.user));
+    let user = cx.check(format!("{at}/user"), user(&spec.user));
     let path = cx.check(format!("{at}/path"), scalar::absolute_path(&spec.path));
     let identity = secret(cx, at, "identity", &spec.identity);
     if spec.host_keys.is_empty() {
@@ -116,14 +109,7 @@ fn s3(cx: &mut Cx<'_>, spec: &BackupS3Spec) -> Option<BackupRemote> {
     let line = |text: &str| scalar::line(text, TEXT_MAX);
     let region = spec.region.as_deref().map(|text| cx.check(format!("{at}/region"), line(text)));
     let region = optional(region);
-    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let bucket = &spec.bucket;
-    let good = (3..=63).contains(&bucket.len())
-        && bucket.chars().all(|c| edge(c) || c == '.' || c == '-')
-        && bucket.starts_with(edge)
-        && bucket.ends_with(edge);
-    let named = if good { Ok(bucket.clone()) } else { Err("it is no bucket's name".to_owned()) };
-    let bucket = cx.check(format!("{at}/bucket"), named);
+    let bucket = cx.check(format!("{at}/bucket"), bucket(&spec.bucket));
     let prefix = spec.prefix.as_deref().map(|text| cx.check(format!("{at}/prefix"), inside(text)));
     let prefix = optional(prefix);
     let credentials = secret(cx, at, "credentials", &spec.credentials);
@@ -147,7 +133,7 @@ fn file(cx: &mut Cx<'_>, at: &str, path: &str) -> Option<String> {
 }
 
 /// A URL of a server: a scheme, a host, perhaps a port and a path; nothing that may hold a secret.
-fn url(text: &str) -> Result<String, String> {
+pub(in crate::spec) fn url(text: &str) -> Result<String, String> {
     let bad = |why: &str| Err(format!("it is no URL of a server: {why}"));
     let Some((scheme @ ("http" | "https"), rest)) = text.split_once("://") else {
         return bad("start with `https://`");
@@ -174,7 +160,7 @@ fn url(text: &str) -> Result<String, String> {
 }
 
 /// The host of an authority, and its port as it is written.
-fn host_and_port(authority: &str) -> (&str, Option<&str>) {
+pub(in crate::spec) fn host_and_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
@@ -182,7 +168,7 @@ fn host_and_port(authority: &str) -> (&str, Option<&str>) {
 }
 
 /// Whether nobody reads along: it is encrypted, or stays on the host.
-fn is_private(url: &str) -> bool {
+pub(in crate::spec) fn is_private(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let authority = rest.split('/').next().unwrap_or_default();
     let (host, _) = host_and_port(authority);
@@ -191,7 +177,7 @@ fn is_private(url: &str) -> bool {
 }
 
 /// A name in the DNS or an address.
-fn host(text: &str) -> Result<String, String> {
+pub(in crate::spec) fn host(text: &str) -> Result<String, String> {
     let address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let name = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
     let named = !text.is_empty()
@@ -204,8 +190,27 @@ fn host(text: &str) -> Result<String, String> {
     }
 }
 
+/// A user of a server.
+pub(in crate::spec) fn user(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match !text.is_empty() && text.len() <= TEXT_MAX && text.chars().all(good) {
+        true => Ok(text.to_owned()),
+        false => Err("it is no user's name".to_owned()),
+    }
+}
+
+/// A bucket of a service that speaks S3.
+pub(in crate::spec) fn bucket(text: &str) -> Result<String, String> {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let good = (3..=63).contains(&text.len())
+        && text.chars().all(|c| edge(c) || c == '.' || c == '-')
+        && text.starts_with(edge)
+        && text.ends_with(edge);
+    if good { Ok(text.to_owned()) } else { Err("it is no bucket's name".to_owned()) }
+}
+
 /// Where in a bucket: names with single slashes between them.
-fn inside(text: &str) -> Result<String, String> {
+pub(in crate::spec) fn inside(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     let names = || text.split('/').all(|name| !name.is_empty() && name != "." && name != "..");
     match !text.is_empty() && text.len() <= TEXT_MAX && text.chars().all(good) && names() {
@@ -215,7 +220,7 @@ fn inside(text: &str) -> Result<String, String> {
 }
 
 /// A key of a server, without its comment.
-fn host_key(text: &str) -> Result<String, String> {
+pub(in crate::spec) fn host_key(text: &str) -> Result<String, String> {
     let words: Vec<&str> = text.split_whitespace().take(2).collect();
     let plain = words.join(" ");
     match PublicKey::from_openssh(&plain) {

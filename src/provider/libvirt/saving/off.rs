@@ -137,7 +137,7 @@ impl LibvirtGuests {
         Ok(OpenGuest {
             what,
             images,
-            texts: place.texts(),
+            texts: place.texts()?,
             base: mark,
             // No new one can be made. What is read now is not what was there at the old one, so that no
             // later snapshot may go on from this one as if it were.

@@ -8,6 +8,7 @@ use super::super::{fault, xml};
 use super::LibvirtGuests;
 use crate::model::Fault;
 use crate::model::resource::{DiskAttachment, DiskDevice, GuestPart, VolumeFormat};
+use crate::port::{DiskInBackup, SAVED_DISKS};
 
 /// What a note of a disk that nobody has is called by.
 const NOBODY: &str = "nobody";
@@ -49,6 +50,26 @@ impl Place {
 
     pub(super) fn runs(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.active)
+    }
+}
+
+impl Place {
+    /// What is saved beside the disks of a whole guest: its definition, and which file is which disk.
+    pub(super) fn texts(&self) -> Result<Vec<(String, String)>, Fault> {
+        let Some(record) = self.record.as_ref().filter(|_| self.whole) else {
+            return Ok(Vec::new());
+        };
+        let disks = self.disks.iter().map(|disk| DiskInBackup {
+            file: disk.file.clone(),
+            path: disk.path.clone(),
+            format: disk.format,
+        });
+        let disks: Vec<_> = disks.collect();
+        let disks = serde_json::to_string_pretty(&disks).map_err(|error| {
+            Fault::permanent(format!("vm/{}: the places of its disks: {error}", record.name))
+        })?;
+        let definition = ("domain.xml".to_owned(), record.inactive_xml.clone());
+        Ok(vec![definition, (SAVED_DISKS.to_owned(), disks)])
     }
 }
 

@@ -135,7 +135,7 @@ impl LibvirtGuests {
         Ok(OpenGuest {
             what,
             images: images.collect(),
-            texts: place.texts(),
+            texts: place.texts()?,
             base: session.base.clone(),
             mark,
             fills: place.disks.iter().filter_map(|it| Some(it.path.parent()?.into())).collect(),
@@ -407,14 +407,6 @@ fn folder_of(domains: &Path, number: u32) -> io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-impl Place {
-    /// The guest's definition, where it is saved with its disks.
-    pub(super) fn texts(&self) -> Vec<(String, String)> {
-        let record = self.record.as_ref().filter(|_| self.whole);
-        record.map(|it| ("domain.xml".to_owned(), it.inactive_xml.clone())).into_iter().collect()
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ pub use blob::BlobStore;
 pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};
 pub use forge::{Forge, ForgeError, ForgeFault};
-pub use guests::{GuestBase, GuestImage, GuestLeft, GuestWish, Guests, OpenGuest};
+pub use guests::{
+    BootWish, Booted, GuestBase, GuestImage, GuestLeft, GuestWish, Guests, OpenGuest,
+};
 pub use journal::{Journal, JournalFault};
 pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
 pub use pulls::{

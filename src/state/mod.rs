@@ -18,7 +18,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{BackupState, GoodSnapshot, LastSnapshot, Noticed};
+pub use backup::{BackupState, CameBack, GoodSnapshot, LastSnapshot, Noticed};
 pub use cluster::{ClusterLook, ClusterState, OperatorDrain};
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
 pub use granted::{Given, TakenBack};

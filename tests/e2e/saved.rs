@@ -20,7 +20,7 @@ const BLOCKS: u64 = 256;
 const BLOCK: usize = 4096;
 
 /// Lays the writing guest's user land over the tiny guest's: the kernel unpacks both, in order.
-fn writer_initrd(bench: &Bench) -> PathBuf {
+pub(super) fn writer_initrd(bench: &Bench) -> PathBuf {
     let layer = bench.dir.join("writer");
     std::fs::create_dir_all(&layer).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/writer_guest_init");
@@ -42,7 +42,7 @@ fn writer_initrd(bench: &Bench) -> PathBuf {
 }
 
 /// A host that can take backups.
-fn host() -> Bench {
+pub(super) fn host() -> Bench {
     let bench = Bench::new();
     let secrets = bench.dir.join("secrets");
     std::fs::create_dir_all(&secrets).unwrap();
@@ -57,7 +57,7 @@ fn raw_disk(name: &str, mib: u32) -> String {
 }
 
 /// The writing guest, with these disks.
-fn writer(initrd: &Path, disks: &str, more: &str) -> String {
+pub(super) fn writer(initrd: &Path, disks: &str, more: &str) -> String {
     format!(
         "---\napiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ name: web }}\nspec:\n  \
          cpus: 1\n  memory: 128MiB\n  accelerator: tcg\n  stop: {{ timeout: 60s, force: true }}\n  \
@@ -68,9 +68,9 @@ fn writer(initrd: &Path, disks: &str, more: &str) -> String {
     )
 }
 
-const UP: &str = "  readiness: { console: TINY-UP, timeout: 3m }\n";
+pub(super) const UP: &str = "  readiness: { console: TINY-UP, timeout: 3m }\n";
 
-fn backup(bench: &Bench, name: &str, source: &str, more: &str) -> String {
+pub(super) fn backup(bench: &Bench, name: &str, source: &str, more: &str) -> String {
     format!(
         "---\napiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: {name} }}\nspec:\n  source: \
          {{ {source} }}\n  repository: {{ local: {}/vault }}\n  key: vault\n{more}",
@@ -88,7 +88,7 @@ fn restic(bench: &Bench, words: &[&str]) -> String {
 }
 
 /// Asks for a snapshot and waits for it.
-fn take(bench: &Bench, name: &str) -> Event {
+pub(super) fn take(bench: &Bench, name: &str) -> Event {
     let before = bench.seq();
     bench.run(&["backup", "run", name]).code(0);
     bench.event(before, "backup.taken", &format!("backup/{name}"))
@@ -399,10 +399,15 @@ fn of_a_large_disk_with_one_percent_changed_one_percent_is_read() {
     });
 }
 
-const GREETING: &str = "RESTORED AND BOOTED";
+pub(super) const GREETING: &str = "RESTORED AND BOOTED";
 
 /// A boot sector that says [`GREETING`] on the first serial port and halts.
 fn boot_sector() -> Vec<u8> {
+    boot_sector_saying(GREETING)
+}
+
+/// A boot sector that says something on the first serial port and halts.
+pub(super) fn boot_sector_saying(text: &str) -> Vec<u8> {
     let mut sector = vec![
         0x31, 0xc0, // xor ax, ax
         0x8e, 0xd8, // mov ds, ax
@@ -416,7 +421,7 @@ fn boot_sector() -> Vec<u8> {
         0xf4, // hlt
         0xeb, 0xfd, // jmp to hlt
     ];
-    sector.extend(GREETING.bytes());
+    sector.extend(text.bytes());
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     sector
@@ -439,4 +444,4 @@ fn boots(bench: &Bench, disk: &Path, format: &str) {
 }
 
 /// The guest's first disk, as its emulator calls it.
-const DEVICE: &str = "/machine/peripheral/virtio-disk0/virtio-backend";
+pub(super) const DEVICE: &str = "/machine/peripheral/virtio-disk0/virtio-backend";

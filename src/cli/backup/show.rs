@@ -51,6 +51,14 @@ impl Product for Shown {
             let name = Text::new(row.resource.name.to_string(), Label::Strong);
             blocks.push(Block::Gap);
             blocks.push(Block::Line(vec![name, format!("  in {repository}").into()]));
+            if let (Some(restore), Some(boot)) = (row.measured_restore_s, row.measured_boot_s) {
+                let took = format!(
+                    "  the last good drill restored it in {} and booted it in {}",
+                    span(restore),
+                    span(boot)
+                );
+                blocks.push(Block::Line(vec![took.into()]));
+            }
             let (_, mark) = word(row);
             for trouble in &row.trouble {
                 blocks.push(Block::Line(vec![

@@ -24,7 +24,7 @@ impl Closing {
 
     /// Does it on a task of its own. Without a runtime the program is ending: what is left then is
     /// noted, and found at the next start.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let Ok(runtime) = Handle::try_current() else { return };
         let mut tasks = self.tasks();
         while let Some(ended) = tasks.try_join_next() {

@@ -6,6 +6,7 @@
 
 mod act;
 mod behind_port;
+mod boot;
 mod convert;
 mod drill;
 mod guest;
@@ -17,6 +18,7 @@ mod open;
 mod own_state;
 mod reach;
 mod recover;
+mod scratch;
 mod worker;
 
 use std::collections::HashMap;
@@ -59,6 +61,8 @@ pub struct BackupSetup {
     pub folder: PathBuf,
     /// Where drills restore to: a folder of each in it, and only those are ever removed.
     pub scratch: PathBuf,
+    /// The same for drills that boot guests, which QEMU has to be able to reach.
+    pub scratch_of_guests: PathBuf,
     /// The host that snapshots are filed under.
     pub host: String,
     /// Programs that may be run.

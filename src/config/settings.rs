@@ -241,8 +241,9 @@ pub struct BackupSettings {
     /// program without arguments, `argv` with exactly those, and `anyArguments` with whatever a commit
     /// gives it: many programs then read or write any file.
     pub programs: Vec<ProgramRule>,
-    /// Where drills restore to, which needs room for a snapshot of any backup that is drilled.
-    /// Default: `backup/drill` in the state directory.
+    /// Where drills restore to, which needs room for a snapshot of any backup that is drilled. Where a
+    /// drill boots a guest, QEMU's user has to be let through to it. Default: `backup/drill` in the
+    /// state directory; for drills that boot, a folder of their own in `/var/lib/libvirt/images`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scratch: Option<PathBuf>,
 }

@@ -103,6 +103,9 @@ pub struct BackupDrilled {
     pub bytes: u64,
     /// How long the restore took, up to the last byte on the disk, milliseconds.
     pub elapsed_ms: u64,
+    /// That it was booted; `None`: nobody asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BackupBooted>,
     /// What else was found right: the log's chain, or that a program was content.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proved: Vec<String>,
@@ -112,6 +115,18 @@ pub struct BackupDrilled {
     /// Whether somebody else's removals were among that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
+}
+
+/// A copy of a guest that came up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupBooted {
+    /// How long it took from its start until it was up, milliseconds.
+    pub elapsed_ms: u64,
+    /// What proved that, in a few words.
+    pub ready: String,
+    /// How many commands were run inside of it, all with success.
+    pub commands: u64,
 }
 
 /// A check or a drill that found something wrong.
@@ -124,6 +139,10 @@ pub struct BackupFailed {
     pub errors: u64,
     /// The first of them, in a sentence.
     pub why: String,
+    /// What a guest that did not come up wrote on its console last: its words, cut short, without
+    /// what looks like a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub console: Vec<String>,
 }
 
 /// Snapshots that were removed because nothing keeps them.

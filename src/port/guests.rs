@@ -1,16 +1,20 @@
 //! The port to the disks of guests, as far as backups read them.
 //!
 //! Whoever is behind it makes disks readable as they are at one moment, without stopping a guest and
-//! without ever putting a layer under it, and takes away whatever that took, also after a crash.
+//! without ever putting a layer under it, and takes away whatever that took, also after a crash. It also
+//! boots what was restored of a guest, as a machine of its own that no other one notices.
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::BoxFuture;
-use crate::model::resource::{BackupDefinition, BackupGuest, VolumeFormat};
+use super::{BoxFuture, Progress};
+use crate::model::backup::BackupBooted;
+use crate::model::resource::{
+    BackupBoot, BackupDefinition, BackupGuest, GuestPart, VirtualMachine, VolumeFormat,
+};
 use crate::model::{Fault, Name, ResourceId};
 
 /// What a backup wants to read.
@@ -98,7 +102,37 @@ pub struct GuestLeft {
     pub only_frozen: bool,
 }
 
-/// Makes the disks of guests readable.
+/// What is to be booted of what a drill brought back.
+#[derive(Debug, Clone, Copy)]
+pub struct BootWish<'a> {
+    /// The backup; the copy bears its name.
+    pub backup: &'a Name,
+    /// What of a guest it has.
+    pub part: &'a GuestPart,
+    /// How it is booted.
+    pub boot: &'a BackupBoot,
+    /// The virtual machine as the commit asks for it: a kernel of the host is taken from here, never
+    /// from what came back.
+    pub spec: &'a VirtualMachine,
+    /// The folder that it was restored into. Only root and whoever runs guests may look into it then.
+    pub folder: &'a Path,
+}
+
+/// What came of a boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Booted {
+    /// It came up, and every command in it succeeded.
+    Up(BackupBooted),
+    /// It did not.
+    Down {
+        /// Why, in a sentence.
+        why: String,
+        /// What it wrote on its console last, cut short, without what looks like a secret.
+        console: Vec<String>,
+    },
+}
+
+/// Makes the disks of guests readable, and boots copies of guests.
 pub trait Guests: Send + Sync {
     /// Makes disks readable as they are now.
     ///
@@ -136,4 +170,29 @@ pub trait Guests: Send + Sync {
     /// # Errors
     /// It is not there, or cannot be told.
     fn definition<'a>(&'a self, of: &'a BackupDefinition) -> BoxFuture<'a, Result<String, Fault>>;
+
+    /// That a copy could be started of what is restored into the folder of the wish, which need not be
+    /// there yet.
+    ///
+    /// # Errors
+    /// It could not, or nobody can tell.
+    fn may_boot<'a>(&'a self, wish: &'a BootWish<'a>) -> BoxFuture<'a, Result<(), Fault>>;
+
+    /// Boots a copy and waits until it is up; nobody else is on its network. Whatever comes of it,
+    /// [`Guests::end_boot`] has to be called afterwards.
+    ///
+    /// # Errors
+    /// Something kept it from being found out whether it comes up.
+    fn boot<'a>(
+        &'a self,
+        wish: &'a BootWish<'a>,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<Booted, Fault>>;
+
+    /// Ends the copy of a backup and removes its network, known by our mark alone; whether there was
+    /// something.
+    ///
+    /// # Errors
+    /// Something is still there.
+    fn end_boot<'a>(&'a self, backup: &'a Name) -> BoxFuture<'a, Result<bool, Fault>>;
 }

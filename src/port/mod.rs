@@ -21,7 +21,8 @@ pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};
 pub use forge::{Forge, ForgeError, ForgeFault};
 pub use guests::{
-    DiskInBackup, GuestBase, GuestImage, GuestLeft, GuestWish, Guests, OpenGuest, SAVED_DISKS,
+    BootWish, Booted, DiskInBackup, GuestBase, GuestImage, GuestLeft, GuestWish, Guests, OpenGuest,
+    SAVED_DISKS,
 };
 pub use journal::{Journal, JournalFault};
 pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};

@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_drill_comes_after_the_first_complete_snapshot_and_whenever_somebody_asks() {
-        let drill = BackupDrill { schedule: every(300), check: Vec::new(), timeout_s: 1 };
+        let drill = BackupDrill { schedule: every(300), check: vec![], timeout_s: 1, boot: None };
         let drills = |drill: Option<BackupDrill>, of: &BackupState, now| {
             let due = due(&id(), &Backup { drill, ..backup() }, of, at(now));
             due.iter().any(|due| due.chore == Chore::Drill)

@@ -46,6 +46,9 @@ pub struct BackupState {
     pub damage: Option<String>,
     /// What the last drill found, where something was wrong.
     pub drill_damage: Option<String>,
+    /// How long the last good drill took, part by part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came_back: Option<CameBack>,
     /// Since when the last complete snapshot is older than promised.
     pub missed: Option<Timestamp>,
     /// An operator wants a snapshot now.
@@ -69,6 +72,16 @@ pub struct BackupState {
     /// first, bounded by [`WAYS_KEPT_MAX`](super::WAYS_KEPT_MAX).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pinned: Vec<Pinned>,
+}
+
+/// How long a drill took to bring everything back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CameBack {
+    /// Up to the last byte on the disk, milliseconds.
+    pub restore_ms: u64,
+    /// From the start of the guest until it was up, milliseconds; `None`: it was not booted.
+    pub boot_ms: Option<u64>,
 }
 
 /// Something noticed beside a job.
@@ -206,7 +219,10 @@ impl BackupState {
         self.drill_asked = false;
         self.facts.drilled = Some(at);
         mended(&mut self.facts.drill_failed, at);
-        self.facts.measured_rto_s = Some(drilled.elapsed_ms.div_ceil(1000));
+        let boot_ms = drilled.boot.as_ref().map(|boot| boot.elapsed_ms);
+        let whole_ms = drilled.elapsed_ms.saturating_add(boot_ms.unwrap_or(0));
+        self.facts.measured_rto_s = Some(whole_ms.div_ceil(1000));
+        self.came_back = Some(CameBack { restore_ms: drilled.elapsed_ms, boot_ms });
         self.drill_damage = None;
         let good = self.good.as_ref().filter(|good| good.id == drilled.snapshot);
         if let Some(good) = good.filter(|_| self.damage.is_none()) {
@@ -283,6 +299,7 @@ fn mended(failed: &mut Option<Timestamp>, at: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::body::BackupBooted;
     use crate::model::backup::Before;
 
     fn at(second: i64) -> Timestamp {
@@ -337,7 +354,12 @@ mod tests {
         assert!(!of.recheck && of.noticed.is_some(), "what it noticed itself it has looked at");
         of.forget(&BackupForgotten { foreign: true, ..forgotten() }, at(6));
         assert!(of.recheck);
-        let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
+        let failed = BackupFailed {
+            during: Chore::Verify,
+            errors: 1,
+            why: "gone".into(),
+            console: Vec::new(),
+        };
         of.find_damage(&failed, at(7));
         assert!(!of.recheck, "it has looked, and found something");
     }
@@ -402,13 +424,23 @@ mod tests {
     fn damage_stays_until_a_check_finds_none() {
         let mut of = BackupState::default();
         of.find_damage(
-            &BackupFailed { during: Chore::Verify, errors: 1, why: "a pack is gone".into() },
+            &BackupFailed {
+                during: Chore::Verify,
+                errors: 1,
+                why: "a pack is gone".into(),
+                console: vec![],
+            },
             at(2),
         );
         of.take(&taken("one", 3, 0), at(4));
         assert!(of.damage.is_none(), "that was another repository");
         of.find_damage(
-            &BackupFailed { during: Chore::Verify, errors: 1, why: "a pack is gone".into() },
+            &BackupFailed {
+                during: Chore::Verify,
+                errors: 1,
+                why: "a pack is gone".into(),
+                console: vec![],
+            },
             at(5),
         );
         of.take(&taken("one", 6, 0), at(7));
@@ -423,7 +455,7 @@ mod tests {
         let mut of = BackupState::default();
         of.take(&taken("one", 1, 0), at(2));
         for during in [Chore::Verify, Chore::Drill] {
-            let failed = BackupFailed { during, errors: 1, why: "gone".into() };
+            let failed = BackupFailed { during, errors: 1, why: "gone".into(), console: vec![] };
             of.find_damage(&failed, at(900_000));
         }
         of.fail_run(at(900_000));
@@ -434,6 +466,7 @@ mod tests {
             files: 1,
             bytes: 1,
             elapsed_ms: 1,
+            boot: None,
             proved: Vec::new(),
             notices: Vec::new(),
             foreign: false,
@@ -448,7 +481,8 @@ mod tests {
         let mut of = BackupState::default();
         of.take(&taken("one", 1, 0), at(2));
         of.verify(&verified(), at(3));
-        let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
+        let failed =
+            BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into(), console: vec![] };
         of.find_damage(&failed, at(4));
         of.find_damage(&failed, at(5));
         assert_eq!((of.checks, of.checked_at, of.may_forget()), (1, Some(at(5)), false));
@@ -467,7 +501,8 @@ mod tests {
             backup.take(&taken(repository, 1, 0), at(2));
             backup.verify(&verified(), at(3));
         }
-        let failed = BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into() };
+        let failed =
+            BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into(), console: vec![] };
         state.resources.get_mut(&ids[0]).unwrap().backup().find_damage(&failed, at(4));
         let damaged = ids.each_ref().map(|id| state.backup(id).damage.is_some());
         assert_eq!(damaged, [true, true, false]);
@@ -487,7 +522,12 @@ mod tests {
         let good = of.good.as_ref().map(|good| &*good.id);
         assert_eq!((good, &of.proved), (Some("1"), &None), "the newest one is not complete");
         of.take(&taken("one", 5, 0), at(6));
-        let failed = BackupFailed { during: Chore::Drill, errors: 1, why: "a is gone".into() };
+        let failed = BackupFailed {
+            during: Chore::Drill,
+            errors: 1,
+            why: "a is gone".into(),
+            console: vec![],
+        };
         of.find_damage(&failed, at(7));
         assert_eq!((of.drilled_at, of.drill_asked, of.may_forget()), (Some(at(7)), false, false));
         of.verify(&verified(), at(8));
@@ -499,12 +539,18 @@ mod tests {
             files: 1,
             bytes: 1,
             elapsed_ms: 1001,
+            boot: None,
             proved: Vec::new(),
             notices: Vec::new(),
             foreign: false,
         };
         of.drill(&drilled, at(11));
         assert_eq!((of.facts.measured_rto_s, of.may_forget()), (Some(2), true));
+        assert_eq!(of.came_back, Some(CameBack { restore_ms: 1001, boot_ms: None }));
+        let boot = BackupBooted { elapsed_ms: 3999, ready: "`up`".into(), commands: 0 };
+        of.drill(&BackupDrilled { boot: Some(boot), ..drilled }, at(11));
+        assert_eq!(of.facts.measured_rto_s, Some(5), "what is not up is not back");
+        assert_eq!(of.came_back, Some(CameBack { restore_ms: 1001, boot_ms: Some(3999) }));
         assert_eq!((of.drill_damage, of.facts.drilled), (None, Some(at(11))));
         assert_eq!(of.proved, of.good);
     }

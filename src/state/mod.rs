@@ -19,7 +19,7 @@ mod way_back;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{BackupState, GoodSnapshot, LastSnapshot, Noticed};
+pub use backup::{BackupState, CameBack, GoodSnapshot, LastSnapshot, Noticed};
 pub use cluster::{ClusterLook, ClusterState, OperatorDrain};
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
 pub use granted::{Given, TakenBack};

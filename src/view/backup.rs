@@ -61,8 +61,14 @@ pub struct BackupRow {
     pub last_verified: Option<Timestamp>,
     /// When a drill last brought everything back.
     pub last_drilled: Option<Timestamp>,
-    /// How long that took, seconds.
+    /// How long that took, seconds; with the boot, where it was booted.
     pub measured_rto_s: Option<u64>,
+    /// How much of that the restore took, seconds.
+    #[serde(default)]
+    pub measured_restore_s: Option<u64>,
+    /// How much of that the boot took, seconds; `None`: nothing was booted.
+    #[serde(default)]
+    pub measured_boot_s: Option<u64>,
     /// Most it may take, seconds.
     pub rto_s: Option<u64>,
     /// Work that would be lost at that time, seconds.
@@ -178,6 +184,8 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         last_verified: of.facts.verified,
         last_drilled: of.facts.drilled,
         measured_rto_s: of.facts.measured_rto_s,
+        measured_restore_s: of.came_back.map(|took| took.restore_ms.div_ceil(1000)),
+        measured_boot_s: of.came_back.and_then(|took| Some(took.boot_ms?.div_ceil(1000))),
         rto_s: promised.rto_s,
         rpo_now_s,
         rpo_s: promised.rpo_s,
@@ -258,8 +266,16 @@ pub(super) fn taken(taken: &BackupTaken) -> String {
 pub(super) fn drilled(drilled: &BackupDrilled) -> String {
     let also = drilled.proved.iter().chain(&drilled.notices);
     let also: String = also.map(|it| format!("; {it}")).collect();
+    let booted = drilled.boot.as_ref().map(|boot| {
+        let commands = match boot.commands {
+            0 => String::new(),
+            count => format!(", {count} command(s) in it succeeded"),
+        };
+        format!("; booted, it was up {} ({}){commands}", after(boot.elapsed_ms), boot.ready)
+    });
+    let also = booted.unwrap_or_default() + &also;
     format!(
-        "snapshot {} came back in {} and is what it was: {} in {} file(s){also}",
+        "snapshot {} came back {} and is what it was: {} in {} file(s){also}",
         short(&drilled.snapshot),
         after(drilled.elapsed_ms),
         bytes(drilled.bytes),
@@ -276,6 +292,14 @@ pub(super) fn restored(restored: &Restored) -> String {
         restored.taken.strftime("%Y-%m-%d %H:%M:%S UTC"),
         after(restored.elapsed_ms)
     )
+}
+
+/// What a guest that did not come up said last.
+pub(super) fn last_words(console: &[String]) -> String {
+    match console {
+        [] => String::new(),
+        lines => format!("; the guest said last: {}", lines.join(" | ")),
+    }
 }
 
 /// What was noticed beside a job, after what it did.

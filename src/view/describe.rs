@@ -181,6 +181,7 @@ pub fn describe(event: &Event) -> String {
                 Chore::Run | Chore::Verify | Chore::Forget => "the repository",
             };
             format!("{} error(s) in {where_}, the first: {}", failed.errors, failed.why)
+                + &super::backup::last_words(&failed.console)
         }
         Event::BackupForgotten(forgotten) => {
             let released = match forgotten.released.len() {

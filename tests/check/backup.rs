@@ -298,3 +298,93 @@ fn what_is_saved_before_a_change_is_saved_by_the_backup_that_is_named() {
         environments/lab/x.yaml:25:12 spec/wrong-value: `1 d` is not a duration: write `90s`, `5m`, `4h` or `1d`
     "#]].assert_eq(&found.concat());
 }
+
+/// A guest and its backup; what of it is wrong.
+#[track_caller]
+fn check_boot(machine: &str, source: &str, boot: &str, expected: Expect) {
+    let text = format!(
+        "apiVersion: trueup/v1\nkind: Backup\nmetadata: {{ name: web }}\nspec:\n  source: {{ {source} \
+         }}\n  repository: {{ local: /srv/backup }}\n  key: vault\n  drill:\n    schedule: {{ every: 7d \
+         }}\n    boot: {{ {boot} }}\n---\napiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: {{ \
+         name: web }}\nspec:\n  cpus: 1\n  memory: 1GiB\n  disks: [{{ disk: root }}]\n{machine}---\n\
+         apiVersion: trueup/v1\nkind: Disk\nmetadata: {{ name: root }}\nspec: {{ size: 1GiB }}\n---\n\
+         apiVersion: trueup/v1\nkind: Disk\nmetadata: {{ name: other }}\nspec: {{ size: 1GiB }}\n"
+    );
+    check(&text, expected);
+}
+
+#[test]
+fn what_is_booted_by_a_drill_has_to_be_a_guest_that_says_when_it_is_up() {
+    let vm = "virtualMachine: web";
+    check_boot("  readiness: { console: UP }\n", vm, "", expect![[""]]);
+    check_boot("  guestAgent: true\n", vm, "", expect![[""]]);
+    check_boot("", vm, "readiness: { console: UP }, timeout: 2m, memory: 512MiB", expect![[""]]);
+    check_boot("  guestAgent: true\n", "disk: root", "virtualMachine: web", expect![[""]]);
+    check_boot(
+        "",
+        vm,
+        "",
+        expect![[r#"
+        environments/lab/x.yaml:10:11 spec/missing-field: nothing says when a copy of vm/web is up (give it, or the machine, a `readiness`: `readiness: {console: "login:"}`)
+    "#]],
+    );
+    let tcp = "  readiness: { tcp: { port: 22, address: 10.0.0.2 } }\n";
+    check_boot(
+        tcp,
+        vm,
+        "",
+        expect![[r#"
+        environments/lab/x.yaml:10:11 spec/conflict: the readiness of vm/web is asked over the network, on which the guest answers and not its copy (say what proves that the copy is up: `readiness: {guestAgent: true}` or `readiness: {console: "login:"}`)
+    "#]],
+    );
+    check_boot(
+        "",
+        "state: true",
+        "",
+        expect![[r#"
+        environments/lab/x.yaml:10:11 spec/conflict: only what is saved of a guest can be booted (leave it out, or save a `virtualMachine` or a `disk`)
+    "#]],
+    );
+    check_boot(
+        "",
+        "disk: root",
+        "readiness: { console: UP }",
+        expect![[r#"
+        environments/lab/x.yaml:10:11 spec/missing-field: nothing says as which machine the disk is booted (name the one that boots from it: `virtualMachine: web`)
+    "#]],
+    );
+    check_boot(
+        "",
+        "disk: other",
+        "virtualMachine: web, readiness: { console: UP }",
+        expect![[r#"
+        environments/lab/x.yaml:10:29 spec/conflict: vm/web does not write to disk/other (name the one that does)
+    "#]],
+    );
+    check_boot(
+        "",
+        vm,
+        "virtualMachine: web, readiness: { console: UP }",
+        expect![[r#"
+        environments/lab/x.yaml:10:29 spec/conflict: it is booted as the machine that is saved (leave it out)
+    "#]],
+    );
+    check_boot(
+        "",
+        vm,
+        "readiness: { guestAgent: true }",
+        expect![[r#"
+        environments/lab/x.yaml:10:24 spec/conflict: vm/web has no guest agent (give it `guestAgent: true`, and the guest the package `qemu-guest-agent`)
+    "#]],
+    );
+    let commands = "readiness: { console: UP }, commands: [{ argv: [test, -f, /srv/x] }]";
+    check_boot(
+        "",
+        vm,
+        commands,
+        expect![[r#"
+        environments/lab/x.yaml:10:51 spec/conflict: vm/web has no guest agent (give it `guestAgent: true`, and the guest the package `qemu-guest-agent`)
+        environments/lab/x.yaml:10:61 spec/wrong-value: `test` is not a plain absolute path: start with `/`, leave out `.`, `..` and `//`
+    "#]],
+    );
+}

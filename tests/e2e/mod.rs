@@ -7,6 +7,7 @@
 mod approvals;
 mod begin;
 mod bench;
+mod booted;
 mod commits;
 mod converge;
 mod crowd;

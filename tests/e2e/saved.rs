@@ -399,10 +399,15 @@ fn of_a_large_disk_with_one_percent_changed_one_percent_is_read() {
     });
 }
 
-const GREETING: &str = "RESTORED AND BOOTED";
+pub(super) const GREETING: &str = "RESTORED AND BOOTED";
 
 /// A boot sector that says [`GREETING`] on the first serial port and halts.
 fn boot_sector() -> Vec<u8> {
+    boot_sector_saying(GREETING)
+}
+
+/// A boot sector that says something on the first serial port and halts.
+pub(super) fn boot_sector_saying(text: &str) -> Vec<u8> {
     let mut sector = vec![
         0x31, 0xc0, // xor ax, ax
         0x8e, 0xd8, // mov ds, ax
@@ -416,7 +421,7 @@ fn boot_sector() -> Vec<u8> {
         0xf4, // hlt
         0xeb, 0xfd, // jmp to hlt
     ];
-    sector.extend(GREETING.bytes());
+    sector.extend(text.bytes());
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     sector

@@ -362,6 +362,7 @@ fn backup() -> Vec<Event> {
             files: 212,
             bytes: 1_048_576,
             elapsed_ms: 400,
+            boot: None,
             proved: vec!["the log in it is whole up to event 42".into()],
             notices: vec!["a lock of node1, process 7, which is dead, was removed".into()],
             foreign: false,
@@ -370,6 +371,7 @@ fn backup() -> Vec<Event> {
             during: Chore::Verify,
             errors: 2,
             why: "a pack is not what it was".into(),
+            console: Vec::new(),
         }),
         Event::BackupForgotten(BackupForgotten {
             kept: 7,

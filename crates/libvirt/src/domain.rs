@@ -315,6 +315,22 @@ impl Client {
         .await
     }
 
+    /// Creates a domain that nothing is stored of, and starts it; XML that the schema does not know is
+    /// refused. It is gone with its stop, and it is stopped when this client's connection ends, however
+    /// that ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::InvalidXml`]; [`Code::Exists`], [`Code::OperationFailed`] for a name that is taken.
+    pub async fn create_domain(&self, xml: &str) -> Result<(), Error> {
+        let owned = xml.to_owned();
+        self.call("create_domain", "", &[xml], move |conn| {
+            let flags = sys::VIR_DOMAIN_START_AUTODESTROY | sys::VIR_DOMAIN_START_VALIDATE;
+            Ok(Domain::create_xml(conn, &owned, flags).map(drop)?)
+        })
+        .await
+    }
+
     /// Forgets the stored form, with its saved memory and what libvirt notes of snapshots and
     /// checkpoints, and the UEFI variables unless kept; never disks. A running domain goes on until
     /// its stop.

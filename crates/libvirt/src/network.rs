@@ -243,6 +243,20 @@ impl Client {
             .await
     }
 
+    /// Creates a network that nothing is stored of, and starts it. It is gone with its stop.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Code::InvalidXml`]; [`crate::Code::OperationFailed`] for a name or a bridge that is
+    /// taken.
+    pub async fn create_network(&self, xml: &str) -> Result<(), Error> {
+        let owned = xml.to_owned();
+        self.call("create_network", "", &[xml], move |conn| {
+            Ok(Network::create_xml(conn, &owned).map(drop)?)
+        })
+        .await
+    }
+
     /// Starts a stored network.
     ///
     /// # Errors

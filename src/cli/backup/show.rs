@@ -57,6 +57,14 @@ impl Product for Shown {
                 let of = listed(&way.before.of);
                 blocks.push(Block::line(format!("  {snapshot} is kept as the way back for {of}")));
             }
+            if let (Some(restore), Some(boot)) = (row.measured_restore_s, row.measured_boot_s) {
+                let took = format!(
+                    "  the last good drill restored it in {} and booted it in {}",
+                    span(restore),
+                    span(boot)
+                );
+                blocks.push(Block::Line(vec![took.into()]));
+            }
             let (_, mark) = word(row);
             for trouble in &row.trouble {
                 blocks.push(Block::Line(vec![

@@ -47,8 +47,8 @@ impl Run {
 
 /// Restore the last complete snapshot beside now, compare it, time it, and remove it again
 ///
-/// What comes back is compared with what the snapshot says, file by file, and the backup counts as
-/// failed where it differs. The daemon does it at once; where none runs, the next `trueup apply` or
+/// What comes back is compared with what the snapshot says, file by file, and booted where the Backup
+/// says so (`drill.boot`); the backup counts as failed where it differs or does not come up. The daemon does it at once; where none runs, the next `trueup apply` or
 /// `trueup run` does.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup backup drill etc\n  \

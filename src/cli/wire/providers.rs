@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::{ClusterSettings, Config, ProgramRule};
 use crate::journal::{self, layout};
-use crate::model::Name;
+use crate::model::{Digest, Name};
 use crate::port::Provider;
 use crate::private;
 use crate::provider::backup::protocol::Target;
@@ -17,6 +17,9 @@ use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::seed::SeedProvider;
 use crate::source::MirrorConfig;
+
+/// Where libvirt keeps disks when nobody says otherwise.
+const LIBVIRT_IMAGES: &str = "/var/lib/libvirt/images";
 
 /// What wakes the loop beside the clock and the repository.
 pub(in super::super) struct Wakes {
@@ -53,6 +56,7 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
         program: own_program(),
         folder: state.join("backup"),
         scratch: config.backup.scratch.clone().unwrap_or_else(|| state.join("backup/drill")),
+        scratch_of_guests: scratch_of_guests(config, &state),
         host: config.host(),
         programs: config.backup.programs.iter().map(allowed).collect(),
         own: OwnPlaces {
@@ -64,6 +68,15 @@ pub(in super::super) fn backups(config: &Config, config_path: &Path) -> BackupPr
         secrets: Arc::new(secrets),
         secrets_folder: config.backup.secrets.clone(),
         prove_log: Arc::new(proved),
+    })
+}
+
+/// Where drills that boot guests restore to: among libvirt's images, which QEMU can reach and the unit
+/// may write to, in a folder of this very state directory.
+fn scratch_of_guests(config: &Config, state: &Path) -> PathBuf {
+    config.backup.scratch.clone().unwrap_or_else(|| {
+        let whose = Digest::of(state.display().to_string());
+        Path::new(LIBVIRT_IMAGES).join(format!(".trueup-drill-{}", whose.short()))
     })
 }
 
@@ -195,7 +208,8 @@ mod libvirt {
         /// Backups that can read the disks of guests.
         pub(super) fn guests(&self, config: &Config, backups: BackupProvider) -> BackupProvider {
             let folder = config.state_directory().join("backup/guests");
-            backups.with_guests(Arc::new(LibvirtGuests::new(self.0.client(), folder)))
+            let guests = LibvirtGuests::new(self.0.client(), folder);
+            backups.with_guests(Arc::new(guests.with_accelerator(self.0.accelerator())))
         }
 
         /// Calls `wake` for everything libvirt reports from now on. Ends with the client.

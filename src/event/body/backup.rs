@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::backup::{
-    BackupDrilled, BackupFailed, BackupForgotten, BackupNews, BackupOpened, BackupTaken,
-    BackupVerified,
+    BackupBooted, BackupDrilled, BackupFailed, BackupForgotten, BackupNews, BackupOpened,
+    BackupTaken, BackupVerified,
 };
 
 /// `backup.missed`: the last complete snapshot became older than promised.

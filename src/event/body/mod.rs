@@ -15,8 +15,8 @@ mod resource;
 mod source;
 
 pub use backup::{
-    BackupAsked, BackupCancelled, BackupDrilled, BackupFailed, BackupForgotten, BackupMissed,
-    BackupNews, BackupOpened, BackupTaken, BackupVerified, DrillAsked,
+    BackupAsked, BackupBooted, BackupCancelled, BackupDrilled, BackupFailed, BackupForgotten,
+    BackupMissed, BackupNews, BackupOpened, BackupTaken, BackupVerified, DrillAsked,
 };
 pub use cluster::{ClusterObserved, NodeDrained, NodeResumed};
 pub use gpu::GpuObserved;

@@ -7,7 +7,7 @@ use trueup_backup::objective::Objectives;
 use trueup_backup::retention::Keep;
 use trueup_backup::schedule::Schedule;
 
-use super::VolumeFormat;
+use super::{Probe, VolumeFormat};
 use crate::model::{Kind, Name, ResourceId};
 
 /// A series of snapshots of one source in one repository.
@@ -343,6 +343,37 @@ pub struct BackupDrill {
     pub check: Vec<String>,
     /// How long that program may run, seconds.
     pub timeout_s: u64,
+    /// How what came back of a guest is booted; `None`: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BackupBoot>,
+}
+
+/// How what a drill brought back of a guest is booted, as a machine of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupBoot {
+    /// The virtual machine that it is a copy of.
+    pub machine: Name,
+    /// What proves that it is up. Never something that is asked over a network.
+    pub ready: Probe,
+    /// How long that may take, seconds.
+    pub timeout_s: u64,
+    /// What its interfaces are plugged into.
+    pub network: BootNetwork,
+    /// Its memory, KiB; `None`: as much as the virtual machine had.
+    pub memory_kib: Option<u64>,
+    /// What is run inside of it once it is up, in this order.
+    pub commands: Vec<BackupHook>,
+}
+
+/// What the interfaces of a copy are plugged into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BootNetwork {
+    /// It has none.
+    None,
+    /// A network that nobody else is on, the host neither.
+    Isolated,
 }
 
 /// What stays in a repository.
@@ -399,6 +430,8 @@ impl Backup {
         }
         if let Some(drill) = &mut self.drill {
             drill.check.truncate(1);
+            let commands = drill.boot.iter_mut().flat_map(|boot| &mut boot.commands);
+            commands.for_each(|command| command.argv.truncate(1));
         }
     }
 

@@ -20,9 +20,9 @@ mod way_back;
 use serde::{Deserialize, Serialize};
 
 pub use backup::{
-    Backup, BackupCommand, BackupDefinition, BackupDrill, BackupGuest, BackupHook, BackupHooks,
-    BackupLimits, BackupPaths, BackupPostgresql, BackupRemote, BackupRetention, BackupSource,
-    BackupVerify, Chore, GuestPart, PostgresqlFormat,
+    Backup, BackupBoot, BackupCommand, BackupDefinition, BackupDrill, BackupGuest, BackupHook,
+    BackupHooks, BackupLimits, BackupPaths, BackupPostgresql, BackupRemote, BackupRetention,
+    BackupSource, BackupVerify, BootNetwork, Chore, GuestPart, PostgresqlFormat,
 };
 pub use cluster::{Cluster, NodeStep, SlurmCluster, SlurmPlace, SlurmSeen};
 pub use domain::{

@@ -33,7 +33,12 @@ pub(super) fn backup(repository: &str) -> Resource {
         key: name("key"),
         schedule: Some(every(3600)),
         verify: Some(BackupVerify { schedule: every(86_400), read_parts: Some(10) }),
-        drill: Some(BackupDrill { schedule: every(86_400), check: Vec::new(), timeout_s: 600 }),
+        drill: Some(BackupDrill {
+            schedule: every(86_400),
+            check: Vec::new(),
+            timeout_s: 600,
+            boot: None,
+        }),
         retention: Some(BackupRetention {
             keep: Keep { last: 3, ..Keep::default() },
             every_s: 86_400,

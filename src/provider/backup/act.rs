@@ -280,6 +280,7 @@ fn verdict(ended: &Ended, checked: &Checked) -> BackupNews {
             during: Chore::Verify,
             errors: checked.error_count,
             why,
+            console: Vec::new(),
         });
     }
     BackupNews::Verified(BackupVerified {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::BackupProvider;
 use super::job::Job;
-use super::{BackupProvider, act, drill, hooks};
+use super::{act, hooks};
 use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::plan::{Action, Step};
@@ -181,18 +182,14 @@ impl Provider for BackupProvider {
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
         let fresh = !self.swept.swap(true, Ordering::Relaxed);
-        let setup = self.setup.clone();
         let looked = {
             let scope = scope.clone();
-            blocking("look at repositories", move || {
-                // It only takes room: no reason to look at nothing.
-                if fresh && let Err(error) = drill::sweep(&setup) {
-                    tracing::warn!(%error, "what a drill left cannot be removed");
-                }
-                Ok(look(&scope))
-            })
+            blocking("look at repositories", move || Ok(look(&scope)))
         };
         Box::pin(async move {
+            if fresh {
+                self.sweep().await;
+            }
             let mut observed = looked.await?;
             for (id, why) in self.silent(scope).await {
                 observed.resources.remove(&id);
@@ -237,7 +234,7 @@ impl Provider for BackupProvider {
                     job(backup, repository).verify(*part, snapshot.as_deref()).await
                 }
                 Action::BackupDrill { backup, repository, snapshot, due: _ } => {
-                    job(backup, repository).drill(snapshot).await
+                    job(backup, repository).drill(snapshot, scope).await
                 }
                 Action::BackupForget { backup, repository, pinned, released, due: _ } => {
                     job(backup, repository).tidy(pinned, released).await

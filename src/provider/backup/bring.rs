@@ -350,6 +350,7 @@ mod tests {
             size: 4,
             backing: None,
             on_image_change: None,
+            way_back: None,
         }
     }
 

@@ -1,13 +1,10 @@
 //! A drill: a snapshot is restored into a scratch folder, timed, compared with what it should be, looked
-//! at by whoever knows better, and removed again.
+//! at by whoever knows better, booted where it is a guest and the wish says so, and removed again.
 //!
 //! That something is wrong is an answer, not a failure; a failure is a drill that could not be done.
-//! Nothing outside of the scratch folder is written, and nothing of another name in it is touched. What a
-//! kill left there is found and removed by the next process (`sweep`).
+//! Nothing outside of the scratch folder is written.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,21 +13,16 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use trueup_backup::protocol::{self, Action, Compare, Done, Restore, Restored, Snapshot};
 
-use super::BackupSetup;
 use super::act::{brief, is_foreign, notice, told};
 use super::job::{Job, unexpected};
+use super::scratch::{Scratch, remove};
 use super::worker::{COMPLAINT_WAIT, Group, complaint};
+use crate::model::Fault;
 use crate::model::backup::{BackupDrilled, BackupFailed, BackupNews};
 use crate::model::resource::{BackupSource, Chore};
-use crate::model::{Fault, Name};
-use crate::port::Outcome;
+use crate::port::{Outcome, Scope};
 use crate::provider::files::blocking;
 
-/// What our folders in the scratch place are called, before the backup's name: only these are ever
-/// removed, wherever somebody put the scratch place.
-const PREFIX: &str = "trueup-drill-";
-/// Room that a drill leaves on the scratch place's disk, bytes: the log may lie on the same one.
-const ROOM_LEFT: u64 = 64 << 20;
 /// Differences that an event names: the first say what it is about.
 const NAMED_MAX: usize = 3;
 
@@ -41,17 +33,19 @@ type Proved = Result<BackupDrilled, Wrong>;
 pub(super) struct Wrong {
     errors: u64,
     why: String,
+    /// What a guest that did not come up wrote on its console last.
+    console: Vec<String>,
 }
 
 impl From<String> for Wrong {
     fn from(why: String) -> Self {
-        Self { errors: 1, why }
+        Self { errors: 1, why, console: Vec::new() }
     }
 }
 
 impl Job<'_> {
     /// Restores `snapshot` beside, and proves that it is what it was.
-    pub(super) async fn drill(&self, snapshot: &str) -> Result<Outcome, Fault> {
+    pub(super) async fn drill(&self, snapshot: &str, scope: &Scope) -> Result<Outcome, Fault> {
         if let Some(drill) = self.backup.drill.as_ref().filter(|drill| !drill.check.is_empty()) {
             self.allowed(&drill.check)?;
         }
@@ -61,8 +55,20 @@ impl Job<'_> {
             Ok(found) => found,
             Err(wrong) => return Ok(failed(wrong)),
         };
-        let scratch = self.scratch(found.bytes).await?;
-        let proved = self.restored(&found, &scratch.folder).await;
+        let boot = self.boot(scope)?;
+        let mut scratch = self.scratch(found.bytes, boot.is_some()).await?;
+        if let Some(boot) = &boot {
+            // Much may be to restore for nothing.
+            boot.may(&scratch.folder).await?;
+        }
+        let mut proved = self.restored(&found, &scratch.folder).await;
+        if let (Ok(Ok(drilled)), Some(boot)) = (&mut proved, &boot) {
+            match boot.with(&mut scratch, drilled, self.progress).await {
+                Ok(None) => {}
+                Ok(Some(wrong)) => proved = Ok(Err(wrong)),
+                Err(fault) => proved = Err(fault),
+            }
+        }
         let cleared = self.clear(scratch).await;
         let proved = proved?;
         // What was found counts for more than a folder that would not go: the next drill sees to it.
@@ -101,21 +107,22 @@ impl Job<'_> {
     }
 
     /// An empty folder with room for `bytes`.
-    async fn scratch(&self, bytes: Option<u64>) -> Result<Scratch, Fault> {
+    async fn scratch(&self, bytes: Option<u64>, boots: bool) -> Result<Scratch, Fault> {
         let (setup, id) = (self.provider.setup.clone(), self.id.clone());
         let make = move || {
             let named = |error: io::Error| Fault::transient(format!("{id}: {error}"));
-            let scratch = Scratch::take(&setup, &id.name).map_err(named)?;
+            let place = if boots { &setup.scratch_of_guests } else { &setup.scratch };
+            let scratch = Scratch::take(&setup, &id.name, boots).map_err(named)?;
             let scratch = scratch.ok_or_else(|| {
                 Fault::transient(format!("{id}: another process drills it right now"))
             })?;
             let (free, wanted) = (scratch.free().map_err(named)?, bytes.unwrap_or(0));
-            if wanted.saturating_add(ROOM_LEFT) > free {
+            if wanted.saturating_add(scratch.room_left()) > free {
                 return Err(Fault::transient(format!(
                     "{id}: a drill needs {wanted} bytes and some room to spare in {}, and {free} are \
                      free there: make room, or name another folder as `backup.scratch` in the host's \
                      config",
-                    setup.scratch.display()
+                    place.display()
                 )));
             }
             Ok(scratch)
@@ -124,6 +131,8 @@ impl Job<'_> {
     }
 
     async fn clear(&self, mut scratch: Scratch) -> Result<(), Fault> {
+        // What runs on the files goes first. Where it does not, it is tried again as the scratch goes.
+        scratch.end_machine().await?;
         let id = self.id.clone();
         let clear = move || {
             let cleared = remove(&scratch.folder);
@@ -154,6 +163,7 @@ impl Job<'_> {
             files: restored.files,
             bytes: restored.bytes,
             elapsed_ms: ended.elapsed_ms,
+            boot: None,
             proved: Vec::new(),
             notices: ended.notices.iter().map(notice).chain(undressed(restored)).collect(),
             foreign: ended.notices.iter().any(is_foreign),
@@ -191,7 +201,7 @@ impl Job<'_> {
             let first: Vec<_> =
                 first.map(|it| format!("{}: {}", it.path.display(), it.why)).collect();
             let (errors, why) = (compared.wrong_count, brief(&first.join("; ")));
-            return Ok(Err(Wrong { errors, why }));
+            return Ok(Err(Wrong { errors, why, console: Vec::new() }));
         }
         (drilled.files, drilled.bytes) = (compared.files, compared.bytes);
         Ok(Ok(()))
@@ -238,14 +248,20 @@ impl Job<'_> {
 }
 
 fn failed(wrong: Wrong) -> Outcome {
-    let Wrong { errors, why } = wrong;
-    told(BackupNews::Failed(BackupFailed { during: Chore::Drill, errors, why }))
+    let Wrong { errors, why, console } = wrong;
+    told(BackupNews::Failed(BackupFailed { during: Chore::Drill, errors, why, console }))
 }
 
 impl Wrong {
+    /// A guest did not come up.
+    pub(super) fn of_guest(why: String, console: Vec<String>) -> Self {
+        Self { console, ..Self::from(why) }
+    }
+
     /// As a finding of a check.
     pub(super) fn while_verifying(self) -> BackupFailed {
-        BackupFailed { during: Chore::Verify, errors: self.errors, why: self.why }
+        let Self { errors, why, console } = self;
+        BackupFailed { during: Chore::Verify, errors, why, console }
     }
 }
 
@@ -294,148 +310,9 @@ async fn ask(mut command: Command, limit: Duration) -> io::Result<Result<(), Str
     )))
 }
 
-/// A folder that a drill has for itself, as long as it has the lock.
-struct Scratch {
-    folder: PathBuf,
-    lock: Option<File>,
-}
-
-impl Drop for Scratch {
-    /// A drill that was given up: its folder goes without anybody waiting for it. Where the process ends
-    /// first, the next one removes it.
-    fn drop(&mut self) {
-        let Some(lock) = self.lock.take() else { return };
-        let folder = std::mem::take(&mut self.folder);
-        std::thread::spawn(move || {
-            let _held = lock;
-            if let Err(error) = remove(&folder) {
-                tracing::warn!(%error, "what a drill left cannot be removed yet");
-            }
-        });
-    }
-}
-
-impl Scratch {
-    /// Makes it, empty; `None`: another process has it.
-    fn take(setup: &BackupSetup, name: &Name) -> io::Result<Option<Self>> {
-        let Some(lock) = lock(setup, name.as_str())? else { return Ok(None) };
-        private(&setup.scratch)?;
-        let folder = setup.scratch.join(format!("{PREFIX}{name}"));
-        remove(&folder)?;
-        private(&folder)?;
-        Ok(Some(Self { folder, lock: Some(lock) }))
-    }
-
-    /// Bytes that may be written into it.
-    fn free(&self) -> io::Result<u64> {
-        let room = rustix::fs::statvfs(&self.folder)?;
-        Ok(room.f_bavail.saturating_mul(room.f_frsize))
-    }
-}
-
-/// The lock on the drill of one backup, on a file that is never removed; `None`: somebody has it.
-fn lock(setup: &BackupSetup, name: &str) -> io::Result<Option<File>> {
-    private(&setup.folder)?;
-    let path = setup.folder.join(format!("drill-{name}.lock"));
-    let file = File::options().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| named(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(named(&path, &error)),
-    }
-}
-
-fn private(folder: &Path) -> io::Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| named(folder, &error))
-}
-
-/// Removes a folder of ours; that it is not there is well.
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(folder, &error)),
-        Err(_) | Ok(()) => Ok(()),
-    }
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// Removes what drills of processes that are no more left behind.
-///
-/// # Errors
-/// It cannot be looked for, or not be removed; the path is in the error.
-pub(super) fn sweep(setup: &BackupSetup) -> io::Result<()> {
-    let entries = match fs::read_dir(&setup.scratch) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(named(&setup.scratch, &error)),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let file_name = entry.file_name();
-        let Some(name) = file_name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
-            continue;
-        };
-        if let Some(_lock) = lock(setup, name)? {
-            tracing::info!(folder = %entry.path().display(), "what a drill left is removed");
-            remove(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-
-    fn setup(at: &Path) -> BackupSetup {
-        BackupSetup {
-            program: "trueup".into(),
-            folder: at.join("backup"),
-            scratch: at.join("scratch"),
-            host: "node1".into(),
-            programs: Vec::new(),
-            own: super::super::OwnPlaces {
-                state: at.to_owned(),
-                log: at.join("log"),
-                config: None,
-                mirror: at.join("mirror"),
-            },
-            secrets: Arc::new(|_| Ok(String::new())),
-            secrets_folder: at.join("secrets"),
-            prove_log: Arc::new(|_| Ok(String::new())),
-        }
-    }
-
-    #[test]
-    fn what_a_drill_left_is_removed_unless_it_is_at_work_or_not_ours() {
-        let host = tempfile::tempdir().unwrap();
-        let setup = setup(host.path());
-        sweep(&setup).unwrap();
-        let name = Name::new("etc").unwrap();
-        let mut work = Scratch::take(&setup, &name).unwrap().unwrap();
-        assert!(work.free().unwrap() > 0);
-        fs::create_dir_all(work.folder.join("etc/deep")).unwrap();
-        let other = setup.scratch.join("somebody's");
-        fs::create_dir(&other).unwrap();
-        let left = setup.scratch.join("trueup-drill-old");
-        fs::create_dir_all(left.join("etc")).unwrap();
-        sweep(&setup).unwrap();
-        assert!(work.folder.join("etc/deep").is_dir() && other.is_dir() && !left.exists());
-        assert!(Scratch::take(&setup, &name).unwrap().is_none(), "one at a time");
-        let folder = work.folder.clone();
-        // As a kill leaves it.
-        work.lock = None;
-        let mut work = Scratch::take(&setup, &name).unwrap().unwrap();
-        assert!(!folder.join("etc").exists(), "it begins empty");
-        work.lock = None;
-        sweep(&setup).unwrap();
-        assert!(!folder.exists());
-    }
 
     #[test]
     fn a_log_is_found_where_it_was_saved_from() {

@@ -24,7 +24,7 @@ impl Closing {
 
     /// Does it on a task of its own. Without a runtime the program is ending: what is left then is
     /// noted, and found at the next start.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let Ok(runtime) = Handle::try_current() else { return };
         let mut tasks = self.tasks();
         while let Some(ended) = tasks.try_join_next() {
@@ -120,7 +120,7 @@ mod tests {
 
     use crate::model::Name;
     use crate::model::resource::{BackupDefinition, BackupGuest, GuestPart};
-    use crate::port::{BoxFuture, GuestLeft};
+    use crate::port::{BootWish, Booted, BoxFuture, GuestLeft, Progress};
 
     /// Opens once it may, and notes how it is closed.
     struct Fake {
@@ -171,6 +171,22 @@ mod tests {
             _: &'a BackupDefinition,
         ) -> BoxFuture<'a, Result<String, Fault>> {
             Box::pin(async { Ok(String::new()) })
+        }
+
+        fn may_boot<'a>(&'a self, _: &'a BootWish<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn boot<'a>(
+            &'a self,
+            _: &'a BootWish<'a>,
+            _: &'a Progress,
+        ) -> BoxFuture<'a, Result<Booted, Fault>> {
+            Box::pin(async { Ok(Booted::Down { why: String::new(), console: Vec::new() }) })
+        }
+
+        fn end_boot<'a>(&'a self, _: &'a Name) -> BoxFuture<'a, Result<bool, Fault>> {
+            Box::pin(async { Ok(false) })
         }
     }
 

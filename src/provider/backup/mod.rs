@@ -6,6 +6,7 @@
 
 mod act;
 mod behind_port;
+mod boot;
 mod bring;
 mod convert;
 mod drill;
@@ -19,6 +20,7 @@ mod own_state;
 mod reach;
 mod ready;
 mod recover;
+mod scratch;
 mod worker;
 
 use std::collections::HashMap;
@@ -62,6 +64,8 @@ pub struct BackupSetup {
     pub folder: PathBuf,
     /// Where drills restore to: a folder of each in it, and only those are ever removed.
     pub scratch: PathBuf,
+    /// The same for drills that boot guests, which QEMU has to be able to reach.
+    pub scratch_of_guests: PathBuf,
     /// The host that snapshots are filed under.
     pub host: String,
     /// Programs that may be run.
@@ -191,6 +195,7 @@ mod tests {
             program: "trueup".into(),
             folder: "/nowhere".into(),
             scratch: "/nowhere".into(),
+            scratch_of_guests: "/nowhere".into(),
             host: "node1".into(),
             programs: Vec::new(),
             own: OwnPlaces {

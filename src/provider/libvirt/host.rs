@@ -37,9 +37,19 @@ pub(super) fn memory_kib() -> Option<u64> {
     total_of(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
+/// The host's memory that can be had without swapping, KiB, as the kernel estimates it; `None`: it does
+/// not say.
+pub(super) fn available_kib() -> Option<u64> {
+    number_of("MemAvailable:", &std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
 /// `MemTotal:  16384 kB` (`proc_meminfo(5)`).
 fn total_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    number_of("MemTotal:", meminfo)
+}
+
+fn number_of(key: &str, meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 

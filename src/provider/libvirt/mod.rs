@@ -6,6 +6,10 @@
 #[cfg(feature = "libvirt")]
 mod act;
 #[cfg(feature = "libvirt")]
+mod console;
+#[cfg(feature = "libvirt")]
+mod drill;
+#[cfg(feature = "libvirt")]
 mod fault;
 #[cfg(feature = "libvirt")]
 mod host;

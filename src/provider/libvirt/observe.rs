@@ -13,9 +13,9 @@ use trueup_libvirt::{Code, DomainRecord, Error, Listing, NetworkRecord, RunState
 
 use self::memory::Look;
 pub(super) use self::memory::Memory;
-use super::xml::Mark;
 use super::xml::domain::{self, ParsedDomain};
 use super::xml::network::ParsedNetwork;
+use super::xml::{Mark, drill};
 use super::{LibvirtProvider, fault, host};
 use crate::model::resource::{NetworkMode, NicSource, Power, VirtualMachine};
 use crate::model::{
@@ -104,6 +104,9 @@ fn look_at_networks(
     let mut bridges = BTreeMap::new();
     let mut own = BTreeSet::new();
     for record in records {
+        if !record.persistent && drill::is_drills(&record.inactive_xml) {
+            continue;
+        }
         let config = match look.network(&record.inactive_xml) {
             Ok(config) => config,
             Err(error) => {
@@ -160,6 +163,10 @@ fn look_at_domains(
     bridges: &BTreeMap<String, String>,
 ) {
     for record in records {
+        // A copy has the MAC addresses of its guest, and is in nobody's way.
+        if !record.persistent && drill::is_drills(&record.inactive_xml) {
+            continue;
+        }
         let id = id(Kind::VirtualMachine, &record.name);
         match look_at_domain(provider, scope, look, &id, record, bridges) {
             Ok(observation) => {

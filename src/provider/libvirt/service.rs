@@ -48,6 +48,12 @@ impl LibvirtProvider {
         Self { client, settings, memory: Arc::default(), defining: Arc::default() }
     }
 
+    /// What executes guests best here.
+    #[must_use]
+    pub fn accelerator(&self) -> Accelerator {
+        self.settings.accelerator()
+    }
+
     /// The client that it works with.
     #[must_use]
     pub fn client(&self) -> Client {

@@ -286,6 +286,53 @@ pub struct BackupDrillSpec {
     pub check: Vec<String>,
     /// How long that program may run: `10m`, the default.
     pub timeout: Option<String>,
+    /// Of `virtualMachine` and `disk`: boot what came back, as a machine of its own beside the guest,
+    /// which goes on. `{}` waits for what the `VirtualMachine` gives as its `readiness`.
+    pub boot: Option<BackupBootSpec>,
+}
+
+/// How what a drill brought back of a guest is booted. The copy has the guest's processors, firmware
+/// and disks, and none of the host's devices.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BackupBootSpec {
+    /// Of `disk`: the `VirtualMachine` that it is booted as. Its other disks are empty.
+    pub virtual_machine: Option<String>,
+    /// What proves that the copy is up: the `readiness` of the `VirtualMachine` when not given.
+    pub readiness: Option<BackupReadySpec>,
+    /// How long that may take from the start: what the `readiness` of the `VirtualMachine` says, or
+    /// `5m`, when not given.
+    pub timeout: Option<String>,
+    /// What the copy's network interfaces are plugged into.
+    pub network: BootNetworkSpec,
+    /// The copy's memory: as much as the guest had when not given.
+    pub memory: Option<SizeText>,
+    /// What is run inside of the copy once it is up, in this order, by its agent. Each has to end with
+    /// success.
+    pub commands: Vec<BackupHookSpec>,
+}
+
+/// What proves that a copy is up: one of these. Nothing is asked over the network, on which the guest
+/// itself answers.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BackupReadySpec {
+    /// The guest agent answers.
+    pub guest_agent: bool,
+    /// This text appears on the serial console.
+    pub console: Option<String>,
+}
+
+/// What a copy's network interfaces are plugged into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BootNetworkSpec {
+    /// The copy has none.
+    #[default]
+    None,
+    /// A network of its own, on which nobody else is, without addresses: the interfaces keep their MAC
+    /// addresses.
+    Isolated,
 }
 
 /// What stays in the repository.

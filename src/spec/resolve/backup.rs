@@ -16,7 +16,7 @@ use super::super::kinds::backup::{
 };
 use super::super::kinds::environment::Day as DaySpec;
 use super::super::scalar;
-use super::{Cx, repository};
+use super::{Cx, boot, repository};
 use crate::model::resource::{
     Backup, BackupCommand, BackupDefinition, BackupDrill, BackupGuest, BackupHook, BackupHooks,
     BackupLimits, BackupPaths, BackupPostgresql, BackupRetention, BackupSource, BackupVerify,
@@ -63,7 +63,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &BackupSpec) -> Option<Backup> {
     // Mistakes are told all at once: what is wrong ends this at its end only.
     let schedule = spec.schedule.as_ref().map(|it| when(cx, "/spec/schedule", it));
     let verify = verify(cx, spec.verify.as_ref());
-    let drill = spec.drill.as_ref().map(|it| drill_of(cx, it));
+    let drill = spec.drill.as_ref().map(|it| drill_of(cx, it, source.as_ref()));
     let retention = spec.retention.as_ref().map(|it| keep(cx, it));
     let objectives = Objectives {
         rpo_s: span(cx, "/spec/objectives/rpo", spec.objectives.rpo.as_deref()),
@@ -254,7 +254,11 @@ fn argv(cx: &mut Cx<'_>, at: &str, argv: &[String]) -> Option<Vec<String>> {
     }
 }
 
-fn hooks(cx: &mut Cx<'_>, at: &str, specs: &[BackupHookSpec]) -> Option<Vec<BackupHook>> {
+pub(super) fn hooks(
+    cx: &mut Cx<'_>,
+    at: &str,
+    specs: &[BackupHookSpec],
+) -> Option<Vec<BackupHook>> {
     bounded(cx, at, specs.len());
     let each = specs.iter().enumerate().take(LIST_MAX);
     let read: Vec<_> = each
@@ -327,7 +331,11 @@ fn verify(cx: &mut Cx<'_>, spec: Option<&BackupVerifySpec>) -> Option<BackupVeri
     Some(BackupVerify { schedule, read_parts: spec.and_then(|spec| spec.read_parts) })
 }
 
-fn drill_of(cx: &mut Cx<'_>, spec: &BackupDrillSpec) -> Option<BackupDrill> {
+fn drill_of(
+    cx: &mut Cx<'_>,
+    spec: &BackupDrillSpec,
+    source: Option<&BackupSource>,
+) -> Option<BackupDrill> {
     let schedule = when(cx, "/spec/drill/schedule", &spec.schedule);
     bounded(cx, "/spec/drill/check", spec.check.len());
     let check = lines(cx, "/spec/drill/check", &spec.check);
@@ -341,7 +349,8 @@ fn drill_of(cx: &mut Cx<'_>, spec: &BackupDrillSpec) -> Option<BackupDrill> {
         None => DRILL_CHECK_S,
         some => span(cx, "/spec/drill/timeout", some)?,
     };
-    Some(BackupDrill { schedule: schedule?, check: check?, timeout_s })
+    let boot = spec.boot.as_ref().map(|it| boot::resolve(cx, it, source));
+    Some(BackupDrill { schedule: schedule?, check: check?, timeout_s, boot: right(boot)? })
 }
 
 fn keep(cx: &mut Cx<'_>, spec: &BackupRetentionSpec) -> Option<BackupRetention> {
@@ -423,7 +432,7 @@ fn window(cx: &mut Cx<'_>, at: &str, spec: &BackupWindowSpec) -> Option<Window> 
     Some(Window { from: from?, to: to?, days })
 }
 
-fn span(cx: &mut Cx<'_>, at: &str, text: Option<&str>) -> Option<u64> {
+pub(super) fn span(cx: &mut Cx<'_>, at: &str, text: Option<&str>) -> Option<u64> {
     let read = scalar::seconds_up_to(text?, SPAN_S_MAX, "two years");
     cx.check(at, read)
 }

@@ -4,6 +4,7 @@
 //! to, and the result remembers these, so that nothing is resolved twice while they stay the same.
 
 mod backup;
+mod boot;
 mod cluster;
 mod disk;
 mod gpu;

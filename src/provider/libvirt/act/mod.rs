@@ -15,6 +15,8 @@ mod vm;
 use std::fmt::Display;
 use std::time::Duration;
 
+pub(super) use ready::{ASK_LIMIT, words};
+
 use trueup_libvirt::{Client, DomainRecord, Error, NetworkRecord};
 
 use super::xml::{Mark, XmlError, domain, network as network_xml};

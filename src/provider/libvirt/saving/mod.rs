@@ -23,9 +23,9 @@ use trueup_libvirt::{Client, Error};
 use self::clear::Cleared;
 use self::note::{Lock, Note, Notes};
 use super::fault;
-use crate::model::resource::BackupDefinition;
+use crate::model::resource::{Accelerator, BackupDefinition};
 use crate::model::{Fault, Kind, Name};
-use crate::port::{BoxFuture, GuestLeft, GuestWish, Guests, OpenGuest};
+use crate::port::{BootWish, Booted, BoxFuture, GuestLeft, GuestWish, Guests, OpenGuest, Progress};
 
 /// Where libvirt keeps a folder for each running domain of the system's QEMU, which QEMU may write to
 /// also where AppArmor confines it (`virt-aa-helper`).
@@ -36,10 +36,12 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// How often a lock is tried that is held.
 const TRY_EVERY: Duration = Duration::from_millis(20);
 
-/// Reads the disks of the guests of one libvirt. Cheap to clone.
+/// Reads the disks of the guests of one libvirt, and boots copies of them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LibvirtGuests {
-    client: Client,
+    pub(super) client: Client,
+    /// What executes copies.
+    pub(super) accelerator: Accelerator,
     notes: Notes,
     domains: PathBuf,
     turns: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
@@ -78,10 +80,22 @@ impl LibvirtGuests {
     pub fn new(client: Client, folder: PathBuf) -> Self {
         Self {
             client,
+            accelerator: Accelerator::Tcg,
             notes: Notes::new(folder),
             domains: PathBuf::from(DOMAINS),
             turns: Arc::default(),
         }
+    }
+
+    /// The same where copies are executed so.
+    #[must_use]
+    pub fn with_accelerator(self, accelerator: Accelerator) -> Self {
+        Self { accelerator, ..self }
+    }
+
+    /// Whose copies are ours: those of whoever has this folder.
+    pub(super) fn place(&self) -> String {
+        self.notes.place()
     }
 
     /// Waits until nobody else reads the guest of this name.
@@ -258,6 +272,22 @@ impl Guests for LibvirtGuests {
 
     fn definition<'a>(&'a self, of: &'a BackupDefinition) -> BoxFuture<'a, Result<String, Fault>> {
         Box::pin(self.defined(of))
+    }
+
+    fn may_boot<'a>(&'a self, wish: &'a BootWish<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(self.may_boot_now(wish))
+    }
+
+    fn boot<'a>(
+        &'a self,
+        wish: &'a BootWish<'a>,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<Booted, Fault>> {
+        Box::pin(self.boot_now(wish, progress))
+    }
+
+    fn end_boot<'a>(&'a self, backup: &'a Name) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(self.end_boot_now(backup))
     }
 }
 

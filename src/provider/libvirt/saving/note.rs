@@ -79,6 +79,11 @@ impl Notes {
         Self { folder }
     }
 
+    /// The folder itself, as text.
+    pub(super) fn place(&self) -> String {
+        self.folder.display().to_string()
+    }
+
     /// The folder of one backup.
     pub(super) fn folder(&self, backup: &Name) -> PathBuf {
         self.folder.join(backup.as_str())

@@ -10,9 +10,6 @@ use crate::model::{Digest, Name, Ownership, ResourceId};
 /// XML namespace of the mark. The number at its end is the version of the mark's form.
 pub const NAMESPACE: &str = "https://trueup.dev/xmlns/libvirt/1";
 
-/// The prefix it is written with.
-const PREFIX: &str = "trueup";
-
 /// Whose an object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -29,6 +26,9 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// The prefix it is written with.
+    pub(super) const PREFIX: &str = "trueup";
+
     /// Whose the object called `id` with this mark is, seen from `environment`.
     pub fn ownership(mark: Option<&Self>, id: &ResourceId, environment: &Name) -> Ownership {
         match mark {
@@ -44,10 +44,10 @@ impl Mark {
     /// The mark as an element of its own.
     pub(super) fn element(&self) -> Element {
         let mut element = Element::new("resource");
-        element.prefix = Some(PREFIX.to_owned());
+        element.prefix = Some(Self::PREFIX.to_owned());
         element.namespace = Some(NAMESPACE.to_owned());
         let mut namespaces = Namespace::empty();
-        namespaces.put(PREFIX, NAMESPACE);
+        namespaces.put(Self::PREFIX, NAMESPACE);
         element.namespaces = Some(namespaces);
         element.set("environment", self.environment.as_str());
         element.set("id", &self.id.to_string());
@@ -73,7 +73,7 @@ impl Mark {
     /// The prefix for libvirt's metadata calls.
     #[cfg(feature = "libvirt")]
     pub(in crate::provider::libvirt) fn prefix() -> &'static str {
-        PREFIX
+        Self::PREFIX
     }
 
     /// Puts the mark on an object, in place of an older one.

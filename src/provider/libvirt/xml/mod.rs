@@ -6,6 +6,7 @@
 
 pub mod backup;
 pub mod domain;
+pub mod drill;
 mod mark;
 pub mod network;
 pub mod pool;

@@ -44,6 +44,19 @@ pub fn merge(
     mark: &Mark,
     defaults: Defaults,
 ) -> Result<String, XmlError> {
+    let root = shape(current, desired, name, uuid, |root| mark.put(root), defaults)?;
+    tree::write(&root, WHAT)
+}
+
+/// The same as a tree; `mark` puts a mark on it.
+pub(in super::super) fn shape(
+    current: Option<&str>,
+    desired: &VirtualMachine,
+    name: &str,
+    uuid: Uuid,
+    mark: impl FnOnce(&mut Element),
+    defaults: Defaults,
+) -> Result<Element, XmlError> {
     let fresh = current.is_none();
     let mut root = match current {
         Some(xml) => tree::parse(xml, WHAT)?,
@@ -51,7 +64,7 @@ pub fn merge(
     };
     root.make("name").set_text(name);
     root.make("uuid").set_text(&uuid.to_string());
-    mark.put(&mut root);
+    mark(&mut root);
     accelerator(&mut root, desired);
     memory(&mut root, desired);
     cpus(&mut root, desired);
@@ -65,7 +78,7 @@ pub fn merge(
     if fresh && root.at(&["os", "type"]).and_then(|t| t.attr("machine")) == Some("q35") {
         ports(root.make("devices"), desired);
     }
-    tree::write(&root, WHAT)
+    Ok(root)
 }
 
 /// A domain with nothing but what a headless server wants and its spec cannot say.

@@ -10,6 +10,7 @@ mod parse;
 mod tests;
 
 pub use device::{DeviceKey, detour_xml, device_xml, replugged_xml};
+pub(super) use merge::shape;
 pub use merge::{Defaults, merge};
 pub(super) use parse::disks_of;
 pub use parse::{ParsedDomain, machine_alias, parse};

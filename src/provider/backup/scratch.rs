@@ -1,0 +1,340 @@
+//! The folder of a drill: made empty, locked, and removed again, with what may run on its content.
+//!
+//! Nothing of another name in the scratch place is touched. What a kill left is found and removed by the
+//! next process ([`BackupProvider::sweep`]): a machine by the note in its lock, files by their names.
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::held::Closing;
+use super::{BackupProvider, BackupSetup};
+use crate::model::{Fault, Name};
+use crate::port::Guests;
+
+/// What our folders in the scratch place are called, before the backup's name: only these are ever
+/// removed, wherever somebody put the scratch place.
+const PREFIX: &str = "trueup-drill-";
+/// Room that a drill leaves on the scratch place's disk, bytes: the log may lie on the same one.
+const ROOM_LEFT: u64 = 64 << 20;
+/// The same where the disks of guests may lie, which stop where there is none; the copy that is booted
+/// writes too.
+const ROOM_LEFT_TO_GUESTS: u64 = 512 << 20;
+/// The note in the lock of a drill whose machine may be there.
+const BOOTED: &[u8] = b"boot\n";
+
+/// A folder that a drill has for itself, as long as it has the lock.
+pub(super) struct Scratch {
+    pub(super) folder: PathBuf,
+    pub(super) lock: Option<File>,
+    boots: bool,
+    /// Who ends the machine that may run on what is in it.
+    machine: Option<(Arc<dyn Guests>, Name, Closing)>,
+}
+
+impl Drop for Scratch {
+    /// A drill that was given up: its machine and its folder go without anybody waiting for it. Where the
+    /// process ends first, the next one removes them.
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        let folder = std::mem::take(&mut self.folder);
+        let files = move || {
+            if let Err(error) = remove(&folder) {
+                tracing::warn!(%error, "what a drill left cannot be removed yet");
+            }
+        };
+        match self.machine.take() {
+            // Whoever stops the program waits for it.
+            Some((guests, name, closing)) => closing.spawn(async move {
+                end(&guests, &name, &lock).await;
+                // The lock goes last.
+                let gone = tokio::task::spawn_blocking(move || {
+                    files();
+                    drop(lock);
+                });
+                if let Err(error) = gone.await {
+                    tracing::warn!(%error, "what a drill left cannot be removed yet");
+                }
+            }),
+            None => {
+                std::thread::spawn(move || {
+                    let _held = lock;
+                    files();
+                });
+            }
+        }
+    }
+}
+
+/// Ends a machine, and takes the note about it away; what does not go is left to the next process.
+async fn end(guests: &Arc<dyn Guests>, name: &Name, lock: &File) {
+    let ended = guests.end_boot(name).await.map_err(|fault| fault.to_string());
+    let ended = ended.and_then(|_| lock.set_len(0).map_err(|error| error.to_string()));
+    if let Err(error) = ended {
+        tracing::warn!(backup = %name, error, "what a drill booted cannot be ended yet");
+    }
+}
+
+impl Scratch {
+    /// Makes it, empty; `None`: another process has it.
+    pub(super) fn take(setup: &BackupSetup, name: &Name, boots: bool) -> io::Result<Option<Self>> {
+        let Some(lock) = lock(setup, name.as_str())? else { return Ok(None) };
+        let place = if boots { &setup.scratch_of_guests } else { &setup.scratch };
+        if boots {
+            passable(place)?
+        } else {
+            private(place)?
+        }
+        let folder = place.join(format!("{PREFIX}{name}"));
+        remove(&folder)?;
+        private(&folder)?;
+        Ok(Some(Self { folder, lock: Some(lock), boots, machine: None }))
+    }
+
+    /// Room that it has to leave on its disk, bytes.
+    pub(super) fn room_left(&self) -> u64 {
+        if self.boots { ROOM_LEFT_TO_GUESTS } else { ROOM_LEFT }
+    }
+
+    /// A machine is about to run on what is in it: noted first, so that it is found after a crash.
+    pub(super) fn boots_now(
+        &mut self,
+        guests: &Arc<dyn Guests>,
+        name: &Name,
+        closing: &Closing,
+    ) -> io::Result<()> {
+        if let Some(lock) = &mut self.lock {
+            lock.write_all(BOOTED)?;
+            lock.sync_all()?;
+        }
+        self.machine = Some((Arc::clone(guests), name.clone(), closing.clone()));
+        Ok(())
+    }
+
+    /// Ends the machine that runs on what is in it, if there is one.
+    pub(super) async fn end_machine(&mut self) -> Result<(), Fault> {
+        let Some((guests, name, _)) = &self.machine else { return Ok(()) };
+        guests.end_boot(name).await?;
+        if let Some(lock) = &self.lock {
+            let unnoted = lock.set_len(0);
+            unnoted.map_err(|error| Fault::transient(format!("the note of a drill: {error}")))?;
+        }
+        self.machine = None;
+        Ok(())
+    }
+
+    /// Bytes that may be written into it.
+    pub(super) fn free(&self) -> io::Result<u64> {
+        let room = rustix::fs::statvfs(&self.folder)?;
+        Ok(room.f_bavail.saturating_mul(room.f_frsize))
+    }
+}
+
+/// The lock on the drill of one backup, on a file that is never removed; `None`: somebody has it.
+fn lock(setup: &BackupSetup, name: &str) -> io::Result<Option<File>> {
+    private(&setup.folder)?;
+    let path = setup.folder.join(format!("drill-{name}.lock"));
+    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| named(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(named(&path, &error)),
+    }
+}
+
+/// A folder that everybody is let through, and nobody but root may look into.
+fn passable(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        // The mode that it has is somebody's will.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made
+            .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o711)))
+            .map_err(|error| named(folder, &error)),
+    }
+}
+
+fn private(folder: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| named(folder, &error))
+}
+
+/// Removes a folder of ours; that it is not there is well.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(folder, &error)),
+        Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+impl BackupProvider {
+    /// Ends and removes what drills of processes that are no more left behind. It only takes room: what
+    /// cannot be removed yet is no reason to look at nothing, and is tried again with the next look.
+    pub(super) async fn sweep(&self) {
+        let setup = Arc::clone(&self.setup);
+        let (machines, again) = match tokio::task::spawn_blocking(move || booted(&setup)).await {
+            Ok(Ok(machines)) => (machines, false),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what a drill booted cannot be looked for");
+                (Vec::new(), true)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what a drill booted cannot be looked for");
+                (Vec::new(), true)
+            }
+        };
+        for (name, lock) in machines {
+            let Ok(guests) = self.guests() else { continue };
+            tracing::info!(backup = %name, "what a drill booted is ended");
+            end(guests, &name, &lock).await;
+            if lock.metadata().is_ok_and(|note| note.len() > 0) {
+                self.swept.store(false, Ordering::Relaxed);
+            }
+        }
+        let setup = Arc::clone(&self.setup);
+        let files = tokio::task::spawn_blocking(move || sweep(&setup)).await;
+        let files = files.map_err(|error| error.to_string());
+        let files = files.and_then(|swept| swept.map_err(|error| error.to_string()));
+        if let Err(error) = files {
+            tracing::warn!(error, "what a drill left cannot be removed");
+        }
+        if again {
+            self.swept.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The backups whose drills noted that they boot something and are no more, with their locks.
+fn booted(setup: &BackupSetup) -> io::Result<Vec<(Name, File)>> {
+    let entries = match fs::read_dir(&setup.folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(named(&setup.folder, &error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let name = file_name.to_str().and_then(|name| name.strip_prefix("drill-"));
+        let name = name.and_then(|name| Name::new(name.strip_suffix(".lock")?).ok());
+        let Some(name) = name else { continue };
+        if entry.metadata().is_ok_and(|note| note.len() > 0)
+            && let Some(lock) = lock(setup, name.as_str())?
+        {
+            found.push((name, lock));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes what drills of processes that are no more left behind.
+///
+/// # Errors
+/// It cannot be looked for, or not be removed; the path is in the error.
+fn sweep(setup: &BackupSetup) -> io::Result<()> {
+    sweep_in(setup, &setup.scratch)?;
+    if setup.scratch_of_guests == setup.scratch {
+        return Ok(());
+    }
+    sweep_in(setup, &setup.scratch_of_guests)
+}
+
+fn sweep_in(setup: &BackupSetup, place: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(place) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(named(place, &error)),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some(name) = file_name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
+            continue;
+        };
+        if let Some(_lock) = lock(setup, name)? {
+            tracing::info!(folder = %entry.path().display(), "what a drill left is removed");
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup(at: &Path) -> BackupSetup {
+        BackupSetup {
+            program: "trueup".into(),
+            folder: at.join("backup"),
+            scratch: at.join("scratch"),
+            scratch_of_guests: at.join("guests"),
+            host: "node1".into(),
+            programs: Vec::new(),
+            own: super::super::OwnPlaces {
+                state: at.to_owned(),
+                log: at.join("log"),
+                config: None,
+                mirror: at.join("mirror"),
+            },
+            secrets: Arc::new(|_| Ok(String::new())),
+            secrets_folder: at.join("secrets"),
+            prove_log: Arc::new(|_| Ok(String::new())),
+        }
+    }
+
+    #[test]
+    fn what_a_drill_left_is_removed_unless_it_is_at_work_or_not_ours() {
+        let host = tempfile::tempdir().unwrap();
+        let setup = setup(host.path());
+        sweep(&setup).unwrap();
+        let name = Name::new("etc").unwrap();
+        let mut work = Scratch::take(&setup, &name, false).unwrap().unwrap();
+        assert!(work.free().unwrap() > 0);
+        fs::create_dir_all(work.folder.join("etc/deep")).unwrap();
+        let other = setup.scratch.join("somebody's");
+        fs::create_dir(&other).unwrap();
+        let left = setup.scratch.join("trueup-drill-old");
+        fs::create_dir_all(left.join("etc")).unwrap();
+        sweep(&setup).unwrap();
+        assert!(work.folder.join("etc/deep").is_dir() && other.is_dir() && !left.exists());
+        assert!(Scratch::take(&setup, &name, false).unwrap().is_none(), "one at a time");
+        let folder = work.folder.clone();
+        // As a kill leaves it.
+        work.lock = None;
+        let mut work = Scratch::take(&setup, &name, false).unwrap().unwrap();
+        assert!(!folder.join("etc").exists(), "it begins empty");
+        work.lock = None;
+        sweep(&setup).unwrap();
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn what_a_drill_booted_is_known_to_the_next_process_by_its_note() {
+        let host = tempfile::tempdir().unwrap();
+        let setup = setup(host.path());
+        let name = Name::new("web").unwrap();
+        assert!(booted(&setup).unwrap().is_empty());
+        let mut work = Scratch::take(&setup, &name, true).unwrap().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&setup.scratch_of_guests), mode(&work.folder)), (0o711, 0o700));
+        work.lock.as_mut().unwrap().write_all(BOOTED).unwrap();
+        assert!(booted(&setup).unwrap().is_empty(), "it is at work");
+        // As a kill leaves it.
+        work.lock = None;
+        let found = booted(&setup).unwrap();
+        assert_eq!(found[0].0, name);
+        found[0].1.set_len(0).unwrap();
+        drop(found);
+        assert!(booted(&setup).unwrap().is_empty());
+        sweep(&setup).unwrap();
+        assert!(!work.folder.exists());
+    }
+}

@@ -60,6 +60,7 @@ fn disk(number: usize) -> Resource {
         size: 10 << 30,
         backing: None,
         on_image_change: Some(OnImageChange::Keep),
+        way_back: None,
     })
 }
 

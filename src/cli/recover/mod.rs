@@ -42,11 +42,11 @@ use show::{Converged, Told};
     trueup recover --from /mnt/vault/trueup/host1 --password-file /root/vault.key\n  \
     trueup recover --from /mnt/vault --password-file key --host node1 --snapshot 4f2a\n  \
     trueup recover --from /mnt/vault --password-file key --checkpoint 1042:9f86d081884c\n  \
-    trueup recover --from rest:https://backup.example/host1 --password-file key \\\n    \
+    trueup recover --from rest:https://backup.example/host1 --password-file key \
     --credentials-file login\n  \
-    trueup recover --from sftp:me@backup.example:/srv/host1 --password-file key \\\n    \
+    trueup recover --from sftp:me@backup.example:/srv/host1 --password-file key \
     --identity-file id_ed25519 --host-keys-file known_hosts\n  \
-    trueup recover --from s3:https://s3.example/bucket/host1 --password-file key \\\n    \
+    trueup recover --from s3:https://s3.example/bucket/host1 --password-file key \
     --credentials-file login\n  \
     trueup recover disks                   # go on with the disks that are held")]
 pub(super) struct Recover {

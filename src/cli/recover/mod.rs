@@ -169,7 +169,10 @@ fn finish(
 ) -> CliResult {
     let ended = go_on(context, &mut told, choice, applies);
     told.total_ms = millis(begun);
-    context.ui.product(&told)?;
+    // What failed before anything was done has nothing to tell but why.
+    if ended.is_ok() || told.own.is_some() || told.disks_ms.is_some() {
+        context.ui.product(&told)?;
+    }
     ended
 }
 

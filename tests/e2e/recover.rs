@@ -139,6 +139,7 @@ fn a_machine_that_is_lost_comes_back_with_its_guest_and_its_data() {
 
         // The daemon has nothing left to do, and goes on: the next snapshot has the old writes too.
         bench.start();
+        bench.await_socket();
         bench.converged(&commit);
         let status: Value =
             serde_json::from_str(&bench.run(&["status", "-o", "json"]).code(0).out).unwrap();
@@ -198,6 +199,7 @@ fn without_its_key_a_disk_is_held_and_everything_else_is_back_until_the_key_is()
         assert_eq!(sh(&["virsh", "domstate", "web"]).trim(), "running");
         io(&format!("read {PATTERN}"));
         bench.start();
+        bench.await_socket();
         bench.converged(&commit);
         bench.stop();
         bench.assert_log_is_whole();

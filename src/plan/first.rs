@@ -95,10 +95,7 @@ fn backup_of<'a>(work: &Work<'a>, id: &ResourceId) -> Result<&'a Backup, String>
         return Err(format!("{id} {}", render::skip_reason(why)));
     }
     let main = work.by_id.get(id).map(|&main| &work.blocks[main]);
-    let opens = main.is_some_and(|main| {
-        main.skip.is_none()
-            && main.drafts.iter().any(|draft| matches!(draft.action, Action::BackupOpen { .. }))
-    });
+    let opens = main.is_some_and(|main| main.skip.is_none() && main.drafts.iter().any(opens));
     if let Some(why) = main.and_then(|main| main.skip.as_ref()) {
         return Err(format!("{id}: {}", render::skip_reason(why)));
     }
@@ -110,17 +107,19 @@ fn backup_of<'a>(work: &Work<'a>, id: &ResourceId) -> Result<&'a Backup, String>
     Err(format!("{id}: {why}"))
 }
 
+fn opens(draft: &Draft) -> bool {
+    matches!(draft.action, Action::BackupOpen { .. })
+}
+
 /// One snapshot for all `targets`.
 fn add(work: &mut Work<'_>, id: &ResourceId, backup: &Backup, targets: &[Target]) {
     let main = work.by_id.get(id).copied();
-    let makes_ready = |draft: &Draft| {
-        matches!(draft.action, Action::BackupOpen { .. } | Action::BackupClear { .. })
-    };
+    let makes_ready =
+        |draft: &Draft| opens(draft) || matches!(draft.action, Action::BackupClear { .. });
     let ready = main.map_or(0, |main| {
         let drafts = &work.blocks[main].drafts;
         drafts.iter().position(|draft| !makes_ready(draft)).unwrap_or(drafts.len())
     });
-    let opens = |draft: &Draft| matches!(draft.action, Action::BackupOpen { .. });
     let opened = main.is_some_and(|main| work.blocks[main].drafts.iter().any(opens));
     let known = work.facts.backup(id).and_then(|known| known.repository.clone());
     let of: BTreeSet<ResourceId> =

@@ -8,4 +8,5 @@ mod files;
 pub mod gpu;
 pub mod image;
 pub mod libvirt;
+pub(crate) mod paths;
 pub mod seed;

@@ -251,6 +251,10 @@ impl BackupState {
         self.notice(&forgotten.notices, at);
         self.recheck |= forgotten.foreign;
         self.pinned.retain(|pinned| !forgotten.released.contains(&pinned.snapshot));
+        // One that was proved after the step was planned is not among those that had to stay.
+        if self.proved.as_ref().is_some_and(|proved| forgotten.removed.contains(&proved.id)) {
+            self.proved = None;
+        }
         self.forgotten_at = Some(at);
     }
 
@@ -327,6 +331,11 @@ mod tests {
         }
     }
 
+    fn failed(why: &str) -> BackupFailed {
+        let during = Chore::Verify;
+        BackupFailed { during, errors: 1, why: why.into(), console: Vec::new() }
+    }
+
     fn verified() -> BackupVerified {
         BackupVerified { snapshots: 1, read: 0, notices: Vec::new(), elapsed_ms: 1 }
     }
@@ -354,12 +363,7 @@ mod tests {
         assert!(!of.recheck && of.noticed.is_some(), "what it noticed itself it has looked at");
         of.forget(&BackupForgotten { foreign: true, ..forgotten() }, at(6));
         assert!(of.recheck);
-        let failed = BackupFailed {
-            during: Chore::Verify,
-            errors: 1,
-            why: "gone".into(),
-            console: Vec::new(),
-        };
+        let failed = failed("gone");
         of.find_damage(&failed, at(7));
         assert!(!of.recheck, "it has looked, and found something");
     }
@@ -423,26 +427,10 @@ mod tests {
     #[test]
     fn damage_stays_until_a_check_finds_none() {
         let mut of = BackupState::default();
-        of.find_damage(
-            &BackupFailed {
-                during: Chore::Verify,
-                errors: 1,
-                why: "a pack is gone".into(),
-                console: vec![],
-            },
-            at(2),
-        );
+        of.find_damage(&failed("a pack is gone"), at(2));
         of.take(&taken("one", 3, 0), at(4));
         assert!(of.damage.is_none(), "that was another repository");
-        of.find_damage(
-            &BackupFailed {
-                during: Chore::Verify,
-                errors: 1,
-                why: "a pack is gone".into(),
-                console: vec![],
-            },
-            at(5),
-        );
+        of.find_damage(&failed("a pack is gone"), at(5));
         of.take(&taken("one", 6, 0), at(7));
         assert_eq!(of.damage.as_deref(), Some("a pack is gone"));
         of.verify(&verified(), at(8));
@@ -455,7 +443,7 @@ mod tests {
         let mut of = BackupState::default();
         of.take(&taken("one", 1, 0), at(2));
         for during in [Chore::Verify, Chore::Drill] {
-            let failed = BackupFailed { during, errors: 1, why: "gone".into(), console: vec![] };
+            let failed = BackupFailed { during, ..failed("gone") };
             of.find_damage(&failed, at(900_000));
         }
         of.fail_run(at(900_000));
@@ -481,8 +469,7 @@ mod tests {
         let mut of = BackupState::default();
         of.take(&taken("one", 1, 0), at(2));
         of.verify(&verified(), at(3));
-        let failed =
-            BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into(), console: vec![] };
+        let failed = failed("gone");
         of.find_damage(&failed, at(4));
         of.find_damage(&failed, at(5));
         assert_eq!((of.checks, of.checked_at, of.may_forget()), (1, Some(at(5)), false));
@@ -501,8 +488,7 @@ mod tests {
             backup.take(&taken(repository, 1, 0), at(2));
             backup.verify(&verified(), at(3));
         }
-        let failed =
-            BackupFailed { during: Chore::Verify, errors: 1, why: "gone".into(), console: vec![] };
+        let failed = failed("gone");
         state.resources.get_mut(&ids[0]).unwrap().backup().find_damage(&failed, at(4));
         let damaged = ids.each_ref().map(|id| state.backup(id).damage.is_some());
         assert_eq!(damaged, [true, true, false]);

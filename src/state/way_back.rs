@@ -107,15 +107,22 @@ impl State {
         Some(after(since, pinned.before.keep_s))
     }
 
-    /// The snapshots of a backup that are ways back at `now`, and those that were and are not any more.
+    /// The snapshots of a backup that stay at `now` whatever its retention says, and those that were
+    /// ways back and are not any more. Ways back stay, and so does the newest one that was proved: what
+    /// may be destroyed follows from it.
     #[must_use]
     pub fn pinned(&self, backup: &ResourceId, now: Timestamp) -> (Vec<String>, Vec<String>) {
         let of = self.resources.get(backup).and_then(|known| known.backup.as_deref());
         let all = of.into_iter().flat_map(|of| &of.pinned);
         let (over, held): (Vec<_>, Vec<_>) =
             all.partition(|pinned| self.kept_until(pinned).is_some_and(|until| until <= now));
-        let ids = |pinned: Vec<&Pinned>| pinned.into_iter().map(|it| it.snapshot.clone()).collect();
-        (ids(held), ids(over))
+        let ids = |pinned: Vec<&Pinned>| -> Vec<String> {
+            pinned.into_iter().map(|it| it.snapshot.clone()).collect()
+        };
+        let mut held = ids(held);
+        let proved = of.and_then(|of| of.proved.as_ref()).map(|proved| &proved.id);
+        held.extend(proved.filter(|id| !held.contains(id)).cloned());
+        (held, ids(over))
     }
 
     /// When the snapshots inside the disks of `id`, kept for `keep_s`, may go; `None`: there are none,
@@ -165,7 +172,7 @@ fn after(since: Timestamp, seconds: u64) -> Timestamp {
 mod tests {
     use super::*;
     use crate::model::Digest;
-    use crate::state::{Applied, BackupState};
+    use crate::state::{Applied, BackupState, GoodSnapshot};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -231,6 +238,23 @@ mod tests {
         assert!(held(&state, 149) && !held(&state, 150), "it was last touched at 100");
         state.resources.get_mut(&id("vm/web")).unwrap().wish = None;
         assert!(held(&state, 9999));
+    }
+
+    #[test]
+    fn what_was_proved_last_stays() {
+        let mut state = state();
+        let proved = |state: &mut State, id: &str| {
+            let of = &mut state.resources.get_mut(&"backup/web".parse().unwrap()).unwrap().backup;
+            let good = GoodSnapshot { id: id.into(), at: at(80), of: Vec::new() };
+            of.as_mut().unwrap().proved = Some(good);
+        };
+        proved(&mut state, "b");
+        let ids = |all: &[&str]| all.iter().map(|&id| id.to_owned()).collect::<Vec<_>>();
+        assert_eq!(state.pinned(&id("backup/web"), at(149)), (ids(&["a", "b"]), ids(&[])));
+        assert_eq!(state.pinned(&id("backup/web"), at(150)), (ids(&["b"]), ids(&["a"])));
+        proved(&mut state, "a");
+        assert_eq!(state.pinned(&id("backup/web"), at(149)), (ids(&["a"]), ids(&[])), "once");
+        assert_eq!(state.pinned(&id("backup/web"), at(150)), (ids(&["a"]), ids(&["a"])));
     }
 
     #[test]

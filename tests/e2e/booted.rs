@@ -230,13 +230,13 @@ fn a_copy_that_does_not_come_up_makes_the_backup_failed_and_says_what_it_said() 
         // What is on the disk is no system any more: every byte comes back, and that is not enough.
         write_sector(
             &bench,
-            &boot_sector_saying("NO SYSTEM\r\nroot password: hunter2\r\nHALTED\r\n"),
+            &boot_sector_saying("error: no such device: root.\r\nroot:hunter2\r\ngrub rescue>\r\n"),
         );
         let failed = bench.drill(false);
         let why = failed.data["why"].as_str().unwrap();
         assert!(why.contains("was not up within 40 s") && why.contains(GREETING), "{why}");
         let console = failed.data["console"].to_string();
-        assert!(console.contains("NO SYSTEM") && console.contains("HALTED"), "{console}");
+        assert!(console.contains("no such device") && console.contains("rescue"), "{console}");
         assert!(!console.contains("hunter2"), "{console}");
         assert_eq!(row(&bench)["health"], "failed");
         assert!(bench.run(&["backup"]).code(3).out.contains("was not up within"));

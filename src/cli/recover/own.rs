@@ -14,7 +14,7 @@ use super::super::context::Context;
 use super::super::exit::{CliError, ErrorKind};
 use super::super::wire::{self, HostClock, Until};
 use super::super::{bars, control};
-use super::place::{assemble, beside, install, is_free, private, put_in_place, remove, turn};
+use super::place::{assemble, beside, install, is_free, put_in_place, turn};
 use super::waiting::{HeldDisk, held, secrets};
 use super::{Own, from, millis};
 use crate::event::body::{LogRecovered, OperatorHeld};
@@ -24,6 +24,7 @@ use crate::journal::{self, Reader};
 use crate::model::{Fault, Kind, Name, ResourceId};
 use crate::port::{Progress, ProgressUpdate};
 use crate::provider::backup::{Fetched, OwnState, Vault};
+use crate::provider::paths::{private, remove};
 use crate::state::State;
 
 /// Digits of a checkpoint's hash that are enough: as many as a plan's digest needs.

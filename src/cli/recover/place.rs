@@ -2,14 +2,14 @@
 //!
 //! Nothing is written over: what is there stays, or the whole is refused.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::context::Context;
 use super::super::exit::{CliError, ErrorKind};
 use crate::provider::backup::OwnState;
+use crate::provider::paths::{named, private};
 
 /// That nothing is there yet.
 pub(super) fn is_free(state: &Path) -> Result<(), CliError> {
@@ -52,22 +52,6 @@ pub(super) fn beside(state: &Path) -> PathBuf {
     let mut name = state.file_name().unwrap_or_default().to_owned();
     name.push(".recovering");
     state.with_file_name(name)
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-pub(super) fn private(folder: &Path) -> io::Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| named(folder, &error))
-}
-
-pub(super) fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(folder, &error)),
-        Err(_) | Ok(()) => Ok(()),
-    }
 }
 
 /// Makes a state directory of what was restored; the config, if there is one.

@@ -339,20 +339,8 @@ fn short(id: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ready::tests::disk;
     use super::*;
-    use crate::model::Name;
-
-    fn disk(path: &Path) -> Disk {
-        Disk {
-            pool: Name::new("fast").unwrap(),
-            path: path.display().to_string(),
-            format: VolumeFormat::Raw,
-            size: 4,
-            backing: None,
-            on_image_change: None,
-            way_back: None,
-        }
-    }
 
     #[test]
     fn disks_of_a_machine_are_told_by_their_places() {

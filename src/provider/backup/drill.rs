@@ -15,13 +15,14 @@ use trueup_backup::protocol::{self, Action, Compare, Done, Restore, Restored, Sn
 
 use super::act::{brief, is_foreign, notice, told};
 use super::job::{Job, unexpected};
-use super::scratch::{Scratch, remove};
+use super::scratch::Scratch;
 use super::worker::{COMPLAINT_WAIT, Group, complaint};
 use crate::model::Fault;
 use crate::model::backup::{BackupDrilled, BackupFailed, BackupNews};
 use crate::model::resource::{BackupSource, Chore};
 use crate::port::{Outcome, Scope};
 use crate::provider::files::blocking;
+use crate::provider::paths::remove;
 
 /// Differences that an event names: the first say what it is about.
 const NAMED_MAX: usize = 3;

@@ -26,6 +26,7 @@ use crate::model::resource::BackupGuest;
 use crate::model::{Fault, Resource, ResourceId};
 use crate::port::{BoxFuture, GuestBase, GuestImage, GuestWish, Guests, OpenGuest, Outcome, Scope};
 use crate::provider::files::blocking;
+use crate::provider::paths::named;
 
 /// What a snapshot's tag says before the mark that it was read at. No backup can be called so.
 const MARK_TAG: &str = "mark:";
@@ -195,8 +196,7 @@ struct Disk {
 impl Disk {
     fn open(image: &GuestImage) -> io::Result<Self> {
         let export = Export::open(&image.socket, &image.export, image.bitmap.as_deref());
-        let export = export
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", image.file)))?;
+        let export = export.map_err(|error| named(Path::new(&image.file), &error))?;
         Ok(Self { file: image.file.clone(), based: image.bitmap.is_some(), export })
     }
 
@@ -215,12 +215,11 @@ fn pour(
     let mut writer = ImageWriter::new(to);
     let mut start = 0;
     for mut disk in disks {
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", disk.file));
+        let failed = |error: io::Error| named(Path::new(&disk.file), &error);
         let size = disk.export.size();
         let mut at = 0;
         while at < size {
-            for extent in disk.export.extents(at).map_err(named)? {
+            for extent in disk.export.extents(at).map_err(failed)? {
                 at = extent.offset + extent.length;
                 match (extent.changed, extent.zero) {
                     (false, _) => {}
@@ -229,7 +228,7 @@ fn pour(
                     }
                     (true, true) => {}
                     (true, false) => {
-                        copy(&mut disk.export, extent, start, &mut writer, read).map_err(named)?;
+                        copy(&mut disk.export, extent, start, &mut writer, read).map_err(failed)?;
                     }
                 }
             }

@@ -3,12 +3,12 @@
 //!
 //! Nothing is copied that a hard link can stand for, and nothing of the log itself is changed.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::OwnPlaces;
+use crate::provider::paths::{named, private, remove};
 
 /// Makes the log ready in `folder`, and says what is to be saved: that folder, what the log names, the
 /// config and the mirror, as far as they are there.
@@ -17,10 +17,12 @@ use super::OwnPlaces;
 /// Something cannot be read or written; the path is in the error.
 pub(super) fn make_ready(own: &OwnPlaces, folder: &Path) -> io::Result<Vec<PathBuf>> {
     let ready = folder.join("log");
-    clear(&ready)?;
+    remove(&ready)?;
+    private(&ready)?;
     let mut segments: Vec<PathBuf> = Vec::new();
-    for entry in named(fs::read_dir(&own.log), &own.log)? {
-        let path = named(entry, &own.log)?.path();
+    let failed = |error: io::Error| named(&own.log, &error);
+    for entry in fs::read_dir(&own.log).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
         // What has another name is being made, or is none of the log's.
         if path.extension().is_some_and(|extension| extension == "jsonl") {
             segments.push(path);
@@ -32,25 +34,17 @@ pub(super) fn make_ready(own: &OwnPlaces, folder: &Path) -> io::Result<Vec<PathB
         let Some(name) = segment.file_name() else { continue };
         let to = ready.join(name);
         if fs::hard_link(segment, &to).is_err() {
-            named(fs::copy(segment, &to), segment)?;
+            fs::copy(segment, &to).map_err(|error| named(segment, &error))?;
         }
     }
     if let Some(newest) = &newest
         && let Some(name) = newest.file_name()
     {
-        named(whole_lines(newest, &ready.join(name)), newest)?;
+        whole_lines(newest, &ready.join(name)).map_err(|error| named(newest, &error))?;
     }
     let more = [Some(own.state.join("blobs")), own.config.clone(), Some(own.mirror.clone())];
     let more = more.into_iter().flatten().filter(|path| path.exists());
     Ok(std::iter::once(ready).chain(more).collect())
-}
-
-fn clear(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return named(Err(error), folder),
-        Err(_) | Ok(()) => {}
-    }
-    named(DirBuilder::new().recursive(true).mode(0o700).create(folder), folder)
 }
 
 /// Copies the lines that are whole: what follows is being written, or is room made ready.
@@ -72,10 +66,6 @@ fn whole_lines(from: &Path, to: &Path) -> io::Result<()> {
         writer.write_all(&line)?;
     }
     writer.into_inner()?.sync_all()
-}
-
-fn named<T>(result: io::Result<T>, path: &Path) -> io::Result<T> {
-    result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]

@@ -207,11 +207,12 @@ pub(super) fn gone(path: &Path) -> Result<(), Fault> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::resource::{Disk, VolumeFormat};
 
-    fn disk(path: &Path) -> Disk {
+    /// A disk in a file, four bytes long.
+    pub(in super::super) fn disk(path: &Path) -> Disk {
         Disk {
             pool: Name::new("fast").unwrap(),
             path: path.display().to_string(),

@@ -3,9 +3,9 @@
 //! Nothing of another name in the scratch place is touched. What a kill left is found and removed by the
 //! next process ([`BackupProvider::sweep`]): a machine by the note in its lock, files by their names.
 
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +14,7 @@ use super::held::Closing;
 use super::{BackupProvider, BackupSetup};
 use crate::model::{Fault, Name};
 use crate::port::Guests;
+use crate::provider::paths::{named, private, remove};
 
 /// What our folders in the scratch place are called, before the backup's name: only these are ever
 /// removed, wherever somebody put the scratch place.
@@ -155,23 +156,6 @@ fn passable(folder: &Path) -> io::Result<()> {
             .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o711)))
             .map_err(|error| named(folder, &error)),
     }
-}
-
-fn private(folder: &Path) -> io::Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| named(folder, &error))
-}
-
-/// Removes a folder of ours; that it is not there is well.
-pub(super) fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(folder, &error)),
-        Err(_) | Ok(()) => Ok(()),
-    }
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl BackupProvider {

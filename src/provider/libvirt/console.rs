@@ -20,6 +20,32 @@ const LINE_MAX: usize = 160;
 /// Lines that are kept of a guest that did not come up: they say where it stopped.
 const LAST_WORDS_MAX: usize = 8;
 
+/// How lines begin that tell of a start and are not a program's: systemd's own (`man systemd`,
+/// `systemd.show_status`), and those of firmware, boot loader and initramfs where a start ends. What
+/// programs write, `cloud-init` with the passwords that it made before all, is not among them.
+const OF_A_START: [&str; 20] = [
+    "[  OK  ]",
+    "[FAILED]",
+    "[DEPEND]",
+    "[ TIME ]",
+    "You are in emergency mode",
+    "You are in rescue mode",
+    "Booting from",
+    "Boot failed",
+    "No bootable device",
+    "BdsDxe:",
+    "error: no such",
+    "error: disk",
+    "error: file",
+    "error: unknown filesystem",
+    "grub rescue>",
+    "ALERT!",
+    "Gave up waiting for",
+    "Kernel panic",
+    "(initramfs)",
+    "No init found",
+];
+
 /// What a line that holds a secret often says beside it.
 const TELLTALES: [&str; 11] = [
     "passw",
@@ -126,10 +152,25 @@ impl Console {
         lines
     }
 
-    /// What stands in it last, for whoever asks later why the guest did not come up.
+    /// What stands in it last of the start itself, for whoever asks later why the guest did not come up.
     pub(super) fn last_words(&self) -> Vec<String> {
-        self.last_lines(LAST_WORDS_MAX).iter().map(|line| censored(line)).collect()
+        let mut told = self.last_lines(usize::MAX);
+        told.retain(|line| is_of_a_start(line));
+        told.drain(..told.len().saturating_sub(LAST_WORDS_MAX));
+        told.iter().map(|line| censored(line)).collect()
     }
+}
+
+/// Whether the kernel, systemd, the firmware, the boot loader or the initramfs wrote a line, or it is
+/// where somebody may log in.
+fn is_of_a_start(line: &str) -> bool {
+    let kernel = line.strip_prefix('[').and_then(|line| line.split_once("] ")).is_some_and(
+        |(clock, said)| {
+            let program = said.split(' ').next().unwrap_or_default().ends_with("]:");
+            !program && clock.trim().parse::<f64>().is_ok()
+        },
+    );
+    kernel || line.ends_with("login:") || OF_A_START.iter().any(|start| line.starts_with(start))
 }
 
 /// A line without what looks like a secret. It cannot know, and rather leaves out too much.
@@ -202,6 +243,35 @@ mod tests {
         append(&path, &"y".repeat(3 * WINDOW_MAX));
         console.read().await.unwrap();
         assert_eq!(console.window.len(), WINDOW_MAX);
+    }
+
+    #[tokio::test]
+    async fn of_a_console_only_what_tells_of_the_start_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web.log");
+        append(
+            &path,
+            "Booting from Hard Disk...\n\
+             [    1.204841] EXT4-fs (vda1): mounted filesystem\n\
+             [   12.345678] cloud-init[412]: ci-info: 10.0.0.7\n\
+             [   12.345700] cloud-init[412]: root:correct-horse\n\
+             root:correct-horse\n\
+             [hunter2] is the word\n\
+             [FAILED] Failed to start app.service\n\
+             web login:\n",
+        );
+        let mut console = Console::new(path.to_str().unwrap());
+        console.read().await.unwrap();
+        let kept = [
+            "Booting from Hard Disk...",
+            "[    1.204841] EXT4-fs (vda1): mounted filesystem",
+            "[FAILED] Failed to start app.service",
+            "web login:",
+        ];
+        assert_eq!(console.last_words(), kept);
+        append(&path, &"[  OK  ] one more\n".repeat(LAST_WORDS_MAX));
+        console.read().await.unwrap();
+        assert_eq!(console.last_words(), ["[  OK  ] one more"; LAST_WORDS_MAX]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use crate::provider::paths::named;
+
 /// The attribute that an access control list is kept in (acl(5)).
 const ACL: &str = "system.posix_acl_access";
 
@@ -80,10 +82,6 @@ pub(super) fn is_plain(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(named(path, &error)),
     }
-}
-
-pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::xml::{self, domain, drill};
-use super::place::{User, is_plain, named};
+use super::place::{User, is_plain};
 use crate::model::Fault;
 use crate::model::resource::{DiskDevice, GuestPart, VirtualMachine};
 use crate::port::BootWish;
 use crate::provider::files::blocking;
+use crate::provider::paths::named;
 
 /// The file with the guest's definition.
 const DEFINITION: &str = "domain.xml";

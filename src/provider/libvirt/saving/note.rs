@@ -3,15 +3,16 @@
 //! A folder for each backup, in it a note for each guest, and a lock that is held while the backup is
 //! taken. Only what a note names is ever taken away.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Name;
+use crate::provider::paths::{named, private};
 
 /// What one backup has in one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +95,11 @@ impl Notes {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(named(error, &self.folder)),
+            Err(error) => return Err(named(&self.folder, &error)),
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| named(error, &self.folder))?;
+            let entry = entry.map_err(|error| named(&self.folder, &error))?;
             names.extend(entry.file_name().to_str().and_then(|name| Name::new(name).ok()));
         }
         names.sort();
@@ -108,16 +109,15 @@ impl Notes {
     /// Takes the lock of a backup; `None`: somebody has it.
     pub(super) fn lock(&self, backup: &Name) -> io::Result<Option<Lock>> {
         let folder = self.folder(backup);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|error| named(error, &folder))?;
+        private(&folder)?;
         let path = folder.join(LOCK);
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| named(error, &path))?;
+        let file = file.map_err(|error| named(&path, &error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock(file))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(named(error.into(), &path)),
+            Err(error) => Err(named(&path, &error.into())),
         }
     }
 
@@ -127,17 +127,17 @@ impl Notes {
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(named(error, &folder)),
+            Err(error) => return Err(named(&folder, &error)),
         };
         let mut notes = Vec::new();
         for entry in entries {
-            let path = entry.map_err(|error| named(error, &folder))?.path();
+            let path = entry.map_err(|error| named(&folder, &error))?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let text = fs::read_to_string(&path).map_err(|error| named(error, &path))?;
+            let text = fs::read_to_string(&path).map_err(|error| named(&path, &error))?;
             let note: Note =
-                serde_json::from_str(&text).map_err(|error| named(error.into(), &path))?;
+                serde_json::from_str(&text).map_err(|error| named(&path, &error.into()))?;
             notes.push(note);
         }
         notes.sort_by(|a, b| a.uuid.cmp(&b.uuid));
@@ -162,7 +162,7 @@ impl Notes {
             fs::rename(&fresh, &path)?;
             File::open(&folder)?.sync_all()
         };
-        write().map_err(|error| named(error, &path))
+        write().map_err(|error| named(&path, &error))
     }
 }
 
@@ -173,13 +173,9 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(error, path)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(path, &error)),
         Err(_) | Ok(()) => Ok(()),
     }
-}
-
-fn named(error: io::Error, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// How the names of marks begin.

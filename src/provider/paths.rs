@@ -1,0 +1,33 @@
+//! Folders of our own, and errors that say which path they are about.
+//!
+//! Nothing outside the path that is given is ever touched.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+/// An error that begins with the path it is about.
+pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Makes a folder, and those above it, that only its owner may enter; one that is there stays as it is.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn private(folder: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| named(folder, &error))
+}
+
+/// Removes a folder of ours with all that is in it; that it is not there is well.
+///
+/// # Errors
+/// It cannot be removed.
+pub(crate) fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(folder, &error)),
+        Err(_) | Ok(()) => Ok(()),
+    }
+}

@@ -438,6 +438,9 @@ pub enum Action {
         part: Option<u32>,
         /// The newest snapshot, which has to be there; `None`: there is none.
         snapshot: Option<String>,
+        /// The last complete one where that is another, which has to be there too: it is what was proved.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        good: Option<String>,
         /// Whether it comes before its time because somebody else removed things.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         foreign: bool,

@@ -44,6 +44,23 @@ pub(super) fn known_backups(
     known.collect()
 }
 
+/// Whether snapshots may be removed: the check or the drill right before it may have found damage, the
+/// run something it could not read; and since the plan was made a snapshot may have become a way back or
+/// the proved one, or what one is the way back for may have turned out to be bad.
+pub(super) fn may_forget(
+    state: &State,
+    id: &ResourceId,
+    pinned: &[String],
+    now: Timestamp,
+) -> bool {
+    let (held, _) = state.pinned(id, now);
+    let of = state.backup(id);
+    // Whatever the rules are, they keep the newest one.
+    let newest = of.last.as_ref().map(|last| &last.id);
+    let stays = |snapshot: &String| Some(snapshot) == newest || pinned.contains(snapshot);
+    of.may_forget() && held.iter().all(stays)
+}
+
 /// The snapshots inside the disks of machines that nothing needs any more as a way back.
 pub(super) fn ways_over(
     state: &State,
@@ -190,7 +207,9 @@ mod tests {
     use trueup_backup::retention::Keep;
     use trueup_backup::schedule::{Schedule, When};
 
-    use crate::state::GoodSnapshot;
+    use crate::model::Digest;
+    use crate::model::backup::Before;
+    use crate::state::{GoodSnapshot, Pinned, ResourceState};
 
     fn every(seconds: u64) -> Schedule {
         Schedule { when: When::Every(seconds), time_zone: None, jitter_s: 0, windows: Vec::new() }
@@ -242,6 +261,33 @@ mod tests {
             elapsed_ms: 1,
         });
         of
+    }
+
+    #[test]
+    fn nothing_is_removed_that_has_to_stay_by_now() {
+        let web: ResourceId = "vm/web".parse().unwrap();
+        let before = Before { of: [web.clone()].into(), keep_s: 50 };
+        let (snapshot, repository) = ("b".to_owned(), "one".into());
+        let pinned = vec![Pinned { snapshot, repository, at: at(1000), before }];
+        let of = BackupState { pinned, ..taken(1000) };
+        let known = ResourceState { backup: Some(Box::new(of)), ..ResourceState::default() };
+        let mut state = State::default();
+        state.resources.insert(id(), known);
+        let may = |state: &State| may_forget(state, &id(), &[], at(1050));
+        assert!(may(&state), "what is gone has been good since then");
+        // After the plan was made it was seen not to be good.
+        let bad = ResourceState { wish: Some(Digest::of("web")), ..ResourceState::default() };
+        state.resources.insert(web.clone(), bad);
+        assert!(!may(&state) && may_forget(&state, &id(), &["b".into()], at(1050)));
+        state.resources.remove(&web);
+        let proved = |state: &mut State, snapshot: &str| {
+            let of = state.resources.get_mut(&id()).unwrap().backup.as_mut().unwrap();
+            of.proved = Some(GoodSnapshot { id: snapshot.into(), at: at(1000), of: Vec::new() });
+        };
+        proved(&mut state, "c");
+        assert!(!may(&state) && may_forget(&state, &id(), &["c".into()], at(1050)));
+        proved(&mut state, "a");
+        assert!(may(&state), "it is the newest");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::Ledger;
 use super::assess::{StoredChanges, signature, storable_changes};
 use super::backoff::retry_at;
+use super::backups::may_forget;
 use super::claim::{claim_before, makes_ours};
 use super::flight::{Flights, Place};
 use super::hold::minute_of_week;
@@ -136,14 +137,6 @@ impl Reconciler {
         }
         self.fault()
     }
-}
-
-/// Whether snapshots may be removed: the check or the drill right before it may have found damage, the
-/// run something it could not read, and a snapshot may have become a way back since the plan was made.
-fn may_forget(state: &State, id: &ResourceId, pinned: &[String], released: &[String]) -> bool {
-    let of = state.backup(id);
-    let known = |snapshot: &String| pinned.contains(snapshot) || released.contains(snapshot);
-    of.may_forget() && of.pinned.iter().all(|pinned| known(&pinned.snapshot))
 }
 
 /// What is to be the way back has to hold everything: else what it was taken for is not begun, and it
@@ -298,8 +291,8 @@ impl Performance {
             || window_open(windows, minute);
         let taken_back = self.approved.is_some_and(|since| state.revoked > since);
         let safe = match &step.action {
-            Action::BackupForget { pinned, released, .. } => {
-                may_forget(state, &step.resource, pinned, released)
+            Action::BackupForget { pinned, .. } => {
+                may_forget(state, &step.resource, pinned, self.hand.clock.now())
             }
             _ => true,
         };

@@ -517,6 +517,12 @@ impl State {
         if let Some(known) = self.resources.remove(from) {
             let wish = self.resources.get(to).and_then(|named| named.wish);
             self.resources.insert(to.clone(), ResourceState { wish, ..known });
+            let backups = self.resources.values_mut().filter_map(|known| known.backup.as_mut());
+            for pinned in backups.flat_map(|of| &mut of.pinned) {
+                if pinned.before.of.remove(from) {
+                    pinned.before.of.insert(to.clone());
+                }
+            }
         }
         self.exempt.remove(from);
     }

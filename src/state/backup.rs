@@ -162,7 +162,8 @@ impl BackupState {
     pub(super) fn open(&mut self, opened: &BackupOpened) {
         if self.repository.as_ref() != Some(&opened.repository) {
             let repository = Some(opened.repository.clone());
-            *self = Self { repository, asked: self.asked, ..Self::default() };
+            let pinned = std::mem::take(&mut self.pinned);
+            *self = Self { repository, asked: self.asked, pinned, ..Self::default() };
         }
     }
 
@@ -171,7 +172,8 @@ impl BackupState {
         self.notice(&taken.notices, at);
         self.recheck |= taken.foreign;
         if let Some(before) = taken.before.clone().filter(|_| taken.missing == 0) {
-            keep(&mut self.pinned, Pinned { snapshot: taken.snapshot.clone(), at, before });
+            let (snapshot, repository) = (taken.snapshot.clone(), taken.repository.clone());
+            keep(&mut self.pinned, Pinned { snapshot, repository, at, before });
         }
         self.bytes_before = self.last.as_ref().map(|last| last.bytes);
         self.last = Some(LastSnapshot {

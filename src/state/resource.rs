@@ -115,7 +115,10 @@ impl ResourceState {
         };
         let known = self.backup.take_if(|_| moved);
         if let Some(known) = &known {
-            self.backup().asked = known.asked;
+            // Its own repository may be given back to it, and the ways back that are in there.
+            let (asked, pinned) = (known.asked, known.pinned.clone());
+            let fresh = self.backup();
+            (fresh.asked, fresh.pinned) = (asked, pinned);
         }
         known
     }
@@ -231,8 +234,10 @@ mod tests {
     use super::*;
     use crate::event::body::BackupOpened;
     use crate::model::Name;
+    use crate::model::backup::Before;
     use crate::model::resource::{Backup, BackupLimits, BackupSource};
     use crate::plan::Disruption;
+    use crate::state::Pinned;
     use std::collections::BTreeMap;
     use trueup_backup::objective::Objectives;
 
@@ -311,8 +316,16 @@ mod tests {
     fn what_is_known_of_one_repository_is_not_known_of_another() {
         let mut known = opened();
         known.backup().asked = true;
+        let pinned = vec![Pinned {
+            snapshot: "a".into(),
+            repository: "1".repeat(64),
+            at: Timestamp::UNIX_EPOCH,
+            before: Before { of: Default::default(), keep_s: 1 },
+        }];
+        known.backup().pinned.clone_from(&pinned);
         known.start(&opening("/new"), 2);
-        let asked = BackupState { asked: true, ..BackupState::default() };
+        // The old one may be given back to it, with the ways back in it.
+        let asked = BackupState { asked: true, pinned, ..BackupState::default() };
         assert_eq!(known.backup, Some(Box::new(asked.clone())));
         known.fail(&failed(Fault::transient("no space is left")), Timestamp::UNIX_EPOCH);
         assert_eq!(known.backup, Some(Box::new(asked)), "it may be half there: it is opened again");

@@ -31,6 +31,8 @@ pub struct InsideSnapshot {
 pub struct Pinned {
     /// Its id.
     pub snapshot: String,
+    /// The id of its repository: a backup may be given another one, and then its own back.
+    pub repository: String,
     /// When it was there.
     pub at: Timestamp,
     /// What it is the way back for.
@@ -141,7 +143,10 @@ impl State {
         let backups = self.resources.iter().filter(|(id, _)| id.kind == Kind::Backup);
         let saved = backups.flat_map(|(backup, known)| {
             let all = known.backup.iter().flat_map(|of| &of.pinned);
-            let of = all.filter(move |pinned| pinned.before.of.contains(id));
+            let now = known.backup.as_ref().and_then(|of| of.repository.as_deref());
+            let of = all.filter(move |pinned| {
+                Some(pinned.repository.as_str()) == now && pinned.before.of.contains(id)
+            });
             of.map(move |pinned| WayThere::Saved {
                 backup: backup.clone(),
                 snapshot: pinned.snapshot.clone(),
@@ -171,6 +176,7 @@ fn after(since: Timestamp, seconds: u64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Entry, Event, Recorded};
     use crate::model::Digest;
     use crate::state::{Applied, BackupState, GoodSnapshot};
 
@@ -197,8 +203,10 @@ mod tests {
         let mut state = State::default();
         state.resources.insert(id("vm/web"), good(100));
         let before = Before { of: [id("vm/web")].into(), keep_s: 50 };
-        let pinned = vec![Pinned { snapshot: "a".into(), at: at(90), before }];
-        let backup = BackupState { pinned, ..BackupState::default() };
+        let (snapshot, repository) = ("a".into(), "one".into());
+        let pinned = vec![Pinned { snapshot, repository, at: at(90), before }];
+        let repository = Some("one".into());
+        let backup = BackupState { pinned, repository, ..BackupState::default() };
         let known = ResourceState { backup: Some(Box::new(backup)), ..good(1) };
         state.resources.insert(id("backup/web"), known);
         state
@@ -241,6 +249,17 @@ mod tests {
     }
 
     #[test]
+    fn a_way_back_goes_with_the_name_of_what_it_is_for() {
+        let mut state = state();
+        state.resources.get_mut(&id("vm/web")).unwrap().wish = Some(Digest::of("another"));
+        let moved = crate::event::body::Moved { from: id("vm/web") };
+        let entry = Entry::new(Event::Moved(moved)).about(&id("vm/shop"));
+        state.apply(&Recorded { seq: 1, at: at(100), entry });
+        assert!(held(&state, 9999), "what has that name now is not good");
+        assert_eq!(state.ways_back(&id("vm/shop")).len(), 1);
+    }
+
+    #[test]
     fn what_was_proved_last_stays() {
         let mut state = state();
         let proved = |state: &mut State, id: &str| {
@@ -271,5 +290,8 @@ mod tests {
         };
         assert_eq!((name.as_str(), backup, *until), ("trueup-1", &id("backup/web"), Some(at(150))));
         assert!(state.ways_back(&id("vm/db")).is_empty());
+        let of = &mut state.resources.get_mut(&id("backup/web")).unwrap().backup;
+        of.as_mut().unwrap().repository = Some("two".into());
+        assert_eq!(state.ways_back(&id("vm/web")).len(), 1, "it is in the other repository");
     }
 }

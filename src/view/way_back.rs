@@ -19,7 +19,7 @@ pub fn ways_back(state: &State, id: &ResourceId) -> Vec<String> {
         ),
         WayThere::Saved { backup, snapshot, at, until } => {
             let kept = match until {
-                Some(until) => format!("kept until {}", shown(until)),
+                Some(until) => format!("kept at least until {}", shown(until)),
                 None => "kept until the change is good".to_owned(),
             };
             format!(

@@ -536,6 +536,30 @@ fn what_somebody_else_removed_is_told_and_checked_at_once_and_once() {
     assert_eq!(checks(), 2, "once for each time");
 }
 
+#[test]
+fn a_check_proves_nothing_where_the_last_complete_snapshot_was_removed() {
+    let saved = Saved::new(&files());
+    saved.run(&["apply"]).code(0);
+    assert_eq!(saved.row("files")["reliedOn"], true);
+    // The next one is not complete, and all there is once somebody else removed the first.
+    saved.publish(&files().replace("[@files]", "[@files, /proc/1/mem]"));
+    saved.run(&["backup", "run", "files"]).code(0);
+    saved.run(&["apply"]);
+    assert_eq!(saved.snapshots("files").len(), 2);
+    let complete = saved.snapshots("files")[0]["id"].as_str().unwrap().to_owned();
+    saved.restic("vault", &["forget", &complete]);
+    // The next job notices, and the check that comes of it looks for it.
+    let row = (0..10).find_map(|_| {
+        saved.run(&["backup", "run", "files"]).code(0);
+        saved.run(&["apply"]);
+        Some(saved.row("files")).filter(|row| row["health"] == "failed")
+    });
+    let row = row.expect("a check that finds that it is gone");
+    assert_eq!(row["reliedOn"], false, "{row}");
+    let told = saved.run(&["log", "--type", "backup.failed"]).out;
+    assert!(told.contains(&complete[..8]) && told.contains("is not in"), "{told}");
+}
+
 /// A backup of a program that never ends.
 fn endless(more: &str) -> String {
     backup(

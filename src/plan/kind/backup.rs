@@ -103,8 +103,9 @@ fn action(to: &Backup, known: &KnownBackup, due: &Due) -> Option<Action> {
             let parts = to.verify.as_ref().and_then(|verify| verify.read_parts);
             let part = parts.filter(|of| *of > 0).map(|of| known.checks % of + 1);
             let snapshot = known.newest.clone();
+            let good = known.good.clone().filter(|good| Some(good) != snapshot.as_ref());
             let foreign = known.foreign;
-            Action::BackupVerify { backup, repository, part, snapshot, foreign, due: since }
+            Action::BackupVerify { backup, repository, part, snapshot, good, foreign, due: since }
         }
         Chore::Drill => {
             let snapshot = known.good.clone()?;

@@ -103,6 +103,25 @@ fn what_is_due_is_done_in_its_order_and_reads_the_next_part() {
 }
 
 #[test]
+fn a_check_looks_for_the_complete_snapshot_too_where_the_newest_is_none() {
+    let mut machine = made();
+    let known = know(&mut machine, &[Chore::Verify]);
+    known.repository = Some("5".repeat(64));
+    let ids = |at: &str| Some(at.repeat(64));
+    let looked_for = |newest: &str, good: &str| {
+        let mut machine = machine.clone();
+        let known = machine.known.backups.get_mut(&id("backup/own")).unwrap();
+        (known.newest, known.good) = (ids(newest), ids(good));
+        match &machine.plan().steps[0].action {
+            Action::BackupVerify { snapshot, good, .. } => (snapshot.clone(), good.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(looked_for("a", "a"), (ids("a"), None));
+    assert_eq!(looked_for("b", "a"), (ids("b"), ids("a")));
+}
+
+#[test]
 fn a_repository_that_is_gone_is_not_made_anew() {
     let mut machine = made();
     know(&mut machine, &[Chore::Run]).repository = Some("5".repeat(64));

@@ -77,19 +77,15 @@ impl Job<'_> {
         }
     }
 
-    /// Checks the repository, and that `newest` is in it. That it is damaged, older than the log or
-    /// another one is an answer, not a failure.
-    pub(super) async fn verify(
-        &self,
-        part: Option<u32>,
-        newest: Option<&str>,
-    ) -> Result<Outcome, Fault> {
+    /// Checks the repository, and that the snapshots `there` are in it. That it is damaged, older than
+    /// the log or another one is an answer, not a failure.
+    pub(super) async fn verify(&self, part: Option<u32>, there: &[&str]) -> Result<Outcome, Fault> {
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
-        if let Some(newest) = newest
-            && let Err(wrong) = self.wanted(newest).await?
-        {
-            return Ok(told(BackupNews::Failed(wrong.while_verifying())));
+        for snapshot in there {
+            if let Err(wrong) = self.wanted(snapshot).await? {
+                return Ok(told(BackupNews::Failed(wrong.while_verifying())));
+            }
         }
         let of = self.backup.verify.as_ref().and_then(|verify| verify.read_parts);
         let read = match (part, of) {

@@ -226,8 +226,17 @@ impl Provider for BackupProvider {
                 Action::BackupClear { wholly, .. } => {
                     self.clear(&step.resource, *wholly, scope).await
                 }
-                Action::BackupVerify { backup, repository, part, snapshot, foreign: _, due: _ } => {
-                    job(backup, repository).verify(*part, snapshot.as_deref()).await
+                Action::BackupVerify {
+                    backup,
+                    repository,
+                    part,
+                    snapshot,
+                    good,
+                    foreign: _,
+                    due: _,
+                } => {
+                    let there = [snapshot, good].into_iter().flatten().map(String::as_str);
+                    job(backup, repository).verify(*part, &there.collect::<Vec<_>>()).await
                 }
                 Action::BackupDrill { backup, repository, snapshot, due: _ } => {
                     job(backup, repository).drill(snapshot, scope).await

@@ -186,6 +186,7 @@ fn stand_in(place: usize, disk: &DiskAttachment) -> Option<(String, bool)> {
 }
 
 /// The files in the places of disks that were not restored, which have to be there, empty.
+#[must_use]
 pub fn stand_ins(of: &VirtualMachine, restored: &BTreeMap<String, PathBuf>) -> BTreeSet<String> {
     let left = of.disks.iter().enumerate().filter(|(_, disk)| !restored.contains_key(&disk.target));
     left.filter_map(|(place, disk)| stand_in(place, disk)).map(|(file, _)| file).collect()

@@ -122,7 +122,12 @@ pub struct BootWish<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Booted {
     /// It came up, and every command in it succeeded.
-    Up(BackupBooted),
+    Up {
+        /// How.
+        up: BackupBooted,
+        /// What is worth knowing beside it, in sentences.
+        notices: Vec<String>,
+    },
     /// It did not.
     Down {
         /// Why, in a sentence.

@@ -318,3 +318,26 @@ fn a_drill_without_room_says_how_much_it_needs_and_restores_nothing() {
     assert!(is_empty(&place), "nothing is left there");
     assert_eq!(saved.events("backup.failed"), 0, "it says nothing about the snapshot");
 }
+
+#[test]
+fn a_drill_is_given_up_where_the_room_runs_out_meanwhile() {
+    // It has to leave 64 MiB, and something takes more.
+    let drill = "  drill: {schedule: {every: 6h}, check: [/bin/sh, -c, 'head -c 50M /dev/zero >more; exec \
+                 sleep 1000']}\n";
+    let saved = Saved::new(&(files() + drill));
+    let Some(small) = Small::mount(saved.at("small"), "100m") else {
+        eprintln!("not root: nothing can be mounted");
+        return;
+    };
+    let place = small.0.join("drill");
+    saved.configure(&format!("  scratch: {}\n", place.display()));
+    allow(&saved, "/bin/sh");
+    saved.run(&["apply"]).code(5);
+    let status = saved.run(&["status"]).out;
+    assert!(
+        status.contains("the drill was given up") && status.contains("64 MiB stay"),
+        "{status}"
+    );
+    assert!(is_empty(&place), "nothing is left there");
+    assert_eq!(saved.events("backup.failed"), 0, "it says nothing about the snapshot");
+}

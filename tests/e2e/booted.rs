@@ -152,14 +152,15 @@ fn a_copy_boots_beside_the_guest_which_goes_on_undisturbed() {
     });
 }
 
-/// A machine that boots from its disk, and its backup.
+/// A machine that boots from one of its disks, which are on different buses, and a backup of that one.
 fn small(bench: &Bench, boot: &str) -> [String; 4] {
     let machine = "---\napiVersion: trueup/v1\nkind: VirtualMachine\nmetadata: { name: web }\n\
                    spec:\n  cpus: 1\n  memory: 64MiB\n  accelerator: tcg\n  snapshot: never\n  \
-                   stop: { timeout: 1s, force: true }\n  disks: [{ disk: data }]\n";
+                   stop: { timeout: 1s, force: true }\n  disks: [{ disk: data }, { disk: more, bus: \
+                   sata }]\n";
     [
         environment(&bench.dir, ""),
-        disk("data", 64),
+        disk("data", 64) + &disk("more", 8),
         machine.to_owned(),
         drilled(bench, "disk: data", boot),
     ]

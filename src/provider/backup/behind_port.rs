@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -181,15 +180,12 @@ impl Provider for BackupProvider {
     }
 
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
-        let fresh = !self.swept.swap(true, Ordering::Relaxed);
         let looked = {
             let scope = scope.clone();
             blocking("look at repositories", move || Ok(look(&scope)))
         };
         Box::pin(async move {
-            if fresh {
-                self.sweep().await;
-            }
+            self.sweep().await;
             let mut observed = looked.await?;
             for (id, why) in self.silent(scope).await {
                 observed.resources.remove(&id);

@@ -4,14 +4,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::BackupProvider;
 use super::drill::Wrong;
 use super::held::Closing;
 use super::job::Job;
-use super::scratch::Scratch;
+use super::scratch::{BootTurn, Scratch};
 use crate::model::backup::BackupDrilled;
 use crate::model::resource::{BackupBoot, BackupSource, GuestPart, VirtualMachine};
 use crate::model::{Fault, Kind, Name, Resource, ResourceId};
-use crate::port::{BootWish, Booted, Guests, Progress, Scope};
+use crate::port::{BootWish, Booted, Guests, Progress, ProgressUpdate, Scope};
 
 /// What a drill is to boot.
 pub(super) struct Boot<'a> {
@@ -21,6 +22,19 @@ pub(super) struct Boot<'a> {
     part: &'a GuestPart,
     boot: &'a BackupBoot,
     spec: &'a VirtualMachine,
+}
+
+impl BackupProvider {
+    /// Waits until no other drill boots anything: two would each take the room and the memory that the
+    /// other one was shown to be free, and QEMU takes memory only as its guest does.
+    pub(super) async fn turn_to_boot(&self, progress: &Progress) -> BootTurn {
+        if let Ok(turn) = Arc::clone(&self.boots).try_lock_owned() {
+            return turn;
+        }
+        let what = "waiting for another drill, which boots a machine".to_owned();
+        progress(ProgressUpdate { what, done: 0, total: None });
+        Arc::clone(&self.boots).lock_owned().await
+    }
 }
 
 impl Job<'_> {
@@ -68,8 +82,9 @@ impl Boot<'_> {
             ))
         })?;
         match self.guests.boot(&self.wish(&scratch.folder), progress).await? {
-            Booted::Up(up) => {
+            Booted::Up { up, mut notices } => {
                 drilled.boot = Some(up);
+                drilled.notices.append(&mut notices);
                 Ok(None)
             }
             Booted::Down { why, console } => Ok(Some(Wrong::of_guest(why, console))),

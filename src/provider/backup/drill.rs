@@ -4,6 +4,7 @@
 //! That something is wrong is an answer, not a failure; a failure is a drill that could not be done.
 //! Nothing outside of the scratch folder is written.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,8 +15,10 @@ use tokio::time::timeout;
 use trueup_backup::protocol::{self, Action, Compare, Done, Restore, Restored, Snapshot};
 
 use super::act::{brief, is_foreign, notice, told};
+use super::boot::Boot;
 use super::job::{Job, unexpected};
-use super::scratch::Scratch;
+use super::room;
+use super::scratch::{BootTurn, Scratch};
 use super::worker::{COMPLAINT_WAIT, Group, complaint};
 use crate::model::Fault;
 use crate::model::backup::{BackupDrilled, BackupFailed, BackupNews};
@@ -26,6 +29,9 @@ use crate::provider::paths::remove;
 
 /// Differences that an event names: the first say what it is about.
 const NAMED_MAX: usize = 3;
+/// Room that a drill takes beside the bytes of its snapshot: what the file system notes of them, a console,
+/// and what stands in for disks that were not saved.
+const ROOM_BESIDE: u64 = 16 << 20;
 
 /// What came of a drill: what was right, or what was wrong.
 type Proved = Result<BackupDrilled, Wrong>;
@@ -50,26 +56,35 @@ impl Job<'_> {
         if let Some(drill) = self.backup.drill.as_ref().filter(|drill| !drill.check.is_empty()) {
             self.allowed(&drill.check)?;
         }
+        let boot = self.boot(scope)?;
+        // First: nobody at the repository has to wait for another one's machine.
+        let alone = match &boot {
+            Some(_) => Some(self.provider.turn_to_boot(self.progress).await),
+            None => None,
+        };
         let turn = self.provider.turn(&self.backup.repository);
         let _beside = turn.read().await;
         let found = match self.wanted(snapshot).await? {
             Ok(found) => found,
             Err(wrong) => return Ok(failed(wrong)),
         };
-        let boot = self.boot(scope)?;
-        let mut scratch = self.scratch(found.bytes, boot.is_some()).await?;
+        let mut scratch = self.scratch(found.bytes, alone).await?;
         if let Some(boot) = &boot {
             // Much may be to restore for nothing.
             boot.may(&scratch.folder).await?;
         }
-        let mut proved = self.restored(&found, &scratch.folder).await;
-        if let (Ok(Ok(drilled)), Some(boot)) = (&mut proved, &boot) {
-            match boot.with(&mut scratch, drilled, self.progress).await {
-                Ok(None) => {}
-                Ok(Some(wrong)) => proved = Ok(Err(wrong)),
-                Err(fault) => proved = Err(fault),
-            }
-        }
+        let (folders, least) = (BTreeSet::from([scratch.folder.clone()]), scratch.room_left());
+        let proved = tokio::select! {
+            proved = self.came_back(&found, &mut scratch, boot.as_ref()) => proved,
+            (folder, free) = room::runs_out(&folders, least) => Err(Fault::transient(format!(
+                "{}: the drill was given up: {} MiB are left in {}, and {} MiB stay with everybody \
+                 else there: make room, or name another folder as `backup.scratch` in the host's config",
+                self.id,
+                free >> 20,
+                folder.display(),
+                least >> 20
+            ))),
+        };
         let cleared = self.clear(scratch).await;
         let proved = proved?;
         // What was found counts for more than a folder that would not go: the next drill sees to it.
@@ -77,6 +92,22 @@ impl Job<'_> {
             return Err(fault);
         }
         Ok(proved.map_or_else(failed, |drilled| told(BackupNews::Drilled(drilled))))
+    }
+
+    /// Restores it, and boots it where that is wanted.
+    async fn came_back(
+        &self,
+        snapshot: &Snapshot,
+        scratch: &mut Scratch,
+        boot: Option<&Boot<'_>>,
+    ) -> Result<Proved, Fault> {
+        let mut drilled = match self.restored(snapshot, &scratch.folder).await? {
+            Ok(drilled) => drilled,
+            Err(wrong) => return Ok(Err(wrong)),
+        };
+        let Some(boot) = boot else { return Ok(Ok(drilled)) };
+        let wrong = boot.with(scratch, &mut drilled, self.progress).await?;
+        Ok(wrong.map_or(Ok(drilled), Err))
     }
 
     /// The snapshot of this id: one that is not there any more is something wrong.
@@ -107,23 +138,22 @@ impl Job<'_> {
         }
     }
 
-    /// An empty folder with room for `bytes`.
-    async fn scratch(&self, bytes: Option<u64>, boots: bool) -> Result<Scratch, Fault> {
+    /// An empty folder with room for `bytes`. `alone`: something is booted out of it.
+    async fn scratch(&self, bytes: Option<u64>, alone: Option<BootTurn>) -> Result<Scratch, Fault> {
         let (setup, id) = (self.provider.setup.clone(), self.id.clone());
         let make = move || {
             let named = |error: io::Error| Fault::transient(format!("{id}: {error}"));
-            let place = if boots { &setup.scratch_of_guests } else { &setup.scratch };
-            let scratch = Scratch::take(&setup, &id.name, boots).map_err(named)?;
+            let scratch = Scratch::take(&setup, &id.name, alone).map_err(named)?;
             let scratch = scratch.ok_or_else(|| {
                 Fault::transient(format!("{id}: another process drills it right now"))
             })?;
             let (free, wanted) = (scratch.free().map_err(named)?, bytes.unwrap_or(0));
-            if wanted.saturating_add(scratch.room_left()) > free {
+            if wanted.saturating_add(scratch.room_left() + ROOM_BESIDE) > free {
                 return Err(Fault::transient(format!(
                     "{id}: a drill needs {wanted} bytes and some room to spare in {}, and {free} are \
                      free there: make room, or name another folder as `backup.scratch` in the host's \
                      config",
-                    place.display()
+                    scratch.place(&setup).display()
                 )));
             }
             Ok(scratch)

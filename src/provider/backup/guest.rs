@@ -10,7 +10,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::process::ChildStdin;
@@ -20,6 +19,7 @@ use trueup_backup::protocol::{self, Action, Done, ImageFile, Outcome as Ended, S
 use super::held::Held;
 use super::job::{Job, tags, unexpected};
 use super::nbd::{Export, Extent};
+use super::room;
 use super::worker::FeedFn;
 use crate::model::backup::{BackupNews, BackupTaken};
 use crate::model::resource::BackupGuest;
@@ -42,8 +42,6 @@ const READ_BYTES: u64 = 1 << 20;
 /// A folder into which QEMU copies what guests overwrite has to keep so much room: a guest whose
 /// overwritten data finds no place gets errors from its disk.
 const ROOM_MIN: u64 = 512 << 20;
-/// How often the room is looked at; a fast disk fills half of it in that time.
-const ROOM_EVERY: Duration = Duration::from_millis(500);
 
 impl Job<'_> {
     /// Takes a snapshot of a guest's disks.
@@ -270,29 +268,14 @@ fn copy(
 
 /// Ends when there is too little room left in one of the folders; never where there are none.
 async fn no_room(folders: &BTreeSet<PathBuf>) -> Fault {
-    if folders.is_empty() {
-        return std::future::pending().await;
-    }
-    let mut look = tokio::time::interval(ROOM_EVERY);
-    loop {
-        look.tick().await;
-        for folder in folders {
-            if let Some(room) = room(folder).filter(|room| *room < ROOM_MIN) {
-                return Fault::transient(format!(
-                    "the backup was given up: {} MiB are left in {}, and what the guest overwrites \
-                     meanwhile is copied there; make room, {} MiB at least",
-                    room >> 20,
-                    folder.display(),
-                    ROOM_MIN >> 20
-                ));
-            }
-        }
-    }
-}
-
-fn room(folder: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(folder).ok()?;
-    stat.f_bavail.checked_mul(stat.f_frsize)
+    let (folder, free) = room::runs_out(folders, ROOM_MIN).await;
+    Fault::transient(format!(
+        "the backup was given up: {} MiB are left in {}, and what the guest overwrites meanwhile is \
+         copied there; make room, {} MiB at least",
+        free >> 20,
+        folder.display(),
+        ROOM_MIN >> 20
+    ))
 }
 
 /// What the tags of a snapshot say of how it was read: at its own mark, or since an earlier one, or

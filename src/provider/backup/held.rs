@@ -111,7 +111,7 @@ async fn let_go(guests: &dyn Guests, open: OpenGuest) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
@@ -121,10 +121,11 @@ mod tests {
     use crate::model::resource::{BackupDefinition, BackupGuest, GuestPart};
     use crate::port::{BootWish, Booted, BoxFuture, GuestLeft, Progress};
 
-    /// Opens once it may, and notes how it is closed.
-    struct Fake {
+    /// Opens once it may, and notes how it is closed; ends machines once it may.
+    pub(in super::super) struct Fake {
         may_open: Semaphore,
         closed: Mutex<Vec<bool>>,
+        pub(in super::super) may_end: Semaphore,
     }
 
     impl Guests for Fake {
@@ -187,13 +188,26 @@ mod tests {
         }
 
         fn end_boot<'a>(&'a self, _: &'a Name) -> BoxFuture<'a, Result<bool, Fault>> {
-            Box::pin(async { Ok(false) })
+            Box::pin(async {
+                self.may_end.acquire().await.unwrap().forget();
+                Ok(true)
+            })
         }
+    }
+
+    /// Guests that end machines once they may.
+    pub(in super::super) fn guests() -> (Arc<Fake>, Arc<dyn Guests>) {
+        let (fake, guests, ..) = fake(0);
+        (fake, guests)
     }
 
     fn fake(may_open: usize) -> (Arc<Fake>, Arc<dyn Guests>, Closing, GuestWish) {
         let closed = Mutex::default();
-        let fake = Arc::new(Fake { may_open: Semaphore::new(may_open), closed });
+        let fake = Arc::new(Fake {
+            may_open: Semaphore::new(may_open),
+            closed,
+            may_end: Semaphore::new(0),
+        });
         let part = GuestPart::Machine { name: Name::new("web").unwrap() };
         let wish = GuestWish {
             backup: "backup/web".parse().unwrap(),

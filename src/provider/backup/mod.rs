@@ -20,12 +20,12 @@ mod own_state;
 mod reach;
 mod ready;
 mod recover;
+mod room;
 mod scratch;
 mod worker;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -121,8 +121,11 @@ pub struct BackupProvider {
     /// What of guests is being let go of although the step that held it was ended.
     closing: held::Closing,
     hooks: Arc<Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>>,
-    /// Whether what drills of another process left was looked for.
-    swept: Arc<AtomicBool>,
+    /// Whose drill may boot a machine: one at a time, so that each sees what room and what memory the
+    /// one before took.
+    boots: Arc<tokio::sync::Mutex<()>>,
+    /// Whether what drills of another process left is gone; locked while it is being removed.
+    swept: Arc<tokio::sync::Mutex<bool>>,
 }
 
 impl BackupProvider {
@@ -136,6 +139,7 @@ impl BackupProvider {
             reach: Reach::of_this_host(),
             closing: held::Closing::default(),
             hooks: Arc::default(),
+            boots: Arc::default(),
             swept: Arc::default(),
         }
     }

@@ -8,10 +8,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::time::timeout;
 
 use super::held::Closing;
-use super::{BackupProvider, BackupSetup};
+use super::{BackupProvider, BackupSetup, room};
 use crate::model::{Fault, Name};
 use crate::port::Guests;
 use crate::provider::paths::{named, private, remove};
@@ -26,12 +29,20 @@ const ROOM_LEFT: u64 = 64 << 20;
 const ROOM_LEFT_TO_GUESTS: u64 = 512 << 20;
 /// The note in the lock of a drill whose machine may be there.
 const BOOTED: &[u8] = b"boot\n";
+/// How long a look waits for what drills left to be removed, which goes on beside it: libvirt may hang,
+/// and a folder may be large.
+const SWEEP_WAIT: Duration = Duration::from_secs(5);
+
+/// That no other drill boots anything, as [`BackupProvider::turn_to_boot`] gives it.
+pub(super) type BootTurn = OwnedMutexGuard<()>;
 
 /// A folder that a drill has for itself, as long as it has the lock.
 pub(super) struct Scratch {
     pub(super) folder: PathBuf,
     pub(super) lock: Option<File>,
     boots: bool,
+    /// Held until its machine and its folder are gone.
+    alone: Option<BootTurn>,
     /// Who ends the machine that may run on what is in it.
     machine: Option<(Arc<dyn Guests>, Name, Closing)>,
 }
@@ -41,6 +52,7 @@ impl Drop for Scratch {
     /// process ends first, the next one removes them.
     fn drop(&mut self) {
         let Some(lock) = self.lock.take() else { return };
+        let alone = self.alone.take();
         let folder = std::mem::take(&mut self.folder);
         let files = move || {
             if let Err(error) = remove(&folder) {
@@ -54,7 +66,7 @@ impl Drop for Scratch {
                 // The lock goes last.
                 let gone = tokio::task::spawn_blocking(move || {
                     files();
-                    drop(lock);
+                    drop((lock, alone));
                 });
                 if let Err(error) = gone.await {
                     tracing::warn!(%error, "what a drill left cannot be removed yet");
@@ -62,7 +74,7 @@ impl Drop for Scratch {
             }),
             None => {
                 std::thread::spawn(move || {
-                    let _held = lock;
+                    let _held = (lock, alone);
                     files();
                 });
             }
@@ -80,10 +92,15 @@ async fn end(guests: &Arc<dyn Guests>, name: &Name, lock: &File) {
 }
 
 impl Scratch {
-    /// Makes it, empty; `None`: another process has it.
-    pub(super) fn take(setup: &BackupSetup, name: &Name, boots: bool) -> io::Result<Option<Self>> {
+    /// Makes it, empty; `None`: another process has it. `alone`: something is booted out of it.
+    pub(super) fn take(
+        setup: &BackupSetup,
+        name: &Name,
+        alone: Option<BootTurn>,
+    ) -> io::Result<Option<Self>> {
         let Some(lock) = lock(setup, name.as_str())? else { return Ok(None) };
-        let place = if boots { &setup.scratch_of_guests } else { &setup.scratch };
+        let boots = alone.is_some();
+        let place = place(setup, boots);
         if boots {
             passable(place)?
         } else {
@@ -92,7 +109,12 @@ impl Scratch {
         let folder = place.join(format!("{PREFIX}{name}"));
         remove(&folder)?;
         private(&folder)?;
-        Ok(Some(Self { folder, lock: Some(lock), boots, machine: None }))
+        Ok(Some(Self { folder, lock: Some(lock), boots, alone, machine: None }))
+    }
+
+    /// The folder that it is in.
+    pub(super) fn place<'s>(&self, setup: &'s BackupSetup) -> &'s Path {
+        place(setup, self.boots)
     }
 
     /// Room that it has to leave on its disk, bytes.
@@ -129,9 +151,13 @@ impl Scratch {
 
     /// Bytes that may be written into it.
     pub(super) fn free(&self) -> io::Result<u64> {
-        let room = rustix::fs::statvfs(&self.folder)?;
-        Ok(room.f_bavail.saturating_mul(room.f_frsize))
+        room::free(&self.folder)
     }
+}
+
+/// Where drills restore to.
+fn place(setup: &BackupSetup, boots: bool) -> &Path {
+    if boots { &setup.scratch_of_guests } else { &setup.scratch }
 }
 
 /// The lock on the drill of one backup, on a file that is never removed; `None`: somebody has it.
@@ -159,28 +185,42 @@ fn passable(folder: &Path) -> io::Result<()> {
 }
 
 impl BackupProvider {
-    /// Ends and removes what drills of processes that are no more left behind. It only takes room: what
-    /// cannot be removed yet is no reason to look at nothing, and is tried again with the next look.
+    /// Ends and removes what drills of processes that are no more left behind, once. It only takes room:
+    /// what cannot be removed is no reason to look at nothing. A machine that is not ended is tried again
+    /// with the next look.
     pub(super) async fn sweep(&self) {
+        // An earlier look began it otherwise.
+        let Ok(mut swept) = Arc::clone(&self.swept).try_lock_owned() else { return };
+        if *swept {
+            return;
+        }
+        let (ending, ended) = oneshot::channel::<()>();
+        let provider = self.clone();
+        // On a task of its own: a look that is cut off leaves it to nobody.
+        self.closing.spawn(async move {
+            *swept = provider.sweep_now().await;
+            drop((swept, ending));
+        });
+        if timeout(SWEEP_WAIT, ended).await.is_err() {
+            tracing::info!("what drills left is still being removed");
+        }
+    }
+
+    /// Whether there is nothing left to be tried again.
+    async fn sweep_now(&self) -> bool {
         let setup = Arc::clone(&self.setup);
-        let (machines, again) = match tokio::task::spawn_blocking(move || booted(&setup)).await {
-            Ok(Ok(machines)) => (machines, false),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "what a drill booted cannot be looked for");
-                (Vec::new(), true)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "what a drill booted cannot be looked for");
-                (Vec::new(), true)
-            }
-        };
-        for (name, lock) in machines {
+        let machines = tokio::task::spawn_blocking(move || booted(&setup)).await;
+        let machines = machines.map_err(|error| error.to_string());
+        let machines = machines.and_then(|found| found.map_err(|error| error.to_string()));
+        let mut done = machines.is_ok();
+        if let Err(error) = &machines {
+            tracing::warn!(error, "what a drill booted cannot be looked for");
+        }
+        for (name, lock) in machines.unwrap_or_default() {
             let Ok(guests) = self.guests() else { continue };
             tracing::info!(backup = %name, "what a drill booted is ended");
             end(guests, &name, &lock).await;
-            if lock.metadata().is_ok_and(|note| note.len() > 0) {
-                self.swept.store(false, Ordering::Relaxed);
-            }
+            done &= lock.metadata().is_ok_and(|note| note.len() == 0);
         }
         let setup = Arc::clone(&self.setup);
         let files = tokio::task::spawn_blocking(move || sweep(&setup)).await;
@@ -189,9 +229,7 @@ impl BackupProvider {
         if let Err(error) = files {
             tracing::warn!(error, "what a drill left cannot be removed");
         }
-        if again {
-            self.swept.store(false, Ordering::Relaxed);
-        }
+        done
     }
 }
 
@@ -280,7 +318,7 @@ mod tests {
         let setup = setup(host.path());
         sweep(&setup).unwrap();
         let name = Name::new("etc").unwrap();
-        let mut work = Scratch::take(&setup, &name, false).unwrap().unwrap();
+        let mut work = Scratch::take(&setup, &name, None).unwrap().unwrap();
         assert!(work.free().unwrap() > 0);
         fs::create_dir_all(work.folder.join("etc/deep")).unwrap();
         let other = setup.scratch.join("somebody's");
@@ -289,14 +327,73 @@ mod tests {
         fs::create_dir_all(left.join("etc")).unwrap();
         sweep(&setup).unwrap();
         assert!(work.folder.join("etc/deep").is_dir() && other.is_dir() && !left.exists());
-        assert!(Scratch::take(&setup, &name, false).unwrap().is_none(), "one at a time");
+        assert!(Scratch::take(&setup, &name, None).unwrap().is_none(), "one at a time");
         let folder = work.folder.clone();
         // As a kill leaves it.
         work.lock = None;
-        let mut work = Scratch::take(&setup, &name, false).unwrap().unwrap();
+        let mut work = Scratch::take(&setup, &name, None).unwrap().unwrap();
         assert!(!folder.join("etc").exists(), "it begins empty");
         work.lock = None;
         sweep(&setup).unwrap();
+        assert!(!folder.exists());
+    }
+
+    /// As after a kill: of a drill that booted something there are a note and a folder.
+    fn left(setup: &BackupSetup, name: &str) -> PathBuf {
+        let name = Name::new(name).unwrap();
+        let turn = Arc::new(tokio::sync::Mutex::new(())).try_lock_owned().unwrap();
+        let mut work = Scratch::take(setup, &name, Some(turn)).unwrap().unwrap();
+        work.lock.as_mut().unwrap().write_all(BOOTED).unwrap();
+        work.lock = None;
+        work.folder.clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_waits_a_while_for_what_was_left_and_leaves_it_to_nobody() {
+        let host = tempfile::tempdir().unwrap();
+        let setup = setup(host.path());
+        let folder = left(&setup, "web");
+        let (fake, guests) = super::super::held::tests::guests();
+        let provider = BackupProvider::new(setup).with_guests(guests);
+        // libvirt hangs, and the look that began it is cut off.
+        assert!(timeout(Duration::from_secs(1), provider.sweep()).await.is_err());
+        for _ in 0..2 {
+            let look = timeout(2 * SWEEP_WAIT, provider.sweep());
+            look.await.expect("the next look does not wait for ever");
+        }
+        assert!(folder.is_dir());
+        fake.may_end.add_permits(1);
+        provider.closing.wait().await;
+        assert!(!folder.exists() && booted(&provider.setup).unwrap().is_empty());
+        assert!(*provider.swept.lock().await);
+    }
+
+    #[tokio::test]
+    async fn a_drill_boots_once_nothing_of_the_one_before_is_left() {
+        let host = tempfile::tempdir().unwrap();
+        let setup = setup(host.path());
+        let (fake, guests) = super::super::held::tests::guests();
+        let provider = BackupProvider::new(setup.clone()).with_guests(Arc::clone(&guests));
+        let told: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&told);
+        let progress: crate::port::Progress =
+            Arc::new(move |update| heard.lock().unwrap().push(update.what));
+        let turn = provider.turn_to_boot(&progress).await;
+        assert!(told.lock().unwrap().is_empty());
+        let name = Name::new("web").unwrap();
+        let mut work = Scratch::take(&setup, &name, Some(turn)).unwrap().unwrap();
+        work.boots_now(&guests, &name, &provider.closing).unwrap();
+        let folder = work.folder.clone();
+        let mut next = Box::pin(provider.turn_to_boot(&progress));
+        let a_moment = Duration::from_millis(50);
+        assert!(timeout(a_moment, &mut next).await.is_err());
+        assert_eq!(*told.lock().unwrap(), ["waiting for another drill, which boots a machine"]);
+        // Given up: its machine is still being ended.
+        drop(work);
+        assert!(timeout(a_moment, &mut next).await.is_err());
+        assert!(folder.is_dir());
+        fake.may_end.add_permits(1);
+        let _turn = next.await;
         assert!(!folder.exists());
     }
 
@@ -304,9 +401,10 @@ mod tests {
     fn what_a_drill_booted_is_known_to_the_next_process_by_its_note() {
         let host = tempfile::tempdir().unwrap();
         let setup = setup(host.path());
+        let turn = Arc::new(tokio::sync::Mutex::new(())).try_lock_owned().unwrap();
         let name = Name::new("web").unwrap();
         assert!(booted(&setup).unwrap().is_empty());
-        let mut work = Scratch::take(&setup, &name, true).unwrap().unwrap();
+        let mut work = Scratch::take(&setup, &name, Some(turn)).unwrap().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&setup.scratch_of_guests), mode(&work.folder)), (0o711, 0o700));
         work.lock.as_mut().unwrap().write_all(BOOTED).unwrap();

@@ -1,7 +1,7 @@
 //! What a guest writes on its serial console, as far as it is looked at here.
 //!
 //! It is the guest's word and may hold anything, a password too: nothing of it is kept but through
-//! [`Console::last_words`].
+//! [`Console::last_words`], and nothing of what its agent says but through [`kept`].
 
 use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
@@ -161,6 +161,14 @@ impl Console {
     }
 }
 
+/// What is kept of a guest's own words, such as its agent's: one line, cut short, without what looks like a
+/// secret.
+pub(super) fn kept(words: &str) -> String {
+    let line: String = words.chars().filter(|c| !c.is_control()).collect();
+    // Before it is cut: the part of a key that is left then may look like none.
+    censored(&line).chars().take(LINE_MAX).collect()
+}
+
 /// Whether the kernel, systemd, the firmware, the boot loader or the initramfs wrote a line, or it is
 /// where somebody may log in.
 fn is_of_a_start(line: &str) -> bool {
@@ -287,5 +295,12 @@ mod tests {
         ] {
             assert_eq!(censored(line), if kept.is_empty() { line } else { kept });
         }
+    }
+
+    #[test]
+    fn a_key_is_left_out_before_a_line_is_cut() {
+        let line = format!("{}AKIAIOSFODNN7EXAMPLEwJalrXUtnFEMIK7MDENG", "x ".repeat(75));
+        assert_eq!(kept(&line), format!("{}…", "x ".repeat(75)));
+        assert_eq!(kept(&format!("a\n{}", "y".repeat(999))).len(), LINE_MAX);
     }
 }

@@ -1,6 +1,7 @@
 //! Commands inside of a copy, run by its agent (`guest-exec` of QEMU's guest agent protocol).
 //!
-//! Their arguments and their output are in no error: either may hold a secret.
+//! Their arguments and their output are in no error: either may hold a secret. What the agent says of them
+//! is the guest's word too, and kept as its console's lines are.
 
 use std::time::Duration;
 
@@ -9,13 +10,11 @@ use serde_json::json;
 use tokio::time::Instant;
 use trueup_libvirt::{Code, Error};
 
+use super::super::console::kept;
 use super::super::{act, fault};
 use super::wait::Waiting;
 use crate::model::Fault;
 use crate::model::resource::{BackupBoot, BackupHook};
-
-/// Longest of what an agent says that is kept, characters.
-const SAID_MAX: usize = 160;
 
 /// What the agent answers.
 #[derive(Deserialize)]
@@ -40,6 +39,7 @@ struct Status {
 }
 
 /// What came of a question to an agent.
+#[derive(Debug, PartialEq, Eq)]
 enum Said {
     Answer(String),
     /// It refuses, in its words.
@@ -118,18 +118,27 @@ impl Waiting<'_> {
     async fn ask(&self, question: &str, program: &str) -> Result<Said, Fault> {
         match self.client.agent_command(self.name, question, act::ASK_LIMIT).await {
             Ok(text) => Ok(Said::Answer(text)),
-            Err(error) if error.code == Code::AgentUnresponsive => Ok(Said::Nothing),
-            Err(error) if is_lost(&error) => {
-                Err(fault::step(format!("running `{program}` in {}", self.name), &error))
-            }
-            Err(error) if is_forbidden(&error.message) => Err(Fault::permanent(format!(
-                "the agent in a copy of the guest runs no commands ({}): take `guest-exec` out of what \
-                 its configuration forbids, or leave out `commands`",
-                shortened(&error.message)
-            ))),
-            Err(error) => Ok(Said::Refused(shortened(&error.message))),
+            Err(error) => refused(&error, || format!("running `{program}` in {}", self.name)),
         }
     }
+}
+
+/// What it means that an agent's answer is an error.
+fn refused(error: &Error, doing: impl Fn() -> String) -> Result<Said, Fault> {
+    if error.code == Code::AgentUnresponsive {
+        return Ok(Said::Nothing);
+    }
+    if is_lost(error) {
+        return Err(fault::step(doing(), error));
+    }
+    let words = kept(&error.message);
+    if is_forbidden(&error.message) {
+        return Err(Fault::permanent(format!(
+            "the agent in a copy of the guest runs no commands ({words}): take `guest-exec` out of what \
+             its configuration forbids, or leave out `commands`"
+        )));
+    }
+    Ok(Said::Refused(words))
 }
 
 /// Whether nobody knows what came of it, or what the domain is.
@@ -144,10 +153,6 @@ fn is_lost(error: &Error) -> bool {
 /// Whether the agent is told not to run commands, as some distributions do (`--block-rpcs`).
 fn is_forbidden(message: &str) -> bool {
     ["has been disabled", "not allowed", "CommandNotFound"].iter().any(|it| message.contains(it))
-}
-
-fn shortened(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(SAID_MAX).collect()
 }
 
 impl Status {
@@ -181,6 +186,28 @@ mod tests {
         assert_eq!(failed, Some(Err("ended with status 3".to_owned())));
         let killed = ended(r#"{"return": {"exited": true, "signal": 9}}"#);
         assert!(killed.unwrap().unwrap_err().contains("signal 9"));
+    }
+
+    #[test]
+    fn what_an_agent_says_of_a_command_is_kept_without_what_looks_like_a_secret() {
+        let said = |message: &str| {
+            let error = Error {
+                code: Code::Other(1),
+                number: 1,
+                domain: 10,
+                call: "agent_command",
+                object: "copy".into(),
+                message: message.into(),
+            };
+            refused(&error, String::new)
+        };
+        let plain = "Failed to execute child process “/x” (No such file or directory)";
+        assert_eq!(said(plain), Ok(Said::Refused(plain.into())));
+        let key = "AKIAIOSFODNN7EXAMPLEwJalrXUtnFEMIK7MDENG";
+        assert_eq!(said(&format!("no {key} here")), Ok(Said::Refused("no … here".into())));
+        let fault =
+            said(&format!("guest-exec has been disabled, root password {key}")).unwrap_err();
+        assert!(!fault.to_string().contains(key), "{fault}");
     }
 
     #[test]

@@ -134,16 +134,17 @@ impl LibvirtGuests {
         let begun = waiting.begin();
         let up = match waiting.until_ready(&wish.boot.ready, wish.boot.timeout_s).await? {
             Ok(took) => took,
-            Err(why) => return Ok(waiting.down(why).await),
+            Err(why) => return Ok(waiting.down(restored.told(why)).await),
         };
         if let Err(why) = waiting.commands(wish.boot, begun).await? {
-            return Ok(waiting.down(why).await);
+            return Ok(waiting.down(restored.told(why)).await);
         }
-        Ok(Booted::Up(BackupBooted {
+        let up = BackupBooted {
             elapsed_ms: u64::try_from(up.as_millis()).unwrap_or(u64::MAX),
             ready: act::words(&wish.boot.ready),
             commands: wish.boot.commands.len() as u64,
-        }))
+        };
+        Ok(Booted::Up { up, notices: restored.without.into_iter().collect() })
     }
 
     /// Ends the copy of `backup` and removes its network, if they bear our mark.

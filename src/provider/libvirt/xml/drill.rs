@@ -3,7 +3,7 @@
 //! A copy is made from what trueup has words for, never from XML as it came back: it has no device of
 //! the host, no bridge, no shared folder, and no file but those named here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -15,8 +15,8 @@ use super::tree::{self, Ext, new};
 use super::{Mark, XmlError};
 use crate::model::Name;
 use crate::model::resource::{
-    Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskDevice, Firmware, Memory, Nic, NicSource,
-    Power, VirtualMachine, VolumeFormat,
+    Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, Memory, Nic,
+    NicSource, Power, VirtualMachine, VolumeFormat,
 };
 
 /// The words used in errors.
@@ -103,7 +103,7 @@ pub struct Copy<'a> {
     pub boot: &'a Boot,
     /// What was restored, by the guest's targets: raw images.
     pub disks: &'a BTreeMap<String, PathBuf>,
-    /// The folder with these, in which [`EMPTY`] is, and in which the copy has its own files.
+    /// The folder with these and with all [`stand_ins`], in which the copy has its own files.
     pub folder: &'a Path,
     /// Its memory, KiB; `None`: the guest's.
     pub memory_kib: Option<u64>,
@@ -114,8 +114,8 @@ pub struct Copy<'a> {
 }
 
 /// An empty image, in place of disks that no snapshot has, such as cloud-init media: the others keep
-/// their places.
-pub const EMPTY: &str = "empty.raw";
+/// their places. No disk that was saved is called so.
+const EMPTY: &str = ".empty.raw";
 /// What it writes on its console.
 pub const CONSOLE: &str = "console.log";
 /// The folder of its UEFI variables, which libvirt makes as the user that QEMU runs as.
@@ -154,7 +154,12 @@ pub fn machine(copy: &Copy<'_>) -> Result<VirtualMachine, XmlError> {
             pinning: BTreeMap::new(),
         },
         memory: Memory { current: memory, max: memory, hugepages: None },
-        disks: of.disks.iter().map(|disk| attachment(copy, disk)).collect::<Result<_, _>>()?,
+        disks: of
+            .disks
+            .iter()
+            .enumerate()
+            .map(|(place, disk)| attachment(copy, place, disk))
+            .collect::<Result<_, _>>()?,
         nics: nics.collect(),
         host_devices: Vec::new(),
         gpus: Vec::new(),
@@ -169,14 +174,34 @@ pub fn machine(copy: &Copy<'_>) -> Result<VirtualMachine, XmlError> {
     })
 }
 
-fn attachment(copy: &Copy<'_>, disk: &DiskAttachment) -> Result<DiskAttachment, XmlError> {
-    let restored = copy.disks.get(&disk.target);
-    let path = match (restored, disk.device) {
-        (Some(path), _) => Some(text(path)?),
-        (None, DiskDevice::Cdrom) => None,
-        (None, DiskDevice::Disk) => Some(text(&copy.folder.join(EMPTY))?),
+/// What is in the place of a disk that was not restored: a file, and whether it may only be read.
+fn stand_in(place: usize, disk: &DiskAttachment) -> Option<(String, bool)> {
+    match (disk.device, disk.bus) {
+        (DiskDevice::Cdrom, _) => None,
+        (DiskDevice::Disk, DiskBus::Virtio | DiskBus::Scsi) => Some((EMPTY.to_owned(), true)),
+        // libvirt has none there that may only be read ("readonly sata disks are not supported", 9.0), and
+        // QEMU lets nobody else at one that is written to.
+        (DiskDevice::Disk, DiskBus::Sata) => Some((format!(".empty-{place}.raw"), false)),
+    }
+}
+
+/// The files in the places of disks that were not restored, which have to be there, empty.
+#[must_use]
+pub fn stand_ins(of: &VirtualMachine, restored: &BTreeMap<String, PathBuf>) -> BTreeSet<String> {
+    let left = of.disks.iter().enumerate().filter(|(_, disk)| !restored.contains_key(&disk.target));
+    left.filter_map(|(place, disk)| stand_in(place, disk)).map(|(file, _)| file).collect()
+}
+
+fn attachment(
+    copy: &Copy<'_>,
+    place: usize,
+    disk: &DiskAttachment,
+) -> Result<DiskAttachment, XmlError> {
+    let (path, read_only) = match (copy.disks.get(&disk.target), stand_in(place, disk)) {
+        (Some(path), _) => (Some(text(path)?), false),
+        (None, Some((file, read_only))) => (Some(text(&copy.folder.join(file))?), read_only),
+        (None, None) => (None, true),
     };
-    let read_only = restored.is_none();
     Ok(DiskAttachment { path, format: VolumeFormat::Raw, read_only, ..disk.clone() })
 }
 

@@ -119,7 +119,7 @@ fn a_copy_has_the_restored_disks_in_their_places_and_no_other_file() {
         [
             ("sda", None, true, raw),
             ("vda", Some("/s/vda.raw"), false, raw),
-            ("vdb", Some("/s/empty.raw"), true, raw),
+            ("vdb", Some("/s/.empty.raw"), true, raw),
             ("vdc", Some("/s/vdc.raw"), false, raw),
         ]
     );
@@ -127,6 +127,25 @@ fn a_copy_has_the_restored_disks_in_their_places_and_no_other_file() {
     assert!(!xml.contains("/pool/"), "{xml}");
     assert!(xml.contains("<nvram>/s/uefi/variables.fd</nvram>"), "{xml}");
     assert_eq!(vm.console_log.as_deref(), Some("/s/console.log"));
+}
+
+/// libvirt refuses a disk there that may only be read.
+#[test]
+fn where_no_disk_may_only_be_read_each_empty_one_has_a_file_of_its_own() {
+    let mut of = guest();
+    for (target, read_only) in [("sdb", false), ("sdc", true)] {
+        let path = format!("/pool/{target}.qcow2");
+        of.disks.push(DiskAttachment { bus: DiskBus::Sata, ..disk(target, &path, read_only) });
+    }
+    of.disks.push(DiskAttachment { bus: DiskBus::Scsi, ..disk("sdd", "/pool/sdd.qcow2", false) });
+    let files = stand_ins(&of, &restored());
+    assert_eq!(files.iter().collect::<Vec<_>>(), [".empty-4.raw", ".empty-5.raw", ".empty.raw"]);
+    let of = kept(of);
+    let (_, vm) = copied(|copy| copy.of = of);
+    let paths = vm.disks[1..4].iter().map(|disk| (disk.path.as_deref().unwrap(), disk.read_only));
+    let expected =
+        [("/s/.empty-4.raw", false), ("/s/.empty-5.raw", false), ("/s/.empty.raw", true)];
+    assert_eq!(paths.collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -26,7 +26,7 @@ warn contains {"msg": msg, "resource": backup.resource} if {
 	not backup.kept
 	object.get(input, ["desired", "resources", backup.resource], null) != null
 	not kept(backup.resource)
-	msg := sprintf("nothing saves %s any more: %s goes, or saves something else", [
+	msg := sprintf("nothing saves %s for certain: %s goes, or saves something else or a part of it", [
 		backup.resource,
 		backup.backup,
 	])
@@ -125,6 +125,14 @@ stands(backup) := sprintf("%s is %s", [backup.backup, backup.health]) if {
 stands(backup) := sprintf("%s was not verified yet", [backup.backup]) if {
 	not backup.health in {"failed", "gone"}
 	backup.takenUnix == 0
+	backup.kept
+}
+
+# It goes, or has the file of a disk without the image that it lies on.
+stands(backup) := sprintf("%s saves nothing of it for certain", [backup.backup]) if {
+	not backup.health in {"failed", "gone"}
+	backup.takenUnix == 0
+	not backup.kept
 }
 
 stands(backup) := sprintf("%s is too old", [backup.backup]) if {

@@ -63,6 +63,14 @@ test_a_backup_that_was_not_verified_does_not_count if {
 	contains(finding.msg, "backup/db was not verified yet")
 }
 
+test_a_backup_of_a_part_does_not_count_and_is_said if {
+	part := but(60, {"takenUnix": 0, "kept": false})
+	some finding in denied(plan("destroy"), labelled({}), [part], {})
+	contains(finding.msg, "backup/db saves nothing of it for certain")
+	some said in left(labelled({}), [part])
+	contains(said.msg, "or a part of it")
+}
+
 test_a_backup_from_the_future_does_not_count if {
 	count(denied(plan("replace"), required, [backup(-3600)], {})) == 1
 }

@@ -20,6 +20,8 @@ pub struct Scope {
     pub known: Arc<BTreeSet<ResourceId>>,
     /// What the log remembers of files: where ours may lie although nothing asks for them any more.
     pub claims: Arc<BTreeMap<ResourceId, Resource>>,
+    /// Disks that are held until their data is back: what is made ready for them is left alone.
+    pub awaited: Arc<BTreeSet<ResourceId>>,
 }
 
 /// What a step that succeeded has to tell.

@@ -185,6 +185,7 @@ pub(super) mod tests {
             desired: Arc::new(desired),
             known: Arc::new(claims.keys().cloned().collect()),
             claims: Arc::new(claims),
+            awaited: Arc::default(),
         }
     }
 

@@ -78,6 +78,12 @@ pub(super) fn ours(state: &State) -> std::collections::BTreeSet<ResourceId> {
     ours.map(|(id, _)| id.clone()).collect()
 }
 
+/// What is held until its data is back.
+pub(super) fn awaited(state: &State) -> std::collections::BTreeSet<ResourceId> {
+    let awaited = state.resources.iter().filter(|(_, resource)| resource.lost_data.is_some());
+    awaited.map(|(id, _)| id.clone()).collect()
+}
+
 /// What is remembered of files that are ours.
 pub(super) fn claims(state: &State) -> std::collections::BTreeMap<ResourceId, Resource> {
     let claims = state.resources.iter().filter_map(|(id, resource)| {

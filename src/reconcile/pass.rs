@@ -19,7 +19,7 @@ use super::flight::Flights;
 use super::gpus::events_of_gpus;
 use super::health::events_of_health;
 use super::hold::{judge, minute_of_week};
-use super::known::{claims, known_at, next_retry, ours};
+use super::known::{awaited, claims, known_at, next_retry, ours};
 use super::ledger::{Ledger, LedgerError};
 use super::load::{Load, Loader};
 use super::look::{observe, sight_events};
@@ -427,11 +427,13 @@ impl Reconciler {
     }
 
     pub(super) async fn observe(&self, load: &Load) -> (Scope, Observed) {
-        let (known, claims) = self.ledger.read(|state| (ours(state), claims(state)));
+        let (known, claims, awaited) =
+            self.ledger.read(|state| (ours(state), claims(state), awaited(state)));
         let scope = Scope {
             desired: Arc::clone(&load.desired),
             known: Arc::new(known),
             claims: Arc::new(claims),
+            awaited: Arc::new(awaited),
         };
         let limit = self.settings.observe_limit;
         let observed = observe(&self.providers, &self.clock, &scope, limit).await;

@@ -2,14 +2,14 @@
 //!
 //! Pure. From the log, the wish and what was seen; what is not certain counts as not saved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use trueup_backup::objective::{self, Health};
 
 use crate::model::{Kind, Observed, Resource, ResourceId, resource};
 use crate::policy::Backup;
-use crate::spec::{Desired, saved_by};
+use crate::spec::{Desired, saved_by, saved_in_part};
 use crate::state::{BackupState, State};
 
 /// The backups that are asked for, or were and are not given up.
@@ -53,16 +53,22 @@ impl Look<'_> {
         };
         let keeps = wished.map(|backup| self.disks(backup)).unwrap_or_default();
         let before = claimed.map(|backup| self.disks(backup)).unwrap_or_default();
+        // It has a row, for whoever has a disk saved wants its data, and counts as not saved.
+        let part: BTreeSet<_> =
+            [wished, claimed].into_iter().flatten().flat_map(|it| self.in_part(it)).collect();
         let proved = of.proved.as_ref().map(|proved| proved.of.clone()).unwrap_or_default();
         let mut all: BTreeSet<_> = proved.into_iter().chain(before).map(Some).collect();
-        all.extend(keeps.iter().cloned().map(Some));
+        all.extend(keeps.iter().chain(&part).cloned().map(Some));
         if all.is_empty() {
             all.insert(None);
         }
         let of = &of;
         let one = |resource: Option<ResourceId>| Backup {
             kept: wished.is_some() && resource.as_ref().is_none_or(|disk| keeps.contains(disk)),
-            taken_unix: taken(of, resource.as_ref()),
+            taken_unix: match resource.as_ref().is_some_and(|disk| part.contains(disk)) {
+                true => 0,
+                false => taken(of, resource.as_ref()),
+            },
             resource,
             backup: id.clone(),
             health: health.to_owned(),
@@ -82,6 +88,18 @@ impl Look<'_> {
         let ours =
             ours.filter_map(|(id, known)| Some((id, known.claim.as_ref()?.resource.as_ref()?)));
         saved_by(backup, wished.iter().map(|(id, wish)| (id, &wish.resource)).chain(ours))
+    }
+
+    /// The disks of which a backup saves a part, by what they are now; else by what they are to be.
+    fn in_part(&self, backup: &resource::Backup) -> BTreeSet<ResourceId> {
+        let known = &self.state.resources;
+        let ours: BTreeMap<_, _> = known
+            .iter()
+            .filter_map(|(id, known)| Some((id, known.claim.as_ref()?.resource.as_ref()?)))
+            .collect();
+        let wished = self.desired.resources.iter().map(|(id, wish)| (id, &wish.resource));
+        let wished = wished.filter(|(id, _)| !ours.contains_key(id));
+        saved_in_part(backup, ours.iter().map(|(id, resource)| (*id, *resource)).chain(wished))
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::covered::saved_by;
+use super::covered::{saved_by, saved_in_part};
 use super::environment::Gathered;
 use super::kinds::Spec;
 use super::resolve::{Draft, Place, Resolved, reference, subnets};
@@ -203,7 +203,11 @@ fn saved_first(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
             continue;
         }
         let what = missing.unwrap_or(id);
-        let message = format!("`{backup_id}` does not save `{what}` for certain");
+        let part = saved_in_part(backup, own(what).map(|resource| (what, resource)).into_iter());
+        let message = match part.is_empty() {
+            true => format!("`{backup_id}` does not save `{what}` for certain"),
+            false => format!("`{backup_id}` saves of `{what}` only what it has over its image"),
+        };
         let mut draft = Draft::new("spec/conflict", at(all, id, "/spec/backupBefore"), message);
         draft.see(at(all, &backup_id, "/spec/source"), "what it saves is said here");
         let source = match id.kind {

@@ -22,13 +22,31 @@ pub fn saved_by<'a>(
     };
     let machine = all.iter().find(|it| Some(it.0) == guest.as_ref()).map(|it| it.1);
     let saved = all.iter().filter(|(id, resource)| match (&backup.source, resource) {
-        (BackupSource::Paths(paths), Resource::Disk(disk)) => holds(paths, Path::new(&disk.path)),
+        (BackupSource::Paths(paths), Resource::Disk(disk)) => {
+            disk.backing.is_none() && holds(paths, Path::new(&disk.path))
+        }
         (BackupSource::Guest(_), Resource::Disk(disk)) => {
             guest.as_ref() == Some(*id) || machine.is_some_and(|it| writes_to(it, &disk.path))
         }
         _ => false,
     });
     saved.map(|(id, _)| (*id).clone()).collect()
+}
+
+/// The disks among `resources` of which `backup` saves the file, and not what they are together with the
+/// image that they lie on: an image of that name may be made of other bytes later, and such a disk on it
+/// is damaged.
+#[must_use]
+pub fn saved_in_part<'a>(
+    backup: &Backup,
+    resources: impl Iterator<Item = (&'a ResourceId, &'a Resource)>,
+) -> BTreeSet<ResourceId> {
+    let BackupSource::Paths(paths) = &backup.source else { return BTreeSet::new() };
+    let part = resources.filter(|(_, resource)| match resource {
+        Resource::Disk(disk) => disk.backing.is_some() && holds(paths, Path::new(&disk.path)),
+        _ => false,
+    });
+    part.map(|(id, _)| id.clone()).collect()
 }
 
 /// Whether it is a machine with this file as a disk that it may write to.

@@ -28,7 +28,7 @@ mod vault;
 mod yaml;
 
 pub use cache::{CACHED_FILES_MAX, ParseCache};
-pub use covered::saved_by;
+pub use covered::{saved_by, saved_in_part};
 pub use desired::{
     Desired, DesiredResource, Lifecycle, MAX_DESTROY_DEFAULT, Origin, Renames, SelfHeal, SyncMode,
     SyncSettings, SyncWindow,

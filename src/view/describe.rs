@@ -6,6 +6,7 @@
 
 use crate::event::body::{ForgeApproval, GpuXid, MoreChanges, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
+use crate::model::Kind;
 use crate::model::resource::{Accelerator, Chore, GpuSeen, SeenPart};
 use crate::plan::{FieldChange, Reason, render};
 
@@ -42,11 +43,15 @@ pub fn describe(event: &Event) -> String {
             format!("opened by trueup {} on {}", opened.version, opened.host)
         }
         Event::LogRecovered(recovered) => {
-            let held = match recovered.held.len() {
+            let pools = recovered.held.iter().filter(|id| id.kind == Kind::StoragePool).count();
+            let mut held = match recovered.held.len() - pools {
                 0 => String::new(),
                 1 => "; 1 disk is held until its data is back".to_owned(),
                 count => format!("; {count} disks are held until their data is back"),
             };
+            if pools > 0 {
+                held += &format!("; {pools} pool(s) until the folder is there");
+            }
             format!(
                 "brought back from snapshot {} of {}, begun {}: what happened after event {} is lost{held}",
                 short(&recovered.snapshot),

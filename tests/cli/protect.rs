@@ -123,5 +123,5 @@ fn what_a_commit_leaves_without_a_backup_is_said() {
     saved.publish(DISK);
     let plan = saved.run(&["plan"]);
     let said = format!("{}{}", plan.out, plan.err);
-    assert!(said.contains("nothing saves disk/db any more: backup/pool goes"), "{said}");
+    assert!(said.contains("nothing saves disk/db for certain: backup/pool goes"), "{said}");
 }

@@ -154,7 +154,7 @@ fn a_disk_that_waits_for_its_data_is_held() {
     saved.run(&["apply"]).code(0);
     saved.lose();
     std::fs::remove_dir_all(saved.at("pool")).unwrap();
-    let told = saved.recover(&["--no-disks", "--no-apply"]).code(0).out;
+    let told = saved.recover(&["--no-disks", "--make-pools", "--no-apply"]).code(0).out;
     assert!(told.contains("disk/db is held: its data is in backup/pool"), "{told}");
     let made = |saved: &Saved| {
         let words = ["log", "--type", "step.started", "--subject", "disk/db", "-o", "json"];

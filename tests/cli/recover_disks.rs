@@ -42,6 +42,7 @@ fn lost(disks: &[(&str, &[u8])]) -> Saved {
     saved.run(&["apply"]).code(0);
     saved.lose();
     std::fs::remove_dir_all(saved.at("pool")).unwrap();
+    std::fs::create_dir(saved.at("pool")).unwrap();
     saved
 }
 
@@ -203,6 +204,7 @@ fn a_disk_that_somebody_holds_stays_held_and_a_running_daemon_is_not_disturbed()
     saved.run(&["apply"]);
     saved.lose();
     std::fs::remove_dir_all(saved.at("pool")).unwrap();
+    std::fs::create_dir(saved.at("pool")).unwrap();
     saved.recover(&["--no-disks", "--no-apply"]).code(0);
     assert!(held(&saved, "db").unwrap().contains("moving the rack"));
     let writer = super::writer(&saved.host);
@@ -213,4 +215,74 @@ fn a_disk_that_somebody_holds_stays_held_and_a_running_daemon_is_not_disturbed()
     assert!(ended.out.contains("it stays held"), "{}", ended.out);
     assert!(held(&saved, "db").unwrap().contains("moving the rack"));
     assert_eq!(std::fs::read(place(&saved, "db")).unwrap(), b"data");
+}
+
+#[test]
+fn a_folder_that_is_not_there_may_only_not_be_mounted() {
+    let saved = lost(&[("db", b"older")]);
+    std::fs::remove_dir(saved.at("pool")).unwrap();
+    let ended = saved.recover(&[]).code(4);
+    assert!(ended.out.contains("--make-pools") && !saved.at("pool").exists(), "{}", ended.out);
+    let state = saved.run(&["state", "-o", "json"]).code(0).out;
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let reason = state["resources"]["pool/fast"]["hold"]["reason"].as_str().unwrap();
+    assert!(reason.contains("mount it"), "{reason}");
+    // Nothing makes it meanwhile.
+    saved.run(&["apply"]);
+    assert!(!saved.at("pool").exists());
+    // It is mounted, and has newer data than the backup.
+    std::fs::create_dir(saved.at("pool")).unwrap();
+    std::fs::write(place(&saved, "db"), "newer").unwrap();
+    let ended = saved.run(&["recover", "disks", "--no-apply"]).code(4);
+    assert!(ended.out.contains("`trueup release disk/db`"), "{}", ended.out);
+    assert_eq!(std::fs::read(place(&saved, "db")).unwrap(), b"newer");
+    let state = saved.run(&["state", "-o", "json"]).code(0).out;
+    let state: Value = serde_json::from_str(&state).unwrap();
+    assert!(state["resources"]["pool/fast"]["hold"].is_null(), "{state}");
+    // It is lost too.
+    std::fs::remove_dir_all(saved.at("pool")).unwrap();
+    let ended = saved.run(&["recover", "disks", "--no-apply"]).code(4);
+    assert!(ended.out.contains("is not there"), "{}", ended.out);
+    let ended = saved.run(&["recover", "disks", "--make-pools", "--no-apply"]).code(0);
+    assert!(ended.out.contains("pool was made for it"), "{}", ended.out);
+    assert_eq!(std::fs::read(place(&saved, "db")).unwrap(), b"older");
+}
+
+#[test]
+fn a_backup_that_is_named_brings_back_what_it_has_and_says_nothing_of_others() {
+    let saved = lost(&[("a", b"a"), ("b", b"b")]);
+    saved.recover(&["--no-disks", "--no-apply"]).code(0);
+    let reason = held(&saved, "b").unwrap();
+    let ended = saved.run(&["recover", "disks", "--backup", "a", "--no-apply"]).code(0);
+    assert!(ended.out.contains("disk/a is back") && !ended.out.contains("disk/b"), "{}", ended.out);
+    assert_eq!((held(&saved, "a"), held(&saved, "b")), (None, Some(reason.clone())));
+    assert_eq!(saved.events("resource.restore_failed"), 0);
+    // Nothing of what waits is in it, and nothing is said of that.
+    let ended = saved.run(&["recover", "disks", "--backup", "a"]).code(1);
+    assert!(ended.err.contains("has none of the disks that wait: disk/b"), "{}", ended.err);
+    saved.secret("a", "another key");
+    let ended = saved.run(&["recover", "disks", "--backup", "a"]).code(5);
+    assert!(ended.err.contains("opens no key"), "{}", ended.err);
+    assert_eq!(held(&saved, "b"), Some(reason));
+    // Who names both is told of the backup that has not got it, and where it is.
+    let words = ["recover", "disks", "disk/b", "--backup", "own", "--no-apply"];
+    let ended = saved.run(&words).code(4);
+    assert!(ended.out.contains("its data is in backup/b and did not"), "{}", ended.out);
+    assert!(ended.out.contains("snapshot of backup/own does not have it"), "{}", ended.out);
+}
+
+#[test]
+fn what_a_recovery_left_beside_a_disk_goes_once_it_waits_for_nothing() {
+    let saved = lost(&[("a", b"a")]);
+    saved.recover(&["--no-disks", "--no-apply"]).code(0);
+    // As after a kill.
+    std::fs::create_dir(beside(&saved, "a")).unwrap();
+    std::fs::write(beside(&saved, "a").join("0000.ready"), "a").unwrap();
+    saved.run(&["apply"]);
+    assert!(beside(&saved, "a").exists(), "it may be gone on with");
+    std::fs::write(place(&saved, "a"), "by hand").unwrap();
+    saved.run(&["release", "disk/a"]).code(0);
+    saved.run(&["apply"]);
+    assert!(!beside(&saved, "a").exists());
+    assert_eq!(std::fs::read(place(&saved, "a")).unwrap(), b"by hand");
 }

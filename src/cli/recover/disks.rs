@@ -1,10 +1,10 @@
 //! The data of held disks, out of the backups that have it, under the log's lock.
 //!
 //! For each disk it is in the log what is about to be done before anything is, and what came of it after.
-//! The newest data is taken, and an older one only where somebody names it: what keeps the newest from
-//! coming back may be mended. A disk that does not come back keeps no other from it.
+//! Which data is taken is [`super::pick`]'s. A disk that does not come back keeps no other from it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,17 +12,17 @@ use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::exit::{CliError, ErrorKind};
-use super::super::time::shown;
 use super::super::wire::{self, HostClock, Written};
 use super::super::{bars, control};
-use super::waiting::{HeldDisk, backups_of};
+use super::pick::{Looked, Pick, others, pick};
+use super::waiting::{HeldDisk, backups_of, folder_of, is_missing, only_a_part, part_in};
 use crate::config::Config;
-use crate::event::body::{RestoreFailed, Restored, Restoring};
+use crate::event::body::{OperatorReleased, RestoreFailed, Restored, Restoring};
 use crate::event::{Entry, Event};
 use crate::model::resource::{Backup, Disk};
-use crate::model::{Fault, Kind, Name, Resource, ResourceId};
+use crate::model::{Kind, Name, Resource, ResourceId};
 use crate::port::{Progress, ProgressUpdate};
-use crate::provider::backup::{BackupProvider, DisksFound, LostDisk, Which};
+use crate::provider::backup::{BackupProvider, DisksFound, LostDisk};
 use crate::reconcile::StepProgress;
 use crate::state::State;
 use crate::view::backup::bytes;
@@ -33,6 +33,8 @@ pub(super) struct Choice {
     pub(super) disks: Vec<ResourceId>,
     pub(super) backup: Option<Name>,
     pub(super) snapshot: Option<String>,
+    /// Whether folders of disks are made that are not there.
+    pub(super) make_pools: bool,
 }
 
 /// A disk whose data is back.
@@ -47,6 +49,9 @@ pub(super) struct RestoredDisk {
     pub(super) path: String,
     pub(super) bytes: u64,
     pub(super) elapsed_ms: u64,
+    /// The folder that was made for it, where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) made: Option<String>,
     /// It is held for another reason too.
     pub(super) still_held: bool,
 }
@@ -59,7 +64,7 @@ pub(super) fn bring_back(
 ) -> Result<(Vec<RestoredDisk>, Vec<HeldDisk>), CliError> {
     let known = wire::known(&config.state_directory())?;
     let lost = choice.lost(&known)?;
-    if lost.is_empty() {
+    if lost.is_empty() && pools(&known).next().is_none() {
         context.ui.say("no disk waits for its data");
         return Ok((Vec::new(), Vec::new()));
     }
@@ -82,7 +87,10 @@ pub(super) fn bring_back(
             restored: Vec::new(),
             held: Vec::new(),
         };
-        let done = work.all(&lost, choice).await;
+        let done = match work.free_pools(choice.make_pools).await {
+            Ok(()) => work.all(&lost, choice).await,
+            Err(error) => Err(error),
+        };
         work.log.close();
         done.map(|()| (work.restored, work.held))
     })?
@@ -117,72 +125,21 @@ impl Choice {
     }
 }
 
+/// The pools that are held because their folders were not there, and for that alone.
+fn pools(known: &State) -> impl Iterator<Item = &ResourceId> {
+    let pools = known.resources.iter().filter(|(id, known)| {
+        let alone = known.lost_data.as_ref().is_some_and(|lost_data| !lost_data.held_besides);
+        id.kind == Kind::StoragePool && alone
+    });
+    pools.map(|(id, _)| id)
+}
+
 /// A backup as the log has it.
 fn claimed<'s>(known: &'s State, id: &ResourceId) -> Option<&'s Backup> {
     match known.resources.get(id)?.claim.as_ref()?.resource.as_ref()? {
         Resource::Backup(backup) => Some(backup),
         _ => None,
     }
-}
-
-/// A backup that may have data of lost disks, and what of it was found there.
-struct Looked {
-    of: ResourceId,
-    backup: Backup,
-    /// The id of its repository, where the log knows it.
-    repository: Option<String>,
-    /// When its newest complete snapshot was begun, by the log.
-    good: Option<Timestamp>,
-    found: Result<Option<DisksFound>, Fault>,
-}
-
-impl Looked {
-    fn which(&self) -> Which<'_> {
-        let repository = self.repository.as_deref();
-        Which { id: &self.of, backup: &self.backup, repository }
-    }
-
-    /// How good its data of `disk` is; the best comes last. Of a machine with several lost disks all of
-    /// one moment come first: disks of different moments may not fit each other.
-    fn rank(&self, disk: &ResourceId) -> Option<(bool, Option<Timestamp>)> {
-        match &self.found {
-            Ok(Some(found)) => {
-                let together = self.backup.is_of_machine() && found.disks.len() > 1;
-                found.disks.contains_key(disk).then_some((together, Some(found.taken)))
-            }
-            Ok(None) => None,
-            Err(_) => Some((false, self.good)),
-        }
-    }
-}
-
-/// The best of those that have, or may have, the data of `disk`.
-fn best<'l>(
-    all: &'l [Looked],
-    disk: &ResourceId,
-    may: impl Fn(&ResourceId) -> bool,
-) -> Option<&'l Looked> {
-    let candidates = all.iter().filter(|it| it.found.is_ok() || may(&it.of));
-    candidates
-        .filter_map(|it| Some((it.rank(disk)?, it)))
-        .max_by(|(a, _), (b, _)| a.cmp(b))
-        .map(|(_, it)| it)
-}
-
-/// Who else has the data of `disk`, though an older one.
-fn others(all: &[Looked], disk: &ResourceId) -> String {
-    let others = all.iter().filter_map(|it| {
-        let found = it.found.as_ref().ok()?.as_ref()?;
-        found.disks.contains_key(disk).then(|| {
-            format!(
-                "; {} has it of {}: `trueup recover disks {disk} --backup {}` takes that",
-                it.of,
-                shown(found.taken),
-                it.of.name
-            )
-        })
-    });
-    others.collect()
 }
 
 struct Work<'a> {
@@ -204,26 +161,67 @@ impl Work<'_> {
         let looked = self.look(lost, choice).await;
         for (id, disk) in lost {
             // Of those that cannot be looked at, those count that have it by the log.
-            let may = backups_of(&self.log.state, id);
-            let may = |of: &ResourceId| choice.backup.is_some() || may.contains(of);
-            let Some(from) = best(&looked, id, may) else {
-                let why = match &choice.snapshot {
-                    Some(snapshot) => format!("there is no snapshot {snapshot} with it"),
-                    None => {
-                        "no newest snapshot of the backups that the log knows has it".to_owned()
+            let by_log = backups_of(&self.log.state, id);
+            let may = |of: &ResourceId| choice.names(id) || by_log.contains(of);
+            match pick(&looked, id, may) {
+                Pick::One(from) => match &from.found {
+                    Ok(Some(found)) => {
+                        let lost = LostDisk { id, disk };
+                        self.one(lost, from, found, choice.make_pools).await?;
                     }
-                };
-                self.not_back(id, disk, choice.backup_id(), why).await?;
-                continue;
-            };
-            match &from.found {
-                Ok(Some(found)) => self.one(LostDisk { id, disk }, from, found).await?,
-                Ok(None) => {}
-                Err(fault) => {
-                    let why = format!("{fault}{}", others(&looked, id));
-                    self.not_back(id, disk, Some(from.of.clone()), why).await?;
+                    Ok(None) => {}
+                    Err(fault) => {
+                        let why = format!("{fault}{}", others(&looked, id));
+                        self.not_back(id, disk, Some(from.of.clone()), why).await?;
+                    }
+                },
+                Pick::Either { newer, why } => {
+                    self.not_back(id, disk, Some(newer.of.clone()), why).await?;
                 }
+                // Who names a backup means the disks that it has.
+                Pick::Nobody if choice.backup.is_some() && !choice.names(id) => {}
+                Pick::Nobody => self.nowhere(id, disk, choice).await?,
             }
+        }
+        match self.restored.is_empty() && self.held.is_empty() {
+            true => choice.nothing_in(&looked, lost),
+            false => Ok(()),
+        }
+    }
+
+    /// No backup has it, as far as it was looked for.
+    async fn nowhere(
+        &mut self,
+        id: &ResourceId,
+        disk: &Disk,
+        choice: &Choice,
+    ) -> Result<(), CliError> {
+        let named = choice.backup_id();
+        let part = part_in(&self.log.state, id);
+        if let Some(part) = part.filter(|part| named.as_ref().is_none_or(|named| named == part)) {
+            let why_not = Some(only_a_part(&part, id, &disk.path));
+            let (disk, path, backup) = (id.clone(), disk.path.clone(), Some(part));
+            return self.stays(HeldDisk { disk, backup, path, why_not, by_hand: true }).await;
+        }
+        let why = match (&choice.snapshot, named) {
+            (Some(snapshot), Some(named)) => {
+                format!("{named} has no snapshot {snapshot} with it")
+            }
+            (None, Some(named)) => format!("the newest snapshot of {named} does not have it"),
+            (_, None) => "no newest snapshot of the backups that the log knows has it".to_owned(),
+        };
+        self.not_back(id, disk, None, why).await
+    }
+
+    /// Lets go of the pools whose folders are there by now, or are made.
+    async fn free_pools(&mut self, make: bool) -> Result<(), CliError> {
+        let known = &self.log.state;
+        let there = |pool: &&ResourceId| {
+            make || folder_of(known, pool).is_none_or(|folder| !is_missing(&folder))
+        };
+        let free: Vec<ResourceId> = pools(known).filter(there).cloned().collect();
+        for pool in free {
+            self.append(&pool, Event::OperatorReleased(OperatorReleased {})).await?;
         }
         Ok(())
     }
@@ -254,8 +252,11 @@ impl Work<'_> {
         lost: LostDisk<'_>,
         from: &Looked,
         found: &DisksFound,
+        make_pool: bool,
     ) -> Result<(), CliError> {
         let LostDisk { id, disk } = lost;
+        let around = Path::new(&disk.path).parent().filter(|it| make_pool && is_missing(it));
+        let made = around.map(|folder| folder.display().to_string());
         let file = found.disks.get(id).map(|file| file.path().to_owned()).unwrap_or_default();
         let restoring = Restoring {
             backup: from.of.clone(),
@@ -265,8 +266,9 @@ impl Work<'_> {
             path: disk.path.clone(),
         };
         self.append(id, Event::Restoring(restoring)).await?;
-        let brought = self.provider.bring_back(from.which(), found, lost, &self.progress(id)).await;
-        let brought = match brought {
+        let progress = self.progress(id);
+        let brought = self.provider.bring_back(from.which(), found, lost, make_pool, &progress);
+        let brought = match brought.await {
             Ok(brought) => brought,
             Err(fault) => {
                 return self.not_back(id, disk, Some(from.of.clone()), fault.to_string()).await;
@@ -293,6 +295,7 @@ impl Work<'_> {
             path: disk.path.clone(),
             bytes: brought.bytes,
             elapsed_ms: brought.elapsed_ms,
+            made,
             still_held: known.is_some_and(|known| known.hold.is_some()),
         });
         Ok(())
@@ -306,16 +309,16 @@ impl Work<'_> {
         backup: Option<ResourceId>,
         why: String,
     ) -> Result<(), CliError> {
-        self.context.ui.warn(&format!("{id} is not back: {why}"));
         let backup = backup.or_else(|| backups_of(&self.log.state, id).into_iter().next());
         let (disk, path) = (id.clone(), disk.path.clone());
-        let held = HeldDisk { disk, backup, path, why_not: Some(why.clone()) };
-        let said = format!(
-            "its data is in {} and did not come back: {why}; then `trueup recover disks`, or bring \
-             it back yourself and `trueup release {id}`",
-            held.data_in()
-        );
-        self.append(id, Event::RestoreFailed(RestoreFailed { why: said })).await?;
+        self.stays(HeldDisk { disk, backup, path, why_not: Some(why), by_hand: false }).await
+    }
+
+    async fn stays(&mut self, held: HeldDisk) -> Result<(), CliError> {
+        let why = held.why_not.clone().unwrap_or_default();
+        self.context.ui.warn(&format!("{} is not back: {why}", held.disk));
+        let failed = RestoreFailed { why: held.not_back(&why) };
+        self.append(&held.disk, Event::RestoreFailed(failed)).await?;
         self.held.push(held);
         Ok(())
     }
@@ -342,75 +345,25 @@ impl Choice {
     fn backup_id(&self) -> Option<ResourceId> {
         self.backup.clone().map(|name| ResourceId::new(Kind::Backup, name))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::resource::{BackupGuest, BackupLimits, BackupPaths, BackupSource, GuestPart};
-    use crate::provider::backup::DiskFile;
-
-    fn looked(name: &str, machine: bool, found: Result<(i64, &[&str]), i64>) -> Looked {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let guest = |part| BackupSource::Guest(BackupGuest { part, quiesce: false, read_all_s: 1 });
-        let source = match machine {
-            true => guest(GuestPart::Machine { name: Name::new("web").unwrap() }),
-            false => BackupSource::Paths(BackupPaths {
-                paths: vec!["/pool".into()],
-                exclude: Vec::new(),
-                one_file_system: false,
-            }),
-        };
-        let backup = Backup {
-            source,
-            repository: "/vault".into(),
-            remote: None,
-            repository_id: None,
-            key: Name::new("vault").unwrap(),
-            schedule: None,
-            verify: None,
-            drill: None,
-            retention: None,
-            objectives: Default::default(),
-            limits: BackupLimits::default(),
-            hooks: Default::default(),
-        };
-        let (good, found) = match found {
-            Err(good) => (Some(at(good)), Err(Fault::permanent("the key is wrong"))),
-            Ok((taken, disks)) => {
-                let file = |id: &&str| (id.parse().unwrap(), DiskFile::Content("x".into()));
-                let disks = disks.iter().map(file).collect();
-                let taken = at(taken);
-                (None, Ok(Some(DisksFound { snapshot: "a".repeat(64), taken, disks })))
-            }
-        };
-        Looked {
-            of: ResourceId::new(Kind::Backup, Name::new(name).unwrap()),
-            backup,
-            repository: None,
-            good,
-            found,
-        }
+    /// Whether it says both the disk and where it comes from.
+    fn names(&self, disk: &ResourceId) -> bool {
+        self.backup.is_some() && self.disks.contains(disk)
     }
 
-    #[test]
-    fn the_newest_is_taken_and_all_of_a_machine_before_a_single_one() {
-        let a: ResourceId = "disk/a".parse().unwrap();
-        let rank = |all: &[Looked]| {
-            let ranked = all.iter().filter_map(|it| Some((it.rank(&a)?, it.of.name.to_string())));
-            ranked.max().map(|(_, name)| name)
-        };
-        let (both, other): (&[&str], &[&str]) = (&["disk/a", "disk/b"], &["disk/b"]);
-        let only: &[&str] = &["disk/a"];
-        let old = || looked("old", false, Ok((1, both)));
-        let new = || looked("new", false, Ok((9, only)));
-        assert_eq!(rank(&[old(), new()]).as_deref(), Some("new"));
-        assert_eq!(rank(&[new(), looked("vm", true, Ok((5, both)))]).as_deref(), Some("vm"));
-        let single = looked("vm", true, Ok((5, only)));
-        assert_eq!(rank(&[new(), single]).as_deref(), Some("new"));
-        assert_eq!(rank(&[looked("other", false, Ok((9, other)))]), None);
-        // An older one is no substitute for what only cannot be read now.
-        assert_eq!(rank(&[old(), looked("shut", false, Err(7))]).as_deref(), Some("shut"));
-        assert_eq!(rank(&[new(), looked("shut", false, Err(7))]).as_deref(), Some("new"));
+    /// That nothing was done is a mistake where a backup is named for what it has.
+    fn nothing_in(
+        &self,
+        looked: &[Looked],
+        lost: &BTreeMap<ResourceId, Disk>,
+    ) -> Result<(), CliError> {
+        let Some(named) = self.backup_id().filter(|_| !lost.is_empty()) else { return Ok(()) };
+        if let Some(fault) = looked.iter().find_map(|it| it.found.as_ref().err()) {
+            return Err(CliError::new(ErrorKind::Machine, fault.clone()));
+        }
+        let waiting: Vec<_> = lost.keys().map(ToString::to_string).collect();
+        let message = format!("{named} has none of the disks that wait: {}", waiting.join(", "));
+        Err(CliError::input(message)
+            .hint("without --backup each is taken from the backup that has its newest data"))
     }
 }

@@ -7,6 +7,7 @@
 mod disks;
 mod from;
 mod own;
+mod pick;
 mod place;
 mod show;
 mod waiting;
@@ -31,7 +32,8 @@ use show::{Converged, Told};
 /// Fetches the newest snapshot of a `Backup` with `source: {state: true}`, reads every file of it back,
 /// proves the log's chain, and puts the log, the mirror and the config in place. Then the disks that are
 /// not there and are saved in a backup come back from its newest snapshot, each to its place; those whose
-/// data does not come back stay held, so that none is begun empty. Then the machine is brought to the
+/// data does not come back stay held, so that none is begun empty; so do those whose folder is not there,
+/// unless --make-pools says that it is lost too. Then the machine is brought to the
 /// commit in force, as by `trueup apply`. What is there already is never written over.
 ///
 /// No backup holds the secrets: put them back first, mode 0600, to where `backup.secrets` of the config
@@ -48,6 +50,7 @@ use show::{Converged, Told};
     --identity-file id_ed25519 --host-keys-file known_hosts\n  \
     trueup recover --from s3:https://s3.example/bucket/host1 --password-file key \
     --credentials-file login\n  \
+    trueup recover --from /mnt/vault --password-file key --make-pools   # everything is lost\n  \
     trueup recover disks                   # go on with the disks that are held")]
 pub(super) struct Recover {
     #[command(subcommand)]
@@ -84,6 +87,10 @@ struct Own {
     /// A checkpoint of the log, as pull requests show it: the log that comes back has to hold it
     #[arg(long, value_name = "SEQ:HASH", value_parser = own::checkpoint)]
     checkpoint: Option<Checkpoint>,
+    /// Make the folders of disks that are not there: without it such disks stay held, as what outlived the
+    /// machine may only not be mounted
+    #[arg(long)]
+    make_pools: bool,
     /// Leave the disks held whose data is in a backup
     #[arg(long)]
     no_disks: bool,
@@ -95,7 +102,7 @@ struct Own {
 /// Bring the data of disks back that are held until it is, and go on from there
 ///
 /// Which ones is in the log since `trueup recover`. Each comes from the newest snapshot that has it, to its
-/// place, where no file may be. It takes the log's lock: stop the daemon first.
+/// place, where no file may be, in a folder that is there. It takes the log's lock: stop the daemon first.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup recover disks\n  \
     trueup recover disks disk/db --backup nightly\n  \
@@ -110,6 +117,9 @@ struct Disks {
     /// From this snapshot of it: its id, or the start of it
     #[arg(long, value_name = "ID", requires = "backup")]
     snapshot: Option<String>,
+    /// Make the folders of disks that are not there, which may only not be mounted
+    #[arg(long)]
+    make_pools: bool,
     /// Do nothing to the machine itself
     #[arg(long)]
     no_apply: bool,
@@ -146,7 +156,8 @@ impl Own {
         let (own, held) = self.bring_back(context, login)?;
         context.ui.say(&format!("the state of {} is back and proved", own.host));
         let context = context.at(own.config_read(), &own.state_directory);
-        let choice = (!self.no_disks && !held.is_empty()).then(Choice::default);
+        let choice = Choice { make_pools: self.make_pools, ..Choice::default() };
+        let choice = (!self.no_disks && !held.is_empty()).then_some(choice);
         let told = Told { own: Some(own), held, ..Told::default() };
         finish(&context, told, begun, choice.as_ref(), !self.no_apply)
     }
@@ -154,8 +165,9 @@ impl Own {
 
 impl Disks {
     fn run(self, context: &Context) -> CliResult {
-        let choice = Choice { disks: self.disks, backup: self.backup, snapshot: self.snapshot };
-        finish(context, Told::default(), Instant::now(), Some(&choice), !self.no_apply)
+        let Self { disks, backup, snapshot, make_pools, no_apply, output: _ } = self;
+        let choice = Choice { disks, backup, snapshot, make_pools };
+        finish(context, Told::default(), Instant::now(), Some(&choice), !no_apply)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything is made ready beside the state directory; putting it in place is one rename. It does
 //! nothing to the machine itself.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,14 +15,14 @@ use super::super::context::Context;
 use super::super::exit::{CliError, ErrorKind};
 use super::super::wire::{self, HostClock, Until};
 use super::super::{bars, control};
-use super::place::{assemble, beside, install, is_free, put_in_place, turn};
-use super::waiting::{HeldDisk, held, secrets};
+use super::place::{assemble, beside, install, is_free, plain, put_in_place, turn};
+use super::waiting::{HeldDisk, folder_of, held, pools_missing, secrets};
 use super::{Own, from, millis};
 use crate::event::body::{LogRecovered, OperatorHeld};
 use crate::event::chain::Head;
 use crate::event::{Entry, Event};
 use crate::journal::{self, Reader};
-use crate::model::{Fault, Kind, Name, ResourceId};
+use crate::model::{Digest, Fault, Kind, Name, ResourceId};
 use crate::port::{Progress, ProgressUpdate};
 use crate::provider::backup::{Fetched, OwnState, Vault};
 use crate::provider::paths::{private, remove};
@@ -66,9 +67,15 @@ pub(super) struct OwnBack {
     pub(super) head: String,
     pub(super) commit: Option<String>,
     pub(super) state_directory: PathBuf,
-    /// Where the config is; what came back where another one is in its place.
+    /// Where the config is; what came back where it was not put in its place.
     pub(super) config: Option<PathBuf>,
+    /// SHA-256 of what came back of it: no checkpoint covers that.
+    pub(super) config_digest: Option<Digest>,
+    /// It is not in its place.
     pub(super) config_kept: bool,
+    /// Why, and what to do about it.
+    #[serde(skip)]
+    pub(super) config_why: Option<String>,
     /// The names of the secrets that backups need and no backup holds.
     pub(super) secrets: Vec<Name>,
     /// Those of them that are not on the machine, where that was looked at.
@@ -112,6 +119,7 @@ impl Own {
         let vault = from::vault(&self.from, login, &self.password_file, scratch.path())?;
         let found = wire::block_on(vault.states(self.host.as_deref()))?.map_err(failed)?;
         let own = self.chosen(&vault.at, found)?;
+        plain(&own)?;
         let state = named.unwrap_or_else(|| own.state.clone());
         is_free(&state)?;
         let _turn = turn(&state)?;
@@ -161,7 +169,8 @@ impl Own {
         let fetched = vault.fetch(&own.snapshot.id, &raw, &progress);
         let fetched = wire::block_on(fetched)?.map_err(failed)?;
         let staged = places.staging.join("state");
-        let config = assemble(own, &raw, &staged).map_err(CliError::machine)?;
+        let files = assemble(own, &raw, &staged)
+            .map_err(|error| CliError::machine(error).hint("take an older one with --snapshot"))?;
         let proving = Instant::now();
         let report = journal::verify(&staged);
         let report =
@@ -176,11 +185,10 @@ impl Own {
         let known = wire::fold(&staged, Until::End)?;
         let proved_ms = millis(proving);
         let held = held(&known);
-        wire::block_on(note(&staged, own, &fetched, &known, &held))??;
-        let (config, config_kept) = match config {
-            None => (None, false),
-            Some(from) => install(context, own, &from, &staged).map_err(CliError::machine)?,
-        };
+        let mut pools = pools_missing(&known, &held);
+        pools.retain(|_| !self.make_pools);
+        wire::block_on(note(&staged, own, &fetched, &known, &held, &pools))??;
+        let config = install(files, context.named_config(), &staged).map_err(CliError::machine)?;
         put_in_place(&staged, &places.state).map_err(CliError::machine)?;
         let back = OwnBack {
             snapshot: own.snapshot.id.clone(),
@@ -191,11 +199,13 @@ impl Own {
             head: report.head.hash.to_string(),
             commit: known.spec.commit.as_ref().map(ToString::to_string),
             state_directory: places.state.clone(),
-            config: config.map(|config| match config.strip_prefix(&staged) {
+            config: config.at.map(|config| match config.strip_prefix(&staged) {
                 Ok(inside) => places.state.join(inside),
                 Err(_) => config.clone(),
             }),
-            config_kept,
+            config_digest: config.digest,
+            config_kept: config.kept.is_some(),
+            config_why: config.kept,
             secrets: secrets(&known),
             secrets_missing: Vec::new(),
             files: fetched.files,
@@ -255,6 +265,7 @@ async fn note(
     fetched: &Fetched,
     known: &State,
     held: &[HeldDisk],
+    pools: &BTreeSet<ResourceId>,
 ) -> Result<(), CliError> {
     let clock = Arc::new(HostClock::default());
     let mut log = wire::open_log(staged, &own.snapshot.host, clock).await?;
@@ -265,23 +276,40 @@ async fn note(
         taken: own.snapshot.time,
         host: own.snapshot.host.clone(),
         last: known.seq,
-        held: held.iter().map(|held| held.disk.clone()).collect(),
+        held: held.iter().map(|held| &held.disk).chain(pools).cloned().collect(),
     };
-    let holds = held.iter().map(|held| {
-        let disk = &held.disk;
-        let besides = known.resources.get(disk).and_then(|known| {
+    let hold = |id: &ResourceId, reason: String| {
+        let besides = known.resources.get(id).and_then(|known| {
             let ours = known.lost_data.as_ref().is_some_and(|lost_data| !lost_data.held_besides);
             known.hold.as_ref().filter(|_| !ours)
         });
         let besides = besides.map(|hold| format!("; and {} holds it: {}", hold.by, hold.reason));
-        let reason = format!(
-            "its data is in {}: `trueup recover disks` brings it back; if you did, `trueup \
-             release {disk}`{}",
-            held.data_in(),
-            besides.unwrap_or_default()
-        );
-        Entry::new(Event::OperatorHeld(OperatorHeld { reason })).about(disk)
+        let reason = reason + &besides.unwrap_or_default();
+        Entry::new(Event::OperatorHeld(OperatorHeld { reason })).about(id)
+    };
+    let disks = held.iter().map(|held| {
+        let disk = &held.disk;
+        let reason = match &held.why_not {
+            Some(why) => held.not_back(why),
+            None => format!(
+                "its data is in {}: `trueup recover disks` brings it back; if you did, `trueup \
+                 release {disk}`",
+                held.data_in()
+            ),
+        };
+        hold(disk, reason)
     });
+    // Whoever made its folder anew would hide what is mounted there later.
+    let pools = pools.iter().map(|pool| {
+        let folder = folder_of(known, pool).unwrap_or_default();
+        let reason = format!(
+            "its folder {} is not there, and disks in it wait for their data: mount it, then `trueup \
+             recover disks`; where it is lost too, `trueup recover disks --make-pools`",
+            folder.display()
+        );
+        hold(pool, reason)
+    });
+    let holds = disks.chain(pools);
     let first = Entry::new(Event::LogRecovered(recovered));
     let entries = std::iter::once(first).chain(holds).map(|entry| entry.by(&who)).collect();
     let appended = wire::append(&*log.port, entries).await;

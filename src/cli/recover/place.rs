@@ -4,29 +4,73 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
 
-use super::super::context::Context;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
 use super::super::exit::{CliError, ErrorKind};
+use crate::config::CONFIG_PATH;
+use crate::model::Digest;
 use crate::provider::backup::OwnState;
 use crate::provider::paths::{named, private};
 
-/// That nothing is there yet.
+/// That nothing is there yet, and that what is put together can be moved there.
 pub(super) fn is_free(state: &Path) -> Result<(), CliError> {
-    let mut entries = match fs::read_dir(state) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(CliError::machine(format!("{}: {error}", state.display()))),
+    let empty = match fs::read_dir(state) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(CliError::machine(named(state, &error))),
     };
-    match entries.next() {
-        None => Ok(()),
-        Some(_) => Err(CliError::new(
+    match empty {
+        true => takes_a_rename(state),
+        false => Err(CliError::new(
             ErrorKind::Held,
             format!("{} is not empty, and nothing is written over", state.display()),
         )
         .hint("a recovery that was interrupted goes on with `trueup recover disks`, then `trueup apply`")
         .hint("where it is of no use any more, move it away; else name another with --state-dir")),
     }
+}
+
+/// That a folder can be renamed to there: neither a link nor a mount can be replaced so.
+fn takes_a_rename(state: &Path) -> Result<(), CliError> {
+    // A slash at the end would lead through a link.
+    let state: PathBuf = state.components().collect();
+    let failed = |error: &io::Error| CliError::machine(named(&state, error));
+    let there = match state.symlink_metadata() {
+        Ok(there) => there,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(&error)),
+    };
+    let refused = |what: String, hint: &str| {
+        let message = format!("{what}, and the state is put in place as a whole, by one rename");
+        Err(CliError::new(ErrorKind::Held, message).hint(hint))
+    };
+    if there.is_symlink() {
+        let to = fs::read_link(&state).map_err(|error| failed(&error))?;
+        return refused(
+            format!("{} is a link to {}", state.display(), to.display()),
+            "remove the link; or name a folder with --state-dir, and as `stateDirectory` in the config",
+        );
+    }
+    if is_mount(&state).map_err(|error| failed(&error))? {
+        return refused(
+            format!("{} is a mount point", state.display()),
+            "unmount it, recover, then move what came back onto it; or name a folder in it with \
+             --state-dir, and as `stateDirectory` in the config",
+        );
+    }
+    Ok(())
+}
+
+fn is_mount(folder: &Path) -> io::Result<bool> {
+    let told = statx(CWD, folder, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+    if told.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    let around = folder.parent().unwrap_or(folder);
+    Ok(fs::metadata(folder)?.dev() != fs::metadata(around)?.dev())
 }
 
 /// Whose turn it is to bring a state directory back, as long as the file is open: another one would take
@@ -54,19 +98,47 @@ pub(super) fn beside(state: &Path) -> PathBuf {
     state.with_file_name(name)
 }
 
-/// Makes a state directory of what was restored; the config, if there is one.
-pub(super) fn assemble(own: &OwnState, raw: &Path, staged: &Path) -> io::Result<Option<PathBuf>> {
+/// That the snapshot names nothing but plain paths: whoever can write to the repository chose them.
+pub(super) fn plain(own: &OwnState) -> Result<(), CliError> {
+    let plain = |path: &Path| {
+        let mut parts = path.components();
+        let absolute = parts.next() == Some(Component::RootDir);
+        absolute && parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    match own.snapshot.paths.iter().find(|path| !plain(Path::new(path))) {
+        None => Ok(()),
+        Some(odd) => Err(CliError::machine(format!(
+            "the snapshot names the path {odd:?}, which trueup never saves: nothing of it is used"
+        ))
+        .hint("take an older one with --snapshot, and find out who wrote this one")),
+    }
+}
+
+/// A file of the snapshot that is none of the state directory's: the config, if it is one.
+#[derive(Debug)]
+pub(super) struct Beside {
+    /// Where it was saved from.
+    origin: PathBuf,
+    /// Where it is now.
+    at: PathBuf,
+}
+
+/// Makes a state directory of what was restored; what else there is.
+pub(super) fn assemble(own: &OwnState, raw: &Path, staged: &Path) -> io::Result<Vec<Beside>> {
     private(staged)?;
-    let restored = |path: &Path| raw.join(path.strip_prefix("/").unwrap_or(path));
-    let mut config = None;
+    let mut beside = Vec::new();
     for path in own.snapshot.paths.iter().map(PathBuf::from) {
-        let from = restored(&path);
+        let from = restored(raw, &path)?;
         let to = match path.strip_prefix(&own.state) {
-            _ if path == own.log => staged.join("log"),
+            _ if path == own.log => {
+                // Nor is it a link itself.
+                restored(raw, &path.join("segment"))?;
+                staged.join("log")
+            }
             Ok(inside) => staged.join(inside),
             Err(_) => {
-                if from.is_file() {
-                    config = Some(from);
+                if from.symlink_metadata().is_ok_and(|it| it.is_file()) {
+                    beside.push(Beside { origin: path, at: from });
                 }
                 continue;
             }
@@ -76,47 +148,87 @@ pub(super) fn assemble(own: &OwnState, raw: &Path, staged: &Path) -> io::Result<
         }
         fs::rename(&from, &to).map_err(|error| named(&from, &error))?;
     }
-    Ok(config)
+    Ok(beside)
 }
 
-/// Puts the config in its place; where another one is, it goes to the state directory. Where it is, and
-/// whether another one was kept.
+/// Where a path of the snapshot lies among what was restored. A link on the way to it would lead to the
+/// machine's own files.
+fn restored(raw: &Path, path: &Path) -> io::Result<PathBuf> {
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    let mut at = raw.to_owned();
+    for part in inside.parent().into_iter().flat_map(Path::components) {
+        at.push(part);
+        if !at.symlink_metadata().map_err(|error| named(&at, &error))?.is_dir() {
+            let why = format!("{}: the snapshot has no folder there", path.display());
+            return Err(io::Error::other(why));
+        }
+    }
+    Ok(raw.join(inside))
+}
+
+/// What came back of the config.
+#[derive(Debug, Default)]
+pub(super) struct ConfigBack {
+    /// Where it is.
+    pub(super) at: Option<PathBuf>,
+    /// SHA-256 of it.
+    pub(super) digest: Option<Digest>,
+    /// Why it is not in its place, and what to do, where it is not.
+    pub(super) kept: Option<String>,
+}
+
+/// Puts the config in its place, if it was saved from there and nothing is there; else it goes to the
+/// state directory. The place is the host's, or the one that is `named`, and never one that only the
+/// snapshot names.
 pub(super) fn install(
-    context: &Context,
-    own: &OwnState,
-    from: &Path,
+    mut files: Vec<Beside>,
+    named_config: Option<&Path>,
     staged: &Path,
-) -> io::Result<(Option<PathBuf>, bool)> {
-    let text = fs::read(from).map_err(|error| named(from, &error))?;
-    let origin =
-        own.snapshot.paths.iter().map(PathBuf::from).find(|path| from.ends_with(inside(path)));
-    let to = match (context.named_config(), origin) {
-        (Some(named), _) => std::path::absolute(named)?,
-        (None, Some(origin)) => origin,
-        (None, None) => context.config_path(),
+) -> io::Result<ConfigBack> {
+    let named_config = named_config.map(std::path::absolute).transpose()?;
+    let usual = PathBuf::from(CONFIG_PATH);
+    let to = named_config.unwrap_or_else(|| usual.clone());
+    let found =
+        [&to, &usual].into_iter().find_map(|at| files.iter().position(|it| it.origin == *at));
+    let config = match found {
+        Some(found) => files.swap_remove(found),
+        None => match files.into_iter().next() {
+            Some(other) => other,
+            None => return Ok(ConfigBack::default()),
+        },
     };
+    let text = fs::read(&config.at).map_err(|error| named(&config.at, &error))?;
+    let back = |at, kept| ConfigBack { at: Some(at), digest: Some(Digest::of(&text)), kept };
+    if fs::read(&to).is_ok_and(|there| there == text) {
+        return Ok(back(to, None));
+    }
+    let kept = match (found, to.symlink_metadata().is_ok()) {
+        (_, true) => format!("another one is in its place, {}, and was left there", to.display()),
+        (None, false) => format!(
+            "it was saved from {}, which is no place of this host's config: see whether it is one, \
+             then move it to {}",
+            config.origin.display(),
+            to.display()
+        ),
+        (Some(_), false) => {
+            put(&config.at, &to)?;
+            return Ok(back(to, None));
+        }
+    };
+    let at = staged.join("recovered-config.yaml");
+    fs::rename(&config.at, &at).map_err(|error| named(&at, &error))?;
+    Ok(back(at, Some(kept)))
+}
+
+fn put(from: &Path, to: &Path) -> io::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).map_err(|error| named(parent, &error))?;
-    }
-    let same = fs::read(&to).is_ok_and(|there| there == text);
-    if same {
-        return Ok((Some(to), false));
-    }
-    if to.symlink_metadata().is_ok() {
-        let kept = staged.join("recovered-config.yaml");
-        fs::rename(from, &kept).map_err(|error| named(&kept, &error))?;
-        return Ok((Some(kept), true));
     }
     // It may be on another file system; a crash in between leaves one that is not whole beside it.
     let fresh = to.with_extension("recovering");
     fs::copy(from, &fresh).map_err(|error| named(&fresh, &error))?;
     File::open(&fresh)?.sync_all()?;
-    fs::rename(&fresh, &to).map_err(|error| named(&to, &error))?;
-    Ok((Some(to), false))
-}
-
-fn inside(path: &Path) -> &Path {
-    path.strip_prefix("/").unwrap_or(path)
+    fs::rename(&fresh, to).map_err(|error| named(to, &error))
 }
 
 /// One rename: the state directory is there whole, or not at all. An empty one may be in its place.
@@ -133,6 +245,7 @@ pub(super) fn put_in_place(staged: &Path, state: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::backup::protocol::Snapshot;
 
     #[test]
     fn what_is_there_is_never_written_over() {
@@ -148,5 +261,89 @@ mod tests {
         assert_eq!(beside(&state), host.path().join("state.recovering"));
         fs::write(state.join("head"), "x").unwrap();
         assert_eq!(is_free(&state).unwrap_err().kind, ErrorKind::Held);
+    }
+
+    #[test]
+    fn what_no_rename_can_replace_is_refused_before_anything_is_restored() {
+        let host = tempfile::tempdir().unwrap();
+        let (state, link) = (host.path().join("state"), host.path().join("link"));
+        fs::create_dir(&state).unwrap();
+        std::os::unix::fs::symlink(&state, &link).unwrap();
+        for link in [link.clone(), host.path().join("link/")] {
+            let refused = is_free(&link).unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Held);
+            assert!(refused.source.to_string().contains("is a link to"), "{refused:?}");
+            assert!(refused.hints[0].contains("--state-dir"), "{refused:?}");
+        }
+        fs::remove_dir(&state).unwrap();
+        assert!(is_free(&link).is_err(), "also where it leads nowhere");
+        let refused = takes_a_rename(Path::new("/proc")).unwrap_err();
+        assert!(refused.source.to_string().contains("/proc is a mount point"), "{refused:?}");
+        assert!(refused.hints[0].contains("unmount it"), "{refused:?}");
+    }
+
+    fn own(paths: &[&str]) -> OwnState {
+        let snapshot = Snapshot {
+            id: "a".repeat(64),
+            time: jiff::Timestamp::UNIX_EPOCH,
+            offset: 0,
+            host: "node1".into(),
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            tags: Vec::new(),
+            tree: String::new(),
+            bytes: None,
+        };
+        let log = "/var/lib/trueup/backup/state/own/log".into();
+        OwnState { snapshot, state: "/var/lib/trueup".into(), log }
+    }
+
+    const LOG: &str = "/var/lib/trueup/backup/state/own/log";
+
+    #[test]
+    fn paths_of_the_repository_lead_nowhere_else() {
+        plain(&own(&[LOG, "/etc/trueup/config.yaml"])).unwrap();
+        for odd in ["/var/lib/trueup/../../../etc/cron.d", "../etc", "var", ""] {
+            let refused = plain(&own(&[LOG, odd])).unwrap_err();
+            assert!(refused.source.to_string().contains(&format!("{odd:?}")), "{refused:?}");
+        }
+        // What was restored leads to the machine's own files.
+        let host = tempfile::tempdir().unwrap();
+        let (raw, there) = (host.path().join("restored"), host.path().join("there"));
+        fs::create_dir_all(raw.join("var/lib")).unwrap();
+        fs::create_dir_all(there.join("backup/state/own/log")).unwrap();
+        std::os::unix::fs::symlink(&there, raw.join("var/lib/trueup")).unwrap();
+        let refused = assemble(&own(&[LOG]), &raw, &host.path().join("staged")).unwrap_err();
+        assert!(refused.to_string().contains("no folder there"), "{refused}");
+        assert!(there.join("backup/state/own/log").exists());
+    }
+
+    #[test]
+    fn a_config_goes_to_the_hosts_place_and_to_no_other() {
+        let host = tempfile::tempdir().unwrap();
+        let (config, elsewhere) = (host.path().join("config.yaml"), host.path().join("cron"));
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        let saved = |origin: &Path| {
+            let at = host.path().join("restored");
+            fs::write(&at, "host: node1\n").unwrap();
+            vec![Beside { origin: origin.to_owned(), at }]
+        };
+        let kept = host.path().join("recovered-config.yaml");
+        let back = install(saved(&elsewhere), Some(&config), host.path()).unwrap();
+        assert!(!elsewhere.exists() && !config.exists(), "nobody but the snapshot names it");
+        assert_eq!((back.at.as_deref(), text(&kept).as_str()), (Some(&*kept), "host: node1\n"));
+        let why = back.kept.unwrap();
+        assert!(why.contains(config.to_str().unwrap()) && why.contains("was saved from"), "{why}");
+        assert_eq!(back.digest, Some(Digest::of("host: node1\n")));
+
+        for _ in 0..2 {
+            let back = install(saved(&config), Some(&config), host.path()).unwrap();
+            assert_eq!((back.at.as_deref(), back.kept), (Some(&*config), None));
+        }
+        assert_eq!(text(&config), "host: node1\n");
+        fs::write(&config, "another").unwrap();
+        let back = install(saved(Path::new(CONFIG_PATH)), Some(&config), host.path()).unwrap();
+        assert!(back.kept.unwrap().contains("was left there"));
+        assert_eq!(text(&config), "another");
+        assert!(install(Vec::new(), Some(&config), host.path()).unwrap().at.is_none());
     }
 }

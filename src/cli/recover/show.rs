@@ -169,12 +169,11 @@ fn own(own: &OwnBack) -> Vec<Block> {
         line("state", &own.state_directory.display().to_string()),
     ];
     if let Some(config) = &own.config {
-        let kept = match own.config_kept {
-            true => "; another one is in its place and was left there",
-            false => "",
-        };
+        let kept = own.config_why.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
         blocks.push(line("config", &format!("{}{kept}", config.display())));
     }
+    // No checkpoint covers it, and it says whom trueup obeys.
+    blocks.extend(own.config_digest.map(|it| line("", &format!("SHA-256 {it}: compare it"))));
     blocks.extend(own.commit.as_ref().map(|commit| line("commit", commit)));
     blocks
 }
@@ -196,8 +195,10 @@ fn back(restored: &RestoredDisk) -> Block {
         true => "; it stays held, because somebody holds it for another reason",
         false => "",
     };
+    let made = restored.made.as_ref().map(|folder| format!("; {folder} was made for it"));
+    let made = made.unwrap_or_default();
     Block::line(format!(
-        "{} is back: {} of {}, snapshot {}, begun {} ({} ago), in {}{still}",
+        "{} is back: {} of {}, snapshot {}, begun {} ({} ago), in {}{made}{still}",
         restored.disk,
         bytes(restored.bytes),
         restored.backup,
@@ -216,9 +217,7 @@ fn held(held: &HeldDisk) -> Block {
             ": its data is in {backup}; `trueup recover disks` brings it to {path}; if you did, \
              `trueup release {disk}`"
         ),
-        Some(why) => format!(
-            ": its data is in {backup} and did not come back: {why}; then `trueup recover disks`"
-        ),
+        Some(why) => format!(": {}", held.not_back(why)),
     };
     Block::Line(vec![Text::new(format!("{disk} is held"), Label::Warn), rest.into()])
 }

@@ -1,13 +1,14 @@
 //! What a recovered log says is missing on the machine: disks whose data is in a backup, and secrets.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::model::resource::{self, BackupRemote};
-use crate::model::{Name, Resource, ResourceId};
-use crate::spec::saved_by;
-use crate::state::State;
+use crate::model::{Kind, Name, Resource, ResourceId};
+use crate::spec::{saved_by, saved_in_part};
+use crate::state::{GoodSnapshot, State};
 
 /// A disk whose data is in a backup and not on the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,9 +20,12 @@ pub(super) struct HeldDisk {
     pub(super) backup: Option<ResourceId>,
     /// Where it belongs.
     pub(super) path: String,
-    /// Why it did not come back, where that was tried.
+    /// Why it did not come back, where that was tried or cannot be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why_not: Option<String>,
+    /// Nobody but a person brings it back.
+    #[serde(skip)]
+    pub(super) by_hand: bool,
 }
 
 impl HeldDisk {
@@ -30,6 +34,20 @@ impl HeldDisk {
         self.backup
             .as_ref()
             .map_or_else(|| "no backup that is known".to_owned(), ToString::to_string)
+    }
+
+    /// What is in the backup, that it did not come back and why, and what to do then.
+    pub(super) fn not_back(&self, why: &str) -> String {
+        let (disk, backup) = (&self.disk, self.data_in());
+        match self.by_hand {
+            false => format!(
+                "its data is in {backup} and did not come back: {why}; then `trueup recover disks`, \
+                 or bring it back yourself and `trueup release {disk}`"
+            ),
+            true => format!(
+                "only a part of its data is in {backup}: {why}; then `trueup release {disk}`"
+            ),
+        }
     }
 }
 
@@ -48,23 +66,81 @@ pub(super) fn held(known: &State) -> Vec<HeldDisk> {
         if Path::new(&disk.path).try_exists().unwrap_or(true) {
             continue;
         }
+        let (disk, path) = (id.clone(), disk.path.clone());
         if let Some(backup) = backups_of(known, id).into_iter().next() {
-            let path = disk.path.clone();
-            let (disk, backup) = (id.clone(), Some(backup));
-            held.push(HeldDisk { disk, backup, path, why_not: None });
+            let backup = Some(backup);
+            held.push(HeldDisk { disk, backup, path, why_not: None, by_hand: false });
+        } else if let Some(backup) = part_in(known, id) {
+            let why_not = Some(only_a_part(&backup, id, &path));
+            let backup = Some(backup);
+            held.push(HeldDisk { disk, backup, path, why_not, by_hand: true });
         }
     }
     held
 }
 
+/// Why the disk does not come back out of a backup that has its file and not its image, and what to do.
+pub(super) fn only_a_part(backup: &ResourceId, disk: &ResourceId, path: &str) -> String {
+    format!(
+        "it lies on an image, which may be made of other bytes by now, and {backup} has what it has \
+         over that: restore both out of one snapshot (`trueup backup restore {} --to DIR`), make one \
+         file of them (`qemu-img convert`) and move it to {path}; from now on save it with `source: \
+         {{disk: {}}}`",
+        backup.name, disk.name
+    )
+}
+
+/// The pools of these disks whose folders are not there: something may be mounted there later.
+pub(super) fn pools_missing(known: &State, held: &[HeldDisk]) -> BTreeSet<ResourceId> {
+    let pools = claims(known).filter_map(|(id, claim)| match claim {
+        Resource::Disk(disk) if held.iter().any(|held| held.disk == *id) => {
+            Some(ResourceId::new(Kind::StoragePool, disk.pool.clone()))
+        }
+        _ => None,
+    });
+    pools.filter(|pool| folder_of(known, pool).is_some_and(|folder| is_missing(&folder))).collect()
+}
+
+/// The folder of a pool, by the disks that lie in it.
+pub(super) fn folder_of(known: &State, pool: &ResourceId) -> Option<PathBuf> {
+    claims(known).find_map(|(_, claim)| match claim {
+        Resource::Disk(disk) if disk.pool == pool.name => {
+            Path::new(&disk.path).parent().map(Path::to_owned)
+        }
+        _ => None,
+    })
+}
+
+/// Whether a folder is not there; one that cannot be looked at may be.
+pub(super) fn is_missing(folder: &Path) -> bool {
+    !folder.try_exists().unwrap_or(true)
+}
+
 /// The backups with a complete snapshot that has the disk, as far as the log knows: the newest first.
 pub(super) fn backups_of(known: &State, disk: &ResourceId) -> Vec<ResourceId> {
+    with_snapshots(known, |backup, good| {
+        let whole = !saved_in_part(backup, claims(known)).contains(disk);
+        whole && (good.of.contains(disk) || saved_by(backup, claims(known)).contains(disk))
+    })
+}
+
+/// The backup with the newest complete snapshot that has the disk's file and not its image.
+pub(super) fn part_in(known: &State, disk: &ResourceId) -> Option<ResourceId> {
+    let found =
+        with_snapshots(known, |backup, _| saved_in_part(backup, claims(known)).contains(disk));
+    found.into_iter().next()
+}
+
+/// The backups that `saves` is true of, those with the newest complete snapshot first.
+fn with_snapshots(
+    known: &State,
+    saves: impl Fn(&resource::Backup, &GoodSnapshot) -> bool,
+) -> Vec<ResourceId> {
     let mut found: Vec<_> = claims(known)
         .filter_map(|(of, claim)| {
             let Resource::Backup(backup) = claim else { return None };
             let good = known.backup(of).good?;
-            let saves = good.of.contains(disk) || saved_by(backup, claims(known)).contains(disk);
-            saves.then(|| (good.at, of.clone()))
+            saves(backup, &good).then(|| (good.at, of.clone()))
         })
         .collect();
     found.sort();

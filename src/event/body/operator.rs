@@ -31,7 +31,8 @@ pub struct LogRecovered {
     pub host: String,
     /// The last event in it.
     pub last: u64,
-    /// Disks that are held until somebody brings their data back.
+    /// Disks that are held until somebody brings their data back, and their pools whose folders are not
+    /// there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<ResourceId>,
 }

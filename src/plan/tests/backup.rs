@@ -1,5 +1,7 @@
 //! Backups: what is due is done after the repository is there, and nothing is begun over what is gone.
 
+use std::collections::BTreeSet;
+
 use expect_test::expect;
 use jiff::Timestamp;
 use trueup_backup::objective;
@@ -10,13 +12,13 @@ use super::super::promise::{Kept, Promise};
 use super::super::{Due, KnownBackup, Reason, check, hold_reasons};
 use super::shows;
 use crate::model::resource::{
-    Backup, BackupDrill, BackupGuest, BackupLimits, BackupRetention, BackupSource, BackupVerify,
-    Chore, GuestPart, VolumeFormat,
+    Backup, BackupDrill, BackupGuest, BackupLimits, BackupPaths, BackupRetention, BackupSource,
+    BackupVerify, Chore, GuestPart, VolumeFormat,
 };
-use crate::model::{Ownership, Resource};
+use crate::model::{Ownership, Resource, ResourceId};
 use crate::plan::fixture::{Machine, disk, id, name, seed_attachment, vm};
 use crate::plan::{Action, SkipReason};
-use crate::spec::{SyncMode, saved_by};
+use crate::spec::{SyncMode, saved_by, saved_in_part};
 
 pub(super) fn backup(repository: &str) -> Resource {
     let every = |seconds| Schedule {
@@ -311,4 +313,32 @@ fn a_backup_of_a_guest_saves_the_disks_that_the_guest_may_write_to() {
     assert_eq!(saved(GuestPart::Machine { name: name("db") }), [""; 0], "there is no such machine");
     let (path, format) = ("/vm/db.qcow2".to_owned(), VolumeFormat::Qcow2);
     assert_eq!(saved(GuestPart::Disk { name: name("db"), path, format }), ["disk/db"]);
+}
+
+/// The image may be another one by the time that the disk is back.
+#[test]
+fn a_backup_of_files_does_not_save_a_disk_that_lies_on_an_image() {
+    let all = [(id("disk/db"), disk("db", 1, None)), (id("disk/web"), disk("web", 1, Some("v1")))];
+    let Resource::Backup(mut backup) = backup("/srv/backup") else { unreachable!() };
+    let text =
+        |of: BTreeSet<ResourceId>| -> Vec<String> { of.iter().map(ToString::to_string).collect() };
+    let each = || all.iter().map(|(id, resource)| (id, resource));
+    for path in ["/vm", "/vm/web.qcow2"] {
+        backup.source = BackupSource::Paths(BackupPaths {
+            paths: vec![path.to_owned(), "/vm/db.qcow2".to_owned()],
+            exclude: Vec::new(),
+            one_file_system: false,
+        });
+        assert_eq!(text(saved_by(&backup, each())), ["disk/db"], "{path}");
+        assert_eq!(text(saved_in_part(&backup, each())), ["disk/web"], "{path}");
+    }
+    let (path, format) = ("/vm/web.qcow2".to_owned(), VolumeFormat::Qcow2);
+    let part = GuestPart::Disk { name: name("web"), path, format };
+    backup.source = BackupSource::Guest(BackupGuest { part, quiesce: false, read_all_s: 86_400 });
+    assert_eq!(
+        text(saved_by(&backup, each())),
+        ["disk/web"],
+        "what is read through it is all of it"
+    );
+    assert!(saved_in_part(&backup, each()).is_empty());
 }

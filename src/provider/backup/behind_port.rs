@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::BackupProvider;
 use super::job::Job;
-use super::{act, hooks};
+use super::{act, hooks, ready};
 use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::plan::{Action, Step};
@@ -182,7 +182,10 @@ impl Provider for BackupProvider {
     fn observe<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Observed, Fault>> {
         let looked = {
             let scope = scope.clone();
-            blocking("look at repositories", move || Ok(look(&scope)))
+            blocking("look at repositories", move || {
+                ready::tidy(&scope.claims, &scope.awaited);
+                Ok(look(&scope))
+            })
         };
         Box::pin(async move {
             self.sweep().await;

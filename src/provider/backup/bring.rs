@@ -103,7 +103,8 @@ impl BackupProvider {
         Ok(Some(DisksFound { snapshot: found.id, taken: found.time, disks }))
     }
 
-    /// Brings the data of a disk to its place, where no file is. Repeated after a kill it goes on.
+    /// Brings the data of a disk to its place, where no file is. Repeated after a kill it goes on. The
+    /// folder of its pool is made with `make_pool` only: it may not be mounted yet.
     ///
     /// # Errors
     /// Why it does not come back; nothing is in its place then that was not there before.
@@ -112,6 +113,7 @@ impl BackupProvider {
         of: Which<'_>,
         found: &DisksFound,
         lost: LostDisk<'_>,
+        make_pool: bool,
         progress: &Progress,
     ) -> Result<Brought, Fault> {
         let begun = Instant::now();
@@ -120,7 +122,7 @@ impl BackupProvider {
         };
         let work = Work::of(lost, &found.snapshot);
         let job = self.job(of, progress);
-        let bytes = match work.clone().on_disk(Work::begin).await? {
+        let bytes = match work.clone().on_disk(move |work| work.begin(make_pool)).await? {
             Some(bytes) => bytes,
             None => {
                 let placed = job.place(&work, found, file, lost.disk).await;

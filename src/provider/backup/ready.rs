@@ -4,13 +4,14 @@
 //! never made over anything. What a kill left in that folder is used by the next try as far as it is
 //! whole. Nothing but that folder, the place and the folder around it is touched.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::bring::LostDisk;
-use crate::model::{Fault, Name, ResourceId};
+use crate::model::{Fault, Name, Resource, ResourceId};
 use crate::provider::files::blocking;
 
 /// Digits of a snapshot that files of it are called by.
@@ -70,9 +71,9 @@ impl Work {
         move |error| Fault::transient(format!("{id}: {path}: {error}"))
     }
 
-    /// Sees that nothing is in the place, and makes the folder. The size of what is in the place where an
-    /// earlier try put it there.
-    pub(super) fn begin(&self) -> Result<Option<u64>, Fault> {
+    /// Sees that nothing is in the place, and makes the folder beside it; with `make_pool` the one around
+    /// both too. The size of what is in the place where an earlier try put it there.
+    pub(super) fn begin(&self, make_pool: bool) -> Result<Option<u64>, Fault> {
         match fs::symlink_metadata(&self.place) {
             Ok(there) => {
                 let ours = fs::symlink_metadata(&self.ready);
@@ -86,9 +87,18 @@ impl Work {
             Err(error) => return Err(self.failed(&self.place)(error)),
         }
         let around = self.folder.parent().unwrap_or(Path::new("/"));
-        // As libvirt makes the folder of a pool, so that QEMU may go through it.
-        let made = DirBuilder::new().recursive(true).mode(0o711).create(around);
-        made.map_err(self.failed(around))?;
+        match fs::metadata(around) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if !make_pool {
+                    return Err(self.not_mounted(around));
+                }
+                // As libvirt makes the folder of a pool, so that QEMU may go through it.
+                let made = DirBuilder::new().recursive(true).mode(0o711).create(around);
+                made.map_err(self.failed(around))?;
+            }
+            Err(error) => return Err(self.failed(around)(error)),
+            Ok(_) => {}
+        }
         match DirBuilder::new().mode(0o700).create(&self.folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(self.failed(&self.folder)(error));
@@ -109,6 +119,14 @@ impl Work {
         Fault::needs_human(
             format!("{}: {} is there already and is left alone", self.id, self.place.display()),
             format!("if that is its data, `trueup release {}`; else move it away", self.id),
+        )
+    }
+
+    /// What lies there may be newer than any backup, and only not mounted.
+    fn not_mounted(&self, around: &Path) -> Fault {
+        Fault::needs_human(
+            format!("{}: the folder {} is not there", self.id, around.display()),
+            "mount it where it outlived the machine; where it is lost too, say --make-pools",
         )
     }
 
@@ -182,6 +200,23 @@ impl Work {
     }
 }
 
+/// Removes what was made ready for disks that wait for nothing: a recovery of them was killed after it was
+/// in their place, or they were released.
+pub(super) fn tidy(claims: &BTreeMap<ResourceId, Resource>, awaited: &BTreeSet<ResourceId>) {
+    let disks = claims.iter().filter(|(id, _)| !awaited.contains(*id));
+    for (id, claim) in disks {
+        let Resource::Disk(disk) = claim else { continue };
+        let folder = Work::of(LostDisk { id, disk }, "").folder;
+        if !folder.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+            continue;
+        }
+        match gone(&folder) {
+            Ok(()) => tracing::info!(%id, "what was made ready to bring it back is removed"),
+            Err(fault) => tracing::warn!(%id, %fault, "what was made ready to bring it back stays"),
+        }
+    }
+}
+
 /// What the folder of a disk is called. Listings of pools leave out what ends so.
 fn folder_name(disk: &Name) -> String {
     format!(".trueup-restore-{disk}.part")
@@ -231,12 +266,16 @@ pub(super) mod tests {
         let (id, disk) = ("disk/db".parse().unwrap(), disk(&place));
         let lost = LostDisk { id: &id, disk: &disk };
         let work = Work::of(lost, &"a".repeat(64));
-        assert_eq!(work.begin().unwrap(), None);
+        let why = work.begin(false).unwrap_err().to_string();
+        assert!(why.contains("/deep is not there") && why.contains("--make-pools"), "{why}");
+        assert!(!pool.path().join("deep").exists());
+        assert_eq!(work.begin(true).unwrap(), None);
+        assert_eq!(work.begin(false).unwrap(), None, "it is there now");
         fs::create_dir(&work.fetching).unwrap();
         fs::write(work.fetching.join("vda.raw"), "data").unwrap();
         work.take_fetched(Path::new("vda.raw")).unwrap();
         // Killed here, the next try goes on; one of another snapshot does not.
-        assert_eq!(work.begin().unwrap(), None);
+        assert_eq!(work.begin(true).unwrap(), None);
         assert!(work.fetched.exists());
         work.grow(3).unwrap();
         work.grow(6).unwrap();
@@ -244,25 +283,50 @@ pub(super) mod tests {
         work.made(&work.fetched).unwrap();
         assert_eq!(work.put_in_place().unwrap(), 6);
         assert_eq!(fs::metadata(&place).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(work.begin().unwrap(), Some(6), "killed before it was said");
+        assert_eq!(work.begin(true).unwrap(), Some(6), "killed before it was said");
         gone(&work.folder).unwrap();
-        let why = work.begin().unwrap_err().to_string();
+        let why = work.begin(true).unwrap_err().to_string();
         assert!(why.contains("is left alone") && why.contains("trueup release disk/db"), "{why}");
 
         fs::remove_file(&place).unwrap();
         std::os::unix::fs::symlink("/nowhere", &place).unwrap();
-        assert!(work.begin().is_err(), "a link that leads nowhere is something too");
+        assert!(work.begin(true).is_err(), "a link that leads nowhere is something too");
         fs::remove_file(&place).unwrap();
-        work.begin().unwrap();
+        work.begin(true).unwrap();
         fs::write(&work.ready, "data").unwrap();
         fs::write(&place, "somebody's").unwrap();
         assert!(work.put_in_place().is_err());
         assert_eq!(fs::read(&place).unwrap(), b"somebody's");
         let other = Work::of(lost, &"b".repeat(64));
         fs::remove_file(&place).unwrap();
-        other.begin().unwrap();
+        other.begin(true).unwrap();
         assert!(!work.ready.exists(), "it is of another snapshot");
         other.leave().unwrap();
         assert!(!other.folder.exists());
+    }
+
+    #[test]
+    fn what_was_made_ready_for_a_disk_that_waits_for_nothing_goes() {
+        let pool = tempfile::tempdir().unwrap();
+        let ready = |name: &str| {
+            let id: ResourceId = format!("disk/{name}").parse().unwrap();
+            let disk = disk(&pool.path().join(format!("{name}.raw")));
+            let work = Work::of(LostDisk { id: &id, disk: &disk }, &"a".repeat(64));
+            work.begin(false).unwrap();
+            fs::write(&work.ready, "data").unwrap();
+            (id, disk, work)
+        };
+        let (back, disk, done) = ready("db");
+        done.put_in_place().unwrap();
+        let (waits, other, undone) = ready("web");
+        fs::create_dir(pool.path().join(".trueup-restore-else.part")).unwrap();
+        let claims =
+            BTreeMap::from([(back, Resource::Disk(disk)), (waits.clone(), Resource::Disk(other))]);
+        tidy(&claims, &BTreeSet::from([waits]));
+        assert!(!done.folder.exists() && undone.ready.exists());
+        assert_eq!(fs::read(pool.path().join("db.raw")).unwrap(), b"data");
+        tidy(&claims, &BTreeSet::new());
+        assert!(!undone.folder.exists(), "it was released");
+        assert!(pool.path().join(".trueup-restore-else.part").exists(), "it is of no disk of ours");
     }
 }

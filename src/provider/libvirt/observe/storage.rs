@@ -284,6 +284,7 @@ mod tests {
             desired: Arc::new(desired),
             known: Arc::new(claims.keys().cloned().collect()),
             claims: Arc::new(claims),
+            awaited: Arc::default(),
         };
         assert_eq!(disk_id(&asked_for(&scope), "/srv/fast/data.qcow2"), Some((archive, true)));
         let by_name = Some((id(Kind::Disk, "other"), false));
@@ -317,6 +318,7 @@ mod tests {
             desired: Arc::new(desired),
             known: Arc::new(claims.keys().cloned().collect()),
             claims: Arc::new(claims),
+            awaited: Arc::default(),
         };
         let mut seen = Observed::default();
         let pool = Observation {

@@ -1,186 +1,19 @@
 //! A Slurm cluster by the real program and a real Slurm: taken over, changed node by node while jobs
 //! run, and never written wrongly.
 
+mod accounts;
+mod controller;
+mod nodes;
+mod outside;
+mod site;
+
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use trueup_slurm::conf::Conf;
 
-use super::{Ended, Host, program};
-use crate::support::git_repo::GitRepo;
-use crate::support::slurm_lab::{Lab, until};
-
-const REPOSITORY: &str = "apiVersion: trueup/v1\nkind: Repository\nmetadata: {name: test}\n\
-                          spec: {environments: {lab: {hosts: [node1]}}}\n";
-
-/// A host with the controller of a running cluster, and an environment repository that asks for it as
-/// it is.
-struct Site {
-    host: Host,
-    repo: GitRepo,
-    lab: Lab,
-    /// The document's spec.
-    spec: Value,
-}
-
-/// A daemon that dies with the test.
-struct Daemon(Child);
-
-impl Daemon {
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-impl Site {
-    fn start() -> Option<Self> {
-        let lab = Lab::start()?;
-        let host = Host::new();
-        let at = host.path().display().to_string();
-        let repo = GitRepo::new();
-        let node = format!(
-            "#!/bin/sh\nif pid=$(cat {lab}/run/$1.pid 2>/dev/null) && kill \"$pid\" 2>/dev/null; then\n\
-             \twhile kill -0 \"$pid\" 2>/dev/null; do sleep 0.02; done\nfi\n\
-             echo $1 >>{lab}/log/daemons\nmkdir -p {lab}/spool/$1\n\
-             exec slurmd -N $1 -f {lab}/etc/slurm.conf >/dev/null 2>&1\n",
-            lab = lab.at().display()
-        );
-        lab.script("restart-node", &node);
-        let words = |more: &[&str]| serde_json::to_string(&lab.among(more)).unwrap();
-        let config = format!(
-            "repository:\n  url: {}\n  poll: {{interval: 1s}}\nhost: node1\nstateDirectory: {at}/state\n\
-             socket: {at}/t.sock\naccelerator: tcg\nlibvirt: {{uri: 'test:///default'}}\n\
-             limits: {{resync: 2s}}\n\
-             clusters:\n  hpc:\n    restartController: {}\n    restartNode: {}\n",
-            repo.bare().display(),
-            words(&[&lab.path("restart")]),
-            words(&[&lab.path("restart-node"), "{node}"]),
-        );
-        fs::write(host.path().join("config.yaml"), config).unwrap();
-        repo.write("trueup.yaml", REPOSITORY);
-        let spec = spec_of(&lab);
-        let site = Self { host, repo, lab, spec };
-        site.publish(&site.spec);
-        Some(site)
-    }
-
-    fn publish(&self, spec: &Value) {
-        self.publish_with(spec, true);
-    }
-
-    fn publish_with(&self, spec: &Value, adopt: bool) {
-        let at = self.host.path().display();
-        let environment = format!(
-            "apiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec:\n  \
-             storagePools: [{{name: fast, path: {at}/pool}}]\n---\napiVersion: trueup/v1\nkind: \
-             Cluster\nmetadata: {{name: hpc}}\nlifecycle: {{adopt: {adopt}}}\nspec: {spec}\n"
-        );
-        self.repo.publish("environments/lab/all.yaml", &environment);
-    }
-
-    fn run(&self, words: &[&str]) -> Ended {
-        self.host.run(words)
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = program();
-        command.arg("--config").arg(self.host.path().join("config.yaml")).args(words);
-        command
-    }
-
-    fn daemon(&self) -> Daemon {
-        let mut run = self.command(&["run"]);
-        let log = fs::File::options().create(true).append(true).open(self.daemon_log()).unwrap();
-        Daemon(run.stdout(Stdio::null()).stderr(log).spawn().unwrap())
-    }
-
-    fn daemon_log(&self) -> PathBuf {
-        self.host.path().join("daemon.log")
-    }
-
-    /// The cluster as `trueup cluster` tells it.
-    fn row(&self) -> Value {
-        let shown = self.run(&["cluster", "-o", "json"]).code(0).out;
-        let shown: Value = serde_json::from_str(&shown).unwrap();
-        shown["clusters"][0].clone()
-    }
-
-    /// The verbs of steps that were begun on the cluster, in their order.
-    fn steps(&self) -> Vec<String> {
-        let log = self.run(&["log", "--type", "step.started", "-o", "json"]).code(0).out;
-        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let own = events.filter(|event| event["subject"] == "cluster/hpc");
-        own.map(|event| event["data"]["verb"].as_str().unwrap().to_owned()).collect()
-    }
-
-    fn status(&self) -> String {
-        self.run(&["status"]).out
-    }
-
-    /// Waits until the daemon has the cluster as the newest commit asks.
-    fn await_synced(&self) {
-        let head = self.repo.head().to_string();
-        let last =
-            || format!("{}\n{}", self.status(), fs::read_to_string(self.daemon_log()).unwrap());
-        until(&format!("it is as asked: {}", last()), || {
-            let shown: Value =
-                serde_json::from_str(&self.run(&["state", "-o", "json"]).out).ok()?;
-            let known = &shown["resources"]["cluster/hpc"];
-            let applied = &known["applied"];
-            let so = applied["wish"] == known["wish"]
-                && shown["spec"]["commit"] == head.as_str()
-                && known["inFlight"].is_null()
-                && known["drift"].is_null();
-            so.then_some(())
-        });
-    }
-}
-
-/// The document that asks for a lab as it is.
-fn spec_of(lab: &Lab) -> Value {
-    let mut wish = serde_json::to_value(&lab.wish).unwrap();
-    let object = wish.as_object_mut().unwrap();
-    for gone in ["login", "hooks"] {
-        object.remove(gone);
-    }
-    for pool in object["pools"].as_array_mut().unwrap() {
-        let memory = pool.as_object_mut().unwrap().remove("memoryMib").unwrap();
-        pool["memory"] = json!(format!("{memory}MiB"));
-    }
-    for partition in object["partitions"].as_array_mut().unwrap() {
-        let partition = partition.as_object_mut().unwrap();
-        partition.remove("defaultMinutes");
-        if let Some(minutes) = partition.remove("maxMinutes").and_then(|it| it.as_u64()) {
-            partition.insert("maxTime".into(), json!(format!("{minutes}m")));
-        }
-    }
-    object.insert("type".into(), json!("slurm"));
-    object.insert("drainTimeout".into(), json!("1h"));
-    object.insert("place".into(), json!({"folder": lab.live().folder}));
-    without_nulls(&mut wish);
-    wish
-}
-
-fn without_nulls(value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            object.retain(|_, value| !value.is_null());
-            object.values_mut().for_each(without_nulls);
-        }
-        Value::Array(list) => list.iter_mut().for_each(without_nulls),
-        _ => {}
-    }
-}
+use self::site::Site;
+use crate::support::slurm_lab::until;
 
 #[test]
 fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {

@@ -34,11 +34,12 @@ struct Kind {
     devices: Vec<(String, Vec<Vec<String>>)>,
     features: BTreeSet<String>,
     weight: u32,
+    others: BTreeMap<String, String>,
     partitions: BTreeSet<String>,
 }
 
 /// Fields of a node that a wish says, or that say nothing of it.
-const NODE_FIELDS: &[&str] = &[
+pub(crate) const NODE_FIELDS: &[&str] = &[
     "cpus",
     "sockets",
     "corespersocket",
@@ -54,7 +55,7 @@ const NODE_FIELDS: &[&str] = &[
     "port",
 ];
 /// Fields of a partition, likewise.
-const PARTITION_FIELDS: &[&str] = &[
+pub(crate) const PARTITION_FIELDS: &[&str] = &[
     "nodes",
     "default",
     "maxtime",
@@ -62,6 +63,7 @@ const PARTITION_FIELDS: &[&str] = &[
     "prioritytier",
     "allowaccounts",
     "allowqos",
+    "allowgroups",
     "state",
 ];
 
@@ -74,8 +76,9 @@ pub fn adopt(slurm: &Conf, gres: &str) -> Result<Adopted, Unadoptable> {
     let name = slurm.parameter("ClusterName");
     let name = name.ok_or_else(|| Unadoptable("there is no ClusterName".to_owned()))?.to_owned();
     let members = members(slurm)?;
-    let devices = devices(gres, &mut left)?;
-    let pools = pools(slurm, &members, &devices, &mut left)?;
+    let mut gres_lines = Vec::new();
+    let devices = devices(gres, &mut gres_lines, &mut left)?;
+    let pools = pools(slurm, &members, &devices)?;
     let partitions = slurm
         .partitions
         .iter()
@@ -102,9 +105,11 @@ pub fn adopt(slurm: &Conf, gres: &str) -> Result<Adopted, Unadoptable> {
         partitions,
         accounts: Vec::new(),
         qos: Vec::new(),
+        admins: BTreeMap::new(),
         hooks,
         parameters: rest,
         lines: slurm.others.clone(),
+        gres_lines,
     };
     Ok(Adopted { cluster, left })
 }
@@ -146,7 +151,12 @@ fn members(slurm: &Conf) -> Result<BTreeMap<&str, BTreeSet<String>>, Unadoptable
 /// The files of each node's resources, by node and by `name:type`.
 type Devices = BTreeMap<String, BTreeMap<String, Vec<Vec<String>>>>;
 
-fn devices(gres: &str, left: &mut Vec<String>) -> Result<Devices, Unadoptable> {
+/// Lines that are of no node, as `AutoDetect=nvml`, are kept whole.
+fn devices(
+    gres: &str,
+    whole: &mut Vec<String>,
+    left: &mut Vec<String>,
+) -> Result<Devices, Unadoptable> {
     let mut all = Devices::new();
     for line in conf::lines(gres) {
         let fields: Fields = line
@@ -156,6 +166,10 @@ fn devices(gres: &str, left: &mut Vec<String>) -> Result<Devices, Unadoptable> {
             .collect();
         let of = |key: &str| fields.get(key).map(String::as_str).unwrap_or_default();
         let told = || format!("gres.conf line {}: {}", line.number, conf::spelled(&line.pairs));
+        if !fields.contains_key("nodename") && !fields.contains_key("name") {
+            whole.push(conf::spelled(&line.pairs));
+            continue;
+        }
         if of("nodename").is_empty() || of("name").is_empty() {
             left.push(told());
             continue;
@@ -186,20 +200,15 @@ fn pools(
     slurm: &Conf,
     members: &BTreeMap<&str, BTreeSet<String>>,
     devices: &Devices,
-    left: &mut Vec<String>,
 ) -> Result<Vec<Pool>, Unadoptable> {
     let mut groups: BTreeMap<Kind, Vec<Host>> = BTreeMap::new();
-    let mut unsaid = BTreeSet::new();
     for (name, fields) in &slurm.nodes {
-        let others = fields.iter().filter(|(key, _)| !NODE_FIELDS.contains(&key.as_str()));
-        unsaid.extend(others.map(|(key, value)| format!("{key}={value} of nodes")));
         let of = |key: &str| fields.get(key).cloned();
         let port = of("port").and_then(|text| text.parse().ok());
         let host = Host { name: name.clone(), address: of("nodeaddr"), port };
         let kind = kind(name, fields, members, devices)?;
         groups.entry(kind).or_default().push(host);
     }
-    left.extend(unsaid);
     let mut taken = BTreeSet::new();
     Ok(groups.into_iter().map(|(kind, nodes)| pool(kind, nodes, &mut taken)).collect())
 }
@@ -240,6 +249,7 @@ fn kind(
             .map(str::to_owned)
             .collect(),
         weight: of("weight")?.unwrap_or(1),
+        others: others(fields, NODE_FIELDS),
         partitions: members
             .iter()
             .filter(|(_, nodes)| nodes.contains(name))
@@ -287,7 +297,14 @@ fn pool(kind: Kind, nodes: Vec<Host>, taken: &mut BTreeSet<String>) -> Pool {
         gres,
         features: kind.features,
         weight: kind.weight,
+        parameters: kind.others,
     }
+}
+
+/// The fields that have no field of ours.
+fn others(fields: &Fields, known: &[&str]) -> BTreeMap<String, String> {
+    let others = fields.iter().filter(|(key, _)| !known.contains(&key.as_str()));
+    others.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn partition(
@@ -297,9 +314,6 @@ fn partition(
     members: &BTreeSet<String>,
     left: &mut Vec<String>,
 ) -> Result<Partition, Unadoptable> {
-    for (key, value) in fields.iter().filter(|(key, _)| !PARTITION_FIELDS.contains(&key.as_str())) {
-        left.push(format!("{key}={value} of partition {name}"));
-    }
     let time = |key: &str| match fields.get(key).map(|text| minutes(text)) {
         None => Ok(None),
         Some(Ok(limit)) => Ok(limit.and_then(|limit| u32::try_from(limit).ok())),
@@ -331,7 +345,9 @@ fn partition(
         priority_tier: number(name, fields, "prioritytier")?.unwrap_or(1),
         accounts: words("allowaccounts"),
         qos: words("allowqos"),
+        groups: words("allowgroups"),
         up: !says("state", "down"),
+        parameters: others(fields, PARTITION_FIELDS),
     })
 }
 
@@ -367,51 +383,4 @@ fn accounting(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::release::Shape;
-    use crate::{render, sample};
-
-    fn files(cluster: &Cluster) -> (Conf, String) {
-        let files = render(cluster, Shape::V22_05).unwrap();
-        (Conf::parse(&files.slurm).unwrap(), files.gres)
-    }
-
-    #[test]
-    fn what_is_taken_over_is_written_again_as_it_was() {
-        let mut cluster = sample::cluster();
-        cluster.pools[0].features.insert("fast".into());
-        cluster.pools[0].weight = 7;
-        cluster.partitions[0].default_minutes = Some(10);
-        cluster.hooks.prolog = Some("/etc/slurm/prolog".into());
-        cluster.parameters.insert("SchedulerParameters".into(), "bf_interval=10".into());
-        let (conf, gres) = files(&cluster);
-        let adopted = adopt(&conf, &gres).unwrap();
-        assert_eq!(adopted.left, ["the database behind slurmdbd, which slurmdbd.conf names"]);
-        let (again, gres_again) = files(&adopted.cluster);
-        assert_eq!(again, conf);
-        assert_eq!(gres_again, gres);
-    }
-
-    #[test]
-    fn what_a_wish_cannot_say_is_listed_and_a_set_of_nodes_is_refused() {
-        let text = "ClusterName=old\nSlurmctldHost=ctl\nNodeName=n[1-2] CPUs=4 Boards=1\n\
-            PartitionName=a Nodes=n[1-2] OverSubscribe=YES State=DRAIN\nPartitionName=b Nodes=n2\n";
-        let adopted = adopt(&Conf::parse(text).unwrap(), "AutoDetect=nvml\n").unwrap();
-        assert_eq!(
-            adopted.left,
-            [
-                "gres.conf line 1: AutoDetect=nvml",
-                "boards=1 of nodes",
-                "oversubscribe=YES of partition a",
-                "state=DRAIN of partition a",
-            ]
-        );
-        let names: Vec<&str> =
-            adopted.cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
-        assert_eq!(names, ["n", "n-2"], "a pool for each set of partitions");
-        let set = Conf::parse(&text.replace("Nodes=n2", "Nodes=fast")).unwrap();
-        let error = adopt(&set, "").unwrap_err().to_string();
-        assert!(error.contains("partition b has fast"), "{error}");
-    }
-}
+mod tests;

@@ -91,12 +91,7 @@ fn slurm(wish: &Cluster) -> String {
     for partition in &wish.partitions {
         line(&mut text, &queue(wish, partition));
     }
-    for extra in &wish.lines {
-        for parsed in conf::lines(extra) {
-            text.push_str(&conf::spelled(&parsed.pairs));
-            text.push('\n');
-        }
-    }
+    extra_lines(&mut text, &wish.lines);
     text
 }
 
@@ -186,7 +181,7 @@ fn reached(host: &Host) -> &str {
 fn nodes(text: &mut String, pool: &Pool) {
     let mut alike: Vec<&str> = Vec::new();
     let common = |name: String, own: Vec<(&'static str, String)>| {
-        let mut pairs = vec![("NodeName", name)];
+        let mut pairs: Vec<(&str, String)> = vec![("NodeName", name)];
         pairs.extend(own);
         pairs.push(("CPUs", pool.cpus.to_string()));
         if let Some(lie) = pool.topology {
@@ -203,6 +198,7 @@ fn nodes(text: &mut String, pool: &Pool) {
             pairs.push(("Feature", features.join(",")));
         }
         pairs.push(("Weight", pool.weight.to_string()));
+        pairs.extend(pool.parameters.iter().map(|(key, value)| (key.as_str(), value.clone())));
         pairs.push(("State", "UNKNOWN".to_owned()));
         pairs
     };
@@ -234,7 +230,7 @@ fn counted(gres: &Gres) -> String {
     }
 }
 
-fn queue(wish: &Cluster, partition: &Partition) -> Vec<(&'static str, String)> {
+fn queue<'a>(wish: &Cluster, partition: &'a Partition) -> Vec<(&'a str, String)> {
     let nodes = wish
         .pools
         .iter()
@@ -258,6 +254,10 @@ fn queue(wish: &Cluster, partition: &Partition) -> Vec<(&'static str, String)> {
     if !partition.qos.is_empty() {
         pairs.push(("AllowQos", list(&partition.qos)));
     }
+    if !partition.groups.is_empty() {
+        pairs.push(("AllowGroups", list(&partition.groups)));
+    }
+    pairs.extend(partition.parameters.iter().map(|(key, value)| (key.as_str(), value.clone())));
     pairs.push(("State", if partition.up { "UP" } else { "DOWN" }.to_owned()));
     pairs
 }
@@ -284,7 +284,16 @@ fn gres(wish: &Cluster) -> String {
             }
         }
     }
+    extra_lines(&mut text, &wish.gres_lines);
     text
+}
+
+/// Lines that somebody wrote whole, spelled as ours are.
+fn extra_lines(text: &mut String, lines: &[String]) {
+    for parsed in lines.iter().flat_map(|line| conf::lines(line)) {
+        text.push_str(&conf::spelled(&parsed.pairs));
+        text.push('\n');
+    }
 }
 
 /// Jobs get the cores, the memory and the devices that they asked for, and no others.
@@ -323,88 +332,4 @@ fn slurmdbd(wish: &Cluster, accounting: &Accounting) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::expect;
-
-    use super::*;
-    use crate::sample;
-
-    #[test]
-    fn a_cluster_is_written_down_the_same_each_time() {
-        let files = render(&sample::cluster(), Shape::V22_05).unwrap();
-        assert_eq!(files, render(&sample::cluster(), Shape::V22_05).unwrap());
-        let own: Vec<&str> = files
-            .slurm
-            .lines()
-            .filter(|line| !DEFAULTS.iter().any(|(key, _)| line.starts_with(&format!("{key}="))))
-            .collect();
-        expect![[r#"
-            # Written by trueup from the repository; what is changed here is undone.
-            ClusterName=lab
-            SlurmctldHost=ctl(10.0.0.1)
-            AccountingStorageEnforce=associations,limits,qos
-            AccountingStorageHost=ctl
-            AccountingStoragePort=6819
-            AccountingStorageTRES=gres/gpu,gres/gpu:3g.40gb
-            AccountingStorageType=accounting_storage/slurmdbd
-            GresTypes=gpu
-            PriorityType=priority/multifactor
-
-            NodeName=n[1-3] CPUs=4 RealMemory=4000 Weight=1 State=UNKNOWN
-
-            NodeName=g[1-2] CPUs=4 RealMemory=4000 Gres=gpu:3g.40gb:2 Weight=1 State=UNKNOWN
-
-            PartitionName=batch Nodes=n[1-3] Default=YES MaxTime=UNLIMITED PriorityTier=1 State=UP
-            PartitionName=gpu Nodes=g[1-2] Default=NO MaxTime=1440 PriorityTier=1 State=UP"#]]
-        .assert_eq(&own.join("\n"));
-        expect![[r#"
-            # Written by trueup from the repository; what is changed here is undone.
-            NodeName=g[1-2] Name=gpu Type=3g.40gb MultipleFiles=/dev/nvidia0,/dev/nvidia-caps/nvidia-cap12,/dev/nvidia-caps/nvidia-cap13
-            NodeName=g[1-2] Name=gpu Type=3g.40gb MultipleFiles=/dev/nvidia0,/dev/nvidia-caps/nvidia-cap21,/dev/nvidia-caps/nvidia-cap22
-        "#]].assert_eq(&files.gres);
-        expect![[r#"
-            # Written by trueup from the repository; what is changed here is undone.
-            CgroupAutomount=yes
-            ConstrainCores=yes
-            ConstrainDevices=yes
-            ConstrainRAMSpace=yes
-        "#]]
-        .assert_eq(&files.cgroup);
-        expect![[r#"
-            # Written by trueup from the repository; what is changed here is undone.
-            AuthType=auth/munge
-            DbdHost=ctl
-            DbdPort=6819
-            LogFile=/var/log/slurm/slurmdbd.log
-            PidFile=/run/slurmdbd.pid
-            SlurmUser=slurm
-            StorageType=accounting_storage/mysql
-            StorageHost=localhost
-            StorageLoc=slurm_acct
-            StorageUser=slurm
-        "#]]
-        .assert_eq(files.slurmdbd.as_deref().unwrap());
-    }
-
-    #[test]
-    fn what_is_said_by_hand_stands_over_the_defaults_once() {
-        let mut wish = sample::cluster();
-        wish.parameters.insert("slurmuser".into(), "root".into());
-        wish.parameters.insert("DebugFlags".into(), "Gres,Steps".into());
-        wish.lines = vec!["NodeSet=mig  Feature=\"mig\"".into()];
-        let text = render(&wish, Shape::V24_11).unwrap().slurm;
-        assert!(text.contains("slurmuser=root\n") && !text.contains("SlurmUser="), "{text}");
-        assert!(text.ends_with("NodeSet=mig Feature=mig\n"), "{text}");
-        let read = conf::Conf::parse(&text).unwrap();
-        assert_eq!(read.parameter("DebugFlags"), Some("Gres,Steps"));
-        assert_eq!(read.nodes.len(), 5);
-    }
-
-    #[test]
-    fn an_unsound_wish_is_not_written() {
-        let mut wish = sample::cluster();
-        wish.controllers.clear();
-        let error = render(&wish, Shape::V22_05).unwrap_err();
-        assert!(error.to_string().contains("controllers: has to be one"), "{error}");
-    }
-}
+mod tests;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::wish::{
-    Account, Accounting, Cluster, Database, Enforce, Gres, Hooks, Host, Limit, Partition, Pool, Qos,
+    Account, Accounting, AdminLevel, Cluster, Database, Enforce, Gres, Hooks, Host, Limit,
+    Partition, Pool, Qos,
 };
 
 fn host(name: &str) -> Host {
@@ -24,7 +25,9 @@ fn partition(name: &str, pools: [&str; 1]) -> Partition {
         priority_tier: 1,
         accounts: BTreeSet::new(),
         qos: BTreeSet::new(),
+        groups: BTreeSet::new(),
         up: true,
+        parameters: BTreeMap::new(),
     }
 }
 
@@ -53,6 +56,7 @@ pub(crate) fn cluster() -> Cluster {
         gres,
         features: BTreeSet::new(),
         weight: 1,
+        parameters: BTreeMap::new(),
     };
     Cluster {
         name: "lab".into(),
@@ -82,8 +86,10 @@ pub(crate) fn cluster() -> Cluster {
                 description: Some("Research".into()),
                 fairshare: Some(10),
                 qos: set(["normal", "gold"]),
+                default_qos: Some("gold".into()),
                 limits: BTreeMap::new(),
                 users: set(["ann"]),
+                coordinators: set(["ann"]),
             },
             Account {
                 name: "vision".into(),
@@ -91,8 +97,10 @@ pub(crate) fn cluster() -> Cluster {
                 description: None,
                 fairshare: None,
                 qos: BTreeSet::new(),
+                default_qos: None,
                 limits: BTreeMap::from([(Limit::GrpTres, "gres/gpu=2".into())]),
                 users: set(["bob"]),
+                coordinators: BTreeSet::new(),
             },
         ],
         qos: vec![Qos {
@@ -103,8 +111,10 @@ pub(crate) fn cluster() -> Cluster {
                 (Limit::GrpTresMins, "gres/gpu=100".into()),
             ]),
         }],
+        admins: BTreeMap::from([("bob".to_owned(), AdminLevel::Operator)]),
         hooks: Hooks::default(),
         parameters: BTreeMap::new(),
         lines: vec![],
+        gres_lines: vec![],
     }
 }

@@ -97,7 +97,6 @@ impl Import {
 fn spec(wish: &wish::Cluster, folder: &std::path::Path) -> Result<Value, CliError> {
     let mut spec = serde_json::to_value(wish).map_err(CliError::input)?;
     if let Some(object) = spec.as_object_mut() {
-        object.remove("login");
         object.insert("type".into(), json!("slurm"));
         object.insert("place".into(), json!({"folder": folder}));
         if let Some(accounting) = object.get_mut("accounting").and_then(Value::as_object_mut) {

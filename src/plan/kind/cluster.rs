@@ -10,7 +10,7 @@ mod roll;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use trueup_slurm::conf::Conf;
+use trueup_slurm::conf::{self, Conf};
 use trueup_slurm::observe::Observed;
 use trueup_slurm::plan::config::{self, Change, ConfigPlan, Loss};
 use trueup_slurm::plan::{self as slurm, accounts, roll::Token};
@@ -85,11 +85,24 @@ impl Files {
         Ok(Self { conf, wish: adopted.cluster, left, texts })
     }
 
-    fn of(wish: &wish::Cluster, shape: Shape) -> Result<Self, String> {
-        let files = render(wish, shape).map_err(|error| error.to_string())?;
+    fn of(wish: wish::Cluster, shape: Shape) -> Result<Self, String> {
+        let files = render(&wish, shape).map_err(|error| error.to_string())?;
+        let conf = Conf::parse(&files.slurm).map_err(|error| error.to_string())?;
         let texts =
             [("slurm.conf", files.slurm), ("gres.conf", files.gres), ("cgroup.conf", files.cgroup)];
-        Self::read(texts.map(|(name, text)| (name.to_owned(), text)).into())
+        let texts = texts.map(|(name, text)| (name.to_owned(), text)).into();
+        Ok(Self { texts, conf, wish, left: Vec::new() })
+    }
+
+    /// Lines of `gres.conf` that are of no node, in any spelling.
+    fn gres_lines(&self) -> BTreeSet<Vec<(String, String)>> {
+        let text = self.texts.get("gres.conf").map(String::as_str).unwrap_or_default();
+        let folded = |line: conf::Line| {
+            let pairs = line.pairs.into_iter();
+            pairs.map(|(key, value)| (key.to_ascii_lowercase(), value)).collect::<Vec<_>>()
+        };
+        let of_node = |pairs: &Vec<(String, String)>| pairs.iter().any(|(key, _)| key == "name");
+        conf::lines(text).into_iter().map(folded).filter(|pairs| !of_node(pairs)).collect()
     }
 
     fn lines(&self, name: &str) -> BTreeSet<&str> {
@@ -135,7 +148,7 @@ impl<'a, 'w> Work<'a, 'w> {
                 to.place.folder, live.wish.name, to.wish.name
             ));
         }
-        let last = Files::of(&to.wish, shape)?;
+        let last = Files::of(to.wish.clone(), shape)?;
         let outdated = slurm::outdated(&live.wish, &to.wish);
         let digest = digest_of(&to.wish);
         Ok(Self { case, to, seen, observed, shape, live, last, digest, outdated })
@@ -158,7 +171,7 @@ impl<'a, 'w> Work<'a, 'w> {
     fn files(&self, verdict: &mut Verdict) -> Result<(), String> {
         let mut waiting = self.outdated.clone();
         let first = self.staged(&waiting)?;
-        let mut told = BTreeSet::new();
+        let mut told = None;
         let soft = self.exchange(&self.live, &first, &mut told);
         let pools = self.to.wish.pools.iter();
         let waves: Vec<roll::Wave> = pools.flat_map(|pool| self.waves(pool, verdict)).collect();
@@ -194,20 +207,23 @@ impl<'a, 'w> Work<'a, 'w> {
     }
 
     fn staged(&self, waiting: &BTreeSet<String>) -> Result<Files, String> {
-        Files::of(&slurm::stage(&self.live.wish, &self.to.wish, waiting), self.shape)
+        Files::of(slurm::stage(&self.live.wish, &self.to.wish, waiting), self.shape)
     }
 
-    /// What an exchange of files changes and takes away; `None` where they say the same. What was told
-    /// to be lost is lost once.
+    /// What an exchange of files changes and takes away; `None` where they say the same. `told` is what
+    /// the first one takes away: what is lost is lost once, and that is all that is lost.
     fn exchange(
         &self,
         from: &Files,
         to: &Files,
-        told: &mut BTreeSet<String>,
+        told: &mut Option<BTreeSet<String>>,
     ) -> Option<(ConfigPlan, Vec<FieldChange>)> {
-        let mut plan = config::plan(&from.conf, &to.conf, self.observed, self.shape);
+        let mut plan = match told {
+            None => config::plan(&from.conf, &to.conf, self.observed, self.shape),
+            Some(_) => config::differences(&from.conf, &to.conf, self.shape),
+        };
         let mut changes: Vec<FieldChange> = plan.changes.iter().map(change).collect();
-        if devices(&from.wish) != devices(&to.wish) {
+        if devices(&from.wish) != devices(&to.wish) || from.gres_lines() != to.gres_lines() {
             changes.push(plain("gres.conf", "other devices"));
         }
         if from.lines("cgroup.conf") != to.lines("cgroup.conf") {
@@ -220,6 +236,7 @@ impl<'a, 'w> Work<'a, 'w> {
         let lost = plan.losses.iter().map(|loss| (loss.to_string(), weight(loss)));
         let unsaid =
             from.left.iter().map(|it| (format!("not in the spec: {it}"), Disruption::Destroy));
+        let told = told.get_or_insert_default();
         for (what, disruption) in lost.chain(unsaid) {
             if told.insert(what.clone()) {
                 // What is lost is in the path, which is what a promise is held to.
@@ -371,9 +388,16 @@ fn token_of(cluster: &str, drain: &NodeDrain) -> Token {
     Token::of_person(cluster, who, drain.number, &drain.reason)
 }
 
-/// What the devices of each node are, whatever its pool is called.
-fn devices(cluster: &wish::Cluster) -> BTreeMap<&str, &Vec<wish::Gres>> {
-    cluster.pools.iter().flat_map(|pool| pool.names().map(|name| (name, &pool.gres))).collect()
+/// What the devices of each node are, whatever its pool is called and in whichever order they are said.
+fn devices(cluster: &wish::Cluster) -> BTreeMap<&str, Vec<&wish::Gres>> {
+    let pools = cluster.pools.iter().filter(|pool| !pool.gres.is_empty());
+    pools.flat_map(|pool| pool.names().map(move |name| (name, sorted(&pool.gres)))).collect()
+}
+
+fn sorted(gres: &[wish::Gres]) -> Vec<&wish::Gres> {
+    let mut all: Vec<&wish::Gres> = gres.iter().collect();
+    all.sort_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
+    all
 }
 
 /// A difference of Slurm's as one of ours.
@@ -437,9 +461,14 @@ fn ours(wish: &wish::Cluster) -> accounts::Ours {
         .accounts
         .iter()
         .flat_map(|account| account.users.iter().map(|user| (account.name.clone(), user.clone())));
+    let coordinators = wish.accounts.iter().flat_map(|account| {
+        account.coordinators.iter().map(|user| (account.name.clone(), user.clone()))
+    });
     accounts::Ours {
         accounts: wish.accounts.iter().map(|it| it.name.clone()).collect(),
         users: users.collect(),
         qos: wish.qos.iter().map(|it| it.name.clone()).collect(),
+        coordinators: coordinators.collect(),
+        admins: wish.admins.keys().cloned().collect(),
     }
 }

@@ -358,9 +358,15 @@ fn what_hands_made_is_taken_away_only_as_a_destruction() {
     assert_eq!(plan.disruption(), Disruption::Destroy, "{plan:?}");
     // What the document cannot say would be lost with the first file that is written.
     let mut seen = running(&lab());
-    seen.slurm = seen.slurm.replace("PartitionName=gpu ", "PartitionName=gpu OverSubscribe=YES ");
+    seen.slurm = seen.slurm.replace("MaxTime=UNLIMITED PriorityTier=1 State=UP", "State=DRAIN");
     let plan = site(&lab(), seen).plan();
     assert_eq!(plan.disruption(), Disruption::Destroy, "{plan:?}");
+    // What it could say and does not is a change like any other.
+    let mut seen = running(&lab());
+    seen.slurm = seen.slurm.replace("PartitionName=gpu ", "PartitionName=gpu OverSubscribe=YES ");
+    let machine = site(&lab(), seen);
+    assert_eq!(machine.plan().disruption(), Disruption::Live);
+    assert!(machine.shown().contains("oversubscribe"), "{}", machine.shown());
 }
 
 #[test]

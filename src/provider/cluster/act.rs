@@ -1,7 +1,7 @@
 //! The steps on a cluster. Each may be repeated; waiting ends at once when it is dropped.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,8 +28,8 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(15);
 const COMES_BACK: Duration = Duration::from_secs(300);
 /// How long a node that was given back may take to be in use; the controller asks it within seconds.
 const GIVEN_BACK: Duration = Duration::from_secs(60);
-/// How long a daemon that was started anew may take to be heard of. A node's clock may be behind, so that
-/// it never seems to be newer: then this is all that is waited for it.
+/// How long a daemon that was started anew may take to say so by a time after the drain. A node's clock may
+/// be behind, so that it never does: then it is enough that it is another daemon than before.
 const SEEN_ANEW: Duration = Duration::from_secs(20);
 /// Jobs that are named of those that run on a node; the rest is counted.
 const JOBS_NAMED_MAX: usize = 5;
@@ -273,6 +273,9 @@ impl<'a> Job<'a> {
 
     async fn restart(&self, node: &str) -> Result<Outcome, Fault> {
         let argv = self.restarts(node)?;
+        let pass = self.pass().await?;
+        let before = self.seen(&pass.observed, node)?.daemon_started;
+        self.before().insert((self.id.clone(), node.to_owned()), before);
         let what = format!("{}: {node}", self.id);
         let run = move || {
             let done = argv.ask(START).map(drop);
@@ -280,6 +283,10 @@ impl<'a> Job<'a> {
         };
         blocking("start a node's daemon", run).await?;
         Ok(Outcome::default())
+    }
+
+    fn before(&self) -> MutexGuard<'_, HashMap<(ResourceId, String), i64>> {
+        self.provider.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What starts a node's daemon anew.
@@ -326,7 +333,11 @@ impl<'a> Job<'a> {
         let pass = self.pass().await?;
         let seen = self.seen(&pass.observed, node)?;
         let since = seen.reason.as_ref().filter(|_| seen.is_drained()).map(|reason| reason.at);
-        if anew && since.is_some_and(|since| seen.daemon_started < since) {
+        // Until the controller misses an answer, a node that it does not understand seems to be well: by
+        // the time of another clock, or under another key.
+        let before = self.before().get(&(self.id.clone(), node.to_owned())).copied();
+        let same = since.is_some() && before == Some(seen.daemon_started);
+        if same || anew && since.is_some_and(|since| seen.daemon_started < since) {
             return Ok(Some(format!("the new daemon of {node} was not heard of yet")));
         }
         if seen.is_up() && seen.release.is_some() {

@@ -78,7 +78,8 @@ impl ClusterProvider {
 }
 
 fn has_accounts(slurm: &SlurmCluster) -> bool {
-    !slurm.wish.accounts.is_empty() || !slurm.wish.qos.is_empty()
+    let wish = &slurm.wish;
+    !(wish.accounts.is_empty() && wish.qos.is_empty() && wish.admins.is_empty())
 }
 
 fn observation(slurm: &SlurmCluster, seen: SlurmSeen) -> Observation {

@@ -51,6 +51,8 @@ pub struct Restarts {
 pub struct ClusterProvider {
     setup: Arc<ClusterSetup>,
     observers: Arc<Mutex<HashMap<ResourceId, Kept>>>,
+    /// When the daemons that were started anew here had been started before, by their node's own clock.
+    before: Arc<Mutex<HashMap<(ResourceId, String), i64>>>,
 }
 
 /// An observer with where it looks.
@@ -64,7 +66,7 @@ impl ClusterProvider {
     /// A provider that has not looked at anything yet.
     #[must_use]
     pub fn new(setup: ClusterSetup) -> Self {
-        Self { setup: Arc::new(setup), observers: Arc::default() }
+        Self { setup: Arc::new(setup), observers: Arc::default(), before: Arc::default() }
     }
 
     fn restarts(&self, cluster: &Name) -> &Restarts {

@@ -27,6 +27,9 @@ pub struct ClusterSpec {
     pub max_unavailable: u32,
     /// The controller, and a backup after it.
     pub controllers: Vec<ClusterHostSpec>,
+    /// Machines from which jobs are submitted. They run no daemon; ways to the nodes lead over the first.
+    #[serde(default)]
+    pub login: Vec<ClusterHostSpec>,
     /// The daemon in front of the accounting database, where there is one.
     pub accounting: Option<ClusterAccountingSpec>,
     /// Nodes, pool by pool: those of a pool are alike, and change one after another.
@@ -39,6 +42,10 @@ pub struct ClusterSpec {
     /// Qualities of service; need `accounting`. What is not named here is left alone.
     #[serde(default)]
     pub qos: Vec<ClusterQosSpec>,
+    /// Users who may change other people's jobs and accounts: `operator` or `administrator`. Need
+    /// `accounting`; whoever is not named here is left alone.
+    #[serde(default)]
+    pub admins: BTreeMap<String, String>,
     /// Programs around jobs.
     #[serde(default)]
     pub hooks: ClusterHooksSpec,
@@ -48,6 +55,9 @@ pub struct ClusterSpec {
     /// Whole lines for `slurm.conf`: `NodeSet=…`, `DownNodes=…`.
     #[serde(default)]
     pub lines: Vec<String>,
+    /// Whole lines for `gres.conf` that are of no pool: `AutoDetect=nvml`.
+    #[serde(default)]
+    pub gres_lines: Vec<String>,
 }
 
 fn one() -> u32 {
@@ -114,6 +124,9 @@ pub struct ClusterPoolSpec {
     /// Nodes of low weight are given out first.
     #[serde(default = "one")]
     pub weight: u32,
+    /// Other fields of its nodes in `slurm.conf` by name: `TmpDisk: '100000'`.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// How the processors of a node lie.
@@ -172,9 +185,15 @@ pub struct ClusterPartitionSpec {
     /// With which quality of service; any when not given.
     #[serde(default)]
     pub qos: Vec<String>,
+    /// Who may submit, by group of the controller's machine; everybody when not given.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// Whether jobs are taken.
     #[serde(default = "yes")]
     pub up: bool,
+    /// Other fields of it in `slurm.conf` by name: `OverSubscribe: FORCE:2`.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
 }
 
 fn yes() -> bool {
@@ -207,13 +226,19 @@ pub struct ClusterAccountSpec {
     /// Qualities of service that it may ask for.
     #[serde(default)]
     pub qos: Vec<String>,
-    /// Limits by name: `grpTres: gres/gpu=4`. Known are `grpJobs`, `grpTres`, `grpTresMins`, `maxWall`,
-    /// `maxJobs`, `maxSubmitJobs`, `maxTresPerJob`.
+    /// The one of them that jobs get which ask for none.
+    pub default_qos: Option<String>,
+    /// Limits by name: `grpTres: gres/gpu=4`. Known are `grpJobs`, `grpSubmitJobs`, `grpTres`,
+    /// `grpTresMins`, `grpWall`, `maxJobs`, `maxSubmitJobs`, `maxTresMinsPerJob`, `maxTresPerJob`,
+    /// `maxTresPerNode`, `maxWall`.
     #[serde(default)]
     pub limits: BTreeMap<String, String>,
     /// Users, in lower case.
     #[serde(default)]
     pub users: Vec<String>,
+    /// Users who may change its users and limits, and those of the accounts below it.
+    #[serde(default)]
+    pub coordinators: Vec<String>,
 }
 
 /// A quality of service.

@@ -34,6 +34,8 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
         let limits = limits(cx, at, &qos.limits)?;
         Some(wish::Qos { name: qos.name.clone(), priority: qos.priority, limits })
     });
+    let login = each(cx, "/spec/login", &spec.login, hosts);
+    let admins = admins(cx, &spec.admins);
     let drain_timeout_s = match spec.drain_timeout.as_deref() {
         None => Some(DRAIN_S),
         some => span(cx, "/spec/drainTimeout", some),
@@ -51,12 +53,13 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
     let wish = wish::Cluster {
         name: spec.name.clone().unwrap_or_else(|| cx.id.name.to_string()),
         controllers: spec.controllers.iter().map(one).collect(),
-        login: Vec::new(),
+        login: login?.into_iter().flatten().collect(),
         accounting: accounting?,
         pools: pools?,
         partitions: partitions?,
         accounts: accounts?,
         qos: qos?,
+        admins: admins?,
         hooks: wish::Hooks {
             prolog: spec.hooks.prolog.clone(),
             epilog: spec.hooks.epilog.clone(),
@@ -65,6 +68,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
         },
         parameters: spec.parameters.clone(),
         lines: spec.lines.clone(),
+        gres_lines: spec.gres_lines.clone(),
     };
     for fault in wish::check(&wish) {
         cx.err("spec/wrong-value", pointer(&fault.path), fault.message);
@@ -137,6 +141,7 @@ fn pool(cx: &mut Cx<'_>, at: &str, spec: &ClusterPoolSpec) -> Option<wish::Pool>
             .collect(),
         features: spec.features.iter().cloned().collect(),
         weight: spec.weight,
+        parameters: spec.parameters.clone(),
     })
 }
 
@@ -174,7 +179,9 @@ fn partition(cx: &mut Cx<'_>, at: &str, spec: &ClusterPartitionSpec) -> Option<w
         priority_tier: spec.priority_tier,
         accounts: spec.accounts.iter().cloned().collect(),
         qos: spec.qos.iter().cloned().collect(),
+        groups: spec.groups.iter().cloned().collect(),
         up: spec.up,
+        parameters: spec.parameters.clone(),
     })
 }
 
@@ -185,8 +192,10 @@ fn account(cx: &mut Cx<'_>, at: &str, spec: &ClusterAccountSpec) -> Option<wish:
         description: spec.description.clone(),
         fairshare: spec.fairshare,
         qos: spec.qos.iter().cloned().collect(),
+        default_qos: spec.default_qos.clone(),
         limits: limits(cx, at, &spec.limits)?,
         users: spec.users.iter().cloned().collect(),
+        coordinators: spec.coordinators.iter().cloned().collect(),
     })
 }
 
@@ -211,6 +220,21 @@ fn accounting(
     Some(Some(wish::Accounting { host: one(&spec.host), database, enforce }))
 }
 
+fn admins(
+    cx: &mut Cx<'_>,
+    texts: &BTreeMap<String, String>,
+) -> Option<BTreeMap<String, wish::AdminLevel>> {
+    let read = texts.iter().map(|(user, level)| {
+        let pointer = format!("/spec/admins/{}", user.replace('~', "~0").replace('/', "~1"));
+        let read = serde_json::from_value(level.as_str().into());
+        let level = level.escape_debug();
+        let read = read.map_err(|_| format!("`{level}` is not `operator` or `administrator`"));
+        Some((user.clone(), cx.check(pointer, read)?))
+    });
+    let read: Vec<Option<(String, wish::AdminLevel)>> = read.collect();
+    read.into_iter().collect()
+}
+
 fn limits(
     cx: &mut Cx<'_>,
     at: &str,
@@ -232,8 +256,10 @@ fn texts(cx: &mut Cx<'_>, spec: &ClusterSpec) {
         let pointer = format!("/spec/parameters/{}", key.replace('~', "~0").replace('/', "~1"));
         cx.check(pointer, scalar::line(value, TEXT_MAX));
     }
-    for (n, line) in spec.lines.iter().enumerate() {
-        cx.check(format!("/spec/lines/{n}"), scalar::line(line, TEXT_MAX));
+    for (field, lines) in [("lines", &spec.lines), ("gresLines", &spec.gres_lines)] {
+        for (n, line) in lines.iter().enumerate() {
+            cx.check(format!("/spec/{field}/{n}"), scalar::line(line, TEXT_MAX));
+        }
     }
 }
 
@@ -249,8 +275,8 @@ fn span(cx: &mut Cx<'_>, at: &str, text: Option<&str>) -> Option<u64> {
     cx.check(at, read)
 }
 
-/// `pools[1].gres[0].count` as a pointer into the document; entries of `nodes` may be several nodes, so
-/// nothing below that list is pointed at.
+/// `pools[1].gres[0].count` as a pointer into the document; entries of `nodes` and `login` may be several
+/// machines, so nothing below these lists is pointed at.
 fn pointer(path: &str) -> String {
     let mut pointer = "/spec".to_owned();
     for part in path.split('.') {
@@ -265,7 +291,7 @@ fn pointer(path: &str) -> String {
             "memoryMib" => "memory",
             name => name,
         });
-        if name == "nodes" {
+        if ["nodes", "login"].contains(&name) {
             break;
         }
         if let Some(index) = index {

@@ -15,6 +15,9 @@ pub struct Accounts {
     pub associations: BTreeMap<(String, Option<String>), AssociationRow>,
     /// Qualities of service by name.
     pub qos: BTreeMap<String, QosRow>,
+    /// What users may do to others' jobs and accounts, in Slurm's words, by user; those who may nothing
+    /// of that are not here.
+    pub admins: BTreeMap<String, String>,
 }
 
 /// An account, whatever the cluster.
@@ -22,6 +25,8 @@ pub struct Accounts {
 pub struct AccountRow {
     /// Said of it in reports.
     pub description: String,
+    /// Who may change it, those of the accounts above it included.
+    pub coordinators: BTreeSet<String>,
 }
 
 /// An association of the cluster.
@@ -31,9 +36,11 @@ pub struct AssociationRow {
     pub parent: String,
     /// Its share.
     pub fairshare: String,
-    /// Qualities of service.
+    /// Qualities of service that are set on it.
     pub qos: BTreeSet<String>,
-    /// Limits that are set.
+    /// The one for jobs that ask for none; empty where none is set on it.
+    pub default_qos: String,
+    /// Limits that are set on it; those of the accounts above are not here.
     pub limits: BTreeMap<Limit, String>,
 }
 
@@ -58,6 +65,10 @@ impl Limit {
             Self::MaxSubmitJobs => "MaxSubmitPU",
             Self::MaxTresPerJob => "MaxTRES",
             Self::MaxTresPerUser => "MaxTRESPU",
+            Self::GrpSubmitJobs => "GrpSubmit",
+            Self::GrpWall => "GrpWall",
+            Self::MaxTresMinsPerJob => "MaxTRESMins",
+            Self::MaxTresPerNode => "MaxTRESPerNode",
         }
     }
 
@@ -72,11 +83,15 @@ impl Limit {
             Self::MaxSubmitJobs => Some("MaxSubmit"),
             Self::MaxTresPerJob => Some("MaxTRES"),
             Self::MaxTresPerUser => None,
+            Self::GrpSubmitJobs => Some("GrpSubmit"),
+            Self::GrpWall => Some("GrpWall"),
+            Self::MaxTresMinsPerJob => Some("MaxTRESMins"),
+            Self::MaxTresPerNode => Some("MaxTRESPerNode"),
         }
     }
 
     /// Every limit.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::GrpJobs,
         Self::GrpTres,
         Self::GrpTresMins,
@@ -85,6 +100,10 @@ impl Limit {
         Self::MaxSubmitJobs,
         Self::MaxTresPerJob,
         Self::MaxTresPerUser,
+        Self::GrpSubmitJobs,
+        Self::GrpWall,
+        Self::MaxTresMinsPerJob,
+        Self::MaxTresPerNode,
     ];
 }
 
@@ -102,30 +121,44 @@ pub(crate) fn qos_format() -> String {
 /// `format=` for associations.
 pub(crate) fn association_format() -> String {
     let limits: Vec<&str> = association_limits().map(|(_, column)| column).collect();
-    format!("format=Account,User,ParentName,Fairshare,QOS,{}", limits.join(","))
+    format!("format=Account,User,ParentName,Fairshare,QOS,DefaultQOS,{}", limits.join(","))
 }
 
-/// `format=` for accounts.
-pub(crate) const ACCOUNT_FORMAT: &str = "format=Account,Descr";
+/// `format=` for accounts, asked `withcoord`.
+pub(crate) const ACCOUNT_FORMAT: &str = "format=Account,Descr,Coordinators";
+/// `format=` for users.
+pub(crate) const USER_FORMAT: &str = "format=User,AdminLevel";
 
 impl Accounts {
-    /// Reads the three answers.
+    /// Reads the four answers.
     ///
     /// # Errors
     /// [`ObserveError::Form`], where a line has too few columns.
-    pub fn parse(accounts: &str, associations: &str, qos: &str) -> Result<Self, ObserveError> {
+    pub fn parse(
+        accounts: &str,
+        associations: &str,
+        qos: &str,
+        users: &str,
+    ) -> Result<Self, ObserveError> {
         let mut all = Self::default();
-        for [name, description] in rows("the accounts", accounts)? {
-            all.accounts.insert(name, AccountRow { description });
+        for [name, description, coordinators] in rows("the accounts", accounts)? {
+            let row = AccountRow { description, coordinators: words(&coordinators) };
+            all.accounts.insert(name, row);
         }
-        for row in table("the associations", associations, 5 + association_limits().count())? {
+        for [user, level] in rows("the users", users)? {
+            if level != "None" {
+                all.admins.insert(user, level);
+            }
+        }
+        for row in table("the associations", associations, 6 + association_limits().count())? {
             let user = (!row[1].is_empty()).then(|| row[1].clone());
             let limits =
-                association_limits().zip(&row[5..]).map(|((limit, _), value)| (limit, value));
+                association_limits().zip(&row[6..]).map(|((limit, _), value)| (limit, value));
             let one = AssociationRow {
                 parent: row[2].clone(),
                 fairshare: row[3].clone(),
-                qos: row[4].split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect(),
+                qos: words(&row[4]),
+                default_qos: row[5].clone(),
                 limits: set(limits),
             };
             // Associations of one partition of a user are somebody's fine work, and not ours.
@@ -138,6 +171,10 @@ impl Accounts {
         }
         Ok(all)
     }
+}
+
+fn words(list: &str) -> BTreeSet<String> {
+    list.split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect()
 }
 
 fn set<'a>(limits: impl Iterator<Item = (Limit, &'a String)>) -> BTreeMap<Limit, String> {

@@ -1,9 +1,10 @@
 //! The programs of Slurm, asked one by one. They only read.
 
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
-use super::accounting::{ACCOUNT_FORMAT, Accounts, association_format, qos_format};
+use super::accounting::{ACCOUNT_FORMAT, Accounts, USER_FORMAT, association_format, qos_format};
 use super::error::ObserveError;
 use super::{json, text};
 use crate::release::{Release, Shape};
@@ -66,21 +67,25 @@ impl Commands {
         }
     }
 
-    /// Accounts, users and qualities of service of a cluster. Dear: a question is 0.3 to 1.1 s.
+    /// Accounts, users and qualities of service of a cluster. Dear: a question is 0.3 to 1.1 s, so all of
+    /// them are asked side by side.
     ///
     /// # Errors
     /// [`ObserveError`].
     pub fn accounts(&self, cluster: &str) -> Result<Accounts, ObserveError> {
-        let show = |what: &str, format: &str, more: &[String]| {
-            let mut arguments = vec!["-nP", "show", what, format];
-            arguments.extend(more.iter().map(String::as_str));
-            self.text("sacctmgr", &arguments)
-        };
-        Accounts::parse(
-            &show("account", ACCOUNT_FORMAT, &[])?,
-            &show("assoc", &association_format(), &[format!("cluster={cluster}")])?,
-            &show("qos", &qos_format(), &[])?,
-        )
+        let show = |words: &[&str]| self.text("sacctmgr", &[&["-nP", "show"], words].concat());
+        let (associations, qos) = (association_format(), qos_format());
+        let of_cluster = format!("cluster={cluster}");
+        // Without `WOPLimits` a limit of an account is said of every account below it, too.
+        let associations = ["assoc", "WOPLimits", &associations, &of_cluster];
+        thread::scope(|scope| {
+            let accounts = scope.spawn(|| show(&["account", "withcoord", ACCOUNT_FORMAT]));
+            let users = scope.spawn(|| show(&["user", USER_FORMAT]));
+            let qos = scope.spawn(|| show(&["qos", &qos]));
+            let associations = show(&associations)?;
+            let (accounts, users) = (joined(accounts.join())?, joined(users.join())?);
+            Accounts::parse(&accounts, &associations, &joined(qos.join())?, &users)
+        })
     }
 
     /// The configuration in force, by name in lower case.
@@ -103,6 +108,13 @@ impl Commands {
     pub fn jobs(&self) -> Result<Vec<super::Job>, ObserveError> {
         json::jobs(&self.ask("squeue", &["--json"])?)
     }
+}
+
+/// The answer of a question that was asked beside others.
+pub(super) fn joined<T>(
+    result: thread::Result<Result<T, ObserveError>>,
+) -> Result<T, ObserveError> {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A controller that is away is told apart from a program that fails.

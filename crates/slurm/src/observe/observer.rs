@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::thread;
 
-use super::command::Commands;
+use super::command::{Commands, joined};
 use super::error::ObserveError;
-use super::model::Observed;
+use super::model::{Job, Node, Observed};
 use super::rest::{Reply, Rest};
 use super::{json, text};
 use crate::release::{Release, Shape};
@@ -104,10 +104,6 @@ fn declared(commands: &Commands) -> Result<Declared, ObserveError> {
     Ok((partitions, text::reservations(&shown)?))
 }
 
-fn joined<T>(result: thread::Result<Result<T, ObserveError>>) -> Result<T, ObserveError> {
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 /// What differs from the last look, by slurmrestd; none where nothing does.
 fn by_rest(
     rest: &mut Rest,
@@ -141,7 +137,8 @@ fn by_rest(
         let (release, nodes) = json::nodes(&nodes)?;
         let jobs = json::jobs(&jobs)?;
         let (partitions, reservations) = declared(commands)?;
-        let all = Observed { release, nodes, partitions, reservations, jobs };
+        let mut all = Observed { release, nodes, partitions, reservations, jobs };
+        find_jobs(&mut all, commands)?;
         return Ok((Some(all), clock));
     };
     if unchanged {
@@ -154,11 +151,22 @@ fn by_rest(
     if let Reply::Body(body) = jobs {
         next.jobs = json::jobs(&body)?;
     }
+    find_jobs(&mut next, commands)?;
     if matches!((&partitions, &reservations), (Reply::Unchanged, Reply::Unchanged)) {
         return Ok((Some(next), clock));
     }
     (next.partitions, next.reservations) = declared(commands)?;
     Ok((Some(next), clock))
+}
+
+/// slurmrestd of 24.11 was seen to know of no job right after its start while one ran: where nodes are in
+/// use and nobody uses them, `squeue` is asked.
+fn find_jobs(observed: &mut Observed, commands: &Commands) -> Result<(), ObserveError> {
+    let used = observed.nodes.values().any(Node::is_busy);
+    if used && !observed.jobs.iter().any(Job::holds_nodes) {
+        observed.jobs = commands.jobs()?;
+    }
+    Ok(())
 }
 
 /// slurmrestd is of the controller's release or a newer one; the programs here tell which is tried.

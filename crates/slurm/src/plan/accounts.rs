@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fields::minutes;
 use crate::observe::{Accounts, AssociationRow};
 use crate::wish::{Account, Cluster, Limit, Qos};
 
@@ -17,6 +18,10 @@ pub struct Ours {
     pub users: BTreeSet<(String, String)>,
     /// Qualities of service.
     pub qos: BTreeSet<String>,
+    /// Who may change accounts, as (account, user).
+    pub coordinators: BTreeSet<(String, String)>,
+    /// Users who may change other people's jobs and accounts.
+    pub admins: BTreeSet<String>,
 }
 
 /// One call of `sacctmgr`: its arguments, `-i` before them.
@@ -40,8 +45,54 @@ pub fn plan(wish: &Cluster, there: &Accounts, ours: &Ours) -> Vec<Write> {
             }
         }
     }
+    // Users have to be there before.
+    rights(wish, there, ours, &mut writes);
     removals(wish, there, ours, &mut writes);
     writes
+}
+
+/// Who may change accounts, and who everybody's.
+fn rights(wish: &Cluster, there: &Accounts, ours: &Ours, writes: &mut Vec<Write>) {
+    let has = |account: &str, user: &str| {
+        there.accounts.get(account).is_some_and(|row| row.coordinators.contains(user))
+    };
+    for account in parents_first(&wish.accounts) {
+        for user in account.coordinators.iter().filter(|user| !has(&account.name, user)) {
+            let named = [format!("names={user}")];
+            let account = format!("account={}", account.name);
+            writes.push(write("add", "coordinator", &account, &named));
+        }
+    }
+    for (account, user) in ours.coordinators.iter().filter(|(account, user)| has(account, user)) {
+        // One of an account above is one of this account, too.
+        let from_above = above(account, &wish.accounts).any(|one| one.coordinators.contains(user));
+        if !from_above {
+            let head = ["-i", "delete", "coordinator", "where"].map(str::to_owned);
+            let which = [format!("account={account}"), format!("names={user}")];
+            writes.push(Write(head.into_iter().chain(which).collect()));
+        }
+    }
+    for (user, level) in &wish.admins {
+        if there.admins.get(user).map(String::as_str) != Some(level.word()) {
+            admin(user, level.word(), writes);
+        }
+    }
+    for user in ours.admins.iter().filter(|user| there.admins.contains_key(*user)) {
+        if !wish.admins.contains_key(user) {
+            admin(user, "None", writes);
+        }
+    }
+}
+
+fn admin(user: &str, level: &str, writes: &mut Vec<Write>) {
+    modify("user", user, None, vec![format!("AdminLevel={level}")], writes);
+}
+
+/// An account and those above it, as far as they are wished; the wish was checked for circles.
+fn above<'a>(name: &str, accounts: &'a [Account]) -> impl Iterator<Item = &'a Account> {
+    let find = move |name: &str| accounts.iter().find(|one| one.name == name);
+    let up = move |one: &&'a Account| one.parent.as_deref().and_then(find);
+    std::iter::successors(find(name), up).take(accounts.len())
 }
 
 fn write(verb: &str, what: &str, name: &str, more: &[String]) -> Write {
@@ -90,6 +141,10 @@ fn one_account(cluster: &str, account: &Account, there: &Accounts, writes: &mut 
         let all: Vec<&str> = account.qos.iter().map(String::as_str).collect();
         set.push(format!("QOS={}", all.join(",")));
     }
+    let default = account.default_qos.as_deref().unwrap_or_default();
+    if default != now.default_qos {
+        set.push(format!("DefaultQOS={}", if default.is_empty() { "-1" } else { default }));
+    }
     set.extend(limits_to_set(&account.limits, &now.limits, association_option));
     modify("account", &account.name, Some(cluster), set, writes);
     let known = there.accounts.get(&account.name);
@@ -127,7 +182,7 @@ fn limits_to_set(
 ) -> Vec<String> {
     let mut set = Vec::new();
     for (limit, value) in wished {
-        if now.get(limit).is_none_or(|now| !same(value, now)) {
+        if now.get(limit).is_none_or(|now| !same(*limit, value, now)) {
             set.push(format!("{}={value}", option(*limit)));
         }
     }
@@ -144,6 +199,8 @@ fn qos_option(limit: Limit) -> &'static str {
         Limit::MaxSubmitJobs => "MaxSubmitJobsPerUser",
         Limit::MaxTresPerJob => "MaxTRESPerJob",
         Limit::MaxTresPerUser => "MaxTRESPerUser",
+        Limit::GrpSubmitJobs => "GrpSubmitJobs",
+        Limit::MaxTresMinsPerJob => "MaxTRESMinsPerJob",
         other => other.qos_column(),
     }
 }
@@ -153,6 +210,8 @@ fn association_option(limit: Limit) -> &'static str {
     match limit {
         Limit::MaxSubmitJobs => "MaxSubmitJobs",
         Limit::MaxTresPerJob => "MaxTRESPerJob",
+        Limit::GrpSubmitJobs => "GrpSubmitJobs",
+        Limit::MaxTresMinsPerJob => "MaxTRESMinsPerJob",
         // The other names are the same on both; a limit of each user there is none.
         other => other.association_column().unwrap_or("MaxTRESPerJob"),
     }
@@ -167,10 +226,46 @@ fn cleared(now: &str) -> String {
     each.join(",")
 }
 
-/// Slurm gives the resources of a limit back in an order of its own.
-fn same(a: &str, b: &str) -> bool {
-    let parts = |text: &str| text.split(',').map(str::to_owned).collect::<BTreeSet<_>>();
-    a == b || parts(a) == parts(b)
+/// Slurm gives times and resources back in an order and in units of its own: `120` as `02:00:00`,
+/// `mem=10240,cpu=4` as `cpu=4,mem=10G`.
+fn same(limit: Limit, a: &str, b: &str) -> bool {
+    match limit {
+        Limit::MaxWall | Limit::GrpWall => minutes(a) == minutes(b),
+        Limit::GrpJobs
+        | Limit::GrpTres
+        | Limit::GrpTresMins
+        | Limit::MaxJobs
+        | Limit::MaxSubmitJobs
+        | Limit::MaxTresPerJob
+        | Limit::MaxTresPerUser
+        | Limit::GrpSubmitJobs
+        | Limit::MaxTresMinsPerJob
+        | Limit::MaxTresPerNode => {
+            let parts = |text: &str| text.split(',').map(amount).collect::<BTreeSet<_>>();
+            parts(a) == parts(b)
+        }
+    }
+}
+
+/// One resource of a limit in plain numbers; what is no number stays as it is written.
+fn amount(part: &str) -> String {
+    let (key, value) = part.split_once('=').unwrap_or(("", part));
+    let key = key.to_ascii_lowercase();
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let mib = |unit: &str| match unit {
+        "" | "M" => Some(0),
+        "G" => Some(10),
+        "T" => Some(20),
+        "P" => Some(30),
+        _ => None,
+    };
+    let unit = value[digits.len()..].to_ascii_uppercase();
+    let shift = if key == "mem" { mib(&unit) } else { unit.is_empty().then_some(0) };
+    let number = digits.parse::<u64>().ok().zip(shift);
+    match number.and_then(|(number, shift)| number.checked_mul(1 << shift)) {
+        Some(number) => format!("{key}={number}"),
+        None => format!("{key}={value}"),
+    }
 }
 
 /// Accounts, each after its parent; the wish was checked for circles.
@@ -243,73 +338,4 @@ fn depth_there(name: &str, there: &Accounts) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample;
-
-    /// As 22.05 says it after the calls of the first plan.
-    const ACCOUNTS: &str = "research|Research\nroot|default root account\nvision|vision\n";
-    const ASSOCIATIONS: &str = "root||||1|normal|||||||\n";
-
-    fn lines(writes: &[Write]) -> Vec<String> {
-        writes.iter().map(|write| write.0.join(" ")).collect()
-    }
-
-    #[test]
-    fn an_empty_database_gets_everything_in_an_order_that_works() {
-        let writes = plan(&sample::cluster(), &Accounts::default(), &Ours::default());
-        assert_eq!(
-            lines(&writes),
-            [
-                "-i add qos gold",
-                "-i modify qos where name=gold set Priority=100 GrpTRESMins=gres/gpu=100 MaxTRESPerUser=gres/gpu=1",
-                "-i add account research cluster=lab parent=root Description=Research",
-                "-i modify account where name=research cluster=lab set Fairshare=10 QOS=gold,normal",
-                "-i add user ann account=research cluster=lab",
-                "-i add account vision cluster=lab parent=research",
-                "-i modify account where name=vision cluster=lab set GrpTRES=gres/gpu=2",
-                "-i add user bob account=vision cluster=lab",
-            ]
-        );
-    }
-
-    fn there() -> Accounts {
-        let associations = "root|||1|normal|||||||\n\
-             research||root|10|gold,normal|||||||\n\
-             research|ann||1|gold,normal|||||||\n\
-             vision||research|1|normal||gres/gpu=2|||||\n\
-             vision|bob||1|normal|||||||\n";
-        let qos = "normal|0||||||||\ngold|100|||gres/gpu=100|||||gres/gpu=1\n";
-        Accounts::parse(ACCOUNTS, associations, qos).unwrap()
-    }
-
-    #[test]
-    fn what_is_there_is_not_written_again() {
-        assert_eq!(lines(&plan(&sample::cluster(), &there(), &Ours::default())), [""; 0]);
-        assert!(Accounts::parse(ACCOUNTS, ASSOCIATIONS, "").is_err(), "one column too many");
-    }
-
-    #[test]
-    fn only_what_was_ours_goes() {
-        let mut wish = sample::cluster();
-        wish.accounts.pop();
-        wish.qos[0].limits.remove(&Limit::MaxTresPerUser);
-        let foreign = plan(&wish, &there(), &Ours::default());
-        assert_eq!(
-            lines(&foreign),
-            ["-i modify qos where name=gold set MaxTRESPerUser=gres/gpu=-1"]
-        );
-        let ours = Ours {
-            accounts: ["research", "vision"].map(str::to_owned).into(),
-            users: [("vision".to_owned(), "bob".to_owned())].into(),
-            qos: BTreeSet::new(),
-        };
-        assert_eq!(
-            lines(&plan(&wish, &there(), &ours))[1..],
-            [
-                "-i delete user where name=bob account=vision cluster=lab",
-                "-i delete account where name=vision cluster=lab",
-            ]
-        );
-    }
-}
+mod tests;

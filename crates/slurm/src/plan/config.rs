@@ -123,6 +123,17 @@ const HARDWARE: &[&str] =
 /// Compares the live file with the next one.
 #[must_use]
 pub fn plan(live: &Conf, next: &Conf, observed: &Observed, shape: Shape) -> ConfigPlan {
+    let mut plan = differences(live, next, shape);
+    if !plan.changes.is_empty() {
+        plan.losses = losses(live, next, observed, shape);
+    }
+    plan
+}
+
+/// The same without what would be lost: for one of several exchanges on the way to the same end, whose
+/// losses are those of the first.
+#[must_use]
+pub fn differences(live: &Conf, next: &Conf, shape: Shape) -> ConfigPlan {
     let mut plan = ConfigPlan {
         changes: Vec::new(),
         controller: Action::Nothing,
@@ -137,11 +148,9 @@ pub fn plan(live: &Conf, next: &Conf, observed: &Observed, shape: Shape) -> Conf
         let of = |conf: &Conf| (!conf.others.is_empty()).then(|| conf.others.join("; "));
         plan.changes.push(change("lines", "", of(live), of(next)));
     }
-    if plan.changes.is_empty() {
-        return plan;
+    if !plan.changes.is_empty() {
+        plan.controller = plan.controller.max(Action::Reconfigure);
     }
-    plan.controller = plan.controller.max(Action::Reconfigure);
-    plan.losses = losses(live, next, observed, shape);
     plan
 }
 
@@ -215,7 +224,8 @@ fn nodes(live: &Conf, next: &Conf, shape: Shape, plan: &mut ConfigPlan) {
     let mut hardware: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, new) in &next.nodes {
         let Some(old) = live.nodes.get(name) else { continue };
-        if std::sync::Arc::ptr_eq(old, new) {
+        // Most of a thousand nodes do not change.
+        if std::sync::Arc::ptr_eq(old, new) || old == new {
             continue;
         }
         for (field, from, to) in diff(old, new) {

@@ -13,6 +13,7 @@ use crate::resources::counts;
 /// Fields of a partition that a file says, and what holds where it does not (slurm.conf(5)).
 const PARTITION_FIELDS: &[(&str, &str)] = &[
     ("allowaccounts", "ALL"),
+    ("allowgroups", "ALL"),
     ("allowqos", "ALL"),
     ("default", "NO"),
     ("defaulttime", "NONE"),
@@ -111,7 +112,7 @@ fn members(list: &str, file: &Conf) -> Option<BTreeSet<String>> {
 pub(super) fn same(field: &str, a: &str, b: &str) -> bool {
     match field {
         "maxtime" | "defaulttime" => minutes(a) == minutes(b),
-        "allowaccounts" | "allowqos" => words(a) == words(b),
+        "allowaccounts" | "allowgroups" | "allowqos" => words(a) == words(b),
         _ => a.eq_ignore_ascii_case(b),
     }
 }

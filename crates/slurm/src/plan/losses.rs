@@ -147,6 +147,7 @@ fn partition_fields(name: &str, seen: &Fields, live: &Conf, then: &Fields, losse
         ("maxtime", "UNLIMITED"),
         ("prioritytier", "1"),
         ("allowaccounts", "ALL"),
+        ("allowgroups", "ALL"),
         ("allowqos", "ALL"),
     ] {
         let Some(now) = seen.get(field) else { continue };

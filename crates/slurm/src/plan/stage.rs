@@ -85,7 +85,12 @@ fn same_hardware(a: &Pool, b: &Pool) -> bool {
         all
     };
     let alike = (a.cpus, a.topology, a.memory_mib) == (b.cpus, b.topology, b.memory_mib);
-    alike && resources(a) == resources(b)
+    alike && resources(a) == resources(b) && folded(&a.parameters) == folded(&b.parameters)
+}
+
+/// Names of parameters are the same in any case.
+fn folded(parameters: &BTreeMap<String, String>) -> BTreeMap<String, &String> {
+    parameters.iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect()
 }
 
 /// Where a node is reached.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::{Account, Cluster, Gres, Host, Limit, Partition, Pool};
+use crate::adopt::{NODE_FIELDS, PARTITION_FIELDS};
 use crate::conf;
 
 /// Longest name of a node: a host name's limit (RFC 1035: 63 octets a label).
@@ -34,6 +35,11 @@ const RESERVED: &[(&str, &str)] = &[
     ("prologslurmctld", "hooks.controllerProlog"),
     ("epilogslurmctld", "hooks.controllerEpilog"),
 ];
+
+/// What `PrivateData` can hide (slurm.conf(5)). The controller takes any other word without a complaint,
+/// and hides nothing for it.
+const PRIVATE: &[&str] =
+    &["accounts", "events", "jobs", "nodes", "partitions", "reservations", "usage", "users"];
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -195,6 +201,7 @@ fn sizes(path: &str, pool: &Pool, faults: &mut Faults) {
     for feature in &pool.features {
         faults.name(format_args!("{path}.features"), feature);
     }
+    fields(path, &pool.parameters, NODE_FIELDS, faults);
     let mut kinds = BTreeSet::new();
     for (at, gres) in pool.gres.iter().enumerate() {
         let path = format!("{path}.gres[{at}]");
@@ -234,8 +241,24 @@ fn one_gres(path: &str, gres: &Gres, faults: &mut Faults) {
     }
 }
 
+/// Fields of a line of `slurm.conf` by name: none that has a field here.
+fn fields(path: &str, all: &BTreeMap<String, String>, own: &[&str], faults: &mut Faults) {
+    for (name, value) in all {
+        let path = format!("{path}.parameters.{name}");
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
+            faults.add(&path, "is no name of a parameter");
+        } else if own.iter().any(|one| one.eq_ignore_ascii_case(name)) {
+            faults.add(&path, "has a field of its own beside `parameters`: say it there");
+        } else if ["nodename", "partitionname"].iter().any(|one| one.eq_ignore_ascii_case(name)) {
+            faults.add(&path, "begins a line of its own, and this is a part of one");
+        }
+        faults.value(&path, value);
+    }
+}
+
 fn partitions(wish: &Cluster, faults: &mut Faults) {
-    let pools: BTreeSet<&str> = wish.pools.iter().map(|pool| pool.name.as_str()).collect();
+    let pools: BTreeMap<&str, &Pool> =
+        wish.pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
     let accounts: BTreeSet<&str> = wish.accounts.iter().map(|one| one.name.as_str()).collect();
     let mut names = BTreeSet::new();
     let mut default: Option<&str> = None;
@@ -245,9 +268,17 @@ fn partitions(wish: &Cluster, faults: &mut Faults) {
         if !names.insert(&partition.name) {
             faults.add(format_args!("{path}.name"), format!("`{}` is there twice", partition.name));
         }
-        for pool in partition.pools.iter().filter(|pool| !pools.contains(pool.as_str())) {
+        for pool in partition.pools.iter().filter(|pool| !pools.contains_key(pool.as_str())) {
             faults.add(format_args!("{path}.pools"), format!("there is no pool `{pool}`"));
         }
+        let empty = |pool: &String| pools.get(pool.as_str()).is_some_and(|it| it.nodes.is_empty());
+        if !partition.pools.is_empty() && partition.pools.iter().all(empty) {
+            faults.add(
+                format_args!("{path}.pools"),
+                "have no node, and Slurm takes no partition without one",
+            );
+        }
+        fields(&path, &partition.parameters, PARTITION_FIELDS, faults);
         if partition.default
             && let Some(other) = default.replace(&partition.name)
         {
@@ -263,7 +294,11 @@ fn partitions(wish: &Cluster, faults: &mut Faults) {
                 );
             }
         }
-        for (field, words) in [("accounts", &partition.accounts), ("qos", &partition.qos)] {
+        for (field, words) in [
+            ("accounts", &partition.accounts),
+            ("qos", &partition.qos),
+            ("groups", &partition.groups),
+        ] {
             for word in words {
                 faults.word(format_args!("{path}.{field}"), word);
             }
@@ -289,9 +324,11 @@ fn times(path: &str, partition: &Partition, faults: &mut Faults) {
 
 fn accounts(wish: &Cluster, faults: &mut Faults) {
     if wish.accounting.is_none() {
-        for (field, there) in
-            [("accounts", !wish.accounts.is_empty()), ("qos", !wish.qos.is_empty())]
-        {
+        for (field, there) in [
+            ("accounts", !wish.accounts.is_empty()),
+            ("qos", !wish.qos.is_empty()),
+            ("admins", !wish.admins.is_empty()),
+        ] {
             if there {
                 faults.add(field, "needs `accounting`: Slurm keeps them in its database");
             }
@@ -306,6 +343,9 @@ fn accounts(wish: &Cluster, faults: &mut Faults) {
         }
         for user in &account.users {
             lower(&format!("{path}.users"), user, faults);
+        }
+        for user in &account.coordinators {
+            lower(&format!("{path}.coordinators"), user, faults);
         }
         if account.limits.contains_key(&Limit::MaxTresPerUser) {
             faults.add(format_args!("{path}.limits"), "maxTresPerUser is for a qos only");
@@ -322,6 +362,14 @@ fn accounts(wish: &Cluster, faults: &mut Faults) {
         for one in account.qos.iter().filter(|one| !qos.contains(one.as_str())) {
             faults.add(format_args!("{path}.qos"), format!("there is no qos `{one}`"));
         }
+        // One that is not among the account's own, Slurm refuses.
+        if let Some(one) = account.default_qos.as_ref().filter(|one| !account.qos.contains(*one)) {
+            faults
+                .add(format_args!("{path}.defaultQos"), format!("`{one}` is not among its `qos`"));
+        }
+    }
+    for user in wish.admins.keys() {
+        lower(&format!("admins.{user}"), user, faults);
     }
     let mut seen = BTreeSet::new();
     for (at, one) in wish.qos.iter().enumerate() {
@@ -382,16 +430,41 @@ fn parameters(wish: &Cluster, faults: &mut Faults) {
         }
         reserved(&path, name, faults);
         faults.value(&path, value);
+        if name.eq_ignore_ascii_case("PrivateData") {
+            private(&path, value, faults);
+        }
     }
     for (at, line) in wish.lines.iter().enumerate() {
         let path = format!("lines[{at}]");
         faults.value(&path, &line.replace('"', ""));
-        for pair in conf::lines(line).iter().flat_map(|line| &line.pairs).take(1) {
-            if pair.0.eq_ignore_ascii_case("include") {
+        // All of a line: Slurm reads `DebugFlags=x PartitionName=y` as two things.
+        for (key, value) in conf::lines(line).iter().flat_map(|line| &line.pairs) {
+            if key.eq_ignore_ascii_case("include") {
                 faults.add(&path, "an included file would not be proved: put its lines here");
             }
-            reserved(&path, &pair.0, faults);
+            reserved(&path, key, faults);
+            if key.eq_ignore_ascii_case("PrivateData") {
+                private(&path, value, faults);
+            }
         }
+    }
+    for (at, line) in wish.gres_lines.iter().enumerate() {
+        let path = format!("gresLines[{at}]");
+        faults.value(&path, &line.replace('"', ""));
+        for (key, _) in conf::lines(line).iter().flat_map(|line| &line.pairs) {
+            if ["nodename", "name"].iter().any(|one| key.eq_ignore_ascii_case(one)) {
+                faults.add(&path, "follows from `pools[].gres`: say it there");
+            }
+        }
+    }
+}
+
+fn private(path: &str, value: &str, faults: &mut Faults) {
+    let known = |word: &&str| PRIVATE.iter().any(|one| one.eq_ignore_ascii_case(word));
+    for word in value.split(',').filter(|word| !known(word)) {
+        let all = PRIVATE.join(", ");
+        let message = format!("`{word}` hides nothing, and Slurm does not say so: known are {all}");
+        faults.add(path, message);
     }
 }
 
@@ -405,80 +478,4 @@ fn reserved(path: &str, name: &str, faults: &mut Faults) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample;
-
-    #[track_caller]
-    fn faults(change: impl FnOnce(&mut Cluster)) -> String {
-        let mut wish = sample::cluster();
-        change(&mut wish);
-        let faults: Vec<String> = check(&wish).iter().map(ToString::to_string).collect();
-        faults.join("\n")
-    }
-
-    #[test]
-    fn a_sound_wish_has_no_fault() {
-        assert_eq!(faults(|_| {}), "");
-    }
-
-    #[test]
-    fn every_mistake_is_told_with_its_field() {
-        let of_names = faults(|wish| {
-            wish.pools[1].nodes[0].name = "n1".into();
-            wish.partitions[1].name = "batch".into();
-            wish.partitions[1].pools = vec!["nope".into()];
-            wish.partitions[1].default = true;
-        });
-        assert_eq!(
-            of_names,
-            "pools[1].nodes[0].name: `n1` is also pools[0].nodes[0]\n\
-             partitions[1].name: `batch` is there twice\n\
-             partitions[1].pools: there is no pool `nope`\n\
-             partitions[1].default: `batch` is the default already"
-        );
-        let of_sizes = faults(|wish| {
-            wish.pools[0].cpus = 0;
-            wish.pools[1].memory_mib = 0;
-            wish.pools[1].gres[0].count = 3;
-            wish.partitions[0].max_minutes = Some(10);
-            wish.partitions[0].default_minutes = Some(11);
-        });
-        assert_eq!(
-            of_sizes,
-            "pools[0].cpus: has to be 1 to 4096\n\
-             pools[1].memoryMib: has to be 1 to 67108864\n\
-             pools[1].gres[0].devices: are 2, count says 3\n\
-             partitions[0].defaultMinutes: is more than maxMinutes (10)"
-        );
-    }
-
-    #[test]
-    fn a_line_cannot_bring_in_what_has_a_field_or_is_secret() {
-        let told = faults(|wish| {
-            wish.parameters.insert("prolog".into(), "/x".into());
-            wish.parameters.insert("AccountingStoragePass".into(), "x".into());
-            wish.parameters.insert("MailProg".into(), "/bin/true\nNodeName=evil".into());
-            wish.lines = vec!["Include /etc/other".into(), "NodeName=x1".into()];
-        });
-        assert_eq!(
-            told,
-            "parameters.AccountingStoragePass: a password has no place in a file that everybody reads\n\
-             parameters.MailProg: is empty, or has a line break, `\"`, `#` or `\\` in it\n\
-             parameters.prolog: follows from `hooks.prolog`: say it there\n\
-             lines[0]: an included file would not be proved: put its lines here\n\
-             lines[1]: follows from `pools`: say it there"
-        );
-    }
-
-    #[test]
-    fn accounts_need_their_parents_and_a_database() {
-        let told = faults(|wish| {
-            wish.accounts[0].parent = Some("vision".into());
-            wish.accounts[1].parent = Some("research".into());
-        });
-        assert!(told.contains("goes in a circle: research > vision > research"), "{told}");
-        let told = faults(|wish| wish.accounting = None);
-        assert!(told.contains("accounts: needs `accounting`"), "{told}");
-    }
-}
+mod tests;

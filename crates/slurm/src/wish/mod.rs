@@ -34,6 +34,9 @@ pub struct Cluster {
     /// Qualities of service; need `accounting`.
     #[serde(default)]
     pub qos: Vec<Qos>,
+    /// Users who may change other people's jobs and accounts; need `accounting`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub admins: BTreeMap<String, AdminLevel>,
     /// Programs around jobs.
     #[serde(default)]
     pub hooks: Hooks,
@@ -43,6 +46,9 @@ pub struct Cluster {
     /// Whole lines for `slurm.conf`: `NodeSet=…`, `DownNodes=…`.
     #[serde(default)]
     pub lines: Vec<String>,
+    /// Whole lines for `gres.conf`: `AutoDetect=nvml`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gres_lines: Vec<String>,
 }
 
 /// A machine with a name.
@@ -83,6 +89,9 @@ pub struct Pool {
     /// Nodes of low weight are given out first (`Weight`).
     #[serde(default = "one")]
     pub weight: u32,
+    /// Other fields of its line in `slurm.conf` by name: `TmpDisk: 100000`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
 }
 
 fn one() -> u32 {
@@ -144,9 +153,15 @@ pub struct Partition {
     /// With which quality of service; any, if none is named.
     #[serde(default)]
     pub qos: BTreeSet<String>,
+    /// Who may submit, by group of the controller's machine (`AllowGroups`); everybody, if none is named.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<String>,
     /// Whether jobs are taken (`State=UP` or `DOWN`).
     #[serde(default = "yes")]
     pub up: bool,
+    /// Other fields of its line in `slurm.conf` by name: `OverSubscribe: FORCE:2`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
 }
 
 fn yes() -> bool {
@@ -210,12 +225,39 @@ pub struct Account {
     /// Qualities of service that it may ask for; none named is the cluster's default.
     #[serde(default)]
     pub qos: BTreeSet<String>,
+    /// The one of them that jobs get which ask for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_qos: Option<String>,
     /// Limits of all its jobs together or of each.
     #[serde(default)]
     pub limits: BTreeMap<Limit, String>,
     /// Users, in lower case as Slurm keeps them.
     #[serde(default)]
     pub users: BTreeSet<String>,
+    /// Users who may change its users and limits, and those of the accounts below it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub coordinators: BTreeSet<String>,
+}
+
+/// What a user may do to other people's jobs and accounts (sacctmgr(1), `AdminLevel`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AdminLevel {
+    /// Everything that concerns jobs and accounts; not the cluster itself.
+    Operator,
+    /// Everything that Slurm's own user may.
+    Administrator,
+}
+
+impl AdminLevel {
+    /// As `sacctmgr` spells it, both ways.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "Operator",
+            Self::Administrator => "Administrator",
+        }
+    }
 }
 
 /// A quality of service.
@@ -252,6 +294,14 @@ pub enum Limit {
     MaxTresPerJob,
     /// Resources of one user; on a quality of service only.
     MaxTresPerUser,
+    /// Submitted jobs together.
+    GrpSubmitJobs,
+    /// Wall time ever used together.
+    GrpWall,
+    /// Resource minutes of one job.
+    MaxTresMinsPerJob,
+    /// Resources of one job on each node.
+    MaxTresPerNode,
 }
 
 /// Programs around jobs, by absolute path.

@@ -1,96 +1,10 @@
 //! Accounts in a real database: written once, read back, and only differences written again.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-
 use trueup_slurm::plan::accounts::{self, Ours, Write};
-use trueup_slurm::render;
-use trueup_slurm::wish::{Account, Accounting, Cluster, Database, Enforce, Host, Limit, Qos};
+use trueup_slurm::wish::{Cluster, Limit};
 
+use crate::lab::database::{self, PROGRAMS};
 use crate::lab::{Lab, possible, until};
-
-const DATABASE: &[&str] = &["slurmdbd", "sacctmgr", "mariadbd", "mariadb", "mariadb-install-db"];
-
-/// MariaDB and slurmdbd in the lab's folder.
-fn database_up(lab: &mut Lab) {
-    let at = |name: &str| lab.path(name);
-    let (data, socket) = (at("db"), at("run/db.sock"));
-    let options = ["--no-defaults", "--user=root", &format!("--datadir={data}")].map(str::to_owned);
-    let mut install = vec!["mariadb-install-db"];
-    install.extend(options.iter().map(String::as_str));
-    lab.ok(
-        &[&install[..], &["--auth-root-authentication-method=socket", "--skip-test-db"]].concat()
-    );
-    let more = [
-        format!("--socket={socket}"),
-        "--skip-networking".to_owned(),
-        format!("--pid-file={}", at("run/db.pid")),
-        format!("--log-error={}", at("log/mariadb")),
-        "--innodb-buffer-pool-size=64M".to_owned(),
-        "--innodb-lock-wait-timeout=900".to_owned(),
-        // The lab is thrown away: nothing has to survive a power cut.
-        "--innodb-flush-log-at-trx-commit=0".to_owned(),
-    ];
-    let mut argv = vec!["sh", "-c", "\"$@\" >/dev/null 2>&1 </dev/null &", "sh", "mariadbd"];
-    argv.extend(options.iter().chain(&more).map(String::as_str));
-    lab.background(&argv, &[]);
-    let client = |sql: &str| lab.sh(&["mariadb", "--no-defaults", "-S", &socket, "-e", sql]);
-    until("the database answers", || client("select 1").status.success().then_some(()));
-    let made = client(
-        "create database slurm_acct; create user 'slurm'@'localhost' identified by 'lab'; \
-         grant all on slurm_acct.* to 'slurm'@'localhost'",
-    );
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-
-    let text = render(&lab.wish, lab.shape).unwrap().slurmdbd.unwrap();
-    let own = [
-        ("/run/slurmdbd.pid", at("run/slurmdbd.pid")),
-        ("/var/log/slurm/slurmdbd.log", at("log/slurmdbd")),
-    ];
-    let text = own.iter().fold(text, |text, (from, to)| text.replace(from, to));
-    let file = lab.at().join("etc/slurmdbd.conf");
-    fs::write(&file, format!("{text}StoragePass=lab\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    lab.background(&["slurmdbd"], &[("MYSQL_UNIX_PORT", &socket)]);
-    until("slurmdbd answers", || lab.commands().accounts("lab").ok());
-}
-
-fn with_accounting(wish: &Cluster, port: u16) -> Cluster {
-    let database =
-        Database { host: "localhost".into(), name: "slurm_acct".into(), user: "slurm".into() };
-    let host = Host { name: "localhost".into(), address: None, port: Some(port) };
-    let account = |name: &str, parent: Option<&str>, users: &[&str]| Account {
-        name: name.into(),
-        parent: parent.map(str::to_owned),
-        description: Some(format!("the {name} people")),
-        fairshare: None,
-        qos: ["normal", "gold"].map(str::to_owned).into(),
-        limits: BTreeMap::new(),
-        users: users.iter().map(|one| (*one).to_owned()).collect(),
-    };
-    let mut wish = wish.clone();
-    wish.accounting = Some(Accounting {
-        host,
-        database,
-        enforce: [Enforce::Associations, Enforce::Limits, Enforce::Qos].into(),
-    });
-    wish.accounts = vec![
-        Account { fairshare: Some(7), ..account("vision", Some("research"), &["root"]) },
-        account("research", None, &[]),
-    ];
-    wish.qos = vec![Qos {
-        name: "gold".into(),
-        priority: 100,
-        limits: [
-            (Limit::MaxTresPerUser, "gres/gpu=1".to_owned()),
-            (Limit::GrpTresMins, "gres/gpu=100".to_owned()),
-            (Limit::MaxWall, "02:00:00".to_owned()),
-        ]
-        .into(),
-    }];
-    wish
-}
 
 fn lines(writes: &[Write]) -> Vec<String> {
     writes.iter().map(|write| write.0.join(" ")).collect()
@@ -110,15 +24,15 @@ fn write(lab: &Lab, writes: &[Write]) {
 
 #[test]
 fn accounts_and_limits_are_written_once_and_hold() {
-    if !possible(DATABASE) {
+    if !possible(PROGRAMS) {
         return;
     }
     let Some(mut lab) = Lab::prepare(&[]) else { return };
     let port = lab.spare_port();
-    let wish = with_accounting(&lab.wish, port);
+    let wish = database::with_accounting(&lab.wish, port);
     lab.wish = wish.clone();
     lab.write_files(&wish);
-    database_up(&mut lab);
+    database::up(&lab);
     // The controller makes itself known to the database when it starts.
     lab.controller_up();
     until("the cluster is known", || {
@@ -142,6 +56,25 @@ fn accounts_and_limits_are_written_once_and_hold() {
     write(&lab, &changed);
     assert_eq!(lines(&plan(&lab, &next, &ours)), [""; 0]);
 
+    // Rights, which sacctmgr says Modified of whether they change or not.
+    let mut bare = next.clone();
+    bare.admins.clear();
+    bare.accounts[1].coordinators.clear();
+    bare.accounts[1].default_qos = Some("gold".into());
+    let rights = Ours {
+        coordinators: [("research".to_owned(), "nobody".to_owned())].into(),
+        admins: ["nobody".to_owned()].into(),
+        ..Ours::default()
+    };
+    let changed = plan(&lab, &bare, &rights);
+    assert_eq!(changed.len(), 3, "{:?}", lines(&changed));
+    write(&lab, &changed);
+    assert_eq!(lines(&plan(&lab, &bare, &rights)), [""; 0]);
+    let there = lab.commands().accounts("lab").unwrap();
+    assert_eq!(there.admins.keys().collect::<Vec<_>>(), ["root"], "Slurm's own stays");
+    assert_eq!(lines(&plan(&lab, &next, &rights)).len(), 3, "and back");
+    write(&lab, &plan(&lab, &next, &rights));
+
     // Slurm itself holds to them.
     lab.daemon("g1");
     lab.await_nodes("idle", &["g1"]);
@@ -156,17 +89,21 @@ fn accounts_and_limits_are_written_once_and_hold() {
     lab.ok(&["sacctmgr", "-i", "add", "account", "guests"]);
     let mut last = next.clone();
     last.accounts.retain(|one| one.name != "vision");
+    // A user without an account is no user any more.
+    last.accounts[0].coordinators.clear();
+    last.admins.clear();
     assert_eq!(lines(&plan(&lab, &last, &ours)), [""; 0]);
     let ours = Ours {
         accounts: ["research", "vision"].map(str::to_owned).into(),
-        users: [("vision".to_owned(), "root".to_owned())].into(),
+        users: ["root", "nobody"].map(|user| ("vision".to_owned(), user.to_owned())).into(),
         qos: ["gold".to_owned()].into(),
+        ..Ours::default()
     };
     until("the job is over", || {
         lab.commands().jobs().ok()?.iter().all(|job| !job.holds_nodes()).then_some(())
     });
     let removals = plan(&lab, &last, &ours);
-    assert_eq!(removals.len(), 2, "{:?}", lines(&removals));
+    assert_eq!(removals.len(), 3, "{:?}", lines(&removals));
     write(&lab, &removals);
     let there = lab.commands().accounts("lab").unwrap();
     assert!(there.accounts.contains_key("guests"), "somebody else's");

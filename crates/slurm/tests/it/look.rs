@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use trueup_slurm::observe::{Observer, Rest};
+use trueup_slurm::observe::{ObserveError, Observer, Rest};
 
 use crate::lab::{Lab, possible, until};
 
@@ -20,7 +20,7 @@ fn slurmrestd_and_the_programs_see_the_same_and_an_unchanged_look_is_cheap() {
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     let socket = folder.join("socket");
     lab.rest(&socket);
-    let rest = Rest::new(socket, Duration::from_secs(20));
+    let rest = Rest::new(socket.clone(), Duration::from_secs(20));
     let mut observer = Observer::new(lab.commands(), Some(rest));
     let first = observer.pass().unwrap();
     assert!(first.changed && first.clock.is_some());
@@ -35,6 +35,13 @@ fn slurmrestd_and_the_programs_see_the_same_and_an_unchanged_look_is_cheap() {
     assert!(after.changed && after.observed.nodes["n1"].is_drained());
     lab.scontrol(&["create", "PartitionName=debug", "Nodes=n2"]);
     assert!(observer.pass().unwrap().observed.partitions.contains_key("debug"));
+
+    // slurmrestd goes, and the controller is well: that is told of the one who was asked.
+    lab.stop_rest();
+    let error = observer.pass().unwrap_err();
+    assert!(matches!(error, ObserveError::Socket { .. }) && error.is_passing(), "{error}");
+    lab.rest(&socket);
+    until("it is asked again", || observer.pass().ok());
 
     // The controller goes: no look says that the cluster is empty.
     lab.stop("run/slurmctld.pid");

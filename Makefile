@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo demo-pulls demo-check test test-referees test-gpu test-kube lint doc deny unit-check bench schemas ci clean
+.PHONY: help setup build install demo demo-pulls demo-cluster demo-check test test-referees test-gpu test-kube lint doc deny unit-check bench schemas ci clean
 
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -33,6 +33,13 @@ demo-pulls: build ## Show what a pull request says, against a fake GitHub
 	@tests/support/install-packages demo
 	$(CARGO) build --release --locked --example fake-github
 	@tests/support/demo-pulls
+
+demo-cluster: ## Show a Slurm cluster that is built of virtual machines (ten minutes and more, emulated)
+	@tests/support/demo-cluster --check
+	@tests/support/install-packages build
+	@tests/support/install-packages demo
+	$(CARGO) build --release --locked -p trueup
+	@tests/support/demo-cluster
 
 # Before the build, which takes minutes.
 demo-check:

@@ -111,6 +111,7 @@ fn running(wish: &wish::Cluster) -> SlurmSeen {
         observed: Some(Arc::new(observed)),
         accounts: None,
         now: 1000,
+        machines: BTreeMap::new(),
     }
 }
 
@@ -121,10 +122,12 @@ fn resource(wish: &wish::Cluster, at_once: u32, seen: Option<Arc<SlurmSeen>>) ->
             programs: None,
             slurmctld: "/usr/sbin/slurmctld".into(),
             slurmrestd: None,
+            guest: None,
         },
         wish: wish.clone(),
         drain_timeout_s: 3600,
         max_unavailable: at_once,
+        built: None,
         seen,
     })))
 }

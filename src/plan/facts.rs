@@ -31,6 +31,8 @@ pub(super) struct Facts<'a> {
     taken: BTreeSet<HostDevice>,
     /// Networks that are started in this plan.
     starting: BTreeSet<Name>,
+    /// Domains that are stopped in this plan, to be started again.
+    stopping: BTreeSet<ResourceId>,
     networks: OnceCell<Vec<(&'a ResourceId, &'a Observation, &'a Network)>>,
     domains: OnceCell<Domains<'a>>,
     dependants: OnceCell<HashMap<&'a ResourceId, Vec<&'a ResourceId>>>,
@@ -72,6 +74,7 @@ impl<'a> Facts<'a> {
             handed: BTreeMap::new(),
             taken: BTreeSet::new(),
             starting: BTreeSet::new(),
+            stopping: BTreeSet::new(),
             networks: OnceCell::new(),
             domains: OnceCell::new(),
             dependants: OnceCell::new(),
@@ -92,6 +95,9 @@ impl<'a> Facts<'a> {
                 Action::DiskDelete { path, .. } => {
                     self.replaced.insert(path.clone());
                     self.replacing.insert(id.clone());
+                }
+                Action::VmStop { .. } => {
+                    self.stopping.insert(id.clone());
                 }
                 Action::NetworkStart { .. } => {
                     self.starting.insert(id.name.clone());
@@ -204,6 +210,11 @@ impl<'a> Facts<'a> {
     /// Whether this plan starts the network of that name.
     pub(super) fn network_starts(&self, name: &str) -> bool {
         self.starting.iter().any(|starting| starting.as_str() == name)
+    }
+
+    /// Whether this plan stops a domain that stays.
+    pub(super) fn stops(&self, vm: &ResourceId) -> bool {
+        self.stopping.contains(vm)
     }
 
     /// Running domains on a network, ours or not.

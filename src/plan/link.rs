@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::build::collision;
+use super::kind::cluster;
 use super::kind::vm::await_ready;
 use super::work::{Block, Bond, Work};
 use super::{Action, GpuSide, LiveChange, Reason, SkipReason, refs};
@@ -25,6 +26,7 @@ pub(super) fn all(work: &mut Work<'_>) {
         }
         given_back(work, at);
     }
+    cluster::keeps(work);
 }
 
 /// A block that builds needs everything its resource refers to.
@@ -54,6 +56,9 @@ fn references(work: &mut Work<'_>, at: usize) {
         };
         if let Some(sake) = &mut work.blocks[other].sake {
             sake.push(at);
+        }
+        if cluster::weave(work, at, other) {
+            continue;
         }
         if !usable {
             work.need(at, other, SkipReason::Blocked(on.clone()));

@@ -316,6 +316,10 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         | Action::BackupDrill { .. }
         | Action::BackupForget { .. } => (None, None),
         // Which files there are on the way follows from what the cluster has at that time.
+        Action::ClusterPrepare { machines, key, .. } => {
+            parts.extend(machines.keys().map(|it| (format!("{key} {it}"), digest_of(&()))));
+            (None, None)
+        }
         Action::ClusterProve { wish, .. } => (None, Some(*wish)),
         Action::ClusterConfigure { nodes, wish, .. } => {
             let nodes = trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str));

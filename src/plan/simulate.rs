@@ -75,6 +75,7 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         // What a cluster becomes only its controller knows.
         Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }
+        | Action::ClusterPrepare { .. }
         | Action::ClusterProve { .. }
         | Action::ClusterConfigure { .. }
         | Action::ClusterReconfigure { .. }

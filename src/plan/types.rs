@@ -489,6 +489,15 @@ pub enum Action {
         /// Where it is.
         place: SlurmPlace,
     },
+    /// Gives machines that trueup made for a cluster its munge key, and sets up their services.
+    ClusterPrepare {
+        /// Where it is.
+        place: SlurmPlace,
+        /// The virtual machines, by their name in the cluster.
+        machines: BTreeMap<String, Name>,
+        /// The number of the key; the key itself is in no plan.
+        key: u32,
+    },
     /// Tries the files that a cluster is to have in the end, before anything of it is touched.
     ClusterProve {
         /// Where it is.
@@ -616,6 +625,7 @@ impl Action {
             Self::BackupForget { .. } => Self::BACKUP_FORGET,
             Self::ClusterAdopt { .. } => "take over",
             Self::ClusterRecover { .. } => "recover",
+            Self::ClusterPrepare { .. } => "prepare",
             Self::ClusterProve { .. } => "prove",
             Self::ClusterConfigure { .. } => "configure",
             Self::ClusterReconfigure { .. } => "reconfigure",

@@ -3,6 +3,7 @@
 //! It holds no implementation but plain data. Everything that crosses a port can be serialised, so
 //! that the hand that performs may one day live in a process of its own.
 
+mod agents;
 mod blob;
 mod clock;
 mod crash;
@@ -16,6 +17,7 @@ mod source;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use agents::{AgentFault, Agents};
 pub use blob::BlobStore;
 pub use clock::Clock;
 pub use crash::{Crash, CrashPoint, NeverCrash};

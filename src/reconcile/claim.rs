@@ -67,6 +67,7 @@ pub(super) fn makes_ours(action: &Action) -> bool {
             | Action::VmDefine { .. }
             | Action::BackupOpen { .. }
             | Action::ClusterAdopt { .. }
+            | Action::ClusterPrepare { .. }
     ) || action.gpu_change().is_some()
 }
 

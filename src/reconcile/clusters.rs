@@ -147,6 +147,7 @@ mod tests {
             observed: Some(Arc::new(observed)),
             accounts: None,
             now: 1000,
+            machines: BTreeMap::new(),
         };
         let wish: wish::Cluster = serde_json::from_value(serde_json::json!({
             "name": "lab", "controllers": [], "pools": [], "partitions": []
@@ -157,10 +158,12 @@ mod tests {
             programs: None,
             slurmctld: "/usr/sbin/slurmctld".into(),
             slurmrestd: None,
+            guest: None,
         };
         let slurm = SlurmCluster {
             place,
             wish,
+            built: None,
             drain_timeout_s: 60,
             max_unavailable: 1,
             seen: Some(Arc::new(look)),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::kinds::Doc;
+use super::machines::Expansion;
 use super::parse::{ParsedFile, parse_file};
 use super::resolve::{Resolved, Settings};
 use crate::model::{Digest, Name, ResourceId};
@@ -21,12 +22,16 @@ pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
 /// Most parsed files kept: four times the largest repository that is measured.
 pub const CACHED_FILES_MAX: usize = 20_000;
 
+/// A document, and what it was expanded into.
+type Expanded = (Arc<Doc>, Arc<Expansion>);
+
 /// What is kept between loads.
 #[derive(Debug, Default)]
 pub struct ParseCache {
     generation: u64,
     files: FastMap<String, Cached<Arc<ParsedFile>>>,
     patched: HashMap<PatchKey, Cached<Arc<Doc>>>,
+    expanded: HashMap<ResourceId, Cached<Expanded>>,
     resolved: HashMap<Name, Memo>,
     parses: u64,
 }
@@ -72,6 +77,7 @@ impl ParseCache {
             self.files.clear();
         }
         self.patched.retain(|_, c| c.used >= oldest);
+        self.expanded.retain(|_, c| c.used >= oldest);
         for memo in self.resolved.values_mut() {
             memo.known.retain(|_, c| c.used >= oldest);
         }
@@ -107,6 +113,24 @@ impl ParseCache {
         let kept = Cached { used, value: Arc::clone(&value) };
         self.patched.insert(key, kept);
         Ok(value)
+    }
+
+    /// What the cluster of a document is made of, found by `make` if it is not known.
+    pub(crate) fn expanded(
+        &mut self,
+        id: &ResourceId,
+        doc: &Arc<Doc>,
+        make: impl FnOnce() -> Expansion,
+    ) -> Arc<Expansion> {
+        let used = self.generation;
+        if let Some(known) = self.expanded.get_mut(id).filter(|it| Arc::ptr_eq(&it.value.0, doc)) {
+            known.used = used;
+            return Arc::clone(&known.value.1);
+        }
+        let made = Arc::new(make());
+        let value = (Arc::clone(doc), Arc::clone(&made));
+        self.expanded.insert(id.clone(), Cached { used, value });
+        made
     }
 
     /// What was resolved for `environment` and is still known, taken out.

@@ -10,6 +10,7 @@ use super::kinds::environment::{EnvironmentSpec, PoolSpec};
 use super::kinds::{DocKind, Spec};
 use super::load::Loaded;
 use super::locate::Locator;
+use super::machines;
 use super::parse::ParsedFile;
 use super::patch;
 use super::rename;
@@ -67,6 +68,7 @@ pub(crate) fn load_environment(
     bases(session, &mut all, &spec);
     identify(session, &mut all);
     patch::apply(session, &mut all, &spec);
+    machines::add(session.cache, &mut all);
     let renamed = rename::read(&mut all, name, &spec);
     let (settings, sync, pools) = settings(session, &mut all, name, &spec, renamed);
     let resolved = resolve_all(session, &mut all, settings);
@@ -121,6 +123,7 @@ fn gather(session: &mut Session<'_>, all: &mut Gathered, files: &[usize], base: 
                 id: doc.id.clone(),
                 patches: Vec::new(),
                 line: doc.line,
+                from: None,
             });
         }
         all.files[file] = Some(parsed);

@@ -50,6 +50,14 @@ impl<'a> Locator<'a> {
         let Some(member) = self.all.members.get(place.member) else {
             return ("", Spot::default());
         };
+        let made;
+        let place = match &member.from {
+            Some(from) => {
+                made = Place { pointer: from.pointer(&place.pointer), ..place.clone() };
+                &made
+            }
+            None => place,
+        };
         let patched = member.patches.iter().rev().find(|&&n| {
             !place.pointer.is_empty()
                 && self.spec.patches[n].patch.pointer(&place.pointer).is_some()

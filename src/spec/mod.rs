@@ -13,6 +13,7 @@ mod environment;
 pub mod kinds;
 mod load;
 mod locate;
+mod machines;
 mod parse;
 mod patch;
 mod place;

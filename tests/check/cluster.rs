@@ -53,3 +53,131 @@ spec:
         "#]],
     );
 }
+
+const NETWORK_AND_IMAGE: &str = "apiVersion: trueup/v1
+kind: Network
+metadata: { name: hpc }
+spec: { mode: isolated, cidr: 10.9.0.0/24 }
+---
+apiVersion: trueup/v1
+kind: Image
+metadata: { name: slurm }
+spec: { size: 2GiB, build: { suite: bookworm } }
+---
+";
+
+#[test]
+fn a_cluster_is_built_of_machines_that_nobody_wrote_down() {
+    let text = format!(
+        r#"{NETWORK_AND_IMAGE}apiVersion: trueup/v1
+kind: Cluster
+metadata: {{ name: hpc, labels: {{ team: a }} }}
+spec:
+  type: slurm
+  machines: {{ image: slurm, network: hpc, memory: 1GiB, boot: {{ image: slurm }} }}
+  mungeKey: {{ generation: 3 }}
+  controllers: [{{ name: ctl, address: 10.9.0.10 }}]
+  pools:
+    - name: cpu
+      nodes: [{{ name: "n[1-2]", address: 10.9.0.11 }}]
+      cpus: 2
+      memory: 500MiB
+      machine: {{ memory: 2GiB, onImageChange: replace }}
+  partitions: [{{ name: batch, pools: [cpu], default: true }}]
+  parameters: {{ SlurmctldParameters: idle_on_node_suspend }}
+"#
+    );
+    let loaded = loaded_text(&text);
+    let resources = &loaded.desired.resources;
+    let names: Vec<String> = resources.keys().map(ToString::to_string).collect();
+    let made = names.iter().filter(|name| name.contains("hpc-"));
+    assert_eq!(
+        made.cloned().collect::<Vec<_>>().join(" "),
+        "disk/hpc-ctl disk/hpc-n1 disk/hpc-n2 seed/hpc-ctl seed/hpc-n1 seed/hpc-n2 vm/hpc-ctl \
+         vm/hpc-n1 vm/hpc-n2"
+    );
+    let id = |text: &str| text.parse::<ResourceId>().unwrap();
+    let node = &resources[&id("vm/hpc-n2")];
+    assert_eq!(node.owner, Some(id("cluster/hpc")));
+    assert_eq!(node.labels["team"], "a");
+    let Resource::VirtualMachine(vm) = &node.resource else { panic!() };
+    assert_eq!((vm.cpus.count, vm.memory.current), (2, 2 << 20));
+    assert!(vm.guest_agent && vm.readiness.is_some());
+    let Resource::Seed(seed) = &resources[&id("seed/hpc-n2")].resource else { panic!() };
+    assert!(seed.user_data.as_ref().unwrap().contains("\"hostname\": \"n2\""), "{seed:?}");
+    assert!(seed.network_config.as_ref().unwrap().contains("10.9.0.12/24"), "{seed:?}");
+    let cluster = &resources[&id("cluster/hpc")];
+    assert!(cluster.depends_on.contains(&id("vm/hpc-ctl")));
+    let shown = serde_json::to_string(&cluster.resource).unwrap();
+    for said in [
+        r#""guest":"hpc-ctl""#,
+        r#""n2":"hpc-n2""#,
+        r#""key":3"#,
+        r#""server":"10.9.0.10:6817""#,
+        r#""address":"10.9.0.12""#,
+        r#""SlurmctldParameters":"idle_on_node_suspend,enable_configless""#,
+        r#""StateSaveLocation":"/var/lib/slurm/slurmctld""#,
+        r#""ReturnToService":"2""#,
+    ] {
+        assert!(shown.contains(said), "no {said} in {shown}");
+    }
+    // A change of what Slurm reads changes no machine: nothing is started anew for it.
+    let other =
+        loaded_text(&text.replace("batch", "night").replace("generation: 3", "generation: 4"));
+    for (id, wish) in resources {
+        let same = other.desired.resources[id].digest == wish.digest;
+        assert_eq!(same, id.to_string() != "cluster/hpc", "{id}");
+    }
+}
+
+#[test]
+fn mistakes_of_machines_are_told_where_the_cluster_says_them() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: Cluster
+metadata: { name: hpc }
+lifecycle: { adopt: true }
+spec:
+  type: slurm
+  machines: { image: slurm, network: none, memory: 512MiB }
+  controllers: [{ name: ctl }]
+  pools:
+    - name: cpu
+      nodes: [{ name: "n[1-2]", address: 10.9.0.11 }, { name: N3, address: here, machine: { cpus: 0 } }]
+      cpus: 1
+      memory: 500MiB
+  partitions: [{ name: batch, pools: [cpu] }]
+---
+apiVersion: trueup/v1
+kind: Disk
+metadata: { name: hpc-n2 }
+spec: { size: 1GiB }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:7:22 spec/dangling-reference: there is no `image/slurm` in environment `lab`
+            environments/lab/x.yaml:7:38 spec/dangling-reference: there is no `network/none` in environment `lab`
+            environments/lab/x.yaml:8:17 spec/missing-field: field `address` is missing (an address on the machines' network; of an entry with several, the first one)
+            environments/lab/x.yaml:11:15 spec/duplicate-resource: `disk/hpc-n2` is made of this, and is there already (rename one of the two; a machine of a cluster is called CLUSTER-NODE)
+                environments/lab/x.yaml:18:19 it is here
+            environments/lab/x.yaml:11:76 spec/wrong-value: `here` is not an IP address
+            environments/lab/x.yaml:13:15 spec/range: jobs get 500MiB, and a machine with 512MiB has 416 MiB for them at most (the guest's kernel keeps 64 MiB and a sixteenth: give less to jobs, or the machines more)
+        "#]],
+    );
+    check(
+        r#"apiVersion: trueup/v1
+kind: Cluster
+metadata: { name: hpc }
+spec:
+  type: slurm
+  mungeKey: { generation: 2 }
+  controllers: [{ name: ctl }]
+  pools:
+    - { name: cpu, nodes: [{ name: n1, machine: { memory: 1GiB } }], cpus: 1, memory: 500MiB }
+  partitions: [{ name: batch, pools: [cpu] }]
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:6:13 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:9:49 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+        "#]],
+    );
+}

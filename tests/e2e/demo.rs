@@ -23,3 +23,18 @@ fn the_demo_of_pull_requests_ends_well() {
         assert!(out.contains(told), "no {told:?} in\n{out}");
     }
 }
+
+/// Some ten minutes and more of emulated guests, so only where it is asked for.
+#[test]
+fn the_demo_of_a_cluster_ends_well() {
+    if std::env::var_os("TRUEUP_TEST_CLUSTER").is_none() {
+        println!("skipped: TRUEUP_TEST_CLUSTER=1 builds a Slurm cluster of virtual machines");
+        return;
+    }
+    let built = Path::new(env!("CARGO_BIN_EXE_trueup")).parent().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/demo-cluster");
+    let mut command = Command::new(script);
+    command.env("CARGO_TARGET_DIR", built.parent().unwrap());
+    let status = command.env("DEMO_PROFILE", built.file_name().unwrap()).status().unwrap();
+    assert!(status.success(), "{status}");
+}

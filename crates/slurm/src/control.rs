@@ -128,7 +128,8 @@ impl Controller for Control {
             Action::Nothing => Ok(()),
             Action::Reconfigure => self.reconfigure().map_err(|error| error.to_string()),
             Action::Restart => {
-                self.restart.ask(self.limit).map(drop).map_err(|error| error.to_string())
+                let asked = self.restart.ask_on(&*self.commands.machine, self.limit);
+                asked.map(drop).map_err(|error| error.to_string())
             }
         }
     }

@@ -14,6 +14,7 @@
 //! - [`Control`]: what is decided, done by Slurm's own programs.
 //! - [`adopt()`]: a wish made of the files of a cluster that is there.
 //! - [`overview()`]: a cluster at a glance; [`access()`]: files for who works with it.
+//! - [`Machine`]: where the controller is: [`Here`], or a machine that is reached in another way.
 //! - [`run`]: programs by argument vector with a time limit.
 //!
 //! Rules of this crate:
@@ -34,16 +35,19 @@ pub mod conf;
 )]
 mod control;
 pub mod hostlist;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "reads and writes files, and watches a daemon on trial"
+)]
+mod machine;
 pub mod observe;
 pub mod plan;
-#[expect(clippy::disallowed_methods, reason = "runs a controller on files of its own")]
 mod prove;
 mod release;
 mod render;
 mod resources;
 #[expect(clippy::disallowed_methods, reason = "starts the programs of Slurm")]
 pub mod run;
-#[expect(clippy::disallowed_methods, reason = "exchanges the live files")]
 mod switch;
 mod view;
 pub mod wish;
@@ -51,6 +55,7 @@ pub mod wish;
 pub use access::{Access, access};
 pub use adopt::{Adopted, Unadoptable, adopt};
 pub use control::{Control, ControlError};
+pub use machine::{Heard, HeardEnd, Here, Machine, Trial};
 pub use prove::{Proof, ProveError, Prover, Refused};
 pub use release::{NoRelease, Release, Shape};
 pub use render::{Files, Unsound, render};

@@ -7,19 +7,13 @@
 //! the device files of `gres.conf` do. Those are of the nodes.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, getuid};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::conf;
+use crate::machine::{Folder, Heard, HeardEnd, Machine, Trial};
 use crate::run::{self, Argv, RunError};
 
 /// The line of a controller that has read everything (controller.c).
@@ -27,8 +21,6 @@ const RUNNING: &str = "Running as primary controller";
 /// How long a controller that has read everything has to go on: what loads late ends it some
 /// milliseconds after that line (`PriorityType`, tried with 22.05).
 const GOES_ON: Duration = Duration::from_millis(500);
-/// A trial takes 0.2 s; a controller whose last words are not these lines is not believed.
-const LINES_MAX: usize = 10_000;
 /// Errors that a controller goes on with, and that take something away from jobs (facts: a `Gres` not
 /// in `GresTypes` leaves a node without its GPUs, silently).
 const GRAVE: &[&str] =
@@ -89,6 +81,8 @@ const LEFT_OUT: &[&str] = &[
 /// Tries candidates with the programs of one release.
 #[derive(Debug, Clone)]
 pub struct Prover {
+    /// Where they are, and where a trial runs.
+    pub machine: Arc<dyn Machine>,
     /// Where `scontrol` is; the search path, if not said.
     pub bin: Option<PathBuf>,
     /// `slurmctld`, of the release that the cluster's controller is.
@@ -176,9 +170,7 @@ impl Prover {
         files: &BTreeMap<String, String>,
         work: &Path,
     ) -> Result<Proof, ProveError> {
-        let folder = tempfile::Builder::new()
-            .prefix("slurm-trial-")
-            .tempdir_in(work)
+        let folder = Folder::new(&*self.machine, work)
             .map_err(|error| ProveError::Folder { folder: work.to_owned(), error })?;
         let at = folder.path();
         let failed = |error| ProveError::Folder { folder: at.to_owned(), error };
@@ -186,12 +178,12 @@ impl Prover {
             ProveError::Files("there is no slurm.conf among the files".to_owned())
         })?;
         self.syntax(files, at)?;
-        let port = free_port().map_err(failed)?;
-        let trial = trial(candidate, at, port).map_err(ProveError::Files)?;
+        let port = self.machine.free_port().map_err(failed)?;
+        let trial = trial(candidate, at, port, self.machine.user()).map_err(ProveError::Files)?;
         for folder in ["state", "spool"] {
-            fs::create_dir(at.join(folder)).map_err(failed)?;
+            self.machine.sub_folder(&at.join(folder)).map_err(failed)?;
         }
-        fs::write(at.join("slurm.conf"), trial).map_err(failed)?;
+        self.machine.put(&at.join("slurm.conf"), trial.as_bytes()).map_err(failed)?;
         let noted = self.start(at)?;
         unsaid(candidate)?;
         folder.close().map_err(|error| ProveError::Folder { folder: work.to_owned(), error })?;
@@ -201,12 +193,11 @@ impl Prover {
     /// The candidate as it is, read by a client: no daemon is needed and none is asked.
     fn syntax(&self, files: &BTreeMap<String, String>, at: &Path) -> Result<(), ProveError> {
         let failed = |error| ProveError::Folder { folder: at.to_owned(), error };
-        fs::set_permissions(at, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         for (name, text) in files {
             if name.contains('/') || name.starts_with('.') || name.is_empty() {
                 return Err(ProveError::Files(format!("`{name}` is no name of a file")));
             }
-            fs::write(at.join(name), text).map_err(failed)?;
+            self.machine.put(&at.join(name), text.as_bytes()).map_err(failed)?;
         }
         let scontrol = match &self.bin {
             Some(bin) => Argv::new(bin.join("scontrol")),
@@ -214,7 +205,7 @@ impl Prover {
         };
         let argv =
             scontrol.env("SLURM_CONF", at.join("slurm.conf")).args(["show", "hostnames", "x1"]);
-        let said = argv.run(self.limit).map_err(ProveError::Run)?;
+        let said = self.machine.run(&argv, self.limit).map_err(ProveError::Run)?;
         if said.status.success() {
             return Ok(());
         }
@@ -229,17 +220,15 @@ impl Prover {
             .env("SLURM_CONF", &file)
             .args(["-D", "-c", "-f"])
             .args([&file]);
-        let mut child =
-            argv.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(
-                |error| ProveError::Run(RunError::Start { program: argv.shown(), error }),
-            )?;
-        let id = Pid::from_child(&child);
-        let heard = hear(&mut child, self.limit);
-        // It was not waited for yet, so its id is its own.
-        run::end(id);
-        let waited = child.wait();
-        let failed = |error| ProveError::Folder { folder: at.to_owned(), error };
-        waited.map_err(failed)?;
+        let log = at.join("trial.log");
+        let named = log.display().to_string();
+        let trial = Trial {
+            running: RUNNING,
+            goes_on: GOES_ON,
+            limit: self.limit,
+            log: (&log, &["-L", &named]),
+        };
+        let heard = self.machine.hear(&argv, &trial).map_err(ProveError::Run)?;
         self.judge(heard, at)
     }
 
@@ -253,13 +242,13 @@ impl Prover {
             .filter_map(|line| own_words(line, at))
             .collect();
         match heard.end {
-            End::Running => {
+            HeardEnd::Running => {
                 let grave = |line: &&String| GRAVE.iter().any(|grave| line.contains(grave));
                 let words: Vec<String> = all.iter().filter(grave).cloned().collect();
                 if words.is_empty() { Ok(all) } else { refused(words) }
             }
-            End::Ended if !all.is_empty() => refused(all),
-            End::Ended | End::Late => {
+            HeardEnd::Ended if !all.is_empty() => refused(all),
+            HeardEnd::Ended | HeardEnd::Late => {
                 let last: Vec<&str> =
                     heard.lines.iter().rev().take(3).rev().map(String::as_str).collect();
                 let words = run::cut(&last.join("; "));
@@ -267,44 +256,6 @@ impl Prover {
             }
         }
     }
-}
-
-enum End {
-    Running,
-    Ended,
-    Late,
-}
-
-struct Heard {
-    lines: Vec<String>,
-    end: End,
-}
-
-fn hear(child: &mut Child, limit: Duration) -> Heard {
-    let until = Instant::now() + limit;
-    let (tell, told) = mpsc::channel();
-    if let Some(pipe) = child.stderr.take() {
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok).take(LINES_MAX) {
-                if tell.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-    }
-    let mut lines = Vec::new();
-    let (mut until, mut quiet) = (until, End::Late);
-    let end = loop {
-        match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.contains(RUNNING) => {
-                (until, quiet) = (Instant::now() + GOES_ON, End::Running);
-            }
-            Ok(line) => lines.push(line),
-            Err(RecvTimeoutError::Disconnected) => break End::Ended,
-            Err(RecvTimeoutError::Timeout) => break quiet,
-        }
-    };
-    Heard { lines, end }
 }
 
 /// A line without the program's name, the severity and the private folder; none where it says no more
@@ -334,12 +285,8 @@ fn unsaid(candidate: &str) -> Result<(), ProveError> {
     }
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
 /// The candidate as a private controller reads it.
-fn trial(candidate: &str, at: &Path, port: u16) -> Result<String, String> {
+fn trial(candidate: &str, at: &Path, port: u16, user: u32) -> Result<String, String> {
     let mut text = String::new();
     for line in conf::lines(candidate) {
         let (first, _) = &line.pairs[0];
@@ -369,7 +316,7 @@ fn trial(candidate: &str, at: &Path, port: u16) -> Result<String, String> {
         "SlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort={port}\nSlurmUser={}\n\
          AuthType=auth/none\nCredType=cred/none\nStateSaveLocation={folder}/state\n\
          SlurmctldPidFile={folder}/slurmctld.pid\n",
-        getuid().as_raw()
+        user
     ));
     Ok(text)
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::machine::{Here, Machine};
+
 /// Most that is kept of one answer: 1,000 nodes are 1.3 MB of JSON and 2,000 jobs 10 MB, so this is a
 /// cluster that nobody has.
 pub const OUTPUT_MAX: usize = 512 << 20;
@@ -56,6 +58,14 @@ pub enum RunError {
         /// Why.
         error: io::Error,
     },
+    /// The machine on which it is to run cannot be reached.
+    #[error("{machine} cannot be reached: {words}")]
+    Away {
+        /// The machine.
+        machine: String,
+        /// Why.
+        words: String,
+    },
     /// It ended with an error.
     #[error("{program} failed ({status}): {words}")]
     Failed {
@@ -67,6 +77,11 @@ pub enum RunError {
         words: String,
     },
 }
+
+/// What every program of ours is told: times are compared with times of ours, and words with words that
+/// were seen in English.
+const ENVIRONMENT: [(&str, &str); 3] =
+    [("TZ", "UTC"), ("LC_ALL", "C"), ("SLURM_TIME_FORMAT", "%s")];
 
 /// A program to run.
 #[derive(Debug, Clone)]
@@ -114,12 +129,27 @@ impl Argv {
         words.join(" ")
     }
 
+    /// The program and its arguments, one by one, as text.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let words = std::iter::once(&self.program).chain(&self.arguments);
+        words.map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    /// What it finds in its environment besides what is there anyway.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let text = |word: &OsString| word.to_string_lossy().into_owned();
+        let own = self.environment.iter().map(|(name, value)| (text(name), text(value)));
+        let usual = ENVIRONMENT.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        usual.chain(own).collect()
+    }
+
     /// The program in a process group of its own, which [`end`] ends as a whole.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).process_group(0);
-        // Times are compared with times of ours, and words with words that were seen in English.
-        command.env("TZ", "UTC").env("LC_ALL", "C").env("SLURM_TIME_FORMAT", "%s");
+        command.envs(ENVIRONMENT);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -170,7 +200,15 @@ impl Argv {
     /// # Errors
     /// [`RunError`].
     pub fn ask(&self, limit: Duration) -> Result<Vec<u8>, RunError> {
-        let said = self.run(limit)?;
+        self.ask_on(&Here, limit)
+    }
+
+    /// The same on another machine.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn ask_on(&self, machine: &dyn Machine, limit: Duration) -> Result<Vec<u8>, RunError> {
+        let said = machine.run(self, limit)?;
         if said.status.success() {
             return Ok(said.stdout);
         }

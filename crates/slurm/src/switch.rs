@@ -5,24 +5,28 @@
 //! until the new ones are in force. After a crash in between, [`recover`] finds the mark, and either
 //! the controller is well with what is there or the kept files are put back.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::machine::Machine;
 use crate::plan::config::Action;
 use crate::prove::Proof;
 
 /// Put behind the name of a file that was replaced.
 const KEPT: &str = ".kept";
+/// Without this file there is no controller.
+const MAIN: &str = "slurm.conf";
 /// The mark of an exchange under way, in the folder of the files.
 const MARK: &str = ".slurm.conf.exchange";
 
 /// Where the live files are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Live {
+    /// The machine.
+    pub machine: Arc<dyn Machine>,
     /// The folder: `/etc/slurm`.
     pub folder: PathBuf,
 }
@@ -117,7 +121,7 @@ pub fn switch(
     }
     let mark = keep(&differing, live)?;
     for (name, text) in &differing {
-        replace(&live.folder.join(name), text.as_bytes())?;
+        live.replace(&live.folder.join(name), text.as_bytes())?;
     }
     let taken = match how {
         Action::Nothing => Ok(()),
@@ -125,7 +129,7 @@ pub fn switch(
     };
     match taken {
         Ok(()) => {
-            remove(&live.folder.join(MARK))?;
+            live.remove(&live.folder.join(MARK))?;
             Ok(Switched::InForce)
         }
         Err(words) => put_back(&mark, live, controller, words),
@@ -137,7 +141,7 @@ pub fn switch(
 /// # Errors
 /// [`SwitchError::File`].
 pub fn is_cut_off(live: &Live) -> Result<bool, SwitchError> {
-    Ok(read(&live.folder.join(MARK))?.is_some())
+    Ok(live.read(&live.folder.join(MARK))?.is_some())
 }
 
 /// Ends an exchange that a crash cut off: nothing to do is `None`.
@@ -149,7 +153,7 @@ pub fn recover(
     controller: &mut impl Controller,
 ) -> Result<Option<Switched>, SwitchError> {
     let path = live.folder.join(MARK);
-    let Some(bytes) = read(&path)? else { return Ok(None) };
+    let Some(bytes) = live.read(&path)? else { return Ok(None) };
     let mark: Mark = serde_json::from_slice(&bytes)
         .map_err(|error| SwitchError::Mark { path, message: error.to_string() })?;
     // Whether the new files were read, or all of them written, is not known: back is always safe.
@@ -165,17 +169,23 @@ fn put_back(
     for file in &mark.files {
         let path = live.folder.join(&file.name);
         if !file.was_there {
-            remove(&path)?;
-        } else if let Some(old) = read(&kept(&path))? {
-            replace(&path, &old)?;
+            live.remove(&path)?;
+        } else if let Some(old) = live.read(&kept(&path))? {
+            live.replace(&path, &old)?;
         }
+    }
+    let was_none = mark.files.iter().any(|file| file.name == MAIN && !file.was_there);
+    if was_none {
+        // Without files there was no controller, and none comes up.
+        live.remove(&live.folder.join(MARK))?;
+        return Ok(Switched::PutBack { words });
     }
     // A controller that fell over is gone, and one that did not has to read the old files: a start
     // does both.
     let up = controller.apply(Action::Restart).and_then(|()| controller.await_up());
     match up {
         Ok(()) => {
-            remove(&live.folder.join(MARK))?;
+            live.remove(&live.folder.join(MARK))?;
             Ok(Switched::PutBack { words })
         }
         Err(old) => Err(SwitchError::Down { new: words, old }),
@@ -185,7 +195,7 @@ fn put_back(
 fn differing<'a>(proof: &'a Proof, live: &Live) -> Result<Vec<(&'a str, &'a str)>, SwitchError> {
     let mut differing = Vec::new();
     for (name, text) in proof.files() {
-        if read(&live.folder.join(name))?.as_deref() != Some(text.as_bytes()) {
+        if live.read(&live.folder.join(name))?.as_deref() != Some(text.as_bytes()) {
             differing.push((name.as_str(), text.as_str()));
         }
     }
@@ -197,16 +207,16 @@ fn keep(differing: &[(&str, &str)], live: &Live) -> Result<Mark, SwitchError> {
     let mut mark = Mark { files: Vec::new() };
     for (name, _) in differing {
         let path = live.folder.join(name);
-        let old = read(&path)?;
+        let old = live.read(&path)?;
         if let Some(old) = &old {
-            replace(&kept(&path), old)?;
+            live.replace(&kept(&path), old)?;
         }
         mark.files.push(MarkedFile { name: (*name).to_owned(), was_there: old.is_some() });
     }
     let path = live.folder.join(MARK);
     let bytes = serde_json::to_vec(&mark)
         .map_err(|error| SwitchError::File { path: path.clone(), error: error.into() })?;
-    replace(&path, &bytes)?;
+    live.replace(&path, &bytes)?;
     Ok(mark)
 }
 
@@ -216,48 +226,24 @@ fn kept(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, SwitchError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(SwitchError::File { path: path.to_owned(), error }),
+impl Live {
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, SwitchError> {
+        self.machine.read(path).map_err(failed(path))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), SwitchError> {
+        self.machine.remove(path).map_err(failed(path))
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), SwitchError> {
+        self.machine.replace(path, bytes).map_err(failed(path))
     }
 }
 
-fn remove(path: &Path) -> Result<(), SwitchError> {
-    let failed = |error| SwitchError::File { path: path.to_owned(), error };
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => sync_folder(path).map_err(failed),
-    }
-}
-
-/// Writes a file whole or not at all, with the mode and owner of the one before it.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), SwitchError> {
-    let failed = |error| SwitchError::File { path: path.to_owned(), error };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    new.write_all(bytes).map_err(failed)?;
-    let before = match fs::metadata(path) {
-        Ok(before) => Some(before),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed(error)),
-    };
-    // Everybody on the machine reads slurm.conf.
-    let mode = before.as_ref().map_or(0o644, |before| before.mode() & 0o7777);
-    new.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
-    if let Some(before) = before {
-        let (user, group) = (Some(before.uid()), Some(before.gid()));
-        std::os::unix::fs::fchown(new.as_file(), user, group).map_err(failed)?;
-    }
-    new.as_file().sync_all().map_err(failed)?;
-    new.persist(path).map_err(|error| failed(error.error))?;
-    sync_folder(path).map_err(failed)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> SwitchError {
+    move |error| SwitchError::File { path: path.to_owned(), error }
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "looks at the files that were written")]
 mod tests;

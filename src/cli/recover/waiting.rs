@@ -168,3 +168,90 @@ fn secrets_of(backup: &resource::Backup) -> impl Iterator<Item = Name> + use<> {
     };
     std::iter::once(backup.key.clone()).chain(login)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::event::body::Claim;
+    use crate::model::resource::{
+        Backing, Backup, BackupLimits, BackupPaths, BackupSource, Disk, VolumeFormat,
+    };
+    use crate::state::{BackupState, ResourceState};
+
+    fn claimed(resource: Resource) -> ResourceState {
+        let claim = Claim {
+            resource: Some(resource),
+            prevent_destroy: false,
+            orphan: false,
+            depends_on: BTreeSet::new(),
+        };
+        ResourceState { claim: Some(claim), ..ResourceState::default() }
+    }
+
+    fn disk(name: &str, image: bool) -> ResourceState {
+        let below = Backing { path: "/nowhere/image".into(), format: VolumeFormat::Qcow2 };
+        claimed(Resource::Disk(Disk {
+            pool: Name::new("fast").unwrap(),
+            path: format!("/nowhere/{name}.qcow2"),
+            format: VolumeFormat::Qcow2,
+            size: 4,
+            backing: image.then_some(below),
+            on_image_change: None,
+            way_back: None,
+        }))
+    }
+
+    /// A backup of all files of the pool; the log says that its snapshot has both disks.
+    fn of_files() -> ResourceState {
+        let paths = vec!["/nowhere".to_owned()];
+        let source =
+            BackupSource::Paths(BackupPaths { paths, exclude: Vec::new(), one_file_system: false });
+        let mut backup = claimed(Resource::Backup(Box::new(Backup {
+            source,
+            repository: "/vault".into(),
+            remote: None,
+            repository_id: None,
+            key: Name::new("vault").unwrap(),
+            schedule: None,
+            verify: None,
+            drill: None,
+            retention: None,
+            objectives: Default::default(),
+            limits: BackupLimits::default(),
+            hooks: Default::default(),
+        })));
+        let of = ["disk/db", "disk/web"].map(|id| id.parse().unwrap()).to_vec();
+        let good = Some(GoodSnapshot { id: "a".repeat(64), at: Timestamp::UNIX_EPOCH, of });
+        backup.backup = Some(Box::new(BackupState { good, ..BackupState::default() }));
+        backup
+    }
+
+    #[test]
+    fn a_disk_on_an_image_is_held_and_never_taken_out_of_a_backup_of_files() {
+        let id = |text: &str| text.parse::<ResourceId>().unwrap();
+        let mut known = State::default();
+        for (name, it) in [
+            ("disk/db", disk("db", false)),
+            ("disk/web", disk("web", true)),
+            ("backup/pool", of_files()),
+        ] {
+            known.resources.insert(id(name), it);
+        }
+        assert_eq!(backups_of(&known, &id("disk/db")), [id("backup/pool")]);
+        assert!(backups_of(&known, &id("disk/web")).is_empty(), "whatever an older log says");
+        assert_eq!(part_in(&known, &id("disk/web")), Some(id("backup/pool")));
+        assert_eq!(part_in(&known, &id("disk/db")), None);
+        let held = held(&known);
+        let shown: Vec<_> = held.iter().map(|it| (it.disk.to_string(), it.by_hand)).collect();
+        assert_eq!(shown, [("disk/db".to_owned(), false), ("disk/web".to_owned(), true)]);
+        let why = held[1].not_back(held[1].why_not.as_ref().unwrap());
+        assert!(why.contains("only a part of its data is in backup/pool"), "{why}");
+        assert!(why.contains("trueup backup restore pool") && !why.contains("recover"), "{why}");
+        assert!(why.ends_with("then `trueup release disk/web`"), "{why}");
+        assert_eq!(pools_missing(&known, &held), BTreeSet::from([id("pool/fast")]));
+        assert_eq!(folder_of(&known, &id("pool/fast")).unwrap(), Path::new("/nowhere"));
+        assert!(pools_missing(&known, &[]).is_empty(), "nothing in it waits");
+    }
+}

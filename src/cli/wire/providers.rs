@@ -150,7 +150,7 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let images = ImageProvider::new(downloads).with_builder(builder());
     let backups = wakes.libvirt.guests(config, backups(config, config_path));
     let backups = Arc::new(backups);
-    let clusters = Arc::new(clusters(config));
+    let clusters = Arc::new(wakes.libvirt.agents(clusters(config)));
     let providers: Vec<Arc<dyn Provider>> =
         vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups, clusters];
     (providers, wakes)
@@ -190,8 +190,9 @@ mod libvirt {
     use crate::config::{AcceleratorChoice, Config};
     use crate::port::Provider;
     use crate::provider::backup::BackupProvider;
+    use crate::provider::cluster::ClusterProvider;
     use crate::provider::image::{cpu_has_virtualisation, kvm_works};
-    use crate::provider::libvirt::{LibvirtGuests, LibvirtProvider, Settings};
+    use crate::provider::libvirt::{LibvirtAgents, LibvirtGuests, LibvirtProvider, Settings};
 
     /// What libvirt reports.
     pub(in super::super::super) struct Wakes(LibvirtProvider);
@@ -210,6 +211,11 @@ mod libvirt {
             let folder = config.state_directory().join("backup/guests");
             let guests = LibvirtGuests::new(self.0.client(), folder);
             backups.with_guests(Arc::new(guests.with_accelerator(self.0.accelerator())))
+        }
+
+        /// Clusters that can be in guests.
+        pub(super) fn agents(&self, clusters: ClusterProvider) -> ClusterProvider {
+            clusters.with_agents(Arc::new(LibvirtAgents::new(self.0.client())))
         }
 
         /// Calls `wake` for everything libvirt reports from now on. Ends with the client.
@@ -267,6 +273,7 @@ mod libvirt {
     use crate::plan::Step;
     use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
     use crate::provider::backup::BackupProvider;
+    use crate::provider::cluster::ClusterProvider;
 
     /// Answers for kinds that this build cannot look at.
     struct Absent {
@@ -284,6 +291,11 @@ mod libvirt {
         /// Backups that cannot read the disks of guests.
         pub(super) fn guests(&self, _config: &Config, backups: BackupProvider) -> BackupProvider {
             backups
+        }
+
+        /// Clusters of this host alone.
+        pub(super) fn agents(&self, clusters: ClusterProvider) -> ClusterProvider {
+            clusters
         }
 
         /// Never calls `wake` and never ends.

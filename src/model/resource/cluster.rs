@@ -3,11 +3,14 @@
 //!
 //! It holds no secret: neither the munge key nor a password is part of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use trueup_slurm::observe::{Accounts, Observed};
-use trueup_slurm::wish;
+use trueup_slurm::{Shape, wish};
+
+use super::super::Name;
 
 /// A cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -30,9 +33,27 @@ pub struct SlurmCluster {
     pub drain_timeout_s: u64,
     /// How many nodes of a pool may be out of use at once, whoever took them out.
     pub max_unavailable: u32,
+    /// The machines that trueup makes for it; `None`: it is there already, and is taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<SlurmBuilt>,
     /// What was seen of it; in observations only.
     #[serde(skip)]
     pub seen: Option<Arc<SlurmSeen>>,
+}
+
+/// A Slurm cluster of virtual machines of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlurmBuilt {
+    /// The virtual machine of each controller and node, by its name in the cluster.
+    pub machines: BTreeMap<String, Name>,
+    /// Which of its munge keys it has; the keys themselves are in the state directory.
+    pub key: u32,
+    /// Where nodes get their configuration: the first controller, with its port.
+    pub server: String,
+    /// The release of Slurm that its image has, as far as that is known before it runs.
+    #[schemars(with = "String")]
+    pub release: Shape,
 }
 
 /// Where a Slurm cluster is, as seen from the host of its controller.
@@ -47,6 +68,10 @@ pub struct SlurmPlace {
     pub slurmctld: String,
     /// The socket of slurmrestd, where that is asked.
     pub slurmrestd: Option<String>,
+    /// The virtual machine of this host in which all of that is, reached through its agent; `None`: this
+    /// host itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Name>,
 }
 
 /// What a look at a Slurm cluster found.
@@ -66,6 +91,17 @@ pub struct SlurmSeen {
     pub accounts: Option<Arc<Accounts>>,
     /// The time, seconds since 1970 by the controller's clock.
     pub now: i64,
+    /// Its machines that answer, by their name in the cluster, where trueup made them.
+    pub machines: BTreeMap<String, MachineSeen>,
+}
+
+/// What a look at one machine of a cluster found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineSeen {
+    /// Whether it has the munge key that is wished, and its services are set up.
+    pub prepared: bool,
+    /// Whether its daemon asks the controller that is wished; of nodes.
+    pub joined: bool,
 }
 
 impl Cluster {
@@ -106,6 +142,14 @@ pub enum NodeStep {
     },
     /// Its daemon is started anew.
     Restart,
+    /// A machine that trueup made becomes a node: its daemon is told where the controller is, and started.
+    #[serde(rename_all = "camelCase")]
+    Join {
+        /// The virtual machine.
+        guest: Name,
+        /// The controller, with its port.
+        server: String,
+    },
     /// Its daemon answers, and it is as it should be.
     Check,
     /// It is given back, if it is still out for our reason.
@@ -120,6 +164,7 @@ impl NodeStep {
             Self::Drain { .. } => "drain",
             Self::Wait { .. } => "wait",
             Self::Restart => "restart",
+            Self::Join { .. } => "join",
             Self::Check => "check",
             Self::Resume => "resume",
         }

@@ -24,7 +24,9 @@ pub use backup::{
     BackupHooks, BackupLimits, BackupPaths, BackupPostgresql, BackupRemote, BackupRetention,
     BackupSource, BackupVerify, BootNetwork, Chore, GuestPart, PostgresqlFormat,
 };
-pub use cluster::{Cluster, NodeStep, SlurmCluster, SlurmPlace, SlurmSeen};
+pub use cluster::{
+    Cluster, MachineSeen, NodeStep, SlurmBuilt, SlurmCluster, SlurmPlace, SlurmSeen,
+};
 pub use domain::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, GpuUse,
     HostDevice, Memory, Nic, NicSource, Power, Probe, Readiness, SnapshotPolicy, StopPolicy,

@@ -5,7 +5,10 @@
 //! it: a node's own reason says that it is in our hands, and the live files say which nodes are as
 //! wished. Nodes that somebody took out by other means are left alone, and count as out of use.
 
+mod built;
 mod roll;
+
+pub(in super::super) use built::{keeps, weave};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +38,13 @@ pub(in super::super) fn decide(
     let mut verdict = Verdict::default();
     let Cluster::Slurm(to) = to;
     let Some(from) = from else {
+        if let Some(built) = &to.built {
+            match built::Create::new(case, to, built) {
+                Ok(create) => create.decide(&mut verdict),
+                Err(why) => verdict.skip(SkipReason::Conflict(why), Vec::new()),
+            }
+            return verdict;
+        }
         let why = format!(
             "there is no slurm.conf in {}: trueup takes over a cluster that runs, so install Slurm and \
              start it first, or name its folder in `place.folder`",
@@ -127,6 +137,8 @@ struct Work<'a, 'w> {
     digest: Digest,
     /// Nodes whose change needs them to be empty.
     outdated: BTreeSet<String>,
+    /// Those of them that the files say otherwise; the machines of the others are started anew.
+    by_files: BTreeSet<String>,
 }
 
 impl<'a, 'w> Work<'a, 'w> {
@@ -149,9 +161,11 @@ impl<'a, 'w> Work<'a, 'w> {
             ));
         }
         let last = Files::of(to.wish.clone(), shape)?;
-        let outdated = slurm::outdated(&live.wish, &to.wish);
+        let by_files = slurm::outdated(&live.wish, &to.wish);
+        let mut outdated = by_files.clone();
+        outdated.extend(built::stopped(case, to).filter(|node| observed.nodes.contains_key(node)));
         let digest = digest_of(&to.wish);
-        Ok(Self { case, to, seen, observed, shape, live, last, digest, outdated })
+        Ok(Self { case, to, seen, observed, shape, live, last, digest, outdated, by_files })
     }
 
     fn decide(&self, verdict: &mut Verdict) {
@@ -160,6 +174,7 @@ impl<'a, 'w> Work<'a, 'w> {
             self.quiet(verdict, Action::ClusterAdopt { place, name }, Vec::new());
         }
         // Before what may wait for jobs for hours.
+        self.prepare(verdict);
         self.asked(verdict);
         self.accounts(verdict);
         if let Err(why) = self.files(verdict) {
@@ -169,7 +184,8 @@ impl<'a, 'w> Work<'a, 'w> {
 
     /// The files, and the nodes that change with them.
     fn files(&self, verdict: &mut Verdict) -> Result<(), String> {
-        let mut waiting = self.outdated.clone();
+        self.can_go()?;
+        let mut waiting = self.by_files.clone();
         let first = self.staged(&waiting)?;
         let mut told = None;
         let soft = self.exchange(&self.live, &first, &mut told);
@@ -186,10 +202,12 @@ impl<'a, 'w> Work<'a, 'w> {
         let mut before = first;
         match soft {
             Some((plan, changes)) => {
+                self.leave(verdict);
                 self.configure(verdict, &before, &plan, changes, Vec::new());
             }
             None => self.drift(verdict),
         }
+        self.join(verdict, &waves);
         for wave in &waves {
             self.wave(verdict, wave, |verdict, nodes| {
                 for node in &nodes {
@@ -233,7 +251,13 @@ impl<'a, 'w> Work<'a, 'w> {
             return None;
         }
         plan.controller = plan.controller.max(config::Action::Reconfigure);
-        let lost = plan.losses.iter().map(|loss| (loss.to_string(), weight(loss)));
+        let going = self.going();
+        let emptied = |loss: &&Loss| matches!(loss, Loss::NodeJobs { name, .. } if going.contains(name.as_str()));
+        let lost = plan
+            .losses
+            .iter()
+            .filter(|loss| !emptied(loss))
+            .map(|loss| (loss.to_string(), weight(loss)));
         let unsaid =
             from.left.iter().map(|it| (format!("not in the spec: {it}"), Disruption::Destroy));
         let told = told.get_or_insert_default();
@@ -355,7 +379,7 @@ impl<'a, 'w> Work<'a, 'w> {
     ) {
         let (node, token) = (node.to_owned(), token.clone());
         let disruption = match step {
-            NodeStep::Drain { .. } | NodeStep::Restart => Disruption::Live,
+            NodeStep::Drain { .. } | NodeStep::Restart | NodeStep::Join { .. } => Disruption::Live,
             NodeStep::Wait { .. } | NodeStep::Check | NodeStep::Resume => Disruption::None,
         };
         // In the log, too, a step says which node it is about.
@@ -363,6 +387,7 @@ impl<'a, 'w> Work<'a, 'w> {
             NodeStep::Drain { .. } => ("in use", "out of use"),
             NodeStep::Wait { .. } => ("with jobs", "empty"),
             NodeStep::Restart => ("as before", "new daemon"),
+            NodeStep::Join { .. } => ("a machine", "a node"),
             NodeStep::Check => ("new daemon", "well"),
             NodeStep::Resume => ("out of use", "in use"),
         };

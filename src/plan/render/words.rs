@@ -228,6 +228,9 @@ pub fn detail(step: &Step) -> String {
         Action::ClusterConfigure { nodes, .. } if !nodes.is_empty() => {
             cut(&trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str)))
         }
+        Action::ClusterPrepare { machines, .. } => {
+            cut(&trueup_slurm::hostlist::compress(machines.keys().map(String::as_str)))
+        }
         Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),
         Action::ClusterAdopt { place, .. } => cut(&place.folder),
         Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),

@@ -1,6 +1,8 @@
 //! Clusters: everything is proved before anything is touched, nodes change one after another, and
 //! nothing of other people's is given back or taken away without a word.
 
+mod built;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,6 +48,7 @@ fn place() -> SlurmPlace {
         programs: None,
         slurmctld: "/usr/sbin/slurmctld".into(),
         slurmrestd: None,
+        guest: None,
     }
 }
 
@@ -53,6 +56,7 @@ fn cluster(wish: &wish::Cluster, seen: Option<SlurmSeen>) -> Resource {
     Resource::Cluster(Box::new(Cluster::Slurm(SlurmCluster {
         place: place(),
         wish: wish.clone(),
+        built: None,
         drain_timeout_s: 3600,
         max_unavailable: 1,
         seen: seen.map(Arc::new),
@@ -108,6 +112,7 @@ fn running(wish: &wish::Cluster) -> SlurmSeen {
         observed: Some(Arc::new(observed)),
         accounts: None,
         now: 1000,
+        machines: BTreeMap::new(),
     }
 }
 

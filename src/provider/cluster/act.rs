@@ -14,7 +14,7 @@ use trueup_slurm::{Control, Controller as _, Switched, hostlist, is_cut_off, rec
 
 use super::behind_port::{unanswered, uncontrolled, unproved, unswitched};
 use super::look::now;
-use super::{ClusterProvider, START, commands, live, prover};
+use super::{ClusterProvider, START};
 use crate::model::resource::{NodeStep, SlurmPlace};
 use crate::model::{Fault, ResourceId};
 use crate::port::{Outcome, Progress, ProgressUpdate};
@@ -52,8 +52,8 @@ impl Pause {
 
 /// Work on one cluster.
 pub(super) struct Job<'a> {
-    provider: &'a ClusterProvider,
-    id: &'a ResourceId,
+    pub(super) provider: &'a ClusterProvider,
+    pub(super) id: &'a ResourceId,
     place: &'a SlurmPlace,
     progress: &'a Progress,
 }
@@ -69,9 +69,9 @@ impl<'a> Job<'a> {
     }
 
     pub(super) async fn adopt(&self, name: String) -> Result<Outcome, Fault> {
-        let (place, id) = (self.place.clone(), self.id.clone());
+        let (commands, id) = (self.provider.commands(self.place), self.id.clone());
         let answers = move || {
-            let config = commands(&place).config();
+            let config = commands.config();
             let config = config.map_err(|error| unanswered(&id.to_string(), &error))?;
             match config.get("clustername") {
                 Some(own) if *own == name => Ok(()),
@@ -89,9 +89,10 @@ impl<'a> Job<'a> {
     }
 
     pub(super) async fn recover(&self) -> Result<Outcome, Fault> {
-        let (place, id, mut control) = (self.place.clone(), self.id.clone(), self.control()?);
+        let (id, mut control) = (self.id.clone(), self.control()?);
+        let live = self.provider.live(self.place);
         let put_back = move || {
-            let done = recover(&live(&place), &mut control);
+            let done = recover(&live, &mut control);
             done.map_err(|error| unswitched(&id.to_string(), &error))
         };
         let done = blocking("put files back", put_back).await?;
@@ -99,11 +100,11 @@ impl<'a> Job<'a> {
     }
 
     pub(super) async fn prove(&self, files: BTreeMap<String, String>) -> Result<Outcome, Fault> {
-        let (place, id) = (self.place.clone(), self.id.clone());
-        let folder = self.provider.setup.folder.clone();
+        let (prover, id) = (self.provider.prover(self.place), self.id.clone());
+        let (folder, work) = (self.provider.setup.folder.clone(), self.provider.work(self.place));
         let prove = move || {
             private(&folder, &id)?;
-            let proof = prover(&place).prove(&files, &folder);
+            let proof = prover.prove(&files, &work);
             proof.map_err(|error| unproved(&id.to_string(), &error))
         };
         let proof = blocking("try files", prove).await?;
@@ -119,18 +120,19 @@ impl<'a> Job<'a> {
         files: BTreeMap<String, String>,
         how: How,
     ) -> Result<Outcome, Fault> {
-        let (place, id, mut control) = (self.place.clone(), self.id.clone(), self.control()?);
-        let folder = self.provider.setup.folder.clone();
+        let (id, mut control) = (self.id.clone(), self.control()?);
+        let (prover, live) = (self.provider.prover(self.place), self.provider.live(self.place));
+        let (folder, work) = (self.provider.setup.folder.clone(), self.provider.work(self.place));
         let exchange = move || {
             private(&folder, &id)?;
-            let (what, live) = (id.to_string(), live(&place));
+            let what = id.to_string();
             let cut_off = is_cut_off(&live).map_err(|error| unswitched(&what, &error))?;
             if cut_off {
                 return Err(Fault::transient(format!(
                     "{what}: an exchange of its files was cut off; the files before it come first"
                 )));
             }
-            let proof = prover(&place).prove(&files, &folder);
+            let proof = prover.prove(&files, &work);
             let proof = proof.map_err(|error| unproved(&what, &error))?;
             let done = switch(&proof, &live, how, &mut control);
             match done.map_err(|error| unswitched(&what, &error))? {
@@ -179,6 +181,7 @@ impl<'a> Job<'a> {
             NodeStep::Drain { pool, at_most } => self.drain(node, pool, *at_most, token).await,
             NodeStep::Wait { timeout_s } => self.empties(node, *timeout_s, token).await,
             NodeStep::Restart => self.restart(node).await,
+            NodeStep::Join { guest, server } => self.join(guest, server).await,
             NodeStep::Check => self.comes_back(node).await,
             NodeStep::Resume => {
                 self.step(RollStep::Resume { node: node.to_owned() }, token).await?;
@@ -211,7 +214,7 @@ impl<'a> Job<'a> {
         at_most: Option<u32>,
         token: &Token,
     ) -> Result<Outcome, Fault> {
-        if at_most.is_some() {
+        if at_most.is_some() && self.place.guest.is_none() {
             // It would be out for nothing, if it could not be started anew.
             self.restarts(node)?;
         }

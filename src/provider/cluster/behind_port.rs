@@ -35,6 +35,9 @@ impl Provider for ClusterProvider {
             match &step.action {
                 Action::ClusterAdopt { place, name } => job(place).adopt(name.clone()).await,
                 Action::ClusterRecover { place } => job(place).recover().await,
+                Action::ClusterPrepare { place, machines, key } => {
+                    job(place).prepare(machines.clone(), *key).await
+                }
                 Action::ClusterProve { place, files, wish: _ } => {
                     job(place).prove(files.clone()).await
                 }

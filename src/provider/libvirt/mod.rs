@@ -6,6 +6,8 @@
 #[cfg(feature = "libvirt")]
 mod act;
 #[cfg(feature = "libvirt")]
+mod agents;
+#[cfg(feature = "libvirt")]
 mod console;
 #[cfg(feature = "libvirt")]
 mod drill;
@@ -21,6 +23,8 @@ mod saving;
 mod service;
 pub mod xml;
 
+#[cfg(feature = "libvirt")]
+pub use agents::LibvirtAgents;
 #[cfg(feature = "libvirt")]
 pub use saving::LibvirtGuests;
 #[cfg(feature = "libvirt")]

@@ -1,14 +1,16 @@
-//! `Cluster`: a Slurm cluster that is there, declared whole and changed without losing a job.
+//! `Cluster`: a Slurm cluster, taken over or built of virtual machines, declared whole and changed without
+//! losing a job.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::cluster_machine::{ClusterKeySpec, ClusterMachineSpec};
 use crate::spec::scalar::SizeText;
 
-/// A cluster that exists: its files are proved before they are written, its nodes change one after
-/// another, drained first. `lifecycle: {adopt: true}` takes it over.
+/// A cluster: its files are proved before they are written, its nodes change one after another, drained
+/// first. One that exists is taken over by `lifecycle: {adopt: true}`; with `machines` it is built.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterSpec {
@@ -16,9 +18,14 @@ pub struct ClusterSpec {
     pub r#type: ClusterType,
     /// `ClusterName`; the document's name when not given.
     pub name: Option<String>,
-    /// Where it is on this host, the host of its controller.
+    /// Where it is on the machine of its controller: this host, or with `machines` a virtual one.
     #[serde(default)]
     pub place: ClusterPlaceSpec,
+    /// Builds it of virtual machines, one for each controller and node, called CLUSTER-NODE. Each needs an
+    /// `address`. A cluster that is there already has none.
+    pub machines: Option<Box<ClusterMachineSpec>>,
+    /// Which munge key it has; with `machines` only. It is made by trueup, and kept on this host.
+    pub munge_key: Option<ClusterKeySpec>,
     /// How long jobs may take to end on a node that is taken out: `24h`, the default.
     pub drain_timeout: Option<String>,
     /// How many nodes of a pool may be out of use at once, whoever took them out.
@@ -94,10 +101,13 @@ pub struct ClusterPlaceSpec {
 pub struct ClusterHostSpec {
     /// What `hostname -s` says there. Nodes may be several: `n[1-16]`.
     pub name: String,
-    /// Where it is reached, if its name does not resolve; for one machine only.
+    /// Where it is reached, if its name does not resolve; for one machine only. With `machines` it is
+    /// needed, and of several machines it is that of the first one, which the others follow.
     pub address: Option<String>,
     /// The daemon's port, if not the cluster's; for one machine only.
     pub port: Option<u16>,
+    /// What its virtual machine has otherwise; with `machines` only.
+    pub machine: Option<Box<ClusterMachineSpec>>,
 }
 
 /// Nodes that are alike.
@@ -127,6 +137,8 @@ pub struct ClusterPoolSpec {
     /// Other fields of its nodes in `slurm.conf` by name: `TmpDisk: '100000'`.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+    /// What their virtual machines have otherwise; with `machines` only.
+    pub machine: Option<Box<ClusterMachineSpec>>,
 }
 
 /// How the processors of a node lie.

@@ -2,6 +2,8 @@
 //!
 //! What is on the host is not known here: only what a document itself can get wrong is told.
 
+mod built;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use trueup_slurm::{hostlist, wish};
@@ -10,7 +12,7 @@ use super::super::kinds::cluster::{
     ClusterAccountSpec, ClusterHostSpec, ClusterPartitionSpec, ClusterPoolSpec, ClusterSpec,
     ClusterType,
 };
-use super::super::scalar;
+use super::super::{machines, scalar};
 use super::Cx;
 use crate::model::resource::{Cluster, SlurmCluster, SlurmPlace};
 
@@ -27,14 +29,15 @@ const TEXT_MAX: usize = 4096;
 pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
     let ClusterType::Slurm = spec.r#type;
     let place = place(cx, spec);
-    let pools = each(cx, "/spec/pools", &spec.pools, pool);
+    let is_built = spec.machines.is_some();
+    let pools = each(cx, "/spec/pools", &spec.pools, |cx, at, of| pool(cx, at, of, is_built));
     let partitions = each(cx, "/spec/partitions", &spec.partitions, partition);
     let accounts = each(cx, "/spec/accounts", &spec.accounts, account);
     let qos = each(cx, "/spec/qos", &spec.qos, |cx, at, qos| {
         let limits = limits(cx, at, &qos.limits)?;
         Some(wish::Qos { name: qos.name.clone(), priority: qos.priority, limits })
     });
-    let login = each(cx, "/spec/login", &spec.login, hosts);
+    let login = each(cx, "/spec/login", &spec.login, |cx, at, of| hosts(cx, at, of, false));
     let admins = admins(cx, &spec.admins);
     let drain_timeout_s = match spec.drain_timeout.as_deref() {
         None => Some(DRAIN_S),
@@ -50,7 +53,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
         port: host.port,
     };
     let accounting = accounting(cx, spec, one);
-    let wish = wish::Cluster {
+    let mut wish = wish::Cluster {
         name: spec.name.clone().unwrap_or_else(|| cx.id.name.to_string()),
         controllers: spec.controllers.iter().map(one).collect(),
         login: login?.into_iter().flatten().collect(),
@@ -73,9 +76,18 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
     for fault in wish::check(&wish) {
         cx.err("spec/wrong-value", pointer(&fault.path), fault.message);
     }
+    let mut place = place?;
+    let built = match is_built {
+        true => Some(built::resolve(cx, spec, &mut place, &mut wish)?),
+        false => {
+            built::refuse(cx, spec);
+            None
+        }
+    };
     Some(Cluster::Slurm(SlurmCluster {
-        place: place?,
+        place,
         wish,
+        built,
         drain_timeout_s: drain_timeout_s?,
         max_unavailable: spec.max_unavailable,
         seen: None,
@@ -96,6 +108,7 @@ fn place(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<SlurmPlace> {
         programs: programs?,
         slurmctld: slurmctld?.unwrap_or_else(|| "/usr/sbin/slurmctld".to_owned()),
         slurmrestd: slurmrestd?,
+        guest: None,
     })
 }
 
@@ -116,8 +129,9 @@ fn each<S, T>(
     read.into_iter().collect()
 }
 
-fn pool(cx: &mut Cx<'_>, at: &str, spec: &ClusterPoolSpec) -> Option<wish::Pool> {
-    let nodes = each(cx, &format!("{at}/nodes"), &spec.nodes, hosts);
+fn pool(cx: &mut Cx<'_>, at: &str, spec: &ClusterPoolSpec, is_built: bool) -> Option<wish::Pool> {
+    let read = |cx: &mut Cx<'_>, at: &str, of: &ClusterHostSpec| hosts(cx, at, of, is_built);
+    let nodes = each(cx, &format!("{at}/nodes"), &spec.nodes, read);
     let memory = cx.check(format!("{at}/memory"), scalar::size(&spec.memory.0));
     Some(wish::Pool {
         name: spec.name.clone(),
@@ -146,13 +160,25 @@ fn pool(cx: &mut Cx<'_>, at: &str, spec: &ClusterPoolSpec) -> Option<wish::Pool>
 }
 
 /// The machines that one entry names.
-fn hosts(cx: &mut Cx<'_>, at: &str, spec: &ClusterHostSpec) -> Option<Vec<wish::Host>> {
+fn hosts(
+    cx: &mut Cx<'_>,
+    at: &str,
+    spec: &ClusterHostSpec,
+    is_built: bool,
+) -> Option<Vec<wish::Host>> {
     let named = hostlist::expand(&spec.name).map_err(|error| error.to_string());
     let names = cx.check(format!("{at}/name"), named)?;
     if names.len() > NODES_MAX {
         let message = format!("{} nodes; at most {NODES_MAX} are taken", names.len());
         cx.err("spec/too-large", format!("{at}/name"), message);
         return None;
+    }
+    if is_built {
+        // What is wrong with an address was told with the machines.
+        let first = spec.address.as_deref()?;
+        let addresses = machines::addresses(first, names.len()).ok()?;
+        let host = |(name, address)| wish::Host { name, address: Some(address), port: None };
+        return Some(names.into_iter().zip(addresses).map(host).collect());
     }
     if names.len() > 1 && (spec.address.is_some() || spec.port.is_some()) {
         cx.err(

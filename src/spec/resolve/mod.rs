@@ -48,6 +48,8 @@ pub(crate) struct Member {
     pub(crate) patches: Vec<usize>,
     /// Line of its first key.
     pub(crate) line: u32,
+    /// What it was made of, where nobody wrote it.
+    pub(crate) from: Option<Arc<super::machines::MadeFrom>>,
 }
 
 impl Member {
@@ -509,7 +511,7 @@ impl Cx<'_> {
             resource,
             labels: self.labels(),
             depends_on: self.depends_on,
-            owner: None,
+            owner: member.from.as_ref().map(|from| from.owner.clone()),
             lifecycle,
             origin: origin.clone(),
         };

@@ -70,7 +70,7 @@ fn a_pool_that_is_half_changed_when_trueup_is_killed_is_finished() {
     until("g2 is in the middle of it", || {
         let steps = site.steps();
         let restarts = steps.iter().filter(|verb| *verb == "restart").count();
-        (restarts == 2 && !lab.at().join("run/g2.pid").exists()).then_some(())
+        (restarts == 2 && lab.at().join("held-g2").exists()).then_some(())
     });
     first.kill();
     fs::remove_file(&hold).unwrap();

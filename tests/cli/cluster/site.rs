@@ -226,12 +226,12 @@ impl Site {
 }
 
 /// What stands for a service's restart on a node. `hold-NODE` makes it die in the middle, once that file is
-/// gone, and `start-NODE` is started in place of the usual daemon.
+/// gone (`held-NODE` says that it got there), and `start-NODE` is started in place of the usual daemon.
 fn restart_node(lab: &Lab) -> String {
     format!(
         "#!/bin/sh\nif pid=$(cat {lab}/run/$1.pid 2>/dev/null) && kill \"$pid\" 2>/dev/null; then\n\
          \twhile kill -0 \"$pid\" 2>/dev/null; do sleep 0.02; done\nfi\n\
-         if [ -e {lab}/hold-$1 ]; then\n\twhile [ -e {lab}/hold-$1 ]; do sleep 0.02; done\n\texit 1\nfi\n\
+         if [ -e {lab}/hold-$1 ]; then\n\t: >{lab}/held-$1\n\twhile [ -e {lab}/hold-$1 ]; do sleep 0.02; done\n\texit 1\nfi\n\
          echo $1 >>{lab}/log/daemons\nmkdir -p {lab}/spool/$1\n\
          [ ! -x {lab}/start-$1 ] || exec {lab}/start-$1 >/dev/null 2>&1\n\
          exec slurmd -N $1 -f {lab}/etc/slurm.conf >/dev/null 2>&1\n",

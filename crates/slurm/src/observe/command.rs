@@ -1,18 +1,22 @@
 //! The programs of Slurm, asked one by one. They only read.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::accounting::{ACCOUNT_FORMAT, Accounts, USER_FORMAT, association_format, qos_format};
 use super::error::ObserveError;
 use super::{json, text};
+use crate::machine::Machine;
 use crate::release::{Release, Shape};
 use crate::run::{Argv, RunError};
 
 /// How to ask a cluster by its own programs.
 #[derive(Debug, Clone)]
 pub struct Commands {
+    /// Where they run.
+    pub machine: Arc<dyn Machine>,
     /// Where the programs are; the search path, if not said.
     pub folder: Option<PathBuf>,
     /// The `slurm.conf` to ask with; the system's, if not said.
@@ -36,7 +40,8 @@ impl Commands {
     }
 
     pub(crate) fn ask(&self, name: &str, arguments: &[&str]) -> Result<Vec<u8>, ObserveError> {
-        self.program(name).args(arguments).ask(self.limit).map_err(told)
+        let argv = self.program(name).args(arguments);
+        argv.ask_on(&*self.machine, self.limit).map_err(told)
     }
 
     pub(crate) fn text(&self, name: &str, arguments: &[&str]) -> Result<String, ObserveError> {

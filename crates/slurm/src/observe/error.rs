@@ -55,7 +55,10 @@ impl ObserveError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Run(error) => {
-                matches!(error, RunError::TimedOut { .. } | RunError::Failed { .. })
+                matches!(
+                    error,
+                    RunError::TimedOut { .. } | RunError::Failed { .. } | RunError::Away { .. }
+                )
             }
             Self::Unreachable { .. } | Self::Refused { .. } | Self::Socket { .. } => true,
             Self::UnknownRelease(_) | Self::NoRelease(_) | Self::Form { .. } => false,

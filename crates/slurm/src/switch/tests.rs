@@ -1,8 +1,11 @@
 //! Exchanges with a controller that takes the files, refuses them, or is gone; cut off anywhere.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::*;
+use crate::machine::Here;
 
 /// Answers in turn, and remembers what was asked and what the file said then.
 struct Scripted {
@@ -35,7 +38,11 @@ fn given(answers: impl IntoIterator<Item = Result<(), &'static str>>) -> Given {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     let answers = answers.into_iter().map(|one| one.map_err(str::to_owned)).collect();
     let controller = Scripted { answers, asked: Vec::new(), file };
-    Given { live: Live { folder: folder.path().to_owned() }, folder, controller }
+    Given {
+        live: Live { machine: Here::shared(), folder: folder.path().to_owned() },
+        folder,
+        controller,
+    }
 }
 
 fn proof() -> Proof {

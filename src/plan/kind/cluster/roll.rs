@@ -33,6 +33,11 @@ pub(super) struct Wave {
 }
 
 impl Wave {
+    /// Whether a node is in it.
+    pub(super) fn has(&self, node: &str) -> bool {
+        self.nodes.iter().any(|(name, _)| name == node)
+    }
+
     /// Whether one of its nodes gets other files.
     pub(super) fn changes(&self, outdated: &BTreeSet<String>) -> bool {
         self.nodes.iter().any(|(node, stage)| *stage < Stage::Changed && outdated.contains(node))
@@ -138,13 +143,12 @@ impl Work<'_, '_> {
         }
         let outdated = at(Stage::Changing).map(|(node, _)| node);
         let outdated: Vec<String> =
-            outdated.filter(|node| self.outdated.contains(*node)).cloned().collect();
+            outdated.filter(|node| self.by_files.contains(*node)).cloned().collect();
         if !outdated.is_empty() {
             files(verdict, outdated)?;
         }
-        for (node, _) in at(Stage::Changing) {
-            self.node(verdict, node, NodeStep::Restart, &wave.token, reason);
-        }
+        let changed = at(Stage::Changing).map(|(node, _)| node.clone()).collect();
+        self.start_anew(verdict, &changed, &wave.token);
         for (node, _) in &wave.nodes {
             self.node(verdict, node, NodeStep::Check, &wave.token, reason);
         }

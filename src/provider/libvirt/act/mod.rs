@@ -87,6 +87,7 @@ pub(super) async fn perform(
         | Action::BackupForget { .. }
         | Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }
+        | Action::ClusterPrepare { .. }
         | Action::ClusterProve { .. }
         | Action::ClusterConfigure { .. }
         | Action::ClusterReconfigure { .. }

@@ -10,7 +10,7 @@ use trueup_slurm::observe::{Commands, Job, JobState, Observed, Observer};
 use trueup_slurm::plan::config::{self, Action, ConfigPlan};
 use trueup_slurm::run::Argv;
 use trueup_slurm::wish::Cluster;
-use trueup_slurm::{Control, Live, Proof, Prover, Shape, Switched, plan, render, switch};
+use trueup_slurm::{Control, Here, Live, Proof, Prover, Shape, Switched, plan, render, switch};
 
 use super::{LIMIT, Lab, soon, until};
 
@@ -30,7 +30,7 @@ impl Lab {
     }
 
     pub(crate) fn live(&self) -> Live {
-        Live { folder: self.at().join("etc") }
+        Live { machine: Here::shared(), folder: self.at().join("etc") }
     }
 
     pub(crate) fn live_text(&self) -> String {
@@ -42,7 +42,8 @@ impl Lab {
     }
 
     pub(crate) fn commands(&self) -> Commands {
-        Commands { folder: None, conf: Some(self.live().folder.join("slurm.conf")), limit: LIMIT }
+        let conf = Some(self.live().folder.join("slurm.conf"));
+        Commands { machine: Here::shared(), folder: None, conf, limit: LIMIT }
     }
 
     pub(crate) fn control(&self) -> Control {
@@ -52,7 +53,8 @@ impl Lab {
     }
 
     pub(crate) fn prover(&self) -> Prover {
-        Prover { bin: None, slurmctld: PathBuf::from("slurmctld"), limit: Duration::from_secs(20) }
+        let (slurmctld, limit) = (PathBuf::from("slurmctld"), Duration::from_secs(20));
+        Prover { machine: Here::shared(), bin: None, slurmctld, limit }
     }
 
     #[track_caller]

@@ -1,0 +1,379 @@
+//! Clusters whose machines trueup makes: from machines that are there to a cluster, nodes that come and go,
+//! and machines that are started anew only while they are empty.
+//!
+//! The machines are resources of their own with blocks of their own. Here is only what has to be done
+//! before and after them, and in which order ([`weave`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trueup_slurm::plan::config;
+use trueup_slurm::plan::roll::Token;
+use trueup_slurm::wish;
+
+use super::super::super::work::{Bond, Work as All};
+use super::super::super::{Action, Disruption, SkipReason};
+use super::super::{Case, Draft, Verdict};
+use super::roll::Wave;
+use super::{Files, Work, plain};
+use crate::model::resource::{Cluster, NodeStep, SlurmBuilt, SlurmCluster};
+use crate::model::{Digest, Kind, Name, Resource, ResourceId, digest_of};
+
+/// The nodes whose machines this plan stops, to start them otherwise.
+pub(super) fn stopped<'a>(
+    case: &'a Case<'_, '_>,
+    to: &'a SlurmCluster,
+) -> impl Iterator<Item = String> {
+    let nodes = to.wish.pools.iter().flat_map(|pool| pool.names());
+    let built = to.built.as_ref();
+    nodes
+        .filter(move |node| {
+            let machine = built.and_then(|built| built.machines.get(*node));
+            machine.is_some_and(|name| case.facts.stops(&vm(name)))
+        })
+        .map(str::to_owned)
+}
+
+fn vm(name: &Name) -> ResourceId {
+    ResourceId::new(Kind::VirtualMachine, name.clone())
+}
+
+/// A cluster that is not there yet.
+pub(super) struct Create<'a, 'w> {
+    case: &'a Case<'a, 'w>,
+    to: &'a SlurmCluster,
+    built: &'a SlurmBuilt,
+    files: Files,
+    digest: Digest,
+}
+
+impl<'a, 'w> Create<'a, 'w> {
+    pub(super) fn new(
+        case: &'a Case<'a, 'w>,
+        to: &'a SlurmCluster,
+        built: &'a SlurmBuilt,
+    ) -> Result<Self, String> {
+        let files = Files::of(to.wish.clone(), built.release)?;
+        Ok(Self { case, to, built, files, digest: digest_of(&to.wish) })
+    }
+
+    /// Keys, a proof, the controller, and then its nodes: all at once, as nothing runs on them.
+    pub(super) fn decide(&self, verdict: &mut Verdict) {
+        let place = || self.to.place.clone();
+        let quiet = |action| Draft::quiet(action, self.case.reason, Vec::new());
+        verdict.step(quiet(Action::ClusterPrepare {
+            place: place(),
+            machines: self.built.machines.clone(),
+            key: self.built.key,
+        }));
+        verdict.step(quiet(Action::ClusterProve {
+            place: place(),
+            files: self.files.texts.clone(),
+            wish: self.digest,
+        }));
+        verdict.step(quiet(Action::ClusterConfigure {
+            place: place(),
+            files: self.files.texts.clone(),
+            controller: config::Action::Restart,
+            nodes: Vec::new(),
+            wish: self.digest,
+        }));
+        for pool in &self.to.wish.pools {
+            let token = Token::new(&self.to.wish.name, &pool.name, &self.digest.short());
+            for node in pool.names() {
+                if let Some(step) = join(self.built, node) {
+                    verdict.step(self.node(node, step, &token));
+                }
+            }
+        }
+        for pool in &self.to.wish.pools {
+            let token = Token::new(&self.to.wish.name, &pool.name, &self.digest.short());
+            for node in pool.names() {
+                verdict.step(self.node(node, NodeStep::Check, &token));
+            }
+        }
+    }
+
+    fn node(&self, node: &str, step: NodeStep, token: &Token) -> Draft {
+        let (place, node, token) = (self.to.place.clone(), node.to_owned(), token.clone());
+        Draft::quiet(Action::ClusterNode { place, node, step, token }, self.case.reason, Vec::new())
+    }
+}
+
+/// The step that makes a machine a node.
+fn join(built: &SlurmBuilt, node: &str) -> Option<NodeStep> {
+    let guest = built.machines.get(node)?.clone();
+    Some(NodeStep::Join { guest, server: built.server.clone() })
+}
+
+impl Work<'_, '_> {
+    /// Nodes that the files in force do not have.
+    fn new_nodes(&self) -> BTreeSet<&str> {
+        let there: BTreeSet<&str> = names(&self.live.wish).collect();
+        names(&self.to.wish).filter(|node| !there.contains(node)).collect()
+    }
+
+    /// The key and the services of machines that do not have them: of new ones, and of those that are
+    /// otherwise than they should be. One that does not answer is as nobody knows.
+    pub(super) fn prepare(&self, verdict: &mut Verdict) {
+        let Some(built) = &self.to.built else { return };
+        let new = self.new_nodes();
+        let lacks = |name: &String| {
+            let seen = self.seen.machines.get(name);
+            seen.map_or(new.contains(name.as_str()), |seen| !seen.prepared)
+        };
+        let machines: BTreeMap<String, Name> = built
+            .machines
+            .iter()
+            .filter(|(name, _)| lacks(name))
+            .map(|(name, domain)| (name.clone(), domain.clone()))
+            .collect();
+        if machines.is_empty() {
+            return;
+        }
+        let what = format!("key {} and services", built.key);
+        let changes =
+            machines.keys().map(|name| plain(&format!("machines/{name}"), &what)).collect();
+        let place = self.to.place.clone();
+        let action = Action::ClusterPrepare { place, machines, key: built.key };
+        let draft = Draft::quiet(action, self.case.reason, changes);
+        verdict.step(draft.disturbing(Disruption::Live, BTreeSet::new()));
+    }
+
+    /// Nodes that go, which are emptied first.
+    pub(super) fn going(&self) -> BTreeSet<&str> {
+        if self.to.built.is_none() {
+            return BTreeSet::new();
+        }
+        let stay: BTreeSet<&str> = names(&self.to.wish).collect();
+        let going = names(&self.live.wish).filter(|node| !stay.contains(node));
+        going.filter(|node| self.observed.nodes.contains_key(*node)).collect()
+    }
+
+    /// Whether a node that goes cannot be emptied by us.
+    ///
+    /// # Errors
+    /// It is in somebody's hands and has jobs.
+    pub(super) fn can_go(&self) -> Result<(), String> {
+        let token = self.going_token();
+        for node in self.going() {
+            let Some(seen) = self.observed.nodes.get(node) else { continue };
+            let reason = seen.reason.as_ref().map(|reason| reason.text.as_str());
+            let ours = reason.is_some_and(|reason| token.owns(reason));
+            if seen.is_drained() && !ours && seen.is_busy() {
+                return Err(format!(
+                    "{node} is to go, somebody took it out ({}), and jobs run on it: end them, or \
+                     give it back",
+                    reason.unwrap_or("no reason is given")
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Our reason on nodes that go.
+    fn going_token(&self) -> Token {
+        Token::new(&self.to.wish.name, "going", &self.digest.short())
+    }
+
+    /// Empties nodes that go. Those that somebody else took out are empty already.
+    pub(super) fn leave(&self, verdict: &mut Verdict) {
+        let token = self.going_token();
+        let timeout_s = self.to.drain_timeout_s;
+        let mut ours = Vec::new();
+        for node in self.going() {
+            let Some(seen) = self.observed.nodes.get(node) else { continue };
+            let reason = seen.reason.as_ref().map(|reason| reason.text.as_str());
+            let in_our_hands = reason.is_some_and(|reason| token.owns(reason));
+            if !seen.is_drained() {
+                let step = NodeStep::Drain { pool: Vec::new(), at_most: None };
+                self.node(verdict, node, step, &token, self.case.reason);
+            }
+            if in_our_hands || !seen.is_drained() {
+                ours.push(node);
+            }
+        }
+        for node in ours {
+            self.node(verdict, node, NodeStep::Wait { timeout_s }, &token, self.case.reason);
+        }
+    }
+
+    /// Makes machines nodes that are none: new ones, and those whose daemon asks another controller.
+    pub(super) fn join(&self, verdict: &mut Verdict, waves: &[Wave]) {
+        let Some(built) = &self.to.built else { return };
+        let new = self.new_nodes();
+        let lacks = |node: &str| {
+            let seen = self.seen.machines.get(node);
+            seen.map_or(new.contains(node), |seen| !seen.joined)
+        };
+        let mut joined = Vec::new();
+        for pool in &self.to.wish.pools {
+            let token = Token::new(&self.to.wish.name, &pool.name, &self.digest.short());
+            for node in pool.names().filter(|node| lacks(node)) {
+                // One that changes is joined on its way.
+                let Some(step) = join(built, node).filter(|_| !waves.iter().any(|it| it.has(node)))
+                else {
+                    continue;
+                };
+                self.node(verdict, node, step, &token, self.case.reason);
+                joined.push((node, token.clone()));
+            }
+        }
+        for (node, token) in joined {
+            self.node(verdict, node, NodeStep::Check, &token, self.case.reason);
+        }
+    }
+
+    /// Starts the daemons of empty nodes anew. A machine that trueup made may have been made anew for it,
+    /// and is set up from the beginning.
+    pub(super) fn start_anew(
+        &self,
+        verdict: &mut Verdict,
+        nodes: &BTreeSet<String>,
+        token: &Token,
+    ) {
+        let reason = self.case.reason;
+        let Some(built) = &self.to.built else {
+            for node in nodes {
+                self.node(verdict, node, NodeStep::Restart, token, reason);
+            }
+            return;
+        };
+        let anew: BTreeSet<String> = stopped(self.case, self.to).collect();
+        let machines: BTreeMap<String, Name> = nodes
+            .intersection(&anew)
+            .filter_map(|node| built.machines.get_key_value(node))
+            .map(|(node, domain)| (node.clone(), domain.clone()))
+            .collect();
+        if !machines.is_empty() {
+            let place = self.to.place.clone();
+            self.quiet(
+                verdict,
+                Action::ClusterPrepare { place, machines, key: built.key },
+                Vec::new(),
+            );
+        }
+        for node in nodes {
+            if let Some(step) = join(built, node) {
+                self.node(verdict, node, step, token, reason);
+            }
+        }
+    }
+}
+
+/// The nodes of a wish.
+fn names(wish: &wish::Cluster) -> impl Iterator<Item = &str> {
+    wish.pools.iter().flat_map(wish::Pool::names)
+}
+
+/// What a machine is to the cluster of block `at`: the places of the steps between which it may be stopped.
+fn between(all: &All<'_>, at: usize, machine: &ResourceId) -> Option<(usize, usize)> {
+    let drafts = &all.blocks[at].drafts;
+    let of = |wanted: &dyn Fn(&NodeStep) -> bool| {
+        drafts.iter().position(|draft| match &draft.action {
+            Action::ClusterNode { step, .. } => wanted(step),
+            _ => false,
+        })
+    };
+    let joined =
+        of(&|step| matches!(step, NodeStep::Join { guest, .. } if *guest == machine.name))?;
+    let Action::ClusterNode { node, .. } = &drafts[joined].action else { return None };
+    let emptied = drafts.iter().position(|draft| {
+        matches!(&draft.action, Action::ClusterNode { node: of, step: NodeStep::Wait { .. }, .. } if of == node)
+    })?;
+    // Before it is a node again it is prepared.
+    let prepared = drafts[emptied..joined].iter().position(|draft| {
+        matches!(&draft.action, Action::ClusterPrepare { machines, .. } if machines.contains_key(node))
+    });
+    Some((emptied, prepared.map_or(joined, |place| emptied + place)))
+}
+
+/// Orders the steps of a machine that is stopped, block `other`, within those of its cluster, block `at`:
+/// after its node is empty and before it is a node again. Whether it is so.
+pub(in super::super::super) fn weave(all: &mut All<'_>, at: usize, other: usize) -> bool {
+    if all.blocks[at].id.kind != Kind::Cluster {
+        return false;
+    }
+    let machine = all.blocks[other].id.clone();
+    if !all.facts.stops(&machine) {
+        return false;
+    }
+    let Some((emptied, again)) = between(all, at, &machine) else { return false };
+    all.order((at, emptied), (other, 0), Bond::Hard);
+    all.order(all.last(other), (at, again), Bond::Hard);
+    let cluster = all.blocks[at].id.clone();
+    all.need(at, other, SkipReason::Blocked(machine));
+    all.need(other, at, SkipReason::Blocked(cluster));
+    true
+}
+
+/// What keeps machines of clusters from being stopped or removed: jobs run on them. Gone over once, after
+/// all blocks are linked.
+pub(in super::super::super) fn keeps(all: &mut All<'_>) {
+    for block in 0..all.blocks.len() {
+        let machine = all.blocks[block].id.clone();
+        if machine.kind != Kind::VirtualMachine || all.blocks[block].skip.is_some() {
+            continue;
+        }
+        let builds = all.blocks[block].build;
+        if builds && !all.facts.stops(&machine) {
+            continue;
+        }
+        let Some((cluster, node)) = node_of(all, &machine) else { continue };
+        let with = all.by_id.get(&cluster).copied().filter(|&at| all.blocks[at].build);
+        match with {
+            // The plan of the cluster says when it is empty, and needs it.
+            Some(at) if builds && between(all, at, &machine).is_some() => {}
+            // What is removed goes once the cluster does without it.
+            Some(at) if !builds && goes(all, at, &node) => {
+                let last = all.last(at);
+                all.need(block, at, SkipReason::Blocked(cluster));
+                all.order(last, (block, 0), Bond::Hard);
+            }
+            _ => {
+                let why = format!("{node} of {cluster} has to be out of use and empty first");
+                all.refuse(block, SkipReason::BusyWaits(why));
+            }
+        }
+    }
+}
+
+/// Whether block `at` leaves the cluster without that node.
+fn goes(all: &All<'_>, at: usize, node: &str) -> bool {
+    let Some(wish) = all.input.desired.resources.get(&all.blocks[at].id) else { return false };
+    let Resource::Cluster(cluster) = &wish.resource else { return false };
+    let Cluster::Slurm(slurm) = &**cluster;
+    let configures = |draft: &Draft| matches!(draft.action, Action::ClusterConfigure { .. });
+    !names(&slurm.wish).any(|name| name == node) && all.blocks[at].drafts.iter().any(configures)
+}
+
+/// The cluster that has a machine as a node now, and the node: where jobs may run on it.
+fn node_of(all: &All<'_>, machine: &ResourceId) -> Option<(ResourceId, String)> {
+    // A cluster that nobody asks for any more keeps nothing. Clusters are among the last of all.
+    let last = all.input.desired.resources.iter().rev();
+    let last = last.take_while(|(id, _)| id.kind >= Kind::Cluster);
+    for (id, wish) in last.filter(|(id, _)| id.kind == Kind::Cluster) {
+        let now = Some(&wish.resource);
+        for resource in [all.facts.claimed(id), now].into_iter().flatten() {
+            let Resource::Cluster(cluster) = resource else { continue };
+            let Cluster::Slurm(slurm) = &**cluster;
+            let Some(built) = &slurm.built else { continue };
+            let found = built.machines.iter().find(|(_, domain)| **domain == machine.name);
+            let Some((node, _)) = found else { continue };
+            // What becomes of a controller is no matter of jobs on it.
+            if names(&slurm.wish).any(|name| name == node) && is_node(all, id, node) {
+                return Some((id.clone(), node.clone()));
+            }
+        }
+    }
+    None
+}
+
+fn is_node(all: &All<'_>, cluster: &ResourceId, node: &str) -> bool {
+    if all.input.observed.why_unobservable(cluster).is_some() {
+        return true;
+    }
+    let Some(seen) = all.input.observed.resources.get(cluster) else { return false };
+    let Resource::Cluster(cluster) = &seen.config else { return false };
+    let observed = cluster.seen().and_then(|seen| seen.observed.as_deref());
+    observed.is_some_and(|observed| observed.nodes.contains_key(node))
+}

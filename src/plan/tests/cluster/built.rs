@@ -1,0 +1,245 @@
+//! Clusters whose machines trueup makes: built in one plan, and no machine stopped while jobs are on it.
+
+use super::*;
+use crate::model::resource::{MachineSeen, SlurmBuilt};
+use crate::plan::fixture::{GIB, name, vm};
+
+/// The machines of a cluster, by name in it.
+fn machines(wish: &wish::Cluster) -> BTreeMap<String, crate::model::Name> {
+    let nodes = wish.pools.iter().flat_map(|pool| pool.names());
+    ["ctl"].into_iter().chain(nodes).map(|it| (it.to_owned(), name(&format!("hpc-{it}")))).collect()
+}
+
+fn built(wish: &wish::Cluster, seen: Option<SlurmSeen>) -> Resource {
+    let Resource::Cluster(mut cluster) = cluster(wish, seen) else { panic!() };
+    let Cluster::Slurm(slurm) = &mut *cluster;
+    slurm.place.guest = Some(name("hpc-ctl"));
+    slurm.built = Some(SlurmBuilt {
+        machines: machines(wish),
+        key: 1,
+        server: "10.7.0.10:6817".into(),
+        release: Shape::V22_05,
+    });
+    Resource::Cluster(cluster)
+}
+
+/// A cluster as wished, and its machines; nothing is there.
+fn wanted(wish: &wish::Cluster) -> Machine {
+    let mut machine = Machine::new();
+    for domain in machines(wish).values() {
+        machine.want(&format!("vm/{domain}"), vm(domain.as_str(), &[], &[]));
+    }
+    let needs = machines(wish).values().map(|it| id(&format!("vm/{it}"))).collect();
+    machine.want("cluster/hpc", built(wish, None)).depends_on = needs;
+    machine
+}
+
+/// What runs where the files are those of `wish`, on machines that are as they should be.
+fn well(wish: &wish::Cluster) -> SlurmSeen {
+    let machines = machines(wish).into_keys();
+    let well = |it: String| (it, MachineSeen { prepared: true, joined: true });
+    SlurmSeen { machines: machines.map(well).collect(), ..running(wish) }
+}
+
+/// A cluster of ours that runs as `seen`, whose files are those of `before`, and is to be as `wish`.
+fn there(before: &wish::Cluster, wish: &wish::Cluster, seen: SlurmSeen) -> Machine {
+    let mut machine = wanted(before);
+    let cluster = machine.desired.resources.remove(&id("cluster/hpc")).unwrap();
+    machine.converge();
+    machine.desired.resources.insert(id("cluster/hpc"), cluster);
+    for domain in machines(wish).values() {
+        machine.want(&format!("vm/{domain}"), vm(domain.as_str(), &[], &[]));
+    }
+    for gone in machines(before).values().filter(|it| !machines(wish).values().any(|o| o == *it)) {
+        machine.drop(&format!("vm/{gone}"));
+    }
+    let needs = machines(wish).values().map(|it| id(&format!("vm/{it}"))).collect();
+    machine.want("cluster/hpc", built(wish, None)).depends_on = needs;
+    let observation = Observation {
+        ownership: Ownership::Unmarked,
+        config: built(wish, Some(seen)),
+        live: None,
+        active: true,
+        uuid: None,
+        unplugged: Vec::new(),
+    };
+    machine.observed.resources.insert(id("cluster/hpc"), observation);
+    let known = KnownResource { claimed: Some(built(before, None)), ..KnownResource::default() };
+    machine.known.resources.insert(id("cluster/hpc"), known);
+    machine
+}
+
+/// One pool of two nodes.
+fn small() -> wish::Cluster {
+    let mut wish = lab();
+    wish.pools.truncate(1);
+    wish.pools[0].nodes.truncate(2);
+    wish.partitions.truncate(1);
+    wish
+}
+
+fn more_memory(machine: &mut Machine, domain: &str) {
+    machine.edit_vm(domain, |vm| (vm.memory.current, vm.memory.max) = (4 * GIB, 4 * GIB));
+}
+
+#[test]
+fn one_plan_makes_the_machines_and_then_the_cluster() {
+    steps(
+        &wanted(&small()),
+        expect![[r#"
+        1  define    vm/hpc-ctl   [missing]
+        2  start     vm/hpc-ctl   [missing] after 1
+        3  define    vm/hpc-n1    [missing]
+        4  start     vm/hpc-n1    [missing] after 3
+        5  define    vm/hpc-n2    [missing]
+        6  start     vm/hpc-n2    [missing] after 5
+        7  prepare   cluster/hpc  ctl,n[1-2] [missing] after 2, 4, 6
+        8  prove     cluster/hpc  [missing] after 7
+        9  configure  cluster/hpc  [missing] after 8
+        10  join      cluster/hpc  n1 [missing] after 9
+        11  join      cluster/hpc  n2 [missing] after 10
+        12  check     cluster/hpc  n1 [missing] after 11
+        13  check     cluster/hpc  n2 [missing] after 12
+        Plan: 3 to create, 1 to change, 0 to destroy"#]],
+    );
+    let plan = wanted(&small()).plan();
+    assert!(!serde_json::to_string(&plan).unwrap().contains("munge.key"));
+}
+
+#[test]
+fn a_node_more_comes_after_its_machine() {
+    let mut wish = small();
+    let third = wish::Host { name: "n3".into(), ..wish.pools[0].nodes[0].clone() };
+    wish.pools[0].nodes.push(third);
+    steps(
+        &there(&small(), &wish, well(&small())),
+        expect![[r#"
+        1  define    vm/hpc-n3    [missing]
+        2  start     vm/hpc-n3    [missing] after 1
+        3  prepare   cluster/hpc  n3 [changed] live after 2
+        4  prove     cluster/hpc  [changed] after 3
+        5  configure  cluster/hpc  [changed] live after 4
+        6  join      cluster/hpc  n3 [changed] live after 5
+        7  check     cluster/hpc  n3 [changed] after 6
+        Plan: 1 to create, 1 to change, 0 to destroy"#]],
+    );
+    assert!(there(&small(), &small(), well(&small())).plan().is_empty());
+}
+
+#[test]
+fn a_machine_is_stopped_only_while_its_node_is_empty() {
+    let mut machine = there(&small(), &small(), well(&small()));
+    more_memory(&mut machine, "vm/hpc-n1");
+    more_memory(&mut machine, "vm/hpc-n2");
+    steps(
+        &machine,
+        expect![[r#"
+        1  drain     cluster/hpc  n1 [changed] live
+        2  wait      cluster/hpc  n1 [changed] after 1
+        3  define    vm/hpc-n1    [changed] after 2
+        4  stop      vm/hpc-n1    within 60 s, never by force [changed] RESTART after 3
+        5  start     vm/hpc-n1    [changed] after 4
+        6  prepare   cluster/hpc  n1 [changed] after 5
+        7  join      cluster/hpc  n1 [changed] live after 6
+        8  check     cluster/hpc  n1 [changed] after 7
+        9  resume    cluster/hpc  n1 [changed] after 8
+        10  drain     cluster/hpc  n2 [changed] live after 9
+        11  wait      cluster/hpc  n2 [changed] after 10
+        12  define    vm/hpc-n2    [changed] after 11
+        13  stop      vm/hpc-n2    within 60 s, never by force [changed] RESTART after 12
+        14  start     vm/hpc-n2    [changed] after 13
+        15  prepare   cluster/hpc  n2 [changed] after 14
+        16  join      cluster/hpc  n2 [changed] live after 15
+        17  check     cluster/hpc  n2 [changed] after 16
+        18  resume    cluster/hpc  n2 [changed] after 17
+        Plan: 0 to create, 3 to change (2 restart), 0 to destroy"#]],
+    );
+    // What a person has taken out is theirs, and so is its machine.
+    let mut seen = well(&small());
+    drain(&mut seen, "n1", "fan is loud, bob", 900);
+    let mut machine = there(&small(), &small(), seen);
+    more_memory(&mut machine, "vm/hpc-n1");
+    steps(
+        &machine,
+        expect![[r#"
+        Left alone:
+        vm/hpc-n1: waits until it is free: n1 of cluster/hpc has to be out of use and empty first
+        cluster/hpc: waits until it is free: n1: somebody took it out: fan is loud, bob
+        Nothing to do; 2 left alone."#]],
+    );
+    // The controller's may go at any time: jobs run on.
+    let mut machine = there(&small(), &small(), well(&small()));
+    more_memory(&mut machine, "vm/hpc-ctl");
+    steps(
+        &machine,
+        expect![[r#"
+        1  define    vm/hpc-ctl  [changed]
+        2  stop      vm/hpc-ctl  within 60 s, never by force [changed] RESTART after 1
+        3  start     vm/hpc-ctl  [changed] after 2
+        Plan: 0 to create, 1 to change (1 restart), 0 to destroy"#]],
+    );
+}
+
+#[test]
+fn nobody_knows_whether_a_machine_is_empty_while_its_controller_does_not_answer() {
+    let mut machine = there(&small(), &small(), well(&small()));
+    more_memory(&mut machine, "vm/hpc-n1");
+    machine.observed.resources.remove(&id("cluster/hpc"));
+    machine.observed.unreadable.insert(id("cluster/hpc"), "it does not answer".into());
+    steps(
+        &machine,
+        expect![[r#"
+        Left alone:
+        vm/hpc-n1: waits until it is free: n1 of cluster/hpc has to be out of use and empty first
+        cluster/hpc: could not be observed: it does not answer
+        Nothing to do; 2 left alone."#]],
+    );
+}
+
+#[test]
+fn a_node_that_goes_is_emptied_and_its_machine_goes_last() {
+    let mut wish = small();
+    wish.pools[0].nodes.pop();
+    let mut seen = well(&small());
+    nodes(&mut seen, |observed| observed.nodes.get_mut("n2").unwrap().cpus_allocated = 1);
+    steps(
+        &there(&small(), &wish, seen.clone()),
+        expect![[r#"
+        1  prove     cluster/hpc  [changed]
+        2  drain     cluster/hpc  n2 [changed] live after 1
+        3  wait      cluster/hpc  n2 [changed] after 2
+        4  configure  cluster/hpc  [changed] live after 3
+        5  stop      vm/hpc-n2    within 60 s, never by force [gone from the commit] DESTROY after 4
+        6  undefine  vm/hpc-n2    [gone from the commit] DESTROY after 5
+        Plan: 0 to create, 1 to change, 1 to destroy"#]],
+    );
+    // Somebody has it, and jobs are on it.
+    drain(&mut seen, "n2", "mine, bob", 900);
+    steps(
+        &there(&small(), &wish, seen),
+        expect![[r#"
+        Left alone:
+        vm/hpc-n2: waits until it is free: n2 of cluster/hpc has to be out of use and empty first
+        cluster/hpc: conflict: n2 is to go, somebody took it out (mine, bob), and jobs run on it: end them, or give it back
+        Nothing to do; 2 left alone."#]],
+    );
+}
+
+#[test]
+fn machines_that_are_otherwise_than_they_should_be_are_mended() {
+    let mut seen = well(&small());
+    seen.machines.get_mut("n1").unwrap().prepared = false;
+    seen.machines.insert("n2".into(), MachineSeen { prepared: true, joined: false });
+    steps(
+        &there(&small(), &small(), seen),
+        expect![[r#"
+        1  prepare   cluster/hpc  n1 [changed] live
+        2  join      cluster/hpc  n2 [changed] live after 1
+        3  check     cluster/hpc  n2 [changed] after 2
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
+    // One that does not answer is as nobody knows.
+    let mut seen = well(&small());
+    seen.machines.remove("n1");
+    assert!(there(&small(), &small(), seen).plan().is_empty());
+}

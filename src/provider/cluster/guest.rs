@@ -1,0 +1,415 @@
+//! A guest as the machine of a controller or a node: programs and files of it through its agent
+//! (`guest-exec`, `guest-file-*` of QEMU's guest agent protocol), without a network and without a key.
+//!
+//! What is asked and answered may be the munge key: neither is in an error.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use trueup_slurm::run::{Argv, RunError, Said};
+use trueup_slurm::{Heard, HeardEnd, Machine, Trial};
+
+use crate::port::{AgentFault, Agents};
+
+/// Longest that one question to an agent may take; it answers in milliseconds, on an emulated guest that
+/// is busy in seconds.
+const ASK_LIMIT: Duration = Duration::from_secs(20);
+/// Longest that a program that only moves a file or makes a folder may take.
+const FILE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a daemon on trial has to end after it was told to.
+const END_LIMIT: Duration = Duration::from_secs(20);
+/// Pauses between two questions whether a program has ended: the first, and the longest. The agent tells
+/// nobody by itself.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_LONGEST: Duration = Duration::from_millis(250);
+/// Bytes read or written by one question: libvirt carries texts of at most 4 MiB (`REMOTE_STRING_MAX` of
+/// its protocol), and bytes grow by a third on the way.
+const CHUNK_MAX: usize = 1 << 20;
+/// Most that is read of one file: files of Slurm are far smaller.
+const FILE_MAX: usize = 64 << 20;
+/// Where programs are looked for in a guest.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The port of a trial in a guest, where nothing else is to be expected.
+const TRIAL_PORT: u16 = 26_817;
+/// The line with which slurmctld acknowledges that it is told to end (controller.c).
+const TOLD_TO_END: &str = "Terminate signal";
+
+/// A guest.
+#[derive(Debug, Clone)]
+pub(super) struct Guest {
+    agents: Option<Arc<dyn Agents>>,
+    name: String,
+    runtime: Handle,
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    #[serde(rename = "return")]
+    value: T,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    pid: i64,
+}
+
+/// `GuestExecStatus`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Status {
+    exited: bool,
+    #[serde(default)]
+    exitcode: Option<i32>,
+    #[serde(default)]
+    signal: Option<i32>,
+    #[serde(default)]
+    out_data: String,
+    #[serde(default)]
+    err_data: String,
+    #[serde(default)]
+    out_truncated: bool,
+}
+
+/// `GuestFileRead`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Piece {
+    buf_b64: String,
+    eof: bool,
+}
+
+/// Pauses that grow.
+struct Pause(Duration);
+
+impl Pause {
+    fn new() -> Self {
+        Self(PAUSE_FIRST)
+    }
+
+    fn rest(&mut self) {
+        thread::sleep(self.0);
+        self.0 = (self.0 * 2).min(PAUSE_LONGEST);
+    }
+}
+
+impl Guest {
+    /// The guest of that name. To be called within the runtime on which agents are asked, never on one
+    /// of its own threads: it waits for the answers.
+    pub(super) fn new(agents: Option<Arc<dyn Agents>>, name: &str) -> Self {
+        Self { agents, name: name.to_owned(), runtime: Handle::current() }
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its agent answers.
+    pub(super) fn ping(&self) -> Result<(), AgentFault> {
+        let _answer: IgnoredAny = self.ask("guest-ping", json!({}))?;
+        Ok(())
+    }
+
+    fn ask<T: DeserializeOwned>(&self, command: &str, arguments: Value) -> Result<T, AgentFault> {
+        let Some(agents) = &self.agents else {
+            let words = "this trueup was built without libvirt, so no guest can be asked";
+            return Err(AgentFault::Refused(words.to_owned()));
+        };
+        let question = json!({ "execute": command, "arguments": arguments }).to_string();
+        let answer = self.runtime.block_on(agents.ask(&self.name, question, ASK_LIMIT))?;
+        let answer: Answer<T> = serde_json::from_str(&answer).map_err(|_| {
+            AgentFault::Refused(format!("the agent answers {command} with something else"))
+        })?;
+        Ok(answer.value)
+    }
+
+    fn away(&self, fault: &AgentFault) -> RunError {
+        RunError::Away { machine: self.name.clone(), words: fault.to_string() }
+    }
+
+    fn start(&self, argv: &Argv) -> Result<i64, RunError> {
+        let words = argv.words();
+        let mut environment = vec![format!("PATH={PATH}")];
+        let own = argv.environment();
+        environment.extend(own.into_iter().map(|(name, value)| format!("{name}={value}")));
+        let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (p, a));
+        let started: Result<Started, AgentFault> = self.ask(
+            "guest-exec",
+            json!({
+                "path": program, "arg": arguments, "env": environment, "capture-output": true,
+            }),
+        );
+        started.map(|started| started.pid).map_err(|fault| match fault {
+            AgentFault::Refused(words) => {
+                let error = io::Error::other(format!("in {}: {words}", self.name));
+                RunError::Start { program: argv.shown(), error }
+            }
+            other => self.away(&other),
+        })
+    }
+
+    fn status(&self, pid: i64) -> Result<Status, RunError> {
+        self.ask("guest-exec-status", json!({ "pid": pid })).map_err(|fault| self.away(&fault))
+    }
+
+    /// What a program that has ended said.
+    fn said(&self, argv: &Argv, status: &Status) -> Result<Said, RunError> {
+        let wrong = |words: &str| RunError::Read {
+            program: argv.shown(),
+            error: io::Error::other(format!("in {}: {words}", self.name)),
+        };
+        let decoded =
+            |text: &str| BASE64.decode(text).map_err(|_| wrong("its output is no base64"));
+        if status.out_truncated {
+            return Err(wrong("its output is longer than its agent keeps"));
+        }
+        let code = match (status.exitcode, status.signal) {
+            // As wait(2) puts them together.
+            (Some(code), _) => code << 8,
+            (None, Some(signal)) => signal,
+            (None, None) => return Err(wrong("its agent does not say how it ended")),
+        };
+        Ok(Said {
+            status: ExitStatus::from_raw(code),
+            stdout: decoded(&status.out_data)?,
+            stderr: String::from_utf8_lossy(&decoded(&status.err_data)?).into_owned(),
+        })
+    }
+
+    /// Runs a program that has to succeed.
+    pub(super) fn must(&self, words: &[&str]) -> io::Result<()> {
+        let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (*p, a));
+        let argv = Argv::new(program).args(arguments);
+        argv.ask_on(self, FILE_LIMIT).map(drop).map_err(io::Error::other)
+    }
+
+    /// Writes a file whole or not at all, for nobody but that user of the guest.
+    pub(super) fn write_private(&self, path: &Path, user: &str, bytes: &[u8]) -> io::Result<()> {
+        let (new, named) = (beside(path), path.display().to_string());
+        let made = new.display().to_string();
+        // It is there with its mode before there is anything in it.
+        self.must(&["install", "-m", "0400", "-o", user, "-g", user, "/dev/null", &made])?;
+        self.fill(&new, bytes)?;
+        self.must(&["sync", &made])?;
+        self.must(&["mv", "-f", "-T", &made, &named])
+    }
+
+    /// Writes into a file.
+    fn fill(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let path = path.display().to_string();
+        let failed = |fault: AgentFault| self.file_fault(&path, &fault);
+        let opened = self.ask("guest-file-open", json!({ "path": path, "mode": "w" }));
+        let handle: i64 = opened.map_err(failed)?;
+        let written = bytes.chunks(CHUNK_MAX).try_for_each(|chunk| {
+            let arguments = json!({ "handle": handle, "buf-b64": BASE64.encode(chunk) });
+            let wrote: Result<IgnoredAny, AgentFault> = self.ask("guest-file-write", arguments);
+            wrote.map(drop)
+        });
+        let closed: Result<IgnoredAny, AgentFault> =
+            self.ask("guest-file-close", json!({ "handle": handle }));
+        written.and(closed.map(drop)).map_err(failed)
+    }
+
+    fn file_fault(&self, path: &str, fault: &AgentFault) -> io::Error {
+        io::Error::other(format!("{path} in {}: {fault}", self.name))
+    }
+
+    /// Hears a daemon until it runs, ends or is late; then how its trial ended, and whether it still runs.
+    fn until_heard(&self, pid: i64, trial: &Trial<'_>) -> Result<(HeardEnd, bool), RunError> {
+        let mut pause = Pause::new();
+        let late = Instant::now() + trial.limit;
+        loop {
+            if self.status_is_over(pid)? {
+                return Ok((HeardEnd::Ended, false));
+            }
+            if self.runs(trial)? {
+                thread::sleep(trial.goes_on);
+                // What loads late ends it after all.
+                let over = self.status_is_over(pid)?;
+                return Ok(if over { (HeardEnd::Ended, false) } else { (HeardEnd::Running, true) });
+            }
+            if Instant::now() >= late {
+                return Ok((HeardEnd::Late, true));
+            }
+            pause.rest();
+        }
+    }
+
+    fn runs(&self, trial: &Trial<'_>) -> Result<bool, RunError> {
+        let (log, _) = trial.log;
+        let text = self
+            .read(log)
+            .map_err(|error| RunError::Read { program: log.display().to_string(), error })?;
+        Ok(String::from_utf8_lossy(&text.unwrap_or_default()).contains(trial.running))
+    }
+
+    /// Whether it has ended. Only a program that goes on is asked so: an agent tells of an end once.
+    fn status_is_over(&self, pid: i64) -> Result<bool, RunError> {
+        // `kill -0` asks for a process without touching it.
+        let argv = Argv::new("kill").args(["-0", &pid.to_string()]);
+        let alive = self.run(&argv, FILE_LIMIT)?;
+        Ok(!alive.status.success())
+    }
+
+    /// Waits for the end of a program that was told to, and takes what it said.
+    fn last_words(&self, argv: &Argv, pid: i64, limit: Duration) -> Result<Said, RunError> {
+        let mut pause = Pause::new();
+        let late = Instant::now() + limit;
+        loop {
+            let status = self.status(pid)?;
+            if status.exited {
+                return self.said(argv, &status);
+            }
+            if Instant::now() >= late {
+                let (program, seconds) = (argv.shown(), limit.as_secs());
+                return Err(RunError::TimedOut { program, seconds });
+            }
+            pause.rest();
+        }
+    }
+
+    fn signal(&self, pid: i64, signal: &str) -> Result<(), RunError> {
+        // It may have ended by itself just now, which is all that is wanted.
+        let argv = Argv::new("kill").args([signal, &pid.to_string()]);
+        self.run(&argv, FILE_LIMIT).map(drop)
+    }
+}
+
+/// Where a file is written before it takes its place.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.trueup-new"))
+}
+
+impl Machine for Guest {
+    fn run(&self, argv: &Argv, limit: Duration) -> Result<Said, RunError> {
+        let pid = self.start(argv)?;
+        let said = self.last_words(argv, pid, limit);
+        if matches!(said, Err(RunError::TimedOut { .. })) {
+            self.signal(pid, "-KILL")?;
+        }
+        said
+    }
+
+    fn hear(&self, argv: &Argv, trial: &Trial<'_>) -> Result<Heard, RunError> {
+        // It ends also where nobody is left to tell it to.
+        let bound = (trial.limit + trial.goes_on + END_LIMIT).as_secs().to_string();
+        let mut words = vec!["--kill-after=1".to_owned(), bound];
+        words.extend(argv.words());
+        words.extend(trial.log.1.iter().map(|word| (*word).to_owned()));
+        let mut bounded = Argv::new("timeout").args(&words);
+        for (name, value) in argv.environment() {
+            bounded = bounded.env(&name, value);
+        }
+        let pid = self.start(&bounded)?;
+        let heard = self.until_heard(pid, trial);
+        if !matches!(heard, Ok((_, false))) {
+            self.signal(pid, "-TERM")?;
+        }
+        let (end, _) = heard?;
+        let said = self.last_words(&bounded, pid, END_LIMIT)?;
+        let lines = said.stderr.lines().take_while(|line| !line.contains(TOLD_TO_END));
+        let lines = lines.filter(|line| !line.contains(trial.running)).map(str::to_owned);
+        Ok(Heard { lines: lines.collect(), end })
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let path = path.display().to_string();
+        let failed = |fault: AgentFault| self.file_fault(&path, &fault);
+        let opened = self.ask::<i64>("guest-file-open", json!({ "path": path, "mode": "r" }));
+        let handle = match opened {
+            // The words of strerror(3), which an agent repeats; it runs without a locale.
+            Err(AgentFault::Refused(words))
+                if words.contains("No such file") || words.contains("Not a directory") =>
+            {
+                return Ok(None);
+            }
+            other => other.map_err(failed)?,
+        };
+        let mut bytes = Vec::new();
+        let read = loop {
+            let arguments = json!({ "handle": handle, "count": CHUNK_MAX });
+            let piece: Piece = match self.ask("guest-file-read", arguments) {
+                Ok(piece) => piece,
+                Err(fault) => break Err(failed(fault)),
+            };
+            match BASE64.decode(&piece.buf_b64) {
+                Ok(more) => bytes.extend(more),
+                Err(error) => break Err(io::Error::other(error)),
+            }
+            if bytes.len() > FILE_MAX {
+                break Err(io::Error::other(format!("{path} in {} is too large", self.name)));
+            }
+            if piece.eof {
+                break Ok(());
+            }
+        };
+        let closed: Result<IgnoredAny, AgentFault> =
+            self.ask("guest-file-close", json!({ "handle": handle }));
+        read?;
+        closed.map_err(failed)?;
+        Ok(Some(bytes))
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let (new, named) = (beside(path), path.display().to_string());
+        let made = new.display().to_string();
+        // An agent makes files that everybody may write to.
+        self.must(&["install", "-m", "0600", "/dev/null", &made])?;
+        self.fill(&new, bytes)?;
+        if self.read(path)?.is_some() {
+            self.must(&["chown", &format!("--reference={named}"), &made])?;
+            self.must(&["chmod", &format!("--reference={named}"), &made])?;
+        } else {
+            self.must(&["chmod", "0644", &made])?;
+        }
+        self.must(&["sync", &made])?;
+        self.must(&["mv", "-f", "-T", &made, &named])
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.must(&["rm", "-f", &path.display().to_string()])
+    }
+
+    fn new_folder(&self, work: &Path) -> io::Result<PathBuf> {
+        let work = work.display().to_string();
+        let argv = Argv::new("mktemp").args(["-d", "-p", &work, "slurm-trial-XXXXXXXX"]);
+        let made = argv.ask_on(self, FILE_LIMIT).map_err(io::Error::other)?;
+        Ok(PathBuf::from(String::from_utf8_lossy(&made).trim()))
+    }
+
+    fn sub_folder(&self, path: &Path) -> io::Result<()> {
+        self.must(&["mkdir", &path.display().to_string()])
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.fill(path, bytes)
+    }
+
+    fn clear(&self, folder: &Path) -> io::Result<()> {
+        self.must(&["rm", "-r", "--one-file-system", &folder.display().to_string()])
+    }
+
+    fn free_port(&self) -> io::Result<u16> {
+        Ok(TRIAL_PORT)
+    }
+
+    fn user(&self) -> u32 {
+        // An agent that is not root can change nothing there.
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests;

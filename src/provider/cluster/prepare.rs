@@ -1,0 +1,253 @@
+//! Machines of a cluster that trueup makes: the munge key and the services of each, and how a node finds
+//! its controller. All of it is written through the machine's agent, so that nothing of it is in an image
+//! or on cloud-init media, and no change of it restarts a machine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::thread;
+
+use sha2::{Digest as _, Sha256};
+use trueup_slurm::Machine as _;
+use trueup_slurm::run::Argv;
+
+use super::act::Job;
+use super::guest::Guest;
+use super::key::{self, Key};
+use super::{ClusterProvider, GUEST_QUESTION};
+use crate::model::resource::{MachineSeen, SlurmBuilt};
+use crate::model::{Fault, Name};
+use crate::port::Outcome;
+use crate::provider::files::blocking;
+
+/// Where munge reads its key (munged(8)), and as whom.
+const KEY: &str = "/etc/munge/munge.key";
+const MUNGE: &str = "munge";
+/// Says which key munge was started with: a key alone may have been written a moment before a crash.
+const STARTED: &str = "/etc/munge/trueup-started";
+/// What a node's daemon is started with; without this file it is not started.
+const OPTIONS: &str = "/etc/slurm/trueup-node";
+/// What is changed about Debian's units, and the folders for that.
+const SERVICES: &[(&str, &str)] = &[
+    (
+        "/etc/systemd/system/slurmctld.service.d",
+        "# Written by trueup.\n[Unit]\nStartLimitIntervalSec=0\n\n[Service]\nRestart=on-failure\n\
+         RestartSec=5\n",
+    ),
+    (
+        // Debian's own needs a slurm.conf, which nodes get from the controller.
+        "/etc/systemd/system/slurmd.service.d",
+        "# Written by trueup.\n[Unit]\nConditionPathExists=\nConditionPathExists=/etc/slurm/trueup-node\n\
+         StartLimitIntervalSec=0\n\n[Service]\nEnvironmentFile=/etc/slurm/trueup-node\n\
+         Restart=on-failure\nRestartSec=5\n",
+    ),
+];
+/// The file in those folders.
+const DROP_IN: &str = "trueup.conf";
+/// Machines that are worked on at once: each takes some memory of libvirt's and a thread of ours.
+const AT_ONCE: usize = 8;
+
+/// The options of a node's daemon.
+fn options(server: &str) -> String {
+    format!("# Written by trueup.\nSLURMD_OPTIONS='--conf-server {server}'\n")
+}
+
+/// Which key munge was started with: one digest of another, from which no key can be made.
+fn started(key: &str) -> String {
+    format!("{key}\n")
+}
+
+/// What is to be found on a machine, by file and digest.
+struct Wanted {
+    /// The key, and the file that says that munge was started with it; `None`: there is no key yet.
+    key: Option<(String, String)>,
+    services: Vec<(String, String)>,
+    options: String,
+}
+
+impl Wanted {
+    fn new(key: Option<&Key>, server: &str) -> Self {
+        let services =
+            SERVICES.iter().map(|(folder, text)| (format!("{folder}/{DROP_IN}"), digest(text)));
+        Self {
+            key: key.map(|key| (key.digest(), digest(&started(&key.digest())))),
+            services: services.collect(),
+            options: digest(&options(server)),
+        }
+    }
+
+    /// Asks a machine which of its files are as wanted.
+    fn look(&self, guest: &Guest) -> Result<MachineSeen, String> {
+        let files = self.services.iter().map(|(path, _)| path.as_str());
+        let argv = Argv::new("sha256sum").args([KEY, STARTED, OPTIONS].into_iter().chain(files));
+        // It ends with an error where one of them is not there, and tells of the others.
+        let said = guest.run(&argv, GUEST_QUESTION).map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        Ok(self.seen(&text))
+    }
+
+    fn seen(&self, text: &str) -> MachineSeen {
+        // sha256sum(1): the digest, a blank, a blank or `*`, the name.
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        let there: BTreeMap<&str, &str> =
+            lines.map(|(digest, name)| (name.trim_start_matches([' ', '*']), digest)).collect();
+        let has = |path: &str, digest: &str| there.get(path) == Some(&digest);
+        let key = self.key.as_ref().is_some_and(|(key, mark)| has(KEY, key) && has(STARTED, mark));
+        MachineSeen {
+            prepared: key && self.services.iter().all(|(path, digest)| has(path, digest)),
+            joined: has(OPTIONS, &self.options),
+        }
+    }
+}
+
+fn digest(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+impl ClusterProvider {
+    /// The machines of a cluster that answer, and how they are.
+    pub(super) fn machines(
+        &self,
+        cluster: &Name,
+        built: &SlurmBuilt,
+    ) -> Result<BTreeMap<String, MachineSeen>, String> {
+        let key = key::there(&self.setup.folder, cluster, built.key);
+        let key = key.map_err(|error| format!("its munge key: {error}"))?;
+        let wanted = Wanted::new(key.as_ref(), &built.server);
+        let found = self.each(&built.machines, |guest| {
+            guest.ping().ok().map(|()| wanted.look(guest)).transpose()
+        });
+        let mut seen = BTreeMap::new();
+        for (name, found) in found {
+            if let Some(one) = found.map_err(|why| format!("{name}: {why}"))? {
+                seen.insert(name, one);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Does something with each machine, some of them at once.
+    fn each<T: Send>(
+        &self,
+        machines: &BTreeMap<String, Name>,
+        work: impl Fn(&Guest) -> T + Sync,
+    ) -> Vec<(String, T)> {
+        let guests: Vec<(&String, Guest)> =
+            machines.iter().map(|(name, domain)| (name, self.guest(domain))).collect();
+        let mut done = Vec::with_capacity(guests.len());
+        for some in guests.chunks(AT_ONCE) {
+            thread::scope(|scope| {
+                let started: Vec<_> =
+                    some.iter().map(|(name, guest)| (*name, scope.spawn(|| work(guest)))).collect();
+                for (name, one) in started {
+                    let result = one.join();
+                    let result = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    done.push((name.clone(), result));
+                }
+            });
+        }
+        done
+    }
+}
+
+impl Job<'_> {
+    /// Gives each of these machines the munge key of that number and sets up its services. Where it has
+    /// another key, munge is started anew only once every machine has the new one, so that they disagree
+    /// for no longer than that takes.
+    pub(super) async fn prepare(
+        &self,
+        machines: BTreeMap<String, Name>,
+        number: u32,
+    ) -> Result<Outcome, Fault> {
+        let (provider, id) = (self.provider.clone(), self.id.clone());
+        let work = move || {
+            let fault = |what: &str, error: &dyn std::fmt::Display| {
+                Fault::transient(format!("{id}: {what}: {error}"))
+            };
+            let key = key::get(&provider.setup.folder, &id.name, number)
+                .map_err(|error| fault("its munge key", &error))?;
+            let wanted = Wanted::new(Some(&key), "");
+            let mut changed = BTreeMap::new();
+            for (name, one) in provider.each(&machines, |guest| write(guest, &wanted, &key)) {
+                let wrote = one.map_err(|error| fault(&format!("preparing {name}"), &error))?;
+                changed.extend(machines.get_key_value(&name).filter(|_| wrote));
+            }
+            let changed: BTreeMap<String, Name> =
+                changed.into_iter().map(|(name, domain)| (name.clone(), domain.clone())).collect();
+            for (name, one) in provider.each(&changed, |guest| start_munge(guest, &key)) {
+                one.map_err(|error| fault(&format!("starting munge on {name}"), &error))?;
+            }
+            let changed = !changed.is_empty();
+            key::forget_before(&provider.setup.folder, &id.name, number)
+                .map_err(|error| fault("an earlier munge key", &error))?;
+            Ok(!changed)
+        };
+        let already = blocking("prepare machines", work).await?;
+        Ok(Outcome { already, ..Outcome::default() })
+    }
+
+    /// Makes a machine a node.
+    pub(super) async fn join(&self, guest: &Name, server: &str) -> Result<Outcome, Fault> {
+        let (guest, server) = (self.provider.guest(guest), server.to_owned());
+        let what = format!("{}: joining {guest_name}", self.id, guest_name = guest.name());
+        let work = move || {
+            let joined = guest.replace(Path::new(OPTIONS), options(&server).as_bytes());
+            let joined = joined.and_then(|()| guest.must(&["systemctl", "daemon-reload"]));
+            let joined = joined.and_then(|()| {
+                guest.must(&["systemctl", "restart", "--no-block", "slurmd.service"])
+            });
+            joined.map_err(|error| Fault::transient(format!("{what}: {error}")))
+        };
+        blocking("start a node's daemon", work).await?;
+        Ok(Outcome::default())
+    }
+}
+
+/// Writes what is not there yet; whether anything was.
+fn write(guest: &Guest, wanted: &Wanted, key: &Key) -> io::Result<bool> {
+    if wanted.look(guest).map_err(io::Error::other)?.prepared {
+        return Ok(false);
+    }
+    guest.remove(Path::new(STARTED))?;
+    guest.write_private(Path::new(KEY), MUNGE, key.bytes())?;
+    guest.must(&["mkdir", "-p", "/etc/slurm"])?;
+    for (folder, text) in SERVICES {
+        guest.must(&["mkdir", "-p", folder])?;
+        guest.replace(&Path::new(folder).join(DROP_IN), text.as_bytes())?;
+    }
+    guest.must(&["systemctl", "daemon-reload"])?;
+    Ok(true)
+}
+
+fn start_munge(guest: &Guest, key: &Key) -> io::Result<()> {
+    guest.must(&["systemctl", "restart", "munge.service"])?;
+    guest.replace(Path::new(STARTED), started(&key.digest()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_has_is_told_from_what_it_should_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = key::get(folder.path(), &Name::new("hpc").unwrap(), 1).unwrap();
+        let wanted = Wanted::new(Some(&key), "10.0.0.1:6817");
+        let (_, mark) = wanted.key.clone().unwrap();
+        let mut text =
+            format!("{}  {KEY}\n{mark}  {STARTED}\n{}  {OPTIONS}\n", key.digest(), wanted.options);
+        for (path, digest) in &wanted.services {
+            text.push_str(&format!("{digest} *{path}\n"));
+        }
+        assert_eq!(wanted.seen(&text), MachineSeen { prepared: true, joined: true });
+        let other = Wanted::new(Some(&key), "10.0.0.2:6817");
+        assert_eq!(other.seen(&text), MachineSeen { prepared: true, joined: false });
+        let image = text.replace(&key.digest(), &"0".repeat(64));
+        assert_eq!(wanted.seen(&image), MachineSeen { prepared: false, joined: true });
+        let half = text.replace(&mark, &"0".repeat(64));
+        assert!(!wanted.seen(&half).prepared, "munge was started with another key");
+        assert_eq!(wanted.seen(""), MachineSeen { prepared: false, joined: false });
+        let unmade = Wanted::new(None, "10.0.0.1:6817");
+        assert!(!unmade.seen(&text).prepared, "whatever it has is not the key that is to come");
+    }
+}

@@ -1,0 +1,502 @@
+//! A `Cluster` with `machines` to the documents of its virtual machines and their disks, as if somebody had
+//! written them. Pure; what they mean is checked where such documents are resolved, and what is wrong with
+//! one is told at the place of the cluster's document that it follows from.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use trueup_slurm::hostlist;
+
+use super::cache::ParseCache;
+use super::environment::Gathered;
+use super::kinds::cluster::{ClusterHostSpec, ClusterPoolSpec, ClusterSpec};
+use super::kinds::cluster_machine::ClusterMachineSpec;
+use super::kinds::disk::DiskSpec;
+use super::kinds::machine::{
+    CloudInitSpec, ConsoleLog, CpusSpec, DiskUse, MachineSpec, MemorySpec, NicSpec, ReadinessSpec,
+};
+use super::kinds::{Doc, LifecycleSpec, Metadata, Spec};
+use super::resolve::{Draft, Member, Place};
+use super::scalar;
+use crate::model::resource::{DiskBus, OnImageChange, Power, SnapshotPolicy, VolumeFormat};
+use crate::model::{Kind, Name, ResourceId};
+
+/// How long a machine may take until its agent answers, when nothing is said: an emulated one that boots
+/// for the first time beside others takes some minutes.
+const READY_WITHIN: &str = "15m";
+/// What a guest's kernel keeps of its memory, at most: this, and a sixteenth.
+const KERNEL_BYTES: u64 = 64 << 20;
+/// Most machines of one cluster: more than one host has.
+pub(crate) const MACHINES_MAX: usize = 1024;
+
+/// A document made of a cluster's.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) id: ResourceId,
+    pub(crate) doc: Arc<Doc>,
+    pub(crate) from: Arc<MadeFrom>,
+}
+
+/// Where a document that nobody wrote comes from.
+#[derive(Debug)]
+pub(crate) struct MadeFrom {
+    /// The cluster.
+    pub(crate) owner: ResourceId,
+    /// The pointer of its entry in the cluster's document.
+    entry: String,
+    /// Pointers into the made document, each with the one in the cluster's that it follows from.
+    pointers: Vec<(&'static str, String)>,
+}
+
+impl MadeFrom {
+    /// Where a pointer into the made document leads to in the cluster's.
+    pub(crate) fn pointer(&self, pointer: &str) -> String {
+        let found = self.pointers.iter().find_map(|(own, of)| {
+            let rest = pointer.strip_prefix(own)?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{of}{rest}"))
+        });
+        found.unwrap_or_else(|| self.entry.clone())
+    }
+}
+
+/// What a cluster's document came to.
+#[derive(Debug, Default)]
+pub(crate) struct Expansion {
+    pub(crate) made: Vec<Made>,
+    mistakes: Vec<Mistake>,
+}
+
+#[derive(Debug)]
+struct Mistake {
+    code: &'static str,
+    pointer: String,
+    message: String,
+    hint: Option<&'static str>,
+}
+
+/// Adds the machines of every cluster that is built. A machine that is also written down is an error.
+pub(crate) fn add(cache: &mut ParseCache, all: &mut Gathered) {
+    let built = |member: &Member| match &member.doc.spec {
+        Spec::Cluster(spec) => spec.machines.is_some() && member.id.is_some(),
+        _ => false,
+    };
+    let clusters: Vec<usize> = (0..all.members.len()).filter(|&n| built(&all.members[n])).collect();
+    for cluster in clusters {
+        let Member { file, index, doc, id, patches, line, .. } = all.members[cluster].clone();
+        let Some(id) = id else { continue };
+        let expansion = cache.expanded(&id, &doc, || expand(&id, &doc));
+        for mistake in &expansion.mistakes {
+            let place = Place::value(cluster, mistake.pointer.clone());
+            let mut draft = Draft::new(mistake.code, place, mistake.message.clone());
+            draft.hint = mistake.hint.map(str::to_owned);
+            all.drafts.push(draft);
+        }
+        for made in &expansion.made {
+            if let Some(&first) = all.by_id.get(&made.id) {
+                let place = Place::value(cluster, made.from.entry.clone());
+                let message = format!("`{}` is made of this, and is there already", made.id);
+                let mut draft = Draft::new("spec/duplicate-resource", place, message);
+                draft.see(Place::value(first, "/metadata/name"), "it is here");
+                draft.hint("rename one of the two; a machine of a cluster is called CLUSTER-NODE");
+                all.drafts.push(draft);
+                continue;
+            }
+            all.by_id.insert(made.id.clone(), all.members.len());
+            all.members.push(Member {
+                file,
+                index,
+                doc: Arc::clone(&made.doc),
+                id: Some(made.id.clone()),
+                patches: patches.clone(),
+                line,
+                from: Some(Arc::clone(&made.from)),
+            });
+        }
+    }
+}
+
+/// The name of the virtual machine of a host of a cluster.
+///
+/// # Errors
+/// It would be none.
+pub(crate) fn machine_name(cluster: &Name, host: &str) -> Result<Name, String> {
+    Name::new(format!("{cluster}-{host}")).map_err(|error| {
+        format!("its virtual machine would be called `{cluster}-{}`: {error}", host.escape_debug())
+    })
+}
+
+/// The addresses of the machines of one entry, in order: the first is written, the others follow it.
+///
+/// # Errors
+/// What is written is no address, or there are not so many after it.
+pub(crate) fn addresses(first: &str, count: usize) -> Result<Vec<String>, String> {
+    let address: IpAddr =
+        first.parse().map_err(|_| format!("`{}` is not an IP address", first.escape_debug()))?;
+    let too_many = || format!("there are not {count} addresses from {first} on");
+    (0..count)
+        .map(|n| match address {
+            IpAddr::V4(v4) => {
+                let n = u32::try_from(n).ok();
+                let next = n.and_then(|n| u32::from(v4).checked_add(n)).ok_or_else(too_many)?;
+                Ok(IpAddr::from(next.to_be_bytes()).to_string())
+            }
+            IpAddr::V6(v6) => {
+                let next = u128::from(v6).checked_add(n as u128).ok_or_else(too_many)?;
+                Ok(IpAddr::from(next.to_be_bytes()).to_string())
+            }
+        })
+        .collect()
+}
+
+fn expand(id: &ResourceId, doc: &Doc) -> Expansion {
+    let Spec::Cluster(spec) = &doc.spec else { return Expansion::default() };
+    let mut work = Expand { id, doc, spec, found: Expansion::default() };
+    for (n, host) in spec.controllers.iter().enumerate() {
+        work.entry(host, &format!("/spec/controllers/{n}"), None);
+    }
+    for (p, pool) in spec.pools.iter().enumerate() {
+        for (n, host) in pool.nodes.iter().enumerate() {
+            work.entry(host, &format!("/spec/pools/{p}/nodes/{n}"), Some((pool, p)));
+        }
+    }
+    work.found
+}
+
+struct Expand<'a> {
+    id: &'a ResourceId,
+    doc: &'a Doc,
+    spec: &'a ClusterSpec,
+    found: Expansion,
+}
+
+/// Templates, the nearest first, each with its pointer.
+type Layers<'a> = Vec<(String, &'a ClusterMachineSpec)>;
+
+/// The nearest one that says it, and where.
+fn pick<'a, T>(
+    layers: &Layers<'a>,
+    field: &str,
+    get: impl Fn(&'a ClusterMachineSpec) -> Option<&'a T>,
+) -> Option<(&'a T, String)> {
+    layers.iter().find_map(|(at, layer)| Some((get(layer)?, format!("{at}/{field}"))))
+}
+
+impl<'a> Expand<'a> {
+    fn mistake(
+        &mut self,
+        code: &'static str,
+        pointer: &str,
+        message: impl Into<String>,
+        hint: Option<&'static str>,
+    ) {
+        let (pointer, message) = (pointer.to_owned(), message.into());
+        self.found.mistakes.push(Mistake { code, pointer, message, hint });
+    }
+
+    /// The machines of one entry.
+    fn entry(
+        &mut self,
+        host: &'a ClusterHostSpec,
+        at: &str,
+        pool: Option<(&'a ClusterPoolSpec, usize)>,
+    ) {
+        // A name that is none is told with the others of the cluster.
+        let Ok(names) = hostlist::expand(&host.name) else { return };
+        let most = MACHINES_MAX.saturating_sub(self.found.made.len() / 2);
+        if names.len() > most {
+            let message = format!("a cluster has at most {MACHINES_MAX} machines here");
+            return self.mistake("spec/too-many", &format!("{at}/name"), message, None);
+        }
+        let Some(first) = &host.address else {
+            let hint =
+                "an address on the machines' network; of an entry with several, the first one";
+            let message = "field `address` is missing";
+            return self.mistake("spec/missing-field", at, message, Some(hint));
+        };
+        if host.port.is_some() {
+            let message = "every machine has one daemon, on the usual port";
+            self.mistake("spec/conflict", &format!("{at}/port"), message, None);
+        }
+        let addresses = match addresses(first, names.len()) {
+            Ok(addresses) => addresses,
+            Err(message) => {
+                return self.mistake("spec/wrong-value", &format!("{at}/address"), message, None);
+            }
+        };
+        let layers = self.layers(host, at, pool);
+        for (node, address) in names.iter().zip(addresses) {
+            match machine_name(&self.id.name, node) {
+                Ok(name) => self.machine(&layers, at, &name, node, address, pool),
+                Err(message) => {
+                    self.mistake("spec/wrong-value", &format!("{at}/name"), message, None);
+                }
+            }
+        }
+    }
+
+    fn layers(
+        &self,
+        host: &'a ClusterHostSpec,
+        at: &str,
+        pool: Option<(&'a ClusterPoolSpec, usize)>,
+    ) -> Layers<'a> {
+        let own = host.machine.as_deref().map(|own| (format!("{at}/machine"), own));
+        let of_pool = pool.and_then(|(pool, p)| {
+            pool.machine.as_deref().map(|of| (format!("/spec/pools/{p}/machine"), of))
+        });
+        let all = self.spec.machines.as_deref().map(|all| ("/spec/machines".to_owned(), all));
+        own.into_iter().chain(of_pool).chain(all).collect()
+    }
+
+    fn machine(
+        &mut self,
+        layers: &Layers<'a>,
+        at: &str,
+        name: &Name,
+        node: &str,
+        address: String,
+        pool: Option<(&'a ClusterPoolSpec, usize)>,
+    ) {
+        let mut missing = |field: &str, hint| {
+            let message = format!("field `{field}` of the machines is missing");
+            self.mistake("spec/missing-field", "/spec/machines", message, Some(hint));
+        };
+        let image = pick(layers, "image", |it| it.image.as_ref());
+        let network = pick(layers, "network", |it| it.network.as_ref());
+        let memory = pick(layers, "memory", |it| it.memory.as_ref());
+        if image.is_none() {
+            missing("image", "an image with Slurm, munge and qemu-guest-agent in it");
+        }
+        if network.is_none() {
+            missing("network", "the name of a `Network`");
+        }
+        if memory.is_none() {
+            missing("memory", "memory of each machine: `2GiB`");
+        }
+        let (Some(image), Some(network), Some(memory)) = (image, network, memory) else { return };
+        if let Some((pool, p)) = pool {
+            self.enough(pool, p, memory.0);
+        }
+        self.disk(layers, at, name, image, pool.is_none());
+        let (spec, pointers) = vm(layers, at, name, node, address, pool, network, memory);
+        self.push(Kind::VirtualMachine, name, at, pointers, Spec::VirtualMachine(Box::new(spec)));
+    }
+
+    /// Whether a machine has the memory that its pool gives to jobs.
+    fn enough(&mut self, pool: &ClusterPoolSpec, p: usize, memory: &MemorySpec) {
+        let text = match memory {
+            MemorySpec::Size(size) => size,
+            MemorySpec::Detail(detail) => &detail.current,
+        };
+        // Sizes that are none are told where they are read.
+        let (Ok(has), Ok(gives)) = (scalar::size(&text.0), scalar::size(&pool.memory.0)) else {
+            return;
+        };
+        let left = has.saturating_sub(has / 16).saturating_sub(KERNEL_BYTES);
+        let pointer = format!("/spec/pools/{p}/memory");
+        let told = self.found.mistakes.iter().any(|it| it.pointer == pointer);
+        if gives > left && !told {
+            let message = format!(
+                "jobs get {}, and a machine with {} has {} MiB for them at most",
+                pool.memory.0,
+                text.0,
+                left >> 20
+            );
+            let hint = "the guest's kernel keeps 64 MiB and a sixteenth: give less to jobs, or the \
+                        machines more";
+            self.mistake("spec/range", &pointer, message, Some(hint));
+        }
+    }
+
+    fn disk(
+        &mut self,
+        layers: &Layers<'a>,
+        at: &str,
+        name: &Name,
+        (image, image_at): (&String, String),
+        controller: bool,
+    ) {
+        let size = pick(layers, "disk", |it| it.disk.as_ref());
+        let pool = pick(layers, "storagePool", |it| it.storage_pool.as_ref());
+        // The state of all jobs is on a controller's disk.
+        let of_own = layers.iter().filter(|(of, _)| !controller || of.starts_with(at));
+        let change = of_own.filter_map(|(_, layer)| layer.on_image_change).next();
+        let mut pointers = vec![("/spec/image", image_at)];
+        pointers.extend(size.as_ref().map(|(_, at)| ("/spec/size", at.clone())));
+        pointers.extend(pool.as_ref().map(|(_, at)| ("/spec/pool", at.clone())));
+        let spec = DiskSpec {
+            size: size.map(|(size, _)| size.clone()),
+            format: VolumeFormat::default(),
+            image: Some(image.clone()),
+            on_image_change: change.unwrap_or(OnImageChange::Keep),
+            pool: pool.map(|(pool, _)| pool.clone()),
+            backup_before: None,
+            keep_for: None,
+        };
+        self.push(Kind::Disk, name, at, pointers, Spec::Disk(spec));
+    }
+
+    fn push(
+        &mut self,
+        kind: Kind,
+        name: &Name,
+        entry: &str,
+        pointers: Vec<(&'static str, String)>,
+        spec: Spec,
+    ) {
+        let of = &self.doc.lifecycle;
+        let lifecycle = LifecycleSpec {
+            prevent_destroy: of.prevent_destroy,
+            self_heal: of.self_heal,
+            orphan: of.orphan,
+            ..LifecycleSpec::default()
+        };
+        let doc = Doc {
+            metadata: Metadata {
+                name: name.to_string(),
+                labels: self.doc.metadata.labels.clone(),
+                annotations: BTreeMap::new(),
+            },
+            lifecycle,
+            depends_on: Vec::new(),
+            spec,
+        };
+        let from = MadeFrom { owner: self.id.clone(), entry: entry.to_owned(), pointers };
+        let id = ResourceId::new(kind, name.clone());
+        self.found.made.push(Made { id, doc: Arc::new(doc), from: Arc::new(from) });
+    }
+}
+
+/// The virtual machine of a host, and where each part of it comes from.
+#[expect(clippy::too_many_arguments, reason = "one place puts all of them together")]
+fn vm<'a>(
+    layers: &Layers<'a>,
+    at: &str,
+    name: &Name,
+    node: &str,
+    address: String,
+    pool: Option<(&'a ClusterPoolSpec, usize)>,
+    (network, network_at): (&String, String),
+    (memory, memory_at): (&MemorySpec, String),
+) -> (MachineSpec, Vec<(&'static str, String)>) {
+    let (cpus, cpus_at) = cpus(layers, at, pool);
+    let boot = pick(layers, "boot", |it| it.boot.as_ref());
+    let gpus = pick(layers, "gpus", |it| it.gpus.as_ref());
+    let devices = pick(layers, "hostDevices", |it| it.host_devices.as_ref());
+    let cloud_init = pick(layers, "cloudInit", |it| it.cloud_init.as_ref());
+    let stop = pick(layers, "stop", |it| it.stop.as_ref());
+    let ready = pick(layers, "readyWithin", |it| it.ready_within.as_ref());
+    let machine = pick(layers, "machine", |it| it.machine.as_ref());
+    let mut pointers = vec![
+        ("/metadata/name", format!("{at}/name")),
+        ("/spec/nics/0/address", format!("{at}/address")),
+        ("/spec/nics/0/network", network_at),
+        ("/spec/memory", memory_at),
+        ("/spec/cpus", cpus_at),
+    ];
+    let known = [
+        ("/spec/boot", boot.as_ref().map(|it| &it.1)),
+        ("/spec/gpus", gpus.as_ref().map(|it| &it.1)),
+        ("/spec/hostDevices", devices.as_ref().map(|it| &it.1)),
+        ("/spec/cloudInit", cloud_init.as_ref().map(|it| &it.1)),
+        ("/spec/stop", stop.as_ref().map(|it| &it.1)),
+        ("/spec/readiness/timeout", ready.as_ref().map(|it| &it.1)),
+        ("/spec/machine", machine.as_ref().map(|it| &it.1)),
+    ];
+    pointers.extend(known.into_iter().filter_map(|(own, of)| Some((own, of?.clone()))));
+    let cloud_init = CloudInitSpec {
+        hostname: Some(node.to_owned()),
+        network_config: None,
+        ..cloud_init.map(|it| it.0.clone()).unwrap_or_default()
+    };
+    let spec = MachineSpec {
+        machine: machine.map(|it| it.0.clone()),
+        firmware: pick(layers, "", |it| it.firmware.as_ref()).map(|it| *it.0).unwrap_or_default(),
+        accelerator: pick(layers, "", |it| it.accelerator.as_ref())
+            .map(|it| *it.0)
+            .unwrap_or_default(),
+        cpus,
+        memory: memory.clone(),
+        disks: vec![disk_of(name)],
+        nics: vec![nic_on(network, address)],
+        boot: boot.map(|it| it.0.clone()),
+        cloud_init: Some(cloud_init),
+        console_log: ConsoleLog::Flag(
+            pick(layers, "", |it| it.console_log.as_ref()).is_none_or(|it| *it.0),
+        ),
+        host_devices: devices.map(|it| it.0.clone()).unwrap_or_default(),
+        gpus: gpus.map(|it| it.0.clone()).unwrap_or_default(),
+        guest_agent: true,
+        autostart: true,
+        power: Power::default(),
+        stop: stop.map(|it| it.0.clone()).unwrap_or_default(),
+        snapshot: SnapshotPolicy::default(),
+        backup_before: None,
+        keep_for: None,
+        readiness: Some(answers_within(ready.map(|it| it.0.as_str()))),
+    };
+    (spec, pointers)
+}
+
+/// The processors of a host, and where they are said. Those of a node are its pool's, unless it is said
+/// nearer than for all machines.
+fn cpus<'a>(
+    layers: &Layers<'a>,
+    at: &str,
+    pool: Option<(&'a ClusterPoolSpec, usize)>,
+) -> (CpusSpec, String) {
+    let near = layers.iter().filter(|(at, _)| pool.is_none() || at != "/spec/machines");
+    let near: Layers<'a> = near.cloned().collect();
+    match (pick(&near, "cpus", |it| it.cpus.as_ref()), pool) {
+        (Some((cpus, at)), _) => (cpus.clone(), at),
+        (None, Some((pool, p))) => (CpusSpec::Count(pool.cpus), format!("/spec/pools/{p}/cpus")),
+        (None, None) => (CpusSpec::Count(1), at.to_owned()),
+    }
+}
+
+fn disk_of(name: &Name) -> DiskUse {
+    DiskUse {
+        disk: name.to_string(),
+        target: None,
+        bus: DiskBus::default(),
+        read_only: false,
+        boot_order: None,
+    }
+}
+
+fn nic_on(network: &str, address: String) -> NicSpec {
+    NicSpec {
+        network: Some(network.to_owned()),
+        bridge: None,
+        user: false,
+        mac: None,
+        model: "virtio".to_owned(),
+        address: Some(address),
+        dhcp_reservation: true,
+        boot_order: None,
+    }
+}
+
+/// Its agent proves that it is up, as all that follows goes through it.
+fn answers_within(timeout: Option<&str>) -> ReadinessSpec {
+    ReadinessSpec {
+        guest_agent: true,
+        tcp: None,
+        console: None,
+        timeout: timeout.unwrap_or(READY_WITHIN).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_follow_the_first_one() {
+        assert_eq!(addresses("10.7.0.254", 3).unwrap(), ["10.7.0.254", "10.7.0.255", "10.7.1.0"]);
+        assert_eq!(addresses("fd00::9", 2).unwrap(), ["fd00::9", "fd00::a"]);
+        assert!(addresses("255.255.255.255", 2).unwrap_err().contains("not 2 addresses"));
+        assert!(addresses("n1", 1).unwrap_err().contains("not an IP address"));
+    }
+}

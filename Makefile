@@ -22,23 +22,23 @@ install: build ## Install the program and its unit under PREFIX and /etc/systemd
 	install -D -m 644 systemd/trueup.service $(DESTDIR)/etc/systemd/system/trueup.service
 	install -D -m 644 systemd/trueup.sysusers $(DESTDIR)/usr/lib/sysusers.d/trueup.conf
 
-# Both at once: what they share is built once.
-demo: demo-check ## Show the main job end to end on this machine, beside a simulated GPU
-	@tests/support/install-packages build
+# One after the other: named together, Cargo would choose their features together, and build the program
+# a second time beside that of `build`.
+demo: demo-check build ## Show the main job end to end on this machine, beside a simulated GPU
 	@tests/support/install-packages demo
-	$(CARGO) build --release --locked -p trueup -p trueup-fake-nvml
+	$(CARGO) build --release --locked -p trueup-fake-nvml
 	@tests/support/demo
 
+# The fake in the profile of the tests, which build it too: an example has the tests' dependencies.
 demo-pulls: build ## Show what a pull request says, against a fake GitHub
 	@tests/support/install-packages demo
-	$(CARGO) build --release --locked --example fake-github
+	$(CARGO) build --locked --example fake-github
 	@tests/support/demo-pulls
 
 demo-cluster: ## Show a Slurm cluster that is built of virtual machines (ten minutes and more, emulated)
 	@tests/support/demo-cluster --check
-	@tests/support/install-packages build
+	@$(MAKE) --no-print-directory build
 	@tests/support/install-packages demo
-	$(CARGO) build --release --locked -p trueup
 	@tests/support/demo-cluster
 
 # Before the build, which takes minutes.

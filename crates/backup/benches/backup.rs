@@ -146,23 +146,34 @@ impl Bench {
         let source = self.source.to_str().unwrap();
         let backup = backup(&self.source);
         let (mut first, mut again, mut restore) = <(Pair, Pair, Pair)>::default();
-        for _ in 0..self.runs {
+        for run in 0..self.runs {
             self.fresh();
-            settle();
-            first.1.push(self.restic(&["backup", "--host", "bench", source]));
-            settle();
-            first.0.push(self.ours(&backup));
+            // Whoever is second finds the disk as the first has left it: each is that in turn.
+            let turns = if run % 2 == 0 { [false, true] } else { [true, false] };
+            for ours in turns {
+                settle();
+                if ours {
+                    first.0.push(self.ours(&backup));
+                } else {
+                    first.1.push(self.restic(&["backup", "--host", "bench", source]));
+                }
+            }
             settle();
             again.1.push(self.restic(&["backup", "--host", "bench", source]));
             again.0.push(self.ours(&backup));
-            settle();
             // Both stay until both are done: for a minute ext4 looks for inodes that were not freed just
             // now, at length, and the second would pay for what the first left behind.
             let [to, other] = ["to-ours", "to-restic"].map(|name| self.root.join(name));
-            let theirs = ["restore", "latest", "--target", other.to_str().unwrap()];
-            restore.1.push(self.restic(&theirs));
-            settle();
-            restore.0.push(self.ours(&json!({ "restore": { "snapshot": "latest", "to": to } })));
+            for ours in turns {
+                settle();
+                if ours {
+                    let to = json!({ "restore": { "snapshot": "latest", "to": to } });
+                    restore.0.push(self.ours(&to));
+                } else {
+                    let to = ["restore", "latest", "--target", other.to_str().unwrap()];
+                    restore.1.push(self.restic(&to));
+                }
+            }
             remove(&to);
             remove(&other);
         }

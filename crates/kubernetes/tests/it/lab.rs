@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
+use trueup_fake_kube::FakeKube;
 use trueup_kubernetes::release::{Done, Engine, Plan, ReleaseName, Step, Waits, Wish, plan, read};
 use trueup_kubernetes::{
     Api, Apply, Fault, Kind, KubeconfigRef, Limits, ObjectKey, Selector, access,
 };
-
-use crate::fake::Fake;
 
 /// Names of the tests' own things begin so.
 const PREFIX: &str = "trueup-test";
@@ -21,7 +20,7 @@ const PREFIX: &str = "trueup-test";
 pub(crate) struct Lab {
     pub(crate) api: Api,
     pub(crate) namespace: String,
-    pub(crate) fake: Option<Fake>,
+    pub(crate) fake: Option<FakeKube>,
     _dir: tempfile::TempDir,
 }
 
@@ -67,12 +66,12 @@ fn real() -> Option<PathBuf> {
 
 impl Lab {
     pub(crate) async fn fake() -> Self {
-        Self::over(Fake::start().await).await
+        Self::over(FakeKube::start()).await
     }
 
-    pub(crate) async fn over(fake: Fake) -> Self {
+    pub(crate) async fn over(fake: FakeKube) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = fake.kubeconfig(dir.path(), None);
+        let path = fake.write_kubeconfig(dir.path());
         let which = KubeconfigRef { path, context: None, programs: false };
         let access = access(&which, limits()).await.unwrap();
         Self { api: access.api, namespace: unique(), fake: Some(fake), _dir: dir }

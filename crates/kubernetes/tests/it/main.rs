@@ -8,7 +8,6 @@
 )]
 
 mod contract;
-mod fake;
 mod faults;
 mod lab;
 mod nodes;

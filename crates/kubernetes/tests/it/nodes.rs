@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use trueup_fake_kube::FakeKube;
 use trueup_kubernetes::ObjectKey;
 use trueup_kubernetes::node::{
     CordonMark, Cordoned, DrainEnd, DrainError, DrainRules, NodeWish, Nodes, Out, Taint,
 };
 
-use crate::fake::Fake;
 use crate::lab::{Lab, both, within};
 
 both!(
@@ -155,7 +155,7 @@ async fn the_view_counts_what_is_given_out(lab: &Lab) {
 /// Before 1.22 evictions are asked by another version of the API.
 #[tokio::test]
 async fn an_old_server_is_asked_in_its_own_words() {
-    let lab = Lab::over(Fake::of_release("v1.20.2").await).await;
+    let lab = Lab::over(FakeKube::of_release("v1.20.2")).await;
     within(lab, async |lab: &Lab| {
         let name = node(lab).await;
         pod(lab, &name, "web-1").await;

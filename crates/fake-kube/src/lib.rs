@@ -9,8 +9,9 @@
 //! - `http`: paths, patches, lists and watches. `tls`: certificates, also some that are over.
 //! - `trouble`: what it does instead of an answer. `server`: its start and its end.
 //!
-//! Both it and a real server have to pass the contract of `crates/kubernetes` (`make test-kube`). It has
-//! no controllers: a Deployment has the status that a test writes, and a budget allows what a test says.
+//! Both it and a real server have to pass the contract of `crates/kubernetes` (`make test-kube`). Where
+//! nothing is said it has no controllers, as the real one there: a Deployment has the status that a test
+//! writes, and a budget allows what a test says. With [`World::run_controllers`] workloads run.
 //!
 //! Nothing here is part of the product.
 #![forbid(unsafe_code)]
@@ -43,6 +44,11 @@ pub use world::{Spot, World};
 /// The only token that it knows.
 pub const TOKEN: &str = "test-token";
 
+/// The second number of a release, `v1.33.1`.
+fn minor(release: &str) -> u32 {
+    release.split('.').nth(1).unwrap().parse().unwrap()
+}
+
 /// What its handlers have.
 #[derive(Clone)]
 struct Shared {
@@ -74,7 +80,7 @@ impl FakeKube {
     /// Starts one that says that it is of this release, as `v1.20.2`.
     pub fn of_release(release: &str) -> Self {
         let shared = Shared {
-            world: Arc::new(Mutex::new(World::new())),
+            world: Arc::new(Mutex::new(World::new(minor(release)))),
             book: Arc::default(),
             release: release.into(),
         };

@@ -25,7 +25,7 @@ impl Server {
         let (certificate, shared) = (certificate.clone(), shared.clone());
         runtime.spawn(async move {
             let listener = tls::Listener::new(listener, certificate);
-            http::go_on_with_definitions(&shared);
+            drop(tokio::spawn(http::moments(shared.clone())));
             axum::serve(listener, http::router(shared)).await.unwrap();
         });
         Self { runtime: Some(runtime), address }

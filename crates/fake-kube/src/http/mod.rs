@@ -5,7 +5,6 @@ mod patch;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::trouble::Trouble;
 use crate::world::{Refusal, Served, Spot, World};
-use crate::{Shared, TOKEN};
+use crate::{Shared, TOKEN, minor};
 use list::list;
 use patch::patch;
 use watch::{Watch, watched};
@@ -83,6 +82,10 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     }
     match route(&shared, &asked) {
         Ok(Answer::Value(code, value)) => said(code, &value),
+        Ok(Answer::Text(code, text)) => {
+            let answer = Response::builder().status(StatusCode::from_u16(code).unwrap());
+            answer.header(header::CONTENT_TYPE, "text/plain").body(Body::from(text)).unwrap()
+        }
         Ok(Answer::Watch(watch)) => watched(shared, watch),
         Err(refusal) => said(refusal.0, &refusal.status()),
     }
@@ -110,14 +113,18 @@ fn decoded(text: &str) -> String {
 
 enum Answer {
     Value(u16, Value),
+    Text(u16, &'static str),
     Watch(Watch),
 }
 
 fn route(shared: &Shared, asked: &Asked) -> Result<Answer, Refusal> {
     let lost = || Refusal::new(404, "NotFound", "the server could not find the requested resource");
     let path: Vec<&str> = asked.path.trim_matches('/').split('/').collect();
+    if matches!(path.as_slice(), ["readyz" | "livez" | "healthz"]) {
+        return Ok(Answer::Text(200, "ok"));
+    }
     if path == ["version"] {
-        let minor = minor(shared).to_string();
+        let minor = minor(&shared.release).to_string();
         let release = &*shared.release;
         return Ok(Answer::Value(
             200,
@@ -134,7 +141,8 @@ fn route(shared: &Shared, asked: &Asked) -> Result<Answer, Refusal> {
         let kinds: Vec<_> =
             world.kinds.iter().filter(|k| k.group == group && k.version == version).collect();
         if kinds.is_empty() {
-            return Err(lost());
+            // Nobody behind this path, so not even a status.
+            return Ok(Answer::Text(404, "404 page not found\n"));
         }
         let all: Vec<Value> = kinds
             .iter()
@@ -159,15 +167,7 @@ fn route(shared: &Shared, asked: &Asked) -> Result<Answer, Refusal> {
         [_] if asked.method == Method::GET => list(&world, &of, namespace, &asked.params),
         [_, name, tail @ ..] => {
             let spot = of.spot(namespace.as_deref().unwrap_or_default(), name);
-            let wait = world.slow;
-            let answer = one(shared, &mut world, &of, &spot, tail, asked)?;
-            if of.kind == "CustomResourceDefinition"
-                && asked.method == Method::PATCH
-                && !asked.params.contains_key("dryRun")
-            {
-                drop(tokio::spawn(establish(shared.clone(), spot, wait)));
-            }
-            Ok(answer)
+            one(shared, &mut world, &of, &spot, tail, asked)
         }
         _ => Err(Refusal::new(
             405,
@@ -177,25 +177,22 @@ fn route(shared: &Shared, asked: &Asked) -> Result<Answer, Refusal> {
     }
 }
 
-/// The second number of the release.
-fn minor(shared: &Shared) -> u32 {
-    shared.release.split('.').nth(1).unwrap().parse().unwrap()
-}
-
-/// What was on its way when the server ended.
-pub(crate) fn go_on_with_definitions(shared: &Shared) {
-    let world = shared.world.lock().unwrap();
-    for spot in world.definitions() {
-        drop(tokio::spawn(establish(shared.clone(), spot, world.slow)));
+/// Whatever else is part of a cluster, for as long as the server runs; first what was on its way when it
+/// ended.
+pub(crate) async fn moments(shared: Shared) {
+    let mut news = shared.world.lock().unwrap().tell.subscribe();
+    loop {
+        let wait = {
+            let mut world = shared.world.lock().unwrap();
+            news.mark_unchanged();
+            world.moment();
+            world.slow
+        };
+        if news.changed().await.is_err() {
+            return;
+        }
+        tokio::time::sleep(wait).await;
     }
-}
-
-/// As the real one: established after a moment, served after another.
-async fn establish(shared: Shared, spot: Spot, wait: Duration) {
-    tokio::time::sleep(wait).await;
-    shared.world.lock().unwrap().establish(&spot);
-    tokio::time::sleep(wait).await;
-    shared.world.lock().unwrap().serve(&spot);
 }
 
 fn one(
@@ -207,7 +204,11 @@ fn one(
     asked: &Asked,
 ) -> Result<Answer, Refusal> {
     match (asked.method.as_str(), tail) {
-        ("GET", []) => Ok(Answer::Value(200, world.find(spot)?.clone())),
+        ("GET", []) => {
+            let mut object = world.find(spot)?.clone();
+            object["apiVersion"] = json!(of.api_version());
+            Ok(Answer::Value(200, object))
+        }
         ("DELETE", []) => {
             json_only(asked)?;
             let body: Value = serde_json::from_slice(&asked.body).unwrap_or_default();
@@ -217,7 +218,7 @@ fn one(
         ("POST", ["eviction"]) if of.kind == "Pod" => {
             json_only(asked)?;
             let body = read(asked)?;
-            let known = if minor(shared) >= 22 { "policy/v1" } else { "policy/v1beta1" };
+            let known = if minor(&shared.release) >= 22 { "policy/v1" } else { "policy/v1beta1" };
             if body["apiVersion"] != known || body["kind"] != "Eviction" {
                 let words = format!(
                     "no kind \"Eviction\" is registered for version {}",
@@ -232,8 +233,8 @@ fn one(
                 json!({"kind": "Status", "status": "Success", "code": 201, "metadata": {}, "details": {"uid": object["metadata"]["uid"]}}),
             ))
         }
-        ("PATCH", []) => patch(world, of, spot, "", asked),
-        ("PATCH", ["status"]) => patch(world, of, spot, "status", asked),
+        ("PATCH", []) => patch(shared, world, (of, spot), "", asked),
+        ("PATCH", ["status"]) => patch(shared, world, (of, spot), "status", asked),
         _ => Err(Refusal::new(405, "MethodNotAllowed", "method not allowed")),
     }
 }

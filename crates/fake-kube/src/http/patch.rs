@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Asked, read};
-use crate::ssa;
-use crate::world::{Refusal, Served, Spot, World};
+use crate::world::{Refusal, Served, Spot, World, mistyped};
+use crate::{Shared, minor, ssa};
 
 /// Patches an object, or the part of it that has a path of its own.
 pub(super) fn patch(
+    shared: &Shared,
     world: &mut World,
-    of: &Served,
-    spot: &Spot,
+    (of, spot): (&Served, &Spot),
     part: &str,
     asked: &Asked,
 ) -> Result<Answer, Refusal> {
@@ -24,7 +24,16 @@ pub(super) fn patch(
     let body = read(asked)?;
     let before = world.objects.get(spot).cloned();
     let object = match asked.content.as_str() {
-        "application/apply-patch+yaml" => applied(of, spot, before.as_ref(), &body, asked)?,
+        "application/apply-patch+yaml" => {
+            if let Some(words) = mistyped(&body) {
+                let words = format!(
+                    "failed to create typed patch object{}: {words}",
+                    named(shared, of, spot)
+                );
+                return Err(Refusal::new(500, "", words));
+            }
+            applied(of, spot, before.as_ref(), &body, asked)?
+        }
         "application/merge-patch+json" => merged(world, spot, part, &body, asked)?,
         other => {
             let words = format!("the body of the request was in an unknown format - {other}");
@@ -47,6 +56,17 @@ pub(super) fn patch(
     world.changes.truncate(changes);
     world.tell = tell;
     done.map(|object| Answer::Value(code, object))
+}
+
+/// Newer ones say which object it is.
+fn named(shared: &Shared, of: &Served, spot: &Spot) -> String {
+    match minor(&shared.release) >= 24 {
+        true => format!(
+            " ({}/{}; {}/{}, Kind={})",
+            spot.namespace, spot.name, of.group, of.version, of.kind
+        ),
+        false => String::new(),
+    }
 }
 
 fn applied(

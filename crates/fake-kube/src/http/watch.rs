@@ -34,6 +34,9 @@ pub(super) fn watched(shared: Shared, watch: Watch) -> Response {
         loop {
             news.mark_unchanged();
             let (lines, over) = since(&shared, &mut watch);
+            if over && lines.is_empty() {
+                return None;
+            }
             if !lines.is_empty() {
                 let line = Ok::<_, std::io::Error>(lines.concat());
                 return Some((line, (shared, watch, news, until, over)));
@@ -75,5 +78,6 @@ fn since(shared: &Shared, watch: &mut Watch) -> (Vec<String>, bool) {
         lines.push(format!("{}\n", json!({"type": what, "object": change.object})));
     }
     watch.from = world.version;
-    (lines, false)
+    // Nobody serves a kind whose definition is gone.
+    (lines, !world.kinds.contains(&watch.of))
 }

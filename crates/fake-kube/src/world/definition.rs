@@ -78,7 +78,7 @@ impl World {
     }
 
     /// Says that a definition is established.
-    pub(crate) fn establish(&mut self, spot: &Spot) {
+    pub(super) fn establish(&mut self, spot: &Spot) {
         let Some(of) = self.served("apiextensions.k8s.io", "v1", "customresourcedefinitions")
         else {
             return;
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// Serves what a definition defines.
-    pub(crate) fn serve(&mut self, spot: &Spot) {
+    pub(super) fn serve(&mut self, spot: &Spot) {
         let Some(object) = self.objects.get(spot).cloned() else { return };
         let text = |path: &str| {
             object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -114,11 +114,5 @@ impl World {
                 self.kinds.push(served);
             }
         }
-    }
-
-    /// Where the definitions are.
-    pub(crate) fn definitions(&self) -> Vec<Spot> {
-        let all = self.objects.keys();
-        all.filter(|spot| spot.plural == "customresourcedefinitions").cloned().collect()
     }
 }

@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::workload::matches;
 use super::{Refusal, Served, Spot, World};
+
+/// How many seconds a pod has to go, where it does not say.
+const GRACE: u64 = 30;
 
 impl World {
     /// Deletes, or begins to.
@@ -42,10 +46,14 @@ impl World {
             return Ok(object);
         }
         object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:01Z");
-        let held = object
-            .pointer("/metadata/finalizers")
-            .and_then(Value::as_array)
-            .is_some_and(|f| !f.is_empty());
+        let grace = object.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
+        let grace = grace.unwrap_or(GRACE);
+        let lingers = of.kind == "Pod" && grace > 0 && object.pointer("/spec/nodeName").is_some();
+        if lingers {
+            object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+        }
+        let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        let held = lingers || finalizers.is_some_and(|all| !all.is_empty());
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         if held {
@@ -62,18 +70,21 @@ impl World {
     /// Asks a pod to go, as budgets allow: by their status, which a controller writes.
     pub(crate) fn evict(&mut self, spot: &Spot, uid: Option<&str>) -> Result<Value, Refusal> {
         let pod = self.find(spot)?.clone();
-        let labels = &pod["metadata"]["labels"];
-        let matches = |budget: &Value| {
-            let wanted = budget.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-            wanted.is_some_and(|all| {
-                !all.is_empty() && all.iter().all(|(k, v)| labels.get(k) == Some(v))
-            })
-        };
+        let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        // One that does not run is nobody's loss.
+        if matches!(text("/status/phase"), "Pending" | "Succeeded" | "Failed")
+            || !text("/metadata/deletionTimestamp").is_empty()
+        {
+            let of = self.served("", "v1", "pods").unwrap();
+            return self.delete(&of, spot, uid);
+        }
         let budgets: Vec<(Spot, Value)> = self
             .objects
             .iter()
             .filter(|(s, b)| {
-                s.plural == "poddisruptionbudgets" && s.namespace == spot.namespace && matches(b)
+                s.plural == "poddisruptionbudgets"
+                    && s.namespace == spot.namespace
+                    && matches(b, &pod)
             })
             .map(|(s, b)| (s.clone(), b.clone()))
             .collect();

@@ -4,13 +4,18 @@
 mod admit;
 mod definition;
 mod going;
+mod moment;
 mod seed;
+mod typed;
+mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+pub(crate) use typed::mistyped;
 
 /// A kind that is served.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,13 +139,21 @@ pub struct World {
     pub(crate) compacted: u64,
     pub(crate) version: u64,
     pub(crate) tell: watch::Sender<u64>,
-    /// How long a definition takes to be established, and again until its kind is served.
+    /// How long each thing takes that others do: a definition is established, and again until its kind
+    /// is served, a pod ends, a workload runs.
     pub(crate) slow: Duration,
+    /// Whether somebody ends pods that were told to go.
+    pub(crate) kubelets: bool,
+    /// Whether somebody runs workloads.
+    pub(crate) controllers: bool,
+    /// What no controller sees to.
+    pub(crate) stalled: BTreeSet<Spot>,
     next_uid: u64,
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    /// Empty, as a server of release 1.`minor` has it.
+    pub(crate) fn new(minor: u32) -> Self {
         let own =
             |(group, version, kind, plural, namespaced): &(&str, &str, &str, &str, bool)| Served {
                 group: (*group).to_owned(),
@@ -150,13 +163,16 @@ impl World {
                 namespaced: *namespaced,
             };
         let mut world = Self {
-            kinds: OWN.iter().map(own).collect(),
+            kinds: OWN.iter().map(own).filter(|kind| has(minor, kind)).collect(),
             objects: BTreeMap::new(),
             changes: Vec::new(),
             compacted: 0,
             version: 100,
             tell: watch::channel(100).0,
             slow: Duration::from_millis(30),
+            kubelets: true,
+            controllers: false,
+            stalled: BTreeSet::new(),
             next_uid: 1,
         };
         let namespaces = world.served("", "v1", "namespaces").unwrap();
@@ -208,9 +224,7 @@ impl World {
                 object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
                 object["metadata"]["generation"] = json!(1);
                 self.next_uid += 1;
-                if of.kind == "Namespace" {
-                    object["status"] = json!({"phase": "Active"});
-                }
+                begun(of, &mut object);
             }
             Some(old) => {
                 let spec = |value: &Value| {
@@ -220,7 +234,13 @@ impl World {
                     }
                     value
                 };
-                for field in ["uid", "creationTimestamp", "deletionTimestamp", "generation"] {
+                for field in [
+                    "uid",
+                    "creationTimestamp",
+                    "deletionTimestamp",
+                    "deletionGracePeriodSeconds",
+                    "generation",
+                ] {
                     match old["metadata"].get(field) {
                         Some(value) => object["metadata"][field] = value.clone(),
                         None => drop(object["metadata"].as_object_mut().unwrap().remove(field)),
@@ -245,7 +265,7 @@ impl World {
             .pointer("/metadata/finalizers")
             .and_then(Value::as_array)
             .is_some_and(|f| !f.is_empty());
-        if going && !held {
+        if going && !held && !moment::lingers(&object) {
             self.objects.remove(&spot);
             self.record("DELETED", (&of.group, &of.plural), object.clone(), before);
             self.after_delete(&object);
@@ -255,5 +275,33 @@ impl World {
         let what = if before.is_none() { "ADDED" } else { "MODIFIED" };
         self.record(what, (&of.group, &of.plural), object.clone(), before);
         Ok(object)
+    }
+}
+
+/// Whether release 1.`minor` serves a kind.
+fn has(minor: u32, kind: &Served) -> bool {
+    match (kind.group.as_str(), kind.version.as_str()) {
+        ("policy", "v1beta1") => minor < 25,
+        ("policy", _) => minor >= 21,
+        _ => true,
+    }
+}
+
+/// What the server itself adds to a new object.
+fn begun(of: &Served, object: &mut Value) {
+    match of.kind.as_str() {
+        "Namespace" => object["status"] = json!({"phase": "Active"}),
+        "Pod" if object.pointer("/status/phase").is_none() => {
+            object["status"]["phase"] = json!("Pending");
+        }
+        // Whoever watches over nodes takes it away again once the kubelet says that it is ready.
+        "Node" => {
+            let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+            match object.pointer_mut("/spec/taints").and_then(Value::as_array_mut) {
+                Some(taints) => taints.push(taint),
+                None => object["spec"]["taints"] = json!([taint]),
+            }
+        }
+        _ => {}
     }
 }

@@ -76,9 +76,36 @@ impl World {
         object["metadata"]["resourceVersion"] = version;
     }
 
-    /// How long a definition takes to be established, and again until its kind is served.
-    pub fn slow_definitions(&mut self, wait: std::time::Duration) {
+    /// How long each thing takes that others do: a definition is established, and again until its kind
+    /// is served, a pod ends, a workload runs.
+    pub fn take_time(&mut self, wait: std::time::Duration) {
         self.slow = wait;
+    }
+
+    /// Whether somebody ends pods that were told to go, as kubelets do; they do where nothing is said.
+    pub fn run_kubelets(&mut self, run: bool) {
+        self.kubelets = run;
+        self.tell.send_replace(self.version);
+    }
+
+    /// From now on workloads run as soon as they are wished, and budgets count: Deployments,
+    /// StatefulSets, DaemonSets, Jobs, claims, and pods on nodes. Without this a test writes each status.
+    pub fn run_controllers(&mut self) {
+        self.controllers = true;
+        self.tell.send_replace(self.version);
+    }
+
+    /// No controller sees to this object, so that it stays as it is.
+    pub fn stall(&mut self, kind: &str, namespace: &str, name: &str) {
+        let spot = self.place(kind, namespace, name);
+        self.stalled.insert(spot);
+    }
+
+    /// Controllers see to this object again.
+    pub fn go_on(&mut self, kind: &str, namespace: &str, name: &str) {
+        let spot = self.place(kind, namespace, name);
+        self.stalled.remove(&spot);
+        self.tell.send_replace(self.version);
     }
 
     pub(crate) fn compact(&mut self) {

@@ -117,7 +117,8 @@ impl FakeKube {
         self.shared.world.lock().unwrap()
     }
 
-    /// The next `times` requests with this method, and this in their path, come to grief. Empty: any.
+    /// The next `times` requests with this method, and this in their path or query, come to grief. Empty:
+    /// any.
     pub fn trouble(&self, method: &str, path: &str, times: u32, trouble: Trouble) {
         self.book().add(method, path, times, trouble);
     }

@@ -13,6 +13,8 @@ pub enum Trouble {
     Silence,
     /// An answer that nobody can read.
     Nonsense,
+    /// For a watch: it begins, says nothing whatever happens, and never ends.
+    Deaf,
 }
 
 impl Trouble {
@@ -56,11 +58,12 @@ impl Book {
 
     /// Notes a request, and gives the trouble that it runs into.
     pub(crate) fn met(&mut self, method: &str, path: &str, query: &str) -> Option<Trouble> {
-        self.requests.push(format!("{method} {path}?{query}"));
+        let asked = format!("{path}?{query}");
+        self.requests.push(format!("{method} {asked}"));
         let matches = |plan: &&mut Plan| {
             plan.times > 0
                 && (plan.method.is_empty() || plan.method == method)
-                && path.contains(&plan.path)
+                && asked.contains(&plan.path)
         };
         let plan = self.plans.iter_mut().find(matches)?;
         plan.times -= 1;

@@ -32,6 +32,21 @@ pub struct Limits {
     pub first_wait: Duration,
     /// Longest wait between two attempts, whatever the server asks for.
     pub wait_max: Duration,
+    /// How long a watch lasts before it is begun anew where it was, in whole seconds. With `request` on
+    /// top it is how long a connection may be silent, so nothing older than that is taken for current.
+    pub watch: Duration,
+}
+
+impl Limits {
+    /// After how long of silence a connection is taken for lost.
+    pub(crate) fn silence(&self) -> Duration {
+        self.watch + self.request
+    }
+
+    /// How long a watch lasts, as servers are told it.
+    pub(crate) fn watch_seconds(&self) -> u32 {
+        u32::try_from(self.watch.as_secs()).unwrap_or(u32::MAX).max(1)
+    }
 }
 
 impl Default for Limits {
@@ -43,6 +58,8 @@ impl Default for Limits {
             attempts: 4,
             first_wait: Duration::from_millis(250),
             wait_max: Duration::from_secs(10),
+            // Beginning one anew costs a request, and what is older than a minute is not news.
+            watch: Duration::from_secs(60),
         }
     }
 }

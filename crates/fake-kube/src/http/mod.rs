@@ -74,6 +74,10 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         }
         Some(Trouble::Slow(wait)) => tokio::time::sleep(wait).await,
         Some(Trouble::Silence) => return std::future::pending().await,
+        Some(Trouble::Deaf) => {
+            let nothing = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+            return Response::new(Body::from_stream(nothing));
+        }
         Some(Trouble::Nonsense) => return said(200, &json!("<html>")),
         None => {}
     }

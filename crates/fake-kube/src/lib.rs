@@ -24,6 +24,8 @@
 mod http;
 mod server;
 mod ssa;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod trouble;
 mod world;

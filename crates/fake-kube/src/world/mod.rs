@@ -12,6 +12,7 @@ mod workload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -217,6 +218,9 @@ impl World {
         self.admit(of, before.as_ref(), &object)?;
         object["apiVersion"] = json!(of.api_version());
         object["kind"] = json!(of.kind);
+        if of.kind == "Secret" {
+            encode(&mut object);
+        }
         match &before {
             None => {
                 object["metadata"]["uid"] =
@@ -287,6 +291,23 @@ fn has(minor: u32, kind: &Served) -> bool {
     }
 }
 
+/// The texts of a Secret, encoded. Who wrote them goes on owning `stringData`, so that a key which is no
+/// longer there stays in `data`: the real one does the same.
+fn encode(secret: &mut Value) {
+    let Some(Value::Object(texts)) = secret.as_object_mut().unwrap().remove("stringData") else {
+        return;
+    };
+    for (key, text) in texts {
+        let text = text.as_str().unwrap_or_default();
+        secret["data"][key] = json!(base64::engine::general_purpose::STANDARD.encode(text));
+    }
+}
+
+fn is_ready(node: &Value) -> bool {
+    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
 /// What the server itself adds to a new object.
 fn begun(of: &Served, object: &mut Value) {
     match of.kind.as_str() {
@@ -295,7 +316,7 @@ fn begun(of: &Served, object: &mut Value) {
             object["status"]["phase"] = json!("Pending");
         }
         // Whoever watches over nodes takes it away again once the kubelet says that it is ready.
-        "Node" => {
+        "Node" if !is_ready(object) => {
             let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
             match object.pointer_mut("/spec/taints").and_then(Value::as_array_mut) {
                 Some(taints) => taints.push(taint),

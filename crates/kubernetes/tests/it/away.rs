@@ -262,7 +262,8 @@ spec: {size: 1}
             true => lab.wish("").await,
             false => lab.wish(&WIDGETS.replace("size: 1", "size: 2")).await,
         };
-        let mut engine = lab.engine();
+        let definition = Duration::from_millis(300);
+        let mut engine = Engine::new(lab.api.clone(), Waits { definition, ..waits() });
         let made = plan(&new, &engine.look(&new).await.unwrap());
         let name = format!("widgets.{}", lab.group());
         assert!(fake.world().remove("CustomResourceDefinition", "", &name));

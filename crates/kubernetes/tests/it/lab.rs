@@ -79,7 +79,8 @@ impl Lab {
 
     async fn real() -> Option<Self> {
         let path = real()?;
-        let which = KubeconfigRef { path, context: None, programs: false };
+        // Whoever names a cluster for this has its programs for credentials, too.
+        let which = KubeconfigRef { path, context: None, programs: true };
         let access = access(&which, limits()).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         Some(Self { api: access.api, namespace: unique(), fake: None, _dir: dir })
@@ -182,11 +183,25 @@ impl Lab {
     /// Performs a step; what a controller would do meanwhile is done here.
     pub(crate) async fn perform(&self, engine: &mut Engine, wish: &Wish, step: &Step) {
         if let Step::AwaitReady { key } = step
-            && key.kind == "Deployment"
+            && key.group == "apps"
         {
+            let plural = format!("{}s", key.kind.to_lowercase());
             let live = self.get("v1", key).await.unwrap();
-            let status = json!({"status": {"observedGeneration": live["metadata"]["generation"]}});
-            self.edit("deployments", key, "status", &status).await;
+            let mut status = json!({"observedGeneration": live["metadata"]["generation"]});
+            let counts: &[&str] = match key.kind.as_str() {
+                "StatefulSet" => &["replicas"],
+                "DaemonSet" => &[
+                    "currentNumberScheduled",
+                    "desiredNumberScheduled",
+                    "numberMisscheduled",
+                    "numberReady",
+                ],
+                _ => &[],
+            };
+            for count in counts {
+                status[count] = json!(0);
+            }
+            self.edit(&plural, key, "status", &json!({"status": status})).await;
         }
         let done = engine.perform(wish, step).await;
         assert_eq!(done.unwrap_or_else(|e| panic!("{step:?}: {e}")), Done::Done);
@@ -213,6 +228,16 @@ impl Lab {
             budget("v1beta1"),
             Kind::new("", "v1", "Pod"),
             Kind::new("apps", "v1", "Deployment"),
+            Kind::new("apps", "v1", "StatefulSet"),
+            Kind::new("apps", "v1", "DaemonSet"),
+            Kind::new("networking.k8s.io", "v1", "Ingress"),
+            Kind::new("networking.k8s.io", "v1", "NetworkPolicy"),
+            Kind::new("rbac.authorization.k8s.io", "v1", "RoleBinding"),
+            Kind::new("rbac.authorization.k8s.io", "v1", "Role"),
+            Kind::new("", "v1", "ResourceQuota"),
+            Kind::new("", "v1", "LimitRange"),
+            Kind::new("", "v1", "Service"),
+            Kind::new("", "v1", "ServiceAccount"),
             Kind::new("", "v1", "ConfigMap"),
             Kind::new("", "v1", "Secret"),
             Kind::new("", "v1", "Node"),

@@ -10,6 +10,7 @@
 mod away;
 mod contract;
 mod faults;
+mod kinds;
 mod lab;
 mod nodes;
 mod rest;

@@ -14,17 +14,15 @@
     reason = "the lab is the tests', and this needs a part of it"
 )]
 
-#[path = "../tests/it/fake/mod.rs"]
-mod fake;
 #[path = "../tests/it/lab.rs"]
 mod lab;
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use trueup_fake_kube::FakeKube;
 use trueup_kubernetes::release::{Engine, plan};
 
-use fake::Fake;
 use lab::{Lab, waits};
 
 /// As many as the bound is for.
@@ -40,11 +38,9 @@ fn spent() -> f64 {
     now.tv_sec as f64 * 1e3 + now.tv_nsec as f64 / 1e6
 }
 
-/// Everything of ours runs on the one thread that is measured; the fake server has another.
+/// Everything of ours runs on the one thread that is measured; the fake server has others.
 fn main() {
-    let server =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let fake = server.block_on(Fake::start());
+    let fake = FakeKube::start();
     let ours = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     ours.block_on(async {
         let lab = Lab::over(fake).await;

@@ -133,8 +133,9 @@ pub async fn access(which: &KubeconfigRef, limits: Limits) -> Result<Access, Acc
         return Err(AccessError::Insecure { path });
     }
     config.connect_timeout = Some(limits.connect);
-    // Answers have their own limit; a watch is silent for as long as nothing happens.
-    config.read_timeout = None;
+    // Answers have their own limit; this is for watches, which are ended by the server in time, so that
+    // one which goes on being silent is one that nobody will end.
+    config.read_timeout = Some(limits.silence());
     // Requests are repeated by us, who know which of them may be.
     config.default_retry = false;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();

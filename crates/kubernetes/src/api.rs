@@ -1,6 +1,8 @@
 //! Requests to an API server: one object at a time, with a time limit, a few attempts, and errors that
 //! say what was to be done. It decides nothing, and never repeats what is not safe to repeat.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,38 +16,12 @@ use crate::MANAGER;
 use crate::fault::{About, Fault, cut, explain};
 use crate::key::{Kind, ObjectKey};
 
+pub use limits::Limits;
+
 /// Objects of one page of a list: a few megabytes at most.
 const PAGE: u32 = 500;
 /// Most objects of one list; more than any cluster here has, and bounded memory.
 pub const LIST_MAX: usize = 200_000;
-
-/// How long is waited, and how often is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// For connecting.
-    pub connect: Duration,
-    /// For one answer.
-    pub request: Duration,
-    /// How often a request is made that fails in a way that may pass.
-    pub attempts: u32,
-    /// Before the second attempt; doubled for each further one.
-    pub first_wait: Duration,
-    /// Longest wait between two attempts, whatever the server asks for.
-    pub wait_max: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            // A server gives a request up after 60 s (`--request-timeout`); waiting longer is for nothing.
-            request: Duration::from_secs(30),
-            attempts: 4,
-            first_wait: Duration::from_millis(250),
-            wait_max: Duration::from_secs(10),
-        }
-    }
-}
 
 /// Where objects of a kind are.
 #[derive(Debug, Clone, PartialEq, Eq)]

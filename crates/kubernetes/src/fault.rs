@@ -145,6 +145,10 @@ pub enum Fault {
     },
 }
 
+/// How a server begins that cannot read an applied object: a field that its schema does not have, or of
+/// another type. It says so with a status of 500.
+const MISTYPED: &str = "failed to create typed patch object";
+
 fn certificate_advice(expired: bool) -> &'static str {
     if expired {
         "renew the certificate (`kubeadm certs renew`), and check the clocks of both"
@@ -204,6 +208,11 @@ fn refusal(status: &Status, about: &About<'_>) -> Fault {
             let immutable = immutable.iter().any(|word| status.message.contains(word))
                 || status.message.contains("may not change");
             Fault::Invalid { what, words, immutable }
+        }
+        // It is the object: no attempt more would help, whatever the status says.
+        500 if status.message.starts_with(MISTYPED) => {
+            let words = if words.is_empty() { MISTYPED.to_owned() } else { words };
+            Fault::Invalid { what, words, immutable: false }
         }
         code @ (429 | 500 | 502 | 503 | 504) => {
             let after = details.map_or(0, |d| d.retry_after_seconds);
@@ -335,6 +344,11 @@ mod tests {
             false,
         );
         assert!(matches!(invalid, Fault::Invalid { immutable: true, .. }));
+        let mistyped =
+            "failed to create typed patch object: .data.x: expected string, got 'hunter2'";
+        let mistyped = of(json!({"code": 500, "message": mistyped}), true);
+        assert!(matches!(mistyped, Fault::Invalid { immutable: false, .. }), "{mistyped}");
+        assert!(!mistyped.is_transient() && !mistyped.to_string().contains("hunter2"));
         assert!(of(json!({"code": 404, "message": "no"}), false).is_absent());
         assert!(
             of(json!({"code": 401, "message": "no"}), false)

@@ -40,7 +40,7 @@ pub use access::{Access, AccessError, KubeconfigRef, access};
 pub use api::{Api, Apply, Evicted, LIST_MAX, Limits, Resource, Selector};
 pub use fault::{Fault, WORDS_MAX};
 pub use key::{Kind, ObjectKey, Scopes};
-pub use watch::{Stock, Watches};
+pub use watch::{Pulse, Stock, Watches};
 
 /// The name under which everything is applied (`fieldManager`). It is part of what clusters store: with
 /// another name, fields set under this one would be somebody else's.

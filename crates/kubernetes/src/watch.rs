@@ -1,7 +1,8 @@
 //! Objects followed by watches, so that a look at a cluster at rest asks for nothing.
 //!
 //! A watch that fails in any way is begun anew by a list, and until that is done its objects are not
-//! handed out: what is not known to be current is asked for instead.
+//! handed out: what is not known to be current is asked for instead. A connection on which nothing comes
+//! any more is found by its silence, and a pulse tells that something changed, never what.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,32 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Objects by what they are.
 pub type Stock = HashMap<ObjectKey, Arc<Value>>;
+
+/// What changes in objects all the time and says nothing: whoever waits is not told of it.
+const NOISE: &[&str] = &["resourceVersion", "managedFields", "lastHeartbeatTime", "lastProbeTime"];
+
+/// Tells that something changed, and on purpose not what: whoever waits looks at everything. The watches
+/// of several clusters may share one.
+#[derive(Debug, Clone)]
+pub struct Pulse(watch::Sender<u64>);
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self(watch::channel(0).0)
+    }
+}
+
+impl Pulse {
+    /// Changes with each change from now on; what comes while nobody waits is one change. Lives on its
+    /// own, so that a task can wait on it while others use the watches.
+    pub fn listen(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
+    fn beat(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
 
 /// What is known of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,14 +77,19 @@ impl Drop for Watch {
 /// The watches of a cluster.
 pub struct Watches {
     api: Api,
-    pulse: watch::Sender<u64>,
+    pulse: Pulse,
     all: BTreeMap<(Kind, Selector), Watch>,
 }
 
 impl Watches {
     /// None yet.
     pub fn new(api: Api) -> Self {
-        Self { api, pulse: watch::channel(0).0, all: BTreeMap::new() }
+        Self::telling(api, Pulse::default())
+    }
+
+    /// None yet; what they see is told here.
+    pub fn telling(api: Api, pulse: Pulse) -> Self {
+        Self { api, pulse, all: BTreeMap::new() }
     }
 
     /// Follows objects; those that are followed already go on. Has to be called within a runtime.
@@ -126,7 +158,7 @@ impl Watches {
 
     /// Changes with each change in any of them. Taken before a look, it tells of all that came after.
     pub fn pulse(&self) -> watch::Receiver<u64> {
-        self.pulse.subscribe()
+        self.pulse.listen()
     }
 }
 
@@ -137,7 +169,7 @@ struct Follower {
     which: Selector,
     stock: Arc<Mutex<Arc<Stock>>>,
     tell: watch::Sender<State>,
-    pulse: watch::Sender<u64>,
+    pulse: Pulse,
 }
 
 impl Follower {
@@ -157,6 +189,7 @@ impl Follower {
         let config = watcher::Config {
             label_selector: self.which.labels.clone(),
             field_selector: self.which.fields.clone(),
+            timeout: Some(self.api.limits().watch_seconds()),
             ..watcher::Config::default()
         };
         let api = dynamic(&self.api, &self.of, self.which.namespace.as_deref());
@@ -175,10 +208,12 @@ impl Follower {
                     self.say(State::Current);
                 }
                 Ok(Event::Apply(object)) => {
-                    if let Some((key, object)) = self.read(object) {
-                        Arc::make_mut(&mut *self.stock()).insert(key, object);
+                    let Some((key, object)) = self.read(object) else { continue };
+                    let new = object.clone();
+                    let old = Arc::make_mut(&mut *self.stock()).insert(key, object);
+                    if old.is_none_or(|old| !alike(&old, &new)) {
+                        self.say(State::Current);
                     }
-                    self.say(State::Current);
                 }
                 Ok(Event::Delete(object)) => {
                     if let Some((key, _)) = self.read(object) {
@@ -193,10 +228,17 @@ impl Follower {
         Fault::Unreachable { server, what, words: "the watch ended".to_owned() }
     }
 
-    /// After the stock was changed, never before.
+    /// After the stock was changed, never before. That it is still broken is no news.
     fn say(&self, state: State) {
+        let same = |old: &State| match (old, &state) {
+            (State::Broken(old), State::Broken(new)) => old == new,
+            _ => false,
+        };
+        let news = !same(&self.tell.borrow());
         self.tell.send_replace(state);
-        self.pulse.send_modify(|count| *count = count.wrapping_add(1));
+        if news {
+            self.pulse.beat();
+        }
     }
 
     fn stock(&self) -> std::sync::MutexGuard<'_, Arc<Stock>> {
@@ -211,6 +253,25 @@ impl Follower {
     fn broken(&self, error: &watcher::Error) -> Fault {
         let what = format!("watch {}", self.of.api.plural);
         explain_watch(error, &About { server: self.api.server(), what: &what, hide: false })
+    }
+}
+
+/// Whether two versions of an object differ in nothing but noise.
+fn alike(old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let told = |map: &serde_json::Map<String, Value>| {
+                map.keys().filter(|key| !NOISE.contains(&key.as_str())).count()
+            };
+            let same = |(key, value): (&String, &Value)| {
+                NOISE.contains(&key.as_str()) || new.get(key).is_some_and(|new| alike(value, new))
+            };
+            told(old) == told(new) && old.iter().all(same)
+        }
+        (Value::Array(old), Value::Array(new)) => {
+            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| alike(old, new))
+        }
+        (old, new) => old == new,
     }
 }
 
@@ -251,4 +312,25 @@ pub(crate) fn plain(object: DynamicObject, of: &Resource) -> Option<Value> {
         map.remove("apiVersion");
     }
     Some(typed(value, of))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn heartbeats_are_no_news() {
+        let node = |version: &str, heard: &str, ready: &str| {
+            json!({"metadata": {"name": "n", "resourceVersion": version},
+                "status": {"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": heard}]}})
+        };
+        let old = node("1", "10:00", "True");
+        assert!(alike(&old, &node("2", "10:05", "True")));
+        assert!(!alike(&old, &node("2", "10:05", "False")));
+        let mut more = node("2", "10:05", "True");
+        more["metadata"]["labels"] = json!({"a": "b"});
+        assert!(!alike(&old, &more) && !alike(&more, &old));
+    }
 }

@@ -200,7 +200,9 @@ impl Nodes {
         // A server that does not say its release in a known way is a new one.
         let version = version.map_or("v1", eviction_api);
         let pods = self.of("Pod").await?;
-        let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+        let config = watcher::Config::default()
+            .timeout(self.api.limits().watch_seconds())
+            .fields(&format!("spec.nodeName={node}"));
         // What was there before is not news, and an error of the watch leaves the time to ask again.
         let news = |event: &watcher::Result<Event<_>>| {
             let is = matches!(event, Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone));

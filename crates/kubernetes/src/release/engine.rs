@@ -159,8 +159,14 @@ impl Engine {
     /// One that follows what it was asked about, so that a look at a release at rest asks for little.
     /// Has to be used within one runtime.
     pub fn watching(api: Api, waits: Waits) -> Self {
-        let watches = Some(Watches::new(api.clone()));
-        Self { api, waits, watches, known: HashMap::new() }
+        let watches = Watches::new(api.clone());
+        Self::with_watches(api, waits, watches)
+    }
+
+    /// The same with watches of the same cluster that were made before, so that they tell whom they are
+    /// meant to tell.
+    pub fn with_watches(api: Api, waits: Waits, watches: Watches) -> Self {
+        Self { api, waits, watches: Some(watches), known: HashMap::new() }
     }
 
     /// The watches, where there are any.

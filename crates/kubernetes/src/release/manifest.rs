@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use serde_saphyr::Options;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
 use sha2::{Digest, Sha256};
@@ -274,12 +276,38 @@ fn object(mut value: Value, place: &Place) -> Result<Manifest, String> {
             "{key}: `metadata.{field}` is the server's own: remove it (was this taken from a cluster?)"
         ));
     }
+    if key.is_secret() {
+        encode(&mut value).map_err(|fault| format!("{key}: {fault}"))?;
+    }
     let size = value.to_string().len();
     if size > OBJECT_MAX {
         return Err(format!("{key} has {size} bytes, a cluster stores at most {OBJECT_MAX}"));
     }
     let digest = digest(&value);
     Ok(Manifest { key, kind, object: value, place: place.clone(), digest })
+}
+
+/// A Secret's `stringData` as `data`, as the server stores it. It would remember us as the owner of keys
+/// of `stringData` only, so that one which is no longer written would stay in `data`, and be nobody's.
+fn encode(secret: &mut Value) -> Result<(), String> {
+    let Some(map) = secret.as_object_mut() else { return Ok(()) };
+    let texts = match map.remove("stringData") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Object(texts)) => texts,
+        Some(_) => return Err("`stringData` is no mapping".to_owned()),
+    };
+    let data = map.entry("data").or_insert_with(|| Value::Object(Map::new()));
+    if data.is_null() {
+        *data = Value::Object(Map::new());
+    }
+    let data = data.as_object_mut().ok_or("`data` is no mapping")?;
+    for (key, text) in texts {
+        let Value::String(text) = text else {
+            return Err(format!("`stringData.{key}` is no text: write it in quotes"));
+        };
+        data.insert(key, Value::String(BASE64.encode(text)));
+    }
+    Ok(())
 }
 
 /// SHA-256 of a value's JSON, whose keys are sorted.
@@ -294,6 +322,20 @@ mod tests {
     use super::*;
 
     const TWO: &str = "# a comment\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n--- # next\nkind: Namespace\napiVersion: v1\nmetadata: {name: b, creationTimestamp: null}\nstatus: {}\n---\n";
+
+    #[test]
+    fn texts_of_a_secret_are_stored_as_the_server_does() {
+        let secret = |rest: &str| {
+            let text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: a}}\n{rest}");
+            read("x.yaml", &text)
+        };
+        let all = secret("data: {a: eA==, b: eA==}\nstringData: {b: hunter2, c: ''}\n").unwrap();
+        let data = serde_json::json!({"a": "eA==", "b": "aHVudGVyMg==", "c": ""});
+        assert_eq!(all[0].object["data"], data);
+        assert_eq!(all[0].object.get("stringData"), None);
+        let bad = secret("stringData: {pin: 1234}\n").unwrap_err()[0].to_string();
+        assert!(bad.contains("`stringData.pin` is no text") && !bad.contains("1234"), "{bad}");
+    }
 
     #[test]
     fn documents_are_counted_and_placed() {

@@ -17,6 +17,8 @@ both!(
     what_cannot_change_is_told_before,
     lists_come_in_pages,
     watches_follow,
+    a_watch_outlives_the_definition_of_its_kind,
+    a_delete_is_for_one_uid,
 );
 
 const FRONT: &str = "
@@ -162,7 +164,8 @@ async fn a_try_stores_nothing(lab: &Lab) {
     assert_eq!(one["metadata"]["resourceVersion"], two["metadata"]["resourceVersion"]);
     let bad = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": lab.namespace}, "data": {"x": {}}});
     let fault = lab.api.apply(&of, &key, &bad, wet).await.unwrap_err();
-    assert!(!fault.is_transient(), "{fault}");
+    assert!(matches!(fault, Fault::Invalid { .. }), "{fault}");
+    assert!(fault.to_string().contains(".data.x"), "{fault}");
 }
 
 async fn definitions_come_first_and_go_last(lab: &Lab) {
@@ -322,4 +325,48 @@ async fn watches_follow(lab: &Lab) {
         let limit = std::time::Duration::from_secs(20);
         tokio::time::timeout(limit, arrived).await.expect("the watch tells of it");
     }
+}
+
+async fn a_watch_outlives_the_definition_of_its_kind(lab: &Lab) {
+    let wish = lab.wish(&[WIDGET, DEFINITION, HOME].concat()).await;
+    lab.reconcile(&wish).await;
+    let of = lab.api.resource(&Kind::new(&lab.group(), "v1", "Widget")).await.unwrap();
+    let all = Selector::default();
+    let mut watches = trueup_kubernetes::Watches::new(lab.api.clone());
+    watches.follow(&of, &all);
+    let limit = std::time::Duration::from_secs(20);
+    watches.current(limit).await.unwrap();
+    assert_eq!(watches.stock(&of.kind(), &all).unwrap().len(), 1);
+
+    lab.reconcile(&lab.wish(HOME).await).await;
+    let seen = |wanted: Option<usize>| {
+        let mut pulse = watches.pulse();
+        let (watches, of, all) = (&watches, &of, &all);
+        async move {
+            let there = async {
+                while watches.stock(&of.kind(), all).map(|stock| stock.len()) != wanted {
+                    pulse.changed().await.unwrap();
+                }
+            };
+            tokio::time::timeout(limit, there).await.expect("it is told")
+        }
+    };
+    // Not an empty kind: a kind that is not there.
+    seen(None).await;
+    lab.reconcile(&wish).await;
+    seen(Some(1)).await;
+}
+
+async fn a_delete_is_for_one_uid(lab: &Lab) {
+    lab.make_namespace().await;
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "a", "namespace": lab.namespace}});
+    lab.put("", "ConfigMap", Some(&lab.namespace), "a", object).await;
+    let of = lab.api.resource(&Kind::new("", "v1", "ConfigMap")).await.unwrap();
+    let key = lab.key("", "ConfigMap", "a");
+    assert!(!lab.api.delete(&of, &key, "00000000-0000-0000-0000-00000000beef").await.unwrap());
+    let uid = lab.get("v1", &key).await.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert!(lab.api.delete(&of, &key, &uid).await.unwrap());
+    assert_eq!(lab.get("v1", &key).await, None);
+    assert!(!lab.api.delete(&of, &key, &uid).await.unwrap());
 }

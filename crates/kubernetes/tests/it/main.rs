@@ -7,9 +7,10 @@
     reason = "tests write files, wait for servers, say what they skip, and fail where they cannot"
 )]
 
+mod away;
 mod contract;
-mod fake;
 mod faults;
+mod kinds;
 mod lab;
 mod nodes;
 mod rest;

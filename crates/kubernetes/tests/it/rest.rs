@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use trueup_fake_kube::FakeKube;
 use trueup_kubernetes::release::{Engine, plan};
 
-use crate::fake::Fake;
 use crate::lab::{Lab, config_maps, waits};
 
 /// With watches, objects that did not change are not asked for.
 #[tokio::test]
 async fn a_look_at_objects_at_rest_asks_for_the_inventory_alone() {
-    let lab = Lab::over(Fake::start().await).await;
+    let lab = Lab::over(FakeKube::start()).await;
     let wish = lab.wish(&config_maps(50)).await;
     lab.reconcile(&wish).await;
     let mut engine = Engine::watching(lab.api.clone(), waits());

@@ -132,7 +132,7 @@ impl Engine {
     async fn ready(&self, key: &ObjectKey, kind: &Kind) -> Result<(), EngineError> {
         let of = self.api.resource(kind).await?;
         let limit = if key.is_definition() { self.waits.definition } else { self.waits.ready };
-        let mut words = "is not there".to_owned();
+        let (mut words, mut last) = ("is not there".to_owned(), None);
         let judge = |live: Option<Value>| match live.map(|live| health(key, &live)) {
             Some(Health::Ready) => Some(Ok(())),
             // Names that are taken may be given up by another definition, which is then at work.
@@ -143,9 +143,12 @@ impl Engine {
             }
             None => None,
         };
-        match tokio::time::timeout(limit, self.until(&of, key, judge)).await {
+        match tokio::time::timeout(limit, self.until(&of, key, judge, &mut last)).await {
             Ok(done) => done?.map_err(|words| EngineError::Failed { key: key.clone(), words }),
             Err(_) => {
+                if let Some(fault) = last {
+                    return Err(fault.into());
+                }
                 let seconds = limit.as_secs();
                 Err(EngineError::NotReady { key: key.clone(), seconds, words })
             }
@@ -158,7 +161,7 @@ impl Engine {
             Err(Fault::UnknownKind { .. }) => return Ok(()),
             other => other?,
         };
-        let mut words = "is still there".to_owned();
+        let (mut words, mut last) = ("is still there".to_owned(), None);
         let judge = |live: Option<Value>| match live {
             Some(live) if live.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid) => {
                 words = stuck_by(&live);
@@ -166,7 +169,7 @@ impl Engine {
             }
             _ => Some(()),
         };
-        match tokio::time::timeout(self.waits.gone, self.until(&of, key, judge)).await {
+        match tokio::time::timeout(self.waits.gone, self.until(&of, key, judge, &mut last)).await {
             // The definition went with it.
             Ok(Err(fault)) if fault.is_absent() => {
                 self.api.forget();
@@ -174,18 +177,23 @@ impl Engine {
             }
             Ok(done) => Ok(done?),
             Err(_) => {
+                if let Some(fault) = last {
+                    return Err(fault.into());
+                }
                 let seconds = self.waits.gone.as_secs();
                 Err(EngineError::Stuck { key: key.clone(), seconds, words })
             }
         }
     }
 
-    /// Follows one object until it is judged; what passes by itself is waited out.
+    /// Follows one object until it is judged; what passes by itself is waited out. `last` is why nothing
+    /// is known of the object now, so that whoever gives up does not take silence for an answer.
     async fn until<T>(
         &self,
         of: &Resource,
         key: &ObjectKey,
         mut judge: impl FnMut(Option<Value>) -> Option<T>,
+        last: &mut Option<Fault>,
     ) -> Result<T, Fault> {
         let what = format!("watch {key}");
         let about = About { server: self.api.server(), what: &what, hide: key.is_secret() };
@@ -193,12 +201,16 @@ impl Engine {
         let mut events = std::pin::pin!(watch_object(objects, &key.name).default_backoff());
         while let Some(event) = events.next().await {
             let live = match event {
-                Ok(live) => live.and_then(|object| plain(object, of)),
+                Ok(live) => {
+                    *last = None;
+                    live.and_then(|object| plain(object, of))
+                }
                 Err(error) => {
                     let fault = explain_watch(&error, &about);
                     let passes =
                         fault.is_transient() || matches!(fault, Fault::Refused { code: 410, .. });
                     if passes {
+                        *last = Some(fault);
                         continue;
                     }
                     return Err(fault);

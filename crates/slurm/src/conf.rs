@@ -270,8 +270,7 @@ PartitionName=batch Nodes=ALL
         let bomb: String = (0..3).map(|n| format!("NodeName=n{n}x[1-30000]\n")).collect();
         let error = Conf::parse(&bomb).unwrap_err();
         assert_eq!(error.to_string(), "line 3: more than 65536 nodes");
-        let bomb: String =
-            (0..=PARTITIONS_MAX).map(|n| format!("PartitionName=p{n}\n")).collect();
+        let bomb: String = (0..=PARTITIONS_MAX).map(|n| format!("PartitionName=p{n}\n")).collect();
         assert!(Conf::parse(&bomb).unwrap_err().message.contains("4096 partitions"));
     }
 }

@@ -157,7 +157,9 @@ impl Argv {
     #[must_use]
     pub fn bounded(&self, longest: Duration) -> Self {
         let mut arguments: Vec<OsString> =
-            ["--kill-after=1".to_owned(), longest.as_secs().max(1).to_string()].map(Into::into).into();
+            ["--kill-after=1".to_owned(), longest.as_secs().max(1).to_string()]
+                .map(Into::into)
+                .into();
         arguments.push(self.program.clone());
         arguments.extend(self.arguments.iter().cloned());
         Self { program: "timeout".into(), arguments, environment: self.environment.clone() }
@@ -238,13 +240,17 @@ impl Argv {
     }
 }
 
-/// At most [`WORDS_MAX`] bytes of a text, whole lines where there are several.
+/// At most [`WORDS_MAX`] bytes of a text, with nothing in it that a terminal would obey: it may be of a
+/// machine that others have in their hands.
 pub(crate) fn cut(words: &str) -> String {
-    if words.len() <= WORDS_MAX {
-        return words.to_owned();
+    let end = (0..=WORDS_MAX.min(words.len())).rev().find(|at| words.is_char_boundary(*at));
+    let kept = &words[..end.unwrap_or(0)];
+    let plain = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    let mut text: String = kept.chars().map(plain).collect();
+    if kept.len() < words.len() {
+        text.push('…');
     }
-    let end = (0..=WORDS_MAX).rev().find(|at| words.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &words[..end])
+    text
 }
 
 fn listen(
@@ -282,6 +288,14 @@ pub(crate) fn end(id: Pid) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_cut_and_no_terminal_obeys_them() {
+        assert_eq!(cut("fatal: no\nmore"), "fatal: no\nmore");
+        assert_eq!(cut("\u{1b}[2Jgone\r"), " [2Jgone ");
+        let long = "é".repeat(WORDS_MAX);
+        assert_eq!(cut(&long), format!("{}…", "é".repeat(WORDS_MAX / 2)));
+    }
 
     #[test]
     fn answers_failures_and_limits_are_told_apart() {

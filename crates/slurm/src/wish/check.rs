@@ -357,9 +357,11 @@ fn accounts(wish: &Cluster, faults: &mut Faults) {
             lower(&format!("{path}.coordinators"), user, faults);
         }
         // What sacctmgr says of it later has a line and columns.
-        let breaks = |text: &String| text.contains(|c: char| c.is_control() || matches!(c, '|' | '"'));
+        let breaks =
+            |text: &String| text.contains(|c: char| c.is_control() || matches!(c, '|' | '"'));
         if account.description.as_ref().is_some_and(breaks) {
-            let message = "has a line break, `|` or `\"` in it, and Slurm tells of accounts in such";
+            let message =
+                "has a line break, `|` or `\"` in it, and Slurm tells of accounts in such";
             faults.add(format_args!("{path}.description"), message);
         }
         if account.limits.contains_key(&Limit::MaxTresPerUser) {

@@ -404,6 +404,11 @@ impl<'a> Facts<'a> {
         seen.is_some_and(|seen| self.ours(id, seen))
     }
 
+    /// Whether something of this id is there and is not ours.
+    pub(super) fn foreign(&self, id: &ResourceId) -> bool {
+        self.observed().resources.get(id).is_some_and(|seen| !self.ours(id, seen))
+    }
+
     /// As [`Self::ours`], where the log's record is at hand.
     pub(super) fn ours_by<'k>(
         &self,

@@ -42,6 +42,11 @@ fn references(work: &mut Work<'_>, at: usize) {
             work.refuse(at, SkipReason::Blocked(on));
             continue;
         }
+        // Whoever asks a machine to serve a cluster goes into it, with the cluster's key.
+        if id.kind == Kind::Cluster && on.kind == Kind::VirtualMachine && work.facts.foreign(&on) {
+            work.refuse(at, SkipReason::Blocked(on));
+            continue;
+        }
         // Whatever it looks like now, it is being changed.
         if work.input.known.suspended.get(&on) == Some(&SkipReason::InProgress) {
             work.refuse(at, SkipReason::Blocked(on));

@@ -139,16 +139,8 @@ mod tests {
             reservations: BTreeMap::new(),
             jobs: Vec::new(),
         };
-        let look = SlurmSeen {
-            slurm: String::new(),
-            gres: String::new(),
-            cgroup: String::new(),
-            cut_off: false,
-            observed: Some(Arc::new(observed)),
-            accounts: None,
-            now: 1000,
-            machines: BTreeMap::new(),
-        };
+        let look =
+            SlurmSeen { observed: Some(Arc::new(observed)), now: 1000, ..SlurmSeen::default() };
         let wish: wish::Cluster = serde_json::from_value(serde_json::json!({
             "name": "lab", "controllers": [], "pools": [], "partitions": []
         }))

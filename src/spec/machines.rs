@@ -172,6 +172,22 @@ struct Expand<'a> {
 
 /// Templates, the nearest first, each with its pointer.
 type Layers<'a> = Vec<(String, &'a ClusterMachineSpec)>;
+/// A part of a template, and where it is.
+type Part<'a, T> = (&'a T, String);
+
+/// A host of a cluster that a machine is made for.
+struct Wanted<'a> {
+    /// The pointer of its entry.
+    at: &'a str,
+    /// What the machine is called.
+    name: Name,
+    /// What the host is called in the cluster.
+    node: &'a str,
+    address: String,
+    /// Its pool, and the place of that; none: a controller.
+    pool: Option<(&'a ClusterPoolSpec, usize)>,
+    layers: &'a Layers<'a>,
+}
 
 /// The nearest one that says it, and where.
 fn pick<'a, T>(
@@ -191,7 +207,11 @@ impl<'a> Expand<'a> {
         hint: Option<&'static str>,
     ) {
         let (pointer, message) = (pointer.to_owned(), message.into());
-        self.found.mistakes.push(Mistake { code, pointer, message, hint });
+        // Once for all machines that it is wrong for.
+        let told = |it: &Mistake| it.pointer == pointer && it.message == message;
+        if !self.found.mistakes.iter().any(told) {
+            self.found.mistakes.push(Mistake { code, pointer, message, hint });
+        }
     }
 
     /// The machines of one entry.
@@ -224,10 +244,10 @@ impl<'a> Expand<'a> {
                 return self.mistake("spec/wrong-value", &format!("{at}/address"), message, None);
             }
         };
-        let layers = self.layers(host, at, pool);
+        let layers = &self.layers(host, at, pool);
         for (node, address) in names.iter().zip(addresses) {
             match machine_name(&self.id.name, node) {
-                Ok(name) => self.machine(&layers, at, &name, node, address, pool),
+                Ok(name) => self.machine(&Wanted { at, name, node, address, pool, layers }),
                 Err(message) => {
                     self.mistake("spec/wrong-value", &format!("{at}/name"), message, None);
                 }
@@ -249,15 +269,8 @@ impl<'a> Expand<'a> {
         own.into_iter().chain(of_pool).chain(all).collect()
     }
 
-    fn machine(
-        &mut self,
-        layers: &Layers<'a>,
-        at: &str,
-        name: &Name,
-        node: &str,
-        address: String,
-        pool: Option<(&'a ClusterPoolSpec, usize)>,
-    ) {
+    fn machine(&mut self, host: &Wanted<'_>) {
+        let (at, name, layers) = (host.at, &host.name, host.layers);
         let mut missing = |field: &str, hint| {
             let message = format!("field `{field}` of the machines is missing");
             self.mistake("spec/missing-field", "/spec/machines", message, Some(hint));
@@ -275,11 +288,11 @@ impl<'a> Expand<'a> {
             missing("memory", "memory of each machine: `2GiB`");
         }
         let (Some(image), Some(network), Some(memory)) = (image, network, memory) else { return };
-        if let Some((pool, p)) = pool {
+        if let Some((pool, p)) = host.pool {
             self.enough(pool, p, memory.0);
         }
-        self.disk(layers, at, name, image, pool.is_none());
-        let (spec, pointers) = vm(layers, at, name, node, address, pool, network, memory);
+        self.disk(host, image);
+        let (spec, pointers) = vm(host, network, memory);
         self.push(Kind::VirtualMachine, name, at, pointers, Spec::VirtualMachine(Box::new(spec)));
     }
 
@@ -309,18 +322,12 @@ impl<'a> Expand<'a> {
         }
     }
 
-    fn disk(
-        &mut self,
-        layers: &Layers<'a>,
-        at: &str,
-        name: &Name,
-        (image, image_at): (&String, String),
-        controller: bool,
-    ) {
+    fn disk(&mut self, host: &Wanted<'_>, (image, image_at): Part<'_, String>) {
+        let (at, name, layers) = (host.at, &host.name, host.layers);
         let size = pick(layers, "disk", |it| it.disk.as_ref());
         let pool = pick(layers, "storagePool", |it| it.storage_pool.as_ref());
         // The state of all jobs is on a controller's disk.
-        let of_own = layers.iter().filter(|(of, _)| !controller || of.starts_with(at));
+        let of_own = layers.iter().filter(|(of, _)| host.pool.is_some() || of.starts_with(at));
         let change = of_own.filter_map(|(_, layer)| layer.on_image_change).next();
         let mut pointers = vec![("/spec/image", image_at)];
         pointers.extend(size.as_ref().map(|(_, at)| ("/spec/size", at.clone())));
@@ -369,18 +376,13 @@ impl<'a> Expand<'a> {
 }
 
 /// The virtual machine of a host, and where each part of it comes from.
-#[expect(clippy::too_many_arguments, reason = "one place puts all of them together")]
-fn vm<'a>(
-    layers: &Layers<'a>,
-    at: &str,
-    name: &Name,
-    node: &str,
-    address: String,
-    pool: Option<(&'a ClusterPoolSpec, usize)>,
-    (network, network_at): (&String, String),
-    (memory, memory_at): (&MemorySpec, String),
+fn vm(
+    host: &Wanted<'_>,
+    (network, network_at): Part<'_, String>,
+    (memory, memory_at): Part<'_, MemorySpec>,
 ) -> (MachineSpec, Vec<(&'static str, String)>) {
-    let (cpus, cpus_at) = cpus(layers, at, pool);
+    let Wanted { at, name, node, address, layers, .. } = host;
+    let (cpus, cpus_at) = cpus(host);
     let boot = pick(layers, "boot", |it| it.boot.as_ref());
     let gpus = pick(layers, "gpus", |it| it.gpus.as_ref());
     let devices = pick(layers, "hostDevices", |it| it.host_devices.as_ref());
@@ -406,7 +408,7 @@ fn vm<'a>(
     ];
     pointers.extend(known.into_iter().filter_map(|(own, of)| Some((own, of?.clone()))));
     let cloud_init = CloudInitSpec {
-        hostname: Some(node.to_owned()),
+        hostname: Some((*node).to_owned()),
         network_config: None,
         ..cloud_init.map(|it| it.0.clone()).unwrap_or_default()
     };
@@ -419,7 +421,7 @@ fn vm<'a>(
         cpus,
         memory: memory.clone(),
         disks: vec![disk_of(name)],
-        nics: vec![nic_on(network, address)],
+        nics: vec![nic_on(network, address.clone())],
         boot: boot.map(|it| it.0.clone()),
         cloud_init: Some(cloud_init),
         console_log: ConsoleLog::Flag(
@@ -441,17 +443,13 @@ fn vm<'a>(
 
 /// The processors of a host, and where they are said. Those of a node are its pool's, unless it is said
 /// nearer than for all machines.
-fn cpus<'a>(
-    layers: &Layers<'a>,
-    at: &str,
-    pool: Option<(&'a ClusterPoolSpec, usize)>,
-) -> (CpusSpec, String) {
-    let near = layers.iter().filter(|(at, _)| pool.is_none() || at != "/spec/machines");
-    let near: Layers<'a> = near.cloned().collect();
-    match (pick(&near, "cpus", |it| it.cpus.as_ref()), pool) {
+fn cpus(host: &Wanted<'_>) -> (CpusSpec, String) {
+    let near = |at: &String| host.pool.is_none() || at != "/spec/machines";
+    let near: Layers<'_> = host.layers.iter().filter(|(at, _)| near(at)).cloned().collect();
+    match (pick(&near, "cpus", |it| it.cpus.as_ref()), host.pool) {
         (Some((cpus, at)), _) => (cpus.clone(), at),
         (None, Some((pool, p))) => (CpusSpec::Count(pool.cpus), format!("/spec/pools/{p}/cpus")),
-        (None, None) => (CpusSpec::Count(1), at.to_owned()),
+        (None, None) => (CpusSpec::Count(1), host.at.to_owned()),
     }
 }
 

@@ -2,15 +2,17 @@
 
 use super::*;
 
+/// A document of a cluster whose spec has these lines.
+fn document(spec: &str) -> String {
+    let head = "apiVersion: trueup/v1\nkind: Cluster\nmetadata: { name: hpc }";
+    format!("{head}\nspec:\n  type: slurm\n{spec}")
+}
+
 #[test]
 fn mistakes_of_one_cluster_are_found_at_once() {
     check(
-        r#"apiVersion: trueup/v1
-kind: Cluster
-metadata: { name: hpc }
-spec:
-  type: slurm
-  name: lab
+        &document(
+            r#"  name: lab
   place: { folder: etc/slurm }
   drainTimeout: soon
   controllers: [{ name: ctl }]
@@ -18,6 +20,7 @@ spec:
     - { name: cpu, nodes: [{ name: "n[1-" }], cpus: 4, memory: 4GiB }
   partitions: []
 "#,
+        ),
         expect![[r#"
             environments/lab/x.yaml:7:20 spec/wrong-value: `etc/slurm` is not a plain absolute path: start with `/`, leave out `.`, `..` and `//`
             environments/lab/x.yaml:8:17 spec/wrong-value: `soon` is not a duration: write `90s`, `5m`, `4h` or `1d`
@@ -25,12 +28,8 @@ spec:
         "#]],
     );
     check(
-        r#"apiVersion: trueup/v1
-kind: Cluster
-metadata: { name: hpc }
-spec:
-  type: slurm
-  controllers: [{ name: ctl }]
+        &document(
+            r#"  controllers: [{ name: ctl }]
   pools:
     - { name: cpu, nodes: [{ name: "n[1-4]" }], cpus: 4, memory: 4GiB }
     - name: gpu
@@ -43,6 +42,7 @@ spec:
   accounts: [{ name: research, limits: { grpTres: gres/gpu=4 } }]
   parameters: { ClusterName: other, JobCompPass: hunter2 }
 "#,
+        ),
         expect![[r#"
             environments/lab/x.yaml:10:14 spec/wrong-value: `n4` is also pools[0].nodes[3]
             environments/lab/x.yaml:13:47 spec/wrong-value: are 1, count says 2
@@ -164,20 +164,37 @@ spec: { size: 1GiB }
         "#]],
     );
     check(
-        r#"apiVersion: trueup/v1
-kind: Cluster
-metadata: { name: hpc }
-spec:
-  type: slurm
-  mungeKey: { generation: 2 }
+        &document(
+            r#"  mungeKey: { generation: 2 }
   controllers: [{ name: ctl }]
   pools:
     - { name: cpu, nodes: [{ name: n1, machine: { memory: 1GiB } }], cpus: 1, memory: 500MiB }
   partitions: [{ name: batch, pools: [cpu] }]
 "#,
+        ),
         expect![[r#"
             environments/lab/x.yaml:6:13 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
             environments/lab/x.yaml:9:49 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+        "#]],
+    );
+    check(
+        &document(
+            r#"  machines: { image: slurm, network: hpc }
+  place: { folder: /srv/slurm, slurmctld: /opt/slurmctld }
+  controllers: [{ name: ctl, address: 10.9.0.10 }]
+  login: [{ name: head, machine: { memory: 1GiB } }]
+  pools:
+    - { name: cpu, nodes: [{ name: "n[1-3]", address: 10.9.0.11 }], cpus: 1, memory: 500MiB }
+  partitions: [{ name: batch, pools: [cpu] }]
+  parameters: { SlurmctldPort: "6817 -f /x" }
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:6:13 spec/missing-field: field `memory` of the machines is missing (memory of each machine: `2GiB`)
+            environments/lab/x.yaml:7:20 spec/conflict: the services of a machine that is made read their files in /etc/slurm (leave it out)
+            environments/lab/x.yaml:7:43 spec/conflict: the service of a machine that is made starts /usr/sbin/slurmctld (leave it out)
+            environments/lab/x.yaml:9:34 spec/conflict: no machine is made for this one, only for controllers and nodes
+            environments/lab/x.yaml:13:15 spec/wrong-value: SlurmctldPort is `6817 -f /x`, and nodes ask at one port
         "#]],
     );
 }

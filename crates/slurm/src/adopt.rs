@@ -67,6 +67,10 @@ pub(crate) const PARTITION_FIELDS: &[&str] = &[
     "state",
 ];
 
+/// Most memberships of nodes in partitions, all taken together: sixty queues over as many nodes as Slurm
+/// takes.
+const MEMBERS_MAX: usize = 60 * hostlist::NAMES_MAX;
+
 /// Reads a wish from `slurm.conf` and `gres.conf`.
 ///
 /// # Errors
@@ -128,7 +132,7 @@ fn controller(text: &str) -> Host {
 
 /// The nodes of each partition.
 fn members(slurm: &Conf) -> Result<BTreeMap<&str, BTreeSet<String>>, Unadoptable> {
-    let mut all = BTreeMap::new();
+    let (mut all, mut count) = (BTreeMap::new(), 0);
     for (name, fields) in &slurm.partitions {
         let list = fields.get("nodes").map(String::as_str).unwrap_or_default();
         let nodes: BTreeSet<String> = if list.eq_ignore_ascii_case("all") {
@@ -142,6 +146,10 @@ fn members(slurm: &Conf) -> Result<BTreeMap<&str, BTreeSet<String>>, Unadoptable
             return Err(Unadoptable(format!(
                 "partition {name} has {other}, which is no node here: name its nodes instead of a set"
             )));
+        }
+        count += nodes.len();
+        if count > MEMBERS_MAX {
+            return Err(Unadoptable(format!("its partitions have more than {MEMBERS_MAX} nodes")));
         }
         all.insert(name.as_str(), nodes);
     }
@@ -166,6 +174,10 @@ fn devices(
             .collect();
         let of = |key: &str| fields.get(key).map(String::as_str).unwrap_or_default();
         let told = || format!("gres.conf line {}: {}", line.number, conf::spelled(&line.pairs));
+        if fields.contains_key("include") {
+            left.push(told());
+            continue;
+        }
         if !fields.contains_key("nodename") && !fields.contains_key("name") {
             whole.push(conf::spelled(&line.pairs));
             continue;

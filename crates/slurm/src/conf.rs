@@ -18,6 +18,9 @@ pub struct Line {
 /// The values of a node or a partition, by key in lower case.
 pub type Fields = BTreeMap<String, String>;
 
+/// Most queues of a file: it may be of a machine that others have in their hands.
+const PARTITIONS_MAX: usize = 4096;
+
 /// What a `slurm.conf` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conf {
@@ -130,6 +133,10 @@ impl Conf {
                         whole.extend(fields);
                         conf.partitions.insert(value.clone(), whole);
                     }
+                    if conf.partitions.len() > PARTITIONS_MAX {
+                        let message = format!("more than {PARTITIONS_MAX} partitions");
+                        return Err(ConfError { line: line.number, message });
+                    }
                 }
                 "nodeset" | "downnodes" | "frontendname" | "include" => {
                     conf.others.push(spelled(&line.pairs));
@@ -165,6 +172,9 @@ impl Conf {
         whole.extend(own);
         let wrong = |message: String| ConfError { line: line.number, message };
         let names = hostlist::expand(names).map_err(|error| wrong(error.to_string()))?;
+        if self.nodes.len() + names.len() > hostlist::NAMES_MAX {
+            return Err(wrong(format!("more than {} nodes", hostlist::NAMES_MAX)));
+        }
         // An address list goes along with the names, one each.
         let mut each: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for key in ["nodeaddr", "nodehostname", "port"] {
@@ -253,5 +263,14 @@ PartitionName=batch Nodes=ALL
     fn a_node_twice_is_told_with_its_line() {
         let error = Conf::parse("NodeName=n[1-3]\n\nNodeName=n2").unwrap_err();
         assert_eq!(error.to_string(), "line 3: node n2 is there twice");
+    }
+
+    #[test]
+    fn a_file_without_end_is_no_file() {
+        let bomb: String = (0..3).map(|n| format!("NodeName=n{n}x[1-30000]\n")).collect();
+        let error = Conf::parse(&bomb).unwrap_err();
+        assert_eq!(error.to_string(), "line 3: more than 65536 nodes");
+        let bomb: String = (0..=PARTITIONS_MAX).map(|n| format!("PartitionName=p{n}\n")).collect();
+        assert!(Conf::parse(&bomb).unwrap_err().message.contains("4096 partitions"));
     }
 }

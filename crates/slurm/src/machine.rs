@@ -20,6 +20,8 @@ use crate::run::{self, Argv, RunError, Said};
 
 /// Lines that are kept of a daemon on trial: one says some fifty.
 const LINES_MAX: usize = 10_000;
+/// How long a daemon on trial may take to end once it was told to.
+const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// A machine with Slurm on it.
 pub trait Machine: fmt::Debug + Send + Sync {
@@ -30,7 +32,8 @@ pub trait Machine: fmt::Debug + Send + Sync {
     fn run(&self, argv: &Argv, limit: Duration) -> Result<Said, RunError>;
 
     /// Starts a daemon that stays in the foreground, hears what it says on its standard error until it
-    /// runs, ends or the limit is over, and ends it: none is ever left behind.
+    /// runs, ends or the limit is over, and ends it. Where whoever started it is killed, it ends by itself
+    /// at [`Trial::longest`].
     ///
     /// # Errors
     /// [`RunError`], [`RunError::Failed`] excepted.
@@ -103,6 +106,14 @@ pub struct Trial<'a> {
     pub log: (&'a Path, &'a [&'a str]),
 }
 
+impl Trial<'_> {
+    /// Longest that it may be there.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.limit + self.goes_on + END_LIMIT
+    }
+}
+
 /// What a daemon on trial said, and how that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
@@ -142,7 +153,7 @@ impl Machine for Here {
 
     fn hear(&self, argv: &Argv, trial: &Trial<'_>) -> Result<Heard, RunError> {
         let start = |error| RunError::Start { program: argv.shown(), error };
-        let mut command = argv.command();
+        let mut command = argv.bounded(trial.longest()).command();
         let mut child =
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(start)?;
         let id = Pid::from_child(&child);

@@ -1,7 +1,10 @@
 //! A candidate configuration, tried before it is written: read by `scontrol`, then started by a
 //! controller of its own in a private folder. The live files and the live controller are not touched,
-//! and no node is spoken to: the copy says other ports, other folders, an authentication that real
-//! daemons refuse, and every node's address is this machine.
+//! and no node is spoken to: the copy says other ports and other folders, and every node is at a port of
+//! this machine on which nothing but root's programs could listen.
+//!
+//! A trial is a controller that whoever reaches its port may speak to, and it may run as root: it takes
+//! nobody's word for who they are, but asks munge, as the live one does.
 //!
 //! What a controller does not look at is not proved: whether programs named in it exist, and whether
 //! the device files of `gres.conf` do. Those are of the nodes.
@@ -25,6 +28,22 @@ const GOES_ON: Duration = Duration::from_millis(500);
 /// in `GresTypes` leaves a node without its GPUs, silently).
 const GRAVE: &[&str] =
     &["Invalid GRES", "specified more than once", "invalid gres", "not valid and will"];
+/// Complaints that are told; a file that is wrong for each of a thousand nodes is told of by a few.
+const TOLD_MAX: usize = 20;
+/// A port of the kernel's that was taken since it was chosen (strerror(3), `EADDRINUSE`).
+const PORT_TAKEN: &str = "Address already in use";
+/// Where nodes are for a trial: tcpmux, which nobody has, and which only root may have.
+const NODES_PORT: u16 = 1;
+/// Files that a controller reads beside those of a wish, and without which it does not start where they are
+/// asked for (`TopologyPlugin`, `JobSubmitPlugins`, `NodeFeaturesPlugins`, `BurstBufferType`).
+const BESIDE: &[&str] = &[
+    "burst_buffer.conf",
+    "burst_buffer.lua",
+    "helpers.conf",
+    "job_submit.lua",
+    "topology.conf",
+    "topology.yaml",
+];
 /// Words of the trial itself: it has no state, no mail and no nodes.
 const OF_THE_TRIAL: &[&str] = &[
     "state file",
@@ -50,12 +69,8 @@ const LEFT_OUT: &[&str] = &[
     "accountingstorageuser",
     "authaltparameters",
     "authalttypes",
-    "authinfo",
-    "authtype",
     "controladdr",
     "controlmachine",
-    "credtype",
-    "cryptotype",
     "healthcheckinterval",
     "healthcheckprogram",
     "jobcomploc",
@@ -71,6 +86,7 @@ const LEFT_OUT: &[&str] = &[
     "slurmctldprimaryoffprog",
     "slurmctldprimaryonprog",
     "slurmctldsyslogdebug",
+    "slurmdport",
     "slurmschedlogfile",
     "slurmuser",
     "statesavelocation",
@@ -87,6 +103,9 @@ pub struct Prover {
     pub bin: Option<PathBuf>,
     /// `slurmctld`, of the release that the cluster's controller is.
     pub slurmctld: PathBuf,
+    /// The folder of the live files: what the controller reads there besides those of a wish, a trial
+    /// reads too.
+    pub live: PathBuf,
     /// Longest that a trial may take.
     pub limit: Duration,
 }
@@ -147,9 +166,23 @@ pub enum ProveError {
         /// Why.
         error: io::Error,
     },
+    /// A file that the live controller reads could not be read.
+    #[error("cannot read {path}, which a trial needs: {error}")]
+    Beside {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Somebody else has its port.
+    #[error("the trial controller has no port: {words}")]
+    Port {
+        /// Its words.
+        words: String,
+    },
     /// The trial neither started nor said why.
     #[error(
-        "the trial controller neither started nor failed within {seconds} s; its last words: {words}"
+        "the trial controller neither started nor said why not, within {seconds} s; its last words: {words}"
     )]
     Silent {
         /// The limit.
@@ -177,9 +210,13 @@ impl Prover {
         let candidate = files.get("slurm.conf").ok_or_else(|| {
             ProveError::Files("there is no slurm.conf among the files".to_owned())
         })?;
+        for (name, text) in files {
+            complete(name, text)?;
+        }
+        self.beside(files, at)?;
         self.syntax(files, at)?;
         let port = self.machine.free_port().map_err(failed)?;
-        let trial = trial(candidate, at, port, self.machine.user()).map_err(ProveError::Files)?;
+        let trial = trial(candidate, at, port, self.machine.user());
         for folder in ["state", "spool"] {
             self.machine.sub_folder(&at.join(folder)).map_err(failed)?;
         }
@@ -188,6 +225,22 @@ impl Prover {
         unsaid(candidate)?;
         folder.close().map_err(|error| ProveError::Folder { folder: work.to_owned(), error })?;
         Ok(Proof { files: files.clone(), noted })
+    }
+
+    /// What stands beside the live files and is no part of a wish.
+    fn beside(&self, files: &BTreeMap<String, String>, at: &Path) -> Result<(), ProveError> {
+        for name in BESIDE.iter().filter(|name| !files.contains_key(**name)) {
+            let path = self.live.join(name);
+            let there = match self.machine.read(&path) {
+                Ok(there) => there,
+                Err(error) => return Err(ProveError::Beside { path, error }),
+            };
+            if let Some(bytes) = there {
+                let put = self.machine.put(&at.join(name), &bytes);
+                put.map_err(|error| ProveError::Folder { folder: at.to_owned(), error })?;
+            }
+        }
+        Ok(())
     }
 
     /// The candidate as it is, read by a client: no daemon is needed and none is asked.
@@ -210,7 +263,7 @@ impl Prover {
             return Ok(());
         }
         let words = said.stderr.lines().filter_map(|line| own_words(line, at)).collect();
-        Err(ProveError::Refused(Refused { program: "scontrol", words }))
+        Err(ProveError::Refused(Refused { program: "scontrol", words: few(words) }))
     }
 
     /// Starts the trial, reads until it runs or ends, and ends it.
@@ -245,9 +298,12 @@ impl Prover {
             HeardEnd::Running => {
                 let grave = |line: &&String| GRAVE.iter().any(|grave| line.contains(grave));
                 let words: Vec<String> = all.iter().filter(grave).cloned().collect();
-                if words.is_empty() { Ok(all) } else { refused(words) }
+                if words.is_empty() { Ok(few(all)) } else { refused(few(words)) }
             }
-            HeardEnd::Ended if !all.is_empty() => refused(all),
+            HeardEnd::Ended if all.iter().any(|line| line.contains(PORT_TAKEN)) => {
+                Err(ProveError::Port { words: few(all).join("; ") })
+            }
+            HeardEnd::Ended if !all.is_empty() => refused(few(all)),
             HeardEnd::Ended | HeardEnd::Late => {
                 let last: Vec<&str> =
                     heard.lines.iter().rev().take(3).rev().map(String::as_str).collect();
@@ -270,6 +326,34 @@ fn own_words(line: &str, at: &Path) -> Option<String> {
     (!empty).then(|| run::cut(&words))
 }
 
+/// The first of them, and how many there are more.
+fn few(mut words: Vec<String>) -> Vec<String> {
+    let more = words.len().saturating_sub(TOLD_MAX);
+    if more > 0 {
+        words.truncate(TOLD_MAX);
+        words.push(format!("and {more} more"));
+    }
+    words
+}
+
+/// A file that another one is a part of would not be proved; and programs repeat lines that they cannot
+/// read, of whichever file.
+fn complete(name: &str, text: &str) -> Result<(), ProveError> {
+    let lines = conf::lines(text);
+    let includes = |line: &&conf::Line| line.pairs.iter().any(|(key, _)| is_include(key));
+    match lines.iter().find(includes) {
+        Some(line) => Err(ProveError::Files(format!(
+            "line {} of {name} includes another file, which would not be proved",
+            line.number
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn is_include(key: &str) -> bool {
+    key.eq_ignore_ascii_case("include")
+}
+
 /// What the controller passes over without a word, tried with 22.05: resources of nodes where there is
 /// no `GresTypes` at all. One that is missing from the list it does complain about.
 fn unsaid(candidate: &str) -> Result<(), ProveError> {
@@ -286,16 +370,10 @@ fn unsaid(candidate: &str) -> Result<(), ProveError> {
 }
 
 /// The candidate as a private controller reads it.
-fn trial(candidate: &str, at: &Path, port: u16, user: u32) -> Result<String, String> {
+fn trial(candidate: &str, at: &Path, port: u16, user: u32) -> String {
     let mut text = String::new();
     for line in conf::lines(candidate) {
         let (first, _) = &line.pairs[0];
-        if first.eq_ignore_ascii_case("include") {
-            return Err(format!(
-                "line {} includes another file, which would not be proved",
-                line.number
-            ));
-        }
         let kept: Vec<(String, String)> = if first.eq_ignore_ascii_case("nodename") {
             let elsewhere = ["nodeaddr", "bcastaddr", "port"];
             let own = line.pairs.into_iter();
@@ -314,9 +392,41 @@ fn trial(candidate: &str, at: &Path, port: u16, user: u32) -> Result<String, Str
     let folder = at.display();
     text.push_str(&format!(
         "SlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort={port}\nSlurmUser={}\n\
-         AuthType=auth/none\nCredType=cred/none\nStateSaveLocation={folder}/state\n\
+         SlurmdPort={NODES_PORT}\nStateSaveLocation={folder}/state\n\
          SlurmctldPidFile={folder}/slurmctld.pid\n",
         user
     ));
-    Ok(text)
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::Shape;
+    use crate::{render, sample};
+
+    #[test]
+    fn a_trial_speaks_to_no_node_and_believes_nobody() {
+        let files = render(&sample::cluster(), Shape::V22_05).unwrap();
+        let own = format!("{}SlurmdPort=7000\nSuspendProgram=/bin/off\n", files.slurm);
+        let text = trial(&own, Path::new("/work/trial"), 7777, 0);
+        let conf = conf::Conf::parse(&text).unwrap();
+        assert_eq!(conf.parameter("AuthType"), Some("auth/munge"));
+        assert_eq!(conf.parameter("CredType"), Some("cred/munge"));
+        assert_eq!(conf.parameter("SlurmdPort"), Some("1"));
+        assert_eq!(conf.parameter("SlurmctldPort"), Some("7777"));
+        assert_eq!(conf.parameter("SuspendProgram"), None);
+        for (name, fields) in &conf.nodes {
+            assert_eq!(fields["nodeaddr"], "127.0.0.1", "{name}");
+            assert!(!fields.contains_key("port"), "{name}");
+        }
+    }
+
+    #[test]
+    fn many_words_are_told_by_a_few() {
+        let words = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(few(words(TOLD_MAX)), words(TOLD_MAX));
+        let told = few(words(TOLD_MAX + 3));
+        assert_eq!((told.len(), told.last().unwrap().as_str()), (TOLD_MAX + 1, "and 3 more"));
+    }
 }

@@ -35,7 +35,7 @@ pub struct Said {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It could not be started.
-    #[error("cannot start {program}: {error}; is the package slurm-client installed?")]
+    #[error("cannot start {program}: {error}{}", hint(error))]
     Start {
         /// The program.
         program: String,
@@ -76,6 +76,14 @@ pub enum RunError {
         /// Its own words.
         words: String,
     },
+}
+
+/// What may help where a program is not there.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; is the package slurm-client installed?",
+        _ => "",
+    }
 }
 
 /// What every program of ours is told: times are compared with times of ours, and words with words that
@@ -143,6 +151,18 @@ impl Argv {
         let own = self.environment.iter().map(|(name, value)| (text(name), text(value)));
         let usual = ENVIRONMENT.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         usual.chain(own).collect()
+    }
+
+    /// The same program, ended by itself after so long: also where nobody is left who would end it.
+    #[must_use]
+    pub fn bounded(&self, longest: Duration) -> Self {
+        let mut arguments: Vec<OsString> =
+            ["--kill-after=1".to_owned(), longest.as_secs().max(1).to_string()]
+                .map(Into::into)
+                .into();
+        arguments.push(self.program.clone());
+        arguments.extend(self.arguments.iter().cloned());
+        Self { program: "timeout".into(), arguments, environment: self.environment.clone() }
     }
 
     /// The program in a process group of its own, which [`end`] ends as a whole.
@@ -220,13 +240,17 @@ impl Argv {
     }
 }
 
-/// At most [`WORDS_MAX`] bytes of a text, whole lines where there are several.
+/// At most [`WORDS_MAX`] bytes of a text, with nothing in it that a terminal would obey: it may be of a
+/// machine that others have in their hands.
 pub(crate) fn cut(words: &str) -> String {
-    if words.len() <= WORDS_MAX {
-        return words.to_owned();
+    let end = (0..=WORDS_MAX.min(words.len())).rev().find(|at| words.is_char_boundary(*at));
+    let kept = &words[..end.unwrap_or(0)];
+    let plain = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    let mut text: String = kept.chars().map(plain).collect();
+    if kept.len() < words.len() {
+        text.push('…');
     }
-    let end = (0..=WORDS_MAX).rev().find(|at| words.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &words[..end])
+    text
 }
 
 fn listen(
@@ -266,6 +290,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn words_are_cut_and_no_terminal_obeys_them() {
+        assert_eq!(cut("fatal: no\nmore"), "fatal: no\nmore");
+        assert_eq!(cut("\u{1b}[2Jgone\r"), " [2Jgone ");
+        let long = "é".repeat(WORDS_MAX);
+        assert_eq!(cut(&long), format!("{}…", "é".repeat(WORDS_MAX / 2)));
+    }
+
+    #[test]
     fn answers_failures_and_limits_are_told_apart() {
         let limit = Duration::from_secs(20);
         assert_eq!(Argv::new("echo").args(["a", "b c"]).ask(limit).unwrap(), b"a b c\n");
@@ -273,7 +305,13 @@ mod tests {
         assert!(failed.starts_with("ls /nonexistent failed (exit status: 2): "), "{failed}");
         let none = Argv::new("/nonexistent/program").run(limit).unwrap_err().to_string();
         assert!(none.starts_with("cannot start /nonexistent/program: "), "{none}");
+        assert!(none.ends_with("slurm-client installed?"), "{none}");
+        let folder = Argv::new("/").run(limit).unwrap_err().to_string();
+        assert!(!folder.contains("slurm-client"), "no package helps there: {folder}");
         let late = Argv::new("sleep").args(["100"]).run(Duration::from_millis(50)).unwrap_err();
         assert!(matches!(late, RunError::TimedOut { .. }), "{late}");
+        // One that is bounded ends by itself, as timeout(1) says it.
+        let bounded = Argv::new("sleep").args(["100"]).bounded(Duration::from_secs(1));
+        assert_eq!(bounded.run(limit).unwrap().status.code(), Some(124));
     }
 }

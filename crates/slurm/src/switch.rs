@@ -2,8 +2,9 @@
 //! is the only code that writes what a running cluster reads.
 //!
 //! Each file is kept beside itself before anything is changed (`slurm.conf.kept`), and a mark stands
-//! until the new ones are in force. After a crash in between, [`recover`] finds the mark, and either
-//! the controller is well with what is there or the kept files are put back.
+//! until the new ones are in force. After a crash in between, [`recover`] finds the mark: new files that
+//! are all there are brought into force, as jobs may have begun on what is new in them; else, and where the
+//! controller does not take them, the kept files are put back.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,7 +94,7 @@ pub enum SwitchError {
     },
 }
 
-/// What stands in the mark: the names of the exchanged files, and which of them were there before.
+/// What stands in the mark: the exchanged files, and which of them were there before.
 #[derive(Serialize, Deserialize)]
 struct Mark {
     files: Vec<MarkedFile>,
@@ -103,6 +104,9 @@ struct Mark {
 struct MarkedFile {
     name: String,
     was_there: bool,
+    /// What it is to be; none in a mark of an older release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// Puts proved files into force, or leaves the old ones in force.
@@ -154,10 +158,34 @@ pub fn recover(
 ) -> Result<Option<Switched>, SwitchError> {
     let path = live.folder.join(MARK);
     let Some(bytes) = live.read(&path)? else { return Ok(None) };
-    let mark: Mark = serde_json::from_slice(&bytes)
-        .map_err(|error| SwitchError::Mark { path, message: error.to_string() })?;
-    // Whether the new files were read, or all of them written, is not known: back is always safe.
-    put_back(&mark, live, controller, "the exchange was cut off".to_owned()).map(Some)
+    let mark: Mark = serde_json::from_slice(&bytes).map_err(|error| {
+        let (path, message) = (path.clone(), error.to_string());
+        SwitchError::Mark { path, message }
+    })?;
+    let mut words = "the exchange was cut off".to_owned();
+    if is_written(&mark, live)? {
+        // They were proved. Whether they were read is not known, and if they were, jobs may run by now on
+        // nodes that the old files do not have: back would end them.
+        match controller.apply(Action::Restart).and_then(|()| controller.await_up()) {
+            Ok(()) => {
+                live.remove(&path)?;
+                return Ok(Some(Switched::InForce));
+            }
+            Err(refused) => words = format!("{words}, and then: {refused}"),
+        }
+    }
+    put_back(&mark, live, controller, words).map(Some)
+}
+
+/// Whether every file of an exchange is as it is to be.
+fn is_written(mark: &Mark, live: &Live) -> Result<bool, SwitchError> {
+    for file in &mark.files {
+        let there = live.read(&live.folder.join(&file.name))?;
+        if file.next.is_none() || there.as_deref() != file.next.as_ref().map(String::as_bytes) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn put_back(
@@ -205,13 +233,17 @@ fn differing<'a>(proof: &'a Proof, live: &Live) -> Result<Vec<(&'a str, &'a str)
 /// Keeps what is there, then sets the mark: a mark without kept files is never seen.
 fn keep(differing: &[(&str, &str)], live: &Live) -> Result<Mark, SwitchError> {
     let mut mark = Mark { files: Vec::new() };
-    for (name, _) in differing {
+    for (name, text) in differing {
         let path = live.folder.join(name);
         let old = live.read(&path)?;
         if let Some(old) = &old {
             live.replace(&kept(&path), old)?;
         }
-        mark.files.push(MarkedFile { name: (*name).to_owned(), was_there: old.is_some() });
+        mark.files.push(MarkedFile {
+            name: (*name).to_owned(),
+            was_there: old.is_some(),
+            next: Some((*text).to_owned()),
+        });
     }
     let path = live.folder.join(MARK);
     let bytes = serde_json::to_vec(&mark)

@@ -75,7 +75,7 @@ pub struct SlurmPlace {
 }
 
 /// What a look at a Slurm cluster found.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SlurmSeen {
     /// The text of `slurm.conf`.
     pub slurm: String,

@@ -2,8 +2,8 @@
 //! ended and is given back after a look, and only what an operator asked for is done because it is due.
 
 use super::Judge;
-use crate::model::resource::NodeStep;
-use crate::model::{Kind, ResourceId};
+use crate::model::resource::{Cluster, NodeStep};
+use crate::model::{Kind, Name, Resource, ResourceId};
 use crate::plan::{Action, Reason};
 
 impl Judge<'_> {
@@ -36,6 +36,55 @@ impl Judge<'_> {
                     self.blame(at, "gives a node back that was not looked at");
                 }
                 _ => {}
+            }
+        }
+        self.machines();
+    }
+
+    /// A machine on which jobs may run is stopped only once they have ended, or the cluster does without it.
+    fn machines(&mut self) {
+        let input = self.input;
+        for (id, wish) in &input.desired.resources {
+            let Resource::Cluster(cluster) = &wish.resource else { continue };
+            let Cluster::Slurm(now) = &**cluster;
+            let claimed = input.known.resources.get(id).and_then(|known| known.claimed.as_ref());
+            let claimed = claimed.and_then(|claimed| match claimed {
+                Resource::Cluster(cluster) => Some(&**cluster),
+                _ => None,
+            });
+            let before = claimed.map(|Cluster::Slurm(before)| before);
+            for slurm in before.into_iter().chain([now]) {
+                let Some(built) = &slurm.built else { continue };
+                let nodes = slurm.wish.pools.iter().flat_map(|pool| pool.names());
+                let nodes: Vec<&str> = nodes.filter(|node| self.may_have_jobs(id, node)).collect();
+                for node in nodes {
+                    let Some(machine) = built.machines.get(node) else { continue };
+                    let stays = now.wish.pools.iter().any(|pool| pool.names().any(|it| it == node));
+                    self.stopped_empty(id, node, stays, machine);
+                }
+            }
+        }
+    }
+
+    fn may_have_jobs(&self, cluster: &ResourceId, node: &str) -> bool {
+        let Some(seen) = self.seen(cluster) else {
+            return self.input.observed.why_unobservable(cluster).is_some();
+        };
+        let Resource::Cluster(seen) = &seen.config else { return false };
+        let observed = seen.seen().and_then(|seen| seen.observed.as_deref());
+        observed.is_some_and(|observed| observed.nodes.contains_key(node))
+    }
+
+    fn stopped_empty(&mut self, cluster: &ResourceId, node: &str, stays: bool, machine: &Name) {
+        let machine = ResourceId::new(Kind::VirtualMachine, machine.clone());
+        let plan = self.plan;
+        let stops = |at: &usize| matches!(plan.steps[*at].action, Action::VmStop { .. });
+        let steps = self.steps_of.get(&machine).into_iter().flatten();
+        for at in steps.copied().filter(stops).collect::<Vec<_>>() {
+            let waits = |it: &Action| matches!(it, Action::ClusterNode { node: of, step: NodeStep::Wait { .. }, .. } if of == node);
+            let goes = |it: &Action| matches!(it, Action::ClusterConfigure { .. }) && !stays;
+            if !self.before(at, cluster, waits) && !self.before(at, cluster, goes) {
+                self.blame(at, format!("stops {node} of {cluster} before its jobs have ended"));
             }
         }
     }

@@ -37,6 +37,10 @@ pub(in super::super) fn decide(
 ) -> Verdict {
     let mut verdict = Verdict::default();
     let Cluster::Slurm(to) = to;
+    if let Some(why) = built::moved(case, to) {
+        verdict.skip(SkipReason::Conflict(why), Vec::new());
+        return verdict;
+    }
     let Some(from) = from else {
         if let Some(built) = &to.built {
             match built::Create::new(case, to, built) {

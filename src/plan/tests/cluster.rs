@@ -108,11 +108,9 @@ fn running(wish: &wish::Cluster) -> SlurmSeen {
         slurm: files.slurm,
         gres: files.gres,
         cgroup: files.cgroup,
-        cut_off: false,
         observed: Some(Arc::new(observed)),
-        accounts: None,
         now: 1000,
-        machines: BTreeMap::new(),
+        ..SlurmSeen::default()
     }
 }
 

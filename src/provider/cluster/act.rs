@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use trueup_slurm::conf::Conf;
 use trueup_slurm::observe::{Node, Observed, Observer, Pass};
 use trueup_slurm::plan::accounts::Write;
 use trueup_slurm::plan::config::Action as How;
@@ -119,7 +120,9 @@ impl<'a> Job<'a> {
         &self,
         files: BTreeMap<String, String>,
         how: How,
+        nodes: &[String],
     ) -> Result<Outcome, Fault> {
+        self.still_empty(nodes, &files).await?;
         let (id, mut control) = (self.id.clone(), self.control()?);
         let (prover, live) = (self.provider.prover(self.place), self.provider.live(self.place));
         let (folder, work) = (self.provider.setup.folder.clone(), self.provider.work(self.place));
@@ -149,6 +152,55 @@ impl<'a> Job<'a> {
         };
         let already = blocking("exchange files", exchange).await?;
         Ok(Outcome { already, ..Outcome::default() })
+    }
+
+    /// Nodes from which files take something away have to be out of use and empty still: while another was
+    /// waited for, for hours maybe, somebody may have given one of them back.
+    async fn still_empty(
+        &self,
+        nodes: &[String],
+        files: &BTreeMap<String, String>,
+    ) -> Result<(), Fault> {
+        let going = self.going(files).await?;
+        if nodes.is_empty() && going.is_empty() {
+            return Ok(());
+        }
+        let pass = self.pass().await?;
+        for name in nodes.iter().chain(&going) {
+            let Some(seen) = pass.observed.nodes.get(name) else { continue };
+            let jobs = jobs_on(&pass.observed, name);
+            if !seen.is_drained() || seen.is_busy() || !jobs.is_empty() {
+                return Err(Fault::transient(format!(
+                    "{}: {name} is in use again, so no file that takes something from it is written",
+                    self.id
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes that the new files do not have, of a cluster that trueup builds: it has emptied them. Those of
+    /// another one go as they are, which its plan says.
+    async fn going(&self, files: &BTreeMap<String, String>) -> Result<Vec<String>, Fault> {
+        const MAIN: &str = "slurm.conf";
+        let Some(next) = files.get(MAIN).filter(|_| self.place.guest.is_some()) else {
+            return Ok(Vec::new());
+        };
+        let (live, id, next) = (self.provider.live(self.place), self.id.clone(), next.clone());
+        let read = move || {
+            let wrong = |error: &dyn std::fmt::Display| {
+                Fault::transient(format!("{id}: {MAIN} cannot be read: {error}"))
+            };
+            let there =
+                live.machine.read(&live.folder.join(MAIN)).map_err(|error| wrong(&error))?;
+            let Some(there) = there else { return Ok(Vec::new()) };
+            let there =
+                Conf::parse(&String::from_utf8_lossy(&there)).map_err(|error| wrong(&error))?;
+            let next = Conf::parse(&next).map_err(|error| wrong(&error))?;
+            let going = there.nodes.into_keys().filter(|name| !next.nodes.contains_key(name));
+            Ok(going.collect())
+        };
+        blocking("read files", read).await
     }
 
     pub(super) async fn reconfigure(&self) -> Result<Outcome, Fault> {

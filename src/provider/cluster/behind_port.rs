@@ -41,8 +41,8 @@ impl Provider for ClusterProvider {
                 Action::ClusterProve { place, files, wish: _ } => {
                     job(place).prove(files.clone()).await
                 }
-                Action::ClusterConfigure { place, files, controller, nodes: _, wish: _ } => {
-                    job(place).configure(files.clone(), *controller).await
+                Action::ClusterConfigure { place, files, controller, nodes, wish: _ } => {
+                    job(place).configure(files.clone(), *controller, nodes).await
                 }
                 Action::ClusterReconfigure { place } => job(place).reconfigure().await,
                 Action::ClusterNode { place, node, step, token } => {
@@ -83,9 +83,11 @@ pub(super) fn unproved(what: &str, error: &ProveError) -> Fault {
             message,
             "nothing was changed: mend the spec; these are the words of Slurm's own programs",
         ),
-        ProveError::Run(_) | ProveError::Folder { .. } | ProveError::Silent { .. } => {
-            Fault::transient(message)
-        }
+        ProveError::Run(_)
+        | ProveError::Folder { .. }
+        | ProveError::Beside { .. }
+        | ProveError::Port { .. }
+        | ProveError::Silent { .. } => Fault::transient(message),
     }
 }
 

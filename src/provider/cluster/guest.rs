@@ -3,6 +3,8 @@
 //!
 //! What is asked and answered may be the munge key: neither is in an error.
 
+mod machine;
+
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use trueup_slurm::run::{Argv, RunError, Said};
-use trueup_slurm::{Heard, HeardEnd, Machine, Trial};
+use trueup_slurm::{HeardEnd, Machine as _, Trial};
 
 use crate::port::{AgentFault, Agents};
 
@@ -27,8 +29,6 @@ use crate::port::{AgentFault, Agents};
 const ASK_LIMIT: Duration = Duration::from_secs(20);
 /// Longest that a program that only moves a file or makes a folder may take.
 const FILE_LIMIT: Duration = Duration::from_secs(60);
-/// How long a daemon on trial has to end after it was told to.
-const END_LIMIT: Duration = Duration::from_secs(20);
 /// Pauses between two questions whether a program has ended: the first, and the longest. The agent tells
 /// nobody by itself.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
@@ -36,14 +36,8 @@ const PAUSE_LONGEST: Duration = Duration::from_millis(250);
 /// Bytes read or written by one question: libvirt carries texts of at most 4 MiB (`REMOTE_STRING_MAX` of
 /// its protocol), and bytes grow by a third on the way.
 const CHUNK_MAX: usize = 1 << 20;
-/// Most that is read of one file: files of Slurm are far smaller.
-const FILE_MAX: usize = 64 << 20;
 /// Where programs are looked for in a guest.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The port of a trial in a guest, where nothing else is to be expected.
-const TRIAL_PORT: u16 = 26_817;
-/// The line with which slurmctld acknowledges that it is told to end (controller.c).
-const TOLD_TO_END: &str = "Terminate signal";
 
 /// A guest.
 #[derive(Debug, Clone)]
@@ -152,7 +146,11 @@ impl Guest {
         );
         started.map(|started| started.pid).map_err(|fault| match fault {
             AgentFault::Refused(words) => {
-                let error = io::Error::other(format!("in {}: {words}", self.name));
+                let kind = match words.contains("No such file") {
+                    true => io::ErrorKind::NotFound,
+                    false => io::ErrorKind::Other,
+                };
+                let error = io::Error::new(kind, format!("in {}: {words}", self.name));
                 RunError::Start { program: argv.shown(), error }
             }
             other => self.away(&other),
@@ -196,13 +194,24 @@ impl Guest {
 
     /// Writes a file whole or not at all, for nobody but that user of the guest.
     pub(super) fn write_private(&self, path: &Path, user: &str, bytes: &[u8]) -> io::Result<()> {
-        let (new, named) = (beside(path), path.display().to_string());
+        let new = beside(path);
         let made = new.display().to_string();
         // It is there with its mode before there is anything in it.
         self.must(&["install", "-m", "0400", "-o", user, "-g", user, "/dev/null", &made])?;
         self.fill(&new, bytes)?;
-        self.must(&["sync", &made])?;
-        self.must(&["mv", "-f", "-T", &made, &named])
+        self.takes_its_place(&made, path)
+    }
+
+    /// Gives a whole file its name, so that a guest that loses its power has the one or the other.
+    fn takes_its_place(&self, made: &str, path: &Path) -> io::Result<()> {
+        self.must(&["sync", made])?;
+        self.must(&["mv", "-f", "-T", made, &path.display().to_string()])?;
+        self.sync_folder(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        self.must(&["sync", &folder.display().to_string()])
     }
 
     /// Writes into a file.
@@ -292,124 +301,7 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.trueup-new"))
 }
 
-impl Machine for Guest {
-    fn run(&self, argv: &Argv, limit: Duration) -> Result<Said, RunError> {
-        let pid = self.start(argv)?;
-        let said = self.last_words(argv, pid, limit);
-        if matches!(said, Err(RunError::TimedOut { .. })) {
-            self.signal(pid, "-KILL")?;
-        }
-        said
-    }
-
-    fn hear(&self, argv: &Argv, trial: &Trial<'_>) -> Result<Heard, RunError> {
-        // It ends also where nobody is left to tell it to.
-        let bound = (trial.limit + trial.goes_on + END_LIMIT).as_secs().to_string();
-        let mut words = vec!["--kill-after=1".to_owned(), bound];
-        words.extend(argv.words());
-        words.extend(trial.log.1.iter().map(|word| (*word).to_owned()));
-        let mut bounded = Argv::new("timeout").args(&words);
-        for (name, value) in argv.environment() {
-            bounded = bounded.env(&name, value);
-        }
-        let pid = self.start(&bounded)?;
-        let heard = self.until_heard(pid, trial);
-        if !matches!(heard, Ok((_, false))) {
-            self.signal(pid, "-TERM")?;
-        }
-        let (end, _) = heard?;
-        let said = self.last_words(&bounded, pid, END_LIMIT)?;
-        let lines = said.stderr.lines().take_while(|line| !line.contains(TOLD_TO_END));
-        let lines = lines.filter(|line| !line.contains(trial.running)).map(str::to_owned);
-        Ok(Heard { lines: lines.collect(), end })
-    }
-
-    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        let path = path.display().to_string();
-        let failed = |fault: AgentFault| self.file_fault(&path, &fault);
-        let opened = self.ask::<i64>("guest-file-open", json!({ "path": path, "mode": "r" }));
-        let handle = match opened {
-            // The words of strerror(3), which an agent repeats; it runs without a locale.
-            Err(AgentFault::Refused(words))
-                if words.contains("No such file") || words.contains("Not a directory") =>
-            {
-                return Ok(None);
-            }
-            other => other.map_err(failed)?,
-        };
-        let mut bytes = Vec::new();
-        let read = loop {
-            let arguments = json!({ "handle": handle, "count": CHUNK_MAX });
-            let piece: Piece = match self.ask("guest-file-read", arguments) {
-                Ok(piece) => piece,
-                Err(fault) => break Err(failed(fault)),
-            };
-            match BASE64.decode(&piece.buf_b64) {
-                Ok(more) => bytes.extend(more),
-                Err(error) => break Err(io::Error::other(error)),
-            }
-            if bytes.len() > FILE_MAX {
-                break Err(io::Error::other(format!("{path} in {} is too large", self.name)));
-            }
-            if piece.eof {
-                break Ok(());
-            }
-        };
-        let closed: Result<IgnoredAny, AgentFault> =
-            self.ask("guest-file-close", json!({ "handle": handle }));
-        read?;
-        closed.map_err(failed)?;
-        Ok(Some(bytes))
-    }
-
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let (new, named) = (beside(path), path.display().to_string());
-        let made = new.display().to_string();
-        // An agent makes files that everybody may write to.
-        self.must(&["install", "-m", "0600", "/dev/null", &made])?;
-        self.fill(&new, bytes)?;
-        if self.read(path)?.is_some() {
-            self.must(&["chown", &format!("--reference={named}"), &made])?;
-            self.must(&["chmod", &format!("--reference={named}"), &made])?;
-        } else {
-            self.must(&["chmod", "0644", &made])?;
-        }
-        self.must(&["sync", &made])?;
-        self.must(&["mv", "-f", "-T", &made, &named])
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.must(&["rm", "-f", &path.display().to_string()])
-    }
-
-    fn new_folder(&self, work: &Path) -> io::Result<PathBuf> {
-        let work = work.display().to_string();
-        let argv = Argv::new("mktemp").args(["-d", "-p", &work, "slurm-trial-XXXXXXXX"]);
-        let made = argv.ask_on(self, FILE_LIMIT).map_err(io::Error::other)?;
-        Ok(PathBuf::from(String::from_utf8_lossy(&made).trim()))
-    }
-
-    fn sub_folder(&self, path: &Path) -> io::Result<()> {
-        self.must(&["mkdir", &path.display().to_string()])
-    }
-
-    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.fill(path, bytes)
-    }
-
-    fn clear(&self, folder: &Path) -> io::Result<()> {
-        self.must(&["rm", "-r", "--one-file-system", &folder.display().to_string()])
-    }
-
-    fn free_port(&self) -> io::Result<u16> {
-        Ok(TRIAL_PORT)
-    }
-
-    fn user(&self) -> u32 {
-        // An agent that is not root can change nothing there.
-        0
-    }
-}
-
+#[cfg(test)]
+pub(super) mod fake;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ impl ClusterProvider {
         for (id, wish) in &scope.desired.resources {
             let Resource::Cluster(cluster) = &wish.resource else { continue };
             let Cluster::Slurm(slurm) = &**cluster;
-            match self.one(id, slurm, scope) {
+            match self.one(id, slurm, &scope.claims) {
                 Ok(Some(seen)) => {
                     observed.resources.insert(id.clone(), observation(slurm, seen));
                 }
@@ -37,15 +37,19 @@ impl ClusterProvider {
         &self,
         id: &ResourceId,
         slurm: &SlurmCluster,
-        scope: &Scope,
+        claims: &BTreeMap<ResourceId, Resource>,
     ) -> Result<Option<SlurmSeen>, String> {
         let place = &slurm.place;
         if let Some(guest) = &place.guest {
             match self.guest(guest).ping() {
                 Ok(()) => {}
-                Err(AgentFault::NoMachine(_)) => return Ok(None),
-                // Until it was set up nobody is lost with it.
-                Err(AgentFault::Silent(_)) if !scope.claims.contains_key(id) => return Ok(None),
+                // Until it was set up nobody is lost with it. Once it was, a cluster whose controller is
+                // away is no cluster that is not there: its nodes may have jobs.
+                Err(AgentFault::NoMachine(_) | AgentFault::Silent(_))
+                    if !claims.contains_key(id) =>
+                {
+                    return Ok(None);
+                }
                 Err(fault) => return Err(format!("its controller: {fault}")),
             }
         }
@@ -66,10 +70,8 @@ impl ClusterProvider {
             gres: read("gres.conf")?.unwrap_or_default(),
             cgroup: read("cgroup.conf")?.unwrap_or_default(),
             cut_off,
-            observed: None,
-            accounts: None,
             now: now(),
-            machines: BTreeMap::new(),
+            ..SlurmSeen::default()
         };
         if cut_off {
             // Whether the controller is up, and with which files, is for the recovery.
@@ -83,7 +85,7 @@ impl ClusterProvider {
         let pass = pass.map_err(|error| error.to_string())?;
         seen.now = pass.clock.unwrap_or(seen.now);
         seen.observed = Some(pass.observed);
-        let claimed = match scope.claims.get(id) {
+        let claimed = match claims.get(id) {
             Some(Resource::Cluster(cluster)) => {
                 let Cluster::Slurm(claimed) = &**cluster;
                 has_accounts(claimed)
@@ -119,4 +121,67 @@ fn observation(slurm: &SlurmCluster, seen: SlurmSeen) -> Observation {
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs());
     since.ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::guest::fake::with;
+    use super::super::{ClusterProvider, ClusterSetup, Restarts};
+    use super::*;
+    use crate::model::resource::{SlurmBuilt, SlurmPlace};
+
+    fn built() -> SlurmCluster {
+        let wish = serde_json::from_value(serde_json::json!({
+            "name": "lab", "controllers": [], "pools": [], "partitions": []
+        }));
+        SlurmCluster {
+            place: SlurmPlace {
+                folder: "/etc/slurm".into(),
+                programs: None,
+                slurmctld: "/usr/sbin/slurmctld".into(),
+                slurmrestd: None,
+                guest: Some(crate::model::Name::new("hpc-ctl").unwrap()),
+            },
+            wish: wish.unwrap(),
+            built: Some(SlurmBuilt {
+                machines: BTreeMap::new(),
+                key: 1,
+                server: "10.7.0.10:6817".into(),
+                release: trueup_slurm::Shape::V22_05,
+            }),
+            drain_timeout_s: 60,
+            max_unavailable: 1,
+            seen: None,
+        }
+    }
+
+    #[test]
+    fn a_cluster_whose_controller_is_gone_is_no_cluster_that_was_never_there() {
+        with(&[], |_, fake| {
+            let folder = tempfile::tempdir().unwrap();
+            let setup = ClusterSetup {
+                folder: folder.path().to_owned(),
+                restarts: BTreeMap::new(),
+                usual: Restarts::default(),
+            };
+            let agents = Arc::clone(fake) as Arc<dyn crate::port::Agents>;
+            let provider = ClusterProvider::new(setup).with_agents(agents);
+            let id: ResourceId = "cluster/hpc".parse().unwrap();
+            let look = |claimed: bool| {
+                let ours = Resource::Cluster(Box::new(Cluster::Slurm(built())));
+                let claims = claimed.then(|| (id.clone(), ours)).into_iter().collect();
+                provider.one(&id, &built(), &claims).map(|seen| seen.is_some())
+            };
+            for away in
+                [AgentFault::NoMachine("hpc-ctl".into()), AgentFault::Silent("hpc-ctl".into())]
+            {
+                fake.is(Some(away));
+                assert_eq!(look(false), Ok(false), "it is to be made");
+                let why = look(true).unwrap_err();
+                assert!(why.starts_with("its controller: ") && why.contains("hpc-ctl"), "{why}");
+            }
+            fake.is(None);
+            assert_eq!(look(true), Ok(false), "an empty machine");
+        });
+    }
 }

@@ -146,6 +146,7 @@ impl ClusterProvider {
             machine: self.machine(place),
             bin: place.programs.as_ref().map(PathBuf::from),
             slurmctld: PathBuf::from(&place.slurmctld),
+            live: PathBuf::from(&place.folder),
             limit: if place.guest.is_some() { GUEST_TRIAL } else { TRIAL },
         }
     }

@@ -27,6 +27,8 @@ const MUNGE: &str = "munge";
 const STARTED: &str = "/etc/munge/trueup-started";
 /// What a node's daemon is started with; without this file it is not started.
 const OPTIONS: &str = "/etc/slurm/trueup-node";
+/// Says with which of them it was started: they alone may have been written a moment before a crash.
+const JOINED: &str = "/etc/slurm/trueup-joined";
 /// What is changed about Debian's units, and the folders for that.
 const SERVICES: &[(&str, &str)] = &[
     (
@@ -52,9 +54,9 @@ fn options(server: &str) -> String {
     format!("# Written by trueup.\nSLURMD_OPTIONS='--conf-server {server}'\n")
 }
 
-/// Which key munge was started with: one digest of another, from which no key can be made.
-fn started(key: &str) -> String {
-    format!("{key}\n")
+/// With which key, or options, something was started: their digest.
+fn started(with: &str) -> String {
+    format!("{with}\n")
 }
 
 /// What is to be found on a machine, by file and digest.
@@ -62,24 +64,28 @@ struct Wanted {
     /// The key, and the file that says that munge was started with it; `None`: there is no key yet.
     key: Option<(String, String)>,
     services: Vec<(String, String)>,
-    options: String,
+    /// The options, and the file that says that the daemon was started with them.
+    options: (String, String),
 }
 
 impl Wanted {
     fn new(key: Option<&Key>, server: &str) -> Self {
         let services =
             SERVICES.iter().map(|(folder, text)| (format!("{folder}/{DROP_IN}"), digest(text)));
+        let options = digest(&options(server));
+        let mark = digest(&started(&options));
         Self {
             key: key.map(|key| (key.digest(), digest(&started(&key.digest())))),
             services: services.collect(),
-            options: digest(&options(server)),
+            options: (options, mark),
         }
     }
 
     /// Asks a machine which of its files are as wanted.
     fn look(&self, guest: &Guest) -> Result<MachineSeen, String> {
         let files = self.services.iter().map(|(path, _)| path.as_str());
-        let argv = Argv::new("sha256sum").args([KEY, STARTED, OPTIONS].into_iter().chain(files));
+        let argv =
+            Argv::new("sha256sum").args([KEY, STARTED, OPTIONS, JOINED].into_iter().chain(files));
         // It ends with an error where one of them is not there, and tells of the others.
         let said = guest.run(&argv, GUEST_QUESTION).map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
@@ -95,7 +101,7 @@ impl Wanted {
         let key = self.key.as_ref().is_some_and(|(key, mark)| has(KEY, key) && has(STARTED, mark));
         MachineSeen {
             prepared: key && self.services.iter().all(|(path, digest)| has(path, digest)),
-            joined: has(OPTIONS, &self.options),
+            joined: has(OPTIONS, &self.options.0) && has(JOINED, &self.options.1),
         }
     }
 }
@@ -191,11 +197,7 @@ impl Job<'_> {
         let (guest, server) = (self.provider.guest(guest), server.to_owned());
         let what = format!("{}: joining {guest_name}", self.id, guest_name = guest.name());
         let work = move || {
-            let joined = guest.replace(Path::new(OPTIONS), options(&server).as_bytes());
-            let joined = joined.and_then(|()| guest.must(&["systemctl", "daemon-reload"]));
-            let joined = joined.and_then(|()| {
-                guest.must(&["systemctl", "restart", "--no-block", "slurmd.service"])
-            });
+            let joined = start_slurmd(&guest, &options(&server));
             joined.map_err(|error| Fault::transient(format!("{what}: {error}")))
         };
         blocking("start a node's daemon", work).await?;
@@ -224,9 +226,76 @@ fn start_munge(guest: &Guest, key: &Key) -> io::Result<()> {
     guest.replace(Path::new(STARTED), started(&key.digest()).as_bytes())
 }
 
+/// Starts a node's daemon with these options. Whatever keeps it from being started, or cuts this off, leaves
+/// a machine that has not joined.
+fn start_slurmd(guest: &Guest, options: &str) -> io::Result<()> {
+    guest.remove(Path::new(JOINED))?;
+    guest.replace(Path::new(OPTIONS), options.as_bytes())?;
+    guest.must(&["systemctl", "daemon-reload"])?;
+    guest.must(&["systemctl", "restart", "--no-block", "slurmd.service"])?;
+    guest.replace(Path::new(JOINED), started(&digest(options)).as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::guest::fake::{Fake, with};
     use super::*;
+
+    const SERVER: &str = "10.0.0.1:6817";
+
+    #[track_caller]
+    fn fails(fake: &Fake, at: &str, done: impl FnOnce() -> io::Result<()>) {
+        fake.fails(Some(at));
+        let error = done().unwrap_err().to_string();
+        assert!(error.contains(at), "{error}");
+        fake.fails(None);
+    }
+
+    #[test]
+    fn a_daemon_that_was_not_started_has_not_joined() {
+        with(&[], |guest, fake| {
+            let joined = || Wanted::new(None, SERVER).look(guest).unwrap().joined;
+            let join = || start_slurmd(guest, &options(SERVER));
+            assert!(!joined());
+            for cut_off in ["daemon-reload", "restart", "mv -f -T /etc/slurm/.trueup-joined"] {
+                fails(fake, cut_off, join);
+                assert!(!joined(), "{cut_off} failed");
+            }
+            join().unwrap();
+            assert!(joined());
+            // And once more, for whatever reason: until it is started it is as nobody knows.
+            fails(fake, "restart", join);
+            assert!(!joined());
+            assert!(!Wanted::new(None, "10.0.0.2:6817").look(guest).unwrap().joined);
+        });
+    }
+
+    #[test]
+    fn a_machine_is_prepared_once_munge_was_started_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = key::get(folder.path(), &Name::new("hpc").unwrap(), 1).unwrap();
+        with(&[], |guest, fake| {
+            let wanted = Wanted::new(Some(&key), "");
+            let prepared = || wanted.look(guest).unwrap().prepared;
+            assert!(write(guest, &wanted, &key).unwrap());
+            assert_eq!(fake.file(KEY).unwrap(), key.bytes());
+            assert!(!prepared(), "munge has not read it");
+            fails(fake, "restart munge", || start_munge(guest, &key));
+            assert!(!prepared());
+            assert!(write(guest, &wanted, &key).unwrap(), "it is written again");
+            start_munge(guest, &key).unwrap();
+            assert!(prepared() && !write(guest, &wanted, &key).unwrap());
+            // Nobody reads it but munge, at no time.
+            let made =
+                "install -m 0400 -o munge -g munge /dev/null /etc/munge/.munge.key.trueup-new";
+            assert!(fake.ran().contains(&made.to_owned()), "{:?}", fake.ran());
+            // Another key: what was started before counts no more, from before it is written.
+            let other = key::get(folder.path(), &Name::new("hpc").unwrap(), 2).unwrap();
+            let next = Wanted::new(Some(&other), "");
+            fails(fake, "install -m 0400", || write(guest, &next, &other).map(drop));
+            assert!(!prepared() && !next.look(guest).unwrap().prepared);
+        });
+    }
 
     #[test]
     fn what_a_machine_has_is_told_from_what_it_should_have() {
@@ -234,8 +303,9 @@ mod tests {
         let key = key::get(folder.path(), &Name::new("hpc").unwrap(), 1).unwrap();
         let wanted = Wanted::new(Some(&key), "10.0.0.1:6817");
         let (_, mark) = wanted.key.clone().unwrap();
-        let mut text =
-            format!("{}  {KEY}\n{mark}  {STARTED}\n{}  {OPTIONS}\n", key.digest(), wanted.options);
+        let mut text = format!("{}  {KEY}\n{mark}  {STARTED}\n", key.digest());
+        let (options, joined) = &wanted.options;
+        text.push_str(&format!("{options}  {OPTIONS}\n{joined}  {JOINED}\n"));
         for (path, digest) in &wanted.services {
             text.push_str(&format!("{digest} *{path}\n"));
         }

@@ -20,6 +20,9 @@ use crate::model::resource::{Cluster, SlurmCluster, SlurmPlace};
 const DRAIN_S: u64 = 24 * 3600;
 /// Longest span of time here, seconds: a year; longer is a mistake of units.
 const SPAN_S_MAX: u64 = 366 * 24 * 3600;
+/// Where Debian's packages have the files of Slurm, and its controller.
+const FOLDER: &str = "/etc/slurm";
+const DAEMON: &str = "/usr/sbin/slurmctld";
 /// Most nodes of one entry: more than any cluster has.
 const NODES_MAX: usize = 65_536;
 /// Most entries of one list, and longest text of one: a person writes a few.
@@ -47,6 +50,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
         cx.err("spec/wrong-value", "/spec/maxUnavailable", "with 0 no node could ever change");
     }
     texts(cx, spec);
+    built::never(cx, spec);
     let one = |host: &ClusterHostSpec| wish::Host {
         name: host.name.clone(),
         address: host.address.clone(),
@@ -104,9 +108,9 @@ fn place(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<SlurmPlace> {
     let slurmctld = path("slurmctld", of.slurmctld.as_deref());
     let slurmrestd = path("slurmrestd", of.slurmrestd.as_deref());
     Some(SlurmPlace {
-        folder: folder?.unwrap_or_else(|| "/etc/slurm".to_owned()),
+        folder: folder?.unwrap_or_else(|| FOLDER.to_owned()),
         programs: programs?,
-        slurmctld: slurmctld?.unwrap_or_else(|| "/usr/sbin/slurmctld".to_owned()),
+        slurmctld: slurmctld?.unwrap_or_else(|| DAEMON.to_owned()),
         slurmrestd: slurmrestd?,
         guest: None,
     })

@@ -56,6 +56,36 @@ fn a_job_that_outlives_the_patience_stops_the_pool_and_is_not_killed() {
 }
 
 #[test]
+fn a_node_that_somebody_gives_back_meanwhile_is_not_changed_under_its_jobs() {
+    let Some(site) = Site::start() else { return };
+    let lab = &site.lab;
+    let long = lab.job(&["-p", "gpu", "-w", "g2"]);
+    lab.running(long);
+    let _daemon = site.daemon();
+    site.await_synced();
+    site.publish(&site.with(|spec| {
+        less_memory(spec);
+        spec["maxUnavailable"] = json!(2);
+    }));
+    // Both are taken out, and g1 is empty at once.
+    until("g1 was waited for, and g2 is", || {
+        let waits = site.steps().iter().filter(|verb| *verb == "wait").count();
+        (waits == 2).then_some(())
+    });
+    lab.scontrol(&["update", "NodeName=g1", "State=RESUME"]);
+    let given = lab.job(&["-p", "gpu", "-w", "g1"]);
+    let begun = lab.running(given).started;
+    lab.end(long);
+    site.await_failure("g1 is in use again");
+    assert_eq!(lab.running(given).started, begun, "the job on it goes on");
+    assert_eq!(lab.live_conf().nodes["g1"]["realmemory"], "2000", "and nothing was written");
+    lab.end(given);
+    site.await_synced();
+    lab.await_nodes("idle", &["g1", "g2"]);
+    assert_eq!(lab.observe().nodes["g1"].memory_mib, 1500);
+}
+
+#[test]
 fn a_pool_that_is_half_changed_when_trueup_is_killed_is_finished() {
     let Some(site) = Site::start() else { return };
     let lab = &site.lab;

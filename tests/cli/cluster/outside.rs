@@ -104,6 +104,10 @@ fn names_that_are_gone_stop_what_needs_them_and_nothing_else() {
     let Some((site, names)) = named() else { return };
     let lab = &site.lab;
     let id = lab.job(&["-p", "batch", "-w", "n1"]).to_string();
+    // The programs have to be asked where its names are known.
+    let state = || lab.ok(&["squeue", "-h", "-j", &id, "-o", "%T %S %r"]);
+    until("the job runs", || state().starts_with("RUNNING").then_some(()));
+    let begun = state();
     let _daemon = site.daemon();
     site.await_synced();
     let before = site.in_force();
@@ -118,8 +122,7 @@ fn names_that_are_gone_stop_what_needs_them_and_nothing_else() {
     fs::write(&names, all_names()).unwrap();
     site.await_synced();
     assert_eq!(site.steps(), ["take over", "prove", "configure"]);
-    let state = lab.ok(&["squeue", "-h", "-j", &id, "-o", "%T"]);
-    assert_eq!(state.trim(), "RUNNING", "the job noticed nothing");
+    assert_eq!(state(), begun, "the job noticed nothing: {}", lab.logs());
 }
 
 #[test]

@@ -35,12 +35,14 @@ fn what_is_taken_over_is_written_again_as_it_was() {
 fn what_a_wish_cannot_say_is_listed_and_a_set_of_nodes_is_refused() {
     let text = "ClusterName=old\nSlurmctldHost=ctl\nNodeName=n[1-2] CPUs=4 Boards=1\n\
         PartitionName=a Nodes=n[1-2] OverSubscribe=YES State=DRAIN\nPartitionName=b Nodes=n2\n";
-    let gres = "AutoDetect=nvml\nNodeName=n1 Name=gpu File=/dev/nvidia0 Cores=0-1\n";
+    let gres = "AutoDetect=nvml\nNodeName=n1 Name=gpu File=/dev/nvidia0 Cores=0-1\n\
+        Include /etc/slurm/more.conf\n";
     let adopted = adopt(&Conf::parse(text).unwrap(), gres).unwrap();
     assert_eq!(
         adopted.left,
         [
             "gres.conf line 2: NodeName=n1 Name=gpu File=/dev/nvidia0 Cores=0-1",
+            "gres.conf line 3: Include /etc/slurm/more.conf",
             "state=DRAIN of partition a",
         ]
     );

@@ -47,13 +47,20 @@ impl Token {
         &self.0
     }
 
-    /// Whether a reason is of this cluster and pool, of whichever plan: a plan that was replaced by
-    /// another leaves its nodes to that.
+    /// Whether a reason is ours on this cluster, of whichever plan: one that was replaced by another leaves
+    /// its nodes to that, in which they may be of another pool, or go no more. A person's token is of that
+    /// person's drains alone.
     #[must_use]
     pub fn owns(&self, reason: &str) -> bool {
-        let Some((own, _)) = self.0.rsplit_once('/') else { return false };
-        let of = reason.strip_prefix(own).and_then(|rest| rest.strip_prefix('/'));
-        of.is_some_and(|plan| !plan.is_empty())
+        let parts = |text: &str| -> Option<(String, String, bool)> {
+            let (cluster, rest) = text.strip_prefix(MARK)?.split_once('/')?;
+            let (whose, plan) = rest.split_once('/')?;
+            Some((cluster.to_owned(), whose.to_owned(), !plan.is_empty()))
+        };
+        let (Some(own), Some(other)) = (parts(&self.0), parts(reason)) else { return false };
+        let of_person = |whose: &str| whose.starts_with('@');
+        let same = own.1 == other.1 || !of_person(&own.1) && !of_person(&other.1);
+        own.0 == other.0 && same && !other.1.is_empty() && other.2
     }
 }
 

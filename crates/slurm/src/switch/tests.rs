@@ -115,3 +115,29 @@ fn an_exchange_that_was_cut_off_is_undone() {
     assert_eq!(done, Switched::PutBack { words: "the exchange was cut off".to_owned() });
     given.holds(&[("slurm.conf", "old"), ("slurm.conf.kept", "old")]);
 }
+
+#[test]
+fn an_exchange_that_was_cut_off_at_its_end_is_finished() {
+    // Jobs may run by now on a node that the old files do not have.
+    let mut given = given([Ok(())]);
+    let proof = proof();
+    keep(&differing(&proof, &given.live).unwrap(), &given.live).unwrap();
+    for (name, text) in proof.files() {
+        fs::write(given.folder.path().join(name), text).unwrap();
+    }
+    let done = recover(&given.live, &mut given.controller).unwrap();
+    assert_eq!(done, Some(Switched::InForce));
+    assert_eq!(given.controller.asked, [(Action::Restart, "new".to_owned())]);
+    given.holds(&[("gres.conf", "gres"), ("slurm.conf", "new"), ("slurm.conf.kept", "old")]);
+
+    // A controller that does not come up with them gets the old ones.
+    let mut given = self::given([Err("fatal: no"), Ok(())]);
+    keep(&differing(&proof, &given.live).unwrap(), &given.live).unwrap();
+    for (name, text) in proof.files() {
+        fs::write(given.folder.path().join(name), text).unwrap();
+    }
+    let done = recover(&given.live, &mut given.controller).unwrap().unwrap();
+    let words = "the exchange was cut off, and then: fatal: no".to_owned();
+    assert_eq!(done, Switched::PutBack { words });
+    given.holds(&[("slurm.conf", "old"), ("slurm.conf.kept", "old")]);
+}

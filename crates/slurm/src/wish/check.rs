@@ -72,8 +72,17 @@ impl Faults {
     }
 
     fn value(&mut self, path: impl fmt::Display, value: &str) {
-        if value.is_empty() || value.contains(['\n', '\r', '"', '#', '\\']) {
+        let ends_it = |c: char| c.is_control() || matches!(c, '"' | '#' | '\\');
+        if value.is_empty() || value.contains(ends_it) {
             self.add(path, "is empty, or has a line break, `\"`, `#` or `\\` in it");
+        }
+    }
+
+    /// A line of a file of its own. What another file says would not be proved, and of one that is not
+    /// Slurm's the programs would repeat the words in their complaints.
+    fn include(&mut self, path: impl fmt::Display, key: &str) {
+        if key.eq_ignore_ascii_case("include") {
+            self.add(path, "an included file would not be proved: put its lines here");
         }
     }
 
@@ -347,6 +356,14 @@ fn accounts(wish: &Cluster, faults: &mut Faults) {
         for user in &account.coordinators {
             lower(&format!("{path}.coordinators"), user, faults);
         }
+        // What sacctmgr says of it later has a line and columns.
+        let breaks =
+            |text: &String| text.contains(|c: char| c.is_control() || matches!(c, '|' | '"'));
+        if account.description.as_ref().is_some_and(breaks) {
+            let message =
+                "has a line break, `|` or `\"` in it, and Slurm tells of accounts in such";
+            faults.add(format_args!("{path}.description"), message);
+        }
         if account.limits.contains_key(&Limit::MaxTresPerUser) {
             faults.add(format_args!("{path}.limits"), "maxTresPerUser is for a qos only");
         }
@@ -439,9 +456,7 @@ fn parameters(wish: &Cluster, faults: &mut Faults) {
         faults.value(&path, &line.replace('"', ""));
         // All of a line: Slurm reads `DebugFlags=x PartitionName=y` as two things.
         for (key, value) in conf::lines(line).iter().flat_map(|line| &line.pairs) {
-            if key.eq_ignore_ascii_case("include") {
-                faults.add(&path, "an included file would not be proved: put its lines here");
-            }
+            faults.include(&path, key);
             reserved(&path, key, faults);
             if key.eq_ignore_ascii_case("PrivateData") {
                 private(&path, value, faults);
@@ -452,6 +467,7 @@ fn parameters(wish: &Cluster, faults: &mut Faults) {
         let path = format!("gresLines[{at}]");
         faults.value(&path, &line.replace('"', ""));
         for (key, _) in conf::lines(line).iter().flat_map(|line| &line.pairs) {
+            faults.include(&path, key);
             if ["nodename", "name"].iter().any(|one| key.eq_ignore_ascii_case(one)) {
                 faults.add(&path, "follows from `pools[].gres`: say it there");
             }

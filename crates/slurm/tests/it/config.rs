@@ -137,8 +137,36 @@ fn mistakes_are_refused_in_the_controllers_words_before_anything_is_written() {
         in_conf("NodeName=n1 ", "NodeName=n1 CPUs=1 NodeAddr=127.0.0.1 Port=1\nNodeName=n1 "),
         "Duplicated NodeHostName n1",
     );
+    // Another file's words: Slurm would repeat what it cannot read of them.
+    let other = lab.at().join("other");
+    fs::write(&other, "root:hunter2:19700\n").unwrap();
+    for name in ["slurm.conf", "gres.conf"] {
+        let mut including = lab.files(&lab.wish);
+        including.get_mut(name).unwrap().push_str(&format!("Include {}\n", other.display()));
+        let error = lab.prover().prove(&including, &lab.at().join("work")).unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, ProveError::Files(_)) && !said.contains("hunter2"), "{said}");
+        assert!(said.contains(name) && said.contains("includes another file"), "{said}");
+    }
     // And what is well is let through, words that are of no matter aside.
     assert_eq!(lab.prove(&lab.wish).noted(), [""; 0]);
+}
+
+#[test]
+fn what_stands_beside_the_live_files_is_tried_with_them() {
+    let Some(lab) = Lab::prepare(&[]) else { return };
+    let mut wish = lab.wish.clone();
+    wish.parameters.insert("TopologyPlugin".into(), "topology/tree".into());
+    let prove = || lab.prover().prove(&lab.files(&wish), &lab.at().join("work"));
+    let error = prove().unwrap_err().to_string();
+    assert!(error.contains("topology.conf"), "{error}");
+    let topology = lab.live().folder.join("topology.conf");
+    fs::write(&topology, "SwitchName=s1 Nodes=n[1-2],g[1-2]\n").unwrap();
+    assert_eq!(prove().unwrap().noted(), [""; 0]);
+    // A mistake in it is one of the cluster, before anything is written.
+    fs::write(&topology, "SwitchNam=s1 Nodes=n1\n").unwrap();
+    let error = prove().unwrap_err().to_string();
+    assert!(error.contains("SwitchNam"), "{error}");
 }
 
 #[test]

@@ -37,6 +37,21 @@ fn vm(name: &Name) -> ResourceId {
     ResourceId::new(Kind::VirtualMachine, name.clone())
 }
 
+/// Why a cluster that was built is not made anew where it is wished now. Its controller's machine has the
+/// state of all jobs, and a controller without it ends them.
+pub(super) fn moved(case: &Case<'_, '_>, to: &SlurmCluster) -> Option<String> {
+    let Some(Resource::Cluster(claimed)) = case.facts.claimed(case.id) else { return None };
+    let Cluster::Slurm(claimed) = &**claimed;
+    let before = claimed.built.as_ref().and(claimed.place.guest.as_ref())?;
+    (to.place.guest.as_ref() != Some(before)).then(|| {
+        format!(
+            "its controller is {}, which has the state of all jobs, and cannot be another one: name it \
+             as before, or remove the cluster first",
+            vm(before)
+        )
+    })
+}
+
 /// A cluster that is not there yet.
 pub(super) struct Create<'a, 'w> {
     case: &'a Case<'a, 'w>,
@@ -315,6 +330,12 @@ pub(in super::super::super) fn keeps(all: &mut All<'_>) {
             continue;
         }
         let builds = all.blocks[block].build;
+        if let Some(cluster) = left_by(all, &machine).filter(|_| !builds) {
+            let why =
+                format!("{cluster} is built of it still: remove that, or name it there as before");
+            all.refuse(block, SkipReason::Conflict(why));
+            continue;
+        }
         if builds && !all.facts.stops(&machine) {
             continue;
         }
@@ -337,6 +358,31 @@ pub(in super::super::super) fn keeps(all: &mut All<'_>) {
     }
 }
 
+/// The cluster that is asked for otherwise than it was built ([`moved`]), and that a machine is a part of: its
+/// controller, or where nothing of it is to be built any more, any.
+fn left_by(all: &All<'_>, machine: &ResourceId) -> Option<ResourceId> {
+    let wished = clusters(all).find(|(id, now)| {
+        let Some(Resource::Cluster(claimed)) = all.facts.claimed(id) else { return false };
+        let Cluster::Slurm(claimed) = &**claimed;
+        let part = |built: &SlurmBuilt| built.machines.values().any(|it| *it == machine.name);
+        match &now.built {
+            Some(_) => claimed.place.guest.as_ref() == Some(&machine.name),
+            None => claimed.built.as_ref().is_some_and(part),
+        }
+    });
+    wished.map(|(id, _)| id.clone())
+}
+
+/// Clusters that are asked for: among the last of all.
+fn clusters<'a>(all: &'a All<'_>) -> impl Iterator<Item = (&'a ResourceId, &'a SlurmCluster)> {
+    let last = all.input.desired.resources.iter().rev();
+    last.take_while(|(id, _)| id.kind >= Kind::Cluster).filter_map(|(id, wish)| {
+        let Resource::Cluster(cluster) = &wish.resource else { return None };
+        let Cluster::Slurm(slurm) = &**cluster;
+        Some((id, slurm))
+    })
+}
+
 /// Whether block `at` leaves the cluster without that node.
 fn goes(all: &All<'_>, at: usize, node: &str) -> bool {
     let Some(wish) = all.input.desired.resources.get(&all.blocks[at].id) else { return false };
@@ -348,14 +394,16 @@ fn goes(all: &All<'_>, at: usize, node: &str) -> bool {
 
 /// The cluster that has a machine as a node now, and the node: where jobs may run on it.
 fn node_of(all: &All<'_>, machine: &ResourceId) -> Option<(ResourceId, String)> {
-    // A cluster that nobody asks for any more keeps nothing. Clusters are among the last of all.
-    let last = all.input.desired.resources.iter().rev();
-    let last = last.take_while(|(id, _)| id.kind >= Kind::Cluster);
-    for (id, wish) in last.filter(|(id, _)| id.kind == Kind::Cluster) {
-        let now = Some(&wish.resource);
-        for resource in [all.facts.claimed(id), now].into_iter().flatten() {
-            let Resource::Cluster(cluster) = resource else { continue };
-            let Cluster::Slurm(slurm) = &**cluster;
+    // A cluster that nobody asks for any more keeps nothing.
+    for (id, now) in clusters(all) {
+        let claimed = all.facts.claimed(id).and_then(|claimed| match claimed {
+            Resource::Cluster(cluster) => {
+                let Cluster::Slurm(slurm) = &**cluster;
+                Some(slurm)
+            }
+            _ => None,
+        });
+        for slurm in [claimed, Some(now)].into_iter().flatten() {
             let Some(built) = &slurm.built else { continue };
             let found = built.machines.iter().find(|(_, domain)| **domain == machine.name);
             let Some((node, _)) = found else { continue };

@@ -1,115 +1,10 @@
-//! A guest as its agent would show it: programs that end in time or do not, files in pieces.
+//! A guest through its agent: programs that end in time or do not, files in pieces, and answers that are none.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use trueup_slurm::Heard;
 
+use super::fake::{ended, with};
+use super::machine::{SOCKETS, TRIAL_PORT, TRIAL_PORTS};
 use super::*;
-use crate::port::BoxFuture;
-
-/// An agent: programs by what they are called, and files.
-#[derive(Debug, Default)]
-struct Fake {
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// How each program ends; one without an end goes on until it is killed.
-    programs: BTreeMap<&'static str, Option<Value>>,
-    started: Vec<Value>,
-    files: BTreeMap<String, Vec<u8>>,
-    open: BTreeMap<i64, (String, usize)>,
-    silent: bool,
-}
-
-impl Fake {
-    fn answer(&self, command: &str) -> Result<Value, AgentFault> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.silent {
-            return Err(AgentFault::Silent("hpc-ctl".into()));
-        }
-        let asked: Value = serde_json::from_str(command).unwrap();
-        let of = &asked["arguments"];
-        let handle = of["handle"].as_i64().unwrap_or_default();
-        Ok(match asked["execute"].as_str().unwrap() {
-            "guest-ping" => json!({}),
-            "guest-exec" => {
-                let program = of["path"].as_str().unwrap();
-                if !state.programs.contains_key(program) {
-                    return Err(AgentFault::Refused(format!(
-                        "Failed to execute child “{program}”"
-                    )));
-                }
-                state.started.push(of.clone());
-                json!({ "pid": state.started.len() })
-            }
-            "guest-exec-status" => {
-                let at = usize::try_from(of["pid"].as_u64().unwrap()).unwrap();
-                let program = state.started[at - 1]["path"].as_str().unwrap().to_owned();
-                state.programs[program.as_str()].clone().unwrap_or(json!({ "exited": false }))
-            }
-            "guest-file-open" => {
-                let path = of["path"].as_str().unwrap().to_owned();
-                if of["mode"] == "w" {
-                    state.files.insert(path.clone(), Vec::new());
-                } else if !state.files.contains_key(&path) {
-                    let words = format!("failed to open file '{path}': No such file or directory");
-                    return Err(AgentFault::Refused(words));
-                }
-                let handle = 1000 + i64::try_from(state.open.len()).unwrap();
-                state.open.insert(handle, (path, 0));
-                json!(handle)
-            }
-            "guest-file-write" => {
-                let path = state.open[&handle].0.clone();
-                let bytes = BASE64.decode(of["buf-b64"].as_str().unwrap()).unwrap();
-                state.files.get_mut(&path).unwrap().extend(&bytes);
-                json!({ "count": bytes.len(), "eof": false })
-            }
-            "guest-file-read" => {
-                let (path, at) = state.open[&handle].clone();
-                // In pieces, as a busy agent may.
-                let bytes = &state.files[&path][at..];
-                let piece = bytes[..bytes.len().min(3)].to_vec();
-                let eof = piece.len() == bytes.len();
-                state.open.get_mut(&handle).unwrap().1 += piece.len();
-                json!({ "count": piece.len(), "buf-b64": BASE64.encode(piece), "eof": eof })
-            }
-            "guest-file-close" => json!({}),
-            other => panic!("{other}"),
-        })
-    }
-}
-
-impl Agents for Fake {
-    fn ask<'a>(
-        &'a self,
-        _machine: &'a str,
-        command: String,
-        _limit: Duration,
-    ) -> BoxFuture<'a, Result<String, AgentFault>> {
-        let answer = self.answer(&command).map(|value| json!({ "return": value }).to_string());
-        Box::pin(std::future::ready(answer))
-    }
-}
-
-fn ended(code: i32, out: &str, err: &str) -> Option<Value> {
-    Some(json!({
-        "exited": true, "exitcode": code, "out-data": BASE64.encode(out), "err-data": BASE64.encode(err),
-    }))
-}
-
-/// Runs a test with a guest of its own, off the runtime's threads.
-fn with(programs: &[(&'static str, Option<Value>)], test: impl FnOnce(&Guest, &Fake)) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let fake = Arc::new(Fake::default());
-    fake.state.lock().unwrap().programs = programs.iter().cloned().collect();
-    let guest = {
-        let _inside = runtime.enter();
-        Guest::new(Some(Arc::clone(&fake) as Arc<dyn Agents>), "hpc-ctl")
-    };
-    test(&guest, &fake);
-}
 
 #[test]
 fn a_program_says_what_it_said_and_how_it_ended() {
@@ -121,7 +16,7 @@ fn a_program_says_what_it_said_and_how_it_ended() {
             assert_eq!(argv.ask_on(guest, limit).unwrap(), b"idle\n");
             let failed = Argv::new("scontrol").ask_on(guest, limit).unwrap_err().to_string();
             assert_eq!(failed, "scontrol failed (exit status: 1): bad");
-            let started = fake.state.lock().unwrap().started[0].clone();
+            let started = fake.state().started[0].clone();
             assert_eq!(started["arg"], json!(["-h"]));
             let environment = started["env"].to_string();
             assert!(environment.contains("SLURM_CONF=/etc/slurm/slurm.conf"), "{environment}");
@@ -143,9 +38,9 @@ fn a_program_that_goes_on_is_ended_and_an_agent_that_is_silent_is_told_so() {
     with(&[("sleep", None), ("kill", ended(0, "", ""))], |guest, fake| {
         let late = Argv::new("sleep").args(["100"]).run_for_test(guest).unwrap_err();
         assert!(matches!(late, RunError::TimedOut { .. }), "{late}");
-        let last = fake.state.lock().unwrap().started.last().unwrap().clone();
+        let last = fake.state().started.last().unwrap().clone();
         assert_eq!((last["path"].as_str(), &last["arg"]), (Some("kill"), &json!(["-KILL", "1"])));
-        fake.state.lock().unwrap().silent = true;
+        fake.is(Some(AgentFault::Silent("hpc-ctl".into())));
         let away = Argv::new("sleep").run_for_test(guest).unwrap_err().to_string();
         assert!(away.starts_with("hpc-ctl cannot be reached: the agent in hpc-ctl"), "{away}");
     });
@@ -163,29 +58,111 @@ impl RunForTest for Argv {
 }
 
 #[test]
-fn files_are_read_whole_and_a_missing_one_is_none() {
-    let programs =
-        ["install", "chmod", "chown", "sync", "mv", "rm"].map(|name| (name, ended(0, "", "")));
-    with(&programs, |guest, fake| {
+fn files_are_read_and_replaced_whole_and_a_missing_one_is_none() {
+    with(&[], |guest, fake| {
         let path = Path::new("/etc/slurm/slurm.conf");
         assert_eq!(guest.read(path).unwrap(), None);
-        fake.state.lock().unwrap().files.insert(path.display().to_string(), b"whole file".to_vec());
+        guest.replace(path, b"whole file").unwrap();
         assert_eq!(guest.read(path).unwrap().unwrap(), b"whole file");
+        let first = fake.ran().len();
         guest.replace(path, b"another").unwrap();
-        let state = fake.state.lock().unwrap();
-        assert_eq!(state.files["/etc/slurm/.slurm.conf.trueup-new"], b"another");
-        let last = &state.started.last().unwrap();
-        assert_eq!(last["path"], "mv");
-        assert!(last["arg"].to_string().contains("\"/etc/slurm/slurm.conf\""), "{last}");
+        assert_eq!(guest.read(path).unwrap().unwrap(), b"another");
+        // Its bytes are on the disk before its name is, and its name before anything else is done.
+        let (made, named) = ("/etc/slurm/.slurm.conf.trueup-new", "/etc/slurm/slurm.conf");
+        assert_eq!(
+            fake.ran()[first..],
+            [
+                format!("install -m 0600 /dev/null {made}"),
+                format!("chown --reference={named} {made}"),
+                format!("chmod --reference={named} {made}"),
+                format!("sync {made}"),
+                format!("mv -f -T {made} {named}"),
+                "sync /etc/slurm".to_owned(),
+            ]
+        );
+        guest.remove(path).unwrap();
+        assert_eq!(guest.read(path).unwrap(), None);
+        assert_eq!(fake.ran().last().unwrap(), "sync /etc/slurm");
+    });
+}
+
+#[test]
+fn a_file_without_end_is_no_file() {
+    with(&[], |guest, fake| {
+        fake.put("/etc/slurm/slurm.conf", "text");
+        fake.state().piece = 0;
+        let error = guest.read(Path::new("/etc/slurm/slurm.conf")).unwrap_err().to_string();
+        assert!(error.contains("gives no more of it, and no end"), "{error}");
     });
 }
 
 #[test]
 fn a_secret_is_in_no_error() {
-    with(&[("install", ended(0, "", ""))], |guest, _| {
+    with(&[], |guest, fake| {
         let path = Path::new("/etc/munge/munge.key");
-        let error = guest.write_private(path, "munge", b"canary").unwrap_err().to_string();
-        let told = error.contains("canary") || error.contains(&BASE64.encode("canary"));
-        assert!(!told && error.contains("sync"), "{error}");
+        for at in ["install", "guest-file-write", "sync", "mv"] {
+            fake.fails(Some(at));
+            let error = guest.write_private(path, "munge", b"canary").unwrap_err();
+            let told = format!("{error} {error:?}");
+            let secret = told.contains("canary") || told.contains(&BASE64.encode("canary"));
+            assert!(!secret && told.contains("munge.key"), "{told}");
+            assert_eq!(fake.file("/etc/munge/munge.key"), None, "whole or not at all: {at}");
+        }
     });
+}
+
+#[test]
+fn a_trial_takes_a_port_that_nobody_has() {
+    with(&[], |guest, fake| {
+        assert_eq!(guest.free_port().unwrap(), TRIAL_PORT);
+        // One that nobody ended still has its own.
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue\n";
+        let line = |at: &str, port: u16| format!("   0: {at}:{port:04X} 00000000:0000 0A 0:0\n");
+        fake.put(SOCKETS[0], &format!("{head}{}", line("00000000", TRIAL_PORT)));
+        let v6 = "00000000000000000000000000000000";
+        fake.put(SOCKETS[1], &format!("{head}{}", line(v6, TRIAL_PORT + 1)));
+        assert_eq!(guest.free_port().unwrap(), TRIAL_PORT + 2);
+        let all: String = (0..TRIAL_PORTS).map(|n| line("00000000", TRIAL_PORT + n)).collect();
+        fake.put(SOCKETS[0], &all);
+        let error = guest.free_port().unwrap_err().to_string();
+        assert!(error.contains("of hpc-ctl are taken"), "{error}");
+    });
+}
+
+/// What comes of a trial whose daemon wrote `log` and is there at the end or is not.
+fn heard(log: Option<&str>, alive: bool) -> (Heard, Vec<String>) {
+    let said = "slurmctld: error: odd\nslurmctld: Running as usual\nslurmctld: Terminate signal \
+                received\nslurmctld: error: of the end\n";
+    let kill = ended(i32::from(!alive), "", "");
+    let mut found = None;
+    with(&[("timeout", ended(0, "", said)), ("kill", kill)], |guest, fake| {
+        if let Some(log) = log {
+            fake.put("/work/trial.log", log);
+        }
+        let trial = Trial {
+            running: "Running as usual",
+            goes_on: Duration::from_millis(1),
+            limit: Duration::from_millis(1),
+            log: (Path::new("/work/trial.log"), &["-L", "/work/trial.log"]),
+        };
+        let heard = guest.hear(&Argv::new("slurmctld").args(["-D"]), &trial).unwrap();
+        found = Some((heard, fake.ran()));
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_daemon_on_trial_is_heard_until_it_runs_and_then_told_to_end() {
+    let lines = vec!["slurmctld: error: odd".to_owned()];
+    let (running, ran) = heard(Some("slurmctld: Running as usual"), true);
+    assert_eq!(running, Heard { lines: lines.clone(), end: HeardEnd::Running });
+    // It ends by itself where nobody is left who tells it to.
+    assert_eq!(ran[0], "timeout --kill-after=1 20 slurmctld -D -L /work/trial.log");
+    assert_eq!(ran.last().unwrap(), "kill -TERM 1");
+    let (ended, ran) = heard(Some("slurmctld: Running as usual"), false);
+    assert_eq!(ended, Heard { lines: lines.clone(), end: HeardEnd::Ended });
+    assert!(!ran.iter().any(|call| call.contains("-TERM")), "it may be another's by now: {ran:?}");
+    let (late, ran) = heard(None, true);
+    assert_eq!(late, Heard { lines, end: HeardEnd::Late });
+    assert_eq!(ran.last().unwrap(), "kill -TERM 1");
 }

@@ -8,6 +8,7 @@ use super::super::super::kinds::Spec;
 use super::super::super::kinds::cluster::ClusterSpec;
 use super::super::super::machines::machine_name;
 use super::super::Cx;
+use super::{DAEMON, FOLDER};
 use crate::model::resource::{SlurmBuilt, SlurmPlace};
 use crate::model::{Kind, ResourceId};
 
@@ -53,6 +54,23 @@ pub(super) fn refuse(cx: &mut Cx<'_>, spec: &ClusterSpec) {
     }
 }
 
+/// Machines that are never made, whatever the rest is.
+pub(super) fn never(cx: &mut Cx<'_>, spec: &ClusterSpec) {
+    let mut refuse = |pointer: String| {
+        cx.err(
+            "spec/conflict",
+            pointer,
+            "no machine is made for this one, only for controllers and nodes",
+        );
+    };
+    for (n, _) in spec.login.iter().enumerate().filter(|(_, it)| it.machine.is_some()) {
+        refuse(format!("/spec/login/{n}/machine"));
+    }
+    if spec.accounting.as_ref().is_some_and(|it| it.host.machine.is_some()) {
+        refuse("/spec/accounting/host/machine".to_owned());
+    }
+}
+
 /// Where the machines are; `place` and `wish` are told what follows from it.
 pub(super) fn resolve(
     cx: &mut Cx<'_>,
@@ -75,6 +93,12 @@ pub(super) fn resolve(
     place.guest = machines.get(&controller.name).cloned();
     let address = controller.address.clone()?;
     let port = parameter(wish, "SlurmctldPort").unwrap_or(CONTROLLER_PORT).to_owned();
+    if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        let message =
+            format!("SlurmctldPort is `{}`, and nodes ask at one port", port.escape_debug());
+        cx.err("spec/wrong-value", "/spec/parameters", message);
+        return None;
+    }
     let server = if address.contains(':') {
         format!("[{address}]:{port}")
     } else {
@@ -131,6 +155,16 @@ fn not_yet(cx: &mut Cx<'_>, spec: &ClusterSpec) {
     if spec.place.slurmrestd.is_some() {
         let message = "the controller is in a virtual machine, where no socket of this host is";
         cx.err("spec/conflict", "/spec/place/slurmrestd", message);
+    }
+    let (folder, daemon) = (spec.place.folder.as_deref(), spec.place.slurmctld.as_deref());
+    if folder.is_some_and(|folder| folder != FOLDER) {
+        let message =
+            format!("the services of a machine that is made read their files in {FOLDER}");
+        cx.err("spec/conflict", "/spec/place/folder", message).hint("leave it out");
+    }
+    if daemon.is_some_and(|daemon| daemon != DAEMON) {
+        let message = format!("the service of a machine that is made starts {DAEMON}");
+        cx.err("spec/conflict", "/spec/place/slurmctld", message).hint("leave it out");
     }
     if cx.world.members[cx.member].doc.lifecycle.adopt {
         let message = "a cluster is built or taken over, not both";

@@ -231,16 +231,22 @@ fn a_node_that_went_away_is_changed_first_and_one_put_down_by_hand_is_not() {
 }
 
 #[test]
-fn tokens_own_their_pool_alone() {
+fn tokens_own_their_cluster_and_nothing_of_a_persons() {
     let token = Token::new("lab", "cpu", "p2");
     assert_eq!(token.as_str(), "trueup:lab/cpu/p2");
     for (reason, owns) in [
         ("trueup:lab/cpu/p1", true),
         ("trueup:lab/cpu/", false),
-        ("trueup:lab/cpu2/p1", false),
-        ("trueup:lab/gpu/p2", false),
+        ("trueup:lab//p1", false),
+        // It was of another pool when it was taken out, or was to go.
+        ("trueup:lab/gpu/p1", true),
+        ("trueup:lab2/cpu/p1", false),
+        ("trueup:lab/@bob/7 dust", false),
         ("by hand trueup:lab/cpu/p2", false),
     ] {
         assert_eq!(token.owns(reason), owns, "{reason}");
     }
+    let bob = Token::of_person("lab", "bob", 8, "dust");
+    assert!(bob.owns("trueup:lab/@bob/7 a fan") && !bob.owns("trueup:lab/@bobby/7 a fan"));
+    assert!(!bob.owns("trueup:lab/cpu/p1"));
 }

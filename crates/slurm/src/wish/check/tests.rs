@@ -54,17 +54,24 @@ fn a_line_cannot_bring_in_what_has_a_field_or_is_secret() {
         wish.parameters.insert("AccountingStoragePass".into(), "x".into());
         wish.parameters.insert("MailProg".into(), "/bin/true\nNodeName=evil".into());
         wish.lines = vec!["Include /etc/other".into(), "DebugFlags=Gres NodeName=x1".into()];
-        wish.gres_lines = vec!["AutoDetect=nvml".into(), "NodeName=x1 Name=gpu".into()];
+        wish.gres_lines = vec![
+            "AutoDetect=nvml".into(),
+            "NodeName=x1 Name=gpu".into(),
+            "Include /etc/shadow".into(),
+        ];
+        wish.pools[0].parameters.insert("Reason".into(), "a\0b".into());
     });
     assert_eq!(
         told,
-        "parameters.AccountingStoragePass: a password has no place in a file that everybody reads\n\
+        "pools[0].parameters.Reason: is empty, or has a line break, `\"`, `#` or `\\` in it\n\
+         parameters.AccountingStoragePass: a password has no place in a file that everybody reads\n\
          parameters.MailProg: is empty, or has a line break, `\"`, `#` or `\\` in it\n\
          parameters.prolog: follows from `hooks.prolog`: say it there\n\
          lines[0]: an included file would not be proved: put its lines here\n\
          lines[1]: follows from `pools`: say it there\n\
          gresLines[1]: follows from `pools[].gres`: say it there\n\
-         gresLines[1]: follows from `pools[].gres`: say it there"
+         gresLines[1]: follows from `pools[].gres`: say it there\n\
+         gresLines[2]: an included file would not be proved: put its lines here"
     );
 }
 
@@ -75,6 +82,8 @@ fn accounts_need_their_parents_and_a_database() {
         wish.accounts[1].parent = Some("research".into());
     });
     assert!(told.contains("goes in a circle: research > vision > research"), "{told}");
+    let told = faults(|wish| wish.accounts[0].description = Some("a|b".into()));
+    assert!(told.contains("accounts[0].description: has a line break, `|`"), "{told}");
     let told = faults(|wish| wish.accounting = None);
     assert!(told.contains("accounts: needs `accounting`"), "{told}");
 }

@@ -54,7 +54,8 @@ impl Lab {
 
     pub(crate) fn prover(&self) -> Prover {
         let (slurmctld, limit) = (PathBuf::from("slurmctld"), Duration::from_secs(20));
-        Prover { machine: Here::shared(), bin: None, slurmctld, limit }
+        let live = self.live().folder;
+        Prover { machine: Here::shared(), bin: None, slurmctld, live, limit }
     }
 
     #[track_caller]

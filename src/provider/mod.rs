@@ -2,6 +2,7 @@
 //!
 //! A backend never imports a sibling and never decides what to do.
 
+mod agent;
 pub mod backup;
 pub mod cluster;
 mod files;

@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 /// An error that begins with the path it is about.
@@ -29,5 +29,35 @@ pub(crate) fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(folder, &error)),
         Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+/// Whether it is a file of its own: no link, and no second name of another one.
+///
+/// # Errors
+/// It cannot be looked at.
+pub(crate) fn is_plain(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(seen) => Ok(seen.is_file() && seen.nlink() == 1),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(named(path, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_of_its_own_is_plain() {
+        let host = tempfile::tempdir().unwrap();
+        let at = |name: &str| host.path().join(name);
+        fs::write(at("file"), "x").unwrap();
+        assert!(is_plain(&at("file")).unwrap());
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        assert!(!is_plain(&at("link")).unwrap() && !is_plain(host.path()).unwrap());
+        assert!(!is_plain(&at("none")).unwrap());
+        fs::hard_link(at("file"), at("twin")).unwrap();
+        assert!(!is_plain(&at("file")).unwrap());
     }
 }

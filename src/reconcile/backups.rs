@@ -199,10 +199,7 @@ fn trouble(backup: &Backup, of: &BackupState, now: Timestamp) -> Vec<objective::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Name;
-    use crate::model::resource::{
-        BackupDrill, BackupLimits, BackupRetention, BackupSource, BackupVerify,
-    };
+    use crate::model::resource::{BackupDrill, BackupRetention, BackupSource, BackupVerify};
     use trueup_backup::objective::Objectives;
     use trueup_backup::retention::Keep;
     use trueup_backup::schedule::{Schedule, When};
@@ -217,21 +214,14 @@ mod tests {
 
     fn backup() -> Backup {
         Backup {
-            source: BackupSource::State,
-            repository: "/srv/backup".into(),
-            remote: None,
-            repository_id: None,
-            key: Name::new("key").unwrap(),
             schedule: Some(every(100)),
             verify: Some(BackupVerify { schedule: every(1000), read_parts: None }),
-            drill: None,
             retention: Some(BackupRetention {
                 keep: Keep { last: 1, ..Keep::default() },
                 every_s: 500,
             }),
             objectives: Objectives { rpo_s: Some(150), ..Objectives::default() },
-            limits: BackupLimits::default(),
-            hooks: Default::default(),
+            ..Backup::plain(BackupSource::State)
         }
     }
 

@@ -23,7 +23,7 @@ use super::tree::lfs;
 pub(super) const OBJECT_BYTES_MAX: u64 = 64 << 20;
 
 /// Where the mirror notes which repository it is of.
-const IDENTITY: &str = "trueup-url";
+pub(super) const IDENTITY: &str = "trueup-url";
 /// Every short-lived file of this module starts with it.
 pub(crate) const TEMP_PREFIX: &str = "source-";
 /// Packs that one open handle can see; far over any `packs_max`, because the default (32) makes
@@ -286,13 +286,15 @@ fn open(config: &MirrorConfig) -> Result<ThreadSafeRepository, SourceError> {
 }
 
 /// Nothing of the machine's or the user's Git configuration, and a name for ref updates.
-fn isolated() -> gix::open::Options {
+pub(super) fn isolated() -> gix::open::Options {
     gix::open::Options::isolated()
         .object_store_slots(gix::odb::store::init::Slots::Given(PACK_SLOTS))
         .config_overrides([
             "user.name=trueup".to_owned(),
             "user.email=trueup@localhost".to_owned(),
             "core.logAllRefUpdates=false".to_owned(),
+            // An object is what its name says, and no ref makes it another.
+            "core.useReplaceRefs=false".to_owned(),
             "ssh.variant=ssh".to_owned(),
             format!("gitoxide.objects.allocLimit={OBJECT_BYTES_MAX}"),
         ])
@@ -356,7 +358,7 @@ fn clear_leftovers(directory: &Path) -> Result<(), SourceError> {
     Ok(())
 }
 
-fn list(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
+pub(super) fn list(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let entries = fs::read_dir(directory).map_err(|error| broken(directory, error))?;
     entries
         .map(|entry| entry.map(|entry| entry.path()))
@@ -377,7 +379,7 @@ fn sibling(directory: &Path, extension: &str) -> PathBuf {
     directory.with_file_name(format!("{}.{extension}", file_name(directory)))
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 

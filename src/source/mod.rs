@@ -3,7 +3,7 @@
 //! Reading order: [`config`] says what to follow; [`mirror`] owns the bare repository on disk;
 //! `remote` talks to the other side under a deadline; [`history`] relates commits; [`signature`]
 //! says who signed one; [`tree`] lists what a commit holds; [`pulls`] follows pull requests;
-//! [`watch`] and [`schedule`] say when to look again. Everything here blocks: call it from a thread that may.
+//! [`watch`] and [`schedule`] say when to look again; `restored` proves a mirror out of a backup. Everything here blocks: call it from a thread that may.
 //!
 //! It never checks a tree out, never follows a symbolic link or a submodule of the repository,
 //! never runs a hook or a filter, never prompts, and never decides whether a commit is wanted.
@@ -20,6 +20,7 @@ pub mod mirror;
 mod process;
 pub mod pulls;
 mod remote;
+mod restored;
 pub mod schedule;
 pub mod signature;
 pub mod tree;
@@ -34,6 +35,7 @@ pub use maintenance::Maintenance;
 pub use mirror::{Mirror, Opening};
 pub use pulls::{GitPulls, PullSettings};
 pub use remote::Fetched;
+pub use restored::prove_restored;
 pub use schedule::PollSchedule;
 pub use signature::{SignaturePolicy, SignatureRejection, Verified};
 pub use tree::{Change, Entry, EntryKind, FOLDERS, Tree, TreeError, TreeLimits, TreeProblem};

@@ -33,4 +33,4 @@ pub use types::{
     LostData, Paused, PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState,
     SpecState, State, XIDS_KEPT_MAX,
 };
-pub use way_back::{InsideSnapshot, Pinned, WAYS_KEPT_MAX, WayThere, keep_s};
+pub use way_back::{InsideSnapshot, Kept, Pinned, WAYS_KEPT_MAX, WayThere, keep_s};

@@ -233,29 +233,14 @@ mod tests {
     use super::super::types::Hold;
     use super::*;
     use crate::event::body::BackupOpened;
-    use crate::model::Name;
     use crate::model::backup::Before;
-    use crate::model::resource::{Backup, BackupLimits, BackupSource};
+    use crate::model::resource::{Backup, BackupSource};
     use crate::plan::Disruption;
     use crate::state::Pinned;
     use std::collections::BTreeMap;
-    use trueup_backup::objective::Objectives;
 
     fn claim(repository: &str) -> Claim {
-        let backup = Backup {
-            source: BackupSource::State,
-            repository: repository.into(),
-            remote: None,
-            repository_id: None,
-            key: Name::new("key").unwrap(),
-            schedule: None,
-            verify: None,
-            drill: None,
-            retention: None,
-            objectives: Objectives::default(),
-            limits: BackupLimits::default(),
-            hooks: Default::default(),
-        };
+        let backup = Backup { repository: repository.into(), ..Backup::plain(BackupSource::State) };
         Claim {
             resource: Some(Resource::Backup(Box::new(backup))),
             prevent_destroy: false,

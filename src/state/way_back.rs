@@ -6,10 +6,10 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{ResourceState, State};
+use super::{BackupState, ResourceState, State};
 use crate::model::backup::Before;
 use crate::model::resource::WayBack;
-use crate::model::{Kind, ResourceId};
+use crate::model::{Kind, Resource, ResourceId};
 
 /// Ways back remembered of one backup or one virtual machine: changes come one by one, and each that
 /// was good lets its own go. Older ones are forgotten, and then nothing keeps them.
@@ -57,9 +57,20 @@ pub enum WayThere {
         snapshot: String,
         /// When it was there.
         at: Timestamp,
-        /// Until when it is kept, if all stays well; `None`: the change is not good yet.
-        until: Option<Timestamp>,
+        /// How long it is kept.
+        kept: Kept,
     },
+}
+
+/// How long a way back is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// As long as the change is not good.
+    UntilGood,
+    /// Until then at least, if all stays well.
+    AtLeastUntil(Timestamp),
+    /// Nothing removes snapshots of its backup.
+    ForGood,
 }
 
 /// Remembers one more, and of too many forgets the oldest.
@@ -77,6 +88,13 @@ impl ResourceState {
         let asked = self.wish.is_some() && self.wish == self.applied.as_ref().map(|it| it.wish);
         let quiet = self.drift.is_none() && self.failure.is_none() && self.in_flight.is_none();
         asked && quiet && self.unobservable.is_none()
+    }
+}
+
+impl BackupState {
+    /// The ways back that are in the repository which it has now.
+    pub fn ways_back(&self) -> impl Iterator<Item = &Pinned> {
+        self.pinned.iter().filter(|it| Some(&it.repository) == self.repository.as_ref())
     }
 }
 
@@ -142,16 +160,19 @@ impl State {
         let inside = inside.map(|it| WayThere::Inside { name: it.name.clone(), at: it.at });
         let backups = self.resources.iter().filter(|(id, _)| id.kind == Kind::Backup);
         let saved = backups.flat_map(|(backup, known)| {
-            let all = known.backup.iter().flat_map(|of| &of.pinned);
-            let now = known.backup.as_ref().and_then(|of| of.repository.as_deref());
-            let of = all.filter(move |pinned| {
-                Some(pinned.repository.as_str()) == now && pinned.before.of.contains(id)
-            });
+            let all = known.backup.iter().flat_map(|of| of.ways_back());
+            let forgets = known.claim.as_ref().and_then(|claim| claim.resource.as_ref());
+            let forgets = matches!(forgets, Some(Resource::Backup(it)) if it.retention.is_some());
+            let of = all.filter(move |pinned| pinned.before.of.contains(id));
             of.map(move |pinned| WayThere::Saved {
                 backup: backup.clone(),
                 snapshot: pinned.snapshot.clone(),
                 at: pinned.at,
-                until: self.kept_until(pinned),
+                kept: match self.kept_until(pinned) {
+                    _ if !forgets => Kept::ForGood,
+                    None => Kept::UntilGood,
+                    Some(until) => Kept::AtLeastUntil(until),
+                },
             })
         });
         let mut ways: Vec<_> = inside.chain(saved).collect();
@@ -178,7 +199,9 @@ mod tests {
     use super::*;
     use crate::event::{Entry, Event, Recorded};
     use crate::model::Digest;
-    use crate::state::{Applied, BackupState, GoodSnapshot};
+    use crate::model::resource::{Backup, BackupRetention, BackupSource};
+    use crate::state::{Applied, GoodSnapshot};
+    use trueup_backup::retention::Keep;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -277,6 +300,34 @@ mod tests {
     }
 
     #[test]
+    fn how_long_a_way_back_is_kept_depends_on_what_is_removed_at_all() {
+        let mut state = state();
+        let kept = |state: &State| match &state.ways_back(&id("vm/web"))[..] {
+            [WayThere::Saved { kept, .. }] => *kept,
+            ways => panic!("{ways:?}"),
+        };
+        let claim = |retention: Option<&BackupRetention>| crate::event::body::Claim {
+            resource: Some(Resource::Backup(Box::new(Backup {
+                retention: retention.cloned(),
+                ..Backup::plain(BackupSource::State)
+            }))),
+            prevent_destroy: false,
+            orphan: false,
+            depends_on: Default::default(),
+        };
+        let removes = BackupRetention { keep: Keep { last: 1, ..Keep::default() }, every_s: 1 };
+        for (retention, wanted) in
+            [(None, Kept::ForGood), (Some(&removes), Kept::AtLeastUntil(at(150)))]
+        {
+            state.resources.get_mut(&id("backup/web")).unwrap().claim = Some(claim(retention));
+            assert_eq!(kept(&state), wanted);
+        }
+        let web = state.resources.get_mut(&id("vm/web")).unwrap();
+        web.wish = Some(Digest::of("another"));
+        assert_eq!(kept(&state), Kept::UntilGood);
+    }
+
+    #[test]
     fn ways_back_are_named_with_what_they_are_in() {
         let mut state = state();
         let web = state.resources.get_mut(&id("vm/web")).unwrap();
@@ -284,14 +335,16 @@ mod tests {
         assert_eq!(state.inside_until(&id("vm/web"), 10), Some(at(110)));
         assert_eq!(state.inside_until(&id("vm/db"), 10), None);
         let ways = state.ways_back(&id("vm/web"));
-        let [WayThere::Saved { backup, until, .. }, WayThere::Inside { name, .. }] = &ways[..]
+        let [WayThere::Saved { backup, kept, .. }, WayThere::Inside { name, .. }] = &ways[..]
         else {
             panic!("{ways:?}")
         };
-        assert_eq!((name.as_str(), backup, *until), ("trueup-1", &id("backup/web"), Some(at(150))));
+        assert_eq!((name.as_str(), backup), ("trueup-1", &id("backup/web")));
+        assert_eq!(*kept, Kept::ForGood, "nobody says that anything of it is removed");
         assert!(state.ways_back(&id("vm/db")).is_empty());
         let of = &mut state.resources.get_mut(&id("backup/web")).unwrap().backup;
         of.as_mut().unwrap().repository = Some("two".into());
         assert_eq!(state.ways_back(&id("vm/web")).len(), 1, "it is in the other repository");
+        assert_eq!(state.backup(&id("backup/web")).ways_back().count(), 0);
     }
 }

@@ -189,7 +189,7 @@ fn row(state: &State, id: &ResourceId, asked: Option<&Backup>, now: Timestamp) -
         rto_s: promised.rto_s,
         rpo_now_s,
         rpo_s: promised.rpo_s,
-        ways_back: of.pinned.clone(),
+        ways_back: of.ways_back().cloned().collect(),
         next_run: next(asked, Chore::Run, of.run_at, now),
         next_drill: next(asked, Chore::Drill, of.drilled_at, now).filter(|_| of.good.is_some()),
     }
@@ -345,20 +345,8 @@ mod tests {
 
     #[test]
     fn a_repository_is_lost_where_it_is_gone_or_silent_and_not_where_a_promise_is_broken() {
-        let backup = Backup {
-            source: BackupSource::State,
-            repository: "/srv/vault".into(),
-            remote: None,
-            repository_id: None,
-            key: crate::model::Name::new("key").unwrap(),
-            schedule: None,
-            verify: None,
-            drill: None,
-            retention: None,
-            objectives: objective::Objectives::default(),
-            limits: crate::model::resource::BackupLimits::default(),
-            hooks: Default::default(),
-        };
+        let backup =
+            Backup { repository: "/srv/vault".into(), ..Backup::plain(BackupSource::State) };
         let drifted = |why: String| {
             let what = render::skip_reason(&SkipReason::Unprotected(why)).into_owned();
             let at = Timestamp::UNIX_EPOCH;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::describe::short;
 use crate::model::ResourceId;
-use crate::state::{State, WayThere};
+use crate::state::{Kept, State, WayThere};
 
 /// How to go back from what was done to `id` last, in sentences, the newest first; also where it is gone.
 #[must_use]
@@ -17,10 +17,11 @@ pub fn ways_back(state: &State, id: &ResourceId) -> Vec<String> {
             shown(at),
             id.name
         ),
-        WayThere::Saved { backup, snapshot, at, until } => {
-            let kept = match until {
-                Some(until) => format!("kept at least until {}", shown(until)),
-                None => "kept until the change is good".to_owned(),
+        WayThere::Saved { backup, snapshot, at, kept } => {
+            let kept = match kept {
+                Kept::AtLeastUntil(until) => format!("kept at least until {}", shown(until)),
+                Kept::UntilGood => "kept until the change is good".to_owned(),
+                Kept::ForGood => "it stays: nothing is removed from that backup".to_owned(),
             };
             format!(
                 "to go back to {}: `trueup backup restore {} --snapshot {} --to DIR` ({kept})",

@@ -29,6 +29,12 @@ fn pool() -> String {
 
 impl Saved {
     pub(super) fn recover(&self, more: &[&str]) -> Ended {
+        let state = self.host.state();
+        self.recover_to(&[&["--state-dir", state.to_str().unwrap()], more].concat())
+    }
+
+    /// The same where nobody says where the state belongs.
+    fn recover_to(&self, more: &[&str]) -> Ended {
         let (from, key) = (self.at("vault"), self.at("secrets/vault"));
         let words = ["recover", "--from", from.to_str().unwrap(), "--password-file"];
         let words = [&words[..], &[key.to_str().unwrap()], more].concat();
@@ -60,9 +66,15 @@ fn from_nothing_to_the_same_state_and_on_from_there() {
     // What happens after the snapshot is what is lost.
     saved.run(&["pause", "--reason", "too late"]);
     // Nothing is written over what is there.
-    let refused = saved.recover(&[]);
+    let refused = saved.recover_to(&[]);
     assert!(refused.code == 4 && refused.err.contains("is not empty"), "{}", refused.err);
     saved.lose();
+    // The snapshot alone does not say where it goes: whoever can write to the repository chose that.
+    let refused = saved.recover_to(&[]).code(4);
+    let state = saved.host.state();
+    let hint = format!("--state-dir {}", state.display());
+    assert!(refused.err.contains(&hint), "{}", refused.err);
+    assert!(!state.exists() && !saved.at("config.yaml").exists());
 
     let told = saved.recover(&["--no-apply", "-o", "json"]).code(0).out;
     let told: Value = serde_json::from_str(&told).unwrap();
@@ -127,9 +139,7 @@ fn what_is_damaged_or_another_log_is_not_put_in_place() {
 
     let head = saved.state_head();
     std::fs::write(saved.at("config.yaml"), "# of somebody else\n").unwrap();
-    let state = saved.host.state();
-    let words = ["--checkpoint", &head, "--state-dir", state.to_str().unwrap(), "--no-apply"];
-    let told = saved.recover(&words).code(0).out;
+    let told = saved.recover(&["--checkpoint", &head, "--no-apply"]).code(0).out;
     assert!(told.contains("another one is in its place"), "{told}");
     assert_eq!(std::fs::read(saved.at("config.yaml")).unwrap(), b"# of somebody else\n");
     assert!(saved.host.state().join("recovered-config.yaml").is_file());

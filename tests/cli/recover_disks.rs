@@ -230,6 +230,14 @@ fn a_folder_that_is_not_there_may_only_not_be_mounted() {
     // Nothing makes it meanwhile.
     saved.run(&["apply"]);
     assert!(!saved.at("pool").exists());
+    // Who names a disk says nothing of a folder in which nothing came back.
+    let words = ["log", "--type", "operator.released", "--subject", "pool/fast"];
+    let released = || saved.run(&words).code(0).out.lines().count();
+    let before = released();
+    std::fs::rename(saved.at("secrets/db"), saved.at("db-elsewhere")).unwrap();
+    saved.run(&["recover", "disks", "disk/db", "--make-pools", "--no-apply"]).code(4);
+    assert_eq!(released(), before);
+    std::fs::rename(saved.at("db-elsewhere"), saved.at("secrets/db")).unwrap();
     // It is mounted, and has newer data than the backup.
     std::fs::create_dir(saved.at("pool")).unwrap();
     std::fs::write(place(&saved, "db"), "newer").unwrap();

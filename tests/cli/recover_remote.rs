@@ -8,9 +8,13 @@ use super::backup_remote::{LOGIN, free_port, rest, sftp};
 
 impl Saved {
     fn recover_from(&self, from: &str, more: &[&str]) -> Ended {
+        self.recover_into(&self.host.state(), from, more)
+    }
+
+    fn recover_into(&self, state: &Path, from: &str, more: &[&str]) -> Ended {
         let key = self.at("secrets/vault");
-        let words = ["recover", "--from", from, "--password-file", key.to_str().unwrap()];
-        self.run(&[&words[..], more].concat())
+        let words = ["recover", "--from", from, "--password-file", text(&key)];
+        self.run(&[&words[..], &["--state-dir", text(state)], more].concat())
     }
 
     /// Takes a snapshot of the state and loses the machine.
@@ -59,9 +63,8 @@ fn from_a_server_of_restics_protocol() {
     let login = saved.at("secrets/login");
     saved.is_back(saved.recover_from(&from, &["--credentials-file", text(&login)]));
     drop(server);
-    let there = saved.at("elsewhere");
-    let words = ["--credentials-file", text(&login), "--state-dir", text(&there)];
-    let ended = saved.recover_from(&from, &words).code(5);
+    let words = ["--credentials-file", text(&login)];
+    let ended = saved.recover_into(&saved.at("elsewhere"), &from, &words).code(5);
     assert!(ended.err.contains("cannot be reached"), "{}", ended.err);
 }
 

@@ -101,7 +101,8 @@ fn a_machine_that_is_lost_comes_back_with_its_guest_and_its_data() {
 
         let (vault, key) = (bench.dir.join("vault"), bench.dir.join("secrets/vault"));
         let words = ["recover", "--from", text(&vault), "--password-file", text(&key)];
-        let words = [&words[..], &["--make-pools"]].concat();
+        let state = bench.state_dir();
+        let words = [&words[..], &["--state-dir", text(&state), "--make-pools"]].concat();
         let told = bench.run(&[&words[..], &["-o", "json"]].concat()).code(0);
         let told: Value = serde_json::from_str(&told.out).unwrap();
         let seconds = |field: &str| told[field].as_f64().unwrap() / 1000.0;
@@ -187,8 +188,9 @@ fn without_its_key_a_disk_is_held_and_everything_else_is_back_until_the_key_is()
         std::fs::rename(bench.dir.join("secrets/disks"), &elsewhere).unwrap();
 
         let (vault, key) = (bench.dir.join("vault"), bench.dir.join("secrets/vault"));
-        let words =
-            ["recover", "--from", text(&vault), "--password-file", text(&key), "--make-pools"];
+        let words = ["recover", "--from", text(&vault), "--password-file", text(&key)];
+        let state = bench.state_dir();
+        let words = [&words[..], &["--state-dir", text(&state), "--make-pools"]].concat();
         let ended = bench.run(&words);
         assert!(ended.code == 4 && ended.err.contains("held until"), "{ended:?}");
         assert!(ended.out.contains("disk/data is held"), "{ended:?}");

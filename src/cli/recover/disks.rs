@@ -63,8 +63,7 @@ pub(super) fn bring_back(
     choice: &Choice,
 ) -> Result<(Vec<RestoredDisk>, Vec<HeldDisk>), CliError> {
     let known = wire::known(&config.state_directory())?;
-    let lost = choice.lost(&known)?;
-    if lost.is_empty() && pools(&known).next().is_none() {
+    if choice.lost(&known)?.is_empty() && pools(&known).next().is_none() {
         context.ui.say("no disk waits for its data");
         return Ok((Vec::new(), Vec::new()));
     }
@@ -87,10 +86,7 @@ pub(super) fn bring_back(
             restored: Vec::new(),
             held: Vec::new(),
         };
-        let done = match work.free_pools(choice.make_pools).await {
-            Ok(()) => work.all(&lost, choice).await,
-            Err(error) => Err(error),
-        };
+        let done = work.bring(choice).await;
         work.log.close();
         done.map(|()| (work.restored, work.held))
     })?
@@ -153,6 +149,17 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Brings them back, and lets go of the pools whose folders are there then.
+    async fn bring(&mut self, choice: &Choice) -> Result<(), CliError> {
+        // Of this very log: until it was ours, another recovery may have gone on.
+        let lost = choice.lost(&self.log.state)?;
+        self.free_pools(false).await?;
+        self.all(&lost, choice).await?;
+        // Who names some disks says nothing of the folders of others: a look at the machine would make
+        // them.
+        self.free_pools(choice.make_pools && !choice.is_of_some()).await
+    }
+
     async fn all(
         &mut self,
         lost: &BTreeMap<ResourceId, Disk>,
@@ -344,6 +351,11 @@ impl Work<'_> {
 impl Choice {
     fn backup_id(&self) -> Option<ResourceId> {
         self.backup.clone().map(|name| ResourceId::new(Kind::Backup, name))
+    }
+
+    /// Whether only some of the disks that wait are meant.
+    fn is_of_some(&self) -> bool {
+        self.backup.is_some() || !self.disks.is_empty()
     }
 
     /// Whether it says both the disk and where it comes from.

@@ -15,9 +15,10 @@ use super::super::context::Context;
 use super::super::exit::{CliError, ErrorKind};
 use super::super::wire::{self, HostClock, Until};
 use super::super::{bars, control};
-use super::place::{assemble, beside, install, is_free, plain, put_in_place, turn};
+use super::place::{assemble, beside, fresh, install, is_free, plain, put_in_place, turn};
 use super::waiting::{HeldDisk, folder_of, held, pools_missing, secrets};
 use super::{Own, from, millis};
+use crate::config::Config;
 use crate::event::body::{LogRecovered, OperatorHeld};
 use crate::event::chain::Head;
 use crate::event::{Entry, Event};
@@ -25,7 +26,8 @@ use crate::journal::{self, Reader};
 use crate::model::{Digest, Fault, Kind, Name, ResourceId};
 use crate::port::{Progress, ProgressUpdate};
 use crate::provider::backup::{Fetched, OwnState, Vault};
-use crate::provider::paths::{private, remove};
+use crate::provider::paths::remove;
+use crate::source::{MirrorConfig, prove_restored};
 use crate::state::State;
 
 /// Digits of a checkpoint's hash that are enough: as many as a plan's digest needs.
@@ -120,7 +122,10 @@ impl Own {
         let found = wire::block_on(vault.states(self.host.as_deref()))?.map_err(failed)?;
         let own = self.chosen(&vault.at, found)?;
         plain(&own)?;
-        let state = named.unwrap_or_else(|| own.state.clone());
+        let state = match named {
+            Some(state) => state,
+            None => usual(&own)?,
+        };
         is_free(&state)?;
         let _turn = turn(&state)?;
         let places = Places { staging: beside(&state), state };
@@ -163,7 +168,7 @@ impl Own {
         begun: Instant,
     ) -> Result<(OwnBack, Vec<HeldDisk>), CliError> {
         remove(&places.staging).map_err(CliError::machine)?;
-        private(&places.staging).map_err(CliError::machine)?;
+        fresh(&places.staging).map_err(CliError::machine)?;
         let raw = places.staging.join("restored");
         let progress = drawn(context);
         let fetched = vault.fetch(&own.snapshot.id, &raw, &progress);
@@ -182,13 +187,15 @@ impl Own {
         if let Some(checkpoint) = &self.checkpoint {
             holds(&staged, checkpoint, report.head.seq)?;
         }
+        mirror(context, &staged)?;
         let known = wire::fold(&staged, Until::End)?;
         let proved_ms = millis(proving);
         let held = held(&known);
         let mut pools = pools_missing(&known, &held);
         pools.retain(|_| !self.make_pools);
         wire::block_on(note(&staged, own, &fetched, &known, &held, &pools))??;
-        let config = install(files, context.named_config(), &staged).map_err(CliError::machine)?;
+        let config = install(files, context.named_config(), &staged, &places.state);
+        let config = config.map_err(CliError::machine)?;
         put_in_place(&staged, &places.state).map_err(CliError::machine)?;
         let back = OwnBack {
             snapshot: own.snapshot.id.clone(),
@@ -217,6 +224,35 @@ impl Own {
         };
         Ok((back, held))
     }
+}
+
+/// Leaves a mirror away that is none: what the commit in force asks for is read out of it.
+fn mirror(context: &Context, staged: &Path) -> Result<(), CliError> {
+    let mirror = MirrorConfig::new("", "", staged).directory;
+    if !mirror.exists() {
+        return Ok(());
+    }
+    if let Err(error) = prove_restored(&mirror) {
+        let said = "the mirror of the repository that came back is not used, and is cloned again";
+        context.ui.warn(&format!("{said}: {error}"));
+        remove(&mirror).map_err(CliError::machine)?;
+    }
+    Ok(())
+}
+
+/// Where the state goes when nobody names a place: to the usual one, and never to another that only the
+/// snapshot names.
+fn usual(own: &OwnState) -> Result<PathBuf, CliError> {
+    let usual = Config::new("").state_directory();
+    if own.state == usual {
+        return Ok(usual);
+    }
+    let message = format!(
+        "the snapshot is of a state in {}, and nothing on this host says that it belongs there",
+        own.state.display()
+    );
+    let hint = format!("where it does, say so: `--state-dir {}`", own.state.display());
+    Err(CliError::new(ErrorKind::Held, message).hint(hint))
 }
 
 fn failed(fault: Fault) -> CliError {
@@ -320,7 +356,18 @@ async fn note(
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::tests::own;
     use super::*;
+
+    #[test]
+    fn a_state_goes_to_the_usual_place_or_to_one_that_somebody_names() {
+        let own = |state: &str| OwnState { state: state.into(), ..own(&[]) };
+        let place = Config::new("").state_directory();
+        assert_eq!(usual(&own(place.to_str().unwrap())).unwrap(), place);
+        let refused = usual(&own("/root/.ssh")).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Held);
+        assert!(refused.hints[0].contains("--state-dir /root/.ssh"), "{refused:?}");
+    }
 
     #[test]
     fn a_checkpoint_is_a_number_and_enough_digits() {

@@ -112,9 +112,8 @@ pub(super) fn others(all: &[Looked], disk: &ResourceId) -> String {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
-    use crate::model::resource::{BackupGuest, BackupLimits, BackupPaths, BackupSource, GuestPart};
+    use crate::model::resource::{BackupGuest, BackupPaths, BackupSource, GuestPart};
     use crate::model::{Kind, Name};
     use crate::provider::backup::DiskFile;
 
@@ -129,20 +128,6 @@ mod tests {
                 one_file_system: false,
             }),
         };
-        let backup = Backup {
-            source,
-            repository: "/vault".into(),
-            remote: None,
-            repository_id: None,
-            key: Name::new("vault").unwrap(),
-            schedule: None,
-            verify: None,
-            drill: None,
-            retention: None,
-            objectives: Default::default(),
-            limits: BackupLimits::default(),
-            hooks: Default::default(),
-        };
         let (good, found) = match found {
             Err(good) => (Some(at(good)), Err(Fault::permanent("the key is wrong"))),
             Ok((taken, disks)) => {
@@ -154,7 +139,7 @@ mod tests {
         };
         Looked {
             of: ResourceId::new(Kind::Backup, Name::new(name).unwrap()),
-            backup,
+            backup: Backup::plain(source),
             repository: None,
             good,
             found,

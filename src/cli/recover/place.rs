@@ -2,18 +2,22 @@
 //!
 //! Nothing is written over: what is there stays, or the whole is refused.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use super::super::exit::{CliError, ErrorKind};
-use crate::config::CONFIG_PATH;
+use crate::config::{CONFIG_BYTES_MAX, CONFIG_PATH};
 use crate::model::Digest;
 use crate::provider::backup::OwnState;
 use crate::provider::paths::{named, private};
+
+/// What of a state directory is saved beside the log. The indexes are not: what is known follows from the
+/// log, and from nothing that somebody may have put beside it.
+const SAVED: [&str; 2] = ["blobs", "mirror.git"];
 
 /// That nothing is there yet, and that what is put together can be moved there.
 pub(super) fn is_free(state: &Path) -> Result<(), CliError> {
@@ -98,6 +102,12 @@ pub(super) fn beside(state: &Path) -> PathBuf {
     state.with_file_name(name)
 }
 
+/// Makes it, private, where nothing is: what is made ready must not go to somebody else's folder.
+pub(super) fn fresh(folder: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().mode(0o700).create(folder);
+    made.map_err(|error| named(folder, &error))
+}
+
 /// That the snapshot names nothing but plain paths: whoever can write to the repository chose them.
 pub(super) fn plain(own: &OwnState) -> Result<(), CliError> {
     let plain = |path: &Path| {
@@ -135,20 +145,40 @@ pub(super) fn assemble(own: &OwnState, raw: &Path, staged: &Path) -> io::Result<
                 restored(raw, &path.join("segment"))?;
                 staged.join("log")
             }
-            Ok(inside) => staged.join(inside),
-            Err(_) => {
+            Ok(inside) if SAVED.iter().any(|saved| inside == Path::new(saved)) => {
+                staged.join(inside)
+            }
+            Ok(_) | Err(_) => {
                 if from.symlink_metadata().is_ok_and(|it| it.is_file()) {
                     beside.push(Beside { origin: path, at: from });
                 }
                 continue;
             }
         };
-        if let Some(parent) = to.parent() {
-            private(parent)?;
-        }
         fs::rename(&from, &to).map_err(|error| named(&from, &error))?;
     }
+    only_files(staged)?;
     Ok(beside)
+}
+
+/// That there are only folders and plain files: whatever reads the state, or goes on writing it, would
+/// follow a link and wait for a pipe.
+fn only_files(folder: &Path) -> io::Result<()> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(|error| named(&folder, &error))? {
+            let entry = entry.map_err(|error| named(&folder, &error))?;
+            let path = entry.path();
+            let kind = entry.file_type().map_err(|error| named(&path, &error))?;
+            if kind.is_dir() {
+                folders.push(path);
+            } else if !kind.is_file() {
+                let why = "what came back is a link or a special file, which trueup never saves";
+                return Err(io::Error::other(format!("{}: {why}", path.display())));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where a path of the snapshot lies among what was restored. A link on the way to it would lead to the
@@ -184,6 +214,7 @@ pub(super) fn install(
     mut files: Vec<Beside>,
     named_config: Option<&Path>,
     staged: &Path,
+    state: &Path,
 ) -> io::Result<ConfigBack> {
     let named_config = named_config.map(std::path::absolute).transpose()?;
     let usual = PathBuf::from(CONFIG_PATH);
@@ -197,9 +228,9 @@ pub(super) fn install(
             None => return Ok(ConfigBack::default()),
         },
     };
-    let text = fs::read(&config.at).map_err(|error| named(&config.at, &error))?;
+    let text = text_of(&config.at)?;
     let back = |at, kept| ConfigBack { at: Some(at), digest: Some(Digest::of(&text)), kept };
-    if fs::read(&to).is_ok_and(|there| there == text) {
+    if to.is_file() && text_of(&to).is_ok_and(|there| there == text) {
         return Ok(back(to, None));
     }
     let kept = match (found, to.symlink_metadata().is_ok()) {
@@ -211,24 +242,52 @@ pub(super) fn install(
             to.display()
         ),
         (Some(_), false) => {
-            put(&config.at, &to)?;
-            return Ok(back(to, None));
+            // One in the state directory comes to its place with that.
+            let at = to.strip_prefix(state).map_or_else(|_| to.clone(), |it| staged.join(it));
+            put(&text, mode_of(&config.at)?, &at)?;
+            return Ok(back(at, None));
         }
     };
     let at = staged.join("recovered-config.yaml");
-    fs::rename(&config.at, &at).map_err(|error| named(&at, &error))?;
+    put(&text, mode_of(&config.at)?, &at)?;
     Ok(back(at, Some(kept)))
 }
 
-fn put(from: &Path, to: &Path) -> io::Result<()> {
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).map_err(|error| named(parent, &error))?;
+/// The text of a config; more than one may have is no config.
+fn text_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|it| it.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text));
+    let read = read.map_err(|error| named(path, &error))?;
+    if read as u64 > CONFIG_BYTES_MAX {
+        let why = format!("it has more than {CONFIG_BYTES_MAX} bytes, and is no config");
+        return Err(io::Error::other(format!("{}: {why}", path.display())));
     }
-    // It may be on another file system; a crash in between leaves one that is not whole beside it.
-    let fresh = to.with_extension("recovering");
-    fs::copy(from, &fresh).map_err(|error| named(&fresh, &error))?;
-    File::open(&fresh)?.sync_all()?;
-    fs::rename(&fresh, to).map_err(|error| named(to, &error))
+    Ok(text)
+}
+
+/// Whether others may read what was saved; write to it may nobody else, whatever it says.
+fn mode_of(path: &Path) -> io::Result<u32> {
+    let saved = fs::metadata(path).map_err(|error| named(path, &error))?;
+    Ok(saved.mode() & 0o044 | 0o600)
+}
+
+/// A file that is there whole or not at all, where nothing is.
+fn put(text: &[u8], mode: u32, to: &Path) -> io::Result<()> {
+    let around = to.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(around).map_err(|error| named(around, &error))?;
+    // A crash leaves this one, which is not whole.
+    let unfinished = to.with_extension("recovering");
+    let failed = |error: io::Error| named(&unfinished, &error);
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Err(_) | Ok(()) => {}
+    }
+    let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished);
+    made.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()))
+        .map_err(failed)?;
+    fs::hard_link(&unfinished, to).map_err(|error| named(to, &error))?;
+    fs::remove_file(&unfinished).map_err(failed)?;
+    File::open(around).and_then(|folder| folder.sync_all()).map_err(|error| named(around, &error))
 }
 
 /// One rename: the state directory is there whole, or not at all. An empty one may be in its place.
@@ -243,9 +302,11 @@ pub(super) fn put_in_place(staged: &Path, state: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
-    use crate::provider::backup::protocol::Snapshot;
+    use crate::provider::backup::fixture::snapshot;
 
     #[test]
     fn what_is_there_is_never_written_over() {
@@ -282,17 +343,8 @@ mod tests {
         assert!(refused.hints[0].contains("unmount it"), "{refused:?}");
     }
 
-    fn own(paths: &[&str]) -> OwnState {
-        let snapshot = Snapshot {
-            id: "a".repeat(64),
-            time: jiff::Timestamp::UNIX_EPOCH,
-            offset: 0,
-            host: "node1".into(),
-            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-            tags: Vec::new(),
-            tree: String::new(),
-            bytes: None,
-        };
+    pub(in super::super) fn own(paths: &[&str]) -> OwnState {
+        let snapshot = snapshot(paths);
         let log = "/var/lib/trueup/backup/state/own/log".into();
         OwnState { snapshot, state: "/var/lib/trueup".into(), log }
     }
@@ -318,6 +370,42 @@ mod tests {
     }
 
     #[test]
+    fn of_a_state_directory_only_what_is_saved_comes_back_and_only_as_files() {
+        let host = tempfile::tempdir().unwrap();
+        let (raw, staged) = (host.path().join("restored"), host.path().join("staged"));
+        let state = raw.join("var/lib/trueup");
+        let restored = |links: bool| {
+            for folder in ["backup/state/own/log", "blobs", "mirror.git/objects", "index"] {
+                fs::create_dir_all(state.join(folder)).unwrap();
+            }
+            fs::write(state.join("backup/state/own/log/00000000000000000001.jsonl"), "x").unwrap();
+            fs::write(state.join("index/db"), "what never happened").unwrap();
+            if links {
+                std::os::unix::fs::symlink("/etc/hosts", state.join("blobs/link")).unwrap();
+            }
+            let at = |name: &str| format!("/var/lib/trueup/{name}");
+            let paths =
+                [LOG.to_owned(), at("blobs"), at("mirror.git"), at("index"), at("own.yaml")];
+            let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+            fs::write(state.join("own.yaml"), "host: node1\n").unwrap();
+            assemble(&own(&paths), &raw, &staged)
+        };
+        let beside = restored(false).unwrap();
+        let mut there: Vec<_> =
+            fs::read_dir(&staged).unwrap().map(|it| it.unwrap().file_name()).collect();
+        there.sort();
+        assert_eq!(there, ["blobs", "log", "mirror.git"]);
+        // A config may lie there.
+        assert_eq!(beside.len(), 1);
+        assert_eq!(beside[0].origin, Path::new("/var/lib/trueup/own.yaml"));
+        for folder in [&raw, &staged] {
+            fs::remove_dir_all(folder).unwrap();
+        }
+        let refused = restored(true).unwrap_err().to_string();
+        assert!(refused.contains("blobs/link") && refused.contains("is a link"), "{refused}");
+    }
+
+    #[test]
     fn a_config_goes_to_the_hosts_place_and_to_no_other() {
         let host = tempfile::tempdir().unwrap();
         let (config, elsewhere) = (host.path().join("config.yaml"), host.path().join("cron"));
@@ -325,25 +413,43 @@ mod tests {
         let saved = |origin: &Path| {
             let at = host.path().join("restored");
             fs::write(&at, "host: node1\n").unwrap();
+            fs::set_permissions(&at, fs::Permissions::from_mode(0o4766)).unwrap();
             vec![Beside { origin: origin.to_owned(), at }]
         };
         let kept = host.path().join("recovered-config.yaml");
-        let back = install(saved(&elsewhere), Some(&config), host.path()).unwrap();
+        let nowhere = Path::new("/nowhere");
+        let back = install(saved(&elsewhere), Some(&config), host.path(), nowhere).unwrap();
         assert!(!elsewhere.exists() && !config.exists(), "nobody but the snapshot names it");
         assert_eq!((back.at.as_deref(), text(&kept).as_str()), (Some(&*kept), "host: node1\n"));
         let why = back.kept.unwrap();
         assert!(why.contains(config.to_str().unwrap()) && why.contains("was saved from"), "{why}");
         assert_eq!(back.digest, Some(Digest::of("host: node1\n")));
+        fs::remove_file(&kept).unwrap();
 
         for _ in 0..2 {
-            let back = install(saved(&config), Some(&config), host.path()).unwrap();
+            let back = install(saved(&config), Some(&config), host.path(), nowhere).unwrap();
             assert_eq!((back.at.as_deref(), back.kept), (Some(&*config), None));
         }
         assert_eq!(text(&config), "host: node1\n");
+        let mode = fs::metadata(&config).unwrap().mode() & 0o7777;
+        assert_eq!(mode & 0o4133, 0, "nobody else writes to it: {mode:o}");
         fs::write(&config, "another").unwrap();
-        let back = install(saved(Path::new(CONFIG_PATH)), Some(&config), host.path()).unwrap();
+        let back =
+            install(saved(Path::new(CONFIG_PATH)), Some(&config), host.path(), nowhere).unwrap();
         assert!(back.kept.unwrap().contains("was left there"));
         assert_eq!(text(&config), "another");
-        assert!(install(Vec::new(), Some(&config), host.path()).unwrap().at.is_none());
+        assert!(install(Vec::new(), Some(&config), host.path(), nowhere).unwrap().at.is_none());
+
+        // One in the state directory is made ready with that.
+        let (state, staged) = (host.path().join("state"), host.path().join("staged"));
+        let inside = state.join("own.yaml");
+        let back = install(saved(&inside), Some(&inside), &staged, &state).unwrap();
+        assert_eq!(back.at.as_deref(), Some(&*staged.join("own.yaml")));
+        assert!(back.kept.is_none() && !state.exists());
+        // What is too large for one is not read to its end.
+        let huge = saved(&elsewhere);
+        File::create(&huge[0].at).unwrap().set_len(CONFIG_BYTES_MAX + 1).unwrap();
+        let refused = install(huge, Some(&elsewhere), host.path(), nowhere).unwrap_err();
+        assert!(refused.to_string().contains("is no config"), "{refused}");
     }
 }

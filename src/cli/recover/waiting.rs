@@ -175,9 +175,7 @@ mod tests {
 
     use super::*;
     use crate::event::body::Claim;
-    use crate::model::resource::{
-        Backing, Backup, BackupLimits, BackupPaths, BackupSource, Disk, VolumeFormat,
-    };
+    use crate::model::resource::{Backing, Backup, BackupPaths, BackupSource, Disk, VolumeFormat};
     use crate::state::{BackupState, ResourceState};
 
     fn claimed(resource: Resource) -> ResourceState {
@@ -208,20 +206,7 @@ mod tests {
         let paths = vec!["/nowhere".to_owned()];
         let source =
             BackupSource::Paths(BackupPaths { paths, exclude: Vec::new(), one_file_system: false });
-        let mut backup = claimed(Resource::Backup(Box::new(Backup {
-            source,
-            repository: "/vault".into(),
-            remote: None,
-            repository_id: None,
-            key: Name::new("vault").unwrap(),
-            schedule: None,
-            verify: None,
-            drill: None,
-            retention: None,
-            objectives: Default::default(),
-            limits: BackupLimits::default(),
-            hooks: Default::default(),
-        })));
+        let mut backup = claimed(Resource::Backup(Box::new(Backup::plain(source))));
         let of = ["disk/db", "disk/web"].map(|id| id.parse().unwrap()).to_vec();
         let good = Some(GoodSnapshot { id: "a".repeat(64), at: Timestamp::UNIX_EPOCH, of });
         backup.backup = Some(Box::new(BackupState { good, ..BackupState::default() }));

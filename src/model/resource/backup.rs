@@ -485,6 +485,27 @@ impl Chore {
 }
 
 #[cfg(test)]
+impl Backup {
+    /// One that saves `source` into a folder of this host when somebody asks, and promises nothing.
+    pub(crate) fn plain(source: BackupSource) -> Self {
+        Self {
+            source,
+            repository: "/vault".into(),
+            remote: None,
+            repository_id: None,
+            key: Name::new("vault").expect("it is a name"),
+            schedule: None,
+            verify: None,
+            drill: None,
+            retention: None,
+            objectives: Objectives::default(),
+            limits: BackupLimits::default(),
+            hooks: BackupHooks::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

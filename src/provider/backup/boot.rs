@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::BackupProvider;
+use super::act::brief;
 use super::drill::Wrong;
 use super::held::Closing;
 use super::job::Job;
@@ -82,12 +83,13 @@ impl Boot<'_> {
             ))
         })?;
         match self.guests.boot(&self.wish(&scratch.folder), progress).await? {
-            Booted::Up { up, mut notices } => {
+            Booted::Up { up, notices } => {
                 drilled.boot = Some(up);
-                drilled.notices.append(&mut notices);
+                drilled.notices.extend(notices.iter().map(|it| brief(it)));
                 Ok(None)
             }
-            Booted::Down { why, console } => Ok(Some(Wrong::of_guest(why, console))),
+            // It may quote what came back, which is as long as somebody made it.
+            Booted::Down { why, console } => Ok(Some(Wrong::of_guest(brief(&why), console))),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,17 +13,20 @@ use jiff::Timestamp;
 use trueup_backup::protocol::{self, Action, Done, Filter, Restore, Snapshot};
 
 use super::BackupProvider;
-use super::convert::to_disk;
+use super::convert::{below, to_disk};
 use super::job::{Job, Which, silent, unexpected};
 use super::ready::{Work, gone};
 use crate::model::resource::{Backup, BackupSource, Disk, GuestPart, VolumeFormat};
 use crate::model::{Fault, Resource, ResourceId};
 use crate::port::{DiskInBackup, Progress, ProgressUpdate, SAVED_DISKS};
 use crate::provider::files::blocking;
+use crate::provider::paths::is_plain;
 use crate::spec::saved_by;
 
 /// The list of a machine's disks is as long as a machine has disks.
 const SAVED_DISKS_MAX: u64 = 1 << 20;
+/// As long as the name of a file may be.
+const FILE_NAME_MAX: usize = 255;
 
 /// The disks in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +170,7 @@ impl Job<'_> {
                 }
                 GuestPart::Disk { path, .. } => {
                     // It may have been called otherwise then.
-                    let image = snapshot.paths.iter().find(|path| path.ends_with(".raw"));
+                    let image = snapshot.paths.iter().find(|path| is_raw_file(path));
                     let file = image.map(|image| DiskFile::Content(image.clone()));
                     let disk = disks.iter().find(|(_, disk)| disk.path == *path);
                     Ok(disk.map(|(id, _)| id.clone()).zip(file).into_iter().collect())
@@ -206,11 +209,7 @@ impl Job<'_> {
             let wrong = |why: String| {
                 Fault::permanent(format!("{id}: {SAVED_DISKS} of its snapshot: {why}"))
             };
-            let mut text = String::new();
-            let file = File::open(&list).map_err(|error| wrong(error.to_string()))?;
-            let read = file.take(SAVED_DISKS_MAX).read_to_string(&mut text);
-            read.map_err(|error| wrong(error.to_string()))?;
-            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
+            saved_in(&list).map_err(wrong)
         };
         let told = match fetched {
             Ok(()) => blocking("read a list of disks", read).await,
@@ -268,7 +267,11 @@ impl Job<'_> {
                     work.clone().on_disk(|work| work.made(&work.making)).await?;
                     work.clone().on_disk(|work| gone(&work.fetched)).await?;
                 }
-                (DiskFile::Content(_), VolumeFormat::Raw) | (DiskFile::Itself(_), _) => {
+                (DiskFile::Itself(_), VolumeFormat::Qcow2) => {
+                    work.clone().on_disk(stands_alone).await?;
+                    work.clone().on_disk(|work| work.made(&work.fetched)).await?;
+                }
+                (_, VolumeFormat::Raw) => {
                     work.clone().on_disk(|work| work.made(&work.fetched)).await?;
                 }
             }
@@ -306,6 +309,48 @@ impl Job<'_> {
         let name = Path::new(path).file_name().map(PathBuf::from).unwrap_or_default();
         work.clone().on_disk(move |work| work.take_fetched(&name)).await
     }
+}
+
+/// That a whole file shows nothing of other files of this host: libvirt would give a guest what the header
+/// names, and whoever can write to the repository wrote that. One of ours lies on nothing, or it is not
+/// saved as a whole.
+fn stands_alone(work: &Work) -> Result<(), Fault> {
+    let header = below(&work.fetched);
+    let header = header.map_err(|error| {
+        work.about(Fault::permanent(format!("{}: {error}", work.fetched.display())))
+    })?;
+    let Some(what) = header else { return Ok(()) };
+    // It is of no use to the next try either.
+    gone(&work.fetched)?;
+    Err(work.about(Fault::permanent(format!(
+        "what came back is a qcow2 file that {what}, and the disk lies on nothing: it is not put in its \
+         place"
+    ))))
+}
+
+/// The list of a machine's disks, as it came back; what is wrong with it.
+fn saved_in(list: &Path) -> Result<Vec<DiskInBackup>, String> {
+    let failed = |error: io::Error| error.to_string();
+    // A link would lead to the machine's own files, and nobody may ever write to a pipe.
+    if !is_plain(list).map_err(failed)? {
+        return Err("it did not come back as a file".to_owned());
+    }
+    let mut text = String::new();
+    let file = File::open(list).map_err(failed)?;
+    file.take(SAVED_DISKS_MAX).read_to_string(&mut text).map_err(failed)?;
+    let saved: Vec<DiskInBackup> =
+        serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    match saved.iter().all(|disk| is_raw_file(&disk.file)) {
+        true => Ok(saved),
+        false => Err("it has a file without a real name".to_owned()),
+    }
+}
+
+/// Whether it is what files of disks are called in a snapshot: one name, which leads nowhere.
+fn is_raw_file(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    name.len() <= FILE_NAME_MAX
+        && name.strip_suffix(".raw").is_some_and(|it| !it.is_empty() && it.bytes().all(plain))
 }
 
 /// The disks among `disks` whose files `backup` saves as they are.
@@ -360,5 +405,52 @@ mod tests {
         let saved = [saved("vda.raw", "/pool/b.qcow2"), saved("vdb.raw", "/pool/a.qcow2")];
         let content = DiskFile::Content("vdb.raw".into());
         assert_eq!(by_place(&saved, &disks), BTreeMap::from([(id("disk/a"), content)]));
+    }
+
+    #[test]
+    fn a_list_of_disks_is_read_as_a_file_and_names_files_of_the_snapshot() {
+        let host = tempfile::tempdir().unwrap();
+        let list = host.path().join(SAVED_DISKS);
+        let write = |file: &str| {
+            let text = format!(r#"[{{"file": "{file}", "path": "/pool/a", "format": "qcow2"}}]"#);
+            std::fs::write(&list, text).unwrap();
+        };
+        assert!(saved_in(&list).unwrap_err().contains("as a file"));
+        write("vda.raw");
+        assert_eq!(saved_in(&list).unwrap()[0].file, "vda.raw");
+        for odd in ["../vda.raw", "vda", ".raw", "a/b.raw", &format!("{}.raw", "a".repeat(252))] {
+            write(odd);
+            assert!(saved_in(&list).unwrap_err().contains("real name"), "{odd}");
+        }
+        write("vda.raw");
+        std::fs::rename(&list, host.path().join("other")).unwrap();
+        std::os::unix::fs::symlink(host.path().join("other"), &list).unwrap();
+        assert!(saved_in(&list).unwrap_err().contains("as a file"), "it leads elsewhere");
+    }
+
+    #[test]
+    fn a_file_that_shows_others_of_this_host_is_put_in_no_place() {
+        let pool = tempfile::tempdir().unwrap();
+        let (id, disk) = ("disk/db".parse().unwrap(), disk(&pool.path().join("db.qcow2")));
+        let work = Work::of(LostDisk { id: &id, disk: &disk }, &"a".repeat(64));
+        work.begin(false).unwrap();
+        let header = |backing: u64, features: u64| {
+            let mut header = vec![0; 104];
+            header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+            header[8..16].copy_from_slice(&backing.to_be_bytes());
+            header[72..80].copy_from_slice(&features.to_be_bytes());
+            std::fs::write(&work.fetched, header).unwrap();
+        };
+        header(0, 1);
+        stands_alone(&work).unwrap();
+        for (backing, features, what) in [(0x200, 0, "lies on another"), (0, 4, "has its data in")]
+        {
+            header(backing, features);
+            let why = stands_alone(&work).unwrap_err().to_string();
+            assert!(why.starts_with("disk/db: ") && why.contains(what), "{why}");
+        }
+        // QEMU takes this for no qcow2 file.
+        std::fs::write(&work.fetched, "data").unwrap();
+        stands_alone(&work).unwrap();
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A restored file is removed only once its other form is whole and on the disk.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -26,7 +28,7 @@ pub async fn to_qcow2(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
         let mut disks = Vec::new();
         for entry in std::fs::read_dir(&at).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|ending| ending == RAW) && path.is_file() {
+            if path.extension().is_some_and(|ending| ending == RAW) && is_file(&path) {
                 disks.push(path);
             }
         }
@@ -36,6 +38,14 @@ pub async fn to_qcow2(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
     let mut made = Vec::new();
     for raw in blocking("list restored disks", list).await? {
         let to = raw.with_extension("qcow2");
+        if to.symlink_metadata().is_ok() && !is_file(&to) {
+            // What came back may lead anywhere, and qemu-img would write there.
+            return Err(Fault::permanent(format!(
+                "{} stays as it is: {} is in the way, and is no file",
+                raw.display(),
+                to.display()
+            )));
+        }
         let arguments = ["convert", "-f", RAW, "-O", "qcow2", "-t", "writeback"];
         let converted = qemu_img(&arguments, &[&raw, &to]).await;
         converted.map_err(|fault| match fault {
@@ -55,6 +65,33 @@ pub async fn to_qcow2(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
         made.push(to);
     }
     Ok(made)
+}
+
+/// Whether it is a file itself, and leads to no other.
+fn is_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|it| it.is_file())
+}
+
+/// What else than itself a qcow2 file shows, in words; `None`: nothing, or it is no qcow2 file. By its
+/// header (QEMU's docs/interop/qcow2.txt): nothing of what that names is looked at.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn below(image: &Path) -> io::Result<Option<&'static str>> {
+    const MAGIC: &[u8] = b"QFI\xfb";
+    /// Bit 2 of the incompatible features, the last byte of eight.
+    const DATA_FILE: u8 = 1 << 2;
+    let mut header = Vec::new();
+    File::open(image)?.take(80).read_to_end(&mut header)?;
+    let backing = header.get(8..16).is_some_and(|offset| offset.iter().any(|byte| *byte != 0));
+    // Version 2 ends before them.
+    let later = header.get(4..8).is_some_and(|version| version != [0, 0, 0, 2]);
+    let data = later && header.get(79).is_some_and(|features| features & DATA_FILE != 0);
+    Ok(match (header.starts_with(MAGIC), backing, data) {
+        (true, true, _) => Some("lies on another"),
+        (true, false, true) => Some("has its data in another"),
+        _ => None,
+    })
 }
 
 /// Makes the new qcow2 file `to`, of the content of `raw`. With `below` it is one that lies on that
@@ -138,6 +175,17 @@ mod tests {
         std::fs::write(at("domain.xml"), "<domain/>").unwrap();
         assert_eq!(to_qcow2(folder.path()).await.unwrap(), [at("vda.qcow2")]);
         assert!(!at("vda.raw").exists() && at("domain.xml").exists());
+        assert_eq!(below(&at("vda.qcow2")).unwrap(), None);
+        // What leads elsewhere is neither read nor written to.
+        std::fs::write(at("host"), "of the host").unwrap();
+        std::os::unix::fs::symlink(at("host"), at("vdb.raw")).unwrap();
+        assert!(to_qcow2(folder.path()).await.unwrap().is_empty());
+        std::fs::remove_file(at("vdb.raw")).unwrap();
+        std::fs::write(at("vdb.raw"), "data").unwrap();
+        std::os::unix::fs::symlink(at("host"), at("vdb.qcow2")).unwrap();
+        let why = to_qcow2(folder.path()).await.unwrap_err().to_string();
+        assert!(why.contains("vdb.qcow2 is in the way"), "{why}");
+        assert_eq!(std::fs::read(at("host")).unwrap(), b"of the host");
         let mut back = Command::new("qemu-img");
         back.args(["convert", "-O", "raw"]).arg(at("vda.qcow2")).arg(at("back"));
         assert!(back.status().await.unwrap().success());
@@ -156,6 +204,7 @@ mod tests {
         to_disk(&at("raw"), &at("disk"), Some(&below)).await.unwrap();
         // The image comes later, as where it is fetched anew.
         std::fs::write(at("image"), vec![7; 1 << 20]).unwrap();
+        assert_eq!(super::below(&at("disk")).unwrap(), Some("lies on another"));
         let mut back = Command::new("qemu-img");
         back.args(["convert", "-O", "raw"]).arg(at("disk")).arg(at("back"));
         assert!(back.status().await.unwrap().success());

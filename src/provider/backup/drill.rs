@@ -343,20 +343,12 @@ async fn ask(mut command: Command, limit: Duration) -> io::Result<Result<(), Str
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::snapshot;
     use super::*;
 
     #[test]
     fn a_log_is_found_where_it_was_saved_from() {
-        let snapshot = Snapshot {
-            id: "a".into(),
-            time: jiff::Timestamp::UNIX_EPOCH,
-            offset: 0,
-            host: "node1".into(),
-            paths: vec!["/etc/config.yaml".into(), "/var/lib/trueup/backup/state/own/log".into()],
-            tags: Vec::new(),
-            tree: String::new(),
-            bytes: None,
-        };
+        let snapshot = snapshot(&["/etc/config.yaml", "/var/lib/trueup/backup/state/own/log"]);
         let log = log_in(&snapshot).unwrap();
         let restored = below(Path::new("/scratch"), &log);
         assert_eq!(restored, Path::new("/scratch/var/lib/trueup/backup/state/own/log"));

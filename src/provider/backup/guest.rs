@@ -323,12 +323,8 @@ mod tests {
         Snapshot {
             id: format!("{second}"),
             time: Timestamp::from_second(second).unwrap(),
-            offset: 0,
-            host: "h".into(),
-            paths: vec!["vda.raw".into()],
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
-            tree: String::new(),
-            bytes: None,
+            ..super::super::fixture::snapshot(&["vda.raw"])
         }
     }
 

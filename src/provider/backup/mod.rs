@@ -10,6 +10,8 @@ mod boot;
 mod bring;
 mod convert;
 mod drill;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod guest;
 mod held;
 mod hooks;

@@ -105,6 +105,11 @@ impl Work {
             }
             Err(_) | Ok(()) => {}
         }
+        // A link would lead to somebody's files, and those of another name in it are removed.
+        if !fs::symlink_metadata(&self.folder).map_err(self.failed(&self.folder))?.is_dir() {
+            let why = io::Error::other("it is in the way, and is no folder");
+            return Err(self.failed(&self.folder)(why));
+        }
         // What is left of another snapshot is of no use.
         for entry in fs::read_dir(&self.folder).map_err(self.failed(&self.folder))? {
             let path = entry.map_err(self.failed(&self.folder))?.path();
@@ -303,6 +308,13 @@ pub(super) mod tests {
         assert!(!work.ready.exists(), "it is of another snapshot");
         other.leave().unwrap();
         assert!(!other.folder.exists());
+
+        let somebodys = pool.path().join("somebody's");
+        fs::create_dir(&somebodys).unwrap();
+        fs::write(somebodys.join("file"), "kept").unwrap();
+        std::os::unix::fs::symlink(&somebodys, &other.folder).unwrap();
+        assert!(other.begin(true).unwrap_err().to_string().contains("is no folder"));
+        assert!(somebodys.join("file").exists());
     }
 
     #[test]

@@ -151,22 +151,12 @@ fn own(snapshot: Snapshot) -> Option<OwnState> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::snapshot;
     use super::*;
 
     #[test]
     fn trueups_own_state_is_known_by_where_its_log_was_made_ready() {
-        let of = |paths: &[&str]| {
-            own(Snapshot {
-                id: "a".into(),
-                time: jiff::Timestamp::UNIX_EPOCH,
-                offset: 0,
-                host: "node1".into(),
-                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-                tags: Vec::new(),
-                tree: String::new(),
-                bytes: None,
-            })
-        };
+        let of = |paths: &[&str]| own(snapshot(paths));
         let paths = ["/etc/trueup/config.yaml", "/var/lib/trueup/backup/state/own/log"];
         assert_eq!(of(&paths).unwrap().state, Path::new("/var/lib/trueup"));
         assert!(of(&["/var/log", "/srv"]).is_none() && of(&["/srv/backup/log"]).is_none());

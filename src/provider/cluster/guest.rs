@@ -23,6 +23,7 @@ use trueup_slurm::run::{Argv, RunError, Said};
 use trueup_slurm::{HeardEnd, Machine as _, Trial};
 
 use crate::port::{AgentFault, Agents};
+use crate::provider::agent::{Answer, Started, Status};
 
 /// Longest that one question to an agent may take; it answers in milliseconds, on an emulated guest that
 /// is busy in seconds.
@@ -45,34 +46,6 @@ pub(super) struct Guest {
     agents: Option<Arc<dyn Agents>>,
     name: String,
     runtime: Handle,
-}
-
-#[derive(Deserialize)]
-struct Answer<T> {
-    #[serde(rename = "return")]
-    value: T,
-}
-
-#[derive(Deserialize)]
-struct Started {
-    pid: i64,
-}
-
-/// `GuestExecStatus`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Status {
-    exited: bool,
-    #[serde(default)]
-    exitcode: Option<i32>,
-    #[serde(default)]
-    signal: Option<i32>,
-    #[serde(default)]
-    out_data: String,
-    #[serde(default)]
-    err_data: String,
-    #[serde(default)]
-    out_truncated: bool,
 }
 
 /// `GuestFileRead`.
@@ -178,6 +151,8 @@ impl Guest {
             (None, Some(signal)) => signal,
             (None, None) => return Err(wrong("its agent does not say how it ended")),
         };
+        let code =
+            i32::try_from(code).map_err(|_| wrong("it ended as no program of Linux does"))?;
         Ok(Said {
             status: ExitStatus::from_raw(code),
             stdout: decoded(&status.out_data)?,

@@ -14,6 +14,7 @@ mod resume;
 mod source;
 mod stream;
 mod upkeep;
+mod way;
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -24,6 +24,7 @@ use rustic_core::{
 use super::place::{self, Warnings};
 use super::progress::Bar;
 use super::resume::{self, BEING_WRITTEN, Begun, MARK, STICKY};
+use super::way::Way;
 use super::{Job, Open, guarded, held};
 use crate::protocol::{Fault, Filter, Restore, Restored};
 
@@ -237,12 +238,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Where something of the snapshot goes: below the target, whatever its name says.
-    fn place(&self, inside: &Path) -> Result<PathBuf, Fault> {
-        let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
-        if inside.as_os_str().is_empty() || !inside.components().all(plain) {
-            let what = format!("the snapshot holds `{}`, which is no path", inside.display());
-            return Err(Fault::Invalid { what });
-        }
+    fn place(&self, way: &mut Way, inside: &Path, node: &Node) -> Result<PathBuf, Fault> {
+        way.to(inside, node).map_err(|why| Fault::Damaged {
+            at: self.work.job.bridge.at.clone(),
+            kind: "tree".into(),
+            name: "of the snapshot".into(),
+            why,
+        })?;
         Ok(self.to.join(inside))
     }
 
@@ -258,9 +260,10 @@ impl<'a> Walk<'a> {
             }
             // Dropped at the end of the walk, whichever way: then the threads end.
             let send = send;
+            let mut way = Way::default();
             for node in self.nodes(top)? {
                 let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
-                let path = self.place(&inside)?;
+                let path = self.place(&mut way, &inside, &node)?;
                 if inside == Path::new(MARK) {
                     // Somebody saved a restore that was interrupted: this one has its own.
                     held(&work.warnings).note(&path, "it is left out", "it is a restore's mark");
@@ -407,9 +410,10 @@ impl<'a> Walk<'a> {
         let dress = |path: &Path, node: &Node| {
             place::dress(path, None, node, &mut held(&work.warnings));
         };
+        let mut way = Way::default();
         for node in self.nodes(top)? {
             let (inside, node) = node.map_err(|error| work.job.unreadable("tree", &error))?;
-            let path = self.place(&inside)?;
+            let path = self.place(&mut way, &inside, &node)?;
             if inside == Path::new(MARK) {
                 continue;
             }

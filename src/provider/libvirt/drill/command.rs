@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 use trueup_libvirt::{Code, Error};
@@ -15,28 +14,7 @@ use super::super::{act, fault};
 use super::wait::Waiting;
 use crate::model::Fault;
 use crate::model::resource::{BackupBoot, BackupHook};
-
-/// What the agent answers.
-#[derive(Deserialize)]
-struct Answer<T> {
-    #[serde(rename = "return")]
-    value: T,
-}
-
-#[derive(Deserialize)]
-struct Started {
-    pid: i64,
-}
-
-/// `GuestExecStatus`: `exitcode` where it ended, `signal` where it was ended.
-#[derive(Debug, Deserialize)]
-struct Status {
-    exited: bool,
-    #[serde(default)]
-    exitcode: Option<i64>,
-    #[serde(default)]
-    signal: Option<i64>,
-}
+use crate::provider::agent::{Answer, Started, Status};
 
 /// What came of a question to an agent.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,7 +80,7 @@ impl Waiting<'_> {
                 let Ok(Answer { value }) = serde_json::from_str::<Answer<Status>>(&text) else {
                     return failed("was answered by the agent with something else".to_owned());
                 };
-                if let Some(ended) = value.ended() {
+                if let Some(ended) = ended(&value) {
                     return ended.map_or_else(failed, |()| Ok(Ok(())));
                 }
             }
@@ -155,19 +133,17 @@ fn is_forbidden(message: &str) -> bool {
     ["has been disabled", "not allowed", "CommandNotFound"].iter().any(|it| message.contains(it))
 }
 
-impl Status {
-    /// What came of it; `None`: it still runs.
-    fn ended(&self) -> Option<Result<(), String>> {
-        if !self.exited {
-            return None;
-        }
-        Some(match (self.exitcode, self.signal) {
-            (Some(0), _) => Ok(()),
-            (Some(code), _) => Err(format!("ended with status {code}")),
-            (None, Some(signal)) => Err(format!("was ended by signal {signal}")),
-            (None, None) => Err("ended, and the agent does not say how".to_owned()),
-        })
+/// What came of a program; `None`: it still runs.
+fn ended(status: &Status) -> Option<Result<(), String>> {
+    if !status.exited {
+        return None;
     }
+    Some(match (status.exitcode, status.signal) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(format!("ended with status {code}")),
+        (None, Some(signal)) => Err(format!("was ended by signal {signal}")),
+        (None, None) => Err("ended, and the agent does not say how".to_owned()),
+    })
 }
 
 #[cfg(test)]
@@ -178,7 +154,7 @@ mod tests {
     fn what_the_agent_says_of_a_command_is_understood() {
         let ended = |text: &str| {
             let answer: Answer<Status> = serde_json::from_str(text).unwrap();
-            answer.value.ended()
+            super::ended(&answer.value)
         };
         assert_eq!(ended(r#"{"return": {"exited": false}}"#), None);
         assert_eq!(ended(r#"{"return": {"exited": true, "exitcode": 0}}"#), Some(Ok(())));

@@ -75,15 +75,6 @@ fn has_list(folder: &Path) -> bool {
     rustix::fs::getxattr(folder, ACL, &mut [0_u8; 1024]).is_ok_and(|length| length > 0)
 }
 
-/// Whether it is a file of its own: no link, and no second name of another one.
-pub(super) fn is_plain(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(seen) => Ok(seen.is_file() && seen.nlink() == 1),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(named(path, &error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,18 +100,5 @@ mod tests {
         // What is not there yet bars nobody.
         mode("a", 0o711);
         assert_eq!(other.barred(&host.path().join("a/new/trueup-drill-web")).unwrap(), None);
-    }
-
-    #[test]
-    fn only_a_file_of_its_own_is_plain() {
-        let host = tempfile::tempdir().unwrap();
-        let at = |name: &str| host.path().join(name);
-        fs::write(at("file"), "x").unwrap();
-        assert!(is_plain(&at("file")).unwrap());
-        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
-        assert!(!is_plain(&at("link")).unwrap() && !is_plain(host.path()).unwrap());
-        assert!(!is_plain(&at("none")).unwrap());
-        fs::hard_link(at("file"), at("twin")).unwrap();
-        assert!(!is_plain(&at("file")).unwrap());
     }
 }

@@ -10,15 +10,17 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::xml::{self, domain, drill};
-use super::place::{User, is_plain};
+use super::place::User;
 use crate::model::Fault;
 use crate::model::resource::{DiskAttachment, DiskDevice, GuestPart, VirtualMachine};
 use crate::port::{BootWish, DiskInBackup, SAVED_DISKS};
 use crate::provider::files::blocking;
-use crate::provider::paths::named;
+use crate::provider::paths::{is_plain, named};
 
 /// The file with the guest's definition.
 const DEFINITION: &str = "domain.xml";
+/// Disks that an event names.
+const NAMED_MAX: usize = 8;
 /// Bytes of the image that stands in for disks that were not saved: one that every driver takes.
 const EMPTY_BYTES: u64 = 1 << 20;
 
@@ -154,9 +156,13 @@ fn of_machine(folder: &Path) -> io::Result<Result<Restored, String>> {
         return Ok(Err(why));
     }
     let without = (!left_out.is_empty()).then(|| {
-        let all: Vec<_> = left_out.iter().map(String::as_str).collect();
+        let all: Vec<_> = left_out.iter().take(NAMED_MAX).map(String::as_str).collect();
+        let more = match left_out.len() - all.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
         format!(
-            "it was booted without {}: in its definition, and not in the snapshot, as it was not given to \
+            "it was booted without {}{more}: in its definition, and not in the snapshot, as it was not given to \
              the running machine by then",
             all.join(", ")
         )
@@ -225,9 +231,12 @@ fn files(
     Ok((files, left_out))
 }
 
+/// Longest name of a disk, or of its file, bytes: libvirt's own have five.
+const NAME_MAX: usize = 32;
+
 /// Whether it can be part of a path and leads nowhere.
 fn is_word(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Says which disk did not come back as a file of its own.
@@ -276,8 +285,10 @@ mod tests {
         fs::remove_file(at("vda.raw")).unwrap();
         std::os::unix::fs::symlink("/etc/shadow", at("vda.raw")).unwrap();
         assert!(look().unwrap_err().contains("as a file"));
-        write(definition(&disk("../../etc/vda", "")));
-        assert!(look().unwrap_err().contains("real name"));
+        for odd in ["../../etc/vda", &"v".repeat(33)] {
+            write(definition(&disk(odd, "")));
+            assert!(look().unwrap_err().contains("real name"));
+        }
         write("<domain".into());
         assert!(look().unwrap_err().contains("malformed"));
     }
@@ -315,6 +326,14 @@ mod tests {
         assert!(look().unwrap_err().contains("real name"));
         fs::write(at("disks.json"), "[{").unwrap();
         assert!(look().unwrap_err().contains("disks.json"));
+        // Of many disks an event names a few.
+        let many: String =
+            (10..30).map(|n| placed(&format!("vd{n}"), &format!("/pool/{n}"))).collect();
+        let defined = definition(&(placed("sda", "/pool/web.qcow2") + &many));
+        fs::write(at("domain.xml"), defined).unwrap();
+        list("vda.raw", "/pool/web.qcow2");
+        let told = look().unwrap().told("it was not up".to_owned());
+        assert!(told.contains("without vd10, ") && told.contains("vd17 and 12 more: "), "{told}");
         // None of its disks: nothing is known of the snapshot by that.
         list("vda.raw", "/pool/old.qcow2");
         assert!(look().unwrap().disks.is_empty());

@@ -43,7 +43,7 @@ pub struct Config {
     /// What backups may use of this host.
     #[serde(default)]
     pub backup: BackupSettings,
-    /// How the daemons of clusters are started anew, by the name of the `Cluster`.
+    /// How clusters are reached and their daemons are started anew, by the name of the `Cluster`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, ClusterSettings>")]
     pub clusters: BTreeMap<Name, ClusterSettings>,
@@ -302,7 +302,8 @@ impl Default for BackupSettings {
     }
 }
 
-/// How the daemons of a cluster are started anew on this host and its nodes: a commit names neither.
+/// How the daemons of a cluster are started anew on this host and its nodes, and by which credentials a
+/// Kubernetes cluster is asked: a commit names none of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClusterSettings {
@@ -311,12 +312,24 @@ pub struct ClusterSettings {
     /// Stops a node's daemon and starts it; `{node}` in it is the node's name. Without it no change
     /// that needs that is made.
     pub restart_node: Vec<String>,
+    /// Of a Kubernetes cluster: the file with its address and our credentials, for root alone. Programs
+    /// that it names are not started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in that file. Default: its current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
 }
 
 impl Default for ClusterSettings {
     fn default() -> Self {
         let controller = ["systemctl", "restart", "slurmctld"].map(str::to_owned);
-        Self { restart_controller: controller.into(), restart_node: Vec::new() }
+        Self {
+            restart_controller: controller.into(),
+            restart_node: Vec::new(),
+            kubeconfig: None,
+            context: None,
+        }
     }
 }
 
@@ -477,9 +490,13 @@ impl Config {
         ];
         let programs = self.backup.programs.iter();
         let programs = programs.map(|rule| ("backup.programs", Some(rule.program())));
+        let clusters = self.clusters.values();
+        let clusters =
+            clusters.map(|cluster| ("clusters.kubeconfig", cluster.kubeconfig.as_deref()));
         secrets
             .chain(paths)
             .chain(programs)
+            .chain(clusters)
             .filter_map(|(field, path)| Some((field, path.filter(|path| path.is_relative())?)))
             .collect()
     }

@@ -61,8 +61,8 @@ fn every_commented_setting_of_the_example_is_one() {
     for line in text.lines().filter(setting) {
         let line = line.trim_start().trim_start_matches('#').trim_start();
         let key = line.split(':').next().unwrap();
-        // `hpc` is a name that is chosen.
-        if ["Default", "auto", "hpc"].contains(&key) {
+        // `hpc` and `cloud` are names that are chosen.
+        if ["Default", "auto", "hpc", "cloud"].contains(&key) {
             continue;
         }
         assert!(schema.contains(&format!("\"{key}\"")), "{line}");

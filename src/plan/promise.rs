@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use trueup_kubernetes::release::Step as ReleaseStep;
 
 use super::{Action, Disruption, LiveChange, Plan, Reason, Step, StepIndex};
+use crate::model::resource::KubernetesNodeStep;
 use crate::model::{Digest, ResourceId, digest_of, listed};
 
 /// What was shown.
@@ -260,6 +262,20 @@ fn kind(action: &Action) -> String {
     tag.unwrap_or_else(|| action.verb()).to_owned()
 }
 
+/// The object that a step of a release is about, and what it becomes. What stands in the inventory follows
+/// from the objects.
+fn release_step(verb: &str, step: &ReleaseStep) -> (Option<String>, Option<Digest>) {
+    match step {
+        ReleaseStep::Apply { key, digest } => {
+            (Some(format!("{verb} {key}")), Some(digest_of(digest)))
+        }
+        ReleaseStep::AwaitReady { key }
+        | ReleaseStep::Delete { key, .. }
+        | ReleaseStep::AwaitGone { key, .. } => (Some(format!("{verb} {key}")), None),
+        ReleaseStep::Record { .. } | ReleaseStep::Forget => (Some(verb.to_owned()), None),
+    }
+}
+
 /// The file an action is about, where one of several may be meant, and what it makes. What it does to
 /// several things one by one is added to `parts`.
 fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String>, Option<Digest>) {
@@ -329,7 +345,16 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         Action::ClusterAccount { arguments, .. } => (Some(arguments.join(" ")), None),
         Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }
-        | Action::ClusterReconfigure { .. } => (None, None),
+        | Action::ClusterReconfigure { .. }
+        | Action::KubernetesAdopt => (None, None),
+        Action::KubernetesNode { node, step, .. } => {
+            let wish = match step {
+                KubernetesNodeStep::Set { wish, .. } => Some(digest_of(wish)),
+                _ => None,
+            };
+            (Some(format!("{} {node}", step.verb())), wish)
+        }
+        Action::KubernetesNamespace { step } => release_step(action.verb(), step),
         // How a snapshot is called says nothing of what it does.
         Action::VmSnapshot { name: _ }
         | Action::VmForget { name: _ }

@@ -80,7 +80,10 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::ClusterConfigure { .. }
         | Action::ClusterReconfigure { .. }
         | Action::ClusterNode { .. }
-        | Action::ClusterAccount { .. } => {}
+        | Action::ClusterAccount { .. }
+        | Action::KubernetesAdopt
+        | Action::KubernetesNode { .. }
+        | Action::KubernetesNamespace { .. } => {}
         Action::BackupClear { .. } => {
             observed.leftovers.remove(id);
         }

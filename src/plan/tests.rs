@@ -5,6 +5,7 @@ mod cluster;
 mod first;
 mod gpu;
 mod guests;
+mod kubernetes;
 mod limits;
 mod random;
 mod shared;

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use trueup_kubernetes::release::Step as ReleaseStep;
 use uuid::Uuid;
 
 use super::gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 use crate::model::backup::Before;
 use crate::model::resource::{
-    Backup, Disk, Image, Network, Nic, NodeStep, Readiness, Seed, SlurmPlace, StopPolicy,
-    StoragePool, VirtualMachine,
+    Backup, Disk, Image, KubernetesNodeStep, Network, Nic, NodeStep, Readiness, Seed, SlurmPlace,
+    StopPolicy, StoragePool, VirtualMachine,
 };
 use crate::model::{CommitId, Digest, Name, ResourceId, digest_of};
 
@@ -59,6 +60,8 @@ pub enum Remark {
     /// The driver calls a profile of a GPU otherwise than the commit does, and than it did when the
     /// GPU was cut. What stands is what was asked for.
     ProfileRenamed,
+    /// A certificate by which a cluster is reached ends soon, or has ended.
+    CertificateEnds,
 }
 
 impl Remark {
@@ -216,6 +219,8 @@ pub enum SkipReason {
     Unprotected(String),
     /// What it interrupts or destroys has to be saved first, and cannot be now.
     Unsaved(String),
+    /// It is otherwise than asked, and nothing that trueup does mends it.
+    Unlike(String),
 }
 
 /// What a step does. Each action can be repeated safely: doing it twice is doing it once.
@@ -546,6 +551,24 @@ pub enum Action {
         /// The arguments of `sacctmgr`.
         arguments: Vec<String>,
     },
+    /// Takes over a Kubernetes cluster that is there: its API server has to answer, and nothing is changed.
+    KubernetesAdopt,
+    /// Does something with one node of a Kubernetes cluster.
+    KubernetesNode {
+        /// The node.
+        node: String,
+        /// What is done.
+        step: KubernetesNodeStep,
+        /// The mark on the node that says that it is in our hands.
+        #[schemars(with = "serde_json::Value")]
+        mark: trueup_kubernetes::node::CordonMark,
+    },
+    /// Does one step for the namespaces of a Kubernetes cluster, and for what is around them.
+    KubernetesNamespace {
+        /// The step; what an object has to be is in the wish, and its digest here.
+        #[schemars(with = "serde_json::Value")]
+        step: ReleaseStep,
+    },
 }
 
 /// One change to a running domain.
@@ -631,6 +654,15 @@ impl Action {
             Self::ClusterReconfigure { .. } => "reconfigure",
             Self::ClusterNode { step, .. } => step.verb(),
             Self::ClusterAccount { .. } => "account",
+            Self::KubernetesAdopt => "take over",
+            Self::KubernetesNode { step, .. } => step.verb(),
+            Self::KubernetesNamespace { step } => match step {
+                ReleaseStep::Apply { .. } => "apply",
+                ReleaseStep::AwaitReady { .. } | ReleaseStep::AwaitGone { .. } => "await",
+                ReleaseStep::Record { .. } => "record",
+                ReleaseStep::Delete { .. } => "delete",
+                ReleaseStep::Forget => "forget",
+            },
         }
     }
 
@@ -644,7 +676,20 @@ impl Action {
 
     /// Whether it only waits: ending it at any moment leaves nothing half-done.
     pub fn only_waits(&self) -> bool {
-        matches!(self, Self::ClusterNode { step: NodeStep::Wait { .. } | NodeStep::Check, .. })
+        match self {
+            Self::ClusterNode { step, .. } => {
+                matches!(step, NodeStep::Wait { .. } | NodeStep::Check)
+            }
+            // A pod that was asked to go goes, and those that were not asked stay where they are.
+            Self::KubernetesNode { step, .. } => {
+                use KubernetesNodeStep::{Check, Drain};
+                matches!(step, Drain { .. } | Check { .. })
+            }
+            Self::KubernetesNamespace { step } => {
+                matches!(step, ReleaseStep::AwaitReady { .. } | ReleaseStep::AwaitGone { .. })
+            }
+            _ => false,
+        }
     }
 
     /// Whether after it the resource (or a file of it) is no longer there.

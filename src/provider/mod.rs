@@ -8,6 +8,7 @@ pub mod cluster;
 mod files;
 pub mod gpu;
 pub mod image;
+pub mod kubernetes;
 pub mod libvirt;
 pub(crate) mod paths;
 pub mod seed;

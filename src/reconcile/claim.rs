@@ -68,6 +68,7 @@ pub(super) fn makes_ours(action: &Action) -> bool {
             | Action::BackupOpen { .. }
             | Action::ClusterAdopt { .. }
             | Action::ClusterPrepare { .. }
+            | Action::KubernetesAdopt
     ) || action.gpu_change().is_some()
 }
 

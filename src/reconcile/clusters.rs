@@ -5,16 +5,17 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use trueup_kubernetes as kubernetes;
 use trueup_slurm::observe::NodeState;
 use trueup_slurm::{Overview, overview};
 
 use super::pass::Outlook;
-use crate::event::body::ClusterObserved;
+use crate::event::body::{ClusterObserved, KubernetesObserved};
 use crate::event::{Entry, Event};
-use crate::model::resource::Cluster;
+use crate::model::resource::{Cluster, KubernetesCluster};
 use crate::model::{Kind, Observed, Resource, ResourceId};
 use crate::plan::{KnownCluster, NodeDrain};
-use crate::state::State;
+use crate::state::{ClusterState, State};
 
 /// Between two events that tell of the load alone, seconds: some 700 a day, of about 2 KB each.
 const LOAD_EVERY_S: i64 = 120;
@@ -53,11 +54,17 @@ pub(super) fn events_of_clusters(state: &State, observed: &Observed, now: Timest
     let clusters = observed.resources.iter().filter(|(id, _)| id.kind == Kind::Cluster);
     let events = clusters.filter_map(|(id, seen)| {
         let Resource::Cluster(cluster) = &seen.config else { return None };
-        let Cluster::Slurm(slurm) = &**cluster;
+        let known = state.resources.get(id)?;
+        let slurm = match &**cluster {
+            Cluster::Slurm(slurm) => slurm,
+            Cluster::Kubernetes(kubernetes) => {
+                let event = event_of_kubernetes(known.cluster.as_deref(), kubernetes, now)?;
+                return Some(Entry::new(Event::KubernetesObserved(event)).about(id));
+            }
+        };
         let look = slurm.seen.as_ref()?;
         let observed = look.observed.as_deref()?;
         let overview = overview(observed, look.now);
-        let known = state.resources.get(id)?;
         let last = known.cluster.as_ref().and_then(|cluster| cluster.seen.as_ref());
         // For some seconds after a start of the controller: that nobody has answered yet is no news.
         let starting = observed.nodes.values().all(|node| node.state == NodeState::Unknown);
@@ -76,6 +83,34 @@ pub(super) fn events_of_clusters(state: &State, observed: &Observed, now: Timest
         Some(Entry::new(Event::ClusterObserved(event)).about(id))
     });
     events.collect()
+}
+
+/// The event for a Kubernetes cluster that is not as the log says.
+fn event_of_kubernetes(
+    known: Option<&ClusterState>,
+    cluster: &KubernetesCluster,
+    now: Timestamp,
+) -> Option<KubernetesObserved> {
+    let overview = cluster.overview()?;
+    let last = known.and_then(|known| known.kubernetes.as_ref());
+    let Some(last) = last else {
+        return Some(KubernetesObserved { overview, load_only: false });
+    };
+    let load_only = unloaded(&last.overview) == unloaded(&overview);
+    let young = now < last.at + SignedDuration::from_secs(LOAD_EVERY_S);
+    if load_only && (young || last.overview == overview) {
+        return None;
+    }
+    Some(KubernetesObserved { overview, load_only })
+}
+
+/// Without what changes with every pod.
+fn unloaded(overview: &kubernetes::Overview) -> kubernetes::Overview {
+    let mut standing = overview.clone();
+    standing.resources.values_mut().for_each(|share| share.allocated = 0);
+    standing.waiting = 0;
+    standing.waiting_for.clear();
+    standing
 }
 
 /// Without what changes with every job.

@@ -10,7 +10,7 @@ use trueup_slurm::hostlist;
 
 use super::cache::ParseCache;
 use super::environment::Gathered;
-use super::kinds::cluster::{ClusterHostSpec, ClusterPoolSpec, ClusterSpec};
+use super::kinds::cluster::{ClusterHostSpec, ClusterPoolSpec, SlurmClusterSpec};
 use super::kinds::cluster_machine::ClusterMachineSpec;
 use super::kinds::disk::DiskSpec;
 use super::kinds::machine::{
@@ -78,7 +78,10 @@ struct Mistake {
 /// Adds the machines of every cluster that is built. A machine that is also written down is an error.
 pub(crate) fn add(cache: &mut ParseCache, all: &mut Gathered) {
     let built = |member: &Member| match &member.doc.spec {
-        Spec::Cluster(spec) => spec.machines.is_some() && member.id.is_some(),
+        Spec::Cluster(spec) => {
+            let built = spec.slurm().is_some_and(|spec| spec.machines.is_some());
+            built && member.id.is_some()
+        }
         _ => false,
     };
     let clusters: Vec<usize> = (0..all.members.len()).filter(|&n| built(&all.members[n])).collect();
@@ -151,6 +154,7 @@ pub(crate) fn addresses(first: &str, count: usize) -> Result<Vec<String>, String
 
 fn expand(id: &ResourceId, doc: &Doc) -> Expansion {
     let Spec::Cluster(spec) = &doc.spec else { return Expansion::default() };
+    let Some(spec) = spec.slurm() else { return Expansion::default() };
     let mut work = Expand { id, doc, spec, found: Expansion::default() };
     for (n, host) in spec.controllers.iter().enumerate() {
         work.entry(host, &format!("/spec/controllers/{n}"), None);
@@ -166,7 +170,7 @@ fn expand(id: &ResourceId, doc: &Doc) -> Expansion {
 struct Expand<'a> {
     id: &'a ResourceId,
     doc: &'a Doc,
-    spec: &'a ClusterSpec,
+    spec: &'a SlurmClusterSpec,
     found: Expansion,
 }
 

@@ -219,8 +219,26 @@ fn explain_choice(
                 )
         })
     };
-    if let Some(branch) = context.iter().find(shape_fits) {
-        for inner in branch {
+    let fits: Vec<_> = context.iter().filter(shape_fits).collect();
+    // Where several do, `type` says which is meant.
+    let tag = format!("{here}/type");
+    let other_type = |e: &ValidationError<'_>| e.instance_path().as_str() == tag;
+    let meant = fits.iter().find(|branch| !branch.iter().any(other_type));
+    if let (None, [_, _, ..], Some(value)) = (meant, &fits[..], error.instance().get("type")) {
+        let wrong = fits.iter().flat_map(|branch| branch.iter().filter(|e| other_type(e)));
+        let known: Vec<String> = wrong.flat_map(choices).collect();
+        let (message, hint) = wrong_choice(&known, value, &quote(&tag, value));
+        found.push(Mismatch {
+            code: "spec/wrong-value",
+            pointer: tag,
+            at: At::Value,
+            message,
+            hint,
+        });
+        return;
+    }
+    if let Some(branch) = meant.or(fits.first()) {
+        for inner in *branch {
             explain(inner, schema, found);
         }
         return;
@@ -239,6 +257,18 @@ fn explain_choice(
         ("spec/wrong-value", wrong_choice(&constants, error.instance(), &shown))
     };
     found.push(Mismatch { code, pointer: here.to_owned(), at: At::Value, message, hint });
+}
+
+/// The words that would have been right at the place of an error.
+fn choices(error: &ValidationError<'_>) -> Vec<String> {
+    match error.kind() {
+        ValidationErrorKind::Constant { expected_value } => strings(expected_value),
+        ValidationErrorKind::Enum { options } => strings(options),
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            context.iter().flatten().flat_map(choices).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn wrong_type(expected: &str, value: &Value, shown: &str) -> (String, Option<String>) {

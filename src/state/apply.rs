@@ -25,7 +25,11 @@ impl State {
         if let Some(subject) = &entry.subject {
             self.apply_to_resource(subject, recorded);
             // What runs on a cluster changes all the time, and no plan with it.
-            let load = matches!(&entry.event, Event::ClusterObserved(seen) if seen.load_only);
+            let load = match &entry.event {
+                Event::ClusterObserved(seen) => seen.load_only,
+                Event::KubernetesObserved(seen) => seen.load_only,
+                _ => false,
+            };
             if !load {
                 self.pulls.machine = recorded.seq;
             }
@@ -283,6 +287,7 @@ impl State {
             | Event::DrillAsked(_)
             | Event::BackupCancelled(_)
             | Event::ClusterObserved(_)
+            | Event::KubernetesObserved(_)
             | Event::NodeDrained(_)
             | Event::NodeResumed(_)
             | Event::OperatorHeld(_)
@@ -442,6 +447,10 @@ impl State {
                 resource.try_again();
             }
             Event::ClusterObserved(seen) => resource.cluster().observe(seen, recorded.seq, at),
+            Event::KubernetesObserved(seen) => {
+                let name = id.name.as_str();
+                resource.cluster().observe_kubernetes(seen, name, recorded.seq, at);
+            }
             Event::NodeDrained(drained) => {
                 resource.cluster().drain(drained, &entry.actor, recorded.seq, at);
                 resource.try_again();

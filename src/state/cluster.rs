@@ -7,17 +7,21 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trueup_kubernetes::node::CordonMark;
 use trueup_slurm::Overview;
 use trueup_slurm::plan::roll::Token;
 
-use crate::event::body::{ClusterObserved, NodeDrained};
+use crate::event::body::{ClusterObserved, KubernetesObserved, NodeDrained};
 
 /// What is known of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterState {
-    /// What was seen last.
+    /// What was seen last, where Slurm runs it.
     pub seen: Option<ClusterLook>,
+    /// What was seen last, where Kubernetes runs it.
+    #[serde(default)]
+    pub kubernetes: Option<KubernetesLook>,
     /// Nodes that operators took out through us, by name.
     pub drains: BTreeMap<String, OperatorDrain>,
     /// The event in which an operator last asked for something; 0: none did.
@@ -36,6 +40,17 @@ pub struct ClusterLook {
     pub name: String,
     /// What was seen.
     pub overview: Overview,
+}
+
+/// A look at a Kubernetes cluster that found something new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubernetesLook {
+    /// The event that says so.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What was seen.
+    pub overview: trueup_kubernetes::Overview,
 }
 
 /// A node that an operator took out through us.
@@ -105,6 +120,34 @@ impl ClusterState {
                 Some((out.node.as_str(), Token::number_of_person(&observed.name, &out.reason)?))
             })
             .collect();
+        self.out_by_operators(&out, at);
+        let (name, overview) = (observed.name.clone(), observed.overview.clone());
+        self.seen = Some(ClusterLook { seq, at, name, overview });
+        self.kubernetes = None;
+    }
+
+    /// `name`: of the `Cluster`, which is in the marks on its nodes.
+    pub(super) fn observe_kubernetes(
+        &mut self,
+        observed: &KubernetesObserved,
+        name: &str,
+        seq: u64,
+        at: Timestamp,
+    ) {
+        let number = |out: &trueup_kubernetes::OutNode| {
+            let (token, reason) = (out.by.clone().filter(|_| out.ours)?, String::new());
+            CordonMark { token, reason }.number_of_person(name)
+        };
+        let out = observed.overview.out.iter();
+        let out = out.filter_map(|out| Some((out.node.as_str(), number(out)?))).collect();
+        self.out_by_operators(&out, at);
+        let overview = observed.overview.clone();
+        self.kubernetes = Some(KubernetesLook { seq, at, overview });
+        self.seen = None;
+    }
+
+    /// Takes in which nodes are out by which wish of an operator.
+    fn out_by_operators(&mut self, out: &BTreeMap<&str, u64>, at: Timestamp) {
         self.drains.retain(|node, drain| {
             let in_force = out.get(node.as_str()) == Some(&drain.number);
             let given_back = drain.in_force && !in_force;
@@ -112,8 +155,6 @@ impl ClusterState {
             drain.in_force = in_force;
             !(given_back || never_was)
         });
-        let (name, overview) = (observed.name.clone(), observed.overview.clone());
-        self.seen = Some(ClusterLook { seq, at, name, overview });
     }
 }
 
@@ -173,6 +214,34 @@ mod tests {
         cluster.observe(&ours, 16, at(21));
         assert_eq!(cluster.drains.len(), 1);
         cluster.observe(&look(&[]), 17, at(22));
+        assert!(cluster.drains.is_empty());
+    }
+
+    #[test]
+    fn a_drain_of_a_kubernetes_node_ends_when_its_mark_is_gone() {
+        let seen = |out: serde_json::Value| {
+            let overview = serde_json::json!({
+                "release": "v1.33.1", "nodes": {"total": 1, "ready": 1, "out": 1}, "kubelets": {},
+                "resources": {}, "out": out, "problems": [], "waiting": 0, "waitingFor": [],
+                "missing": [], "unexpected": [], "skew": [], "certificates": [], "unread": [],
+            });
+            let overview = serde_json::from_value(overview).unwrap();
+            KubernetesObserved { overview, load_only: false }
+        };
+        let by = |token: &str, ours: bool| serde_json::json!([{"node": "n1", "by": token, "ours": ours, "reason": "fan"}]);
+        let mut cluster = drained();
+        let ours = seen(by("trueup:cloud/@alice/12", true));
+        cluster.observe_kubernetes(&ours, "cloud", 13, at(11));
+        assert!(cluster.drains["n1"].in_force && cluster.kubernetes.is_some());
+        // Of another cluster, or a name that only looks like a mark: no end of it, and none in force.
+        for other in
+            [seen(by("trueup:lab/@alice/12", true)), seen(by("trueup:cloud/@alice/12", false))]
+        {
+            let mut fresh = drained();
+            fresh.observe_kubernetes(&other, "cloud", 13, at(11));
+            assert!(!fresh.drains["n1"].in_force);
+        }
+        cluster.observe_kubernetes(&seen(serde_json::json!([])), "cloud", 14, at(12));
         assert!(cluster.drains.is_empty());
     }
 

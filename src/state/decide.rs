@@ -3,14 +3,12 @@
 //! Deciding never acts: it gives the events to append, or the reason for a refusal.
 
 use jiff::Timestamp;
-use trueup_slurm::wish::Pool;
 
 use crate::event::body::{
     BackupAsked, BackupCancelled, DrillAsked, NodeDrained, NodeResumed, OperatorHeld,
     OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
 };
 use crate::event::{Entry, Event};
-use crate::model::resource::Cluster;
 use crate::model::{CommitId, Digest, Kind, Resource, ResourceId};
 
 use super::{ClusterState, State};
@@ -120,8 +118,8 @@ pub enum Refusal {
     },
     /// The node was not taken out through us.
     #[error(
-        "node {node} was not taken out with `trueup cluster drain`: what people do with scontrol is \
-         left to them (`scontrol update NodeName={node} State=RESUME`)"
+        "node {node} was not taken out with `trueup cluster drain`: what people do with scontrol or \
+         kubectl is left to them (`scontrol update NodeName={node} State=RESUME`, `kubectl uncordon {node}`)"
     )]
     NotDrained {
         /// Which.
@@ -257,10 +255,7 @@ fn cluster<'s>(state: &'s State, id: &ResourceId) -> Result<&'s ClusterState, Re
 fn has_node(state: &State, id: &ResourceId, node: &str) -> bool {
     let claim = state.resources.get(id).and_then(|known| known.claim.as_ref());
     match claim.and_then(|claim| claim.resource.as_ref()) {
-        Some(Resource::Cluster(cluster)) => {
-            let Cluster::Slurm(slurm) = &**cluster;
-            slurm.wish.pools.iter().flat_map(Pool::names).any(|name| name == node)
-        }
+        Some(Resource::Cluster(cluster)) => cluster.nodes().any(|name| name == node),
         _ => false,
     }
 }

@@ -1,5 +1,5 @@
-//! Clusters: nodes, what there is and what of it is in use, queues, jobs by account, and which nodes are
-//! out, why and by whom.
+//! Clusters: nodes, what there is and what of it is in use, queues, jobs by account, certificates, and
+//! which nodes are out, why and by whom.
 //!
 //! Everything is what the log says; nothing is asked of a controller.
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use trueup_slurm::Overview;
 
 use super::status::{Status, row_of};
-use crate::event::body::ClusterObserved;
+use crate::event::body::{ClusterObserved, KubernetesObserved};
 use crate::model::{Kind, ResourceId};
 use crate::state::{OperatorDrain, State};
 
@@ -36,8 +36,11 @@ pub struct ClusterRow {
     pub status: Option<Status>,
     /// When it was last seen to be other than before.
     pub seen_at: Option<Timestamp>,
-    /// How it was then.
+    /// How it was then, where Slurm runs it.
     pub overview: Option<Overview>,
+    /// How it was then, where Kubernetes runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<trueup_kubernetes::Overview>,
     /// Nodes that operators took out through trueup.
     pub drains: Vec<DrainRow>,
 }
@@ -60,13 +63,15 @@ pub fn clusters(state: &State, now: Timestamp) -> Clusters {
     let rows = rows.map(|(id, known)| {
         let of = known.cluster.as_deref();
         let seen = of.and_then(|of| of.seen.as_ref());
+        let kubernetes = of.and_then(|of| of.kubernetes.as_ref());
         let drains = of.into_iter().flat_map(|of| &of.drains);
         ClusterRow {
             resource: id.clone(),
             name: seen.map(|seen| seen.name.clone()),
             status: row_of(state, id).map(|row| row.status),
-            seen_at: seen.map(|seen| seen.at),
+            seen_at: seen.map(|seen| seen.at).or(kubernetes.map(|seen| seen.at)),
             overview: seen.map(|seen| seen.overview.clone()),
+            kubernetes: kubernetes.map(|seen| seen.overview.clone()),
             drains: drains
                 .filter(|(_, drain)| drain.in_force || !drain.is_over(now))
                 .map(|(node, drain)| DrainRow { node: node.clone(), drain: drain.clone() })
@@ -74,6 +79,28 @@ pub fn clusters(state: &State, now: Timestamp) -> Clusters {
         }
     });
     Clusters { seq: state.seq, at: now, clusters: rows.collect() }
+}
+
+pub(super) fn observed_kubernetes(observed: &KubernetesObserved) -> String {
+    let overview = &observed.overview;
+    let nodes = &overview.nodes;
+    let mut words = format!(
+        "{} of {} node(s) ready, {} out of service; {} pod(s) wait",
+        nodes.ready, nodes.total, nodes.out, overview.waiting
+    );
+    if observed.load_only {
+        return words;
+    }
+    if let Some(first) = overview.problems.first() {
+        words.push_str(&format!("; {} says {}: {}", first.node, first.kind, first.status));
+    }
+    if let Some(first) = overview.missing.first() {
+        words.push_str(&format!("; {first} is missing"));
+    }
+    if let Some(first) = overview.skew.first() {
+        words.push_str(&format!("; {first}"));
+    }
+    words
 }
 
 pub(super) fn observed(observed: &ClusterObserved) -> String {

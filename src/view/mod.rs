@@ -3,6 +3,7 @@
 //! It never appends, decides, or looks at a clock: it is handed the state or the events, and the
 //! same input gives the same answer.
 
+pub mod access;
 pub mod backup;
 pub mod cluster;
 mod describe;

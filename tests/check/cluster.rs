@@ -198,3 +198,114 @@ spec: { size: 1GiB }
         "#]],
     );
 }
+
+#[test]
+fn mistakes_of_a_kubernetes_cluster_are_found_at_once() {
+    check(
+        r#"apiVersion: trueup/v1
+kind: Cluster
+metadata: { name: cloud }
+spec:
+  type: kubernetes
+  version: 1.33.1
+  drainTimeout: soon
+  pools:
+    - name: gpu
+      nodes: ["gpu[1-2]", Gpu3]
+      labels: { trueup.io/pool: gpu, "a b": c }
+      taints: [{ key: gpu, effect: NoSchedule }, { key: gpu, effect: NoSchedule, value: x }]
+      gpus: { partitions: { 1g.10gb: 7 } }
+    - { name: more, nodes: [gpu2], gpus: {} }
+  namespaces:
+    - { name: kube-system }
+    - name: shop
+      quota: { pods: many }
+      access: [{ group: a, user: b, role: edit }]
+    - { name: shop }
+  maxUnavailable: 0
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:6:12 spec/wrong-value: `1.33.1` is no minor release: write '1.33'
+            environments/lab/x.yaml:7:17 spec/wrong-value: `soon` is not a duration: write `90s`, `5m`, `4h` or `1d`
+            environments/lab/x.yaml:10:27 spec/wrong-value: `Gpu3` is no name of a node
+            environments/lab/x.yaml:11:33 spec/wrong-value: `trueup.io/pool` is trueup's own: choose another
+            environments/lab/x.yaml:11:45 spec/wrong-value: `a b` is no key, as nvidia.com/gpu is
+            environments/lab/x.yaml:12:50 spec/wrong-value: the taint `gpu:NoSchedule` stands here twice
+            environments/lab/x.yaml:13:27 spec/conflict: only with `strategy: mixed` has each profile a name of its own (say `strategy: mixed`, or how many there are together in `count`)
+            environments/lab/x.yaml:14:42 spec/missing-field: nothing is expected: say `count` or `partitions`
+            environments/lab/x.yaml:16:15 spec/wrong-value: `kube-system` is the cluster's own: choose another
+            environments/lab/x.yaml:18:22 spec/wrong-value: `many` is no amount, as 100m, 2, 1.5Gi or 1e3 are
+            environments/lab/x.yaml:19:16 spec/conflict: say either `group` or `user`
+            environments/lab/x.yaml:20:15 spec/wrong-value: `shop` is also entry 2
+            environments/lab/x.yaml:21:19 spec/wrong-value: with 0 no node could ever change
+        "#]],
+    );
+    // What is wrong is told of the type that is meant.
+    check(
+        r#"apiVersion: trueup/v1
+kind: Cluster
+metadata: { name: cloud }
+spec:
+  type: kubernetes
+  pools: [{ name: gpu, nodes: [g1], cpus: 4 }]
+  partitions: []
+  namespaces: [{ name: shop, networkPolicy: closed, access: [{ user: ann, role: owner }] }]
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:6:37 spec/unknown-field: unknown field `cpus` (did you mean `gpus`?)
+            environments/lab/x.yaml:7:3 spec/unknown-field: unknown field `partitions` (known here: type, version, pools, drainTimeout, maxUnavailable, evict, namespaces, certificates)
+            environments/lab/x.yaml:8:45 spec/wrong-value: `closed` is not one of open, sameNamespace, denyAll
+            environments/lab/x.yaml:8:81 spec/wrong-value: `owner` is not one of view, edit, admin
+        "#]],
+    );
+    check(
+        r#"apiVersion: trueup/v1
+kind: Cluster
+metadata: { name: cloud }
+spec: { type: kubernets, pools: [] }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:4:15 spec/wrong-value: `kubernets` is not one of slurm, kubernetes (did you mean `kubernetes`?)
+        "#]],
+    );
+    check(
+        r#"apiVersion: trueup/v1
+kind: Cluster
+metadata: { name: a-name-that-is-much-too-long-for-an-inventory }
+spec: { type: kubernetes }
+"#,
+        expect![[r#"
+            environments/lab/x.yaml:3:19 spec/wrong-value: `cluster-a-name-that-is-much-too-long-for-an-inventory` cannot name a release or its namespace: at most 50 of a-z, 0-9 and -, beginning and ending with a letter or digit (an inventory in the cluster is named after it: choose a shorter name)
+        "#]],
+    );
+}
+
+#[test]
+fn a_kubernetes_cluster_says_what_its_nodes_bear_and_offer() {
+    let loaded = loaded_text(
+        r#"apiVersion: trueup/v1
+kind: Cluster
+metadata: { name: cloud }
+spec:
+  type: kubernetes
+  version: '1.33'
+  pools:
+    - name: gpu
+      nodes: ["gpu[1-2]"]
+      taints: [{ key: nvidia.com/gpu, effect: NoSchedule }]
+      gpus: { strategy: mixed, count: 1, partitions: { 1g.10gb+me: 1 } }
+  namespaces:
+    - name: shop
+      access: [{ group: a, role: edit }, { user: b, role: edit }]
+"#,
+    );
+    let id: ResourceId = "cluster/cloud".parse().unwrap();
+    let Resource::Cluster(cluster) = &loaded.desired.resources[&id].resource else { panic!() };
+    let cluster = cluster.kubernetes().unwrap();
+    assert_eq!(cluster.pools[0].nodes, ["gpu1", "gpu2"]);
+    let offers: Vec<_> =
+        cluster.pools[0].offers.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    assert_eq!(offers, [("nvidia.com/gpu", 1), ("nvidia.com/mig-1g.10gb.me", 1)]);
+    assert_eq!((cluster.drain_timeout_s, cluster.max_unavailable), (1800, 1));
+    assert_eq!(cluster.namespaces[0].access.len(), 1, "one binding for each role");
+}

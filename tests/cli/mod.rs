@@ -13,6 +13,8 @@ mod canary;
 #[cfg(feature = "libvirt")]
 mod cluster;
 #[cfg(feature = "libvirt")]
+mod cluster_kubernetes;
+#[cfg(feature = "libvirt")]
 mod daemon;
 #[cfg(feature = "libvirt")]
 mod drill;

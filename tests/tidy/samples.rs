@@ -43,6 +43,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.extend(health());
     samples.extend(backup());
     samples.push(cluster());
+    samples.push(kubernetes());
     samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
@@ -78,6 +79,35 @@ fn cluster() -> Event {
     });
     let overview = serde_json::from_value(overview).unwrap();
     Event::ClusterObserved(ClusterObserved { name: "lab".into(), overview, load_only: false })
+}
+
+fn kubernetes() -> Event {
+    let overview = json!({
+        "release": "v1.33.1",
+        "nodes": {"total": 3, "ready": 2, "out": 1},
+        "kubelets": {"v1.33.1": 2, "v1.29.0": 1},
+        "resources": {
+            "cpu": {"total": 7500, "allocated": 250},
+            "nvidia.com/mig-1g.10gb": {"total": 14, "allocated": 3},
+        },
+        "out": [{"node": "g1", "by": "trueup:cloud/gpu", "ours": true, "reason": "pool gpu"}],
+        "problems": [{
+            "node": "g3", "kind": "Ready", "status": "Unknown", "message": "not heard of",
+            "since": "2026-01-02T03:04:05Z",
+        }],
+        "waiting": 1,
+        "waitingFor": [{"pod": "shop/web", "why": "no room"}],
+        "missing": ["g9"],
+        "unexpected": ["cp1"],
+        "skew": ["the kubelet of g3 is v1.29.0"],
+        "certificates": [{
+            "what": "server 127.0.0.1:6443", "from": "2026-01-01T00:00:00Z",
+            "until": "2027-01-01T00:00:00Z",
+        }],
+        "unread": [],
+    });
+    let overview = serde_json::from_value(overview).unwrap();
+    Event::KubernetesObserved(KubernetesObserved { overview, load_only: false })
 }
 
 fn source() -> Vec<Event> {

@@ -11,6 +11,9 @@
 //! - [`node`]: a cluster at a glance ([`node::overview()`]), cordons that know whose they are, drains
 //!   that respect disruption budgets, labels and taints as wished, and which versions may stand
 //!   side by side ([`node::skew`]); what is decided is pure, and [`node::Nodes`] does it.
+//! - [`namespace`]: namespaces with what is around them (quota, limits, who may do what, network) as the
+//!   manifests of one release.
+//! - [`Overview`]: a cluster in a few numbers, for whoever keeps a history of it.
 //! - [`access()`], [`Api`]: from a kubeconfig to requests, with limits, attempts and [`Fault`]s.
 //! - [`Watches`]: objects followed, so that a look at a cluster at rest costs little.
 //! - [`cert`]: when certificates end. [`run`]: programs by argument vector with a time limit.
@@ -30,7 +33,9 @@ mod api;
 pub mod cert;
 mod fault;
 mod key;
+pub mod namespace;
 pub mod node;
+mod overview;
 pub mod release;
 #[expect(clippy::disallowed_methods, reason = "starts helm and kustomize")]
 pub mod run;
@@ -40,6 +45,7 @@ pub use access::{Access, AccessError, KubeconfigRef, access};
 pub use api::{Api, Apply, Evicted, LIST_MAX, Limits, Resource, Selector};
 pub use fault::{Fault, WORDS_MAX};
 pub use key::{Kind, ObjectKey, Scopes};
+pub use overview::{AboutCluster, NodeCounts, NodeProblem, OutNode, Overview, Share, WaitingPod};
 pub use watch::{Pulse, Stock, Watches};
 
 /// The name under which everything is applied (`fieldManager`). It is part of what clusters store: with

@@ -77,6 +77,7 @@ impl Drop for Watch {
 /// The watches of a cluster.
 pub struct Watches {
     api: Api,
+    slim: fn(&mut Value),
     pulse: Pulse,
     all: BTreeMap<(Kind, Selector), Watch>,
 }
@@ -89,7 +90,14 @@ impl Watches {
 
     /// None yet; what they see is told here.
     pub fn telling(api: Api, pulse: Pulse) -> Self {
-        Self { api, pulse, all: BTreeMap::new() }
+        Self { api, slim: |_| {}, pulse, all: BTreeMap::new() }
+    }
+
+    /// With less of each object kept: `slim` takes out what nobody asks these for. It is for watches that
+    /// are begun from now on.
+    #[must_use]
+    pub fn slimmed(self, slim: fn(&mut Value)) -> Self {
+        Self { slim, ..self }
     }
 
     /// Follows objects; those that are followed already go on. Has to be called within a runtime.
@@ -102,6 +110,7 @@ impl Watches {
         let (tell, state) = watch::channel(State::Begun);
         let follower = Follower {
             api: self.api.clone(),
+            slim: self.slim,
             of: of.clone(),
             which: which.clone(),
             stock: stock.clone(),
@@ -165,6 +174,7 @@ impl Watches {
 /// One watch at work.
 struct Follower {
     api: Api,
+    slim: fn(&mut Value),
     of: Resource,
     which: Selector,
     stock: Arc<Mutex<Arc<Stock>>>,
@@ -246,7 +256,8 @@ impl Follower {
     }
 
     fn read(&self, object: DynamicObject) -> Option<(ObjectKey, Arc<Value>)> {
-        let object = plain(object, &self.of)?;
+        let mut object = plain(object, &self.of)?;
+        (self.slim)(&mut object);
         Some((ObjectKey::of(&object)?, Arc::new(object)))
     }
 

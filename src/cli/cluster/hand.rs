@@ -19,8 +19,8 @@ const REASON_MAX: usize = 200;
 
 /// Take a node out of use for a while
 ///
-/// No new jobs come to it; those that run there go on. It is given back when the time is over, with
-/// `trueup cluster resume`, or by hand with scontrol.
+/// No new jobs and pods come to it; those that run there go on. It is given back when the time is over,
+/// with `trueup cluster resume`, or by hand with scontrol or kubectl.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  trueup cluster drain n7 -m 'fan is loud' --for 4h")]
 pub(super) struct Drain {

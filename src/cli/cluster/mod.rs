@@ -1,9 +1,12 @@
-//! `trueup cluster`: nodes, queues and jobs as the log has them, and nodes taken out of use for a while.
+//! `trueup cluster`: nodes, queues, jobs and certificates as the log has them, and nodes taken out of use
+//! for a while.
 //!
 //! It asks no controller and changes none: a drain is an event, which the loop acts on.
 
+mod access;
 mod hand;
 mod import;
+mod kubernetes;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -41,6 +44,7 @@ const EXAMPLES: &str = "EXAMPLES
   trueup cluster drain n7 -m 'fan is loud' --for 4h
   trueup cluster resume n7
   trueup cluster import > environments/lab/cluster.yaml
+  trueup cluster access ansible > inventory.yaml
   trueup log --type 'cluster.*'      # everything that was seen of clusters";
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +52,7 @@ enum What {
     Drain(hand::Drain),
     Resume(hand::Resume),
     Import(import::Import),
+    Access(access::Access),
 }
 
 impl Cluster {
@@ -55,7 +60,9 @@ impl Cluster {
     pub(super) fn format(&self) -> Format {
         match &self.what {
             None => self.output.output,
-            Some(What::Drain(_) | What::Resume(_) | What::Import(_)) => Format::Table,
+            Some(What::Drain(_) | What::Resume(_) | What::Import(_) | What::Access(_)) => {
+                Format::Table
+            }
         }
     }
 
@@ -65,6 +72,7 @@ impl Cluster {
             Some(What::Drain(drain)) => drain.run(context),
             Some(What::Resume(resume)) => resume.run(context),
             Some(What::Import(import)) => import.run(context),
+            Some(What::Access(access)) => access.run(context),
         }
     }
 }

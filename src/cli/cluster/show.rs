@@ -8,6 +8,7 @@ use super::super::paint::{Block, Label, Text};
 use super::super::status::label;
 use super::super::time::shown;
 use super::super::ui::Product;
+use super::kubernetes;
 use crate::view::backup::{bytes, span};
 use crate::view::cluster::{ClusterRow, Clusters};
 
@@ -26,13 +27,13 @@ impl Product for Shown {
             if !blocks.is_empty() {
                 blocks.push(Block::Gap);
             }
-            blocks.extend(one(row));
+            blocks.extend(one(row, self.0.at));
         }
         blocks
     }
 }
 
-fn one(row: &ClusterRow) -> Vec<Block> {
+fn one(row: &ClusterRow, now: Timestamp) -> Vec<Block> {
     let mut head = vec![Text::new(row.resource.to_string(), Label::Strong)];
     if let Some(status) = &row.status {
         head.push("  ".into());
@@ -43,11 +44,12 @@ fn one(row: &ClusterRow) -> Vec<Block> {
         }
     }
     let mut blocks = vec![Block::Line(head)];
-    match (&row.overview, row.seen_at) {
-        (Some(overview), Some(at)) => blocks.extend(seen(overview, at)),
+    match (&row.overview, &row.kubernetes, row.seen_at) {
+        (Some(overview), _, Some(at)) => blocks.extend(seen(overview, at)),
+        (None, Some(overview), Some(at)) => blocks.extend(kubernetes::seen(overview, at, now)),
         _ => blocks.push(Block::line("  it was not seen yet")),
     }
-    blocks.extend(out(row));
+    blocks.extend(if row.kubernetes.is_some() { kubernetes::out(row) } else { out(row) });
     blocks
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It only puts things together; what they do is theirs.
 
+mod clusters;
 mod crash;
 mod engine;
 mod memory;
@@ -35,7 +36,7 @@ pub(super) const CLOSING: Duration = Duration::from_secs(5);
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 33;
+pub(super) const STATE_VIEW_VERSION: u32 = 34;
 
 /// The machine's clocks.
 #[derive(Debug)]

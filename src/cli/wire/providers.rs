@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::clusters::Clusters;
 use crate::config::{ClusterSettings, Config, ProgramRule};
 use crate::journal::{self, layout};
 use crate::model::{Digest, Name};
@@ -15,6 +16,7 @@ use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces, V
 use crate::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
+use crate::provider::kubernetes::{KubernetesPlace, KubernetesProvider, KubernetesSetup};
 use crate::provider::seed::SeedProvider;
 use crate::source::MirrorConfig;
 
@@ -119,7 +121,7 @@ fn allowed(rule: &ProgramRule) -> Allowed {
     }
 }
 
-/// The clusters of this host.
+/// The Slurm clusters of this host.
 fn clusters(config: &Config) -> ClusterProvider {
     let restarts = |settings: &ClusterSettings| Restarts {
         controller: settings.restart_controller.clone(),
@@ -131,6 +133,16 @@ fn clusters(config: &Config) -> ClusterProvider {
         restarts: named.collect(),
         usual: restarts(&ClusterSettings::default()),
     })
+}
+
+/// The Kubernetes clusters that the config leads to. No server is asked before there is a look.
+fn kubernetes(config: &Config) -> KubernetesProvider {
+    let places = config.clusters.iter().filter_map(|(name, settings)| {
+        let kubeconfig = settings.kubeconfig.clone()?;
+        let context = settings.context.clone();
+        Some((name.clone(), KubernetesPlace { kubeconfig, context }))
+    });
+    KubernetesProvider::new(KubernetesSetup { places: places.collect() })
 }
 
 /// The first line of a file that only root may know.
@@ -150,7 +162,8 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let images = ImageProvider::new(downloads).with_builder(builder());
     let backups = wakes.libvirt.guests(config, backups(config, config_path));
     let backups = Arc::new(backups);
-    let clusters = Arc::new(wakes.libvirt.agents(clusters(config)));
+    let slurm = Arc::new(wakes.libvirt.agents(clusters(config)));
+    let clusters = Arc::new(Clusters::new(slurm, Arc::new(kubernetes(config))));
     let providers: Vec<Arc<dyn Provider>> =
         vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups, clusters];
     (providers, wakes)

@@ -17,6 +17,17 @@ pub struct ClusterObserved {
     pub load_only: bool,
 }
 
+/// `cluster.kubernetes_observed`: how a Kubernetes cluster is, written when it is not what the log says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesObserved {
+    /// What was seen.
+    pub overview: trueup_kubernetes::Overview,
+    /// Whether only what runs and waits on it is other than before: that changes all the time, and is
+    /// written now and then.
+    pub load_only: bool,
+}
+
 /// `operator.node_drained`: somebody takes a node out of use for a while; who is the envelope's actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDrained {

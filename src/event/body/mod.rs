@@ -18,7 +18,7 @@ pub use backup::{
     BackupAsked, BackupBooted, BackupCancelled, BackupDrilled, BackupFailed, BackupForgotten,
     BackupMissed, BackupNews, BackupOpened, BackupTaken, BackupVerified, DrillAsked,
 };
-pub use cluster::{ClusterObserved, NodeDrained, NodeResumed};
+pub use cluster::{ClusterObserved, KubernetesObserved, NodeDrained, NodeResumed};
 pub use gpu::GpuObserved;
 pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
 pub use operator::{
@@ -237,6 +237,8 @@ events! {
     "backup.missed" 1 BackupMissed(BackupMissed),
     /// A cluster is in another way than the log says.
     "cluster.observed" 1 ClusterObserved(ClusterObserved),
+    /// A Kubernetes cluster is in another way than the log says.
+    "cluster.kubernetes_observed" 1 KubernetesObserved(KubernetesObserved),
     /// A pull request is open, and is new or has another head.
     "pull.observed" 1 PullObserved(PullObserved),
     /// What merging a pull request would do.

@@ -245,7 +245,10 @@ pub(super) fn left_alone(page: &mut Page, plan: &Plan, show: Show) {
                 .filter(skipped)
                 .partition(|skipped| skipped.why == SkipReason::Foreign);
             let own = own.iter().map(|skipped| match &skipped.why {
-                SkipReason::InUse(_) | SkipReason::Conflict(_) | SkipReason::Immutable(_) => {
+                SkipReason::InUse(_)
+                | SkipReason::Conflict(_)
+                | SkipReason::Immutable(_)
+                | SkipReason::Unlike(_) => {
                     format!("- {}\n", code(&skipped.resource.to_string()))
                 }
                 why => {

@@ -11,13 +11,17 @@ use trueup_slurm::observe::{Accounts, Observed};
 use trueup_slurm::{Shape, wish};
 
 use super::super::Name;
+use super::kubernetes::{KubernetesCluster, KubernetesSeen};
 
 /// A cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
+#[expect(clippy::large_enum_variant, reason = "a resource holds it in a box")]
 pub enum Cluster {
     /// One that Slurm runs.
     Slurm(SlurmCluster),
+    /// One that Kubernetes runs.
+    Kubernetes(KubernetesCluster),
 }
 
 /// A Slurm cluster.
@@ -108,17 +112,54 @@ impl Cluster {
     /// Takes out what only a look finds, and what is of no use to find the cluster again: parameters,
     /// lines and programs around jobs.
     pub fn strip_texts(&mut self) {
-        let Self::Slurm(slurm) = self;
-        slurm.seen = None;
-        slurm.wish.parameters.clear();
-        slurm.wish.lines.clear();
+        match self {
+            Self::Slurm(slurm) => {
+                slurm.seen = None;
+                slurm.wish.parameters.clear();
+                slurm.wish.lines.clear();
+            }
+            Self::Kubernetes(kubernetes) => kubernetes.seen = None,
+        }
     }
 
-    /// What was seen of it.
+    /// It, where Slurm runs it.
+    #[must_use]
+    pub fn slurm(&self) -> Option<&SlurmCluster> {
+        match self {
+            Self::Slurm(slurm) => Some(slurm),
+            Self::Kubernetes(_) => None,
+        }
+    }
+
+    /// It, where Kubernetes runs it.
+    #[must_use]
+    pub fn kubernetes(&self) -> Option<&KubernetesCluster> {
+        match self {
+            Self::Kubernetes(kubernetes) => Some(kubernetes),
+            Self::Slurm(_) => None,
+        }
+    }
+
+    /// What was seen of it, where Slurm runs it.
     #[must_use]
     pub fn seen(&self) -> Option<&SlurmSeen> {
-        let Self::Slurm(slurm) = self;
-        slurm.seen.as_deref()
+        self.slurm()?.seen.as_deref()
+    }
+
+    /// What was seen of it, where Kubernetes runs it.
+    #[must_use]
+    pub fn kubernetes_seen(&self) -> Option<&KubernetesSeen> {
+        self.kubernetes()?.seen.as_deref()
+    }
+
+    /// The nodes of its pools.
+    pub fn nodes(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Self::Slurm(slurm) => Box::new(slurm.wish.pools.iter().flat_map(wish::Pool::names)),
+            Self::Kubernetes(kubernetes) => {
+                Box::new(kubernetes.pools.iter().flat_map(|pool| &pool.nodes).map(String::as_str))
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod gpu;
 mod gpu_seen;
 mod gpu_stop;
 mod handover;
+mod kubernetes;
 mod network;
 mod share;
 mod volume;
@@ -39,6 +40,7 @@ pub use gpu::{
 pub use gpu_seen::{GpuSeen, SeenPart};
 pub use gpu_stop::mark_stoppable;
 pub use handover::{GpuGuest, GpuHandover, GpuKernel};
+pub use kubernetes::{KubernetesCluster, KubernetesNodeStep, KubernetesPool, KubernetesSeen};
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };

@@ -2,7 +2,7 @@
 //! ended and is given back after a look, and only what an operator asked for is done because it is due.
 
 use super::Judge;
-use crate::model::resource::{Cluster, NodeStep};
+use crate::model::resource::{KubernetesNodeStep, NodeStep};
 use crate::model::{Kind, Name, Resource, ResourceId};
 use crate::plan::{Action, Reason};
 
@@ -30,6 +30,24 @@ impl Judge<'_> {
                 Action::ClusterNode { node, step: NodeStep::Restart, .. } => {
                     self.emptied(at, id, node);
                 }
+                Action::KubernetesNode {
+                    node,
+                    step: KubernetesNodeStep::Set { empty: true, .. },
+                    ..
+                } => {
+                    let drains = |it: &Action| matches!(it, Action::KubernetesNode { node: of, step: KubernetesNodeStep::Drain { .. }, .. } if of == node);
+                    if !self.before(at, id, drains) {
+                        self.blame(at, format!("changes {node} before its pods have left"));
+                    }
+                }
+                Action::KubernetesNode { node, step: KubernetesNodeStep::Uncordon, .. }
+                    if !asked =>
+                {
+                    let looks = |it: &Action| matches!(it, Action::KubernetesNode { node: of, step: KubernetesNodeStep::Check { .. }, .. } if of == node);
+                    if !self.before(at, id, looks) {
+                        self.blame(at, "gives a node back that was not looked at");
+                    }
+                }
                 Action::ClusterNode { node, step: NodeStep::Resume, .. }
                     if !asked && !self.before(at, id, |it| is(it, node, &NodeStep::Check)) =>
                 {
@@ -46,20 +64,20 @@ impl Judge<'_> {
         let input = self.input;
         for (id, wish) in &input.desired.resources {
             let Resource::Cluster(cluster) = &wish.resource else { continue };
-            let Cluster::Slurm(now) = &**cluster;
             let claimed = input.known.resources.get(id).and_then(|known| known.claimed.as_ref());
             let claimed = claimed.and_then(|claimed| match claimed {
-                Resource::Cluster(cluster) => Some(&**cluster),
+                Resource::Cluster(cluster) => cluster.slurm(),
                 _ => None,
             });
-            let before = claimed.map(|Cluster::Slurm(before)| before);
-            for slurm in before.into_iter().chain([now]) {
+            for slurm in claimed.into_iter().chain(cluster.slurm()) {
                 let Some(built) = &slurm.built else { continue };
                 let nodes = slurm.wish.pools.iter().flat_map(|pool| pool.names());
                 let nodes: Vec<&str> = nodes.filter(|node| self.may_have_jobs(id, node)).collect();
                 for node in nodes {
                     let Some(machine) = built.machines.get(node) else { continue };
-                    let stays = now.wish.pools.iter().any(|pool| pool.names().any(|it| it == node));
+                    let stays = cluster.slurm().is_some_and(|now| {
+                        now.wish.pools.iter().any(|pool| pool.names().any(|it| it == node))
+                    });
                     self.stopped_empty(id, node, stays, machine);
                 }
             }
@@ -104,5 +122,9 @@ fn is(action: &Action, node: &str, wanted: &NodeStep) -> bool {
 
 /// Whether a node is taken out or given back in the name of a person: their name is in the reason.
 fn is_asked(action: &Action) -> bool {
-    matches!(action, Action::ClusterNode { token, .. } if token.as_str().contains("/@"))
+    match action {
+        Action::ClusterNode { token, .. } => token.as_str().contains("/@"),
+        Action::KubernetesNode { mark, .. } => mark.token.contains("/@"),
+        _ => false,
+    }
 }

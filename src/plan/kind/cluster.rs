@@ -6,6 +6,7 @@
 //! wished. Nodes that somebody took out by other means are left alone, and count as out of use.
 
 mod built;
+mod kubernetes;
 mod roll;
 
 pub(in super::super) use built::{keeps, weave};
@@ -36,11 +37,14 @@ pub(in super::super) fn decide(
     from: Option<&Cluster>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    let Cluster::Slurm(to) = to;
-    if let Some(why) = built::moved(case, to) {
+    if let Some(why) = built::moved(case, to.slurm()) {
         verdict.skip(SkipReason::Conflict(why), Vec::new());
         return verdict;
     }
+    let to = match to {
+        Cluster::Slurm(to) => to,
+        Cluster::Kubernetes(to) => return kubernetes::decide(case, to, from),
+    };
     let Some(from) = from else {
         if let Some(built) = &to.built {
             match built::Create::new(case, to, built) {
@@ -333,7 +337,7 @@ impl<'a, 'w> Work<'a, 'w> {
             Some(Resource::Cluster(cluster)) => Some(&**cluster),
             _ => None,
         };
-        let ours = claimed.map(|Cluster::Slurm(it)| ours(&it.wish)).unwrap_or_default();
+        let ours = claimed.and_then(Cluster::slurm).map(|it| ours(&it.wish)).unwrap_or_default();
         for write in accounts::plan(&self.to.wish, there, &ours) {
             let removes = write.0.iter().any(|word| word == "delete");
             let arguments = write.0;

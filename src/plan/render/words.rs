@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 use trueup_backup::objective;
+use trueup_kubernetes::release::Step as ReleaseStep;
 
 use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, Remark, SkipReason, Step};
 use crate::model::listed;
@@ -56,6 +57,7 @@ pub fn skip_reason(why: &SkipReason) -> Cow<'static, str> {
         SkipReason::Unprotected(why) => return format!("not protected: {why}").into(),
         SkipReason::Unsaved(why) => return format!("not before it is saved: {why}").into(),
         SkipReason::Unplaceable(why) => return format!("cannot be had: {why}").into(),
+        SkipReason::Unlike(why) => return format!("not as asked for: {why}").into(),
         SkipReason::Foreign => "not ours: set lifecycle.adopt to take it over",
         SkipReason::PreventDestroy => "protected by lifecycle.preventDestroy",
         SkipReason::PruneOff => "gone from the commit, but pruning is off for this pass",
@@ -109,6 +111,10 @@ pub fn remark(what: Remark) -> &'static str {
         Remark::ProfileRenamed => {
             "the driver calls a profile of it by another name than the commit: it stands for the \
              same, and `shape` in its spec means it with any driver (`trueup gpu` has the names)"
+        }
+        Remark::CertificateEnds => {
+            "a certificate by which it is reached ends soon, or has ended: `trueup cluster` says which, and \
+             when; renew it (`kubeadm certs renew`), and the kubeconfig with it"
         }
     }
 }
@@ -233,6 +239,15 @@ pub fn detail(step: &Step) -> String {
         }
         Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),
         Action::ClusterAdopt { place, .. } => cut(&place.folder),
+        Action::KubernetesNode { node, .. } => node.clone(),
+        Action::KubernetesNamespace { step } => match step {
+            ReleaseStep::Apply { key, .. }
+            | ReleaseStep::AwaitReady { key }
+            | ReleaseStep::Delete { key, .. }
+            | ReleaseStep::AwaitGone { key, .. } => cut(&key.to_string()),
+            ReleaseStep::Record { members, .. } => format!("{} object(s)", members.len()),
+            ReleaseStep::Forget => "what was made".to_owned(),
+        },
         Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),
         _ => String::new(),
     }

@@ -320,7 +320,7 @@ fn nodes_that_people_took_out_are_left_alone_and_count() {
     let mut machine = site(&other_gpus(), seen);
     machine.edit("cluster/hpc", |wish| {
         let Resource::Cluster(cluster) = &mut wish.resource else { panic!() };
-        let Cluster::Slurm(slurm) = &mut **cluster;
+        let Cluster::Slurm(slurm) = &mut **cluster else { panic!() };
         slurm.max_unavailable = 2;
     });
     let plan = steps(

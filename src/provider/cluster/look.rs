@@ -19,7 +19,7 @@ impl ClusterProvider {
         let mut observed = Observed::default();
         for (id, wish) in &scope.desired.resources {
             let Resource::Cluster(cluster) = &wish.resource else { continue };
-            let Cluster::Slurm(slurm) = &**cluster;
+            let Some(slurm) = cluster.slurm() else { continue };
             match self.one(id, slurm, &scope.claims) {
                 Ok(Some(seen)) => {
                     observed.resources.insert(id.clone(), observation(slurm, seen));
@@ -86,10 +86,7 @@ impl ClusterProvider {
         seen.now = pass.clock.unwrap_or(seen.now);
         seen.observed = Some(pass.observed);
         let claimed = match claims.get(id) {
-            Some(Resource::Cluster(cluster)) => {
-                let Cluster::Slurm(claimed) = &**cluster;
-                has_accounts(claimed)
-            }
+            Some(Resource::Cluster(cluster)) => cluster.slurm().is_some_and(has_accounts),
             _ => false,
         };
         if slurm.wish.accounting.is_some() && (claimed || has_accounts(slurm)) {

@@ -1,21 +1,55 @@
 //! `Cluster`: a Slurm cluster, taken over or built of virtual machines, declared whole and changed without
-//! losing a job.
+//! losing a job; or a Kubernetes cluster that is taken over (`cluster_kubernetes`).
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
 
+use super::cluster_kubernetes::KubernetesClusterSpec;
 use super::cluster_machine::{ClusterKeySpec, ClusterMachineSpec};
 use crate::spec::scalar::SizeText;
 
-/// A cluster: its files are proved before they are written, its nodes change one after another, drained
-/// first. One that exists is taken over by `lifecycle: {adopt: true}`; with `machines` it is built.
+/// A cluster: its nodes change one after another, drained first. One that exists is taken over by
+/// `lifecycle: {adopt: true}`.
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[schemars(untagged)]
+pub enum ClusterSpec {
+    /// One that Slurm runs.
+    Slurm(Box<SlurmClusterSpec>),
+    /// One that Kubernetes runs.
+    Kubernetes(Box<KubernetesClusterSpec>),
+}
+
+impl ClusterSpec {
+    /// It, where Slurm runs it.
+    pub fn slurm(&self) -> Option<&SlurmClusterSpec> {
+        match self {
+            Self::Slurm(spec) => Some(spec),
+            Self::Kubernetes(_) => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ClusterSpec {
+    /// By `type`, and not by trying: what is wrong is then told of the one that was meant.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = match value.get("type").and_then(Value::as_str) {
+            Some("kubernetes") => serde_json::from_value(value).map(Self::Kubernetes),
+            _ => serde_json::from_value(value).map(Self::Slurm),
+        };
+        read.map_err(de::Error::custom)
+    }
+}
+
+/// A cluster that Slurm runs: its files are proved before they are written. With `machines` it is built.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ClusterSpec {
+pub struct SlurmClusterSpec {
     /// What runs it.
-    pub r#type: ClusterType,
+    pub r#type: SlurmType,
     /// `ClusterName`; the document's name when not given.
     pub name: Option<String>,
     /// Where it is on the machine of its controller: this host, or with `machines` a virtual one.
@@ -71,10 +105,10 @@ fn one() -> u32 {
     1
 }
 
-/// What runs a cluster.
+/// That Slurm runs a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum ClusterType {
+pub enum SlurmType {
     /// Slurm, 22.05 or 24.11.
     Slurm,
 }

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod cluster;
+pub mod cluster_kubernetes;
 pub mod cluster_machine;
 pub mod disk;
 pub mod environment;

@@ -3,6 +3,7 @@
 //! What is on the host is not known here: only what a document itself can get wrong is told.
 
 mod built;
+mod kubernetes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use trueup_slurm::{hostlist, wish};
 
 use super::super::kinds::cluster::{
     ClusterAccountSpec, ClusterHostSpec, ClusterPartitionSpec, ClusterPoolSpec, ClusterSpec,
-    ClusterType,
+    SlurmClusterSpec, SlurmType,
 };
 use super::super::{machines, scalar};
 use super::Cx;
@@ -30,7 +31,14 @@ const LIST_MAX: usize = 1024;
 const TEXT_MAX: usize = 4096;
 
 pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
-    let ClusterType::Slurm = spec.r#type;
+    match spec {
+        ClusterSpec::Slurm(spec) => slurm(cx, spec),
+        ClusterSpec::Kubernetes(spec) => kubernetes::resolve(cx, spec).map(Cluster::Kubernetes),
+    }
+}
+
+fn slurm(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Cluster> {
+    let SlurmType::Slurm = spec.r#type;
     let place = place(cx, spec);
     let is_built = spec.machines.is_some();
     let pools = each(cx, "/spec/pools", &spec.pools, |cx, at, of| pool(cx, at, of, is_built));
@@ -98,7 +106,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
     }))
 }
 
-fn place(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<SlurmPlace> {
+fn place(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<SlurmPlace> {
     let mut path = |field: &str, text: Option<&str>| {
         cx.check(format!("/spec/place/{field}"), text.map(scalar::absolute_path).transpose())
     };
@@ -231,7 +239,7 @@ fn account(cx: &mut Cx<'_>, at: &str, spec: &ClusterAccountSpec) -> Option<wish:
 
 fn accounting(
     cx: &mut Cx<'_>,
-    spec: &ClusterSpec,
+    spec: &SlurmClusterSpec,
     one: impl Fn(&ClusterHostSpec) -> wish::Host,
 ) -> Option<Option<wish::Accounting>> {
     let Some(spec) = &spec.accounting else { return Some(None) };
@@ -281,7 +289,7 @@ fn limits(
 }
 
 /// Texts are lines. Passwords are refused with the other mistakes of the wish.
-fn texts(cx: &mut Cx<'_>, spec: &ClusterSpec) {
+fn texts(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
     for (key, value) in &spec.parameters {
         let pointer = format!("/spec/parameters/{}", key.replace('~', "~0").replace('/', "~1"));
         cx.check(pointer, scalar::line(value, TEXT_MAX));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event, watch_object, watcher};
 use serde_json::Value;
 
 use super::cordon::{CordonMark, Out, Taken, cordon, uncordon};
@@ -13,9 +13,9 @@ use super::skew::{Version, eviction_api};
 use super::view::{ClusterView, overview};
 use super::wish::{NodeChange, NodeWish, change};
 use crate::api::{Api, Evicted, Resource, Selector};
-use crate::fault::Fault;
+use crate::fault::{About, Fault};
 use crate::key::{Kind, ObjectKey};
-use crate::watch::dynamic;
+use crate::watch::{dynamic, explain_watch, plain};
 
 /// How often a patch is made anew because somebody else was first. Kubelets write every ten seconds.
 const CONFLICTS_MAX: u32 = 5;
@@ -166,6 +166,60 @@ impl Nodes {
                 Err(Fault::Conflict { .. }) if left > 0 => left -= 1,
                 Err(fault) => return Err(fault.into()),
             }
+        }
+    }
+
+    /// A node as the server has it; `None`: there is none of that name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn get(&self, node: &str) -> Result<Option<Value>, Fault> {
+        let of = self.of("Node").await?;
+        self.api.get(&of, &ObjectKey::new("", "Node", None, node)).await
+    }
+
+    /// Follows a node until nothing is wrong with it any more, as `wrong` judges it; for `limit` at most.
+    /// What is wrong still, where the time is over.
+    ///
+    /// # Errors
+    /// [`Fault`]; what passes by itself is waited out.
+    pub async fn awaited(
+        &self,
+        node: &str,
+        limit: Duration,
+        mut wrong: impl FnMut(Option<&Value>) -> Option<String>,
+    ) -> Result<Option<String>, Fault> {
+        let of = self.of("Node").await?;
+        let what = format!("watch node {node}");
+        let about = About { server: self.api.server(), what: &what, hide: false };
+        let mut last = None;
+        let following = async {
+            let nodes = dynamic(&self.api, &of, None);
+            let mut events = std::pin::pin!(watch_object(nodes, node).default_backoff());
+            while let Some(event) = events.next().await {
+                let live = match event {
+                    Ok(live) => live.and_then(|object| plain(object, &of)),
+                    Err(error) => {
+                        let fault = explain_watch(&error, &about);
+                        let passes = fault.is_transient()
+                            || matches!(fault, Fault::Refused { code: 410, .. });
+                        if passes {
+                            continue;
+                        }
+                        return Err(fault);
+                    }
+                };
+                last = wrong(live.as_ref());
+                if last.is_none() {
+                    return Ok(());
+                }
+            }
+            let (server, words) = (self.api.server().to_owned(), "the watch ended".to_owned());
+            Err(Fault::Unreachable { server, what: what.clone(), words })
+        };
+        match tokio::time::timeout(limit, following).await {
+            Ok(ended) => ended.map(|()| None),
+            Err(_) => Ok(Some(last.unwrap_or_else(|| "it was not heard of".to_owned()))),
         }
     }
 

@@ -16,6 +16,30 @@ pub struct CordonMark {
     pub reason: String,
 }
 
+/// Begins each token of ours.
+const TOKEN: &str = "trueup:";
+
+impl CordonMark {
+    /// Of a change of a pool of a cluster. Which change it is, is not part of the token: one that was
+    /// replaced by another leaves its nodes to that.
+    pub fn of_pool(cluster: &str, pool: &str) -> Self {
+        let reason = format!("pool {pool} is changed node by node");
+        Self { token: format!("{TOKEN}{cluster}/{pool}"), reason }
+    }
+
+    /// Of somebody who takes a node out through us. `number` tells one such wish from another.
+    pub fn of_person(cluster: &str, who: &str, number: u64, reason: &str) -> Self {
+        let who = who.replace('/', " ");
+        Self { token: format!("{TOKEN}{cluster}/@{who}/{number}"), reason: reason.to_owned() }
+    }
+
+    /// The number of the wish, where somebody took the node out through us.
+    pub fn number_of_person(&self, cluster: &str) -> Option<u64> {
+        let rest = self.token.strip_prefix(TOKEN)?.strip_prefix(cluster)?.strip_prefix("/@")?;
+        rest.rsplit_once('/')?.1.parse().ok()
+    }
+}
+
 /// Who took a node out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,6 +146,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_persons_mark_has_its_number() {
+        let pool = CordonMark::of_pool("cloud", "gpu");
+        let person = CordonMark::of_person("cloud", "ann/x", 812, "fan is loud");
+        assert_eq!(person.token, "trueup:cloud/@ann x/812");
+        assert_eq!(person.number_of_person("cloud"), Some(812));
+        assert_eq!(person.number_of_person("clou"), None);
+        assert_eq!(pool.number_of_person("cloud"), None);
     }
 
     #[test]

@@ -13,4 +13,4 @@ pub use cordon::{CORDON, CordonMark, Out, Taken, cordon, out, uncordon};
 pub use drain::{DrainPlan, DrainRules, PodRef, Stays, drain_plan};
 pub use quantity::{Amount, BadQuantity};
 pub use view::{Amounts, ClusterView, NodeCondition, NodeView, Taint, overview};
-pub use wish::{NODE_WISH, NodeChange, NodeWish, change};
+pub use wish::{CUT_STATE, CUTS_GPUS, NODE_WISH, NodeChange, NodeField, NodeWish, change};

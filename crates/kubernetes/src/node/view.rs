@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::cordon::{Out, out};
 use super::quantity::Amount;
+use super::skew::{self, Version};
 
 /// Amounts by resource: `cpu`, `memory`, `pods`, `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`.
 pub type Amounts = BTreeMap<String, Amount>;
@@ -107,10 +108,23 @@ impl ClusterView {
         }
         all
     }
+
+    /// What must not stand side by side, in words, where the API server is of `release`. What is of a
+    /// release that nobody can read is left out.
+    pub fn skew(&self, release: &str) -> Vec<String> {
+        let Ok(server) = release.parse::<Version>() else { return Vec::new() };
+        let servers = [("the cluster".to_owned(), server)];
+        let read = |node: &NodeView| Some((node.name.clone(), node.kubelet.parse().ok()?));
+        let kubelets: Vec<(String, Version)> = self.nodes.iter().filter_map(read).collect();
+        skew::check(&servers, &kubelets)
+    }
 }
 
 /// Makes the view of nodes and all their pods.
-pub fn overview(nodes: &[Value], pods: &[Value]) -> ClusterView {
+pub fn overview<'a>(
+    nodes: impl IntoIterator<Item = &'a Value>,
+    pods: impl IntoIterator<Item = &'a Value>,
+) -> ClusterView {
     let mut view = ClusterView::default();
     let mut given: BTreeMap<&str, (Amounts, u64)> = BTreeMap::new();
     for pod in pods {

@@ -73,6 +73,17 @@ pub struct Manifest {
     pub digest: String,
 }
 
+impl Manifest {
+    /// One that was made and not written, by whoever `maker` names.
+    ///
+    /// # Errors
+    /// [`ManifestError`] where it is no object.
+    pub fn made(maker: &str, value: Value) -> Result<Self, ManifestError> {
+        let place = Place { file: maker.to_owned(), document: 1, line: 1 };
+        object(value, &place).map_err(|fault| ManifestError { place, fault })
+    }
+}
+
 /// Reads the documents of one file.
 ///
 /// # Errors

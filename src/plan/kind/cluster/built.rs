@@ -39,11 +39,12 @@ fn vm(name: &Name) -> ResourceId {
 
 /// Why a cluster that was built is not made anew where it is wished now. Its controller's machine has the
 /// state of all jobs, and a controller without it ends them.
-pub(super) fn moved(case: &Case<'_, '_>, to: &SlurmCluster) -> Option<String> {
+pub(super) fn moved(case: &Case<'_, '_>, to: Option<&SlurmCluster>) -> Option<String> {
     let Some(Resource::Cluster(claimed)) = case.facts.claimed(case.id) else { return None };
-    let Cluster::Slurm(claimed) = &**claimed;
+    let claimed = claimed.slurm()?;
     let before = claimed.built.as_ref().and(claimed.place.guest.as_ref())?;
-    (to.place.guest.as_ref() != Some(before)).then(|| {
+    let now = to.and_then(|to| to.place.guest.as_ref());
+    (now != Some(before)).then(|| {
         format!(
             "its controller is {}, which has the state of all jobs, and cannot be another one: name it \
              as before, or remove the cluster first",
@@ -363,9 +364,9 @@ pub(in super::super::super) fn keeps(all: &mut All<'_>) {
 fn left_by(all: &All<'_>, machine: &ResourceId) -> Option<ResourceId> {
     let wished = clusters(all).find(|(id, now)| {
         let Some(Resource::Cluster(claimed)) = all.facts.claimed(id) else { return false };
-        let Cluster::Slurm(claimed) = &**claimed;
+        let Some(claimed) = claimed.slurm() else { return false };
         let part = |built: &SlurmBuilt| built.machines.values().any(|it| *it == machine.name);
-        match &now.built {
+        match now.slurm().and_then(|now| now.built.as_ref()) {
             Some(_) => claimed.place.guest.as_ref() == Some(&machine.name),
             None => claimed.built.as_ref().is_some_and(part),
         }
@@ -374,12 +375,11 @@ fn left_by(all: &All<'_>, machine: &ResourceId) -> Option<ResourceId> {
 }
 
 /// Clusters that are asked for: among the last of all.
-fn clusters<'a>(all: &'a All<'_>) -> impl Iterator<Item = (&'a ResourceId, &'a SlurmCluster)> {
+fn clusters<'a>(all: &'a All<'_>) -> impl Iterator<Item = (&'a ResourceId, &'a Cluster)> {
     let last = all.input.desired.resources.iter().rev();
     last.take_while(|(id, _)| id.kind >= Kind::Cluster).filter_map(|(id, wish)| {
         let Resource::Cluster(cluster) = &wish.resource else { return None };
-        let Cluster::Slurm(slurm) = &**cluster;
-        Some((id, slurm))
+        Some((id, &**cluster))
     })
 }
 
@@ -387,7 +387,7 @@ fn clusters<'a>(all: &'a All<'_>) -> impl Iterator<Item = (&'a ResourceId, &'a S
 fn goes(all: &All<'_>, at: usize, node: &str) -> bool {
     let Some(wish) = all.input.desired.resources.get(&all.blocks[at].id) else { return false };
     let Resource::Cluster(cluster) = &wish.resource else { return false };
-    let Cluster::Slurm(slurm) = &**cluster;
+    let Some(slurm) = cluster.slurm() else { return false };
     let configures = |draft: &Draft| matches!(draft.action, Action::ClusterConfigure { .. });
     !names(&slurm.wish).any(|name| name == node) && all.blocks[at].drafts.iter().any(configures)
 }
@@ -397,13 +397,10 @@ fn node_of(all: &All<'_>, machine: &ResourceId) -> Option<(ResourceId, String)> 
     // A cluster that nobody asks for any more keeps nothing.
     for (id, now) in clusters(all) {
         let claimed = all.facts.claimed(id).and_then(|claimed| match claimed {
-            Resource::Cluster(cluster) => {
-                let Cluster::Slurm(slurm) = &**cluster;
-                Some(slurm)
-            }
+            Resource::Cluster(cluster) => cluster.slurm(),
             _ => None,
         });
-        for slurm in [claimed, Some(now)].into_iter().flatten() {
+        for slurm in [claimed, now.slurm()].into_iter().flatten() {
             let Some(built) = &slurm.built else { continue };
             let found = built.machines.iter().find(|(_, domain)| **domain == machine.name);
             let Some((node, _)) = found else { continue };

@@ -12,7 +12,7 @@ fn machines(wish: &wish::Cluster) -> BTreeMap<String, crate::model::Name> {
 
 fn built(wish: &wish::Cluster, seen: Option<SlurmSeen>) -> Resource {
     let Resource::Cluster(mut cluster) = cluster(wish, seen) else { panic!() };
-    let Cluster::Slurm(slurm) = &mut *cluster;
+    let Cluster::Slurm(slurm) = &mut *cluster else { panic!() };
     slurm.place.guest = Some(name("hpc-ctl"));
     slurm.built = Some(SlurmBuilt {
         machines: machines(wish),
@@ -219,7 +219,7 @@ fn a_controller_with_the_state_of_all_jobs_stays_where_it_is() {
         machine.drop("vm/hpc-ctl");
         machine.edit("cluster/hpc", |wish| {
             let Resource::Cluster(cluster) = &mut wish.resource else { panic!() };
-            let Cluster::Slurm(slurm) = &mut **cluster;
+            let Cluster::Slurm(slurm) = &mut **cluster else { panic!() };
             slurm.place.guest = to.map(name);
             if to.is_none() {
                 slurm.built = None;

@@ -93,6 +93,9 @@ pub(super) async fn perform(
         | Action::ClusterReconfigure { .. }
         | Action::ClusterNode { .. }
         | Action::ClusterAccount { .. }
+        | Action::KubernetesAdopt
+        | Action::KubernetesNode { .. }
+        | Action::KubernetesNamespace { .. }
         | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }
         | Action::SeedCreate { .. }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use trueup_slurm::{Shape, wish};
 
 use super::super::super::kinds::Spec;
-use super::super::super::kinds::cluster::ClusterSpec;
+use super::super::super::kinds::cluster::SlurmClusterSpec;
 use super::super::super::machines::machine_name;
 use super::super::Cx;
 use super::{DAEMON, FOLDER};
@@ -29,7 +29,7 @@ const RETURNS: &str = "ReturnToService";
 const CONFIGLESS: &str = "enable_configless";
 
 /// Fields of clusters that are built have no place in one that is taken over.
-pub(super) fn refuse(cx: &mut Cx<'_>, spec: &ClusterSpec) {
+pub(super) fn refuse(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
     let mut refuse = |pointer: String| {
         cx.err(
             "spec/conflict",
@@ -55,7 +55,7 @@ pub(super) fn refuse(cx: &mut Cx<'_>, spec: &ClusterSpec) {
 }
 
 /// Machines that are never made, whatever the rest is.
-pub(super) fn never(cx: &mut Cx<'_>, spec: &ClusterSpec) {
+pub(super) fn never(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
     let mut refuse = |pointer: String| {
         cx.err(
             "spec/conflict",
@@ -74,7 +74,7 @@ pub(super) fn never(cx: &mut Cx<'_>, spec: &ClusterSpec) {
 /// Where the machines are; `place` and `wish` are told what follows from it.
 pub(super) fn resolve(
     cx: &mut Cx<'_>,
-    spec: &ClusterSpec,
+    spec: &SlurmClusterSpec,
     place: &mut SlurmPlace,
     wish: &mut wish::Cluster,
 ) -> Option<SlurmBuilt> {
@@ -142,7 +142,7 @@ fn configless(wish: &mut wish::Cluster) {
 }
 
 /// What can be said of a cluster that is taken over, and not yet of one that is built.
-fn not_yet(cx: &mut Cx<'_>, spec: &ClusterSpec) {
+fn not_yet(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
     if spec.controllers.len() > 1 {
         let message = "a cluster that is built has one controller: a backup needs a folder that both \
                        write to, which is not made here";
@@ -175,7 +175,7 @@ fn not_yet(cx: &mut Cx<'_>, spec: &ClusterSpec) {
 
 /// The release of Slurm in the controller's image, as far as that can be known before it runs. Of another
 /// one the files are written once more as soon as it answers.
-fn release(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Shape {
+fn release(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Shape {
     let own = spec.controllers.first().and_then(|it| it.machine.as_deref());
     let layers = own.into_iter().chain(spec.machines.as_deref());
     let image = layers.filter_map(|layer| layer.image.clone()).next();

@@ -1,0 +1,141 @@
+//! The canonical form of a Kubernetes cluster: which of its nodes belong together, what they have to bear,
+//! and which namespaces there have to be.
+//!
+//! Where its API server is, and by which credentials it is asked, is the host's config: neither is part
+//! of it. It holds no secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use trueup_kubernetes::cert::Certificate;
+use trueup_kubernetes::namespace::Namespace;
+use trueup_kubernetes::node::{ClusterView, DrainRules, NodeWish};
+use trueup_kubernetes::{AboutCluster, Overview, release};
+
+/// A Kubernetes cluster that is there already.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesCluster {
+    /// The minor release that its API server has to be of, as `1.33`; `None`: whichever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its nodes, pool by pool.
+    pub pools: Vec<KubernetesPool>,
+    /// Namespaces, with what is around them.
+    #[schemars(with = "Vec<serde_json::Value>")]
+    pub namespaces: Vec<Namespace>,
+    /// How long pods may take to leave a node that is taken out, seconds.
+    pub drain_timeout_s: u64,
+    /// What may be done to pods that would not come back as they are.
+    #[schemars(with = "serde_json::Value")]
+    pub evicts: DrainRules,
+    /// How many nodes of a pool may be out of use at once, whoever took them out.
+    pub max_unavailable: u32,
+    /// How long before its end a certificate is told of, seconds.
+    pub warn_before_s: u64,
+    /// What was seen of it; in observations only.
+    #[serde(skip)]
+    pub seen: Option<Arc<KubernetesSeen>>,
+}
+
+/// Nodes that are alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesPool {
+    /// Its name.
+    pub name: String,
+    /// Its nodes, in the order in which they change.
+    pub nodes: Vec<String>,
+    /// What each of them bears.
+    #[schemars(with = "serde_json::Value")]
+    pub wish: NodeWish,
+    /// What each of them has to offer, by resource: `nvidia.com/mig-1g.10gb`.
+    pub offers: BTreeMap<String, u64>,
+}
+
+/// What a look at a Kubernetes cluster found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KubernetesSeen {
+    /// The release of its API server, as it says it: `v1.33.1`.
+    pub release: String,
+    /// Everything at a glance.
+    pub view: ClusterView,
+    /// Its nodes by name, as the server has them.
+    pub nodes: BTreeMap<String, Arc<serde_json::Value>>,
+    /// Its namespaces and what is around them.
+    pub namespaces: release::Seen,
+    /// The certificates by which it is reached.
+    pub certificates: Vec<Certificate>,
+    /// The time, seconds since 1970.
+    pub now: i64,
+}
+
+impl KubernetesCluster {
+    /// What was seen of it in a few numbers; `None`: nothing was.
+    #[must_use]
+    pub fn overview(&self) -> Option<Overview> {
+        let seen = self.seen.as_deref()?;
+        let nodes = self.pools.iter().flat_map(|pool| &pool.nodes);
+        let expected: BTreeSet<&str> = nodes.map(String::as_str).collect();
+        let about = AboutCluster {
+            release: &seen.release,
+            expected: &expected,
+            certificates: &seen.certificates,
+        };
+        Some(Overview::of(&seen.view, about))
+    }
+}
+
+/// What is done to one node, in the order in which it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", content = "value", rename_all = "camelCase")]
+pub enum KubernetesNodeStep {
+    /// It is taken out of service.
+    #[serde(rename_all = "camelCase")]
+    Cordon {
+        /// The nodes beside it, whoever of them is out counts.
+        pool: Vec<String>,
+        /// How many of them may be out with it; `None`: any number, as an operator asks.
+        at_most: Option<u32>,
+    },
+    /// Its pods are asked to go, as disruption budgets allow, and go.
+    #[serde(rename_all = "camelCase")]
+    Drain {
+        /// For how long they may take, seconds.
+        timeout_s: u64,
+        /// What may be done to pods that would not come back as they are.
+        #[schemars(with = "serde_json::Value")]
+        evicts: DrainRules,
+    },
+    /// It bears the labels and taints that are wished.
+    #[serde(rename_all = "camelCase")]
+    Set {
+        /// These.
+        #[schemars(with = "serde_json::Value")]
+        wish: NodeWish,
+        /// Whether it has to be empty for that.
+        empty: bool,
+    },
+    /// Its kubelet answers, and it is as it should be.
+    Check {
+        /// What it has to offer by then, by resource.
+        offers: BTreeMap<String, u64>,
+    },
+    /// It is given back, if it is still out by our mark.
+    Uncordon,
+}
+
+impl KubernetesNodeStep {
+    /// The verb shown to people.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Cordon { .. } => "cordon",
+            Self::Drain { .. } => "drain",
+            Self::Set { .. } => "label",
+            Self::Check { .. } => "check",
+            Self::Uncordon => "uncordon",
+        }
+    }
+}

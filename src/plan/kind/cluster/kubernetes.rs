@@ -1,0 +1,278 @@
+//! Kubernetes clusters that are there: nodes that bear what is asked for, one after another where that
+//! moves work, and namespaces with what is around them.
+//!
+//! Every step follows from what was seen: a node's own mark says that it is in our hands, so that a plan
+//! after a crash is the rest of the plan before it. Nodes that somebody took out by other means are left
+//! alone, and count as out of use.
+
+mod pools;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trueup_kubernetes::node::skew::{self, Version};
+use trueup_kubernetes::node::{self, CordonMark, Out};
+use trueup_kubernetes::release::{self, Item, Step as ReleaseStep};
+use trueup_kubernetes::{ObjectKey, namespace};
+
+use super::super::{Case, Draft, Verdict};
+use crate::model::resource::{Cluster, KubernetesCluster, KubernetesNodeStep, KubernetesSeen};
+use crate::plan::{Action, Disruption, FieldChange, NodeDrain, Reason, Remark, SkipReason};
+
+/// Most refusals that are told at once; the rest is counted.
+const REFUSED_MAX: usize = 5;
+
+/// What has to be done for a cluster.
+pub(super) fn decide(
+    case: &Case<'_, '_>,
+    to: &KubernetesCluster,
+    from: Option<&Cluster>,
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    let Some(from) = from else {
+        let why =
+            "trueup takes over a cluster that is there: name its kubeconfig in the host's config";
+        verdict.skip(SkipReason::Unplaceable(why.to_owned()), Vec::new());
+        return verdict;
+    };
+    // An observation without a look is one that nobody made.
+    let Some(seen) = from.kubernetes_seen() else { return verdict };
+    let work = Work { case, to, seen };
+    if case.adopting() {
+        verdict.step(Draft::quiet(Action::KubernetesAdopt, case.reason, Vec::new()));
+    }
+    work.tell(&mut verdict);
+    work.asked(&mut verdict);
+    work.namespaces(&mut verdict);
+    work.pools(&mut verdict);
+    verdict
+}
+
+/// The decision on one cluster.
+struct Work<'a, 'w> {
+    case: &'a Case<'a, 'w>,
+    to: &'a KubernetesCluster,
+    seen: &'a KubernetesSeen,
+}
+
+impl Work<'_, '_> {
+    /// What its marks call it.
+    fn name(&self) -> &str {
+        self.case.id.name.as_str()
+    }
+
+    /// What is otherwise than asked for and for a person to mend.
+    fn tell(&self, verdict: &mut Verdict) {
+        if let Some(why) = self.other_release() {
+            verdict.skip(SkipReason::Unlike(why), Vec::new());
+        }
+        for why in self.seen.view.skew(&self.seen.release) {
+            verdict.skip(SkipReason::Unlike(why), Vec::new());
+        }
+        let warns = i64::try_from(self.to.warn_before_s).unwrap_or(i64::MAX);
+        let ends = |until: i64| until.saturating_sub(self.seen.now) <= warns;
+        if self.seen.certificates.iter().any(|it| ends(it.until.as_second())) {
+            verdict.remark = Some(Remark::CertificateEnds);
+        }
+    }
+
+    /// Why the API server is not of the release that is asked for.
+    fn other_release(&self) -> Option<String> {
+        let wanted: Version = self.to.version.as_deref()?.parse().ok()?;
+        let release = &self.seen.release;
+        let Ok(have) = release.parse::<Version>() else {
+            return Some(format!(
+                "the API server says that it is `{release}`, and nobody knows that"
+            ));
+        };
+        if (have.major, have.minor) == (wanted.major, wanted.minor) {
+            return None;
+        }
+        let what =
+            format!("the API server is {have}, and {}.{} is asked for", wanted.major, wanted.minor);
+        Some(match skew::way(have, wanted) {
+            Ok(way) => {
+                let way: Vec<String> =
+                    way.iter().map(|it| format!("{}.{}", it.major, it.minor)).collect();
+                format!("{what}: upgrade the control plane to {}", way.join(", then to "))
+            }
+            Err(why) => format!("{what}: {why}"),
+        })
+    }
+
+    /// What operators took out through us, and what of it is over.
+    fn asked(&self, verdict: &mut Verdict) {
+        let Some(known) = self.case.facts.cluster(self.case.id) else { return };
+        for (name, drain) in &known.drains {
+            let Some(live) = self.seen.nodes.get(name) else { continue };
+            let mark = mark_of(self.name(), drain);
+            let step = match (drain.over, node::out(live)) {
+                (false, None) => KubernetesNodeStep::Cordon { pool: Vec::new(), at_most: None },
+                (true, Some(Out::Ours(have))) if have.token == mark.token => {
+                    KubernetesNodeStep::Uncordon
+                }
+                _ => continue,
+            };
+            self.node(verdict, name, step, &mark, Reason::Due);
+        }
+    }
+
+    /// Namespaces and what is around them, as steps of a release.
+    fn namespaces(&self, verdict: &mut Verdict) {
+        let adopt = self.case.desired.lifecycle.adopt;
+        let named = namespace::release(self.name()).map_err(|error| error.to_string());
+        let wish = named.and_then(|release| {
+            namespace::wish(release, &self.to.namespaces, adopt).map_err(|error| error.to_string())
+        });
+        let wish = match wish {
+            Ok(wish) => wish,
+            Err(why) => return verdict.skip(SkipReason::Conflict(why), Vec::new()),
+        };
+        let plan = release::plan(&wish, &self.seen.namespaces);
+        let refused: Vec<String> = plan.refused().map(|(_, why)| why.to_owned()).collect();
+        if !refused.is_empty() {
+            let more = refused.len().saturating_sub(REFUSED_MAX);
+            let mut why = refused.into_iter().take(REFUSED_MAX).collect::<Vec<_>>().join("; ");
+            if more > 0 {
+                why.push_str(&format!("; and {more} more"));
+            }
+            return verdict.skip(SkipReason::Conflict(why), Vec::new());
+        }
+        let items: BTreeMap<&ObjectKey, &Item> =
+            plan.items.iter().map(|it| (&it.key, it)).collect();
+        for item in items.values().filter(|it| !it.extras.is_empty() && !it.key.is_namespace()) {
+            verdict.skip(SkipReason::Unlike(added(item)), Vec::new());
+        }
+        for step in &plan.steps {
+            let changes = match step {
+                ReleaseStep::Apply { key, .. } | ReleaseStep::Delete { key, .. } => {
+                    items.get(key).map(|item| changes(item, step)).unwrap_or_default()
+                }
+                _ => Vec::new(),
+            };
+            let worst = changes.iter().map(|it| it.disruption).max().unwrap_or(Disruption::None);
+            let interrupts = match worst >= Disruption::Restart {
+                true => BTreeSet::from([self.case.id.clone()]),
+                false => BTreeSet::new(),
+            };
+            let action = Action::KubernetesNamespace { step: step.clone() };
+            let draft = Draft::quiet(action, self.case.reason, changes);
+            verdict.step(draft.disturbing(worst, interrupts));
+        }
+    }
+
+    fn node(
+        &self,
+        verdict: &mut Verdict,
+        node: &str,
+        step: KubernetesNodeStep,
+        mark: &CordonMark,
+        reason: Reason,
+    ) {
+        // In the log, too, a step says which node it is about.
+        let (from, to) = match step {
+            KubernetesNodeStep::Cordon { .. } => ("in service", "out of service"),
+            KubernetesNodeStep::Drain { .. } => ("with pods", "empty"),
+            KubernetesNodeStep::Set { .. } => ("as before", "as asked for"),
+            KubernetesNodeStep::Check { .. } => ("as asked for", "well"),
+            KubernetesNodeStep::Uncordon => ("out of service", "in service"),
+        };
+        let change = FieldChange {
+            path: format!("/nodes/{node}"),
+            from: Some(from.into()),
+            to: Some(to.into()),
+            disruption: Disruption::None,
+        };
+        self.node_with(verdict, node, step, mark, reason, vec![change]);
+    }
+
+    fn node_with(
+        &self,
+        verdict: &mut Verdict,
+        node: &str,
+        step: KubernetesNodeStep,
+        mark: &CordonMark,
+        reason: Reason,
+        mut changes: Vec<FieldChange>,
+    ) {
+        let disruption = match step {
+            // What is begun by it ends with all pods of the node made anew elsewhere; an operator's lets
+            // them run on. What it began is gone on with, in a window or not.
+            KubernetesNodeStep::Cordon { at_most: Some(_), .. } => Disruption::Restart,
+            KubernetesNodeStep::Cordon { at_most: None, .. } | KubernetesNodeStep::Drain { .. } => {
+                Disruption::Live
+            }
+            KubernetesNodeStep::Set { .. }
+            | KubernetesNodeStep::Check { .. }
+            | KubernetesNodeStep::Uncordon => Disruption::None,
+        };
+        changes.iter_mut().for_each(|change| change.disruption = disruption);
+        let interrupts = match disruption >= Disruption::Restart {
+            true => BTreeSet::from([self.case.id.clone()]),
+            false => BTreeSet::new(),
+        };
+        let (node, mark) = (node.to_owned(), mark.clone());
+        let action = Action::KubernetesNode { node, step, mark };
+        verdict.step(Draft::quiet(action, reason, changes).disturbing(disruption, interrupts));
+    }
+}
+
+/// The mark on a node that an operator took out through us.
+fn mark_of(cluster: &str, drain: &NodeDrain) -> CordonMark {
+    let who = drain.by.strip_prefix("operator:").unwrap_or(&drain.by);
+    CordonMark::of_person(cluster, who, drain.number, &drain.reason)
+}
+
+/// Where an object is, as a path.
+fn path(key: &ObjectKey) -> String {
+    match &key.namespace {
+        Some(namespace) => format!("/namespaces/{namespace}/{}/{}", key.kind, key.name),
+        None => format!("/namespaces/{}", key.name),
+    }
+}
+
+/// What a step changes of an object.
+fn changes(item: &Item, step: &ReleaseStep) -> Vec<FieldChange> {
+    let at = path(&item.key);
+    let whole = |from: Option<&str>, to: Option<&str>, disruption| FieldChange {
+        path: at.clone(),
+        from: from.map(Into::into),
+        to: to.map(Into::into),
+        disruption,
+    };
+    if matches!(step, ReleaseStep::Delete { .. }) {
+        // What is around a namespace is made again from the commit; what is in one is not.
+        let worst = if item.loses_data { Disruption::Destroy } else { Disruption::Live };
+        return vec![whole(Some("there"), None, worst)];
+    }
+    if item.changes.is_empty() {
+        return vec![whole(None, Some("as asked for"), Disruption::None)];
+    }
+    let changes = item.changes.iter().map(|change| FieldChange {
+        path: format!("{at}{}", change.path),
+        from: change.from.clone(),
+        to: change.to.clone(),
+        disruption: disruption(change.disruption),
+    });
+    changes.collect()
+}
+
+fn disruption(of: release::Disruption) -> Disruption {
+    match of {
+        release::Disruption::None => Disruption::None,
+        release::Disruption::Live => Disruption::Live,
+        release::Disruption::Restart => Disruption::Restart,
+        release::Disruption::Replace => Disruption::Replace,
+        release::Disruption::Destroy => Disruption::Destroy,
+    }
+}
+
+/// What others added to an object of ours, which writing it again does not take away.
+fn added(item: &Item) -> String {
+    let by = |extra: &release::Extra| format!("{} ({})", extra.path, extra.manager);
+    let all: Vec<String> = item.extras.iter().take(REFUSED_MAX).map(by).collect();
+    format!(
+        "{} has what others added: {}; take it out, or say it in the document",
+        item.key,
+        all.join(", ")
+    )
+}

@@ -1,0 +1,263 @@
+//! The way to one cluster, and what is known of it from the last look.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use trueup_kubernetes::cert::{self, Certificate};
+use trueup_kubernetes::node::{ClusterView, Nodes, overview};
+use trueup_kubernetes::release::{Engine, Seen, Waits, Wish};
+use trueup_kubernetes::{Access, Api, Fault, Kind, ObjectKey, Resource, Selector, Stock, Watches};
+
+use crate::model::resource::KubernetesSeen;
+
+/// How long what is known of certificates is taken for current. They change once in a year.
+const CERTIFICATES: Duration = Duration::from_secs(3600);
+
+/// Which file a kubeconfig was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<SystemTime>,
+    bytes: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    /// Of the file as it is now; `None`: it cannot be looked at.
+    pub(super) async fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let meta = tokio::fs::metadata(path).await.ok()?;
+        Some(Self { modified: meta.modified().ok(), bytes: meta.len(), inode: meta.ino() })
+    }
+}
+
+/// The way to one cluster.
+pub(super) struct Link {
+    pub(super) access: Access,
+    pub(super) nodes: Nodes,
+    pub(super) stamp: Option<Stamp>,
+    /// Counts what was done to the cluster from here.
+    done: AtomicU64,
+    known: tokio::sync::Mutex<Known>,
+}
+
+/// What is known from the last look.
+struct Known {
+    watches: Watches,
+    engine: Engine,
+    /// What had been done when it was looked at last.
+    done: u64,
+    view: Option<Kept>,
+    certificates: Option<(Instant, Vec<Certificate>, Vec<String>)>,
+}
+
+/// What was made of the nodes and pods of one moment.
+#[derive(Clone)]
+struct Kept {
+    nodes: Arc<Stock>,
+    pods: Arc<Stock>,
+    view: ClusterView,
+    by_name: BTreeMap<String, Arc<Value>>,
+}
+
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LookError {
+    /// The server.
+    #[error(transparent)]
+    Server(#[from] Fault),
+    /// The namespaces.
+    #[error(transparent)]
+    Namespaces(#[from] trueup_kubernetes::release::EngineError),
+}
+
+impl Link {
+    pub(super) fn new(access: Access, stamp: Option<Stamp>) -> Self {
+        let api = access.api.clone();
+        let known = Known {
+            watches: Watches::new(api.clone()).slimmed(slim),
+            engine: Engine::watching(api.clone(), Waits::default()),
+            done: 0,
+            view: None,
+            certificates: None,
+        };
+        let (nodes, known) = (Nodes::new(api), tokio::sync::Mutex::new(known));
+        Self { access, nodes, stamp, done: AtomicU64::new(0), known }
+    }
+
+    pub(super) fn api(&self) -> &Api {
+        &self.access.api
+    }
+
+    /// Notes that something was done: what a watch holds may be from before.
+    pub(super) fn note(&self) {
+        self.done.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Everything that a plan needs to know.
+    pub(super) async fn look(&self, wish: &Wish) -> Result<KubernetesSeen, LookError> {
+        let done = self.done.load(Ordering::SeqCst);
+        // Asked each time: a watch says nothing for minutes when its server is gone.
+        let release = self.api().version().await?;
+        let mut known = self.known.lock().await;
+        let kept = self.kept(&mut known, done).await?;
+        let namespaces: Seen = known.engine.look(wish).await?;
+        let (certificates, unseen) = self.certificates(&mut known).await;
+        known.done = done;
+        let mut view = kept.view;
+        view.unread.extend(unseen);
+        Ok(KubernetesSeen {
+            release,
+            view,
+            nodes: kept.by_name,
+            namespaces,
+            certificates,
+            now: now(),
+        })
+    }
+
+    /// Nodes and pods: from watches where these are current and nothing was done since the last look.
+    async fn kept(&self, known: &mut Known, done: u64) -> Result<Kept, Fault> {
+        let (nodes_of, pods_of) = (self.of("Node").await?, self.of("Pod").await?);
+        let all = Selector::default();
+        known.watches.follow(&nodes_of, &all);
+        known.watches.follow(&pods_of, &all);
+        let stock = |of: &Resource| known.watches.stock(&of.kind(), &all);
+        let watched = stock(&nodes_of).zip(stock(&pods_of)).filter(|_| known.done == done);
+        let (nodes, pods) = match watched {
+            Some(both) => both,
+            None => (self.listed(&nodes_of).await?, self.listed(&pods_of).await?),
+        };
+        let same =
+            |kept: &&Kept| Arc::ptr_eq(&kept.nodes, &nodes) && Arc::ptr_eq(&kept.pods, &pods);
+        if let Some(kept) = known.view.as_ref().filter(same) {
+            return Ok(kept.clone());
+        }
+        let view = overview(nodes.values().map(|it| &**it), pods.values().map(|it| &**it));
+        let by_name = nodes.iter().map(|(key, node)| (key.name.clone(), Arc::clone(node)));
+        let kept = Kept { by_name: by_name.collect(), nodes, pods, view };
+        known.view = Some(kept.clone());
+        Ok(kept)
+    }
+
+    async fn of(&self, kind: &str) -> Result<Resource, Fault> {
+        self.api().resource(&Kind::new("", "v1", kind)).await
+    }
+
+    async fn listed(&self, of: &Resource) -> Result<Arc<Stock>, Fault> {
+        let all = self.api().list(of, &Selector::default()).await?.into_iter();
+        let slimmed = all.map(|mut it| {
+            slim(&mut it);
+            it
+        });
+        let named = slimmed.filter_map(|it| Some((ObjectKey::of(&it)?, Arc::new(it))));
+        Ok(Arc::new(named.collect()))
+    }
+
+    /// The certificates by which the cluster is reached, and what of them could not be looked at.
+    async fn certificates(&self, known: &mut Known) -> (Vec<Certificate>, Vec<String>) {
+        if let Some((since, all, unseen)) = &known.certificates
+            && since.elapsed() < CERTIFICATES
+        {
+            return (all.clone(), unseen.clone());
+        }
+        let (mut all, mut unseen) = (Vec::new(), Vec::new());
+        match cert::of_server(&self.access).await {
+            Ok(certificate) => all.push(certificate),
+            Err(why) => unseen.push(why),
+        }
+        match self.access.own_certificates() {
+            Ok(own) => all.extend(own),
+            Err(why) => unseen.push(why),
+        }
+        known.certificates = Some((Instant::now(), all.clone(), unseen.clone()));
+        (all, unseen)
+    }
+
+    /// The nodes of these that take no pods now: gone, not well, or out of service.
+    pub(super) async fn away(&self, names: &[String]) -> Result<Vec<String>, Fault> {
+        let nodes = self.listed(&self.of("Node").await?).await?;
+        let none: [&Value; 0] = [];
+        let view = overview(nodes.values().map(|it| &**it), none);
+        let well = view.nodes.iter().filter(|node| node.ready && node.out.is_none());
+        let well: BTreeSet<&str> = well.map(|node| node.name.as_str()).collect();
+        Ok(names.iter().filter(|name| !well.contains(name.as_str())).cloned().collect())
+    }
+}
+
+/// Takes out what no look at a cluster needs: of a large one, pods would be most of our memory.
+fn slim(object: &mut Value) {
+    match object.get("kind").and_then(Value::as_str) {
+        Some("Pod") => *object = slim_pod(object),
+        Some("Node") => {
+            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+                status.remove("images");
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A pod as far as it counts: where it is, what it asks for, and why it waits.
+fn slim_pod(pod: &Value) -> Value {
+    let part = |path: &str| pod.pointer(path).cloned().unwrap_or_default();
+    let asks = |path: &str| {
+        let all = pod.pointer(path).and_then(Value::as_array).into_iter().flatten();
+        let asks = all
+            .map(|it| json!({"resources": it["resources"], "restartPolicy": it["restartPolicy"]}));
+        asks.collect::<Vec<_>>()
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": part("/metadata/namespace"), "name": part("/metadata/name")},
+        "spec": {
+            "nodeName": part("/spec/nodeName"),
+            "overhead": part("/spec/overhead"),
+            "containers": asks("/spec/containers"),
+            "initContainers": asks("/spec/initContainers"),
+        },
+        "status": {"phase": part("/status/phase"), "conditions": part("/status/conditions")},
+    })
+}
+
+/// The time, seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs());
+    since.ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_counts_the_same_without_what_is_left_out() {
+        let container = json!({"name": "web", "image": "example.org/web:1", "env": [{"name": "A"}],
+            "resources": {"requests": {"cpu": "250m"}}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "shop", "name": "web-1", "uid": "u", "managedFields": [{}]},
+            "spec": {"nodeName": "n1", "volumes": [{}], "overhead": {"cpu": "10m"},
+                "containers": [container], "initContainers": [{"restartPolicy": "Always",
+                    "resources": {"requests": {"cpu": "1"}}}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1"}});
+        let waiting = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "shop", "name": "web-2"}, "spec": {},
+            "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "message": "no room"}]}});
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
+            "status": {"images": [{"names": ["x"]}], "allocatable": {"cpu": "8"}}});
+        let whole = [pod, waiting, node];
+        let mut less = whole.clone();
+        less.iter_mut().for_each(slim);
+        let view = |all: &[Value; 3]| overview([&all[2]], [&all[0], &all[1]]);
+        assert_eq!(view(&less), view(&whole));
+        assert_eq!(view(&less).nodes[0].allocated["cpu"].milli(), 1_260);
+        let size = |all: &[Value; 3]| all.iter().map(|it| it.to_string().len()).sum::<usize>();
+        assert!(size(&less) < size(&whole), "{less:?}");
+        assert_eq!(ObjectKey::of(&less[0]), ObjectKey::of(&whole[0]));
+    }
+}

@@ -1,0 +1,224 @@
+//! `Cluster` of type `kubernetes`: one that is there, taken over by the kubeconfig that the host's config
+//! names.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A cluster that Kubernetes runs. Which kubeconfig leads to it is in the host's config, under
+/// `clusters`: a commit chooses no credentials.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesClusterSpec {
+    /// What runs it.
+    pub r#type: KubernetesType,
+    /// The minor release that its API server has to be of: `'1.33'`. It is compared and told; nothing is
+    /// upgraded.
+    pub version: Option<String>,
+    /// Nodes, pool by pool: those of a pool are alike, and change one after another. Nodes of no pool are
+    /// left alone.
+    #[serde(default)]
+    pub pools: Vec<KubernetesPoolSpec>,
+    /// How long pods may take to leave a node that is taken out: `30m`, the default.
+    pub drain_timeout: Option<String>,
+    /// How many nodes of a pool may be out of use at once, whoever took them out.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub max_unavailable: u32,
+    /// What may be done to pods that would not come back as they are.
+    #[serde(default)]
+    pub evict: KubernetesEvictSpec,
+    /// Namespaces, with what is around them. What is not named here is left alone.
+    #[serde(default)]
+    pub namespaces: Vec<KubernetesNamespaceSpec>,
+    /// When certificates are told of.
+    #[serde(default)]
+    pub certificates: KubernetesCertificatesSpec,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// That Kubernetes runs a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum KubernetesType {
+    /// Kubernetes.
+    Kubernetes,
+}
+
+/// Nodes that are alike.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesPoolSpec {
+    /// Its name.
+    pub name: String,
+    /// Its nodes, as `kubectl get nodes` calls them; one entry may be several: `gpu[1-16]`.
+    pub nodes: Vec<String>,
+    /// Labels of each node. What is no longer said here goes; what others set stays.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Taints of each node. One that keeps pods away is only set on a node that is empty.
+    #[serde(default)]
+    pub taints: Vec<KubernetesTaintSpec>,
+    /// What the device plugin has to offer on each node.
+    pub gpus: Option<KubernetesGpusSpec>,
+}
+
+/// A taint.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesTaintSpec {
+    /// Its key: `nvidia.com/gpu`.
+    pub key: String,
+    /// Its value; none when not given.
+    #[serde(default)]
+    pub value: String,
+    /// What it does to pods that do not tolerate it.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum TaintEffect {
+    /// None comes.
+    NoSchedule,
+    /// None comes if there is another place.
+    PreferNoSchedule,
+    /// None comes, and those that are there go.
+    NoExecute,
+}
+
+impl TaintEffect {
+    /// As Kubernetes spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+            Self::NoExecute => "NoExecute",
+        }
+    }
+}
+
+/// GPUs of each node of a pool, as NVIDIA's device plugin offers them.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesGpusSpec {
+    /// How the plugin names parts of GPUs (`MIG_STRATEGY`).
+    #[serde(default)]
+    pub strategy: MigStrategy,
+    /// How many `nvidia.com/gpu` a node offers: whole GPUs, and with `single` the parts of them.
+    pub count: Option<u64>,
+    /// How many parts of each MIG profile a node offers: `1g.10gb: 7`. With `mixed` only.
+    #[serde(default)]
+    pub partitions: BTreeMap<String, u64>,
+}
+
+/// How NVIDIA's device plugin names parts of GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MigStrategy {
+    /// There are none: `nvidia.com/gpu` is a whole one.
+    #[default]
+    None,
+    /// All GPUs of a node are cut into the same parts, and each is an `nvidia.com/gpu`.
+    Single,
+    /// Each profile has a name of its own: `nvidia.com/mig-1g.10gb`.
+    Mixed,
+}
+
+/// What may be done to pods that would not come back as they are. Without either, a node with such a pod
+/// is not drained, and the pod is told.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct KubernetesEvictSpec {
+    /// Pods that nobody makes anew may be evicted.
+    pub bare_pods: bool,
+    /// Data in a pod's own folders (`emptyDir`) may be lost.
+    pub local_data: bool,
+}
+
+/// A namespace, with what is around it. When it goes from the document, the namespace and all in it stay;
+/// what was put around it goes.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesNamespaceSpec {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What all in it may ask for together (`ResourceQuota`): `requests.nvidia.com/gpu: '4'`.
+    #[serde(default)]
+    pub quota: BTreeMap<String, String>,
+    /// What one container gets that says nothing, and may say (`LimitRange`).
+    #[serde(default)]
+    pub limits: KubernetesLimitsSpec,
+    /// Who may do what in it (`RoleBinding`).
+    #[serde(default)]
+    pub access: Vec<KubernetesAccessSpec>,
+    /// Who reaches its pods (`NetworkPolicy`).
+    #[serde(default)]
+    pub network_policy: NetworkPolicySpec,
+}
+
+/// What one container gets that says nothing, and may say: by resource, `cpu: 500m`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct KubernetesLimitsSpec {
+    /// Its limits, where it has none.
+    pub default: BTreeMap<String, String>,
+    /// What it asks for, where it does not say.
+    pub default_request: BTreeMap<String, String>,
+    /// The most that it may say.
+    pub max: BTreeMap<String, String>,
+    /// The least.
+    pub min: BTreeMap<String, String>,
+}
+
+/// Who may do what. Either a group or a user.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesAccessSpec {
+    /// All of a group, as whoever authenticates them says.
+    pub group: Option<String>,
+    /// One.
+    pub user: Option<String>,
+    /// What they may do.
+    pub role: AccessRole,
+}
+
+/// What somebody may do in a namespace: each is the cluster's own role of that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AccessRole {
+    /// Look, but not at Secrets.
+    View,
+    /// Change what runs.
+    Edit,
+    /// That, and give others rights in the namespace.
+    Admin,
+}
+
+/// Who reaches the pods of a namespace. A cluster network that knows no policies reaches all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum NetworkPolicySpec {
+    /// Everybody.
+    #[default]
+    Open,
+    /// Pods of the same namespace.
+    SameNamespace,
+    /// Nobody, and they reach nobody, not even the DNS.
+    DenyAll,
+}
+
+/// When certificates are told of.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct KubernetesCertificatesSpec {
+    /// How long before its end: `30d`, the default.
+    pub warn_before: Option<String>,
+}

@@ -35,6 +35,7 @@ mod policy;
 mod preflight;
 mod recover;
 mod release;
+mod releases;
 mod replay;
 mod report;
 mod resume;
@@ -133,6 +134,7 @@ enum Command {
     Backup(backup::Backup),
     Recover(recover::Recover),
     Cluster(cluster::Cluster),
+    Releases(releases::Releases),
     Why(why::Why),
     Log(log::Log),
     State(state::State),
@@ -171,6 +173,7 @@ impl Command {
             Self::Backup(command) => command.format(),
             Self::Recover(command) => command.format(),
             Self::Cluster(command) => command.format(),
+            Self::Releases(command) => command.output.output,
             Self::Why(command) => command.output.output,
             Self::Log(command) => command.output.output,
             Self::State(command) => command.output.output,
@@ -206,6 +209,7 @@ impl Command {
             Self::Backup(command) => command.run(context),
             Self::Recover(command) => command.run(context),
             Self::Cluster(command) => command.run(context),
+            Self::Releases(command) => command.run(context),
             Self::Why(command) => command.run(context),
             Self::Log(command) => command.run(context),
             Self::State(command) => command.run(context),

@@ -44,13 +44,15 @@ pub enum Kind {
     VirtualMachine,
     /// A series of snapshots in a repository.
     Backup,
-    /// A cluster of Slurm's.
+    /// A cluster.
     Cluster,
+    /// Objects of a Kubernetes cluster that belong together.
+    Release,
 }
 
 impl Kind {
     /// Every kind, in the order a machine is built up.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::StoragePool,
         Self::Network,
         Self::Image,
@@ -60,6 +62,7 @@ impl Kind {
         Self::VirtualMachine,
         Self::Backup,
         Self::Cluster,
+        Self::Release,
     ];
 
     /// The short form used in subjects and on the command line: `vm` in `vm/web`.
@@ -74,6 +77,7 @@ impl Kind {
             Self::VirtualMachine => "vm",
             Self::Backup => "backup",
             Self::Cluster => "cluster",
+            Self::Release => "release",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::iter::Peekable;
 
 use super::diff::with_ignored;
 use super::input::KnownResource;
-use super::kind::{Case, Verdict, backup, cluster, disk, gpu, media, network, pool, vm};
+use super::kind::{Case, Verdict, backup, cluster, disk, gpu, media, network, pool, release, vm};
 use super::work::Work;
 use super::{GpuPicture, Note, Reason, SkipReason};
 use crate::model::resource::Network;
@@ -207,6 +207,7 @@ fn verdict(
         Resource::VirtualMachine(to) => arm!(VirtualMachine, to, vm::decide),
         Resource::Backup(to) => arm!(Backup, to, backup::decide),
         Resource::Cluster(to) => arm!(Cluster, to, cluster::decide),
+        Resource::Release(to) => arm!(Release, to, release::decide),
     }
 }
 

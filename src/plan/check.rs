@@ -7,6 +7,7 @@ mod backup;
 mod cluster;
 mod gpu;
 mod own;
+mod release;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -45,6 +46,7 @@ pub fn check(plan: &Plan, input: &Input<'_>) -> Result<(), Vec<Violation>> {
     judge.gpus();
     judge.backups();
     judge.clusters();
+    judge.releases();
     if judge.found.is_empty() { Ok(()) } else { Err(judge.found) }
 }
 
@@ -99,6 +101,7 @@ fn of_resource(resource: &Resource) -> (Vec<&str>, Vec<&str>) {
         | Resource::StoragePool(_)
         | Resource::Backup(_)
         | Resource::Cluster(_)
+        | Resource::Release(_)
         | Resource::GpuLayout(_) => (Vec::new(), Vec::new()),
     }
 }
@@ -402,6 +405,7 @@ impl<'a> Judge<'a> {
             | Action::GpuStopClients { .. } => Disruption::Restart,
             Action::GpuHandover { step, .. } if takes(step) => Disruption::Restart,
             Action::DiskDelete { .. } => Disruption::Replace,
+            Action::Release { step, .. } if deletes_object(step) => Disruption::Replace,
             _ => Disruption::None,
         };
         if step.disruption < least {
@@ -496,6 +500,11 @@ fn takes(step: &trueup_gpu_sysfs::Step) -> bool {
     path.ends_with("/unbind")
         || (path.contains("/mdev/devices/") && path.ends_with("/remove"))
         || (path.ends_with("/current_vgpu_type") && value == "0")
+}
+
+/// Whether a step of a release removes something.
+fn deletes_object(step: &trueup_kubernetes::release::Step) -> bool {
+    matches!(step, trueup_kubernetes::release::Step::Delete { .. })
 }
 
 /// The files a step makes.

@@ -508,6 +508,7 @@ impl<'a> Domains<'a> {
             | Resource::GpuLayout(_)
             | Resource::Backup(_)
             | Resource::Cluster(_)
+            | Resource::Release(_)
             | Resource::Seed(_) => {}
         }
     }

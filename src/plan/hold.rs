@@ -1,11 +1,13 @@
 //! Why a plan has to wait for a person or a better time, as data.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use trueup_kubernetes::release::Step as ReleaseStep;
 
 use super::input::window_open;
-use super::{Disruption, Plan, Reason, Step, StepIndex};
+use super::{Action, Disruption, Plan, Reason, Step, StepIndex};
 use crate::model::ResourceId;
 use crate::spec::{SyncMode, SyncSettings};
 
@@ -20,7 +22,7 @@ pub enum HoldReason {
     /// It destroys more than `sync.maxDestroy` allows.
     MaxDestroy {
         /// What it would destroy or make anew.
-        would: BTreeSet<ResourceId>,
+        would: BTreeSet<Destroyed>,
         /// How many it may.
         allowed: u32,
     },
@@ -31,11 +33,46 @@ pub enum HoldReason {
     },
 }
 
-/// What a plan destroys or makes anew. A network that is stopped to be removed counts once;
-/// cloud-init media and outdated files do not count: they can be made again from the commit.
-pub fn destroys(plan: &Plan) -> BTreeSet<ResourceId> {
+/// Something that a plan destroys or makes anew.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Destroyed {
+    /// The resource.
+    pub resource: ResourceId,
+    /// The object of it in a cluster; `None`: the resource is one thing.
+    pub part: Option<String>,
+}
+
+impl fmt::Display for Destroyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.part {
+            Some(part) => write!(f, "{part} of {}", self.resource),
+            None => write!(f, "{}", self.resource),
+        }
+    }
+}
+
+impl fmt::Debug for Destroyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a plan destroys or makes anew. A network that is stopped to be removed counts once, and of a
+/// release each object; cloud-init media and outdated files do not count: they can be made again from the
+/// commit.
+pub fn destroys(plan: &Plan) -> BTreeSet<Destroyed> {
     let lossy = plan.steps.iter().filter(|step| step.disruption >= Disruption::Replace);
-    lossy.map(|step| step.resource.clone()).collect()
+    let destroyed = |step: &Step| {
+        let part = match &step.action {
+            Action::Release { step, .. } => match &**step {
+                ReleaseStep::Delete { key, .. } => Some(key.to_string()),
+                _ => None,
+            },
+            _ => None,
+        };
+        Destroyed { resource: step.resource.clone(), part }
+    };
+    lossy.map(destroyed).collect()
 }
 
 /// Every reason to hold a plan now; `minute` of the week as in [`super::Input`].

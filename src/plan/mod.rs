@@ -32,7 +32,7 @@ mod work;
 use std::collections::BTreeMap;
 
 pub use gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
-pub use hold::{HoldReason, asked, causes, destroys, heals, hold_reasons};
+pub use hold::{Destroyed, HoldReason, asked, causes, destroys, heals, hold_reasons};
 pub use input::{
     Due, Guards, Input, Known, KnownBackup, KnownCluster, KnownResource, NodeDrain, Own,
     window_open,

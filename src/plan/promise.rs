@@ -343,6 +343,7 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         }
         Action::ClusterNode { node, step, .. } => (Some(format!("{} {node}", step.verb())), None),
         Action::ClusterAccount { arguments, .. } => (Some(arguments.join(" ")), None),
+        Action::Release { place: _, step } => release(step),
         Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }
         | Action::ClusterReconfigure { .. }
@@ -372,6 +373,21 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         | Action::VmDefine { .. }
         | Action::VmStop { .. }
         | Action::VmAwaitReady { .. } => (None, Some(digest_of(action))),
+    }
+}
+
+/// Which object a step of a release is about, and what becomes of it. Which objects there are on the way
+/// follows from what the cluster has at that time.
+fn release(step: &ReleaseStep) -> (Option<String>, Option<Digest>) {
+    match step {
+        ReleaseStep::Apply { key, digest } => {
+            (Some(format!("apply {key}")), Some(digest_of(digest)))
+        }
+        ReleaseStep::AwaitReady { key } => (Some(format!("await {key}")), None),
+        ReleaseStep::Delete { key, .. } => (Some(format!("delete {key}")), None),
+        ReleaseStep::AwaitGone { key, .. } => (Some(format!("await the end of {key}")), None),
+        ReleaseStep::Record { .. } => (Some("record".to_owned()), None),
+        ReleaseStep::Forget => (Some("forget".to_owned()), None),
     }
 }
 

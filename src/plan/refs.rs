@@ -18,6 +18,7 @@ pub(super) fn own_files(resource: &Resource) -> Vec<&str> {
         | Resource::GpuLayout(_)
         | Resource::Backup(_)
         | Resource::Cluster(_)
+        | Resource::Release(_)
         | Resource::VirtualMachine(_) => Vec::new(),
     }
 }
@@ -33,6 +34,7 @@ pub(super) fn used_files(resource: &Resource) -> Vec<&str> {
         | Resource::GpuLayout(_)
         | Resource::Backup(_)
         | Resource::Cluster(_)
+        | Resource::Release(_)
         | Resource::Seed(_) => Vec::new(),
     }
 }
@@ -66,6 +68,7 @@ pub(super) fn named(resource: &Resource) -> Vec<ResourceId> {
         | Resource::Network(_)
         | Resource::Backup(_)
         | Resource::Cluster(_)
+        | Resource::Release(_)
         | Resource::GpuLayout(_) => Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::Unnamed;
 use super::kind::vm::STOP_DEFAULT;
-use super::kind::{Draft, gpu};
+use super::kind::{Draft, gpu, release};
 use super::work::Work;
 use super::{Action, Disruption, Reason, SkipReason, refs};
 use crate::model::{Kind, Observation, Ownership, Resource, ResourceId};
@@ -97,7 +97,11 @@ fn one<'a>(work: &mut Work<'a>, id: &'a ResourceId, mut files: BTreeSet<&'a str>
             file(work, id, path, claimed.or(config), disruption, why.clone());
         }
     } else if let Some(seen) = seen {
-        let drafts = match layout(work, id, seen, claimed) {
+        let special = match &seen.config {
+            Resource::Release(from) => Some(release::remove(id, from)),
+            _ => layout(work, id, seen, claimed),
+        };
+        let drafts = match special {
             Some(Ok(drafts)) => drafts,
             Some(Err(left)) => return work.skip(id, why.unwrap_or(left), Vec::new()),
             None => object(work, id, seen, claimed),
@@ -159,7 +163,13 @@ fn object(
             drafts.push(destroy(Action::NetworkUndefine, alone()));
         }
         Kind::StoragePool => drafts.push(destroy(Action::PoolUndefine, alone())),
-        Kind::Image | Kind::Disk | Kind::Seed | Kind::GpuLayout | Kind::Backup | Kind::Cluster => {}
+        Kind::Image
+        | Kind::Disk
+        | Kind::Seed
+        | Kind::GpuLayout
+        | Kind::Backup
+        | Kind::Cluster
+        | Kind::Release => {}
     }
     drafts
 }

@@ -84,6 +84,8 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::KubernetesAdopt
         | Action::KubernetesNode { .. }
         | Action::KubernetesNamespace { .. } => {}
+        // Nor what a release's objects become anybody but its server.
+        Action::Release { .. } => {}
         Action::BackupClear { .. } => {
             observed.leftovers.remove(id);
         }
@@ -329,6 +331,7 @@ fn delete(observed: &mut Observed, path: &str) {
         | Resource::GpuLayout(_)
         | Resource::Backup(_)
         | Resource::Cluster(_)
+        | Resource::Release(_)
         | Resource::VirtualMachine(_) => true,
     });
 }

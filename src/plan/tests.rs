@@ -8,6 +8,7 @@ mod guests;
 mod kubernetes;
 mod limits;
 mod random;
+mod release;
 mod shared;
 
 use expect_test::{Expect, expect};

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 use crate::model::backup::Before;
 use crate::model::resource::{
-    Backup, Disk, Image, KubernetesNodeStep, Network, Nic, NodeStep, Readiness, Seed, SlurmPlace,
-    StopPolicy, StoragePool, VirtualMachine,
+    Backup, Disk, Image, KubernetesNodeStep, Network, Nic, NodeStep, Readiness, ReleasePlace, Seed,
+    SlurmPlace, StopPolicy, StoragePool, VirtualMachine,
 };
 use crate::model::{CommitId, Digest, Name, ResourceId, digest_of};
 
@@ -569,6 +569,14 @@ pub enum Action {
         #[schemars(with = "serde_json::Value")]
         step: ReleaseStep,
     },
+    /// Does one step of a release in its cluster. Of an object it names the key and a digest.
+    Release {
+        /// Where it is.
+        place: ReleasePlace,
+        /// What is done.
+        #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+        step: Box<ReleaseStep>,
+    },
 }
 
 /// One change to a running domain.
@@ -656,13 +664,8 @@ impl Action {
             Self::ClusterAccount { .. } => "account",
             Self::KubernetesAdopt => "take over",
             Self::KubernetesNode { step, .. } => step.verb(),
-            Self::KubernetesNamespace { step } => match step {
-                ReleaseStep::Apply { .. } => "apply",
-                ReleaseStep::AwaitReady { .. } | ReleaseStep::AwaitGone { .. } => "await",
-                ReleaseStep::Record { .. } => "record",
-                ReleaseStep::Delete { .. } => "delete",
-                ReleaseStep::Forget => "forget",
-            },
+            Self::KubernetesNamespace { step } => release_verb(step),
+            Self::Release { step, .. } => release_verb(step),
         }
     }
 
@@ -688,12 +691,18 @@ impl Action {
             Self::KubernetesNamespace { step } => {
                 matches!(step, ReleaseStep::AwaitReady { .. } | ReleaseStep::AwaitGone { .. })
             }
+            Self::Release { step, .. } => {
+                matches!(**step, ReleaseStep::AwaitReady { .. } | ReleaseStep::AwaitGone { .. })
+            }
             _ => false,
         }
     }
 
     /// Whether after it the resource (or a file of it) is no longer there.
     pub fn removes(&self) -> bool {
+        if let Self::Release { step, .. } = self {
+            return **step == ReleaseStep::Forget;
+        }
         matches!(
             self,
             Self::PoolUndefine
@@ -703,6 +712,17 @@ impl Action {
                 | Self::SeedDelete { .. }
                 | Self::VmUndefine
         )
+    }
+}
+
+/// What a step of a release is called.
+fn release_verb(step: &ReleaseStep) -> &'static str {
+    match step {
+        ReleaseStep::Apply { .. } => "apply",
+        ReleaseStep::AwaitReady { .. } | ReleaseStep::AwaitGone { .. } => "wait",
+        ReleaseStep::Record { .. } => "record",
+        ReleaseStep::Delete { .. } => "delete",
+        ReleaseStep::Forget => "remove",
     }
 }
 

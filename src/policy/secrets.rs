@@ -104,6 +104,15 @@ pub(super) fn of_resource(resource: &Resource) -> Vec<SecretFinding> {
                 of_text(&format!("/spec/lines/{number}"), line, &mut found);
             }
         }
+        Resource::Release(release) => {
+            let all = release.manifests.0.iter();
+            let secrets = all.filter(|it| it.key.is_secret() && holds_values(&it.object));
+            found.extend(secrets.map(|it| SecretFinding {
+                field: "/spec/manifests".to_owned(),
+                line: 0,
+                what: format!("value of {}", it.key),
+            }));
+        }
         Resource::StoragePool(_)
         | Resource::Network(_)
         | Resource::Disk(_)
@@ -114,6 +123,12 @@ pub(super) fn of_resource(resource: &Resource) -> Vec<SecretFinding> {
     found.dedup();
     found.truncate(FINDINGS_MAX);
     found
+}
+
+/// Whether a Secret of a cluster has a value.
+fn holds_values(object: &Value) -> bool {
+    let fields = ["data", "stringData"].iter().filter_map(|field| object.get(field)?.as_object());
+    fields.flat_map(|fields| fields.values()).any(|value| value.as_str() != Some(""))
 }
 
 fn of_text(field: &str, text: &str, found: &mut Vec<SecretFinding>) {

@@ -11,4 +11,5 @@ pub mod image;
 pub mod kubernetes;
 pub mod libvirt;
 pub(crate) mod paths;
+pub mod release;
 pub mod seed;

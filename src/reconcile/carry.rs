@@ -10,9 +10,9 @@ use super::hold::{OUTSIDE_WINDOW, Sorted};
 use super::pass::{PassError, Reconciler, Round};
 use crate::event::body::PlanApproved;
 use crate::event::{Entry, Event};
-use crate::model::{Digest, ResourceId, RunId};
+use crate::model::{Digest, RunId};
 use crate::plan::promise::Kept;
-use crate::plan::{Plan, Reason};
+use crate::plan::{Destroyed, Plan, Reason};
 use crate::state::{Approved, Merged};
 
 impl Reconciler {
@@ -21,7 +21,7 @@ impl Reconciler {
         &self,
         round: &Round,
         sorted: Sorted,
-        destroyed: &BTreeSet<ResourceId>,
+        destroyed: &BTreeSet<Destroyed>,
         run: RunId,
     ) -> Result<Sorted, PassError> {
         let Some((plan, approved)) = self.carried(round, &sorted) else { return Ok(sorted) };

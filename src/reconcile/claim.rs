@@ -69,6 +69,7 @@ pub(super) fn makes_ours(action: &Action) -> bool {
             | Action::ClusterAdopt { .. }
             | Action::ClusterPrepare { .. }
             | Action::KubernetesAdopt
+            | Action::Release { .. }
     ) || action.gpu_change().is_some()
 }
 
@@ -85,6 +86,11 @@ fn findable(resource: &Resource) -> Option<Resource> {
             let mut cluster = cluster.clone();
             cluster.strip_texts();
             Some(Resource::Cluster(cluster))
+        }
+        Resource::Release(release) => {
+            let mut release = release.clone();
+            release.strip_texts();
+            Some(Resource::Release(release))
         }
         Resource::Image(image) => {
             Some(Resource::Image(crate::model::resource::Image { origin: None, ..image.clone() }))

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::pass::PassError;
 use crate::model::{CommitId, Digest, Kind, ResourceId};
-use crate::plan::{Plan, destroys};
+use crate::plan::{Destroyed, Plan, destroys};
 
 /// As many plans' worth of steps may run at once as this: one whose steps are all slow, and one
 /// beside it. More would be no limit at all.
@@ -72,7 +72,7 @@ struct Table {
 struct Flight {
     plan: Digest,
     commit: CommitId,
-    destroys: BTreeSet<ResourceId>,
+    destroys: BTreeSet<Destroyed>,
     // Steps that have not ended, by resource.
     left: BTreeMap<ResourceId, usize>,
     running: BTreeSet<ResourceId>,
@@ -157,7 +157,7 @@ impl Flights {
     }
 
     /// What plans under way destroy: it counts toward the limit of what comes beside them.
-    pub(super) fn destroying(&self) -> BTreeSet<ResourceId> {
+    pub(super) fn destroying(&self) -> BTreeSet<Destroyed> {
         let table = lock(&self.shared.table);
         table.flights.values().flat_map(|flight| flight.destroys.iter().cloned()).collect()
     }

@@ -14,9 +14,9 @@ use crate::event::body::{
     PlanApproved, PlanHeld, PlanMade, PlanSurprised, PlanWithdrawn, SoftHold, StepSummary,
 };
 use crate::event::{Entry, Event, Spilled};
-use crate::model::{Digest, ResourceId, RunId, listed};
+use crate::model::{Digest, RunId, listed};
 use crate::plan::promise::{Kept, Surprise};
-use crate::plan::{self, Disruption, HoldReason, Parts, Plan};
+use crate::plan::{self, Destroyed, Disruption, HoldReason, Parts, Plan};
 use crate::state::APPROVE_DIGITS_MIN;
 
 /// Steps named in a `plan.made` event; the rest is counted, so that the event stays small.
@@ -69,7 +69,7 @@ impl Sorted {
 
 impl Reconciler {
     /// Sorts a plan. `destroyed`: what this run has destroyed before.
-    pub(super) fn sorted(&self, round: &Round, destroyed: &BTreeSet<ResourceId>) -> Sorted {
+    pub(super) fn sorted(&self, round: &Round, destroyed: &BTreeSet<Destroyed>) -> Sorted {
         let whole = &round.plan;
         if whole.is_empty() {
             return ready(whole.clone());
@@ -117,7 +117,7 @@ impl Reconciler {
     }
 
     /// Everything that a plan may have to wait for.
-    fn ground(&self, round: &Round, destroyed: &BTreeSet<ResourceId>) -> Ground {
+    fn ground(&self, round: &Round, destroyed: &BTreeSet<Destroyed>) -> Ground {
         let reasons = hold_reasons(round, destroyed);
         let words: Vec<String> = reasons.iter().map(hold_words).collect();
         let paused = self.ledger.read(|state| state.paused.clone());
@@ -164,7 +164,7 @@ impl Reconciler {
         &self,
         round: &Round,
         options: &PassOptions,
-        destroyed: &BTreeSet<ResourceId>,
+        destroyed: &BTreeSet<Destroyed>,
         run: RunId,
     ) -> Result<(), PassError> {
         let Some(approval) = &options.approve else { return Ok(()) };
@@ -290,7 +290,7 @@ fn none_of(plan: &Plan) -> Plan {
     Plan { steps: Vec::new(), ..plan.clone() }
 }
 
-fn hold_reasons(round: &Round, destroyed: &BTreeSet<ResourceId>) -> Vec<HoldReason> {
+fn hold_reasons(round: &Round, destroyed: &BTreeSet<Destroyed>) -> Vec<HoldReason> {
     let sync = &round.scope.desired.sync;
     let mut all = plan::hold_reasons(&round.plan, sync, Some(round.minute));
     // The limit is one run's, not one round's.
@@ -326,8 +326,9 @@ fn hold_words(reason: &HoldReason) -> String {
             "the environment is synchronised by hand (sync.mode: manual)".to_owned()
         }
         HoldReason::MaxDestroy { would, allowed } => format!(
-            "it would destroy {} resources, sync.maxDestroy allows {allowed}: {}",
+            "it would destroy {} {}, sync.maxDestroy allows {allowed}: {}",
             would.len(),
+            if would.iter().any(|it| it.part.is_some()) { "things" } else { "resources" },
             listed(would)
         ),
         HoldReason::OutsideWindow { would } => {

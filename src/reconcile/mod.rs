@@ -27,6 +27,7 @@ mod pass;
 mod policy;
 mod pull;
 mod pulse;
+mod releases;
 mod ruled;
 mod saved;
 mod sentences;

@@ -25,6 +25,7 @@ use super::load::{Load, Loader};
 use super::look::{observe, sight_events};
 use super::pull::events_of_poll;
 use super::pulse::Pulse;
+use super::releases::events_of_releases;
 use crate::event::body::{Flapping, StepInterrupted};
 use crate::event::{Entry, Event};
 use crate::model::{CommitId, Digest, Fault, Observed, ResourceId, RunId};
@@ -403,6 +404,7 @@ impl Reconciler {
             entries.extend(events_of_gpus(state, &observed, &busy));
             entries.extend(events_of_backups(state, &scope.desired, self.clock.now()));
             entries.extend(events_of_clusters(state, &observed, self.clock.now()));
+            entries.extend(events_of_releases(state, &observed, self.clock.now()));
             entries
         });
         self.append_at(&load.commit, entries).await?;

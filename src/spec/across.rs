@@ -133,6 +133,7 @@ fn files(all: &Gathered, sorted: &Sorted, drafts: &mut Vec<Draft>) {
                 | Resource::StoragePool(_)
                 | Resource::Backup(_)
                 | Resource::Cluster(_)
+                | Resource::Release(_)
                 | Resource::GpuLayout(_) => None,
             };
             let Some(path) = path else { continue };

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::kinds::Doc;
 use super::machines::Expansion;
+use super::manifests::{self, ManifestFile};
 use super::parse::{ParsedFile, parse_file};
 use super::resolve::{Resolved, Settings};
 use crate::model::{Digest, Name, ResourceId};
@@ -30,6 +31,7 @@ type Expanded = (Arc<Doc>, Arc<Expansion>);
 pub struct ParseCache {
     generation: u64,
     files: FastMap<String, Cached<Arc<ParsedFile>>>,
+    manifests: FastMap<String, Cached<Arc<ManifestFile>>>,
     patched: HashMap<PatchKey, Cached<Arc<Doc>>>,
     expanded: HashMap<ResourceId, Cached<Expanded>>,
     resolved: HashMap<Name, Memo>,
@@ -58,7 +60,7 @@ impl ParseCache {
 
     /// Whether the content of `blob` is known, so that its bytes need not be read again.
     pub fn contains(&self, blob: &str) -> bool {
-        self.files.contains_key(blob)
+        self.files.contains_key(blob) || self.manifests.contains_key(blob)
     }
 
     /// How many files have been parsed since the cache was made.
@@ -76,6 +78,8 @@ impl ParseCache {
         if self.files.len() > CACHED_FILES_MAX {
             self.files.clear();
         }
+        // They hold whole objects, so none is kept for long.
+        self.manifests.retain(|_, c| c.used >= oldest);
         self.patched.retain(|_, c| c.used >= oldest);
         self.expanded.retain(|_, c| c.used >= oldest);
         for memo in self.resolved.values_mut() {
@@ -91,10 +95,37 @@ impl ParseCache {
             known.used = generation;
             return Some(Arc::clone(&known.value));
         }
-        let value = Arc::new(parse_file(bytes?));
+        let known = self.manifests.get(blob).map(|known| Arc::clone(&known.value.bytes));
+        let value = Arc::new(parse_file(bytes.or(known.as_deref())?));
         self.parses += 1;
         let kept = Cached { used: generation, value: Arc::clone(&value) };
         self.files.insert(blob.to_owned(), kept);
+        Some(value)
+    }
+
+    /// What is in the file of manifests `blob`; `None` where it is unknown and no bytes were given.
+    pub(crate) fn manifests(
+        &mut self,
+        blob: &str,
+        bytes: Option<&Arc<[u8]>>,
+    ) -> Option<Arc<ManifestFile>> {
+        let generation = self.generation;
+        if let Some(known) = self.manifests.get_mut(blob) {
+            known.used = generation;
+            return Some(Arc::clone(&known.value));
+        }
+        let bytes = match (bytes, self.files.get(blob)) {
+            (Some(bytes), _) => Arc::clone(bytes),
+            // The same content was read as documents, elsewhere or before.
+            (None, Some(file)) if !file.value.text.is_empty() => {
+                Arc::from(file.value.text.as_bytes())
+            }
+            (None, _) => return None,
+        };
+        let value = Arc::new(manifests::parse(&bytes));
+        self.parses += 1;
+        let kept = Cached { used: generation, value: Arc::clone(&value) };
+        self.manifests.insert(blob.to_owned(), kept);
         Some(value)
     }
 

@@ -11,6 +11,7 @@ use super::kinds::{DocKind, Spec};
 use super::load::Loaded;
 use super::locate::Locator;
 use super::machines;
+use super::manifests::{self, ManifestFiles};
 use super::parse::ParsedFile;
 use super::patch;
 use super::rename;
@@ -39,6 +40,8 @@ pub(crate) struct Gathered {
     pub(crate) mentions: HashSet<String>,
     /// By place in the list of the repository's files; `None` for those of others.
     pub(crate) files: Vec<Option<Arc<ParsedFile>>>,
+    /// Files of manifests of the environment and its bases.
+    pub(crate) manifests: ManifestFiles,
     pub(crate) drafts: Vec<Draft>,
     /// The `Environment` document.
     pub(crate) head: Option<usize>,
@@ -54,6 +57,7 @@ pub(crate) fn load_environment(
     let before = session.found.len();
     let mut all = Gathered::default();
     gather(session, &mut all, &session.below(&entry.folder), false);
+    manifests::gather(session, &mut all, &entry.folder);
     if all.members.is_empty() && session.found.len() == before {
         let message = format!("environment `{name}` has no documents in `{}`", entry.folder);
         session.found.push(
@@ -173,6 +177,7 @@ fn bases(session: &mut Session<'_>, all: &mut Gathered, spec: &EnvironmentSpec) 
             all.drafts.push(draft);
         }
         gather(session, all, &files, true);
+        manifests::gather(session, all, &format!("{BASES_FOLDER}/{base}"));
     }
 }
 
@@ -334,6 +339,7 @@ fn resolve_all(
         members: &all.members,
         by_id: &all.by_id,
         mentions: &all.mentions,
+        manifests: &all.manifests,
         resolved: vec![None; all.members.len()],
     };
     let mut leases: FastMap<Name, Vec<Lease>> = FastMap::default();
@@ -346,6 +352,7 @@ fn resolve_all(
         Kind::Network,
         Kind::Backup,
         Kind::Cluster,
+        Kind::Release,
     ];
     for kind in order {
         for &(id, member) in ids.iter().filter(|(id, _)| id.kind == kind) {

@@ -30,7 +30,10 @@ impl<'a> Locator<'a> {
 
     /// The diagnostic of a draft.
     pub(crate) fn locate(&mut self, draft: &Draft) -> Diagnostic {
-        let (path, spot) = self.spot(&draft.place);
+        let (path, spot) = match &draft.elsewhere {
+            Some((path, line)) => (path.as_str(), Spot { line: *line, column: 1, len: 0 }),
+            None => self.spot(&draft.place),
+        };
         let mut found =
             Diagnostic::located(draft.code, draft.severity, path, spot, draft.message.clone());
         found.hint.clone_from(&draft.hint);

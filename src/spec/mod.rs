@@ -14,6 +14,7 @@ pub mod kinds;
 mod load;
 mod locate;
 mod machines;
+mod manifests;
 mod parse;
 mod patch;
 mod place;
@@ -36,6 +37,7 @@ pub use desired::{
 };
 pub use diag::{DIAGNOSTICS_MAX, Diagnostic, Related, Severity};
 pub use load::{Checked, Loaded, check_all, load};
+pub use manifests::MANIFESTS_FOLDER;
 pub use place::Places;
 pub use policy::{Exemption, PolicySettings, RuleSettings, TextPlace};
 pub use repo::{BASES_FOLDER, ENVIRONMENTS_FOLDER, REPOSITORY_FILE, RepoFile, RepoFiles, Select};

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::desired::Origin;
 use super::kinds::Spec;
+use super::manifests::is_manifest;
 use super::parse::{ParsedFile, parse_file};
 use super::policy::TextPlace;
 use super::repo::{ENVIRONMENTS_FOLDER, REPOSITORY_FILE, RepoFiles};
@@ -121,6 +122,7 @@ impl<'a> Places<'a> {
 }
 
 fn is_yaml_below(path: &str, folder: &str) -> bool {
-    let below = path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-    below && (path.ends_with(".yaml") || path.ends_with(".yml"))
+    let rest = path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+    rest.is_some_and(|rest| !is_manifest(rest))
+        && (path.ends_with(".yaml") || path.ends_with(".yml"))
 }

@@ -159,6 +159,10 @@ fn cannot_move(from: &ResourceId, to: &ResourceId) -> Option<(String, String)> {
             "reasons on its nodes carry its name",
             "keep its name; what it calls itself is `spec.name`",
         ),
+        Kind::Release => (
+            "its objects in the cluster bear its name",
+            "keep its name; under a new one its objects are removed and made anew",
+        ),
         Kind::Seed => ("cloud-init media belong to their machine", "take the entry out"),
     };
     let hint = hint.to_owned();

@@ -7,6 +7,7 @@ use super::cache::ParseCache;
 use super::diag::Diagnostic;
 use super::kinds::repository::RepositorySpec;
 use super::kinds::{Doc, DocKind, Spec};
+use super::manifests::is_manifest;
 use super::parse::ParsedFile;
 use super::yaml::{At, Index};
 use crate::model::Name;
@@ -93,12 +94,23 @@ impl<'a> Session<'a> {
         &self.repo.files[file].path
     }
 
-    /// The YAML files below `folder`, sorted by path.
+    /// The files of documents below `folder`, sorted by path.
     pub(crate) fn below(&self, folder: &str) -> Vec<usize> {
+        self.yaml_below(folder, false)
+    }
+
+    /// The files of manifests below `folder`, sorted by path.
+    pub(crate) fn manifests_below(&self, folder: &str) -> Vec<usize> {
+        self.yaml_below(folder, true)
+    }
+
+    fn yaml_below(&self, folder: &str, manifests: bool) -> Vec<usize> {
         let prefix = format!("{folder}/");
         let start = self.order.partition_point(|&n| self.path(n) < prefix.as_str());
         let rest = &self.order[start..];
-        rest[..rest.partition_point(|&n| self.path(n).starts_with(&prefix))].to_vec()
+        let below = &rest[..rest.partition_point(|&n| self.path(n).starts_with(&prefix))];
+        let wanted = |n: &&usize| is_manifest(&self.path(**n)[prefix.len()..]) == manifests;
+        below.iter().filter(wanted).copied().collect()
     }
 
     /// The parsed content of a file, its mistakes reported.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::diag::did_you_mean;
 use super::kinds::{
     API_VERSION, BackupSpec, ClusterSpec, DiskSpec, DocKind, Document, EnvironmentSpec,
-    GpuLayoutSpec, ImageSpec, MachineSpec, NetworkSpec, PolicySpec, RepositorySpec,
+    GpuLayoutSpec, ImageSpec, MachineSpec, NetworkSpec, PolicySpec, ReleaseSpec, RepositorySpec,
 };
 use super::yaml::{At, push_token};
 
@@ -38,6 +38,7 @@ pub fn schema_file(kind: DocKind) -> &'static str {
         DocKind::VirtualMachine => "virtual-machine.json",
         DocKind::Backup => "backup.json",
         DocKind::Cluster => "cluster.json",
+        DocKind::Release => "release.json",
         DocKind::Policy => "policy.json",
     }
 }
@@ -73,6 +74,7 @@ pub fn schema_of(kind: DocKind) -> Value {
         DocKind::VirtualMachine => generator.into_root_schema_for::<Document<MachineSpec>>(),
         DocKind::Backup => generator.into_root_schema_for::<Document<BackupSpec>>(),
         DocKind::Cluster => generator.into_root_schema_for::<Document<ClusterSpec>>(),
+        DocKind::Release => generator.into_root_schema_for::<Document<ReleaseSpec>>(),
         DocKind::Policy => generator.into_root_schema_for::<Document<PolicySpec>>(),
     };
     let mut schema = schema.to_value();

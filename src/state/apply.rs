@@ -288,6 +288,7 @@ impl State {
             | Event::BackupCancelled(_)
             | Event::ClusterObserved(_)
             | Event::KubernetesObserved(_)
+            | Event::ReleaseObserved(_)
             | Event::NodeDrained(_)
             | Event::NodeResumed(_)
             | Event::OperatorHeld(_)
@@ -451,6 +452,7 @@ impl State {
                 let name = id.name.as_str();
                 resource.cluster().observe_kubernetes(seen, name, recorded.seq, at);
             }
+            Event::ReleaseObserved(seen) => resource.observe_release(seen, recorded.seq, at),
             Event::NodeDrained(drained) => {
                 resource.cluster().drain(drained, &entry.actor, recorded.seq, at);
                 resource.try_again();

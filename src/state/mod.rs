@@ -12,6 +12,7 @@ mod granted;
 mod health;
 mod landed;
 mod pulls;
+mod release;
 mod resource;
 mod types;
 mod way_back;
@@ -28,6 +29,7 @@ pub use pulls::{
     Approved, Carried, Merged, OLDER_KEPT_MAX, OlderPlan, POSTS_KEPT_MAX, PROMISES_KEPT_MAX,
     Planned, Post, PullState, PullsState,
 };
+pub use release::ReleaseState;
 pub use types::{
     Applied, Drift, Failure, GpuHealth, Granted, HEALS_KEPT_MAX, Hold, InFlight, LastLook,
     LostData, Paused, PlanState, PolicyFinding, Refused, Rejected, ResourceState, SourceState,

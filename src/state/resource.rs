@@ -6,10 +6,11 @@ use jiff::Timestamp;
 
 use super::backup::BackupState;
 use super::cluster::ClusterState;
+use super::release::ReleaseState;
 use super::types::{Failure, HEALS_KEPT_MAX, InFlight, LostData, ResourceState};
 use super::way_back::{InsideSnapshot, keep};
 use crate::event::Event;
-use crate::event::body::{Claim, StepFailed, StepStarted, StepSucceeded};
+use crate::event::body::{Claim, ReleaseObserved, StepFailed, StepStarted, StepSucceeded};
 use crate::model::{Digest, Fault, Resource, RunId};
 use crate::plan::{Action, Reason};
 
@@ -87,6 +88,12 @@ impl ResourceState {
     /// What is known of its nodes and queues.
     pub(super) fn cluster(&mut self) -> &mut ClusterState {
         self.cluster.get_or_insert_default()
+    }
+
+    /// How its objects do.
+    pub(super) fn observe_release(&mut self, seen: &ReleaseObserved, seq: u64, at: Timestamp) {
+        let after = ReleaseState::after(self.release.as_deref(), seen, seq, at);
+        self.release = Some(Box::new(after));
     }
 
     pub(super) fn start(&mut self, started: &StepStarted, seq: u64) {

@@ -12,6 +12,7 @@ use super::cluster::ClusterState;
 use super::granted::Given;
 use super::landed::Landed;
 use super::pulls::PullsState;
+use super::release::ReleaseState;
 use super::way_back::InsideSnapshot;
 use crate::event::body::{Claim, ForgeApproval, MoreChanges, Problem, SoftHold};
 use crate::model::resource::GpuSeen;
@@ -257,6 +258,9 @@ pub struct ResourceState {
     /// What is known of its nodes and queues (clusters only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Box<ClusterState>>,
+    /// How its objects do (releases only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Box<ReleaseState>>,
 }
 
 /// A look at a GPU that found something new.

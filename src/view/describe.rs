@@ -212,6 +212,7 @@ pub fn describe(event: &Event) -> String {
         }
         Event::ClusterObserved(observed) => super::cluster::observed(observed),
         Event::KubernetesObserved(observed) => super::cluster::observed_kubernetes(observed),
+        Event::ReleaseObserved(observed) => super::release::observed(observed),
         Event::NodeDrained(drained) => format!(
             "{} is taken out until {}: {}",
             drained.node,

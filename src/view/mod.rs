@@ -10,6 +10,7 @@ mod describe;
 mod drift;
 pub mod gpu;
 mod health;
+pub mod release;
 mod status;
 mod way_back;
 mod why;

@@ -7,8 +7,13 @@ fn the_example_repository_has_no_mistakes() {
     let checked = check_all(&read_folder(&here("examples-repo")), &mut ParseCache::new());
     assert_eq!(lines(&checked.diagnostics), "");
     let names: Vec<_> = checked.environments.keys().map(Name::as_str).collect();
-    assert_eq!(names, ["demo", "workstation"]);
-    let demo = checked.environments.values().next().unwrap().as_ref().unwrap();
+    assert_eq!(names, ["apps", "demo", "workstation"]);
+    let of = |name: &str| checked.environments[&Name::new(name).unwrap()].as_ref().unwrap();
+    let apps = of("apps").desired.resources.keys().map(ToString::to_string);
+    let releases = ["grafana", "iris", "minio", "mlflow", "postgresql", "prometheus"];
+    let releases = releases.map(|name| format!("release/{name}"));
+    assert_eq!(apps.skip(1).collect::<Vec<_>>(), releases);
+    let demo = of("demo");
     let ids: Vec<_> = demo.desired.resources.keys().map(ToString::to_string).collect();
     assert_eq!(ids, ["pool/trueup", "network/demo", "image/debian", "disk/hello-root", "vm/hello"]);
 }

@@ -321,7 +321,7 @@ dependsOn: [web]
             environments/lab/x.yaml:18:26 spec/wrong-value: this is not an SSH public key (paste the one line of the `.pub` file)
             environments/lab/x.yaml:18:47 spec/conflict: user data given as a text is taken as it stands: `sshKeys` and `users` would be lost (write the user data as a mapping, or put keys and users into the text)
             environments/lab/x.yaml:18:47 spec/wrong-value: cloud-init ignores user data whose first line does not say what it is (open it with `#cloud-config` or `#!/bin/sh`, or write a mapping)
-            environments/lab/x.yaml:19:13 spec/wrong-value: `web` is not a resource: write kind/name, with a kind of pool, network, image, disk, seed, gpu, vm, backup, cluster
+            environments/lab/x.yaml:19:13 spec/wrong-value: `web` is not a resource: write kind/name, with a kind of pool, network, image, disk, seed, gpu, vm, backup, cluster, release
         "#]],
     );
 }

@@ -108,3 +108,4 @@ mod load;
 mod mistakes;
 mod policy;
 mod properties;
+mod release;

@@ -32,6 +32,8 @@ mod recover;
 mod recover_disks;
 #[cfg(feature = "libvirt")]
 mod recover_remote;
+#[cfg(feature = "libvirt")]
+mod release;
 mod streams;
 
 use std::path::{Path, PathBuf};

@@ -44,6 +44,7 @@ pub(super) fn samples() -> Vec<Event> {
     samples.extend(backup());
     samples.push(cluster());
     samples.push(kubernetes());
+    samples.push(release());
     samples.extend(pull());
     let why = "moving the rack".to_owned();
     samples.extend([
@@ -108,6 +109,27 @@ fn kubernetes() -> Event {
     });
     let overview = serde_json::from_value(overview).unwrap();
     Event::KubernetesObserved(KubernetesObserved { overview, load_only: false })
+}
+
+fn release() -> Event {
+    let look = ReleaseLook {
+        kinds: BTreeMap::from([("ConfigMap".to_owned(), 2), ("Deployment".to_owned(), 1)]),
+        ready: 2,
+        unready: vec![UnreadyObject {
+            object: "Deployment shop/web".into(),
+            health: ObjectHealth::Progressing,
+            why: "1 of 2 pods are available".into(),
+        }],
+        more_unready: 0,
+        added: vec![AddedField {
+            object: "ConfigMap shop/colors".into(),
+            path: ".data.grass".into(),
+            manager: "kubectl-edit".into(),
+        }],
+        more_added: 0,
+    };
+    let cluster = Name::new("apps").unwrap();
+    Event::ReleaseObserved(ReleaseObserved { cluster, namespace: "shop".into(), look })
 }
 
 fn source() -> Vec<Event> {

@@ -146,7 +146,8 @@ impl FakeHost {
                 | Kind::Seed
                 | Kind::GpuLayout
                 | Kind::Backup
-                | Kind::Cluster => Ownership::Unmarked,
+                | Kind::Cluster
+                | Kind::Release => Ownership::Unmarked,
             };
         });
     }
@@ -360,6 +361,7 @@ impl Inner {
             | Resource::GpuLayout(_)
             | Resource::Backup(_)
             | Resource::Cluster(_)
+            | Resource::Release(_)
             | Resource::VirtualMachine(_) => false,
         };
         self.machine.resources.values().any(|seen| is(&seen.config))

@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use trueup_kubernetes::KubeconfigRef;
+
 use super::clusters::Clusters;
 use crate::config::{ClusterSettings, Config, ProgramRule};
 use crate::journal::{self, layout};
@@ -17,6 +19,7 @@ use crate::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::kubernetes::{KubernetesPlace, KubernetesProvider, KubernetesSetup};
+use crate::provider::release::{ReleaseProvider, ReleaseSetup};
 use crate::provider::seed::SeedProvider;
 use crate::source::MirrorConfig;
 
@@ -27,6 +30,7 @@ const LIBVIRT_IMAGES: &str = "/var/lib/libvirt/images";
 pub(in super::super) struct Wakes {
     libvirt: libvirt::Wakes,
     gpu: GpuProvider,
+    releases: ReleaseProvider,
 }
 
 impl Wakes {
@@ -35,9 +39,10 @@ impl Wakes {
         self.gpu.clone()
     }
 
-    /// Calls `wake` for everything libvirt and NVML report from now on. Never ends.
+    /// Calls `wake` for everything libvirt, NVML and clusters report from now on. Never ends.
     pub(in super::super) async fn each(self, wake: impl Fn()) {
-        tokio::join!(self.libvirt.each(&wake), self.gpu.each_event(&wake));
+        let (gpu, releases) = (self.gpu.each_event(&wake), self.releases.each_event(&wake));
+        tokio::join!(self.libvirt.each(&wake), gpu, releases);
     }
 }
 
@@ -145,6 +150,17 @@ fn kubernetes(config: &Config) -> KubernetesProvider {
     KubernetesProvider::new(KubernetesSetup { places: places.collect() })
 }
 
+/// The releases in clusters that this host can reach.
+fn releases(config: &Config) -> ReleaseProvider {
+    let clusters = config.clusters.iter().filter_map(|(name, settings)| {
+        let path = settings.kubeconfig.clone()?;
+        // A program that the file names would run as root.
+        let way = KubeconfigRef { path, context: settings.context.clone(), programs: false };
+        Some((name.clone(), way))
+    });
+    ReleaseProvider::new(ReleaseSetup { clusters: clusters.collect() })
+}
+
 /// The first line of a file that only root may know.
 fn secret(path: &Path) -> Result<String, String> {
     let named = |why: String| format!("{}: {why}", path.display());
@@ -157,15 +173,23 @@ fn secret(path: &Path) -> Result<String, String> {
 pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Provider>>, Wakes) {
     let (machine, libvirt) = libvirt::hand(config).await;
     let gpu = gpus(config);
-    let wakes = Wakes { libvirt, gpu: gpu.clone() };
+    let releases = releases(config);
+    let wakes = Wakes { libvirt, gpu: gpu.clone(), releases: releases.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
     let backups = wakes.libvirt.guests(config, backups(config, config_path));
     let backups = Arc::new(backups);
     let slurm = Arc::new(wakes.libvirt.agents(clusters(config)));
     let clusters = Arc::new(Clusters::new(slurm, Arc::new(kubernetes(config))));
-    let providers: Vec<Arc<dyn Provider>> =
-        vec![machine, Arc::new(images), Arc::new(SeedProvider), Arc::new(gpu), backups, clusters];
+    let providers: Vec<Arc<dyn Provider>> = vec![
+        machine,
+        Arc::new(images),
+        Arc::new(SeedProvider),
+        Arc::new(gpu),
+        backups,
+        clusters,
+        Arc::new(releases),
+    ];
     (providers, wakes)
 }
 

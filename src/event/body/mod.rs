@@ -11,6 +11,7 @@ mod operator;
 mod plan;
 mod policy;
 mod pull;
+mod release;
 mod resource;
 mod source;
 
@@ -34,6 +35,7 @@ pub use pull::{
     ForgeUnavailable, PlanSurprised, PostTarget, PullApprovalWithdrawn, PullApproved, PullClosed,
     PullObserved, PullOutcome, PullPlan, PullPlanned, Word,
 };
+pub use release::{AddedField, ObjectHealth, ReleaseLook, ReleaseObserved, UnreadyObject};
 pub use resource::{
     Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, RestoreFailed,
     Restored, Restoring, Synced, Unobservable,
@@ -239,6 +241,8 @@ events! {
     "cluster.observed" 1 ClusterObserved(ClusterObserved),
     /// A Kubernetes cluster is in another way than the log says.
     "cluster.kubernetes_observed" 1 KubernetesObserved(KubernetesObserved),
+    /// The objects of a release do otherwise than the log says.
+    "release.observed" 1 ReleaseObserved(ReleaseObserved),
     /// A pull request is open, and is new or has another head.
     "pull.observed" 1 PullObserved(PullObserved),
     /// What merging a pull request would do.

@@ -14,6 +14,7 @@ mod gpu_stop;
 mod handover;
 mod kubernetes;
 mod network;
+mod release;
 mod share;
 mod volume;
 mod way_back;
@@ -44,6 +45,7 @@ pub use kubernetes::{KubernetesCluster, KubernetesNodeStep, KubernetesPool, Kube
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };
+pub use release::{Release, ReleaseManifests, ReleaseObject, ReleasePlace, ReleaseSeen};
 pub use share::{GpuShare, Vgpu, VgpuClaim};
 pub use volume::{
     BUILD_RECIPE, Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin,
@@ -75,6 +77,8 @@ pub enum Resource {
     Backup(Box<Backup>),
     /// A cluster.
     Cluster(Box<Cluster>),
+    /// Objects of a Kubernetes cluster that belong together.
+    Release(Box<Release>),
 }
 
 impl Resource {
@@ -90,6 +94,7 @@ impl Resource {
             Self::VirtualMachine(_) => Kind::VirtualMachine,
             Self::Backup(_) => Kind::Backup,
             Self::Cluster(_) => Kind::Cluster,
+            Self::Release(_) => Kind::Release,
         }
     }
 }

@@ -9,6 +9,7 @@ pub(super) mod gpu;
 pub(super) mod media;
 pub(super) mod network;
 pub(super) mod pool;
+pub(super) mod release;
 pub(super) mod vm;
 
 use std::collections::{BTreeMap, BTreeSet};

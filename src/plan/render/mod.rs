@@ -10,6 +10,8 @@ mod words;
 
 use std::collections::BTreeSet;
 
+use trueup_kubernetes::release::Step as ReleaseStep;
+
 use super::{Action, Disruption, Plan, Reason, Step};
 use crate::model::ResourceId;
 
@@ -75,6 +77,11 @@ fn creates(step: &Step) -> bool {
         | Action::BackupOpen { .. } => true,
         Action::PoolDefine { .. } | Action::NetworkDefine { .. } | Action::VmDefine { .. } => {
             step.changes.is_empty()
+        }
+        // What it makes is noted first.
+        Action::Release { step: part, .. } => {
+            step.reason == Reason::Missing
+                && matches!(**part, ReleaseStep::Record { complete: false, .. })
         }
         _ => false,
     };

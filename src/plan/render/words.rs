@@ -8,6 +8,7 @@ use trueup_kubernetes::release::Step as ReleaseStep;
 
 use super::super::{Action, Disruption, FieldChange, LiveChange, Reason, Remark, SkipReason, Step};
 use crate::model::listed;
+use crate::model::resource::ReleasePlace;
 
 /// Longest value shown, in characters; longer ones are cut, so that a key or a blob stays short.
 const VALUE_MAX: usize = 60;
@@ -248,8 +249,25 @@ pub fn detail(step: &Step) -> String {
             ReleaseStep::Record { members, .. } => format!("{} object(s)", members.len()),
             ReleaseStep::Forget => "what was made".to_owned(),
         },
+        Action::Release { place, step } => release(place, step),
         Action::VmAwaitReady { readiness, .. } => format!("within {} s", readiness.timeout_s),
         _ => String::new(),
+    }
+}
+
+/// One step of a release.
+fn release(place: &ReleasePlace, step: &ReleaseStep) -> String {
+    match step {
+        ReleaseStep::Apply { key, .. } | ReleaseStep::Delete { key, .. } => cut(&key.to_string()),
+        ReleaseStep::AwaitReady { key } => cut(&format!("until {key} is ready")),
+        ReleaseStep::AwaitGone { key, .. } => cut(&format!("until {key} is gone")),
+        ReleaseStep::Record { members, complete: false, .. } => {
+            format!("{} object(s) to be made or removed", members.len())
+        }
+        ReleaseStep::Record { members, complete: true, .. } => {
+            format!("{} object(s) as they should be", members.len())
+        }
+        ReleaseStep::Forget => cut(&format!("from {}", place.cluster)),
     }
 }
 

@@ -417,8 +417,8 @@ fn namespaces_are_a_release_and_stay_when_nobody_asks_for_them() {
         expect![[r#"
         1  record    cluster/cloud  2 object(s) [changed]
         2  delete    cluster/cloud  ResourceQuota shop/trueup [changed] live after 1
-        3  await     cluster/cloud  ResourceQuota shop/trueup [changed] after 2
-        4  forget    cluster/cloud  what was made [changed] after 3
+        3  wait      cluster/cloud  ResourceQuota shop/trueup [changed] after 2
+        4  remove    cluster/cloud  what was made [changed] after 3
         Plan: 0 to create, 1 to change, 0 to destroy"#]],
     );
     assert!(plan.disruption() < Disruption::Destroy);

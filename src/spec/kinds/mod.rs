@@ -14,6 +14,7 @@ pub mod image;
 pub mod machine;
 pub mod network;
 pub mod policy;
+pub mod release;
 pub mod repository;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use image::ImageSpec;
 pub use machine::MachineSpec;
 pub use network::NetworkSpec;
 pub use policy::PolicySpec;
+pub use release::ReleaseSpec;
 pub use repository::RepositorySpec;
 
 /// The only version of the document format.
@@ -60,13 +62,15 @@ pub enum DocKind {
     Backup,
     /// A cluster.
     Cluster,
+    /// Objects of a Kubernetes cluster.
+    Release,
     /// How rules apply to an environment.
     Policy,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Repository,
         Self::Environment,
         Self::Network,
@@ -76,6 +80,7 @@ impl DocKind {
         Self::VirtualMachine,
         Self::Backup,
         Self::Cluster,
+        Self::Release,
         Self::Policy,
     ];
 
@@ -91,6 +96,7 @@ impl DocKind {
             Self::VirtualMachine => "VirtualMachine",
             Self::Backup => "Backup",
             Self::Cluster => "Cluster",
+            Self::Release => "Release",
             Self::Policy => "Policy",
         }
     }
@@ -111,6 +117,7 @@ impl DocKind {
             Self::VirtualMachine => Some(Kind::VirtualMachine),
             Self::Backup => Some(Kind::Backup),
             Self::Cluster => Some(Kind::Cluster),
+            Self::Release => Some(Kind::Release),
         }
     }
 }
@@ -201,6 +208,8 @@ pub enum Spec {
     Backup(Box<BackupSpec>),
     /// A cluster.
     Cluster(Box<ClusterSpec>),
+    /// Objects of a Kubernetes cluster.
+    Release(Box<ReleaseSpec>),
     /// How rules apply to an environment.
     Policy(PolicySpec),
 }
@@ -221,6 +230,7 @@ impl Doc {
             DocKind::VirtualMachine => Self::read(value, |s| Spec::VirtualMachine(Box::new(s))),
             DocKind::Backup => Self::read(value, |s| Spec::Backup(Box::new(s))),
             DocKind::Cluster => Self::read(value, |s| Spec::Cluster(Box::new(s))),
+            DocKind::Release => Self::read(value, |s| Spec::Release(Box::new(s))),
             DocKind::Policy => Self::read(value, Spec::Policy),
         }
     }
@@ -250,6 +260,7 @@ impl Doc {
             Spec::VirtualMachine(_) => DocKind::VirtualMachine,
             Spec::Backup(_) => DocKind::Backup,
             Spec::Cluster(_) => DocKind::Cluster,
+            Spec::Release(_) => DocKind::Release,
             Spec::Policy(_) => DocKind::Policy,
         }
     }

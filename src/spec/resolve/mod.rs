@@ -13,6 +13,7 @@ mod image;
 mod machine;
 mod network;
 mod nic;
+mod release;
 pub(super) mod repository;
 mod seed;
 mod way_back;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use super::cache::FastMap;
 use super::diag::{Severity, did_you_mean};
 use super::kinds::{Doc, DocKind, Spec};
+use super::manifests::ManifestFiles;
 use super::repo::RepoFiles;
 use super::yaml::At;
 use super::{DesiredResource, Lifecycle, Origin, Renames, SelfHeal};
@@ -98,6 +100,8 @@ pub(crate) struct Draft {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
     pub(crate) related: Vec<(Place, String)>,
+    /// The file and line, where it is about a file that is no document.
+    pub(crate) elsewhere: Option<(String, u32)>,
 }
 
 /// A place in a member of the environment.
@@ -123,6 +127,7 @@ impl Draft {
             message: message.into(),
             hint: None,
             related: Vec::new(),
+            elsewhere: None,
         }
     }
 
@@ -160,6 +165,10 @@ pub(crate) struct Resolved {
     from_docs: Vec<(ResourceId, Arc<Doc>)>,
     from_resolved: Vec<(ResourceId, Arc<Resolved>)>,
     from_leases: Vec<Lease>,
+    /// Paths it reads manifests at, each with the files there and the ids of their content.
+    from_manifests: Vec<(String, Vec<(String, String)>)>,
+    /// What it would refer to, were it there.
+    without: Vec<ResourceId>,
     /// The primitives, the document's own first.
     pub(crate) out: Vec<(ResourceId, Arc<DesiredResource>)>,
     /// Addresses its interfaces ask for.
@@ -194,6 +203,8 @@ impl Resolved {
             && self.origin.path == world.repo.files[member.file].path
             && self.from_docs.iter().all(doc_same)
             && self.from_resolved.iter().all(resolved_same)
+            && self.without.iter().all(|id| !world.by_id.contains_key(id))
+            && self.from_manifests.iter().all(|(at, then)| *then == release::blobs_at(world, at))
             && self.from_leases == leases
     }
 
@@ -235,6 +246,8 @@ pub(crate) struct World<'a> {
     pub(crate) by_id: &'a FastMap<ResourceId, usize>,
     /// Names that broken documents mention.
     pub(crate) mentions: &'a HashSet<String>,
+    /// Files of manifests, by path.
+    pub(crate) manifests: &'a ManifestFiles,
     /// What is resolved already, by member.
     pub(crate) resolved: Vec<Option<Arc<Resolved>>>,
 }
@@ -257,6 +270,8 @@ pub(crate) struct Cx<'a> {
     depends_on: BTreeSet<ResourceId>,
     from_docs: Vec<(ResourceId, Arc<Doc>)>,
     from_resolved: Vec<(ResourceId, Arc<Resolved>)>,
+    from_manifests: Vec<(String, Vec<(String, String)>)>,
+    without: Vec<ResourceId>,
     extra: Vec<(ResourceId, Arc<DesiredResource>)>,
     leases: Vec<Lease>,
     macs: Vec<(String, usize)>,
@@ -282,6 +297,8 @@ pub(crate) fn resolve(
         depends_on: BTreeSet::new(),
         from_docs: Vec::new(),
         from_resolved: Vec::new(),
+        from_manifests: Vec::new(),
+        without: Vec::new(),
         extra: Vec::new(),
         leases: Vec::new(),
         macs: Vec::new(),
@@ -305,6 +322,9 @@ pub(crate) fn resolve(
         }
         Spec::Cluster(spec) => {
             cluster::resolve(&mut cx, spec).map(|it| Resource::Cluster(Box::new(it)))
+        }
+        Spec::Release(spec) => {
+            release::resolve(&mut cx, spec).map(|it| Resource::Release(Box::new(it)))
         }
         Spec::Repository(_) | Spec::Environment(_) | Spec::Policy(_) => None,
     };
@@ -524,6 +544,8 @@ impl Cx<'_> {
             from_docs: self.from_docs,
             from_resolved: self.from_resolved,
             from_leases: leases.to_vec(),
+            from_manifests: self.from_manifests,
+            without: self.without,
             out,
             leases: self.leases,
             macs: self.macs,
@@ -555,5 +577,6 @@ fn a(kind: Kind) -> &'static str {
         Kind::VirtualMachine => "a virtual machine",
         Kind::Backup => "a backup",
         Kind::Cluster => "a cluster",
+        Kind::Release => "a release",
     }
 }

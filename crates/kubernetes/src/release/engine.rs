@@ -147,13 +147,16 @@ pub struct Engine {
     api: Api,
     waits: Waits,
     watches: Option<Watches>,
+    /// What each release is followed by.
+    follows: BTreeMap<ReleaseName, Vec<(Kind, Selector)>>,
     known: HashMap<ObjectKey, Known>,
 }
 
 impl Engine {
     /// One that asks for everything each time.
     pub fn new(api: Api, waits: Waits) -> Self {
-        Self { api, waits, watches: None, known: HashMap::new() }
+        let (follows, known) = (BTreeMap::new(), HashMap::new());
+        Self { api, waits, watches: None, follows, known }
     }
 
     /// One that follows what it was asked about, so that a look at a release at rest asks for little.
@@ -166,7 +169,7 @@ impl Engine {
     /// The same with watches of the same cluster that were made before, so that they tell whom they are
     /// meant to tell.
     pub fn with_watches(api: Api, waits: Waits, watches: Watches) -> Self {
-        Self { api, waits, watches: Some(watches), known: HashMap::new() }
+        Self { watches: Some(watches), ..Self::new(api, waits) }
     }
 
     /// The watches, where there are any.
@@ -282,6 +285,13 @@ impl Engine {
             .collect();
         wanted.sort();
         wanted.dedup();
+        // A kind that is not there (any more) cannot be followed.
+        wanted.retain(|(kind, _)| matches!(resources.get(kind), Some(Some(_))));
+        if let Some(watches) = &mut self.watches {
+            self.follows.insert(wish.release.clone(), wanted.clone());
+            let all: Vec<_> = self.follows.values().flatten().cloned().collect();
+            watches.keep(&all);
+        }
         let mut all = HashMap::new();
         for (kind, which) in &wanted {
             let Some(Some(of)) = resources.get(kind) else { continue };

@@ -228,8 +228,11 @@ fn parse(text: &str, place: &Place) -> Result<Value, ManifestError> {
             place.line = place.line.saturating_add(line.saturating_sub(1));
         }
         let mut fault = error.without_snippet().to_string();
-        if let Some(end) = fault.rfind(" at line ") {
-            fault.truncate(end);
+        // Where it is, is said beside it; what the reader could be told otherwise is of no use here.
+        for end in [" at line ", ", set DuplicateKeyPolicy"] {
+            if let Some(end) = fault.rfind(end) {
+                fault.truncate(end);
+            }
         }
         ManifestError { place, fault: fault.lines().next().unwrap_or_default().to_owned() }
     })

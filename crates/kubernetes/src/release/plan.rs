@@ -29,12 +29,15 @@ pub struct Wish {
     pub adopt: bool,
     /// Releases from which objects may be taken over, as `namespace/name`.
     pub takes_from: BTreeSet<String>,
+    /// Whether objects go that it no longer has. Otherwise they stay, and stay known.
+    pub prune: bool,
 }
 
 impl Wish {
     /// A wish that takes fields from others, and no objects.
     pub fn new(release: ReleaseName, manifests: Vec<Manifest>) -> Self {
-        Self { release, manifests, force: true, adopt: false, takes_from: BTreeSet::new() }
+        let takes_from = BTreeSet::new();
+        Self { release, manifests, force: true, adopt: false, takes_from, prune: true }
     }
 
     /// The digest of all objects.
@@ -353,6 +356,7 @@ fn left(wish: &Wish, key: &ObjectKey, live: Option<&Value>, seen: &Seen) -> Item
         Some(_) if annotation(live, KEEP) == Some("false") => {
             Action::Leave(format!("`{KEEP}` says to keep it"))
         }
+        Some(_) if !wish.prune => Action::Leave("nothing of this release is removed".to_owned()),
         Some(_) if strangers > 0 => Action::Leave(format!(
             "{strangers} objects of its kind are not of this release and would be destroyed with it: remove these first"
         )),
@@ -366,9 +370,13 @@ fn left(wish: &Wish, key: &ObjectKey, live: Option<&Value>, seen: &Seen) -> Item
 }
 
 /// Whether an object that stays must stay in the inventory too: it is held, not given up.
-fn is_held(seen: &Seen, item: &Item) -> bool {
-    matches!(item.action, Action::Leave(_))
-        && seen.strangers.get(&item.key).is_some_and(|count| *count > 0)
+fn is_held(wish: &Wish, seen: &Seen, item: &Item) -> bool {
+    let Some(live) = seen.left.get(&item.key).and_then(Option::as_deref) else { return false };
+    let kept = !wish.prune
+        && owner(live) == Some(&*wish.release.to_string())
+        && annotation(live, KEEP) != Some("false");
+    let strangers = seen.strangers.get(&item.key).is_some_and(|count| *count > 0);
+    matches!(item.action, Action::Leave(_)) && (kept || strangers)
 }
 
 fn steps(wish: &Wish, seen: &Seen, items: &[Item]) -> Vec<Step> {
@@ -376,7 +384,7 @@ fn steps(wish: &Wish, seen: &Seen, items: &[Item]) -> Vec<Step> {
     let old = seen.inventory.clone().unwrap_or_default();
     let mut members: BTreeMap<ObjectKey, String> =
         wish.manifests.iter().map(|m| (m.key.clone(), m.kind.version.clone())).collect();
-    for item in items.iter().filter(|item| is_held(seen, item)) {
+    for item in items.iter().filter(|item| is_held(wish, seen, item)) {
         members.extend(old.members.get_key_value(&item.key).map(|(k, v)| (k.clone(), v.clone())));
     }
     let applied =

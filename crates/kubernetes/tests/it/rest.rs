@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use trueup_fake_kube::FakeKube;
-use trueup_kubernetes::release::{Engine, plan};
+use trueup_kubernetes::Selector;
+use trueup_kubernetes::release::{Engine, LABEL, ReleaseName, plan};
 
 use crate::lab::{Lab, config_maps, waits};
 
@@ -21,4 +22,29 @@ async fn a_look_at_objects_at_rest_asks_for_the_inventory_alone() {
     fake.forget_requests();
     assert_eq!(plan(&wish, &engine.look(&wish).await.unwrap()).steps, []);
     assert_eq!(fake.count("", ""), 1, "only the inventory is asked for");
+}
+
+/// What no release of a cluster has any more is followed no more, and what another one has still is.
+#[tokio::test]
+async fn what_a_release_no_longer_has_is_not_followed() {
+    let lab = Lab::over(FakeKube::start()).await;
+    let wish = lab.wish(&config_maps(1)).await;
+    lab.reconcile(&wish).await;
+    let mut engine = Engine::watching(lab.api.clone(), waits());
+    let map = wish.manifests.iter().find(|it| it.kind.kind == "ConfigMap").unwrap();
+    let followed = |engine: &Engine, release: &ReleaseName| {
+        let labels = Some(format!("{LABEL}={}", release.label()));
+        let which = Selector { namespace: map.key.namespace.clone(), labels, fields: None };
+        engine.watches().unwrap().stock(&map.kind, &which).is_some()
+    };
+    let mut other = wish.clone();
+    other.release = ReleaseName::new(&lab.namespace, "other").unwrap();
+    engine.look(&wish).await.unwrap();
+    engine.look(&other).await.unwrap();
+    engine.watches().unwrap().current(Duration::from_secs(60)).await.unwrap();
+    assert!(followed(&engine, &wish.release) && followed(&engine, &other.release));
+    let mut less = wish.clone();
+    less.manifests.retain(|it| it.kind.kind != "ConfigMap");
+    engine.look(&less).await.unwrap();
+    assert!(!followed(&engine, &wish.release) && followed(&engine, &other.release));
 }

@@ -280,3 +280,24 @@ fn what_is_there_already_is_only_taken_when_told() {
     wish.adopt = true;
     assert_eq!(plan(&wish, &seen).items[0].action, Action::Change);
 }
+
+#[test]
+fn without_pruning_what_is_left_stays_and_stays_known() {
+    let before = wish(&[NAMESPACE, MAP, FRONT]);
+    let mut after = wish(&[NAMESPACE, FRONT]);
+    after.prune = false;
+    let mut seen = seen_for(&after, done(&before));
+    let first = plan(&after, &seen);
+    let left = first.items.iter().find(|item| item.key.name == "a").unwrap();
+    assert!(matches!(left.action, Action::Leave(_)), "{:?}", left.action);
+    let [Step::Record { members, complete: true, digest }] = &first.steps[..] else {
+        panic!("{:?}", first.steps)
+    };
+    assert!(members.iter().any(|(key, _)| key.name == "a"), "it can still be removed one day");
+    let members = members.iter().cloned().collect();
+    seen.inventory = Some(Inventory { members, digest: digest.clone(), complete: true });
+    assert_eq!(plan(&after, &seen).steps, [], "that is all");
+    after.prune = true;
+    let last = plan(&after, &seen);
+    assert!(last.steps.iter().any(|step| matches!(step, Step::Delete { .. })));
+}

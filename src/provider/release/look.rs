@@ -1,0 +1,130 @@
+//! A look at every release that is asked for or known of, cluster by cluster side by side.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use trueup_kubernetes::Fault as KubeFault;
+use trueup_kubernetes::release::EngineError;
+
+use super::{Kept, ReleaseProvider, Trouble, by_cluster};
+use crate::model::resource::{Release, ReleaseSeen};
+use crate::model::{Fault, Name, Observation, Observed, Ownership, Resource, ResourceId};
+use crate::port::Scope;
+
+impl ReleaseProvider {
+    /// Looks at every release of `scope`.
+    pub(super) async fn look(&self, scope: &Scope) -> Result<Observed, Fault> {
+        let mut looks = JoinSet::new();
+        for (cluster, releases) in by_cluster(scope) {
+            let (provider, scope) = (self.clone(), scope.clone());
+            looks.spawn(async move { provider.cluster(&cluster, releases, &scope).await });
+        }
+        let mut observed = Observed::default();
+        while let Some(look) = looks.join_next().await {
+            let look = look.map_err(|error| {
+                Fault::unobservable(format!("a look at releases ended without a result: {error}"))
+            })?;
+            observed.merge(look);
+        }
+        Ok(observed)
+    }
+
+    /// Looks at the releases of one cluster. One that does not answer is asked once, not once a release.
+    async fn cluster(
+        &self,
+        cluster: &Name,
+        releases: Vec<(ResourceId, Release)>,
+        scope: &Scope,
+    ) -> Observed {
+        let mut observed = Observed::default();
+        let ids: BTreeSet<ResourceId> = releases.iter().map(|(id, _)| id.clone()).collect();
+        let mut silent = None;
+        let kept = match self.kept(cluster, &ids).await {
+            Ok(kept) => Some(kept),
+            Err(words) => {
+                silent = Some(words);
+                None
+            }
+        };
+        for (id, release) in releases {
+            let (Some(kept), None) = (&kept, &silent) else {
+                observed.unreadable.insert(id, silent.clone().unwrap_or_default());
+                continue;
+            };
+            match self.one(kept, &id, release, scope).await {
+                Ok(Some(seen)) => {
+                    observed.resources.insert(id, seen);
+                }
+                Ok(None) => {}
+                Err(trouble) => {
+                    let words = trouble.to_string();
+                    match trouble.whose() {
+                        Whose::Release => {}
+                        Whose::Server => silent = Some(words.clone()),
+                        Whose::Ours => {
+                            // The kubeconfig may be another by the next look.
+                            self.forget(cluster);
+                            silent = Some(words.clone());
+                        }
+                    }
+                    observed.unreadable.insert(id, words);
+                }
+            }
+        }
+        observed
+    }
+
+    async fn one(
+        &self,
+        kept: &Arc<Kept>,
+        id: &ResourceId,
+        release: Release,
+        scope: &Scope,
+    ) -> Result<Option<Observation>, Trouble> {
+        let mut engine = kept.engine.lock().await;
+        let is_asked = scope.desired.resources.contains_key(id);
+        let wish = match is_asked {
+            true => self.settled(id, &release, scope, &engine).await?,
+            false => Arc::new(Self::farewell(&release.place).map_err(Trouble::Words)?),
+        };
+        let seen = engine.look(&wish).await?;
+        let is_made = seen.inventory.is_some();
+        if !is_asked && !is_made {
+            return Ok(None);
+        }
+        let config = Release { seen: Some(Arc::new(ReleaseSeen { wish, seen })), ..release };
+        let environment = scope.desired.environment.clone();
+        Ok(Some(Observation {
+            // Objects bear the release's name; one that another has made refuses its plan.
+            ownership: Ownership::Ours { environment },
+            config: Resource::Release(Box::new(config)),
+            live: None,
+            active: is_made,
+            uuid: None,
+            unplugged: Vec::new(),
+        }))
+    }
+}
+
+/// Whose a trouble is.
+enum Whose {
+    /// That of one release.
+    Release,
+    /// The server's, so that every release there has it.
+    Server,
+    /// That of our credentials.
+    Ours,
+}
+
+impl Trouble {
+    fn whose(&self) -> Whose {
+        match self {
+            Self::Engine(EngineError::Fault(
+                KubeFault::Certificate { .. } | KubeFault::Unauthorized { .. },
+            )) => Whose::Ours,
+            Self::Engine(EngineError::Fault(fault)) if fault.is_transient() => Whose::Server,
+            Self::Engine(_) | Self::Words(_) => Whose::Release,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Releases in the log: how their objects do, each time that it is news.
+//!
+//! Pure. Words of a cluster about an object that is on its way change with every pod: these alone are
+//! written now and then.
+
+use jiff::{SignedDuration, Timestamp};
+use trueup_kubernetes::release::Health;
+
+use crate::event::body::{AddedField, ObjectHealth, ReleaseLook, ReleaseObserved, UnreadyObject};
+use crate::event::{Entry, Event};
+use crate::model::resource::{Release, ReleaseSeen};
+use crate::model::{Observed, Resource};
+use crate::state::State;
+
+/// Between two events that differ in words alone, seconds.
+const WORDS_EVERY_S: i64 = 120;
+/// Objects and fields that one event names; more are counted.
+const NAMED_MAX: usize = 50;
+/// Longest words about one object, bytes: a person reads a line.
+const WHY_MAX: usize = 300;
+
+/// The events for releases whose objects do not do as the log says. Also of those that are being worked
+/// on: how they were on the way is what somebody asks later.
+pub(super) fn events_of_releases(state: &State, observed: &Observed, now: Timestamp) -> Vec<Entry> {
+    let releases = observed.resources.iter().filter_map(|(id, seen)| match &seen.config {
+        Resource::Release(release) => Some((id, release)),
+        _ => None,
+    });
+    let events = releases.filter_map(|(id, release)| {
+        let known = state.resources.get(id).filter(|_| !release.objects.is_empty())?;
+        let look = look_of(release, release.seen.as_deref()?);
+        let last = known.release.as_deref();
+        if let Some(last) = last.filter(|last| last.cluster == release.place.cluster) {
+            let young = now < last.at + SignedDuration::from_secs(WORDS_EVERY_S);
+            if last.look == look || (young && without_words(&last.look) == without_words(&look)) {
+                return None;
+            }
+        }
+        let event = ReleaseObserved {
+            cluster: release.place.cluster.clone(),
+            namespace: release.place.namespace.clone(),
+            look,
+        };
+        Some(Entry::new(Event::ReleaseObserved(event)).about(id))
+    });
+    events.collect()
+}
+
+/// What was seen, at a glance.
+fn look_of(release: &Release, seen: &ReleaseSeen) -> ReleaseLook {
+    let mut look = ReleaseLook::default();
+    for object in &release.objects {
+        *look.kinds.entry(object.kind.clone()).or_default() += 1;
+    }
+    for (key, health) in seen.seen.health() {
+        let missing = seen.seen.objects.get(key).is_none_or(|found| found.live.is_none());
+        let (health, why) = match health {
+            Health::Ready => {
+                look.ready += 1;
+                continue;
+            }
+            Health::Progressing(why) if missing => (ObjectHealth::Missing, why),
+            Health::Progressing(why) => (ObjectHealth::Progressing, why),
+            Health::Failed(why) => (ObjectHealth::Failed, why),
+            Health::Terminating(why) => (ObjectHealth::Terminating, why),
+        };
+        if look.unready.len() < NAMED_MAX {
+            let object = key.to_string();
+            look.unready.push(UnreadyObject { object, health, why: cut(why) });
+        } else {
+            look.more_unready += 1;
+        }
+    }
+    for (key, found) in &seen.seen.objects {
+        for extra in &found.extras {
+            if look.added.len() < NAMED_MAX {
+                look.added.push(AddedField {
+                    object: key.to_string(),
+                    path: cut(extra.path.clone()),
+                    manager: cut(extra.manager.clone()),
+                });
+            } else {
+                look.more_added += 1;
+            }
+        }
+    }
+    look
+}
+
+/// Words of others as a line that is not too long.
+fn cut(words: String) -> String {
+    if words.len() <= WHY_MAX {
+        return words;
+    }
+    let end = (0..=WHY_MAX).rev().find(|at| words.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &words[..end])
+}
+
+fn without_words(look: &ReleaseLook) -> ReleaseLook {
+    let mut plain = look.clone();
+    plain.unready.iter_mut().for_each(|object| object.why.clear());
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use trueup_kubernetes::release::{Extra, Found, ReleaseName, Seen, Wish, Would, read};
+
+    use super::*;
+    use crate::model::resource::{ReleaseManifests, ReleaseObject, ReleasePlace};
+    use crate::model::{Name, Observation, Ownership, ResourceId};
+    use crate::state::ReleaseState;
+
+    const WEB: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n";
+
+    /// A look at a release of one Deployment, of which so many pods of two are available.
+    fn look(available: u64, extras: Vec<Extra>) -> Observed {
+        let manifests = read("x", WEB).unwrap();
+        let key = manifests[0].key.clone();
+        let live = json!({"metadata": {"generation": 1}, "spec": {"replicas": 2}, "status": {
+            "observedGeneration": 1, "replicas": 2, "updatedReplicas": 2,
+            "availableReplicas": available}});
+        let found = Found { live: Some(Arc::new(live)), would: Would::Same, extras };
+        let seen = Seen { objects: [(key, found)].into(), ..Seen::default() };
+        let wish = Wish::new(ReleaseName::new("shop", "web").unwrap(), manifests);
+        let release = Release {
+            place: ReleasePlace {
+                cluster: Name::new("apps").unwrap(),
+                namespace: "shop".into(),
+                name: "web".into(),
+            },
+            prune: true,
+            takes_fields: true,
+            takes_from: Default::default(),
+            timeout_s: 600,
+            objects: vec![ReleaseObject {
+                version: "apps/v1".into(),
+                kind: "Deployment".into(),
+                namespace: None,
+                name: "web".into(),
+                digest: String::new(),
+            }],
+            manifests: ReleaseManifests::default(),
+            seen: Some(Arc::new(ReleaseSeen { wish: Arc::new(wish), seen })),
+        };
+        let observation = Observation {
+            ownership: Ownership::Ours { environment: Name::new("lab").unwrap() },
+            config: Resource::Release(Box::new(release)),
+            live: None,
+            active: true,
+            uuid: None,
+            unplugged: Vec::new(),
+        };
+        let mut observed = Observed::default();
+        observed.resources.insert("release/web".parse().unwrap(), observation);
+        observed
+    }
+
+    #[test]
+    fn health_and_fields_of_others_are_told_at_once_and_words_now_and_then() {
+        let mut state = State::default();
+        let id: ResourceId = "release/web".parse().unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(
+            events_of_releases(&state, &look(2, Vec::new()), at(0)).len(),
+            0,
+            "not asked for"
+        );
+        state.resources.insert(id.clone(), Default::default());
+        let mut told = |observed: Observed, second: i64| {
+            let entries = events_of_releases(&state, &observed, at(second));
+            let [entry] = &entries[..] else { return None };
+            let Event::ReleaseObserved(event) = &entry.event else { panic!("{entry:?}") };
+            let known = ReleaseState {
+                seq: 1,
+                at: at(second),
+                cluster: event.cluster.clone(),
+                namespace: event.namespace.clone(),
+                look: event.look.clone(),
+                since: at(second),
+            };
+            state.resources.get_mut(&id).unwrap().release = Some(Box::new(known));
+            Some((event.look.ready, event.look.unready.len(), event.look.added.len()))
+        };
+        assert_eq!(told(look(0, Vec::new()), 0), Some((0, 1, 0)));
+        assert_eq!(told(look(0, Vec::new()), 500), None, "nothing is new");
+        assert_eq!(told(look(1, Vec::new()), 1), None, "one pod more, a moment later");
+        assert_eq!(told(look(1, Vec::new()), WORDS_EVERY_S), Some((0, 1, 0)));
+        assert_eq!(told(look(2, Vec::new()), WORDS_EVERY_S + 1), Some((1, 0, 0)), "it is well");
+        let value = Some(json!("not to be written"));
+        let extra = Extra { path: ".data.x".into(), manager: "kubectl".into(), value };
+        assert_eq!(told(look(2, vec![extra]), WORDS_EVERY_S + 2), Some((1, 0, 1)));
+        let stored = serde_json::to_string(&state).unwrap();
+        assert!(!stored.contains("not to be written"), "{stored}");
+    }
+
+    #[test]
+    fn long_words_are_cut_at_a_character() {
+        assert_eq!(cut("a".repeat(WHY_MAX)), "a".repeat(WHY_MAX));
+        let cut = cut("ö".repeat(WHY_MAX));
+        assert!(cut.ends_with('…') && cut.len() <= WHY_MAX + '…'.len_utf8());
+    }
+}

@@ -1,0 +1,246 @@
+//! `Release` to its canonical form: its files found, read and checked against each other.
+//!
+//! Kinds that only the cluster knows are left as they are; the hand asks the cluster about them.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use trueup_kubernetes::release::{
+    Manifest, ManifestError, OBJECTS_MAX, ReleaseName, TEXT_MAX, settle,
+};
+use trueup_kubernetes::{ObjectKey, Scopes};
+
+use super::super::kinds::Spec;
+use super::super::kinds::release::{ReleaseConflicts, ReleaseSpec};
+use super::super::manifests::MANIFESTS_FOLDER;
+use super::super::scalar;
+use super::{Cx, World};
+use crate::model::resource::{Release, ReleaseManifests, ReleaseObject, ReleasePlace};
+use crate::model::{Kind, Name, ResourceId};
+
+/// How long an object may take to become ready when nothing is said, seconds: after this time a
+/// Deployment says itself that it failed (`progressDeadlineSeconds`).
+const READY_S: u64 = 600;
+/// Longest such time, seconds.
+const READY_S_MAX: u64 = 24 * 3600;
+/// The namespace when nothing is said.
+const NAMESPACE: &str = "default";
+
+pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ReleaseSpec) -> Option<Release> {
+    if !cx.world.members[cx.member].doc.lifecycle.ignore_differences.is_empty() {
+        let message = "a Release has no fields to ignore";
+        cx.err("spec/conflict", "/lifecycle/ignoreDifferences", message)
+            .hint("leave a field to others by not saying it in the manifest");
+    }
+    let cluster = cluster(cx, &spec.cluster);
+    let namespace = spec.namespace.as_deref().unwrap_or(NAMESPACE);
+    let name = cx.id.name.to_string();
+    let release = match ReleaseName::new(namespace, &name) {
+        Ok(release) => Some(release),
+        Err(error) => {
+            // Which of the two it is.
+            let ok = ReleaseName::new(NAMESPACE, &name).is_ok();
+            let at = if ok { "/spec/namespace" } else { "/metadata/name" };
+            cx.err("spec/wrong-value", at, error.to_string());
+            None
+        }
+    };
+    let timeout_s = match &spec.timeout {
+        None => Some(READY_S),
+        Some(text) => {
+            let read = scalar::seconds_up_to(text, READY_S_MAX, "a day");
+            cx.check("/spec/timeout", read)
+        }
+    };
+    let takes_from = takes_from(cx, &spec.takes_from);
+    let manifests = manifests(cx, &spec.manifests)?;
+    let release = release?;
+    let manifests = settled(cx, manifests, &release)?;
+    let objects = manifests.iter().map(object).collect();
+    Some(Release {
+        place: ReleasePlace { cluster: cluster?, namespace: namespace.to_owned(), name },
+        prune: spec.prune,
+        takes_fields: spec.conflicts == ReleaseConflicts::Take,
+        takes_from: takes_from?,
+        timeout_s: timeout_s?,
+        objects,
+        manifests: ReleaseManifests(Arc::new(manifests)),
+        seen: None,
+    })
+}
+
+/// The cluster: one that the environment has comes first, any other is for the host's config to know.
+fn cluster(cx: &mut Cx<'_>, name: &str) -> Option<Name> {
+    let read = Name::new(name).map_err(|error| error.to_string());
+    let name = cx.check("/spec/cluster", read)?;
+    let id = ResourceId::new(Kind::Cluster, name.clone());
+    if !cx.world.by_id.contains_key(&id) {
+        cx.without.push(id);
+        return Some(name);
+    }
+    let doc = cx.look_up("/spec/cluster", Kind::Cluster, name.as_str())?;
+    if let Spec::Cluster(spec) = &doc.spec
+        && spec.slurm().is_some()
+    {
+        let message = format!("`{id}` is a Slurm cluster, which has no manifests");
+        cx.err("spec/wrong-kind-of-reference", "/spec/cluster", message)
+            .hint("name a cluster of type `kubernetes`");
+        return None;
+    }
+    cx.need(id);
+    Some(name)
+}
+
+/// Releases of which objects may be taken over.
+fn takes_from(cx: &mut Cx<'_>, names: &[String]) -> Option<BTreeSet<String>> {
+    let read = names.iter().enumerate().map(|(nth, text)| {
+        let parts = text.split_once('/').unwrap_or((NAMESPACE, text));
+        let read = ReleaseName::new(parts.0, parts.1).map_err(|error| error.to_string());
+        cx.check(format!("/spec/takesFrom/{nth}"), read).map(|name| name.to_string())
+    });
+    let read: Vec<Option<String>> = read.collect();
+    read.into_iter().collect()
+}
+
+/// What the files hold, in the order of their paths.
+fn manifests(cx: &mut Cx<'_>, paths: &[String]) -> Option<Vec<Manifest>> {
+    let world = cx.world;
+    let own = world.repo.files[world.members[cx.member].file].path.as_str();
+    let folder = own.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut files = BTreeSet::new();
+    let mut is_good = true;
+    for (nth, text) in paths.iter().enumerate() {
+        let pointer = format!("/spec/manifests/{nth}");
+        let Some(path) = joined(folder, text) else {
+            let text = text.escape_debug();
+            let message = format!("`{text}` is not a plain path from this document");
+            cx.err("spec/wrong-value", pointer, message);
+            is_good = false;
+            continue;
+        };
+        let found = blobs_at(world, &path);
+        if found.is_empty() {
+            let message = format!("there are no manifests at `{}`", path.escape_debug());
+            cx.err("spec/dangling-reference", pointer, message).hint(format!(
+                "name a YAML file, or a folder of them, in a folder called `{MANIFESTS_FOLDER}` of \
+                 this environment or base"
+            ));
+            is_good = false;
+        }
+        files.extend(found.iter().map(|(path, _)| path.clone()));
+        cx.from_manifests.push((path, found));
+    }
+    let mut all = Vec::new();
+    let mut bytes = 0;
+    for path in &files {
+        let Some(placed) = world.manifests.get(path) else { continue };
+        // What is wrong with it was told with the file.
+        is_good &= placed.file.mistakes.is_empty();
+        bytes += placed.file.bytes.len();
+        all.extend(placed.file.objects.iter().map(|object| {
+            let mut object = object.clone();
+            object.place.file.clone_from(path);
+            object
+        }));
+    }
+    if all.len() > OBJECTS_MAX || bytes > TEXT_MAX {
+        let message = format!(
+            "{} objects in {bytes} bytes; at most {OBJECTS_MAX} in {TEXT_MAX} are taken",
+            all.len()
+        );
+        cx.err("spec/too-large", "/spec/manifests", message).hint("make several releases of it");
+        is_good = false;
+    } else if all.is_empty() && is_good {
+        let message = "there is no object in the manifests";
+        cx.err("spec/wrong-value", "/spec/manifests", message)
+            .hint("a release that is no longer wanted goes with its document");
+        is_good = false;
+    }
+    is_good.then_some(all)
+}
+
+/// The objects with their namespaces, in the order of their keys.
+fn settled(
+    cx: &mut Cx<'_>,
+    manifests: Vec<Manifest>,
+    release: &ReleaseName,
+) -> Option<Vec<Manifest>> {
+    let mut told = |errors: Vec<ManifestError>| {
+        for ManifestError { place, fault } in errors {
+            let draft = cx.err("spec/bad-manifest", "/spec/manifests", fault);
+            draft.elsewhere = Some((place.file, place.line));
+        }
+    };
+    let (all, _) = match settle(manifests, release.namespace(), &Scopes::default()) {
+        Ok(settled) => settled,
+        Err(errors) => {
+            told(errors);
+            return None;
+        }
+    };
+    let own = ObjectKey::new("", "ConfigMap", Some(release.namespace()), &release.inventory());
+    if let Some(taken) = all.iter().find(|manifest| manifest.key == own) {
+        let fault = format!("{own} is the list of what this release has made: call it otherwise");
+        told(vec![ManifestError { place: taken.place.clone(), fault }]);
+        return None;
+    }
+    Some(all)
+}
+
+fn object(manifest: &Manifest) -> ReleaseObject {
+    ReleaseObject {
+        version: manifest.kind.api_version(),
+        kind: manifest.key.kind.clone(),
+        namespace: manifest.key.namespace.clone(),
+        name: manifest.key.name.clone(),
+        digest: manifest.digest.clone(),
+    }
+}
+
+/// The files of manifests at a path, or below it, with the ids of their content.
+pub(super) fn blobs_at(world: &World<'_>, path: &str) -> Vec<(String, String)> {
+    if let Some(placed) = world.manifests.get(path) {
+        return vec![(path.to_owned(), placed.blob.clone())];
+    }
+    let prefix = format!("{path}/");
+    let below =
+        world.manifests.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+    below
+        .take_while(|(path, _)| path.starts_with(&prefix))
+        .map(|(path, placed)| (path.clone(), placed.blob.clone()))
+        .collect()
+}
+
+/// A path from a folder of the repository; `None` where it is none, or leads out of it.
+fn joined(folder: &str, text: &str) -> Option<String> {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    let text = text.strip_suffix('/').unwrap_or(text);
+    for part in text.split('/') {
+        match part {
+            "" => return None,
+            "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_go_from_the_document_and_stay_in_the_repository() {
+        let joined = |text: &str| joined("environments/lab", text);
+        assert_eq!(joined("manifests/web/").as_deref(), Some("environments/lab/manifests/web"));
+        assert_eq!(joined("./manifests").as_deref(), Some("environments/lab/manifests"));
+        assert_eq!(joined("../prod/manifests").as_deref(), Some("environments/prod/manifests"));
+        for text in ["", "/etc", "a//b", "../../../x", "../.."] {
+            assert_eq!(joined(text), None, "{text}");
+        }
+    }
+}

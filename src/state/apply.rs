@@ -25,11 +25,8 @@ impl State {
         if let Some(subject) = &entry.subject {
             self.apply_to_resource(subject, recorded);
             // What runs on a cluster changes all the time, and no plan with it.
-            let load = match &entry.event {
-                Event::ClusterObserved(seen) => seen.load_only,
-                Event::KubernetesObserved(seen) => seen.load_only,
-                _ => false,
-            };
+            let load = matches!(&entry.event, Event::ClusterObserved(seen) if seen.load_only)
+                || matches!(&entry.event, Event::KubernetesObserved(seen) if seen.load_only);
             if !load {
                 self.pulls.machine = recorded.seq;
             }

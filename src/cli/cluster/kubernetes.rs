@@ -92,8 +92,8 @@ fn certificates(overview: &Overview, now: Timestamp) -> Vec<Block> {
     let rows = overview.certificates.iter().map(|it| {
         let days = it.days_left(now);
         let left = match days {
-            ..0 => Text::new("has ended", Label::Bad),
-            ..=SOON_DAYS => Text::new(days.to_string(), Label::Warn),
+            days if days < 0 => Text::new("has ended", Label::Bad),
+            days if days <= SOON_DAYS => Text::new(days.to_string(), Label::Warn),
             _ => days.to_string().into(),
         };
         vec![it.what.clone().into(), shown(it.until).into(), left]

@@ -172,7 +172,8 @@ fn what_a_document_says_of_nodes_queues_and_jobs_is_in_force_and_stays() {
         let log = fs::read_to_string(lab.at().join("log").join(hook)).unwrap_or_default();
         log.lines().any(|line| line == job.to_string())
     };
-    assert!(ran("prolog"), "before the job");
+    // Slurm calls a job running from when it has its nodes, while these begin.
+    until("the prolog ran", || ran("prolog").then_some(()));
     // Who is not of the group submits nothing there, and sees no job of others.
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let refused = lab.sh(&[&nobody[..], &["sbatch", "-p", "gpu", "--wrap", "true"]].concat());

@@ -409,7 +409,7 @@ mod tests {
     fn a_trial_speaks_to_no_node_and_believes_nobody() {
         let files = render(&sample::cluster(), Shape::V22_05).unwrap();
         let own = format!("{}SlurmdPort=7000\nSuspendProgram=/bin/off\n", files.slurm);
-        let text = trial(&own, Path::new("/work/trial"), 7777, 0);
+        let text = trial(&own, Path::new("/var/tmp/trial"), 7777, 0);
         let conf = conf::Conf::parse(&text).unwrap();
         assert_eq!(conf.parameter("AuthType"), Some("auth/munge"));
         assert_eq!(conf.parameter("CredType"), Some("cred/munge"));

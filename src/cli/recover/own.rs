@@ -364,9 +364,9 @@ mod tests {
         let own = |state: &str| OwnState { state: state.into(), ..own(&[]) };
         let place = Config::new("").state_directory();
         assert_eq!(usual(&own(place.to_str().unwrap())).unwrap(), place);
-        let refused = usual(&own("/root/.ssh")).unwrap_err();
+        let refused = usual(&own("/etc/ssh")).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Held);
-        assert!(refused.hints[0].contains("--state-dir /root/.ssh"), "{refused:?}");
+        assert!(refused.hints[0].contains("--state-dir /etc/ssh"), "{refused:?}");
     }
 
     #[test]

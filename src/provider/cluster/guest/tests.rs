@@ -137,13 +137,13 @@ fn heard(log: Option<&str>, alive: bool) -> (Heard, Vec<String>) {
     let mut found = None;
     with(&[("timeout", ended(0, "", said)), ("kill", kill)], |guest, fake| {
         if let Some(log) = log {
-            fake.put("/work/trial.log", log);
+            fake.put("/var/tmp/trial.log", log);
         }
         let trial = Trial {
             running: "Running as usual",
             goes_on: Duration::from_millis(1),
             limit: Duration::from_millis(1),
-            log: (Path::new("/work/trial.log"), &["-L", "/work/trial.log"]),
+            log: (Path::new("/var/tmp/trial.log"), &["-L", "/var/tmp/trial.log"]),
         };
         let heard = guest.hear(&Argv::new("slurmctld").args(["-D"]), &trial).unwrap();
         found = Some((heard, fake.ran()));
@@ -157,7 +157,7 @@ fn a_daemon_on_trial_is_heard_until_it_runs_and_then_told_to_end() {
     let (running, ran) = heard(Some("slurmctld: Running as usual"), true);
     assert_eq!(running, Heard { lines: lines.clone(), end: HeardEnd::Running });
     // It ends by itself where nobody is left who tells it to.
-    assert_eq!(ran[0], "timeout --kill-after=1 20 slurmctld -D -L /work/trial.log");
+    assert_eq!(ran[0], "timeout --kill-after=1 20 slurmctld -D -L /var/tmp/trial.log");
     assert_eq!(ran.last().unwrap(), "kill -TERM 1");
     let (ended, ran) = heard(Some("slurmctld: Running as usual"), false);
     assert_eq!(ended, Heard { lines: lines.clone(), end: HeardEnd::Ended });

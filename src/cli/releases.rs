@@ -9,7 +9,7 @@ use super::context::Context;
 use super::exit::{CliError, CliResult, Done};
 use super::known::known;
 use super::paint::{Block, Label, Text};
-use super::status::label;
+use super::status::heading;
 use super::time::shown;
 use super::ui::Product;
 use super::wire::{self, Until};
@@ -105,16 +105,7 @@ impl Product for Shown {
 }
 
 fn one(row: &ReleaseRow, most: usize) -> Vec<Block> {
-    let mut head = vec![Text::new(row.resource.to_string(), Label::Strong)];
-    if let Some(status) = &row.status {
-        head.push("  ".into());
-        head.push(Text::new(status.word(), label(status)));
-        let detail = status.detail();
-        if !detail.is_empty() {
-            head.push(format!("  {detail}").into());
-        }
-    }
-    let mut blocks = vec![Block::Line(head)];
+    let mut blocks = vec![heading(&row.resource, row.status.as_ref())];
     let (Some(look), Some(cluster), Some(since)) = (&row.look, &row.cluster, row.since) else {
         blocks.push(Block::line("  it was not seen yet"));
         return blocks;

@@ -11,6 +11,7 @@ use super::paint::{Block, Label, Text};
 use super::time::shown;
 use super::ui::Product;
 use super::{Output, report};
+use crate::model::ResourceId;
 use crate::view::{self, HealthWord, StatusRow, Summary};
 
 /// Show what every resource is in
@@ -140,6 +141,20 @@ fn row(row: &StatusRow) -> Vec<Text> {
             .join("; ")
             .into(),
     ]
+}
+
+/// The line above what is shown of one resource.
+pub(super) fn heading(resource: &ResourceId, status: Option<&view::Status>) -> Block {
+    let mut line = vec![Text::new(resource.to_string(), Label::Strong)];
+    if let Some(status) = status {
+        line.push("  ".into());
+        line.push(Text::new(status.word(), label(status)));
+        let detail = status.detail();
+        if !detail.is_empty() {
+            line.push(format!("  {detail}").into());
+        }
+    }
+    Block::Line(line)
 }
 
 pub(super) fn label(status: &view::Status) -> Label {

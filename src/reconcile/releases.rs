@@ -10,13 +10,14 @@ use crate::event::body::{AddedField, ObjectHealth, ReleaseLook, ReleaseObserved,
 use crate::event::{Entry, Event};
 use crate::model::resource::{Release, ReleaseSeen};
 use crate::model::{Observed, Resource};
+use crate::plan::render::escape::cut;
 use crate::state::State;
 
 /// Between two events that differ in words alone, seconds.
 const WORDS_EVERY_S: i64 = 120;
 /// Objects and fields that one event names; more are counted.
 const NAMED_MAX: usize = 50;
-/// Longest words about one object, bytes: a person reads a line.
+/// Longest words about one object, characters: a person reads a line.
 const WHY_MAX: usize = 300;
 
 /// The events for releases whose objects do not do as the log says. Also of those that are being worked
@@ -66,7 +67,7 @@ fn look_of(release: &Release, seen: &ReleaseSeen) -> ReleaseLook {
         };
         if look.unready.len() < NAMED_MAX {
             let object = key.to_string();
-            look.unready.push(UnreadyObject { object, health, why: cut(why) });
+            look.unready.push(UnreadyObject { object, health, why: line(&why) });
         } else {
             look.more_unready += 1;
         }
@@ -76,8 +77,8 @@ fn look_of(release: &Release, seen: &ReleaseSeen) -> ReleaseLook {
             if look.added.len() < NAMED_MAX {
                 look.added.push(AddedField {
                     object: key.to_string(),
-                    path: cut(extra.path.clone()),
-                    manager: cut(extra.manager.clone()),
+                    path: line(&extra.path),
+                    manager: line(&extra.manager),
                 });
             } else {
                 look.more_added += 1;
@@ -88,12 +89,8 @@ fn look_of(release: &Release, seen: &ReleaseSeen) -> ReleaseLook {
 }
 
 /// Words of others as a line that is not too long.
-fn cut(words: String) -> String {
-    if words.len() <= WHY_MAX {
-        return words;
-    }
-    let end = (0..=WHY_MAX).rev().find(|at| words.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &words[..end])
+fn line(words: &str) -> String {
+    cut(words, WHY_MAX)
 }
 
 fn without_words(look: &ReleaseLook) -> ReleaseLook {
@@ -198,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_cut_at_a_character() {
-        assert_eq!(cut("a".repeat(WHY_MAX)), "a".repeat(WHY_MAX));
-        let cut = cut("ö".repeat(WHY_MAX));
-        assert!(cut.ends_with('…') && cut.len() <= WHY_MAX + '…'.len_utf8());
+    fn words_of_others_are_one_line_that_is_not_too_long() {
+        assert_eq!(line(&"ö".repeat(WHY_MAX)), "ö".repeat(WHY_MAX));
+        assert_eq!(line(&"ö".repeat(WHY_MAX + 1)), format!("{}…", "ö".repeat(WHY_MAX - 1)));
+        assert!(!line("a\u{1b}[31m\nb").contains(char::is_control));
     }
 }

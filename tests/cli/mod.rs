@@ -37,7 +37,7 @@ mod release;
 mod streams;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -47,6 +47,29 @@ use trueup::event::body::{
 use trueup::event::{Entry, Event};
 use trueup::journal::{Journal, Options};
 use trueup::model::{CommitId, Digest, Name, ResourceId};
+
+/// A daemon that dies with the test.
+pub(super) struct Daemon(Child);
+
+impl Daemon {
+    /// Starts it; what it says is added to `log`.
+    pub(super) fn start(mut run: Command, log: &Path) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        Self(run.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    pub(super) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
 
 /// A state directory with a config that points to it.
 pub(super) struct Host {

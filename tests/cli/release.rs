@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trueup_fake_kube::FakeKube;
 
-use super::{Ended, Host, program};
+use super::{Daemon, Ended, Host, program};
 use crate::support::git_repo::GitRepo;
 use crate::support::slurm_lab::until;
 
@@ -92,23 +91,6 @@ fn take_up(kube: &FakeKube) {
     }
 }
 
-/// A daemon that dies with the test.
-struct Daemon(Child);
-
-impl Daemon {
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 impl Site {
     fn start() -> Self {
         let (host, repo, kube) = (Host::new(), GitRepo::new(), Arc::new(FakeKube::start()));
@@ -152,18 +134,9 @@ impl Site {
     }
 
     fn daemon(&self) -> Daemon {
-        let plain = program();
-        let mut run = Command::new(plain.get_program());
-        for (variable, value) in plain.get_envs() {
-            match value {
-                Some(value) => run.env(variable, value),
-                None => run.env_remove(variable),
-            };
-        }
+        let mut run = program();
         run.arg("--config").arg(self.host.path().join("config.yaml")).args(["-vv", "run"]);
-        let path = self.host.path().join("daemon.log");
-        let log = fs::File::options().create(true).append(true).open(path).unwrap();
-        Daemon(run.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Daemon::start(run, &self.host.path().join("daemon.log"))
     }
 
     /// An object of the cluster.

@@ -287,8 +287,9 @@ fn is_about_trust(error: &rustls::Error) -> bool {
     )
 }
 
-/// An error with what is behind it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with what is behind it, in one line of at most [`WORDS_MAX`] bytes.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(one) = at {

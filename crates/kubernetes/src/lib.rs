@@ -43,7 +43,7 @@ mod watch;
 
 pub use access::{Access, AccessError, KubeconfigRef, access};
 pub use api::{Api, Apply, Evicted, LIST_MAX, Limits, Resource, Selector};
-pub use fault::{Fault, WORDS_MAX};
+pub use fault::{Fault, WORDS_MAX, chain};
 pub use key::{Kind, ObjectKey, Scopes};
 pub use overview::{AboutCluster, NodeCounts, NodeProblem, OutNode, Overview, Share, WaitingPod};
 pub use watch::{Pulse, Stock, Watches};

@@ -5,7 +5,7 @@ use serde::Serialize;
 use trueup_slurm::{Overview, Share};
 
 use super::super::paint::{Block, Label, Text};
-use super::super::status::label;
+use super::super::status::heading;
 use super::super::time::shown;
 use super::super::ui::Product;
 use super::kubernetes;
@@ -34,16 +34,7 @@ impl Product for Shown {
 }
 
 fn one(row: &ClusterRow, now: Timestamp) -> Vec<Block> {
-    let mut head = vec![Text::new(row.resource.to_string(), Label::Strong)];
-    if let Some(status) = &row.status {
-        head.push("  ".into());
-        head.push(Text::new(status.word(), label(status)));
-        let detail = status.detail();
-        if !detail.is_empty() {
-            head.push(format!("  {detail}").into());
-        }
-    }
-    let mut blocks = vec![Block::Line(head)];
+    let mut blocks = vec![heading(&row.resource, row.status.as_ref())];
     match (&row.overview, &row.kubernetes, row.seen_at) {
         (Some(overview), _, Some(at)) => blocks.extend(seen(overview, at)),
         (None, Some(overview), Some(at)) => blocks.extend(kubernetes::seen(overview, at, now)),

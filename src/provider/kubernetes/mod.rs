@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use trueup_kubernetes::{Fault as KubeFault, KubeconfigRef, Limits, access};
+use trueup_kubernetes::{Fault as KubeFault, KubeconfigRef, Limits, access, chain};
 
 use self::link::{Link, Stamp};
 use crate::model::Name;
@@ -63,7 +63,7 @@ impl KubernetesProvider {
         }
         let (path, context) = (place.kubeconfig.clone(), place.context.clone());
         let which = KubeconfigRef { path, context, programs: false };
-        let opened = access(&which, limits()).await.map_err(|error| error.to_string())?;
+        let opened = access(&which, limits()).await.map_err(|error| chain(&error))?;
         let link = Arc::new(Link::new(opened, stamp));
         self.links().insert(cluster.clone(), Arc::clone(&link));
         Ok(link)

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trueup_kubernetes::release::{Done, Engine, EngineError, Step, Waits, Wish};
-use trueup_kubernetes::{AccessError, Api, Fault as KubeFault, Limits, access};
+use trueup_kubernetes::{AccessError, Api, Fault as KubeFault, Limits, access, chain};
 
-use super::{ReleaseProvider, Trouble, whole};
+use super::{ReleaseProvider, Trouble};
 use crate::model::resource::ReleasePlace;
 use crate::model::{Fault, Resource, ResourceId};
 use crate::port::{Outcome, Progress, ProgressUpdate, Scope};
@@ -70,7 +70,7 @@ impl ReleaseProvider {
         let way = self.way(&place.cluster);
         let way = way.map_err(|words| Fault::permanent(format!("{id}: {words}")))?;
         let opened = access(way, Limits::default()).await;
-        let failed = |error: AccessError| Fault::transient(format!("{id}: {}", whole(&error)));
+        let failed = |error: AccessError| Fault::transient(format!("{id}: {}", chain(&error)));
         opened.map(|access| access.api).map_err(failed)
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use trueup_kubernetes::release::{Engine, ReleaseName, Waits, Wish};
-use trueup_kubernetes::{Api, KubeconfigRef, Limits, Pulse, Watches, access};
+use trueup_kubernetes::{Api, KubeconfigRef, Limits, Pulse, Watches, access, chain};
 
 use crate::model::resource::{Release, ReleasePlace};
 use crate::model::{Digest, Name, Resource, ResourceId};
@@ -116,7 +116,7 @@ impl ReleaseProvider {
         if let Some(kept) = known.filter(|kept| kept.follows_no_other_than(releases)) {
             return Ok(kept);
         }
-        let api = access(self.way(cluster)?, LOOK).await.map_err(|error| whole(&error))?.api;
+        let api = access(self.way(cluster)?, LOOK).await.map_err(|error| chain(&error))?.api;
         let watches = Watches::telling(api.clone(), self.news.clone());
         let engine = Engine::with_watches(api.clone(), Waits::default(), watches);
         let engine = tokio::sync::Mutex::new(engine);
@@ -198,17 +198,6 @@ impl std::fmt::Display for Trouble {
             Self::Words(words) => f.write_str(words),
         }
     }
-}
-
-/// An error with what it came of.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    words
 }
 
 fn name_of(place: &ReleasePlace) -> Result<ReleaseName, String> {

@@ -5,11 +5,11 @@ use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::cli::{Ended, Host, program};
+use crate::cli::{Daemon, Ended, Host, program};
 use crate::support::git_repo::GitRepo;
 use crate::support::slurm_lab::{Lab, until};
 
@@ -28,23 +28,6 @@ pub(super) struct Site {
     pub(super) under: Vec<String>,
     /// How often something was published: each time is a commit of its own.
     published: Cell<u32>,
-}
-
-/// A daemon that dies with the test.
-pub(super) struct Daemon(Child);
-
-impl Daemon {
-    pub(super) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 impl Site {
@@ -115,8 +98,7 @@ impl Site {
             };
         }
         run.arg("--config").arg(self.host.path().join("config.yaml")).arg("run");
-        let log = fs::File::options().create(true).append(true).open(self.daemon_log()).unwrap();
-        Daemon(run.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Daemon::start(run, &self.daemon_log())
     }
 
     fn daemon_log(&self) -> PathBuf {

@@ -3,12 +3,11 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 use trueup_fake_kube::FakeKube;
 
-use crate::cli::{Ended, Host, program};
+use crate::cli::{Daemon, Ended, Host, program};
 use crate::support::git_repo::GitRepo;
 use crate::support::slurm_lab::until;
 
@@ -22,23 +21,6 @@ pub(super) struct Site {
     pub(super) kube: FakeKube,
     /// How often something was published: each time is a commit of its own.
     published: Cell<u32>,
-}
-
-/// A daemon that dies with the test.
-pub(super) struct Daemon(Child);
-
-impl Daemon {
-    pub(super) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 impl Site {
@@ -89,9 +71,7 @@ impl Site {
     pub(super) fn daemon(&self) -> Daemon {
         let mut run = program();
         run.arg("--config").arg(self.host.path().join("config.yaml")).arg("run");
-        let log = self.host.path().join("daemon.log");
-        let log = fs::File::options().create(true).append(true).open(log).unwrap();
-        Daemon(run.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Daemon::start(run, &self.host.path().join("daemon.log"))
     }
 
     /// The cluster as `trueup cluster` tells it.

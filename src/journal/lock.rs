@@ -11,7 +11,7 @@ use super::error::JournalError;
 
 /// The held lock; dropping it releases it.
 pub(crate) struct Lock {
-    file: File,
+    file: Held,
     path: PathBuf,
 }
 
@@ -51,14 +51,53 @@ impl Lock {
     }
 }
 
+/// A file that is locked as long as this is kept.
+///
+/// It is let go of by name: a process that is being started has copies of all open files for a moment, and
+/// a lock that goes only with its last copy would outlive what held it.
+pub(crate) struct Held(File);
+
+impl std::ops::Deref for Held {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "a lock goes with its file");
+        }
+    }
+}
+
 /// Opens and locks a file: the locked file, or the file as held by somebody else.
-pub(crate) fn try_lock(path: &Path) -> io::Result<Result<File, File>> {
+pub(crate) fn try_lock(path: &Path) -> io::Result<Result<Held, File>> {
     let mut options = OpenOptions::new();
     let file =
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(Ok(file)),
+        Ok(()) => Ok(Ok(Held(file))),
         Err(TryLockError::WouldBlock) => Ok(Err(file)),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_goes_with_its_holder_and_not_with_the_last_copy_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = try_lock(&path).unwrap().ok().unwrap();
+        let copy = held.try_clone().unwrap();
+        assert!(try_lock(&path).unwrap().is_err());
+        drop(held);
+        assert!(try_lock(&path).unwrap().is_ok());
+        drop(copy);
     }
 }

@@ -11,7 +11,6 @@ mod seal;
 mod snapshots;
 mod store;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,9 +19,10 @@ use jiff::Timestamp;
 use self::postings::Gathered;
 use self::store::Store;
 use super::error::JournalError;
+use super::layout;
+use super::lock::{self, Held};
 use super::read::{Cursor, Position, Reader};
 use super::search::Filter;
-use super::{layout, lock};
 use crate::event::chain::Head;
 
 pub use self::snapshots::{SNAPSHOT_BYTES_MAX, SNAPSHOTS_KEPT_MAX};
@@ -112,13 +112,13 @@ impl Index {
         !matches!(*self.state(), State::Off)
     }
 
-    fn take(folder: &Path) -> Result<Option<File>, JournalError> {
+    fn take(folder: &Path) -> Result<Option<Held>, JournalError> {
         layout::create_dir(folder)?;
         let path = folder.join("lock");
         Ok(lock::try_lock(&path).map_err(JournalError::io("lock", &path))?.ok())
     }
 
-    fn load(folder: &Path, lock: File, reader: &Reader) -> State {
+    fn load(folder: &Path, lock: Held, reader: &Reader) -> State {
         let store = seal::take(folder).then(|| Store::open(folder, lock)).flatten();
         match store {
             Some(store) if agrees(&store, reader) => return State::Ready(store),

@@ -2,7 +2,7 @@
 //!
 //! It never lets a panic or an error of sled out; both become `None`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -13,6 +13,7 @@ use sled::{Batch, Db, Tree};
 use super::postings::{self, Gathered, Term};
 use super::{Page, seal};
 use crate::event::chain::{Head, LineHash};
+use crate::journal::lock::Held;
 use crate::journal::read::Position;
 
 /// sled's cache in bytes. The index is read rarely and written in rounds; the default of 1 GB would
@@ -28,12 +29,12 @@ pub(super) struct Store {
     pub(super) times: Tree,
     pub(super) snapshots: Tree,
     /// Held as long as sled is open; sled's own lock is not waited for.
-    lock: File,
+    lock: Held,
 }
 
 impl Store {
     /// Opens files whose seal was right.
-    pub(super) fn open(folder: &Path, lock: File) -> Option<Self> {
+    pub(super) fn open(folder: &Path, lock: Held) -> Option<Self> {
         let path = seal::database(folder);
         guarded(|| {
             let config = sled::Config::new()
@@ -55,7 +56,7 @@ impl Store {
     }
 
     /// Deletes what is there and starts from nothing.
-    pub(super) fn create(folder: &Path, lock: File) -> Option<Self> {
+    pub(super) fn create(folder: &Path, lock: Held) -> Option<Self> {
         match fs::remove_dir_all(seal::database(folder)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%error, "the old index cannot be deleted");
@@ -181,7 +182,7 @@ impl Store {
     }
 
     /// Flushes and closes sled; the lock, if everything reached the disk.
-    pub(super) fn close(self) -> Option<File> {
+    pub(super) fn close(self) -> Option<Held> {
         let Self { db, meta, terms, positions, times, snapshots, lock } = self;
         guarded(move || {
             let flushed = known(db.flush());

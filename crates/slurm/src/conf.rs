@@ -2,6 +2,7 @@
 //! compared. It reads what Slurm reads, and never follows an `Include`: that is told instead.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use crate::hostlist;
@@ -123,15 +124,16 @@ impl Conf {
         for line in lines(text) {
             let (first, value) = &line.pairs[0];
             match first.to_ascii_lowercase().as_str() {
-                "nodename" => conf.add_nodes(&line, value, &mut node_default)?,
+                "nodename" => conf.add_nodes(line, &mut node_default)?,
                 "partitionname" => {
-                    let fields = fields(&line.pairs[1..]);
+                    let value = value.clone();
+                    let fields = fields(line.pairs.into_iter().skip(1));
                     if value.eq_ignore_ascii_case("default") {
                         partition_default.extend(fields);
                     } else {
                         let mut whole = partition_default.clone();
                         whole.extend(fields);
-                        conf.partitions.insert(value.clone(), whole);
+                        conf.partitions.insert(value, whole);
                     }
                     if conf.partitions.len() > PARTITIONS_MAX {
                         let message = format!("more than {PARTITIONS_MAX} partitions");
@@ -157,21 +159,19 @@ impl Conf {
         }
     }
 
-    fn add_nodes(
-        &mut self,
-        line: &Line,
-        names: &str,
-        default: &mut Fields,
-    ) -> Result<(), ConfError> {
-        let own = fields(&line.pairs[1..]);
+    fn add_nodes(&mut self, line: Line, default: &mut Fields) -> Result<(), ConfError> {
+        let number = line.number;
+        let wrong = |message: String| ConfError { line: number, message };
+        let mut pairs = line.pairs.into_iter();
+        let names = pairs.next().map(|(_, names)| names).unwrap_or_default();
+        let own = fields(pairs);
         if names.eq_ignore_ascii_case("default") {
             default.extend(own);
             return Ok(());
         }
         let mut whole = default.clone();
         whole.extend(own);
-        let wrong = |message: String| ConfError { line: line.number, message };
-        let names = hostlist::expand(names).map_err(|error| wrong(error.to_string()))?;
+        let names = hostlist::expand(&names).map_err(|error| wrong(error.to_string()))?;
         if self.nodes.len() + names.len() > hostlist::NAMES_MAX {
             return Err(wrong(format!("more than {} nodes", hostlist::NAMES_MAX)));
         }
@@ -179,10 +179,13 @@ impl Conf {
         let mut each: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for key in ["nodeaddr", "nodehostname", "port"] {
             if let Some(list) = whole.get(key)
-                && let Ok(values) = hostlist::expand(list)
+                && let Ok(mut values) = hostlist::expand(list)
                 && values.len() == names.len()
             {
-                each.insert(key, values);
+                match &mut values[..] {
+                    [only] => drop(whole.insert(key.to_owned(), std::mem::take(only))),
+                    _ => drop(each.insert(key, values)),
+                }
             }
         }
         let shared = Arc::new(whole);
@@ -194,8 +197,13 @@ impl Conf {
                 own.extend(each.iter().map(|(key, of)| ((*key).to_owned(), of[at].clone())));
                 Arc::new(own)
             };
-            if self.nodes.insert(name.clone(), fields).is_some() {
-                return Err(wrong(format!("node {name} is there twice")));
+            match self.nodes.entry(name) {
+                Entry::Vacant(free) => {
+                    free.insert(fields);
+                }
+                Entry::Occupied(taken) => {
+                    return Err(wrong(format!("node {} is there twice", taken.key())));
+                }
             }
         }
         Ok(())
@@ -208,22 +216,33 @@ impl Conf {
     }
 }
 
-fn fields(pairs: &[(String, String)]) -> Fields {
-    pairs.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone())).collect()
+fn fields(pairs: impl Iterator<Item = (String, String)>) -> Fields {
+    pairs
+        .map(|(mut key, value)| {
+            key.make_ascii_lowercase();
+            (key, value)
+        })
+        .collect()
 }
 
 /// A line as it is written again: quotes only where they are needed.
 #[must_use]
-pub fn spelled(pairs: &[(String, String)]) -> String {
-    let words: Vec<String> = pairs
-        .iter()
-        .map(|(key, value)| match value {
-            v if v.is_empty() => key.clone(),
-            v if v.contains(char::is_whitespace) => format!("{key}=\"{v}\""),
-            v => format!("{key}={v}"),
-        })
-        .collect();
-    words.join(" ")
+pub fn spelled<K: AsRef<str>>(pairs: &[(K, String)]) -> String {
+    let mut line = String::new();
+    for (key, value) in pairs {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(key.as_ref());
+        if value.is_empty() {
+            continue;
+        }
+        let quote = if value.contains(char::is_whitespace) { "\"" } else { "" };
+        for part in ["=", quote, value, quote] {
+            line.push_str(part);
+        }
+    }
+    line
 }
 
 #[cfg(test)]

@@ -97,9 +97,7 @@ fn slurm(wish: &Cluster) -> String {
 
 /// One line of pairs.
 fn line(text: &mut String, pairs: &[(&str, String)]) {
-    let pairs: Vec<(String, String)> =
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-    text.push_str(&conf::spelled(&pairs));
+    text.push_str(&conf::spelled(pairs));
     text.push('\n');
 }
 
@@ -179,28 +177,16 @@ fn reached(host: &Host) -> &str {
 
 /// The lines of a pool: one for all nodes that differ in nothing but the name.
 fn nodes(text: &mut String, pool: &Pool) {
+    // Of a thousand nodes with an address each, this is the same.
+    let common = conf::spelled(&shared(pool));
     let mut alike: Vec<&str> = Vec::new();
-    let common = |name: String, own: Vec<(&'static str, String)>| {
-        let mut pairs: Vec<(&str, String)> = vec![("NodeName", name)];
+    let mut one = |name: &str, own: Vec<(&str, String)>| {
+        let mut pairs = vec![("NodeName", name.to_owned())];
         pairs.extend(own);
-        pairs.push(("CPUs", pool.cpus.to_string()));
-        if let Some(lie) = pool.topology {
-            pairs.push(("Sockets", lie.sockets.to_string()));
-            pairs.push(("CoresPerSocket", lie.cores.to_string()));
-            pairs.push(("ThreadsPerCore", lie.threads.to_string()));
-        }
-        pairs.push(("RealMemory", pool.memory_mib.to_string()));
-        if !pool.gres.is_empty() {
-            pairs.push(("Gres", pool.gres.iter().map(counted).collect::<Vec<_>>().join(",")));
-        }
-        if !pool.features.is_empty() {
-            let features: Vec<&str> = pool.features.iter().map(String::as_str).collect();
-            pairs.push(("Feature", features.join(",")));
-        }
-        pairs.push(("Weight", pool.weight.to_string()));
-        pairs.extend(pool.parameters.iter().map(|(key, value)| (key.as_str(), value.clone())));
-        pairs.push(("State", "UNKNOWN".to_owned()));
-        pairs
+        text.push_str(&conf::spelled(&pairs));
+        text.push(' ');
+        text.push_str(&common);
+        text.push('\n');
     };
     for node in &pool.nodes {
         let mut own = Vec::new();
@@ -215,12 +201,34 @@ fn nodes(text: &mut String, pool: &Pool) {
         if own.is_empty() {
             alike.push(&node.name);
         } else {
-            line(text, &common(node.name.clone(), own));
+            one(&node.name, own);
         }
     }
     if !alike.is_empty() {
-        line(text, &common(compress(alike), Vec::new()));
+        one(&compress(alike), Vec::new());
     }
+}
+
+/// What the nodes of a pool have in common.
+fn shared(pool: &Pool) -> Vec<(&str, String)> {
+    let mut pairs = vec![("CPUs", pool.cpus.to_string())];
+    if let Some(lie) = pool.topology {
+        pairs.push(("Sockets", lie.sockets.to_string()));
+        pairs.push(("CoresPerSocket", lie.cores.to_string()));
+        pairs.push(("ThreadsPerCore", lie.threads.to_string()));
+    }
+    pairs.push(("RealMemory", pool.memory_mib.to_string()));
+    if !pool.gres.is_empty() {
+        pairs.push(("Gres", pool.gres.iter().map(counted).collect::<Vec<_>>().join(",")));
+    }
+    if !pool.features.is_empty() {
+        let features: Vec<&str> = pool.features.iter().map(String::as_str).collect();
+        pairs.push(("Feature", features.join(",")));
+    }
+    pairs.push(("Weight", pool.weight.to_string()));
+    pairs.extend(pool.parameters.iter().map(|(key, value)| (key.as_str(), value.clone())));
+    pairs.push(("State", "UNKNOWN".to_owned()));
+    pairs
 }
 
 fn counted(gres: &Gres) -> String {

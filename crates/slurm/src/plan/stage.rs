@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::wish::{Cluster, Pool};
+use crate::wish::{Cluster, Host, Pool};
 
 /// Put behind the name of a pool for those of its nodes that are still as before. Names of pools stand
 /// in no file of Slurm's.
@@ -20,10 +20,9 @@ pub fn outdated(before: &Cluster, wish: &Cluster) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for pool in &wish.pools {
         for node in &pool.nodes {
-            let was = old.get(node.name.as_str());
-            if was.is_some_and(|was| {
-                !same_hardware(was, pool) || place(was, node) != place(pool, node)
-            }) {
+            let Some((pool_before, before)) = old.get(node.name.as_str()) else { continue };
+            let moved = (&before.address, before.port) != (&node.address, node.port);
+            if moved || !same_hardware(pool_before, pool) {
                 names.insert(node.name.clone());
             }
         }
@@ -41,7 +40,7 @@ pub fn stage(before: &Cluster, wish: &Cluster, waiting: &BTreeSet<String>) -> Cl
         // Nodes of one pool may come from several.
         let mut groups: BTreeMap<&str, Pool> = BTreeMap::new();
         for node in pool.nodes.iter().filter(|node| waiting.contains(&node.name)) {
-            let Some(was) = old.get(node.name.as_str()) else { continue };
+            let Some((was, kept)) = old.get(node.name.as_str()) else { continue };
             let group = groups.entry(was.name.as_str()).or_insert_with(|| Pool {
                 name: format!("{}.{}{BEFORE}", pool.name, was.name),
                 nodes: Vec::new(),
@@ -50,8 +49,7 @@ pub fn stage(before: &Cluster, wish: &Cluster, waiting: &BTreeSet<String>) -> Cl
                 weight: pool.weight,
                 ..Pool::clone(was)
             });
-            let kept = was.nodes.iter().find(|one| one.name == node.name).unwrap_or(node);
-            group.nodes.push(kept.clone());
+            group.nodes.push(Host::clone(kept));
         }
         for group in groups.into_values() {
             let of_group: BTreeSet<&str> =
@@ -73,9 +71,13 @@ pub fn stage(before: &Cluster, wish: &Cluster, waiting: &BTreeSet<String>) -> Cl
     staged
 }
 
-fn by_node(cluster: &Cluster) -> BTreeMap<&str, &Pool> {
-    let nodes = |pool| Pool::names(pool).map(move |name| (name, pool));
-    cluster.pools.iter().flat_map(nodes).collect()
+/// Each node with its pool.
+fn by_node(cluster: &Cluster) -> BTreeMap<&str, (&Pool, &Host)> {
+    let mut all = BTreeMap::new();
+    for pool in &cluster.pools {
+        all.extend(pool.nodes.iter().map(|node| (node.name.as_str(), (pool, node))));
+    }
+    all
 }
 
 fn same_hardware(a: &Pool, b: &Pool) -> bool {
@@ -91,15 +93,6 @@ fn same_hardware(a: &Pool, b: &Pool) -> bool {
 /// Names of parameters are the same in any case.
 fn folded(parameters: &BTreeMap<String, String>) -> BTreeMap<String, &String> {
     parameters.iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect()
-}
-
-/// Where a node is reached.
-fn place<'a>(
-    pool: &'a Pool,
-    node: &crate::wish::Host,
-) -> Option<(&'a Option<String>, Option<u16>)> {
-    let own = pool.nodes.iter().find(|one| one.name == node.name)?;
-    Some((&own.address, own.port))
 }
 
 #[cfg(test)]

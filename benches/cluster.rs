@@ -115,13 +115,7 @@ fn running(wish: &wish::Cluster) -> SlurmSeen {
 
 fn resource(wish: &wish::Cluster, at_once: u32, seen: Option<Arc<SlurmSeen>>) -> Resource {
     Resource::Cluster(Box::new(Cluster::Slurm(SlurmCluster {
-        place: SlurmPlace {
-            folder: "/etc/slurm".into(),
-            programs: None,
-            slurmctld: "/usr/sbin/slurmctld".into(),
-            slurmrestd: None,
-            guest: None,
-        },
+        place: SlurmPlace::default(),
         wish: wish.clone(),
         drain_timeout_s: 3600,
         max_unavailable: at_once,

@@ -302,8 +302,8 @@ impl Default for BackupSettings {
     }
 }
 
-/// How the daemons of a cluster are started anew on this host and its nodes, and by which credentials a
-/// Kubernetes cluster is asked: a commit names none of these.
+/// Where a cluster is on this host, by which programs and credentials it is asked, and how its daemons are
+/// started anew: all of that is used as root, and a commit names none of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClusterSettings {
@@ -312,6 +312,21 @@ pub struct ClusterSettings {
     /// Stops a node's daemon and starts it; `{node}` in it is the node's name. Without it no change
     /// that needs that is made.
     pub restart_node: Vec<String>,
+    /// Of a Slurm cluster that is taken over: the folder of its `slurm.conf`, in which files are written.
+    pub folder: PathBuf,
+    /// Of the same: the folder of `scontrol`, `sinfo`, `squeue` and `sacctmgr`. Default: the first one of
+    /// `$PATH` that has them and that only root may change, else `/usr/bin`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<PathBuf>,
+    /// Of the same: the controller, with which files are tried before they are written.
+    pub slurmctld: PathBuf,
+    /// Of the same: the socket of slurmrestd, which is asked about nodes and jobs. Default: the programs are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slurmrestd: Option<PathBuf>,
+    /// Of the same: folders in which a document may name programs, plugins, sockets and files for Slurm's
+    /// daemons that `slurm.conf` does not name yet. Programs may lie in `folder` anyway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_paths: Vec<PathBuf>,
     /// Of a Kubernetes cluster: the file with its address and our credentials, for root alone. Programs
     /// that it names are not started.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -327,9 +342,31 @@ impl Default for ClusterSettings {
         Self {
             restart_controller: controller.into(),
             restart_node: Vec::new(),
+            folder: PathBuf::from("/etc/slurm"),
+            programs: None,
+            slurmctld: PathBuf::from("/usr/sbin/slurmctld"),
+            slurmrestd: None,
+            allowed_paths: Vec::new(),
             kubeconfig: None,
             context: None,
         }
+    }
+}
+
+impl ClusterSettings {
+    /// The paths in it, by their field.
+    fn paths(&self) -> impl Iterator<Item = (&'static str, Option<&Path>)> {
+        let single = [
+            ("clusters.folder", Some(self.folder.as_path())),
+            ("clusters.programs", self.programs.as_deref()),
+            ("clusters.slurmctld", Some(self.slurmctld.as_path())),
+            ("clusters.slurmrestd", self.slurmrestd.as_deref()),
+            ("clusters.kubeconfig", self.kubeconfig.as_deref()),
+        ];
+        let allowed = self.allowed_paths.iter();
+        single
+            .into_iter()
+            .chain(allowed.map(|path| ("clusters.allowedPaths", Some(path.as_path()))))
     }
 }
 
@@ -490,9 +527,7 @@ impl Config {
         ];
         let programs = self.backup.programs.iter();
         let programs = programs.map(|rule| ("backup.programs", Some(rule.program())));
-        let clusters = self.clusters.values();
-        let clusters =
-            clusters.map(|cluster| ("clusters.kubeconfig", cluster.kubeconfig.as_deref()));
+        let clusters = self.clusters.values().flat_map(ClusterSettings::paths);
         secrets
             .chain(paths)
             .chain(programs)

@@ -99,6 +99,13 @@ fn values_that_cannot_be_used_are_refused_without_being_quoted() {
     let none = "repository: {url: /x, signatures: {required: true}}\n";
     assert!(refused(none).contains("allowedSigners"));
     assert!(refused("repository: {url: /x}\nsocket: s.sock\n").contains("absolute"));
+    for relative in ["folder: etc", "slurmctld: slurmctld", "allowedPaths: [/srv, hooks]"] {
+        let message =
+            refused(&format!("repository: {{url: /x}}\nclusters: {{hpc: {{{relative}}}}}\n"));
+        let field = relative.split(':').next().unwrap();
+        assert!(message.contains(&format!("clusters.{field}")), "{message}");
+        assert!(message.contains("absolute"), "{message}");
+    }
     assert!(refused("repository: {url: /x}\nlimits: {parallelism: 0}\n").contains("1 to 64"));
     assert!(refused("repository: {url: /x}\nlimits: {resync: 5}\n").contains("`15s`"));
     assert!(refused("repository: {url: /x}\nlimits: {resync: -5s}\n").contains("negative"));

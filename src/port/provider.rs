@@ -79,6 +79,13 @@ pub trait Provider: Send + Sync {
         progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>>;
 
+    /// Lets go of what is kept on this host for resources that are neither asked for nor known any more. Only
+    /// whoever writes the log calls this, after it was written that they are gone, with what it knows then;
+    /// a crash before it is made up for by the next pass.
+    fn let_go<'a>(&'a self, _scope: &'a Scope) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Resolves once nothing is under way any more that takes away what steps made which were ended in
     /// the middle. What it leaves where nobody waits is a leftover for the next look.
     fn settled(&self) -> BoxFuture<'_, ()> {

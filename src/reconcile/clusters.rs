@@ -180,13 +180,7 @@ mod tests {
             "name": "lab", "controllers": [], "pools": [], "partitions": []
         }))
         .unwrap();
-        let place = SlurmPlace {
-            folder: "/etc/slurm".into(),
-            programs: None,
-            slurmctld: "/usr/sbin/slurmctld".into(),
-            slurmrestd: None,
-            guest: None,
-        };
+        let place = SlurmPlace::default();
         let slurm = SlurmCluster {
             place,
             wish,

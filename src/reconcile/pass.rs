@@ -415,7 +415,17 @@ impl Reconciler {
             events_of_look(state, &scope.desired, observed, plan, busy)
         });
         self.append_at(&load.commit, entries).await?;
+        self.let_go(&round.scope).await;
         Ok(round)
+    }
+
+    /// Tells the providers what is known now: what they keep for anything else may go.
+    async fn let_go(&self, scope: &Scope) {
+        let known = Arc::new(self.ledger.read(ours));
+        let scope = Scope { known, ..scope.clone() };
+        for provider in &self.providers {
+            provider.let_go(&scope).await;
+        }
     }
 
     pub(super) async fn append_at(

@@ -20,11 +20,18 @@ use super::yaml::{At, push_token};
 const QUOTE_MAX: usize = 60;
 
 /// Fields that were once known, and what to do instead.
-const MOVED: &[(&str, &str)] = &[(
-    "requireSignatures",
-    "remove it: a commit cannot say whose signature it needs; set repository.signatures.required \
-     in the config of each host",
-)];
+const MOVED: &[(&str, &str)] = &[
+    (
+        "requireSignatures",
+        "remove it: a commit cannot say whose signature it needs; set repository.signatures.required \
+         in the config of each host",
+    ),
+    (
+        "place",
+        "remove it: a commit cannot say which folder and which programs of the host are used as root; say \
+         folder, programs, slurmctld and slurmrestd under clusters.NAME in the config of the host",
+    ),
+];
 
 /// Name of the file that holds the schema of `kind`.
 pub fn schema_file(kind: DocKind) -> &'static str {

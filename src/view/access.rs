@@ -129,13 +129,7 @@ mod tests {
             "partitions": [],
         }))
         .unwrap();
-        let place = SlurmPlace {
-            folder: "/etc/slurm".into(),
-            programs: None,
-            slurmctld: "/usr/sbin/slurmctld".into(),
-            slurmrestd: None,
-            guest: None,
-        };
+        let place = SlurmPlace::default();
         let (drain_timeout_s, max_unavailable) = (60, 1);
         Cluster::Slurm(SlurmCluster {
             place,

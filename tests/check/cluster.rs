@@ -13,7 +13,6 @@ fn mistakes_of_one_cluster_are_found_at_once() {
     check(
         &document(
             r#"  name: lab
-  place: { folder: etc/slurm }
   drainTimeout: soon
   controllers: [{ name: ctl }]
   pools:
@@ -22,9 +21,8 @@ fn mistakes_of_one_cluster_are_found_at_once() {
 "#,
         ),
         expect![[r#"
-            environments/lab/x.yaml:7:20 spec/wrong-value: `etc/slurm` is not a plain absolute path: start with `/`, leave out `.`, `..` and `//`
-            environments/lab/x.yaml:8:17 spec/wrong-value: `soon` is not a duration: write `90s`, `5m`, `4h` or `1d`
-            environments/lab/x.yaml:11:36 spec/wrong-value: `n[1-` has a bracket that does not close, or nothing in it
+            environments/lab/x.yaml:7:17 spec/wrong-value: `soon` is not a duration: write `90s`, `5m`, `4h` or `1d`
+            environments/lab/x.yaml:10:36 spec/wrong-value: `n[1-` has a bracket that does not close, or nothing in it
         "#]],
     );
     check(
@@ -50,6 +48,23 @@ fn mistakes_of_one_cluster_are_found_at_once() {
             environments/lab/x.yaml:16:13 spec/wrong-value: needs `accounting`: Slurm keeps them in its database
             environments/lab/x.yaml:17:30 spec/wrong-value: follows from `name`: say it there
             environments/lab/x.yaml:17:50 spec/wrong-value: a password has no place in a file that everybody reads
+        "#]],
+    );
+}
+
+#[test]
+fn where_a_cluster_is_on_its_host_is_not_for_a_document_to_say() {
+    check(
+        &document(
+            r#"  place: { folder: /srv/slurm, programs: /home/mallory/bin }
+  controllers: [{ name: ctl }]
+  pools:
+    - { name: cpu, nodes: [{ name: n1 }], cpus: 4, memory: 4GiB }
+  partitions: [{ name: batch, pools: [cpu] }]
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:6:3 spec/unknown-field: unknown field `place` (remove it: a commit cannot say which folder and which programs of the host are used as root; say folder, programs, slurmctld and slurmrestd under clusters.NAME in the config of the host)
         "#]],
     );
 }
@@ -180,7 +195,6 @@ spec: { size: 1GiB }
     check(
         &document(
             r#"  machines: { image: slurm, network: hpc }
-  place: { folder: /srv/slurm, slurmctld: /opt/slurmctld }
   controllers: [{ name: ctl, address: 10.9.0.10 }]
   login: [{ name: head, machine: { memory: 1GiB } }]
   pools:
@@ -191,10 +205,8 @@ spec: { size: 1GiB }
         ),
         expect![[r#"
             environments/lab/x.yaml:6:13 spec/missing-field: field `memory` of the machines is missing (memory of each machine: `2GiB`)
-            environments/lab/x.yaml:7:20 spec/conflict: the services of a machine that is made read their files in /etc/slurm (leave it out)
-            environments/lab/x.yaml:7:43 spec/conflict: the service of a machine that is made starts /usr/sbin/slurmctld (leave it out)
-            environments/lab/x.yaml:9:34 spec/conflict: no machine is made for this one, only for controllers and nodes
-            environments/lab/x.yaml:13:15 spec/wrong-value: SlurmctldPort is `6817 -f /x`, and nodes ask at one port
+            environments/lab/x.yaml:8:34 spec/conflict: no machine is made for this one, only for controllers and nodes
+            environments/lab/x.yaml:12:15 spec/wrong-value: SlurmctldPort is `6817 -f /x`, and nodes ask at one port
         "#]],
     );
 }

@@ -23,6 +23,7 @@
 //! - A release that nobody tried is said to be unknown, never taken for another.
 //! - Nodes that were taken out under another reason than ours are never given back.
 //! - The live files are touched by [`switch()`] alone, and only with what a [`Prover`] let through.
+//! - What a candidate names, programs and files, is what the host names or allows ([`Allowed`]).
 //! - No secret: neither the munge key nor a password is ever read or written here.
 #![forbid(unsafe_code)]
 
@@ -41,6 +42,7 @@ pub mod hostlist;
 )]
 mod machine;
 pub mod observe;
+mod paths;
 pub mod plan;
 mod prove;
 mod release;
@@ -55,7 +57,8 @@ pub mod wish;
 pub use access::{Access, access};
 pub use adopt::{Adopted, Unadoptable, adopt};
 pub use control::{Control, ControlError};
-pub use machine::{Heard, HeardEnd, Here, Machine, Trial};
+pub use machine::{Heard, HeardEnd, Here, Machine, TRIAL_FOLDER, Trial};
+pub use paths::Allowed;
 pub use prove::{Proof, ProveError, Prover, Refused};
 pub use release::{NoRelease, Release, Shape};
 pub use render::{Files, Unsound, render};

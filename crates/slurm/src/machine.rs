@@ -23,6 +23,9 @@ const LINES_MAX: usize = 10_000;
 /// How long a daemon on trial may take to end once it was told to.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
+/// What folders of trials are called, before letters by chance.
+pub const TRIAL_FOLDER: &str = "slurm-trial-";
+
 /// A machine with Slurm on it.
 pub trait Machine: fmt::Debug + Send + Sync {
     /// Runs a program to its end and gives what it said, whatever its exit code.
@@ -81,6 +84,14 @@ pub trait Machine: fmt::Debug + Send + Sync {
     /// # Errors
     /// Whatever keeps it from being removed.
     fn clear(&self, folder: &Path) -> io::Result<()>;
+
+    /// Removes the folders of [`Machine::new_folder`] below `work` that a program which was killed left: those
+    /// of that name and of our own user, and nothing else. Nobody may have one of them at that time. How many
+    /// there were.
+    ///
+    /// # Errors
+    /// Whatever keeps them from being looked for or removed.
+    fn sweep(&self, work: &Path) -> io::Result<usize>;
 
     /// A port on which nothing listens now.
     ///
@@ -201,7 +212,7 @@ impl Machine for Here {
     }
 
     fn new_folder(&self, work: &Path) -> io::Result<PathBuf> {
-        let made = tempfile::Builder::new().prefix("slurm-trial-").tempdir_in(work)?;
+        let made = tempfile::Builder::new().prefix(TRIAL_FOLDER).tempdir_in(work)?;
         fs::set_permissions(made.path(), fs::Permissions::from_mode(0o700))?;
         Ok(made.keep())
     }
@@ -216,6 +227,26 @@ impl Machine for Here {
 
     fn clear(&self, folder: &Path) -> io::Result<()> {
         fs::remove_dir_all(folder)
+    }
+
+    fn sweep(&self, work: &Path) -> io::Result<usize> {
+        let entries = match fs::read_dir(work) {
+            Ok(entries) => entries,
+            Err(error) if is_none(&error) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let mut swept = 0;
+        for entry in entries {
+            let entry = entry?;
+            let named = entry.file_name().to_string_lossy().starts_with(TRIAL_FOLDER);
+            // Of the entry itself: a link leads to what is not ours.
+            let found = entry.metadata()?;
+            if named && found.is_dir() && found.uid() == self.user() {
+                fs::remove_dir_all(entry.path())?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
     }
 
     fn free_port(&self) -> io::Result<u16> {
@@ -291,5 +322,30 @@ impl Drop for Folder<'_> {
                 Ok(()) | Err(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_trial_left_is_swept_and_nothing_else() {
+        let work = tempfile::tempdir().unwrap();
+        let at = |name: &str| work.path().join(name);
+        assert_eq!(Here.sweep(&at("none")).unwrap(), 0);
+        let left = Here.new_folder(work.path()).unwrap();
+        fs::create_dir(left.join("state")).unwrap();
+        fs::create_dir(at("keys")).unwrap();
+        fs::write(at("slurm-trial-note"), "a file").unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("kept"), "").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), at("slurm-trial-link")).unwrap();
+        let of_another = Here.new_folder(work.path()).unwrap();
+        let foreign = std::os::unix::fs::chown(&of_another, Some(65534), None).is_ok();
+        assert_eq!(Here.sweep(work.path()).unwrap(), if foreign { 1 } else { 2 });
+        assert!(!left.exists() && at("keys").is_dir() && at("slurm-trial-note").is_file());
+        assert!(elsewhere.path().join("kept").is_file() && of_another.exists() == foreign);
+        assert_eq!(Here.sweep(work.path()).unwrap(), 0);
     }
 }

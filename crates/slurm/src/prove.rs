@@ -9,14 +9,18 @@
 //! What a controller does not look at is not proved: whether programs named in it exist, and whether
 //! the device files of `gres.conf` do. Those are of the nodes.
 
+mod trial;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::trial::trial;
 use crate::conf;
 use crate::machine::{Folder, Heard, HeardEnd, Machine, Trial};
+use crate::paths::Allowed;
 use crate::run::{self, Argv, RunError};
 
 /// The line of a controller that has read everything (controller.c).
@@ -32,8 +36,6 @@ const GRAVE: &[&str] =
 const TOLD_MAX: usize = 20;
 /// A port of the kernel's that was taken since it was chosen (strerror(3), `EADDRINUSE`).
 const PORT_TAKEN: &str = "Address already in use";
-/// Where nodes are for a trial: tcpmux, which nobody has, and which only root may have.
-const NODES_PORT: u16 = 1;
 /// Files that a controller reads beside those of a wish, and without which it does not start where they are
 /// asked for (`TopologyPlugin`, `JobSubmitPlugins`, `NodeFeaturesPlugins`, `BurstBufferType`).
 const BESIDE: &[&str] = &[
@@ -55,45 +57,6 @@ const OF_THE_TRIAL: &[&str] = &[
     "Reservations may be lost",
 ];
 
-/// Parameters that the copy says differently or not at all, in lower case. Programs that a controller
-/// starts by itself are among them: a trial must not suspend a node.
-const LEFT_OUT: &[&str] = &[
-    "accountingstoragebackuphost",
-    "accountingstorageenforce",
-    "accountingstorageexternalhost",
-    "accountingstoragehost",
-    "accountingstoragepass",
-    "accountingstorageport",
-    "accountingstoragetres",
-    "accountingstoragetype",
-    "accountingstorageuser",
-    "authaltparameters",
-    "authalttypes",
-    "controladdr",
-    "controlmachine",
-    "healthcheckinterval",
-    "healthcheckprogram",
-    "jobcomploc",
-    "jobcomptype",
-    "mailprog",
-    "rebootprogram",
-    "resumefailprogram",
-    "resumeprogram",
-    "slurmctldhost",
-    "slurmctldlogfile",
-    "slurmctldpidfile",
-    "slurmctldport",
-    "slurmctldprimaryoffprog",
-    "slurmctldprimaryonprog",
-    "slurmctldsyslogdebug",
-    "slurmdport",
-    "slurmschedlogfile",
-    "slurmuser",
-    "statesavelocation",
-    "suspendprogram",
-    "suspendtime",
-];
-
 /// Tries candidates with the programs of one release.
 #[derive(Debug, Clone)]
 pub struct Prover {
@@ -108,6 +71,9 @@ pub struct Prover {
     pub live: PathBuf,
     /// Longest that a trial may take.
     pub limit: Duration,
+    /// In which folders a candidate may name programs and files that the live files do not name; `None`:
+    /// anywhere, as there is nothing on the machine but its cluster.
+    pub allowed: Option<Vec<PathBuf>>,
 }
 
 /// A candidate that a controller has started with. Only [`Prover::prove`] makes one.
@@ -155,6 +121,9 @@ pub enum ProveError {
     /// A name of a file that is none, or no `slurm.conf` among them.
     #[error("cannot try the configuration: {0}")]
     Files(String),
+    /// It names what it may not.
+    #[error("the configuration names what the host does not allow it: {}", .0.join("; "))]
+    Paths(Vec<String>),
     /// A program could not be run.
     #[error(transparent)]
     Run(RunError),
@@ -213,6 +182,7 @@ impl Prover {
         for (name, text) in files {
             complete(name, text)?;
         }
+        self.may_name(candidate)?;
         self.beside(files, at)?;
         self.syntax(files, at)?;
         let port = self.machine.free_port().map_err(failed)?;
@@ -225,6 +195,17 @@ impl Prover {
         unsaid(candidate)?;
         folder.close().map_err(|error| ProveError::Folder { folder: work.to_owned(), error })?;
         Ok(Proof { files: files.clone(), noted })
+    }
+
+    /// Before any program reads it: some of what it names would be loaded, or be trusted, by the trial itself.
+    fn may_name(&self, candidate: &str) -> Result<(), ProveError> {
+        let Some(folders) = &self.allowed else { return Ok(()) };
+        let path = self.live.join("slurm.conf");
+        let live = self.machine.read(&path);
+        let live = live.map_err(|error| ProveError::Beside { path, error })?.unwrap_or_default();
+        let allowed = Allowed { folders: folders.clone(), own: self.live.clone() };
+        let refused = allowed.refused(candidate, &String::from_utf8_lossy(&live));
+        if refused.is_empty() { Ok(()) } else { Err(ProveError::Paths(few(refused))) }
     }
 
     /// What stands beside the live files and is no part of a wish.
@@ -369,58 +350,9 @@ fn unsaid(candidate: &str) -> Result<(), ProveError> {
     }
 }
 
-/// The candidate as a private controller reads it.
-fn trial(candidate: &str, at: &Path, port: u16, user: u32) -> String {
-    let mut text = String::new();
-    for line in conf::lines(candidate) {
-        let (first, _) = &line.pairs[0];
-        let kept: Vec<(String, String)> = if first.eq_ignore_ascii_case("nodename") {
-            let elsewhere = ["nodeaddr", "bcastaddr", "port"];
-            let own = line.pairs.into_iter();
-            own.filter(|(key, _)| !elsewhere.iter().any(|other| key.eq_ignore_ascii_case(other)))
-                .chain([("NodeAddr".to_owned(), "127.0.0.1".to_owned())])
-                .collect()
-        } else {
-            let out = |key: &str| LEFT_OUT.iter().any(|one| key.eq_ignore_ascii_case(one));
-            line.pairs.into_iter().filter(|(key, _)| !out(key)).collect()
-        };
-        if !kept.is_empty() {
-            text.push_str(&conf::spelled(&kept));
-            text.push('\n');
-        }
-    }
-    let folder = at.display();
-    text.push_str(&format!(
-        "SlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort={port}\nSlurmUser={}\n\
-         SlurmdPort={NODES_PORT}\nStateSaveLocation={folder}/state\n\
-         SlurmctldPidFile={folder}/slurmctld.pid\n",
-        user
-    ));
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::Shape;
-    use crate::{render, sample};
-
-    #[test]
-    fn a_trial_speaks_to_no_node_and_believes_nobody() {
-        let files = render(&sample::cluster(), Shape::V22_05).unwrap();
-        let own = format!("{}SlurmdPort=7000\nSuspendProgram=/bin/off\n", files.slurm);
-        let text = trial(&own, Path::new("/var/tmp/trial"), 7777, 0);
-        let conf = conf::Conf::parse(&text).unwrap();
-        assert_eq!(conf.parameter("AuthType"), Some("auth/munge"));
-        assert_eq!(conf.parameter("CredType"), Some("cred/munge"));
-        assert_eq!(conf.parameter("SlurmdPort"), Some("1"));
-        assert_eq!(conf.parameter("SlurmctldPort"), Some("7777"));
-        assert_eq!(conf.parameter("SuspendProgram"), None);
-        for (name, fields) in &conf.nodes {
-            assert_eq!(fields["nodeaddr"], "127.0.0.1", "{name}");
-            assert!(!fields.contains_key("port"), "{name}");
-        }
-    }
 
     #[test]
     fn many_words_are_told_by_a_few() {

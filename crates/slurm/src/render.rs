@@ -32,7 +32,7 @@ pub struct Unsound(pub Vec<WishFault>);
 
 /// What we say where a wish says nothing: memory and cores are shared out, jobs are kept in their
 /// bounds by cgroups, and a node that was gone comes back by itself only if it was not taken out.
-const DEFAULTS: &[(&str, &str)] = &[
+pub(crate) const DEFAULTS: &[(&str, &str)] = &[
     ("AuthType", "auth/munge"),
     ("CredType", "cred/munge"),
     ("JobAcctGatherType", "jobacct_gather/cgroup"),

@@ -1,7 +1,7 @@
 //! `trueup cluster import`: the files of a cluster that is there as a `Cluster` document.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -16,6 +16,9 @@ use super::hand::named;
 use crate::model::Name;
 use crate::spec::kinds::API_VERSION;
 
+/// Where the host's config looks for a cluster when it says nothing.
+const USUAL_FOLDER: &str = "/etc/slurm";
+
 /// Print the files of a Slurm cluster as a Cluster document
 ///
 /// Nodes that are alike become a pool: give pools better names. What a document cannot say is told on
@@ -26,7 +29,7 @@ use crate::spec::kinds::API_VERSION;
     trueup cluster import --folder /srv/slurm/etc --name hpc")]
 pub(super) struct Import {
     /// The folder of slurm.conf and gres.conf
-    #[arg(long, value_name = "DIR", default_value = "/etc/slurm")]
+    #[arg(long, value_name = "DIR", default_value = USUAL_FOLDER)]
     folder: PathBuf,
     /// The document's name; what the cluster calls itself where that fits
     #[arg(long, value_name = "NAME", value_parser = named)]
@@ -74,8 +77,14 @@ impl Import {
             kind: "Cluster",
             metadata: [("name", name.to_string())].into(),
             lifecycle: [("adopt", true)].into(),
-            spec: spec(&wish, &self.folder)?,
+            spec: spec(&wish)?,
         };
+        if self.folder != Path::new(USUAL_FOLDER) {
+            context.ui.warn(&format!(
+                "say in the host's config where it is: `clusters: {{{name}: {{folder: {}}}}}`",
+                self.folder.display()
+            ));
+        }
         let text = yaml(&document)?;
         context.ui.raw(&text)?;
         Ok(Done::Fine)
@@ -94,11 +103,10 @@ impl Import {
 }
 
 /// A wish as the spec of a document.
-fn spec(wish: &wish::Cluster, folder: &std::path::Path) -> Result<Value, CliError> {
+fn spec(wish: &wish::Cluster) -> Result<Value, CliError> {
     let mut spec = serde_json::to_value(wish).map_err(CliError::input)?;
     if let Some(object) = spec.as_object_mut() {
         object.insert("type".into(), json!("slurm"));
-        object.insert("place".into(), json!({"folder": folder}));
         if let Some(accounting) = object.get_mut("accounting").and_then(Value::as_object_mut) {
             accounting.remove("database");
         }

@@ -4,6 +4,7 @@
 //! Nothing that is there is ever written over. Each part ends before the next begins, and what breaks off
 //! goes on with `trueup recover disks`.
 
+mod config;
 mod disks;
 mod from;
 mod own;

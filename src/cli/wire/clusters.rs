@@ -66,6 +66,12 @@ impl Provider for Clusters {
         hand.perform(step, scope, progress)
     }
 
+    fn let_go<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            tokio::join!(self.slurm.let_go(scope), self.kubernetes.let_go(scope));
+        })
+    }
+
     fn settled(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             tokio::join!(self.slurm.settled(), self.kubernetes.settled());

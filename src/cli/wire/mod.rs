@@ -36,7 +36,7 @@ pub(super) const CLOSING: Duration = Duration::from_secs(5);
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 35;
+pub(super) const STATE_VIEW_VERSION: u32 = 36;
 
 /// The machine's clocks.
 #[derive(Debug)]

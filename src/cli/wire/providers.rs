@@ -15,7 +15,7 @@ use crate::port::Provider;
 use crate::private;
 use crate::provider::backup::protocol::Target;
 use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces, Vault};
-use crate::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
+use crate::provider::cluster::{ClusterHost, ClusterProvider, ClusterSetup};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::kubernetes::{KubernetesPlace, KubernetesProvider, KubernetesSetup};
@@ -128,15 +128,20 @@ fn allowed(rule: &ProgramRule) -> Allowed {
 
 /// The Slurm clusters of this host.
 fn clusters(config: &Config) -> ClusterProvider {
-    let restarts = |settings: &ClusterSettings| Restarts {
-        controller: settings.restart_controller.clone(),
-        node: settings.restart_node.clone(),
+    let host = |settings: &ClusterSettings| ClusterHost {
+        folder: settings.folder.clone(),
+        programs: settings.programs.clone(),
+        slurmctld: settings.slurmctld.clone(),
+        slurmrestd: settings.slurmrestd.clone(),
+        allowed_paths: settings.allowed_paths.clone(),
+        restart_controller: settings.restart_controller.clone(),
+        restart_node: settings.restart_node.clone(),
     };
-    let named = config.clusters.iter().map(|(name, settings)| (name.clone(), restarts(settings)));
+    let named = config.clusters.iter().map(|(name, settings)| (name.clone(), host(settings)));
     ClusterProvider::new(ClusterSetup {
         folder: config.state_directory().join("cluster"),
-        restarts: named.collect(),
-        usual: restarts(&ClusterSettings::default()),
+        hosts: named.collect(),
+        usual: host(&ClusterSettings::default()),
     })
 }
 

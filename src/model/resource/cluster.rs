@@ -1,7 +1,8 @@
-//! The canonical form of a cluster: where its files and programs are, what it has to be, and how much
+//! The canonical form of a cluster: on which machine its controller is, what it has to be, and how much
 //! of it may be out of use at once.
 //!
-//! It holds no secret: neither the munge key nor a password is part of it.
+//! It holds no secret: neither the munge key nor a password is part of it. It names no program and no folder
+//! of the host: who may merge does not choose what root runs and writes there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,20 +61,13 @@ pub struct SlurmBuilt {
     pub release: Shape,
 }
 
-/// Where a Slurm cluster is, as seen from the host of its controller.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+/// On which machine the controller of a Slurm cluster is. Its folder and its programs there are no part of
+/// it: those of this host are what the host's config says, never a commit; those of a machine that trueup
+/// made are Debian's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SlurmPlace {
-    /// The folder of `slurm.conf`, `gres.conf` and `cgroup.conf`.
-    pub folder: String,
-    /// The folder of `scontrol`, `sinfo`, `squeue` and `sacctmgr`; `None`: the search path.
-    pub programs: Option<String>,
-    /// `slurmctld`, which a candidate is tried with.
-    pub slurmctld: String,
-    /// The socket of slurmrestd, where that is asked.
-    pub slurmrestd: Option<String>,
-    /// The virtual machine of this host in which all of that is, reached through its agent; `None`: this
-    /// host itself.
+    /// The virtual machine of this host, reached through its agent; `None`: this host itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<Name>,
 }
@@ -81,6 +75,8 @@ pub struct SlurmPlace {
 /// What a look at a Slurm cluster found.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SlurmSeen {
+    /// The folder of its files.
+    pub folder: String,
     /// The text of `slurm.conf`.
     pub slurm: String,
     /// The text of `gres.conf`; empty where there is none.
@@ -97,6 +93,8 @@ pub struct SlurmSeen {
     pub now: i64,
     /// Its machines that answer, by their name in the cluster, where trueup made them.
     pub machines: BTreeMap<String, MachineSeen>,
+    /// Those of them that answer and cannot be looked at, and why.
+    pub unwell: BTreeMap<String, String>,
 }
 
 /// What a look at one machine of a cluster found.

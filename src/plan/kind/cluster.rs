@@ -54,9 +54,9 @@ pub(in super::super) fn decide(
             return verdict;
         }
         let why = format!(
-            "there is no slurm.conf in {}: trueup takes over a cluster that runs, so install Slurm and \
-             start it first, or name its folder in `place.folder`",
-            to.place.folder
+            "there is no slurm.conf in its folder: trueup takes over a cluster that runs, so install Slurm \
+             and start it first, or say where it is in `clusters.{}.folder` of the host's config",
+            case.id.name
         );
         verdict.skip(SkipReason::Unplaceable(why), Vec::new());
         return verdict;
@@ -164,8 +164,8 @@ impl<'a, 'w> Work<'a, 'w> {
         if live.wish.name != to.wish.name {
             return Err(format!(
                 "the files in {} are of the cluster `{}`, not of `{}`: name that one in `spec.name`, \
-                 or another folder in `place.folder`",
-                to.place.folder, live.wish.name, to.wish.name
+                 or say another folder in `clusters.{}.folder` of the host's config",
+                seen.folder, live.wish.name, to.wish.name, case.id.name
             ));
         }
         let last = Files::of(to.wish.clone(), shape)?;
@@ -181,6 +181,7 @@ impl<'a, 'w> Work<'a, 'w> {
             let (place, name) = (self.to.place.clone(), self.to.wish.name.clone());
             self.quiet(verdict, Action::ClusterAdopt { place, name }, Vec::new());
         }
+        self.unwell(verdict);
         // Before what may wait for jobs for hours.
         self.prepare(verdict);
         self.asked(verdict);

@@ -239,7 +239,7 @@ pub fn detail(step: &Step) -> String {
             cut(&trueup_slurm::hostlist::compress(machines.keys().map(String::as_str)))
         }
         Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),
-        Action::ClusterAdopt { place, .. } => cut(&place.folder),
+        Action::ClusterAdopt { name, .. } => cut(name),
         Action::KubernetesNode { node, .. } => node.clone(),
         Action::KubernetesNamespace { step } => match step {
             ReleaseStep::Apply { key, .. }

@@ -43,13 +43,7 @@ fn lab() -> wish::Cluster {
 }
 
 fn place() -> SlurmPlace {
-    SlurmPlace {
-        folder: "/etc/slurm".into(),
-        programs: None,
-        slurmctld: "/usr/sbin/slurmctld".into(),
-        slurmrestd: None,
-        guest: None,
-    }
+    SlurmPlace::default()
 }
 
 fn cluster(wish: &wish::Cluster, seen: Option<SlurmSeen>) -> Resource {
@@ -174,7 +168,7 @@ fn what_is_as_asked_needs_nothing_and_what_is_foreign_an_adoption() {
     shows(
         &machine,
         expect![[r#"
-           1  take over  cluster/hpc  /etc/slurm [adopted]
+           1  take over  cluster/hpc  lab [adopted]
         Plan: 0 to create, 1 to change, 0 to destroy
     "#]],
     );

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::BackupProvider;
 use super::act::brief;
 use super::drill::Wrong;
-use super::held::Closing;
 use super::job::Job;
 use super::scratch::{BootTurn, Scratch};
 use crate::model::backup::BackupDrilled;
@@ -18,7 +17,7 @@ use crate::port::{BootWish, Booted, Guests, Progress, ProgressUpdate, Scope};
 /// What a drill is to boot.
 pub(super) struct Boot<'a> {
     guests: &'a Arc<dyn Guests>,
-    closing: &'a Closing,
+    provider: &'a BackupProvider,
     backup: &'a Name,
     part: &'a GuestPart,
     boot: &'a BackupBoot,
@@ -51,8 +50,8 @@ impl Job<'_> {
             return Err(Fault::transient(format!("{}: {id} is not asked for any more", self.id)));
         };
         let (guests, backup) = (self.provider.guests()?, &self.id.name);
-        let closing = &self.provider.closing;
-        Ok(Some(Boot { guests, closing, backup, part: &guest.part, boot, spec }))
+        let provider = self.provider;
+        Ok(Some(Boot { guests, provider, backup, part: &guest.part, boot, spec }))
     }
 }
 
@@ -74,7 +73,7 @@ impl Boot<'_> {
         drilled: &mut BackupDrilled,
         progress: &Progress,
     ) -> Result<Option<Wrong>, Fault> {
-        let noted = scratch.boots_now(self.guests, self.backup, self.closing);
+        let noted = scratch.boots_now(self.guests, self.backup, self.provider);
         noted.map_err(|error| {
             Fault::transient(format!(
                 "backup/{}: that a drill boots something cannot be noted ({error}); nothing is \

@@ -114,6 +114,7 @@ async fn let_go(guests: &dyn Guests, open: OpenGuest) {
 pub(super) mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use tokio::sync::Semaphore;
 
@@ -126,6 +127,14 @@ pub(super) mod tests {
         may_open: Semaphore,
         closed: Mutex<Vec<bool>>,
         pub(in super::super) may_end: Semaphore,
+        refuses: AtomicBool,
+    }
+
+    impl Fake {
+        /// Whether machines refuse to end.
+        pub(in super::super) fn may_not_end(&self, refuses: bool) {
+            self.refuses.store(refuses, Ordering::Release);
+        }
     }
 
     impl Guests for Fake {
@@ -189,6 +198,9 @@ pub(super) mod tests {
 
         fn end_boot<'a>(&'a self, _: &'a Name) -> BoxFuture<'a, Result<bool, Fault>> {
             Box::pin(async {
+                if self.refuses.load(Ordering::Acquire) {
+                    return Err(Fault::transient("it does not end"));
+                }
                 self.may_end.acquire().await.unwrap().forget();
                 Ok(true)
             })
@@ -207,6 +219,7 @@ pub(super) mod tests {
             may_open: Semaphore::new(may_open),
             closed,
             may_end: Semaphore::new(0),
+            refuses: AtomicBool::new(false),
         });
         let part = GuestPart::Machine { name: Name::new("web").unwrap() };
         let wish = GuestWish {

@@ -1,7 +1,8 @@
 //! The folder of a drill: made empty, locked, and removed again, with what may run on its content.
 //!
 //! Nothing of another name in the scratch place is touched. What a kill left is found and removed by the
-//! next process ([`BackupProvider::sweep`]): a machine by the note in its lock, files by their names.
+//! next process ([`BackupProvider::sweep`]): a machine by the note in its lock, files by their names. So is,
+//! by a later look of the same process, a machine that could not be ended: its files stay until it is.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write as _};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
 use super::held::Closing;
@@ -43,13 +44,22 @@ pub(super) struct Scratch {
     boots: bool,
     /// Held until its machine and its folder are gone.
     alone: Option<BootTurn>,
-    /// Who ends the machine that may run on what is in it.
-    machine: Option<(Arc<dyn Guests>, Name, Closing)>,
+    /// The machine that may run on what is in it.
+    machine: Option<Running>,
+}
+
+/// A machine that may run, and who ends it.
+struct Running {
+    guests: Arc<dyn Guests>,
+    name: Name,
+    closing: Closing,
+    /// Whether nothing has to be looked for any more.
+    swept: Arc<Mutex<bool>>,
 }
 
 impl Drop for Scratch {
     /// A drill that was given up: its machine and its folder go without anybody waiting for it. Where the
-    /// process ends first, the next one removes them.
+    /// process ends first, the next one removes them; where the machine does not end, a later look.
     fn drop(&mut self) {
         let Some(lock) = self.lock.take() else { return };
         let alone = self.alone.take();
@@ -61,8 +71,13 @@ impl Drop for Scratch {
         };
         match self.machine.take() {
             // Whoever stops the program waits for it.
-            Some((guests, name, closing)) => closing.spawn(async move {
-                end(&guests, &name, &lock).await;
+            Some(Running { guests, name, closing, swept }) => closing.spawn(async move {
+                if !end(&guests, &name, &lock).await {
+                    // It may have its files open. Whoever sweeps finds them by the note.
+                    drop((lock, alone));
+                    *swept.lock().await = false;
+                    return;
+                }
                 // The lock goes last.
                 let gone = tokio::task::spawn_blocking(move || {
                     files();
@@ -82,13 +97,15 @@ impl Drop for Scratch {
     }
 }
 
-/// Ends a machine, and takes the note about it away; what does not go is left to the next process.
-async fn end(guests: &Arc<dyn Guests>, name: &Name, lock: &File) {
+/// Ends a machine, and takes the note about it away; whether both are gone. What is not is tried again by a
+/// later look.
+async fn end(guests: &Arc<dyn Guests>, name: &Name, lock: &File) -> bool {
     let ended = guests.end_boot(name).await.map_err(|fault| fault.to_string());
     let ended = ended.and_then(|_| lock.set_len(0).map_err(|error| error.to_string()));
-    if let Err(error) = ended {
+    if let Err(error) = &ended {
         tracing::warn!(backup = %name, error, "what a drill booted cannot be ended yet");
     }
+    ended.is_ok()
 }
 
 impl Scratch {
@@ -127,19 +144,24 @@ impl Scratch {
         &mut self,
         guests: &Arc<dyn Guests>,
         name: &Name,
-        closing: &Closing,
+        provider: &BackupProvider,
     ) -> io::Result<()> {
         if let Some(lock) = &mut self.lock {
             lock.write_all(BOOTED)?;
             lock.sync_all()?;
         }
-        self.machine = Some((Arc::clone(guests), name.clone(), closing.clone()));
+        self.machine = Some(Running {
+            guests: Arc::clone(guests),
+            name: name.clone(),
+            closing: provider.closing.clone(),
+            swept: Arc::clone(&provider.swept),
+        });
         Ok(())
     }
 
     /// Ends the machine that runs on what is in it, if there is one.
     pub(super) async fn end_machine(&mut self) -> Result<(), Fault> {
-        let Some((guests, name, _)) = &self.machine else { return Ok(()) };
+        let Some(Running { guests, name, .. }) = &self.machine else { return Ok(()) };
         guests.end_boot(name).await?;
         if let Some(lock) = &self.lock {
             let unnoted = lock.set_len(0);
@@ -219,8 +241,7 @@ impl BackupProvider {
         for (name, lock) in machines.unwrap_or_default() {
             let Ok(guests) = self.guests() else { continue };
             tracing::info!(backup = %name, "what a drill booted is ended");
-            end(guests, &name, &lock).await;
-            done &= lock.metadata().is_ok_and(|note| note.len() == 0);
+            done &= end(guests, &name, &lock).await;
         }
         let setup = Arc::clone(&self.setup);
         let files = tokio::task::spawn_blocking(move || sweep(&setup)).await;
@@ -280,7 +301,11 @@ fn sweep_in(setup: &BackupSetup, place: &Path) -> io::Result<()> {
         let Some(name) = file_name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
             continue;
         };
-        if let Some(_lock) = lock(setup, name)? {
+        if let Some(lock) = lock(setup, name)? {
+            if lock.metadata()?.len() > 0 {
+                // A machine may run on it, which is ended first.
+                continue;
+            }
             tracing::info!(folder = %entry.path().display(), "what a drill left is removed");
             remove(&entry.path())?;
         }
@@ -289,134 +314,4 @@ fn sweep_in(setup: &BackupSetup, place: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn setup(at: &Path) -> BackupSetup {
-        BackupSetup {
-            program: "trueup".into(),
-            folder: at.join("backup"),
-            scratch: at.join("scratch"),
-            scratch_of_guests: at.join("guests"),
-            host: "node1".into(),
-            programs: Vec::new(),
-            own: super::super::OwnPlaces {
-                state: at.to_owned(),
-                log: at.join("log"),
-                config: None,
-                mirror: at.join("mirror"),
-            },
-            secrets: Arc::new(|_| Ok(String::new())),
-            secrets_folder: at.join("secrets"),
-            prove_log: Arc::new(|_| Ok(String::new())),
-        }
-    }
-
-    #[test]
-    fn what_a_drill_left_is_removed_unless_it_is_at_work_or_not_ours() {
-        let host = tempfile::tempdir().unwrap();
-        let setup = setup(host.path());
-        sweep(&setup).unwrap();
-        let name = Name::new("etc").unwrap();
-        let mut work = Scratch::take(&setup, &name, None).unwrap().unwrap();
-        assert!(work.free().unwrap() > 0);
-        fs::create_dir_all(work.folder.join("etc/deep")).unwrap();
-        let other = setup.scratch.join("somebody's");
-        fs::create_dir(&other).unwrap();
-        let left = setup.scratch.join("trueup-drill-old");
-        fs::create_dir_all(left.join("etc")).unwrap();
-        sweep(&setup).unwrap();
-        assert!(work.folder.join("etc/deep").is_dir() && other.is_dir() && !left.exists());
-        assert!(Scratch::take(&setup, &name, None).unwrap().is_none(), "one at a time");
-        let folder = work.folder.clone();
-        // As a kill leaves it.
-        work.lock = None;
-        let mut work = Scratch::take(&setup, &name, None).unwrap().unwrap();
-        assert!(!folder.join("etc").exists(), "it begins empty");
-        work.lock = None;
-        sweep(&setup).unwrap();
-        assert!(!folder.exists());
-    }
-
-    /// As after a kill: of a drill that booted something there are a note and a folder.
-    fn left(setup: &BackupSetup, name: &str) -> PathBuf {
-        let name = Name::new(name).unwrap();
-        let turn = Arc::new(tokio::sync::Mutex::new(())).try_lock_owned().unwrap();
-        let mut work = Scratch::take(setup, &name, Some(turn)).unwrap().unwrap();
-        work.lock.as_mut().unwrap().write_all(BOOTED).unwrap();
-        work.lock = None;
-        work.folder.clone()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_look_waits_a_while_for_what_was_left_and_leaves_it_to_nobody() {
-        let host = tempfile::tempdir().unwrap();
-        let setup = setup(host.path());
-        let folder = left(&setup, "web");
-        let (fake, guests) = super::super::held::tests::guests();
-        let provider = BackupProvider::new(setup).with_guests(guests);
-        // libvirt hangs, and the look that began it is cut off.
-        assert!(timeout(Duration::from_secs(1), provider.sweep()).await.is_err());
-        for _ in 0..2 {
-            let look = timeout(2 * SWEEP_WAIT, provider.sweep());
-            look.await.expect("the next look does not wait for ever");
-        }
-        assert!(folder.is_dir());
-        fake.may_end.add_permits(1);
-        provider.closing.wait().await;
-        assert!(!folder.exists() && booted(&provider.setup).unwrap().is_empty());
-        assert!(*provider.swept.lock().await);
-    }
-
-    #[tokio::test]
-    async fn a_drill_boots_once_nothing_of_the_one_before_is_left() {
-        let host = tempfile::tempdir().unwrap();
-        let setup = setup(host.path());
-        let (fake, guests) = super::super::held::tests::guests();
-        let provider = BackupProvider::new(setup.clone()).with_guests(Arc::clone(&guests));
-        let told: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
-        let heard = Arc::clone(&told);
-        let progress: crate::port::Progress =
-            Arc::new(move |update| heard.lock().unwrap().push(update.what));
-        let turn = provider.turn_to_boot(&progress).await;
-        assert!(told.lock().unwrap().is_empty());
-        let name = Name::new("web").unwrap();
-        let mut work = Scratch::take(&setup, &name, Some(turn)).unwrap().unwrap();
-        work.boots_now(&guests, &name, &provider.closing).unwrap();
-        let folder = work.folder.clone();
-        let mut next = Box::pin(provider.turn_to_boot(&progress));
-        let a_moment = Duration::from_millis(50);
-        assert!(timeout(a_moment, &mut next).await.is_err());
-        assert_eq!(*told.lock().unwrap(), ["waiting for another drill, which boots a machine"]);
-        // Given up: its machine is still being ended.
-        drop(work);
-        assert!(timeout(a_moment, &mut next).await.is_err());
-        assert!(folder.is_dir());
-        fake.may_end.add_permits(1);
-        let _turn = next.await;
-        assert!(!folder.exists());
-    }
-
-    #[test]
-    fn what_a_drill_booted_is_known_to_the_next_process_by_its_note() {
-        let host = tempfile::tempdir().unwrap();
-        let setup = setup(host.path());
-        let turn = Arc::new(tokio::sync::Mutex::new(())).try_lock_owned().unwrap();
-        let name = Name::new("web").unwrap();
-        assert!(booted(&setup).unwrap().is_empty());
-        let mut work = Scratch::take(&setup, &name, Some(turn)).unwrap().unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&setup.scratch_of_guests), mode(&work.folder)), (0o711, 0o700));
-        work.lock.as_mut().unwrap().write_all(BOOTED).unwrap();
-        assert!(booted(&setup).unwrap().is_empty(), "it is at work");
-        // As a kill leaves it.
-        work.lock = None;
-        let found = booted(&setup).unwrap();
-        assert_eq!(found[0].0, name);
-        found[0].1.set_len(0).unwrap();
-        drop(found);
-        assert!(booted(&setup).unwrap().is_empty());
-        sweep(&setup).unwrap();
-        assert!(!work.folder.exists());
-    }
-}
+mod tests;

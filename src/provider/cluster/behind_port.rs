@@ -5,7 +5,7 @@ use trueup_slurm::{ControlError, ProveError, SwitchError};
 
 use super::ClusterProvider;
 use super::act::Job;
-use crate::model::{Fault, Kind, Observed};
+use crate::model::{Fault, Kind, Observed, ResourceId};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
 use crate::provider::files::blocking;
@@ -60,6 +60,22 @@ impl Provider for ClusterProvider {
             }
         })
     }
+
+    fn let_go<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, ()> {
+        let (provider, scope) = (self.clone(), scope.clone());
+        let forget = move || {
+            let kept = |id: &ResourceId| {
+                scope.desired.resources.contains_key(id) || scope.known.contains(id)
+            };
+            let forgot = provider.forget(&kept, &scope.known);
+            forgot.map_err(|error| Fault::transient(error.to_string()))
+        };
+        Box::pin(async move {
+            if let Err(fault) = blocking("remove keys of clusters that are gone", forget).await {
+                tracing::warn!(%fault, "a key of a cluster that is gone cannot be removed yet");
+            }
+        })
+    }
 }
 
 /// A failed question as a fault about `what`.
@@ -82,6 +98,11 @@ pub(super) fn unproved(what: &str, error: &ProveError) -> Fault {
         ProveError::Refused(_) | ProveError::Files(_) => Fault::needs_human(
             message,
             "nothing was changed: mend the spec; these are the words of Slurm's own programs",
+        ),
+        ProveError::Paths(_) => Fault::needs_human(
+            message,
+            "nothing was changed: name their folder in `allowedPaths` of this cluster in the host's \
+             config, or leave them out of the spec",
         ),
         ProveError::Run(_)
         | ProveError::Folder { .. }

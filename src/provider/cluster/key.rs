@@ -12,6 +12,8 @@ use crate::model::Name;
 
 /// Bytes of a key: 1,024 bits, as munge's own mungekey makes (mungekey(8), `--bits`).
 const BYTES: usize = 128;
+/// The folder with a folder for each cluster.
+const KEYS: &str = "keys";
 /// Random bytes of the kernel.
 const RANDOM: &str = "/dev/urandom";
 
@@ -86,8 +88,45 @@ pub(super) fn forget_before(folder: &Path, cluster: &Name, number: u32) -> io::R
     Ok(())
 }
 
+/// The clusters of which there are keys.
+///
+/// # Errors
+/// They cannot be looked for.
+pub(super) fn clusters(folder: &Path) -> io::Result<Vec<Name>> {
+    let entries = match fs::read_dir(folder.join(KEYS)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut clusters = Vec::new();
+    for entry in entries {
+        // What is called otherwise is not ours.
+        clusters.extend(entry?.file_name().to_str().and_then(|name| Name::new(name).ok()));
+    }
+    Ok(clusters)
+}
+
+/// Removes the munge keys of a cluster that is gone for good, and its folder where nothing else is in it.
+///
+/// # Errors
+/// One of them cannot be removed.
+pub(super) fn forget(folder: &Path, cluster: &Name) -> io::Result<()> {
+    let own = folder.join(KEYS).join(cluster.as_str());
+    for entry in fs::read_dir(&own)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("munge-")) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    match fs::remove_dir(&own) {
+        Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
+        Ok(()) | Err(_) => fs::File::open(folder.join(KEYS))?.sync_all(),
+    }
+}
+
 fn file(folder: &Path, cluster: &Name, number: u32) -> PathBuf {
-    folder.join("keys").join(cluster.as_str()).join(format!("munge-{number}.key"))
+    folder.join(KEYS).join(cluster.as_str()).join(format!("munge-{number}.key"))
 }
 
 #[cfg(test)]

@@ -1,26 +1,38 @@
 //! A look at every cluster that is asked for. A controller that does not answer is unreadable, never an
 //! empty cluster.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use trueup_slurm::is_cut_off;
 
 use super::ClusterProvider;
-use crate::model::resource::{Cluster, SlurmCluster, SlurmSeen};
-use crate::model::{Observation, Observed, Ownership, Resource, ResourceId};
+use crate::model::resource::{Cluster, SlurmCluster, SlurmPlace, SlurmSeen};
+use crate::model::{Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::port::{AgentFault, Scope};
 
 impl ClusterProvider {
     /// Looks at every cluster of `scope`.
     pub(super) fn look(&self, scope: &Scope) -> Observed {
         let mut observed = Observed::default();
-        for (id, wish) in &scope.desired.resources {
-            let Resource::Cluster(cluster) = &wish.resource else { continue };
-            let Some(slurm) = cluster.slurm() else { continue };
-            match self.one(id, slurm, &scope.claims) {
+        self.sweep(&SlurmPlace::default());
+        let known = Known { claims: &scope.claims, ours: &scope.known };
+        let wished = || {
+            let resources = scope.desired.resources.iter();
+            resources.filter_map(|(id, wish)| match &wish.resource {
+                Resource::Cluster(cluster) => Some((id, cluster.slurm()?)),
+                _ => None,
+            })
+        };
+        observed.unreadable = self.doubled(wished(), &scope.claims);
+        for (id, slurm) in wished() {
+            if observed.unreadable.contains_key(id) {
+                continue;
+            }
+            match self.one(id, slurm, known) {
                 Ok(Some(seen)) => {
                     observed.resources.insert(id.clone(), observation(slurm, seen));
                 }
@@ -33,16 +45,49 @@ impl ClusterProvider {
         observed
     }
 
+    /// Clusters that are where another one is. Two documents would write their files over each other's; the
+    /// one that has them already goes on.
+    fn doubled<'a>(
+        &self,
+        wished: impl Iterator<Item = (&'a ResourceId, &'a SlurmCluster)>,
+        claims: &BTreeMap<ResourceId, Resource>,
+    ) -> BTreeMap<ResourceId, String> {
+        let mut by_folder: BTreeMap<PathBuf, Vec<&ResourceId>> = BTreeMap::new();
+        for (id, slurm) in wished.filter(|(_, slurm)| slurm.place.guest.is_none()) {
+            let folder = self.at(&id.name, &slurm.place).folder;
+            let real = fs::canonicalize(&folder).unwrap_or(folder);
+            by_folder.entry(real).or_default().push(id);
+        }
+        let mut doubled = BTreeMap::new();
+        for (folder, ids) in by_folder {
+            let first = ids.iter().find(|id| claims.contains_key(**id)).unwrap_or(&ids[0]);
+            for id in ids.iter().filter(|id| *id != first) {
+                let why = format!(
+                    "{} is the folder of {first} already: say its own in `clusters.{}.folder` of the host's \
+                     config, or remove one of the two",
+                    folder.display(),
+                    id.name
+                );
+                doubled.insert((*id).clone(), why);
+            }
+        }
+        doubled
+    }
+
     fn one(
         &self,
         id: &ResourceId,
         slurm: &SlurmCluster,
-        claims: &BTreeMap<ResourceId, Resource>,
+        known: Known<'_>,
     ) -> Result<Option<SlurmSeen>, String> {
-        let place = &slurm.place;
+        let (place, claims) = (&slurm.place, known.claims);
         if let Some(guest) = &place.guest {
-            match self.guest(guest).ping() {
-                Ok(()) => {}
+            let asked = match known.has(guest) {
+                true => self.guest(guest).ping(),
+                false => Err(AgentFault::NoMachine(guest.to_string())),
+            };
+            match asked {
+                Ok(()) => self.sweep(place),
                 // Until it was set up nobody is lost with it. Once it was, a cluster whose controller is
                 // away is no cluster that is not there: its nodes may have jobs.
                 Err(AgentFault::NoMachine(_) | AgentFault::Silent(_))
@@ -53,7 +98,8 @@ impl ClusterProvider {
                 Err(fault) => return Err(format!("its controller: {fault}")),
             }
         }
-        let (live, folder) = (self.live(place), Path::new(&place.folder));
+        let live = self.live(&id.name, place);
+        let folder = live.folder.clone();
         let read = |name: &str| {
             let path = folder.join(name);
             let bytes = live.machine.read(&path);
@@ -66,6 +112,7 @@ impl ClusterProvider {
         let text = read("slurm.conf")?;
         let Some(text) = text.or_else(|| cut_off.then(String::new)) else { return Ok(None) };
         let mut seen = SlurmSeen {
+            folder: folder.display().to_string(),
             slurm: text,
             gres: read("gres.conf")?.unwrap_or_default(),
             cgroup: read("cgroup.conf")?.unwrap_or_default(),
@@ -78,7 +125,7 @@ impl ClusterProvider {
             return Ok(Some(seen));
         }
         if let Some(built) = &slurm.built {
-            seen.machines = self.machines(&id.name, built)?;
+            (seen.machines, seen.unwell) = self.machines(&id.name, built, known)?;
         }
         let observer = self.observer(id, place);
         let pass = observer.lock().unwrap_or_else(PoisonError::into_inner).pass();
@@ -90,10 +137,27 @@ impl ClusterProvider {
             _ => false,
         };
         if slurm.wish.accounting.is_some() && (claimed || has_accounts(slurm)) {
-            let accounts = self.commands(place).accounts(&slurm.wish.name);
+            let accounts = self.commands(&id.name, place).accounts(&slurm.wish.name);
             seen.accounts = Some(Arc::new(accounts.map_err(|error| error.to_string())?));
         }
         Ok(Some(seen))
+    }
+}
+
+/// What the log knows.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// What it remembers of what is ours.
+    pub(super) claims: &'a BTreeMap<ResourceId, Resource>,
+    /// What is ours.
+    pub(super) ours: &'a BTreeSet<ResourceId>,
+}
+
+impl Known<'_> {
+    /// Whether trueup made that machine. One of its name that it did not make is somebody's, and is asked
+    /// nothing.
+    pub(super) fn has(&self, machine: &Name) -> bool {
+        self.ours.contains(&ResourceId::new(Kind::VirtualMachine, machine.clone()))
     }
 }
 
@@ -121,64 +185,4 @@ pub(super) fn now() -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::guest::fake::with;
-    use super::super::{ClusterProvider, ClusterSetup, Restarts};
-    use super::*;
-    use crate::model::resource::{SlurmBuilt, SlurmPlace};
-
-    fn built() -> SlurmCluster {
-        let wish = serde_json::from_value(serde_json::json!({
-            "name": "lab", "controllers": [], "pools": [], "partitions": []
-        }));
-        SlurmCluster {
-            place: SlurmPlace {
-                folder: "/etc/slurm".into(),
-                programs: None,
-                slurmctld: "/usr/sbin/slurmctld".into(),
-                slurmrestd: None,
-                guest: Some(crate::model::Name::new("hpc-ctl").unwrap()),
-            },
-            wish: wish.unwrap(),
-            built: Some(SlurmBuilt {
-                machines: BTreeMap::new(),
-                key: 1,
-                server: "10.7.0.10:6817".into(),
-                release: trueup_slurm::Shape::V22_05,
-            }),
-            drain_timeout_s: 60,
-            max_unavailable: 1,
-            seen: None,
-        }
-    }
-
-    #[test]
-    fn a_cluster_whose_controller_is_gone_is_no_cluster_that_was_never_there() {
-        with(&[], |_, fake| {
-            let folder = tempfile::tempdir().unwrap();
-            let setup = ClusterSetup {
-                folder: folder.path().to_owned(),
-                restarts: BTreeMap::new(),
-                usual: Restarts::default(),
-            };
-            let agents = Arc::clone(fake) as Arc<dyn crate::port::Agents>;
-            let provider = ClusterProvider::new(setup).with_agents(agents);
-            let id: ResourceId = "cluster/hpc".parse().unwrap();
-            let look = |claimed: bool| {
-                let ours = Resource::Cluster(Box::new(Cluster::Slurm(built())));
-                let claims = claimed.then(|| (id.clone(), ours)).into_iter().collect();
-                provider.one(&id, &built(), &claims).map(|seen| seen.is_some())
-            };
-            for away in
-                [AgentFault::NoMachine("hpc-ctl".into()), AgentFault::Silent("hpc-ctl".into())]
-            {
-                fake.is(Some(away));
-                assert_eq!(look(false), Ok(false), "it is to be made");
-                let why = look(true).unwrap_err();
-                assert!(why.starts_with("its controller: ") && why.contains("hpc-ctl"), "{why}");
-            }
-            fake.is(None);
-            assert_eq!(look(true), Ok(false), "an empty machine");
-        });
-    }
-}
+mod tests;

@@ -1,18 +1,22 @@
 //! Clusters: looked at and changed by Slurm's own programs where the controller is: on this host, or in a
 //! virtual machine of it, which is reached through its agent.
 //!
-//! Which programs start daemons anew is what the host's config says, never a commit. Files are written
-//! by the exchange of `trueup-slurm` alone, and only what a controller of its own has started with.
+//! Where a cluster is on this host, which programs are run there and which start daemons anew is what the
+//! host's config says, never a commit. Files are written by the exchange of `trueup-slurm` alone, and only what
+//! a controller of its own has started with. No machine is asked anything that is not trueup's.
 
 mod act;
 mod behind_port;
 mod guest;
+mod host;
 mod key;
 mod look;
 mod prepare;
+mod trials;
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +25,9 @@ use trueup_slurm::run::Argv;
 use trueup_slurm::{Control, Here, Live, Machine, Prover};
 
 use self::guest::Guest;
+pub use self::host::ClusterHost;
 use crate::model::resource::SlurmPlace;
-use crate::model::{Name, ResourceId};
+use crate::model::{Kind, Name, ResourceId};
 use crate::port::Agents;
 
 /// Longest that one question to the controller may take. A dead one is waited for 9 s by the programs.
@@ -43,19 +48,10 @@ const GUEST_START: Duration = Duration::from_secs(240);
 pub struct ClusterSetup {
     /// A private folder, for trials, and for munge keys.
     pub folder: PathBuf,
-    /// How daemons are started anew, by the name of the `Cluster`.
-    pub restarts: BTreeMap<Name, Restarts>,
-    /// How they are where nothing is said.
-    pub usual: Restarts,
-}
-
-/// How the daemons of a cluster are started anew: argument vectors.
-#[derive(Debug, Clone, Default)]
-pub struct Restarts {
-    /// The controller.
-    pub controller: Vec<String>,
-    /// A node's daemon, with `{node}` for its name; empty: there is no way.
-    pub node: Vec<String>,
+    /// Where clusters are on this host, by the name of the `Cluster`.
+    pub hosts: BTreeMap<Name, ClusterHost>,
+    /// Where one is of which nothing is said.
+    pub usual: ClusterHost,
 }
 
 /// Clusters of this host. Cheap to clone.
@@ -66,6 +62,8 @@ pub struct ClusterProvider {
     observers: Arc<Mutex<HashMap<ResourceId, Kept>>>,
     /// When the daemons that were started anew here had been started before, by their node's own clock.
     before: Arc<Mutex<HashMap<(ResourceId, String), i64>>>,
+    /// The machines on which what trials left was swept: a guest, or `None`, this host.
+    swept: Arc<Mutex<HashSet<Option<Name>>>>,
 }
 
 /// An observer with where it looks.
@@ -84,6 +82,7 @@ impl ClusterProvider {
             agents: None,
             observers: Arc::default(),
             before: Arc::default(),
+            swept: Arc::default(),
         }
     }
 
@@ -106,8 +105,17 @@ impl ClusterProvider {
         }
     }
 
-    fn restarts(&self, cluster: &Name) -> &Restarts {
-        self.setup.restarts.get(cluster).unwrap_or(&self.setup.usual)
+    /// What the host's config says of a cluster.
+    fn host(&self, cluster: &Name) -> &ClusterHost {
+        self.setup.hosts.get(cluster).unwrap_or(&self.setup.usual)
+    }
+
+    /// Where the files and programs of a cluster are on the machine of its controller.
+    fn at(&self, cluster: &Name, place: &SlurmPlace) -> ClusterHost {
+        match &place.guest {
+            Some(_) => ClusterHost::of_guest(),
+            None => self.host(cluster).clone(),
+        }
     }
 
     /// The observer of a cluster: it keeps what it saw, so that the next look is cheap.
@@ -116,43 +124,48 @@ impl ClusterProvider {
         if let Some(kept) = all.get(id).filter(|kept| kept.place == *place) {
             return Arc::clone(&kept.observer);
         }
-        let rest = place.slurmrestd.as_ref().map(|socket| Rest::new(socket.into(), QUESTION));
-        let observer = Arc::new(Mutex::new(Observer::new(self.commands(place), rest)));
+        let rest = self.at(&id.name, place).slurmrestd.map(|socket| Rest::new(socket, QUESTION));
+        let commands = self.commands(&id.name, place);
+        let observer = Arc::new(Mutex::new(Observer::new(commands, rest)));
         let kept = Kept { place: place.clone(), observer: Arc::clone(&observer) };
         all.insert(id.clone(), kept);
         observer
     }
 
     fn control(&self, cluster: &Name, place: &SlurmPlace) -> Option<Control> {
-        if place.guest.is_some() {
-            let restart = Argv::new("systemctl").args(["restart", "slurmctld.service"]);
-            return Some(Control::new(self.commands(place), restart, GUEST_START));
-        }
-        let (program, arguments) = self.restarts(cluster).controller.split_first()?;
-        Some(Control::new(self.commands(place), Argv::new(program).args(arguments), START))
+        let (words, limit) = (self.at(cluster, place).restart_controller, start_limit(place));
+        let (program, arguments) = words.split_first()?;
+        let restart = Argv::new(program).args(arguments);
+        Some(Control::new(self.commands(cluster, place), restart, limit))
     }
 
-    fn commands(&self, place: &SlurmPlace) -> Commands {
+    fn commands(&self, cluster: &Name, place: &SlurmPlace) -> Commands {
+        let at = self.at(cluster, place);
+        let is_guest = place.guest.is_some();
         Commands {
             machine: self.machine(place),
-            folder: place.programs.as_ref().map(PathBuf::from),
-            conf: Some(Path::new(&place.folder).join("slurm.conf")),
-            limit: if place.guest.is_some() { GUEST_QUESTION } else { QUESTION },
+            folder: (!is_guest).then(|| at.programs_here()),
+            conf: Some(at.folder.join("slurm.conf")),
+            limit: if is_guest { GUEST_QUESTION } else { QUESTION },
         }
     }
 
-    fn prover(&self, place: &SlurmPlace) -> Prover {
+    fn prover(&self, cluster: &Name, place: &SlurmPlace) -> Prover {
+        let at = self.at(cluster, place);
+        let is_guest = place.guest.is_some();
         Prover {
             machine: self.machine(place),
-            bin: place.programs.as_ref().map(PathBuf::from),
-            slurmctld: PathBuf::from(&place.slurmctld),
-            live: PathBuf::from(&place.folder),
-            limit: if place.guest.is_some() { GUEST_TRIAL } else { TRIAL },
+            bin: (!is_guest).then(|| at.programs_here()),
+            slurmctld: at.slurmctld,
+            live: at.folder,
+            limit: if is_guest { GUEST_TRIAL } else { TRIAL },
+            // A guest is its cluster's alone.
+            allowed: (!is_guest).then_some(at.allowed_paths),
         }
     }
 
-    fn live(&self, place: &SlurmPlace) -> Live {
-        Live { machine: self.machine(place), folder: PathBuf::from(&place.folder) }
+    fn live(&self, cluster: &Name, place: &SlurmPlace) -> Live {
+        Live { machine: self.machine(place), folder: self.at(cluster, place).folder }
     }
 
     /// Where trials are made, on the machine of the controller.
@@ -162,4 +175,48 @@ impl ClusterProvider {
             None => self.setup.folder.clone(),
         }
     }
+
+    /// Removes the keys of clusters that are gone for good: neither asked for nor known, and without a machine
+    /// that is ours still, which may have the key.
+    fn forget(
+        &self,
+        kept: &dyn Fn(&ResourceId) -> bool,
+        ours: &BTreeSet<ResourceId>,
+    ) -> io::Result<()> {
+        let folder = &self.setup.folder;
+        for cluster in key::clusters(folder)? {
+            let machine = format!("{cluster}-");
+            let of_it = |id: &ResourceId| {
+                id.kind == Kind::VirtualMachine && id.name.as_str().starts_with(&machine)
+            };
+            let id = ResourceId::new(Kind::Cluster, cluster.clone());
+            if !kept(&id) && !ours.iter().any(of_it) {
+                key::forget(folder, &cluster)?;
+                tracing::info!(cluster = %id, "it is gone, and its munge key with it");
+            }
+        }
+        let mut observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        observers.retain(|id, _| kept(id));
+        Ok(())
+    }
+
+    /// Removes what trials of programs that were killed left on the machine of a controller, once. It only
+    /// takes room: what cannot be removed is no reason to look at nothing.
+    fn sweep(&self, place: &SlurmPlace) {
+        let swept_on = || self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept_on().contains(&place.guest) {
+            return;
+        }
+        let swept = trials::sweep(&self.setup.folder, &*self.machine(place), &self.work(place));
+        match swept {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => tracing::warn!(%error, "what trials of files left cannot be removed"),
+        }
+        swept_on().insert(place.guest.clone());
+    }
+}
+
+fn start_limit(place: &SlurmPlace) -> Duration {
+    if place.guest.is_some() { GUEST_START } else { START }
 }

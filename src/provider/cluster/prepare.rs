@@ -14,6 +14,7 @@ use trueup_slurm::run::Argv;
 use super::act::Job;
 use super::guest::Guest;
 use super::key::{self, Key};
+use super::look::Known;
 use super::{ClusterProvider, GUEST_QUESTION};
 use crate::model::resource::{MachineSeen, SlurmBuilt};
 use crate::model::{Fault, Name};
@@ -111,25 +112,33 @@ fn digest(text: &str) -> String {
 }
 
 impl ClusterProvider {
-    /// The machines of a cluster that answer, and how they are.
+    /// The machines of a cluster that are ours and answer, and how they are; and those that answer and cannot
+    /// be looked at, with why. The key is this host's: without it nothing is known of any.
     pub(super) fn machines(
         &self,
         cluster: &Name,
         built: &SlurmBuilt,
-    ) -> Result<BTreeMap<String, MachineSeen>, String> {
+        known: Known<'_>,
+    ) -> Result<(BTreeMap<String, MachineSeen>, BTreeMap<String, String>), String> {
         let key = key::there(&self.setup.folder, cluster, built.key);
         let key = key.map_err(|error| format!("its munge key: {error}"))?;
         let wanted = Wanted::new(key.as_ref(), &built.server);
-        let found = self.each(&built.machines, |guest| {
-            guest.ping().ok().map(|()| wanted.look(guest)).transpose()
-        });
-        let mut seen = BTreeMap::new();
+        let machines = built.machines.iter().filter(|(_, machine)| known.has(machine));
+        let machines = machines.map(|(name, machine)| (name.clone(), machine.clone())).collect();
+        let found = self.each(&machines, |guest| guest.ping().ok().map(|()| wanted.look(guest)));
+        let (mut seen, mut unwell) = (BTreeMap::new(), BTreeMap::new());
         for (name, found) in found {
-            if let Some(one) = found.map_err(|why| format!("{name}: {why}"))? {
-                seen.insert(name, one);
+            match found {
+                Some(Ok(one)) => {
+                    seen.insert(name, one);
+                }
+                Some(Err(why)) => {
+                    unwell.insert(name, why);
+                }
+                None => {}
             }
         }
-        Ok(seen)
+        Ok((seen, unwell))
     }
 
     /// Does something with each machine, some of them at once.

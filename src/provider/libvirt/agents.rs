@@ -1,11 +1,15 @@
 //! Agents of guests, reached through libvirt: no network and no key of ours is in the guest.
 //!
-//! What is asked and answered may be a secret: neither is in a fault.
+//! Only a machine that bears trueup's mark, under its own name, is asked anything: one of that name that
+//! somebody else made is as one that is not there. What is asked and answered may be a secret: neither is in a
+//! fault.
 
 use std::time::Duration;
 
 use trueup_libvirt::{Client, Code, Error};
 
+use super::xml::{Mark, NAMESPACE};
+use crate::model::{Kind, Name, ResourceId};
 use crate::port::{AgentFault, Agents, BoxFuture};
 
 /// Longest of what an agent says that is kept, characters.
@@ -33,10 +37,20 @@ impl Agents for LibvirtAgents {
         limit: Duration,
     ) -> BoxFuture<'a, Result<String, AgentFault>> {
         Box::pin(async move {
-            let asked = self.client.agent_command(machine, &command, limit).await;
-            asked.map_err(|error| fault(machine, &error))
+            let none = || AgentFault::NoMachine(machine.to_owned());
+            let name = Name::new(machine).map_err(|_| none())?;
+            let id = ResourceId::new(Kind::VirtualMachine, name);
+            let ours = move |element: &str| is_of(element, &id);
+            let asked =
+                self.client.agent_command_if(machine, NAMESPACE, ours, &command, limit).await;
+            asked.map_err(|error| fault(machine, &error))?.ok_or_else(none)
         })
     }
+}
+
+/// Whether a mark is that of a machine that is called so; a copy bears the one of its original.
+fn is_of(element: &str, id: &ResourceId) -> bool {
+    Mark::of_metadata(element).is_some_and(|mark| mark.id == *id)
 }
 
 fn fault(machine: &str, error: &Error) -> AgentFault {
@@ -59,6 +73,17 @@ fn shortened(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_somebody_else_made_is_not_asked() {
+        let id: ResourceId = "vm/hpc-ctl".parse().unwrap();
+        let element = |of: &str| format!("<resource environment='lab' id='{of}'/>");
+        assert!(is_of(&element("vm/hpc-ctl"), &id));
+        assert!(!is_of(&element("vm/web"), &id), "a copy of another one");
+        for foreign in ["", "<resource/>", "<other id='vm/hpc-ctl' environment='lab'/>"] {
+            assert!(!is_of(foreign, &id), "{foreign}");
+        }
+    }
 
     #[test]
     fn a_machine_that_is_not_there_is_told_from_one_that_says_nothing() {

@@ -52,9 +52,6 @@ pub struct SlurmClusterSpec {
     pub r#type: SlurmType,
     /// `ClusterName`; the document's name when not given.
     pub name: Option<String>,
-    /// Where it is on the machine of its controller: this host, or with `machines` a virtual one.
-    #[serde(default)]
-    pub place: ClusterPlaceSpec,
     /// Builds it of virtual machines, one for each controller and node, called CLUSTER-NODE. Each needs an
     /// `address`. A cluster that is there already has none.
     pub machines: Option<Box<ClusterMachineSpec>>,
@@ -111,22 +108,6 @@ fn one() -> u32 {
 pub enum SlurmType {
     /// Slurm, 22.05 or 24.11.
     Slurm,
-}
-
-/// Where a cluster is on the host of its controller. The nodes read the same files: from a shared
-/// folder, or from the controller (`SlurmctldParameters=enable_configless`).
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ClusterPlaceSpec {
-    /// The folder of `slurm.conf`: `/etc/slurm`, the default.
-    pub folder: Option<String>,
-    /// The folder of `scontrol` and its like; the search path when not given.
-    pub programs: Option<String>,
-    /// `slurmctld`, with which files are tried before they are written: `/usr/sbin/slurmctld`, the
-    /// default.
-    pub slurmctld: Option<String>,
-    /// The socket of slurmrestd, which is asked about nodes and jobs; the programs are when not given.
-    pub slurmrestd: Option<String>,
 }
 
 /// A machine.
@@ -302,7 +283,8 @@ pub struct ClusterQosSpec {
     pub limits: BTreeMap<String, String>,
 }
 
-/// Programs around jobs, by absolute path. They run as root: a commit can name only what is there.
+/// Programs around jobs, by absolute path. They run as root. Of a cluster that is taken over, they lie in the
+/// folder of `slurm.conf`, or where the host's config allows it (`clusters.NAME.allowedPaths`).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClusterHooksSpec {

@@ -21,9 +21,6 @@ use crate::model::resource::{Cluster, SlurmCluster, SlurmPlace};
 const DRAIN_S: u64 = 24 * 3600;
 /// Longest span of time here, seconds: a year; longer is a mistake of units.
 const SPAN_S_MAX: u64 = 366 * 24 * 3600;
-/// Where Debian's packages have the files of Slurm, and its controller.
-const FOLDER: &str = "/etc/slurm";
-const DAEMON: &str = "/usr/sbin/slurmctld";
 /// Most nodes of one entry: more than any cluster has.
 const NODES_MAX: usize = 65_536;
 /// Most entries of one list, and longest text of one: a person writes a few.
@@ -39,7 +36,6 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ClusterSpec) -> Option<Cluster> {
 
 fn slurm(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Cluster> {
     let SlurmType::Slurm = spec.r#type;
-    let place = place(cx, spec);
     let is_built = spec.machines.is_some();
     let pools = each(cx, "/spec/pools", &spec.pools, |cx, at, of| pool(cx, at, of, is_built));
     let partitions = each(cx, "/spec/partitions", &spec.partitions, partition);
@@ -88,7 +84,7 @@ fn slurm(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Cluster> {
     for fault in wish::check(&wish) {
         cx.err("spec/wrong-value", pointer(&fault.path), fault.message);
     }
-    let mut place = place?;
+    let mut place = SlurmPlace::default();
     let built = match is_built {
         true => Some(built::resolve(cx, spec, &mut place, &mut wish)?),
         false => {
@@ -104,24 +100,6 @@ fn slurm(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Cluster> {
         max_unavailable: spec.max_unavailable,
         seen: None,
     }))
-}
-
-fn place(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<SlurmPlace> {
-    let mut path = |field: &str, text: Option<&str>| {
-        cx.check(format!("/spec/place/{field}"), text.map(scalar::absolute_path).transpose())
-    };
-    let of = &spec.place;
-    let folder = path("folder", of.folder.as_deref());
-    let programs = path("programs", of.programs.as_deref());
-    let slurmctld = path("slurmctld", of.slurmctld.as_deref());
-    let slurmrestd = path("slurmrestd", of.slurmrestd.as_deref());
-    Some(SlurmPlace {
-        folder: folder?.unwrap_or_else(|| FOLDER.to_owned()),
-        programs: programs?,
-        slurmctld: slurmctld?.unwrap_or_else(|| DAEMON.to_owned()),
-        slurmrestd: slurmrestd?,
-        guest: None,
-    })
 }
 
 /// Reads every entry of a list, so that mistakes are told all at once.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,12 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 fn less_memory(spec: &mut Value) {
     spec["pools"][1]["memory"] = json!("1500MiB");
+}
+
+/// The time, seconds since 1970: this machine's and the controller's.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
 }
 
 fn await_step(site: &Site, verb: &str) {
@@ -28,8 +35,14 @@ fn a_job_that_outlives_the_patience_stops_the_pool_and_is_not_killed() {
     // Half an hour is its limit, and 2 s are ours.
     let job = lab.job(&["-p", "gpu", "-w", "g1"]);
     let begun = lab.running(job).started;
-    let _daemon = site.daemon();
+    let first = site.daemon();
     site.await_synced();
+    site.publish(&site.with(less_memory));
+    await_step(&site, "wait");
+    let drained = lab.observe().nodes["g1"].reason.as_ref().unwrap().at;
+    first.kill();
+    // The time of a drain goes on while nobody waits.
+    until("more time goes by than it may take", || (now() > drained + 4).then_some(()));
     let impatient = |spec: &mut Value| {
         less_memory(spec);
         spec["drainTimeout"] = json!("2s");
@@ -37,7 +50,10 @@ fn a_job_that_outlives_the_patience_stops_the_pool_and_is_not_killed() {
         spec["partitions"][1]["maxTime"] = json!("10m");
     };
     site.publish(&site.with(impatient));
+    let _daemon = site.daemon();
     let failure = site.await_failure("after the drain");
+    let took = failure.split(" s after the drain").next().and_then(|it| it.rsplit(' ').next());
+    assert!(took.unwrap().parse::<i64>().unwrap() > 4, "it did not begin anew: {failure}");
     assert!(failure.contains(&format!("job {job} runs on g1 still")), "{failure}");
     assert!(failure.contains("raise `drainTimeout`"), "{failure}");
     let seen = lab.observe();

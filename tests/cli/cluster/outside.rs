@@ -137,8 +137,7 @@ fn slurmrestd_is_asked_by_nobody_in_particular_and_its_silence_is_no_empty_clust
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     let socket = folder.join("socket");
     site.lab.rest(&socket);
-    site.spec["place"]["slurmrestd"] = json!(socket);
-    site.publish(&site.spec);
+    site.set("slurmrestd", json!(socket));
     let lab = &site.lab;
     let job = lab.job(&["-p", "gpu", "-w", "g2", "--gres=gpu:a100:1"]);
     lab.running(job);

@@ -24,6 +24,8 @@ pub(super) struct Site {
     pub(super) lab: Lab,
     /// The document's spec.
     pub(super) spec: Value,
+    /// What the host's config says of the cluster.
+    settings: Value,
     /// What the daemon is started by.
     pub(super) under: Vec<String>,
     /// How often something was published: each time is a commit of its own.
@@ -38,25 +40,34 @@ impl Site {
     /// The same for a lab that is not like the others.
     pub(super) fn of(lab: Lab) -> Self {
         let host = Host::new();
-        let at = host.path().display().to_string();
         let repo = GitRepo::new();
         lab.script("restart-node", &restart_node(&lab));
-        let words = |more: &[&str]| serde_json::to_string(&lab.among(more)).unwrap();
+        let settings = json!({
+            "folder": lab.live().folder,
+            "restartController": lab.among(&[&lab.path("restart")]),
+            "restartNode": lab.among(&[&lab.path("restart-node"), "{node}"]),
+        });
+        repo.write("trueup.yaml", REPOSITORY);
+        let spec = spec_of(&lab);
+        let (under, published) = (Vec::new(), Cell::new(0));
+        let mut site = Self { host, repo, lab, spec, settings, under, published };
+        site.publish(&site.spec);
+        site.set("allowedPaths", json!([]));
+        site
+    }
+
+    /// Says something of the cluster in the host's config, which is read by what is started from now on.
+    pub(super) fn set(&mut self, key: &str, value: Value) {
+        self.settings[key] = value;
+        let at = self.host.path().display();
         let config = format!(
             "repository:\n  url: {}\n  poll: {{interval: 1s}}\nhost: node1\nstateDirectory: {at}/state\n\
              socket: {at}/t.sock\naccelerator: tcg\nlibvirt: {{uri: 'test:///default'}}\n\
-             limits: {{resync: 2s}}\n\
-             clusters:\n  hpc:\n    restartController: {}\n    restartNode: {}\n",
-            repo.bare().display(),
-            words(&[&lab.path("restart")]),
-            words(&[&lab.path("restart-node"), "{node}"]),
+             limits: {{resync: 2s}}\nclusters: {{hpc: {}}}\n",
+            self.repo.bare().display(),
+            self.settings,
         );
-        fs::write(host.path().join("config.yaml"), config).unwrap();
-        repo.write("trueup.yaml", REPOSITORY);
-        let spec = spec_of(&lab);
-        let site = Self { host, repo, lab, spec, under: Vec::new(), published: Cell::new(0) };
-        site.publish(&site.spec);
-        site
+        fs::write(self.host.path().join("config.yaml"), config).unwrap();
     }
 
     /// The spec with a change.
@@ -71,12 +82,24 @@ impl Site {
     }
 
     pub(super) fn publish_with(&self, spec: &Value, adopt: bool) {
+        let cluster = format!(
+            "---\napiVersion: trueup/v1\nkind: Cluster\nmetadata: {{name: hpc}}\n\
+             lifecycle: {{adopt: {adopt}}}\nspec: {spec}\n"
+        );
+        self.publish_text(&cluster);
+    }
+
+    /// An environment that asks for the cluster no more.
+    pub(super) fn publish_none(&self) {
+        self.publish_text("");
+    }
+
+    fn publish_text(&self, documents: &str) {
         let at = self.host.path().display();
         self.published.set(self.published.get() + 1);
         let environment = format!(
             "# {}\napiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec:\n  \
-             storagePools: [{{name: fast, path: {at}/pool}}]\n---\napiVersion: trueup/v1\nkind: \
-             Cluster\nmetadata: {{name: hpc}}\nlifecycle: {{adopt: {adopt}}}\nspec: {spec}\n",
+             storagePools: [{{name: fast, path: {at}/pool}}]\n{documents}",
             self.published.get()
         );
         self.repo.publish("environments/lab/all.yaml", &environment);
@@ -160,8 +183,7 @@ impl Site {
             );
             self.lab.script(&format!("bin/{name}"), &text);
         }
-        self.spec["place"]["programs"] = json!(folder);
-        self.publish(&self.spec);
+        self.set("programs", json!(folder));
     }
 
     /// The verbs of steps that were begun on the cluster, in their order.
@@ -242,7 +264,6 @@ fn spec_of(lab: &Lab) -> Value {
     }
     object.insert("type".into(), json!("slurm"));
     object.insert("drainTimeout".into(), json!("1h"));
-    object.insert("place".into(), json!({"folder": lab.live().folder}));
     without_nulls(&mut wish);
     wish
 }

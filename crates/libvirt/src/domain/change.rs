@@ -117,6 +117,37 @@ impl Client {
         .await
     }
 
+    /// The same for a domain that has a metadata element of the namespace `uri`, in force or stored, which
+    /// `is_meant` takes; `None`: it has none, and nothing was asked. Looked at and asked is one domain, whatever
+    /// takes its name meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NoDomain`] where there is none of that name; as [`Client::agent_command`].
+    pub async fn agent_command_if(
+        &self,
+        name: &str,
+        uri: &str,
+        is_meant: impl Fn(&str) -> bool + Send + 'static,
+        command: &str,
+        limit: Duration,
+    ) -> Result<Option<String>, Error> {
+        let (owned, namespace, json) = (name.to_owned(), uri.to_owned(), command.to_owned());
+        let seconds = i32::try_from(limit.as_secs().max(1)).unwrap_or(i32::MAX);
+        let patience = self.limit().max(limit.saturating_add(AGENT_MARGIN));
+        self.call_within(patience, "agent_command", name, &[uri, command], move |conn| {
+            let domain = Domain::lookup_by_name(conn, &owned)?;
+            for scope in [Scope::Current, Scope::Config] {
+                let element = element_of(&domain, &namespace, scope)?;
+                if element.is_some_and(|element| is_meant(&element)) {
+                    return Ok(Some(domain.qemu_agent_command(&json, seconds, 0)?));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
     /// Sets the domain's metadata element of the namespace `uri`, to be written with `prefix`;
     /// `None` removes it.
     ///
@@ -154,15 +185,16 @@ impl Client {
         scope: Scope,
     ) -> Result<Option<String>, Error> {
         let namespace = uri.to_owned();
-        let found = self
-            .on_domain("metadata", name, &[uri], move |d| {
-                Ok(d.get_metadata(METADATA_ELEMENT, Some(&namespace), scope.flags())?)
-            })
-            .await;
-        match found {
-            Ok(element) => Ok(Some(element)),
-            Err(e) if e.code == Code::NoMetadata => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.on_domain("metadata", name, &[uri], move |d| element_of(d, &namespace, scope)).await
+    }
+}
+
+/// The metadata element of a namespace.
+fn element_of(domain: &Domain, namespace: &str, scope: Scope) -> Result<Option<String>, Error> {
+    let found = domain.get_metadata(METADATA_ELEMENT, Some(namespace), scope.flags());
+    match found.map_err(Error::from) {
+        Ok(element) => Ok(Some(element)),
+        Err(e) if e.code == Code::NoMetadata => Ok(None),
+        Err(e) => Err(e),
     }
 }

@@ -234,6 +234,16 @@ fn failures_are_typed_and_named() {
         client.start("web").await.unwrap();
         let agent = client.agent_command("web", "{}", Duration::from_secs(1)).await;
         assert_eq!(code(agent), Code::NoSupport);
+        // Only of a domain that is meant is anything asked: here that there is no agent is the answer.
+        let asked = async |id: &'static str| {
+            let is_meant = move |element: &str| element.contains(id);
+            client.agent_command_if("web", "urn:mine", is_meant, "{}", Duration::from_secs(1)).await
+        };
+        assert_eq!(asked("").await, Ok(None));
+        let mine = Some("<mine id='a'/>");
+        client.set_metadata("web", "m", "urn:mine", mine, Scope::Config).await.unwrap();
+        assert_eq!(asked("\"b\"").await, Ok(None));
+        assert_eq!(code(asked("\"a\"").await), Code::NoSupport);
         assert!(client.attach_device("web", "<nonsense/>", Scope::Live).await.is_err());
         assert!(client.set_memory("web", 1 << 40, Scope::Live).await.is_err());
     });

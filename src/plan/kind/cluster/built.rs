@@ -128,12 +128,29 @@ impl Work<'_, '_> {
         names(&self.to.wish).filter(|node| !there.contains(node)).collect()
     }
 
+    /// Machines that answer and cannot be looked at: what would need to know how they are is not done, and all
+    /// the rest goes on.
+    pub(super) fn unwell(&self, verdict: &mut Verdict) {
+        for (name, why) in &self.seen.unwell {
+            let why = format!("the machine of {name} is not well, and stays as it is: {why}");
+            verdict.skip(SkipReason::Unlike(why), Vec::new());
+        }
+    }
+
+    /// Whether it cannot be known how the machine of a node is.
+    pub(super) fn is_unwell(&self, node: &str) -> bool {
+        self.seen.unwell.contains_key(node)
+    }
+
     /// The key and the services of machines that do not have them: of new ones, and of those that are
-    /// otherwise than they should be. One that does not answer is as nobody knows.
+    /// otherwise than they should be. One that does not answer, or is not well, is as nobody knows.
     pub(super) fn prepare(&self, verdict: &mut Verdict) {
         let Some(built) = &self.to.built else { return };
         let new = self.new_nodes();
         let lacks = |name: &String| {
+            if self.is_unwell(name) {
+                return false;
+            }
             let seen = self.seen.machines.get(name);
             seen.map_or(new.contains(name.as_str()), |seen| !seen.prepared)
         };
@@ -224,7 +241,7 @@ impl Work<'_, '_> {
         let mut joined = Vec::new();
         for pool in &self.to.wish.pools {
             let token = Token::new(&self.to.wish.name, &pool.name, &self.digest.short());
-            for node in pool.names().filter(|node| lacks(node)) {
+            for node in pool.names().filter(|node| lacks(node) && !self.is_unwell(node)) {
                 // One that changes is joined on its way.
                 let Some(step) = join(built, node).filter(|_| !waves.iter().any(|it| it.has(node)))
                 else {

@@ -47,7 +47,10 @@ impl Wave {
 impl Work<'_, '_> {
     /// The waves in which a pool changes; what keeps a node from it is left alone and told.
     pub(super) fn waves(&self, pool: &wish::Pool, verdict: &mut Verdict) -> Vec<Wave> {
-        let nodes: Vec<String> = pool.names().map(str::to_owned).collect();
+        // One whose machine is not well counts as what it is, and nothing is begun or ended on it.
+        let of_pool: Vec<String> = pool.names().map(str::to_owned).collect();
+        let nodes: Vec<String> =
+            of_pool.iter().filter(|node| !self.is_unwell(node)).cloned().collect();
         let token = Token::new(&self.to.wish.name, &pool.name, &self.digest.short());
         let roll = Roll {
             nodes: &nodes,
@@ -78,8 +81,11 @@ impl Work<'_, '_> {
             };
         }
         let ours = stages.values().filter(|stage| **stage > Stage::InUse).count();
-        let others = self.out_of(&nodes).saturating_sub(ours);
+        let others = self.out_of(&of_pool).saturating_sub(ours);
         let room = roll.max_unavailable.saturating_sub(others);
+        if room == 0 && nodes.len() < of_pool.len() {
+            stages.retain(|_, stage| *stage > Stage::InUse);
+        }
         for (node, why) in &alone {
             if self.outdated.contains(*node) {
                 verdict.skip(SkipReason::BusyWaits(format!("{node}: {why}")), Vec::new());

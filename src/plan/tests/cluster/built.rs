@@ -327,3 +327,32 @@ fn machines_that_are_otherwise_than_they_should_be_are_mended() {
     seen.machines.remove("n1");
     assert!(there(&small(), &small(), seen).plan().is_empty());
 }
+
+/// The same, in which nobody can find out how the machine of `name` is.
+fn unwell(name: &str) -> SlurmSeen {
+    let mut seen = well(&small());
+    seen.machines.remove(name);
+    seen.unwell.insert(name.into(), "cannot start sha256sum: no memory".into());
+    seen
+}
+
+#[test]
+fn a_machine_that_is_not_well_is_told_and_the_rest_goes_on() {
+    let mut seen = unwell("n1");
+    seen.machines.insert("n2".into(), MachineSeen { prepared: true, joined: false });
+    steps(
+        &there(&small(), &small(), seen),
+        expect![[r#"
+        1  join      cluster/hpc  n2 [changed] live
+        2  check     cluster/hpc  n2 [changed] after 1
+        Left alone:
+        cluster/hpc: differs: the machine of n1 is not well, and stays as it is: cannot start sha256sum: no memory
+        Plan: 0 to create, 1 to change, 0 to destroy, 1 left alone"#]],
+    );
+    // Neither is it stopped, nor does it keep the other one from being changed.
+    steps(&more_memory(unwell("n1"), &["n1", "n2"]), expect![[r#""#]]);
+    // Out in our hands in the middle of a change it stays out, and counts.
+    let mut seen = unwell("n1");
+    drain(&mut seen, "n1", "trueup:lab/cpu/before", 900);
+    steps(&more_memory(seen, &["n1", "n2"]), expect![[r#""#]]);
+}

@@ -30,6 +30,10 @@ pub(super) struct State {
     pub(super) fault: Option<AgentFault>,
     /// Words of a call that fails.
     fails: Option<String>,
+    /// The machine in which no program can be started.
+    unwell: Option<String>,
+    /// Questions so far.
+    asked: usize,
     /// Bytes of a piece of a file.
     pub(super) piece: usize,
 }
@@ -47,6 +51,16 @@ impl Fake {
     /// Says this to everything.
     pub(in super::super) fn is(&self, fault: Option<AgentFault>) {
         self.state().fault = fault;
+    }
+
+    /// No program can be started any more in the machine of that name.
+    pub(in super::super) fn is_unwell(&self, machine: Option<&str>) {
+        self.state().unwell = machine.map(str::to_owned);
+    }
+
+    /// How many questions were asked.
+    pub(in super::super) fn asked(&self) -> usize {
+        self.state().asked
     }
 
     /// A file of it.
@@ -146,7 +160,7 @@ impl State {
                     said.push_str(&format!("{}  {path}\n", hex::encode(Sha256::digest(bytes))));
                 }
             }
-            "chmod" | "chown" | "mkdir" | "sync" | "systemctl" => {}
+            "chmod" | "chown" | "find" | "mkdir" | "sync" | "systemctl" => {}
             program => {
                 let words = format!("Failed to execute child process “{program}” (No such file)");
                 return Err(AgentFault::Refused(words));
@@ -164,11 +178,17 @@ fn words(of: &Value) -> Vec<String> {
 impl Agents for Fake {
     fn ask<'a>(
         &'a self,
-        _machine: &'a str,
+        machine: &'a str,
         command: String,
         _limit: Duration,
     ) -> BoxFuture<'a, Result<String, AgentFault>> {
-        let answer = self.answer(&command).map(|value| json!({ "return": value }).to_string());
+        self.state().asked += 1;
+        let is_unwell = self.state().unwell.as_deref() == Some(machine);
+        let answer = match is_unwell && command.contains("guest-exec") {
+            true => Err(AgentFault::Refused("Failed to fork: no memory".into())),
+            false => self.answer(&command),
+        };
+        let answer = answer.map(|value| json!({ "return": value }).to_string());
         Box::pin(std::future::ready(answer))
     }
 }

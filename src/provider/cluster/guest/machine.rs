@@ -9,7 +9,7 @@ use base64::Engine as _;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use trueup_slurm::run::{Argv, RunError, Said};
-use trueup_slurm::{Heard, Machine, Trial};
+use trueup_slurm::{Heard, Machine, TRIAL_FOLDER, Trial};
 
 use super::{BASE64, CHUNK_MAX, FILE_LIMIT, Guest, Piece, beside};
 use crate::port::AgentFault;
@@ -125,7 +125,8 @@ impl Machine for Guest {
 
     fn new_folder(&self, work: &Path) -> io::Result<PathBuf> {
         let work = work.display().to_string();
-        let argv = Argv::new("mktemp").args(["-d", "-p", &work, "slurm-trial-XXXXXXXX"]);
+        let argv =
+            Argv::new("mktemp").args(["-d", "-p", &work, &format!("{TRIAL_FOLDER}XXXXXXXX")]);
         let made = argv.ask_on(self, FILE_LIMIT).map_err(io::Error::other)?;
         Ok(PathBuf::from(String::from_utf8_lossy(&made).trim()))
     }
@@ -140,6 +141,21 @@ impl Machine for Guest {
 
     fn clear(&self, folder: &Path) -> io::Result<()> {
         self.must(&["rm", "-r", "--one-file-system", &folder.display().to_string()])
+    }
+
+    fn sweep(&self, work: &Path) -> io::Result<usize> {
+        // As whom an agent runs: only root's own folders, and no link.
+        let work = work.display().to_string();
+        let named = format!("{TRIAL_FOLDER}*");
+        let words = ["-maxdepth", "1", "-type", "d", "-user", "root", "-name", &named, "-print"];
+        let found = Argv::new("find").args([&work]).args(words).ask_on(self, FILE_LIMIT);
+        let found = found.map_err(io::Error::other)?;
+        let found = String::from_utf8_lossy(&found);
+        let is_one = |name: &str| name.starts_with(TRIAL_FOLDER) && !name.contains('/');
+        let names = found.lines().filter_map(|path| path.strip_prefix(&format!("{work}/")));
+        let names: Vec<&str> = names.filter(|name| is_one(name)).collect();
+        names.iter().try_for_each(|name| self.clear(&Path::new(&work).join(name)))?;
+        Ok(names.len())
     }
 
     fn free_port(&self) -> io::Result<u16> {

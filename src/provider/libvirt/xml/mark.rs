@@ -89,7 +89,16 @@ impl Mark {
     /// The mark on an object. A mark that cannot be understood is none.
     pub(super) fn get(root: &Element) -> Option<Self> {
         let metadata = root.get_child("metadata")?;
-        let element = metadata.children.iter().find(|node| is_mark(node))?.as_element()?;
+        Self::read(metadata.children.iter().find(|node| is_mark(node))?.as_element()?)
+    }
+
+    /// The mark as libvirt's metadata calls give it, without its namespace.
+    #[cfg(feature = "libvirt")]
+    pub(in crate::provider::libvirt) fn of_metadata(text: &str) -> Option<Self> {
+        Self::read(&super::tree::parse(text, "resource").ok()?)
+    }
+
+    fn read(element: &Element) -> Option<Self> {
         Some(Self {
             environment: Name::new(element.attr("environment")?).ok()?,
             id: element.attr("id")?.parse().ok()?,

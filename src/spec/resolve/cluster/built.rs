@@ -8,7 +8,6 @@ use super::super::super::kinds::Spec;
 use super::super::super::kinds::cluster::SlurmClusterSpec;
 use super::super::super::machines::machine_name;
 use super::super::Cx;
-use super::{DAEMON, FOLDER};
 use crate::model::resource::{SlurmBuilt, SlurmPlace};
 use crate::model::{Kind, ResourceId};
 
@@ -151,20 +150,6 @@ fn not_yet(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
     if spec.accounting.is_some() {
         let message = "slurmdbd and its database are not built: such a cluster has no accounting";
         cx.err("spec/conflict", "/spec/accounting", message);
-    }
-    if spec.place.slurmrestd.is_some() {
-        let message = "the controller is in a virtual machine, where no socket of this host is";
-        cx.err("spec/conflict", "/spec/place/slurmrestd", message);
-    }
-    let (folder, daemon) = (spec.place.folder.as_deref(), spec.place.slurmctld.as_deref());
-    if folder.is_some_and(|folder| folder != FOLDER) {
-        let message =
-            format!("the services of a machine that is made read their files in {FOLDER}");
-        cx.err("spec/conflict", "/spec/place/folder", message).hint("leave it out");
-    }
-    if daemon.is_some_and(|daemon| daemon != DAEMON) {
-        let message = format!("the service of a machine that is made starts {DAEMON}");
-        cx.err("spec/conflict", "/spec/place/slurmctld", message).hint("leave it out");
     }
     if cx.world.members[cx.member].doc.lifecycle.adopt {
         let message = "a cluster is built or taken over, not both";

@@ -126,3 +126,12 @@ fn other_fields_are_those_that_have_none_of_their_own() {
     let told = faults(|wish| wish.pools[0].nodes.clear());
     assert!(told.contains("partitions[0].pools: have no node"), "{told}");
 }
+
+#[test]
+fn a_name_is_no_option_of_a_program() {
+    let told = faults(|wish| wish.pools[0].nodes[0].name = "-Fconfig".into());
+    assert_eq!(
+        told,
+        "pools[0].nodes[0].name: `-Fconfig` begins with `-`: programs would take it for an option"
+    );
+}

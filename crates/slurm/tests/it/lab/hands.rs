@@ -55,7 +55,7 @@ impl Lab {
     pub(crate) fn prover(&self) -> Prover {
         let (slurmctld, limit) = (PathBuf::from("slurmctld"), Duration::from_secs(20));
         let live = self.live().folder;
-        Prover { machine: Here::shared(), bin: None, slurmctld, live, limit }
+        Prover { machine: Here::shared(), bin: None, slurmctld, live, limit, allowed: None }
     }
 
     #[track_caller]

@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::sync::Semaphore;
+use trueup_kubernetes::grant::Grant;
 
-use super::control::{Desk, Known, Look, Reply, Report, Request};
+use super::control::{AccessAsk, Desk, Handed, Known, Look, Reply, Report, Request};
 use super::exit::{CliError, ErrorKind};
 use super::past;
 use crate::port::BoxFuture;
 use crate::provider::gpu::GpuProvider;
+use crate::provider::kubernetes::KubernetesProvider;
 use crate::reconcile::{Approval, AskError, Handle, LedgerError, PassOptions, PassReport};
 use crate::source::GitSource;
-use crate::state::State;
+use crate::state::{Command, Refusal, State};
 
 /// Answers for a running loop.
 pub(super) struct DaemonDesk {
@@ -25,6 +28,8 @@ pub(super) struct DaemonDesk {
     directory: PathBuf,
     /// The GPUs, and how long a look at them may take.
     gpus: Option<(GpuProvider, Duration)>,
+    /// The Kubernetes clusters.
+    kubernetes: Option<KubernetesProvider>,
     /// Questions that read the whole log are answered one by one: they are no hurry, and the machine
     /// is not there for them.
     past: Semaphore,
@@ -32,12 +37,61 @@ pub(super) struct DaemonDesk {
 
 impl DaemonDesk {
     pub(super) fn new(handle: Handle, source: Arc<GitSource>, directory: PathBuf) -> Self {
-        Self { handle, source, directory, gpus: None, past: Semaphore::new(1) }
+        let (gpus, kubernetes) = (None, None);
+        Self { handle, source, directory, gpus, kubernetes, past: Semaphore::new(1) }
     }
 
     /// The same, with GPUs that can be asked about.
     pub(super) fn with_gpus(self, gpus: Option<GpuProvider>, limit: Duration) -> Self {
         Self { gpus: gpus.map(|gpus| (gpus, limit)), ..self }
+    }
+
+    /// The same, with clusters to which people can be given access.
+    pub(super) fn with_kubernetes(self, kubernetes: Option<KubernetesProvider>) -> Self {
+        Self { kubernetes, ..self }
+    }
+
+    /// Gives somebody access: first the event of it, then what it says. Where that does not work out, it is
+    /// taken back, and the loop removes what may have been made.
+    async fn give(&self, ask: AccessAsk, actor: &str) -> Reply {
+        let Some(kubernetes) = &self.kubernetes else {
+            return failed(ErrorKind::Machine, &"this daemon has no Kubernetes clusters");
+        };
+        let lasts = i64::try_from(ask.seconds).map(SignedDuration::from_secs);
+        let now = self.handle.reconciler().clock.now();
+        let until = lasts.ok().and_then(|lasts| now.checked_add(lasts).ok());
+        let Some(until) = until else {
+            return failed(ErrorKind::Usage, &"nobody is given access for so long");
+        };
+        let AccessAsk { resource, user, namespace, role, seconds } = ask;
+        let command = Command::GiveAccess {
+            resource: resource.clone(),
+            user: user.clone(),
+            namespace: namespace.clone(),
+            role,
+            seconds,
+            until,
+        };
+        let number = match self.handle.decided(&command, actor).await {
+            Ok(numbers) => numbers.first().copied().unwrap_or_default(),
+            Err(error) => return undecided(&error),
+        };
+        let grant = Grant { number, user: user.clone(), namespace, role, until };
+        match kubernetes.give(&resource, &grant, seconds).await {
+            Ok(kubeconfig) => {
+                self.handle.wake();
+                let kubeconfig = kubeconfig.into_text();
+                Reply::Kubeconfig(Box::new(Handed { kubeconfig, number, until }))
+            }
+            Err(fault) => {
+                let number = Some(number);
+                let back = Command::TakeAccess { resource, user, namespace: None, number };
+                if let Err(error) = self.handle.decided(&back, actor).await {
+                    tracing::error!(?error, "access that was not given could not be taken back");
+                }
+                failed(ErrorKind::Machine, &fault)
+            }
+        }
     }
 
     /// The GPUs as they are now.
@@ -78,12 +132,19 @@ impl DaemonDesk {
 
     async fn reply(&self, request: Request, actor: &str) -> Reply {
         match request {
+            Request::Command(Command::GiveAccess { .. }) => failed(
+                ErrorKind::Usage,
+                &"access is given with a kubeconfig, which this has no place for",
+            ),
+            Request::Kubeconfig(ask) => {
+                tracing::info!(actor, ?ask, "an operator gives access");
+                self.give(ask, actor).await
+            }
             Request::Command(command) => {
                 tracing::info!(actor, ?command, "an operator decides");
                 match self.handle.command(&command, actor).await {
                     Ok(()) => Reply::Done,
-                    Err(LedgerError::Refused(refusal)) => failed(ErrorKind::Held, &refusal),
-                    Err(LedgerError::Journal(fault)) => failed(ErrorKind::Machine, &fault),
+                    Err(error) => undecided(&error),
                 }
             }
             Request::Plan(look) => {
@@ -142,6 +203,13 @@ impl DaemonDesk {
             Ok(Err(error)) => failed(error.kind, &error.chain().join(": ")),
             Err(error) => failed(ErrorKind::Bug, &error),
         }
+    }
+}
+
+fn undecided(error: &LedgerError<Refusal>) -> Reply {
+    match error {
+        LedgerError::Refused(refusal) => failed(ErrorKind::Held, refusal),
+        LedgerError::Journal(fault) => failed(ErrorKind::Machine, fault),
     }
 }
 

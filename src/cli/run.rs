@@ -131,7 +131,8 @@ async fn live(
             .with_gpus(
                 engine.wakes.as_ref().map(Wakes::gpus),
                 config.limits.observe_timeout.duration(),
-            );
+            )
+            .with_kubernetes(engine.wakes.as_ref().map(Wakes::kubernetes));
     helpers.spawn(control::serve(listener, Arc::new(desk), stopped.clone()));
     helpers.spawn(repository_wakes(config.clone(), Arc::clone(&engine.source), handle.clone()));
     helpers.spawn(give_memory_back());

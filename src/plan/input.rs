@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trueup_backup::objective;
+use trueup_kubernetes::namespace::Role;
 
 use super::SkipReason;
 use crate::model::resource::Chore;
@@ -58,6 +59,23 @@ pub struct Known {
 pub struct KnownCluster {
     /// Nodes that operators took out through us, by name.
     pub drains: BTreeMap<String, NodeDrain>,
+    /// Access that operators gave to people through us, by its number.
+    #[serde(default)]
+    pub access: BTreeMap<u64, KnownAccess>,
+}
+
+/// Access that an operator gave to somebody through us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownAccess {
+    /// Whom it is for.
+    pub user: String,
+    /// Where.
+    pub namespace: String,
+    /// What they may do there.
+    pub role: Role,
+    /// Whether it is over: it is taken away.
+    pub over: bool,
 }
 
 /// A node that an operator took out through us.

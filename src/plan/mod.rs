@@ -34,8 +34,8 @@ use std::collections::BTreeMap;
 pub use gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 pub use hold::{Destroyed, HoldReason, asked, causes, destroys, heals, hold_reasons};
 pub use input::{
-    Due, Guards, Input, Known, KnownBackup, KnownCluster, KnownResource, NodeDrain, Own,
-    window_open,
+    Due, Guards, Input, Known, KnownAccess, KnownBackup, KnownCluster, KnownResource, NodeDrain,
+    Own, window_open,
 };
 pub use part::{Parts, part};
 pub use types::{

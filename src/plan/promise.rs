@@ -355,6 +355,7 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
             };
             (Some(format!("{} {node}", step.verb())), wish)
         }
+        Action::KubernetesAccess { found } => (Some(format!("take {}", found.name)), None),
         Action::KubernetesNamespace { step } => release_step(action.verb(), step),
         // How a snapshot is called says nothing of what it does.
         Action::VmSnapshot { name: _ }

@@ -83,7 +83,8 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::ClusterAccount { .. }
         | Action::KubernetesAdopt
         | Action::KubernetesNode { .. }
-        | Action::KubernetesNamespace { .. } => {}
+        | Action::KubernetesNamespace { .. }
+        | Action::KubernetesAccess { .. } => {}
         // Nor what a release's objects become anybody but its server.
         Action::Release { .. } => {}
         Action::BackupClear { .. } => {

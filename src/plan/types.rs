@@ -569,6 +569,13 @@ pub enum Action {
         #[schemars(with = "serde_json::Value")]
         step: ReleaseStep,
     },
+    /// Takes away what gives somebody access to a Kubernetes cluster: its time is over, an operator or the
+    /// document ended it, or nobody here knows of it.
+    KubernetesAccess {
+        /// What was found of it.
+        #[schemars(with = "serde_json::Value")]
+        found: trueup_kubernetes::grant::Found,
+    },
     /// Does one step of a release in its cluster. Of an object it names the key and a digest.
     Release {
         /// Where it is.
@@ -665,6 +672,7 @@ impl Action {
             Self::KubernetesAdopt => "take over",
             Self::KubernetesNode { step, .. } => step.verb(),
             Self::KubernetesNamespace { step } => release_verb(step),
+            Self::KubernetesAccess { .. } => "take back",
             Self::Release { step, .. } => release_verb(step),
         }
     }

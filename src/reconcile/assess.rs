@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::event::body::{Claim, Claimed, Drifted, MoreChanges, Moved, Pruned, Recovered, Synced};
 use crate::event::{Entry, Event, Spilled};
+use crate::model::resource::Cluster;
 use crate::model::{Digest, Observed, Resource, ResourceId, digest_of};
 use crate::plan::{Action, FieldChange, Plan, Reason, SkipReason, Skipped, Step, render};
 use crate::spec::{Desired, DesiredResource};
@@ -96,6 +97,12 @@ fn claimed(
     {
         // What a change needed on its way is not needed once nothing is left of it.
         memory.close();
+    }
+    // So does who may be given access to a cluster.
+    if let (Some(Resource::Cluster(old)), Resource::Cluster(new)) = (&mut resource, &wish.resource)
+        && let (Cluster::Kubernetes(old), Cluster::Kubernetes(new)) = (&mut **old, &**new)
+    {
+        old.kubeconfigs.clone_from(&new.kubeconfigs);
     }
     let claim = Claim { resource, ..claim_of(wish) };
     (old != Some(&claim)).then(|| Entry::new(Event::Claimed(Claimed { claim })).about(id))

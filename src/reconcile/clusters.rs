@@ -14,7 +14,7 @@ use crate::event::body::{ClusterObserved, KubernetesObserved};
 use crate::event::{Entry, Event};
 use crate::model::resource::{Cluster, KubernetesCluster};
 use crate::model::{Kind, Observed, Resource, ResourceId};
-use crate::plan::{KnownCluster, NodeDrain};
+use crate::plan::{KnownAccess, KnownCluster, NodeDrain};
 use crate::state::{ClusterState, State};
 
 /// Between two events that tell of the load alone, seconds: some 700 a day, of about 2 KB each.
@@ -36,15 +36,27 @@ pub(super) fn known_clusters(
             };
             (node.clone(), drain)
         });
-        Some((id.clone(), KnownCluster { drains: drains.collect() }))
+        let access = known.cluster.as_ref()?.access.iter().map(|(number, access)| {
+            let access_now = KnownAccess {
+                user: access.user.clone(),
+                namespace: access.namespace.clone(),
+                role: access.role,
+                over: access.is_over(now),
+            };
+            (*number, access_now)
+        });
+        Some((id.clone(), KnownCluster { drains: drains.collect(), access: access.collect() }))
     });
     clusters.collect()
 }
 
-/// When the next of those drains is over.
+/// When the next of those drains is over, or somebody's access.
 pub(super) fn next_end(state: &State, now: Timestamp) -> Option<Timestamp> {
     let clusters = state.resources.values().filter_map(|known| known.cluster.as_ref());
-    let ends = clusters.flat_map(|cluster| cluster.drains.values().map(|drain| drain.until));
+    let ends = clusters.flat_map(|cluster| {
+        let drains = cluster.drains.values().map(|drain| drain.until);
+        drains.chain(cluster.access.values().map(|access| access.until))
+    });
     ends.filter(|at| *at > now).min()
 }
 

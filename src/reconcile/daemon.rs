@@ -338,8 +338,20 @@ impl Handle {
         command: &Command,
         actor: &str,
     ) -> Result<(), LedgerError<Refusal>> {
-        self.reconciler.ledger.decide(|state| decide(state, command, actor)).await?;
+        self.decided(command, actor).await.map(drop)
+    }
+
+    /// The same, with the numbers of the events that grant it.
+    ///
+    /// # Errors
+    /// The refusal, or that the log cannot be written.
+    pub async fn decided(
+        &self,
+        command: &Command,
+        actor: &str,
+    ) -> Result<Vec<u64>, LedgerError<Refusal>> {
+        let decided = self.reconciler.ledger.decide(|state| decide(state, command, actor)).await?;
         self.wake();
-        Ok(())
+        Ok(decided.iter().map(|recorded| recorded.seq).collect())
     }
 }

@@ -288,6 +288,8 @@ impl State {
             | Event::ReleaseObserved(_)
             | Event::NodeDrained(_)
             | Event::NodeResumed(_)
+            | Event::AccessGiven(_)
+            | Event::AccessTaken(_)
             | Event::OperatorHeld(_)
             | Event::OperatorReleased(_) => {}
         }
@@ -456,6 +458,13 @@ impl State {
             }
             Event::NodeResumed(resumed) => {
                 resource.cluster().resume(&resumed.node, recorded.seq);
+                resource.try_again();
+            }
+            Event::AccessGiven(given) => {
+                resource.cluster().give_access(given, &entry.actor, recorded.seq, at);
+            }
+            Event::AccessTaken(taken) => {
+                resource.cluster().take_access(taken.number, recorded.seq);
                 resource.try_again();
             }
             Event::Restored(_) => resource.data_is_back(),

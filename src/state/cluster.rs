@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trueup_kubernetes::namespace::Role;
 use trueup_kubernetes::node::CordonMark;
 use trueup_slurm::Overview;
 use trueup_slurm::plan::roll::Token;
 
-use crate::event::body::{ClusterObserved, KubernetesObserved, NodeDrained};
+use crate::event::body::{AccessGiven, ClusterObserved, KubernetesObserved, NodeDrained};
 
 /// What is known of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct ClusterState {
     pub kubernetes: Option<KubernetesLook>,
     /// Nodes that operators took out through us, by name.
     pub drains: BTreeMap<String, OperatorDrain>,
+    /// Access that operators gave to people through us, by the number of the event that did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub access: BTreeMap<u64, GivenAccess>,
     /// The event in which an operator last asked for something; 0: none did.
     #[serde(default)]
     pub asked: u64,
@@ -81,13 +85,46 @@ impl OperatorDrain {
     }
 }
 
+/// Access that an operator gave to somebody through us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenAccess {
+    /// Whom it is for.
+    pub user: String,
+    /// Where.
+    pub namespace: String,
+    /// What they may do there.
+    pub role: Role,
+    /// Who gave it.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// Whether the cluster was seen to have it.
+    pub in_force: bool,
+    /// Whether an operator ended it before its time.
+    pub ended: bool,
+}
+
+impl GivenAccess {
+    /// Whether it is to be taken away at `now`.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.ended || self.until <= now
+    }
+}
+
 impl ClusterState {
     /// Whether something is to be done for an operator that was not yet when the event `seq` was
     /// written, at `since`.
     #[must_use]
     pub fn asks_after(&self, seq: u64, since: Timestamp, now: Timestamp) -> bool {
         let ends = |drain: &OperatorDrain| drain.in_force && drain.until > since;
-        self.asked > seq || self.drains.values().any(|it| ends(it) && it.is_over(now))
+        let access = |it: &GivenAccess| it.in_force && it.until > since && it.is_over(now);
+        self.asked > seq
+            || self.drains.values().any(|it| ends(it) && it.is_over(now))
+            || self.access.values().any(access)
     }
 
     pub(super) fn drain(&mut self, drained: &NodeDrained, by: &str, number: u64, at: Timestamp) {
@@ -108,6 +145,33 @@ impl ClusterState {
         self.asked = seq;
         if let Some(drain) = self.drains.get_mut(node) {
             drain.ended = true;
+        }
+    }
+
+    pub(super) fn give_access(
+        &mut self,
+        given: &AccessGiven,
+        by: &str,
+        number: u64,
+        at: Timestamp,
+    ) {
+        let access = GivenAccess {
+            user: given.user.clone(),
+            namespace: given.namespace.clone(),
+            role: given.role,
+            by: by.to_owned(),
+            since: at,
+            until: given.until,
+            in_force: false,
+            ended: false,
+        };
+        self.access.insert(number, access);
+    }
+
+    pub(super) fn take_access(&mut self, number: u64, seq: u64) {
+        self.asked = seq;
+        if let Some(access) = self.access.get_mut(&number) {
+            access.ended = true;
         }
     }
 
@@ -141,6 +205,11 @@ impl ClusterState {
         let out = observed.overview.out.iter();
         let out = out.filter_map(|out| Some((out.node.as_str(), number(out)?))).collect();
         self.out_by_operators(&out, at);
+        // What is over is known until it is seen to be gone.
+        self.access.retain(|number, access| {
+            access.in_force = observed.overview.access.contains(number);
+            access.in_force || !access.is_over(at)
+        });
         let overview = observed.overview.clone();
         self.kubernetes = Some(KubernetesLook { seq, at, overview });
         self.seen = None;
@@ -243,6 +312,40 @@ mod tests {
         }
         cluster.observe_kubernetes(&seen(serde_json::json!([])), "cloud", 14, at(12));
         assert!(cluster.drains.is_empty());
+    }
+
+    #[test]
+    fn access_ends_by_its_time_or_a_word_and_is_known_until_it_is_seen_to_be_gone() {
+        let seen = |access: &[u64]| {
+            let overview = serde_json::json!({
+                "release": "v1.33.1", "nodes": {"total": 1, "ready": 1, "out": 0}, "kubelets": {},
+                "resources": {}, "out": [], "problems": [], "waiting": 0, "waitingFor": [],
+                "missing": [], "unexpected": [], "skew": [], "certificates": [], "unread": [],
+                "access": access,
+            });
+            let overview = serde_json::from_value(overview).unwrap();
+            KubernetesObserved { overview, load_only: false }
+        };
+        let given = AccessGiven {
+            user: "ann".into(),
+            namespace: "research".into(),
+            role: Role::Edit,
+            until: at(100),
+        };
+        let mut cluster = ClusterState::default();
+        cluster.give_access(&given, "operator:bob", 12, at(10));
+        cluster.observe_kubernetes(&seen(&[]), "cloud", 13, at(11));
+        assert!(!cluster.access[&12].in_force && !cluster.access[&12].is_over(at(99)));
+        cluster.observe_kubernetes(&seen(&[12]), "cloud", 14, at(12));
+        assert!(cluster.access[&12].in_force && cluster.access[&12].is_over(at(100)));
+        assert!(cluster.asks_after(15, at(20), at(100)), "what waits makes room for its end");
+        assert!(!cluster.asks_after(15, at(20), at(99)));
+        cluster.take_access(12, 16);
+        assert!(cluster.access[&12].is_over(at(30)) && cluster.asks_after(15, at(20), at(30)));
+        cluster.observe_kubernetes(&seen(&[12]), "cloud", 17, at(31));
+        assert!(cluster.access.contains_key(&12), "it is there still");
+        cluster.observe_kubernetes(&seen(&[]), "cloud", 18, at(32));
+        assert!(cluster.access.is_empty());
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //! Deciding never acts: it gives the events to append, or the reason for a refusal.
 
 use jiff::Timestamp;
+use trueup_kubernetes::grant::SECONDS_MIN;
+use trueup_kubernetes::namespace::Role;
 
 use crate::event::body::{
-    BackupAsked, BackupCancelled, DrillAsked, NodeDrained, NodeResumed, OperatorHeld,
-    OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
+    AccessGiven, AccessTaken, BackupAsked, BackupCancelled, DrillAsked, NodeDrained, NodeResumed,
+    OperatorHeld, OperatorPaused, OperatorReleased, PlanApproved, Resumed, RewriteAccepted,
 };
 use crate::event::{Entry, Event};
+use crate::model::resource::Cluster;
 use crate::model::{CommitId, Digest, Kind, Resource, ResourceId};
 
 use super::{ClusterState, State};
@@ -74,6 +77,32 @@ pub enum Command {
         /// Which node.
         node: String,
     },
+    /// Give somebody access to a namespace of a cluster for a while.
+    GiveAccess {
+        /// Which cluster.
+        resource: ResourceId,
+        /// Whom.
+        user: String,
+        /// Where.
+        namespace: String,
+        /// What they may do there.
+        role: Role,
+        /// For how long, seconds.
+        seconds: u64,
+        /// Until when that is.
+        until: Timestamp,
+    },
+    /// Take access back before its time.
+    TakeAccess {
+        /// Which cluster.
+        resource: ResourceId,
+        /// Whose.
+        user: String,
+        /// Only there; `None`: everywhere.
+        namespace: Option<String>,
+        /// Only what this event gave; `None`: all of it.
+        number: Option<u64>,
+    },
     /// Let a rewritten history through.
     AcceptRewrite {
         /// The refused head.
@@ -109,7 +138,10 @@ pub enum Refusal {
     #[error("{0} is not taken over yet: set `lifecycle.adopt` in its document first")]
     ForeignCluster(ResourceId),
     /// It has no such node.
-    #[error("{cluster} has no node {node}: the names are those of its pools in the document")]
+    #[error(
+        "{cluster} has no node {node}: the names are those of its pools in the document, and of nodes of \
+         no pool that `trueup cluster` shows"
+    )]
     NoNode {
         /// Which cluster.
         cluster: ResourceId,
@@ -124,6 +156,44 @@ pub enum Refusal {
     NotDrained {
         /// Which.
         node: String,
+    },
+    /// The document does not let them.
+    #[error(
+        "{user} may not be given {role} in {namespace} of {cluster}: {allowed}; `namespaces[].kubeconfigs` \
+         of its document says who may be given what",
+        role = .role.as_str()
+    )]
+    AccessNotAllowed {
+        /// Which cluster.
+        cluster: ResourceId,
+        /// Whom.
+        user: String,
+        /// Where.
+        namespace: String,
+        /// What.
+        role: Role,
+        /// What they may be given there.
+        allowed: String,
+    },
+    /// It is for too long, or no time at all.
+    #[error("{user} may be given access to {namespace} for 10m at least and {most} at most")]
+    AccessSpan {
+        /// Whom.
+        user: String,
+        /// Where.
+        namespace: String,
+        /// For how long at most.
+        most: String,
+    },
+    /// Nobody of that name has any.
+    #[error(
+        "{user} has no access to {cluster} that was given with `trueup cluster access kubeconfig`"
+    )]
+    NoAccess {
+        /// Which cluster.
+        cluster: ResourceId,
+        /// Whose.
+        user: String,
     },
     /// Nothing is paused.
     #[error("nothing is paused or held")]
@@ -225,6 +295,33 @@ pub fn decide(state: &State, command: &Command, actor: &str) -> Result<Vec<Entry
             }
             Entry::new(Event::NodeResumed(NodeResumed { node: node.clone() })).about(resource)
         }
+        Command::GiveAccess { resource, user, namespace, role, seconds, until } => {
+            cluster(state, resource)?;
+            access_allowed(state, resource, (user, namespace, *role), *seconds)?;
+            let (user, namespace) = (user.clone(), namespace.clone());
+            let given = AccessGiven { user, namespace, role: *role, until: *until };
+            Entry::new(Event::AccessGiven(given)).about(resource)
+        }
+        Command::TakeAccess { resource, user, namespace, number } => {
+            let access = &cluster(state, resource)?.access;
+            let meant = access.iter().filter(|(at, it)| {
+                !it.ended
+                    && it.user == *user
+                    && namespace.as_ref().is_none_or(|namespace| it.namespace == *namespace)
+                    && number.is_none_or(|number| number == **at)
+            });
+            let taken = meant.map(|(number, it)| {
+                let (user, namespace) = (it.user.clone(), it.namespace.clone());
+                let taken = AccessTaken { number: *number, user, namespace };
+                Entry::new(Event::AccessTaken(taken)).about(resource).by(actor)
+            });
+            let taken: Vec<Entry> = taken.collect();
+            if taken.is_empty() {
+                let (cluster, user) = (resource.clone(), user.clone());
+                return Err(Refusal::NoAccess { cluster, user });
+            }
+            return Ok(taken);
+        }
         Command::Approve { plan } => approve(state, plan)?,
         Command::AcceptRewrite { commit } => accept_rewrite(state, commit)?,
     };
@@ -251,13 +348,56 @@ fn cluster<'s>(state: &'s State, id: &ResourceId) -> Result<&'s ClusterState, Re
     }
 }
 
-/// Whether the cluster, as we last wrote it, has a node of this name.
+/// Whether the cluster, as we last wrote it, has a node of this name; or, where Kubernetes runs it, was seen
+/// to have one that is in no pool.
 fn has_node(state: &State, id: &ResourceId, node: &str) -> bool {
-    let claim = state.resources.get(id).and_then(|known| known.claim.as_ref());
-    match claim.and_then(|claim| claim.resource.as_ref()) {
-        Some(Resource::Cluster(cluster)) => cluster.nodes().any(|name| name == node),
-        _ => false,
+    let known = state.resources.get(id);
+    let seen = known.and_then(|known| known.cluster.as_ref()?.kubernetes.as_ref());
+    if seen.is_some_and(|seen| seen.overview.may_have_other(node)) {
+        return true;
     }
+    claimed_cluster(state, id).is_some_and(|cluster| cluster.nodes().any(|name| name == node))
+}
+
+/// The cluster as we last wrote it.
+fn claimed_cluster<'s>(state: &'s State, id: &ResourceId) -> Option<&'s Cluster> {
+    let claim = state.resources.get(id)?.claim.as_ref()?;
+    match claim.resource.as_ref()? {
+        Resource::Cluster(cluster) => Some(cluster),
+        _ => None,
+    }
+}
+
+/// Whether the document of a cluster lets somebody be given this for so long: Git says who may be given
+/// what, and an operator no more than that.
+fn access_allowed(
+    state: &State,
+    id: &ResourceId,
+    (user, namespace, role): (&str, &str, Role),
+    seconds: u64,
+) -> Result<(), Refusal> {
+    let rules = claimed_cluster(state, id).and_then(Cluster::kubernetes);
+    let rules = rules.map_or(&[][..], |cluster| cluster.kubeconfigs.as_slice());
+    let fitting = rules.iter().filter(|rule| rule.lets(user, namespace, role));
+    let Some(most) = fitting.map(|rule| rule.at_most_s).max() else {
+        let there = rules.iter().filter(|rule| rule.user == user && rule.namespace == namespace);
+        let allowed: Vec<&str> = there.map(|rule| rule.role.as_str()).collect();
+        let allowed = match allowed.is_empty() {
+            true => "nothing is allowed them there".to_owned(),
+            false => format!("they may be given {}", allowed.join(", ")),
+        };
+        let (cluster, user) = (id.clone(), user.to_owned());
+        let namespace = namespace.to_owned();
+        return Err(Refusal::AccessNotAllowed { cluster, user, namespace, role, allowed });
+    };
+    if (SECONDS_MIN..=most).contains(&seconds) {
+        return Ok(());
+    }
+    let most = match most % 3600 {
+        0 => format!("{}h", most / 3600),
+        _ => format!("{}m", most / 60),
+    };
+    Err(Refusal::AccessSpan { user: user.to_owned(), namespace: namespace.to_owned(), most })
 }
 
 fn approve(state: &State, asked: &str) -> Result<Entry, Refusal> {

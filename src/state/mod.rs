@@ -21,7 +21,7 @@ mod way_back;
 mod tests;
 
 pub use backup::{BackupState, CameBack, GoodSnapshot, LastSnapshot, Noticed};
-pub use cluster::{ClusterLook, ClusterState, KubernetesLook, OperatorDrain};
+pub use cluster::{ClusterLook, ClusterState, GivenAccess, KubernetesLook, OperatorDrain};
 pub use decide::{APPROVE_DIGITS_MIN, Command, Refusal, decide};
 pub use granted::{Given, TakenBack};
 pub use landed::{LANDED_KEPT_MAX, Landed};

@@ -10,7 +10,7 @@ use trueup_slurm::Overview;
 use super::status::{Status, row_of};
 use crate::event::body::{ClusterObserved, KubernetesObserved};
 use crate::model::{Kind, ResourceId};
-use crate::state::{OperatorDrain, State};
+use crate::state::{GivenAccess, OperatorDrain, State};
 
 /// Every cluster that is asked for or was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,20 @@ pub struct ClusterRow {
     pub kubernetes: Option<trueup_kubernetes::Overview>,
     /// Nodes that operators took out through trueup.
     pub drains: Vec<DrainRow>,
+    /// Access that operators gave to people through trueup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<AccessRow>,
+}
+
+/// Access that an operator gave to somebody through trueup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessRow {
+    /// What it is called by.
+    pub number: u64,
+    /// Who, what and for how long.
+    #[serde(flatten)]
+    pub access: GivenAccess,
 }
 
 /// A node that an operator took out through trueup.
@@ -75,6 +89,12 @@ pub fn clusters(state: &State, now: Timestamp) -> Clusters {
             drains: drains
                 .filter(|(_, drain)| drain.in_force || !drain.is_over(now))
                 .map(|(node, drain)| DrainRow { node: node.clone(), drain: drain.clone() })
+                .collect(),
+            access: of
+                .into_iter()
+                .flat_map(|of| &of.access)
+                .filter(|(_, access)| access.in_force || !access.is_over(now))
+                .map(|(number, access)| AccessRow { number: *number, access: access.clone() })
                 .collect(),
         }
     });

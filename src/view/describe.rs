@@ -6,8 +6,8 @@
 
 use crate::event::body::{ForgeApproval, GpuXid, MoreChanges, PostTarget, PullOutcome};
 use crate::event::{Event, Spilled};
-use crate::model::Kind;
 use crate::model::resource::{Accelerator, Chore, GpuSeen, SeenPart};
+use crate::model::{Kind, Resource};
 use crate::plan::{FieldChange, Reason, render};
 
 /// What `event` says, without its subject, its actor and its time.
@@ -36,6 +36,9 @@ pub fn describe(event: &Event) -> String {
             format!("plan {}: nothing of it is needed any more", withdrawn.plan.short())
         }
         Event::Claimed(claimed) => match claimed.claim.prevent_destroy {
+            false if matches!(claimed.claim.resource, Some(Resource::Cluster(_))) => {
+                "how it may be destroyed, or who may be given access to it, has changed".to_owned()
+            }
             true => "it may no longer be destroyed".to_owned(),
             false => "how it may be destroyed has changed".to_owned(),
         },
@@ -220,6 +223,19 @@ pub fn describe(event: &Event) -> String {
             drained.reason
         ),
         Event::NodeResumed(resumed) => format!("{} is given back", resumed.node),
+        Event::AccessGiven(given) => format!(
+            "{} may {} {} until {}",
+            given.user,
+            given.role.as_str(),
+            given.namespace,
+            given.until.strftime("%Y-%m-%d %H:%M:%S")
+        ),
+        Event::AccessTaken(taken) => {
+            format!(
+                "{} may not use access {} to {} any more",
+                taken.user, taken.number, taken.namespace
+            )
+        }
         Event::BackupAsked(_) => "a snapshot is wanted now".to_owned(),
         Event::DrillAsked(_) => "a drill is wanted now".to_owned(),
         Event::BackupCancelled(_) => "what is being done for it is ended".to_owned(),

@@ -1,5 +1,7 @@
 //! Mistakes in clusters.
 
+use trueup_kubernetes::namespace::Role;
+
 use super::*;
 
 /// A document of a cluster whose spec has these lines.
@@ -233,6 +235,7 @@ spec:
     - name: shop
       quota: { pods: many }
       access: [{ group: a, user: b, role: edit }]
+      kubeconfigs: [{ user: "", role: edit }, { user: ann, role: view, atMost: 9d }]
     - { name: shop }
   maxUnavailable: 0
 "#,
@@ -248,8 +251,10 @@ spec:
             environments/lab/x.yaml:16:15 spec/wrong-value: `kube-system` is the cluster's own: choose another
             environments/lab/x.yaml:18:22 spec/wrong-value: `many` is no amount, as 100m, 2, 1.5Gi or 1e3 are
             environments/lab/x.yaml:19:16 spec/conflict: say either `group` or `user`
-            environments/lab/x.yaml:20:15 spec/wrong-value: `shop` is also entry 2
-            environments/lab/x.yaml:21:19 spec/wrong-value: with 0 no node could ever change
+            environments/lab/x.yaml:20:29 spec/wrong-value: nobody is called so
+            environments/lab/x.yaml:20:80 spec/wrong-value: no token is made for less than 10m, and none here for more than 7d (for longer, give them rights with `access`)
+            environments/lab/x.yaml:21:15 spec/wrong-value: `shop` is also entry 2
+            environments/lab/x.yaml:22:19 spec/wrong-value: with 0 no node could ever change
         "#]],
     );
     // What is wrong is told of the type that is meant.
@@ -309,6 +314,7 @@ spec:
   namespaces:
     - name: shop
       access: [{ group: a, role: edit }, { user: b, role: edit }]
+      kubeconfigs: [{ user: ann, role: view }, { user: bob, role: edit, atMost: 30m }]
 "#,
     );
     let id: ResourceId = "cluster/cloud".parse().unwrap();
@@ -320,4 +326,10 @@ spec:
     assert_eq!(offers, [("nvidia.com/gpu", 1), ("nvidia.com/mig-1g.10gb.me", 1)]);
     assert_eq!((cluster.drain_timeout_s, cluster.max_unavailable), (1800, 1));
     assert_eq!(cluster.namespaces[0].access.len(), 1, "one binding for each role");
+    let rules = cluster.kubeconfigs.iter().map(|it| (it.user.as_str(), it.at_most_s));
+    assert_eq!(rules.collect::<Vec<_>>(), [("ann", 8 * 3600), ("bob", 1800)]);
+    let lets = |n: usize, role| cluster.kubeconfigs[n].lets("bob", "shop", role);
+    assert!(
+        lets(1, Role::View) && lets(1, Role::Edit) && !lets(1, Role::Admin) && !lets(0, Role::View)
+    );
 }

@@ -104,6 +104,7 @@ mod backup;
 mod cluster;
 mod examples;
 mod gpu;
+mod kubernetes_gpus;
 mod load;
 mod mistakes;
 mod policy;

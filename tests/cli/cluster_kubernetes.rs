@@ -1,7 +1,9 @@
 //! A Kubernetes cluster by the real program and an API server that keeps state: taken over, changed node by
 //! node within its budgets, and never taken to be empty because it does not answer.
 
+mod access;
 mod site;
+mod waking;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;

@@ -61,6 +61,17 @@ pub(super) fn samples() -> Vec<Event> {
             until: "2026-01-02T03:04:05Z".parse().unwrap(),
         }),
         Event::NodeResumed(NodeResumed { node: "n7".into() }),
+        Event::AccessGiven(AccessGiven {
+            user: "ann".into(),
+            namespace: "research".into(),
+            role: trueup_kubernetes::namespace::Role::Edit,
+            until: "2026-01-02T03:04:05Z".parse().unwrap(),
+        }),
+        Event::AccessTaken(AccessTaken {
+            number: 812,
+            user: "ann".into(),
+            namespace: "research".into(),
+        }),
     ]);
     samples
 }

@@ -92,6 +92,16 @@ impl Access {
         Ok(all)
     }
 
+    /// The authorities that the server is trusted by, as DER; none: those of the system.
+    pub(crate) fn authorities(&self) -> &[Vec<u8>] {
+        self.config.root_cert.as_deref().unwrap_or_default()
+    }
+
+    /// The name that the server's certificate has to be for, where that is not its host.
+    pub(crate) fn tls_name(&self) -> Option<&str> {
+        self.config.tls_server_name.as_deref()
+    }
+
     /// The host and port of the server; `None` where it is not reached over TLS.
     pub(crate) fn tls_place(&self) -> Option<(String, u16)> {
         let url = &self.config.cluster_url;

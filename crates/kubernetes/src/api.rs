@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::MANAGER;
 use crate::fault::{About, Fault, cut, explain};
+use crate::grant::Token;
 use crate::key::{Kind, ObjectKey};
 
 pub use limits::Limits;
@@ -313,6 +314,29 @@ impl Api {
             Err(Fault::Busy { code: 429, words, .. }) => Ok(Evicted::Blocked(words)),
             Err(fault) => Err(fault),
         }
+    }
+
+    /// Asks for a token of a ServiceAccount, for so many seconds. The server keeps nothing of it.
+    ///
+    /// # Errors
+    /// [`Fault`]; no part of a token is in it.
+    pub async fn token(&self, namespace: &str, name: &str, seconds: u64) -> Result<Token, Fault> {
+        let what = format!("make a token for ServiceAccount {namespace}/{name}");
+        let about = self.about(&what, false);
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let body = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        });
+        let bytes = body.to_string().into_bytes();
+        let make = || {
+            let request = http::Request::post(&path).header("content-type", "application/json");
+            request.body(bytes.clone()).map_err(kube::core::request::Error::BuildRequest)
+        };
+        let answer = self.ask(&about, make).await?;
+        let token = answer.pointer("/status/token").and_then(Value::as_str);
+        token.map(Token::new).ok_or_else(|| self.unreadable(&about, "no token"))
     }
 
     fn about<'a>(&'a self, what: &'a str, hide: bool) -> About<'a> {

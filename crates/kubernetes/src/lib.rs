@@ -15,7 +15,9 @@
 //!   manifests of one release.
 //! - [`Overview`]: a cluster in a few numbers, for whoever keeps a history of it.
 //! - [`access()`], [`Api`]: from a kubeconfig to requests, with limits, attempts and [`Fault`]s.
-//! - [`Watches`]: objects followed, so that a look at a cluster at rest costs little.
+//! - [`Watches`]: objects followed, so that a look at a cluster at rest costs little. [`Connections`]: one
+//!   way to each cluster with one set of watches, for all who have to do with it.
+//! - [`grant`]: access for a person for a while, as a kubeconfig with a token that ends.
 //! - [`cert`]: when certificates end. [`run`]: programs by argument vector with a time limit.
 //!
 //! Rules of this crate:
@@ -31,7 +33,9 @@
 mod access;
 mod api;
 pub mod cert;
+mod connection;
 mod fault;
+pub mod grant;
 mod key;
 pub mod namespace;
 pub mod node;
@@ -43,10 +47,11 @@ mod watch;
 
 pub use access::{Access, AccessError, KubeconfigRef, access};
 pub use api::{Api, Apply, Evicted, LIST_MAX, Limits, Resource, Selector};
+pub use connection::{Connection, Connections, NoWay};
 pub use fault::{Fault, WORDS_MAX, chain};
 pub use key::{Kind, ObjectKey, Scopes};
 pub use overview::{AboutCluster, NodeCounts, NodeProblem, OutNode, Overview, Share, WaitingPod};
-pub use watch::{Pulse, Stock, Watches};
+pub use watch::{Lens, Pulse, Stock, Watches};
 
 /// The name under which everything is applied (`fieldManager`). It is part of what clusters store: with
 /// another name, fields set under this one would be somebody else's.

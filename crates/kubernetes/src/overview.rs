@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::cert::Certificate;
+use crate::grant::Found;
 use crate::node::{Amount, ClusterView, Out};
 
 /// Most entries of one list; a cluster in which everything is wrong must not fill a log.
@@ -43,6 +44,9 @@ pub struct Overview {
     pub certificates: Vec<Certificate>,
     /// What could not be read, in words.
     pub unread: Vec<String>,
+    /// The numbers of what gives people access for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<u64>,
 }
 
 /// How many nodes there are.
@@ -107,10 +111,12 @@ pub struct WaitingPod {
 pub struct AboutCluster<'a> {
     /// The release of its API server.
     pub release: &'a str,
-    /// The nodes that are asked for; none: whichever there are.
+    /// The nodes that are asked for.
     pub expected: &'a BTreeSet<&'a str>,
     /// Certificates.
     pub certificates: &'a [Certificate],
+    /// What gives people access for a while.
+    pub access: &'a [Found],
 }
 
 impl Overview {
@@ -134,7 +140,7 @@ impl Overview {
                 message: if one.message.is_empty() { &one.reason } else { &one.message }.clone(),
                 since: one.since.clone(),
             }));
-            if !about.expected.is_empty() && !about.expected.contains(node.name.as_str()) {
+            if !about.expected.contains(node.name.as_str()) {
                 unexpected.push(node.name.clone());
             }
         }
@@ -160,7 +166,14 @@ impl Overview {
             skew: cut(view.skew(about.release)),
             certificates: about.certificates.to_vec(),
             unread: cut(view.unread.clone()),
+            access: about.access.iter().filter_map(|found| found.number).collect(),
         }
+    }
+
+    /// Whether it may have a node of this name in no pool: only where there are too many to be told is that
+    /// not known.
+    pub fn may_have_other(&self, node: &str) -> bool {
+        self.unexpected.len() >= LIST_MAX || self.unexpected.iter().any(|name| name == node)
     }
 }
 
@@ -214,14 +227,24 @@ mod tests {
             "spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}});
         let view = overview(&nodes, [&pod]);
         let expected = BTreeSet::from(["n1", "n2", "n9"]);
-        let about = AboutCluster { release: "v1.33.1", expected: &expected, certificates: &[] };
+        let about = AboutCluster {
+            release: "v1.33.1",
+            expected: &expected,
+            certificates: &[],
+            access: &[],
+        };
         let seen = Overview::of(&view, about);
         assert_eq!(seen.nodes, NodeCounts { total: 3, ready: 2, out: 1 });
         assert_eq!(seen.resources["cpu"], Share { total: 7_500, allocated: 0 });
         assert_eq!(seen.resources["memory"].total, 1 << 30);
         assert_eq!(seen.resources.len(), 3, "what there is none of is not told");
-        assert_eq!((seen.missing, seen.unexpected), (vec!["n9".into()], vec!["n3".into()]));
+        assert_eq!(seen.missing, ["n9"]);
+        assert_eq!(seen.unexpected, ["n3"]);
         assert_eq!(seen.out[0].by.as_deref(), Some("trueup:cloud/gpu"));
+        assert!(seen.may_have_other("n3") && !seen.may_have_other("n1"));
+        let none = BTreeSet::new();
+        let about = AboutCluster { expected: &none, ..about };
+        assert_eq!(Overview::of(&view, about).unexpected, ["n1", "n2", "n3"], "there is no pool");
         assert!(seen.problems[0].node == "n3" && seen.problems[0].message == "no network");
         assert!(seen.skew[0].contains("n3"), "{:?}", seen.skew);
         assert_eq!((seen.waiting, seen.waiting_for[0].pod.as_str()), (1, "shop/a"));

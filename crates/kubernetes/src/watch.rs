@@ -3,9 +3,11 @@
 //! A watch that fails in any way is begun anew by a list, and until that is done its objects are not
 //! handed out: what is not known to be current is asked for instead. A connection on which nothing comes
 //! any more is found by its silence, and a pulse tells that something changed, never what.
+//!
+//! Everybody who asks about a cluster shares its watches, and one that nobody asks for any more ends.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -14,6 +16,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::api::{Api, Resource, Selector, typed};
 use crate::fault::{About, Fault, explain};
@@ -46,8 +49,31 @@ impl Pulse {
         self.0.subscribe()
     }
 
-    fn beat(&self) {
+    pub(crate) fn beat(&self) {
         self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// How objects are kept, and what of them is news.
+#[derive(Debug, Clone, Copy)]
+pub struct Lens {
+    /// Its name: two lenses of one name are the same.
+    pub name: &'static str,
+    /// Takes out what nobody who uses it asks for.
+    pub slim: fn(&mut Value),
+    /// Whether a change is news: from one version to another, or one that comes or goes.
+    pub is_news: fn(Option<&Value>, Option<&Value>) -> bool,
+}
+
+impl Lens {
+    /// Whole objects; every change is news but for what changes all the time and says nothing.
+    pub const WHOLE: Self = Self { name: "", slim: |_| {}, is_news: differs };
+}
+
+fn differs(old: Option<&Value>, new: Option<&Value>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => !alike(old, new),
+        _ => true,
     }
 }
 
@@ -66,6 +92,8 @@ struct Watch {
     stock: Arc<Mutex<Arc<Stock>>>,
     state: watch::Receiver<State>,
     task: JoinHandle<()>,
+    /// When somebody asked for it last.
+    asked: Instant,
 }
 
 impl Drop for Watch {
@@ -74,12 +102,15 @@ impl Drop for Watch {
     }
 }
 
-/// The watches of a cluster.
+/// What is followed, and how.
+type Followed = (Kind, Selector, &'static str);
+
+/// The watches of a cluster. Cheap to clone; all clones are the same watches.
+#[derive(Clone)]
 pub struct Watches {
     api: Api,
-    slim: fn(&mut Value),
     pulse: Pulse,
-    all: BTreeMap<(Kind, Selector), Watch>,
+    all: Arc<Mutex<BTreeMap<Followed, Watch>>>,
 }
 
 impl Watches {
@@ -90,27 +121,27 @@ impl Watches {
 
     /// None yet; what they see is told here.
     pub fn telling(api: Api, pulse: Pulse) -> Self {
-        Self { api, slim: |_| {}, pulse, all: BTreeMap::new() }
+        Self { api, pulse, all: Arc::default() }
     }
 
-    /// With less of each object kept: `slim` takes out what nobody asks these for. It is for watches that
-    /// are begun from now on.
-    #[must_use]
-    pub fn slimmed(self, slim: fn(&mut Value)) -> Self {
-        Self { slim, ..self }
+    /// Follows whole objects; those that are followed already go on. Has to be called within a runtime.
+    pub fn follow(&self, of: &Resource, which: &Selector) {
+        self.follow_by(of, which, &Lens::WHOLE);
     }
 
-    /// Follows objects; those that are followed already go on. Has to be called within a runtime.
-    pub fn follow(&mut self, of: &Resource, which: &Selector) {
-        let key = (of.kind(), which.clone());
-        if self.all.get(&key).is_some_and(|watch| !watch.task.is_finished()) {
+    /// The same through a lens.
+    pub fn follow_by(&self, of: &Resource, which: &Selector, lens: &Lens) {
+        let key = (of.kind(), which.clone(), lens.name);
+        let mut all = self.all();
+        if let Some(watch) = all.get_mut(&key).filter(|watch| !watch.task.is_finished()) {
+            watch.asked = Instant::now();
             return;
         }
         let stock = Arc::new(Mutex::new(Arc::new(Stock::new())));
         let (tell, state) = watch::channel(State::Begun);
         let follower = Follower {
             api: self.api.clone(),
-            slim: self.slim,
+            lens: *lens,
             of: of.clone(),
             which: which.clone(),
             stock: stock.clone(),
@@ -118,17 +149,34 @@ impl Watches {
             pulse: self.pulse.clone(),
         };
         let task = tokio::spawn(follower.run());
-        self.all.insert(key, Watch { stock, state, task });
+        all.insert(key, Watch { stock, state, task, asked: Instant::now() });
     }
 
-    /// Follows only what is named from now on.
-    pub fn keep(&mut self, wanted: &[(Kind, Selector)]) {
-        self.all.retain(|key, _| wanted.contains(key));
+    /// Ends what nobody asked for in this time.
+    pub fn rest(&self, idle: Duration) {
+        self.all().retain(|_, watch| watch.asked.elapsed() < idle);
     }
 
-    /// What a watch holds; `None` where it is not followed, or not known to be current.
+    /// Ends all of them.
+    pub fn end(&self) {
+        self.all().clear();
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all().len()
+    }
+
+    /// What a watch of whole objects holds; `None` where they are not followed, or not known to be
+    /// current.
     pub fn stock(&self, kind: &Kind, which: &Selector) -> Option<Arc<Stock>> {
-        let watch = self.all.get(&(kind.clone(), which.clone()))?;
+        self.stock_by(kind, which, &Lens::WHOLE)
+    }
+
+    /// The same through a lens.
+    pub fn stock_by(&self, kind: &Kind, which: &Selector, lens: &Lens) -> Option<Arc<Stock>> {
+        let all = self.all();
+        let watch = all.get(&(kind.clone(), which.clone(), lens.name))?;
         let current = *watch.state.borrow() == State::Current;
         let stock = watch.stock.lock().unwrap_or_else(PoisonError::into_inner);
         current.then(|| stock.clone())
@@ -139,9 +187,11 @@ impl Watches {
     /// # Errors
     /// Why one of them is not, once the time is over.
     pub async fn current(&self, limit: Duration) -> Result<(), Fault> {
+        let states: Vec<(Kind, watch::Receiver<State>)> =
+            self.all().iter().map(|(key, watch)| (key.0.clone(), watch.state.clone())).collect();
+        let mut waited = states.clone();
         let all = async {
-            for watch in self.all.values() {
-                let mut state = watch.state.clone();
+            for (_, state) in &mut waited {
                 // The other end lives as long as the watch.
                 if state.wait_for(|state| *state == State::Current).await.is_err() {
                     return;
@@ -151,8 +201,8 @@ impl Watches {
         if tokio::time::timeout(limit, all).await.is_ok() {
             return Ok(());
         }
-        for ((kind, _), watch) in &self.all {
-            match &*watch.state.borrow() {
+        for (kind, state) in &states {
+            match &*state.borrow() {
                 State::Current => {}
                 State::Broken(fault) => return Err(fault.clone()),
                 State::Begun => {
@@ -165,6 +215,11 @@ impl Watches {
         Ok(())
     }
 
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Followed, Watch>> {
+        // Nothing is left half done in it, whoever panicked.
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes with each change in any of them. Taken before a look, it tells of all that came after.
     pub fn pulse(&self) -> watch::Receiver<u64> {
         self.pulse.listen()
@@ -174,7 +229,7 @@ impl Watches {
 /// One watch at work.
 struct Follower {
     api: Api,
-    slim: fn(&mut Value),
+    lens: Lens,
     of: Resource,
     which: Selector,
     stock: Arc<Mutex<Arc<Stock>>>,
@@ -221,15 +276,16 @@ impl Follower {
                     let Some((key, object)) = self.read(object) else { continue };
                     let new = object.clone();
                     let old = Arc::make_mut(&mut *self.stock()).insert(key, object);
-                    if old.is_none_or(|old| !alike(&old, &new)) {
+                    if (self.lens.is_news)(old.as_deref(), Some(&new)) {
                         self.say(State::Current);
                     }
                 }
                 Ok(Event::Delete(object)) => {
-                    if let Some((key, _)) = self.read(object) {
-                        Arc::make_mut(&mut *self.stock()).remove(&key);
+                    let Some((key, old)) = self.read(object) else { continue };
+                    Arc::make_mut(&mut *self.stock()).remove(&key);
+                    if (self.lens.is_news)(Some(&old), None) {
+                        self.say(State::Current);
                     }
-                    self.say(State::Current);
                 }
             }
         }
@@ -257,7 +313,7 @@ impl Follower {
 
     fn read(&self, object: DynamicObject) -> Option<(ObjectKey, Arc<Value>)> {
         let mut object = plain(object, &self.of)?;
-        (self.slim)(&mut object);
+        (self.lens.slim)(&mut object);
         Some((ObjectKey::of(&object)?, Arc::new(object)))
     }
 

@@ -1,57 +1,90 @@
 //! `trueup cluster access`: ways into clusters as files for people's own programs.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::super::context::Context;
 use super::super::exit::{CliError, CliResult, Done};
 use super::super::known::known;
 use super::super::ui::yaml;
 use super::hand::named;
-use crate::model::Name;
+use super::kubeconfig::{Kubeconfig, Take};
+use crate::model::resource::Cluster;
+use crate::model::{Name, ResourceId};
 use crate::view::access;
 
-/// Print an Ansible inventory or an ssh configuration of the machines of clusters
+/// Print an Ansible inventory, an ssh configuration or a kubeconfig for people's own programs
 ///
-/// It follows from what the log says that trueup asks of each, and holds no key: who may log in is said by the
-/// machines themselves.
+/// The first two follow from what the log says that trueup asks of each cluster, and hold no key: who may log
+/// in is said by the machines themselves. A kubeconfig is made for one person, and ends.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  \
     trueup cluster access ansible > inventory.yaml\n  \
-    trueup cluster access ssh --cluster hpc > ~/.ssh/config.d/hpc")]
+    trueup cluster access ssh --cluster hpc > ~/.ssh/config.d/hpc\n  \
+    trueup cluster access kubeconfig --user ann --namespace research --role edit --for 8h > ann.kubeconfig")]
 pub(super) struct Access {
-    /// For which program
-    #[arg(value_enum)]
-    program: Program,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Ansible(Ansible),
+    Ssh(Ssh),
+    Kubeconfig(Kubeconfig),
+    Take(Take),
+}
+
+/// Print the machines of clusters as an inventory for Ansible, in YAML
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  trueup cluster access ansible > inventory.yaml")]
+struct Ansible {
+    #[command(flatten)]
+    of: Of,
+}
+
+/// Print the machines of clusters as a configuration for ssh
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  \
+    trueup cluster access ssh --cluster hpc > ~/.ssh/config.d/hpc")]
+struct Ssh {
+    #[command(flatten)]
+    of: Of,
+}
+
+#[derive(Debug, Args)]
+struct Of {
     /// One cluster only
     #[arg(long, value_name = "NAME", value_parser = named)]
     cluster: Option<Name>,
 }
 
-/// A program that finds machines by a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Program {
-    /// An inventory for Ansible, in YAML
-    Ansible,
-    /// A configuration for ssh
-    Ssh,
-}
-
 impl Access {
     pub(super) fn run(self, context: &Context) -> CliResult {
-        let state = known(context)?.state;
-        let clusters = access::clusters(&state, self.cluster.as_ref());
-        if clusters.is_empty() {
-            return Err(CliError::input(match &self.cluster {
-                Some(name) => format!("there is no cluster/{name} of trueup's"),
-                None => "trueup has no cluster yet".to_owned(),
-            })
-            .hint("`trueup cluster` shows what is asked for"));
+        match self.what {
+            What::Ansible(Ansible { of }) => {
+                print(context, &of, |clusters| yaml(&access::ansible(clusters)))
+            }
+            What::Ssh(Ssh { of }) => print(context, &of, |clusters| Ok(access::ssh(clusters))),
+            What::Kubeconfig(kubeconfig) => kubeconfig.run(context),
+            What::Take(take) => take.run(context),
         }
-        let text = match self.program {
-            Program::Ansible => yaml(&access::ansible(&clusters))?,
-            Program::Ssh => access::ssh(&clusters),
-        };
-        context.ui.raw(&text)?;
-        Ok(Done::Fine)
     }
+}
+
+fn print(
+    context: &Context,
+    of: &Of,
+    text: impl FnOnce(&[(&ResourceId, &Cluster)]) -> Result<String, CliError>,
+) -> CliResult {
+    let state = known(context)?.state;
+    let clusters = access::clusters(&state, of.cluster.as_ref());
+    if clusters.is_empty() {
+        return Err(CliError::input(match &of.cluster {
+            Some(name) => format!("there is no cluster/{name} of trueup's"),
+            None => "trueup has no cluster yet".to_owned(),
+        })
+        .hint("`trueup cluster` shows what is asked for"));
+    }
+    context.ui.raw(&text(&clusters)?)?;
+    Ok(Done::Fine)
 }

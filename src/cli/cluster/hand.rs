@@ -71,7 +71,7 @@ impl Resume {
 }
 
 /// The cluster that is meant; without a name the only one.
-fn the_cluster(
+pub(super) fn the_cluster(
     context: &Context,
     name: Option<Name>,
     node: Option<&String>,
@@ -114,7 +114,7 @@ fn reason(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn span(text: &str) -> Result<SignedDuration, String> {
+pub(super) fn span(text: &str) -> Result<SignedDuration, String> {
     let hours = |days: i64| SignedDuration::from_hours(days.min(DRAIN_HOURS_MAX) * 24);
     // jiff leaves days to calendars; a drain's are of 24 hours.
     let days = text

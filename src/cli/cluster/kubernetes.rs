@@ -130,3 +130,27 @@ pub(super) fn out(row: &ClusterRow) -> Vec<Block> {
     }
     vec![Block::Gap, Block::Table { header: vec!["out of service", "why", "by", "until"], rows }]
 }
+
+/// Who has access for a while.
+pub(super) fn access(row: &ClusterRow) -> Vec<Block> {
+    if row.access.is_empty() {
+        return Vec::new();
+    }
+    let rows = row.access.iter().map(|it| {
+        let until = match (it.access.ended, it.access.in_force) {
+            (true, _) => Text::new("is being taken", Label::Warn),
+            (false, true) => shown(it.access.until).into(),
+            (false, false) => format!("{} (not seen)", shown(it.access.until)).into(),
+        };
+        vec![
+            it.number.to_string().into(),
+            it.access.user.clone().into(),
+            it.access.namespace.clone().into(),
+            it.access.role.as_str().to_owned().into(),
+            it.access.by.clone().into(),
+            until,
+        ]
+    });
+    let header = vec!["access", "who", "namespace", "may", "by", "until"];
+    vec![Block::Gap, Block::Table { header, rows: rows.collect() }]
+}

@@ -6,6 +6,7 @@
 mod access;
 mod hand;
 mod import;
+mod kubeconfig;
 mod kubernetes;
 mod show;
 
@@ -45,6 +46,7 @@ const EXAMPLES: &str = "EXAMPLES
   trueup cluster resume n7
   trueup cluster import > environments/lab/cluster.yaml
   trueup cluster access ansible > inventory.yaml
+  trueup cluster access kubeconfig --user ann --namespace research --for 8h > ann.kubeconfig
   trueup log --type 'cluster.*'      # everything that was seen of clusters";
 
 #[derive(Debug, Subcommand)]

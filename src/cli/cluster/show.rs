@@ -41,6 +41,7 @@ fn one(row: &ClusterRow, now: Timestamp) -> Vec<Block> {
         _ => blocks.push(Block::line("  it was not seen yet")),
     }
     blocks.extend(if row.kubernetes.is_some() { kubernetes::out(row) } else { out(row) });
+    blocks.extend(kubernetes::access(row));
     blocks
 }
 

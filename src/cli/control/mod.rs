@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trueup_kubernetes::namespace::Role;
 
 use super::exit::ErrorKind;
 use super::wire::Until;
@@ -37,6 +38,8 @@ pub enum Request {
     Command(Command),
     /// Look and plan, and do nothing.
     Plan(Look),
+    /// Give somebody access to a namespace of a cluster for a while.
+    Kubeconfig(AccessAsk),
     /// Make a pass now.
     #[serde(rename_all = "camelCase")]
     Apply {
@@ -55,6 +58,38 @@ pub enum Request {
     Why(ResourceId),
     /// Everything that was known at a point of the log.
     StateAt(Until),
+}
+
+/// Who is to get which access, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessAsk {
+    /// To which cluster.
+    pub resource: ResourceId,
+    /// Who.
+    pub user: String,
+    /// To which of its namespaces.
+    pub namespace: String,
+    /// What they may do there.
+    pub role: Role,
+    /// For how long, seconds.
+    pub seconds: u64,
+}
+
+/// A kubeconfig, handed to whoever asked for it and to nobody else: it shows itself nowhere.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handed {
+    /// The file.
+    pub kubeconfig: String,
+    /// What the access is called by.
+    pub number: u64,
+    /// Until when it is.
+    pub until: Timestamp,
+}
+
+impl std::fmt::Debug for Handed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a kubeconfig until {}", self.until)
+    }
 }
 
 /// How to render a plan as text.
@@ -80,6 +115,8 @@ pub enum Reply {
     Known(Box<Known>),
     /// The GPUs of the machine.
     Gpus(Box<GpuInventory>),
+    /// Access for somebody.
+    Kubeconfig(Box<Handed>),
     /// A page of the log.
     Page(Box<Page>),
     /// The events behind what a resource is in.

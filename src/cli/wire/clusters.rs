@@ -60,7 +60,8 @@ impl Provider for Clusters {
         let hand = match step.action {
             Action::KubernetesAdopt
             | Action::KubernetesNode { .. }
-            | Action::KubernetesNamespace { .. } => &self.kubernetes,
+            | Action::KubernetesNamespace { .. }
+            | Action::KubernetesAccess { .. } => &self.kubernetes,
             _ => &self.slurm,
         };
         hand.perform(step, scope, progress)

@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use trueup_kubernetes::KubeconfigRef;
+use trueup_kubernetes::{Connections, KubeconfigRef, Limits};
 
 use super::clusters::Clusters;
 use crate::config::{ClusterSettings, Config, ProgramRule};
@@ -18,19 +19,23 @@ use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces, V
 use crate::provider::cluster::{ClusterHost, ClusterProvider, ClusterSetup};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
-use crate::provider::kubernetes::{KubernetesPlace, KubernetesProvider, KubernetesSetup};
-use crate::provider::release::{ReleaseProvider, ReleaseSetup};
+use crate::provider::kubernetes::KubernetesProvider;
+use crate::provider::release::ReleaseProvider;
 use crate::provider::seed::SeedProvider;
 use crate::source::MirrorConfig;
 
 /// Where libvirt keeps disks when nobody says otherwise.
 const LIBVIRT_IMAGES: &str = "/var/lib/libvirt/images";
+/// After how long a connection to a cluster ends that nobody asks for any more, and each of its watches: a
+/// pull request that is looked at now and then must not make them anew each time.
+const KUBERNETES_IDLE: Duration = Duration::from_secs(600);
 
 /// What wakes the loop beside the clock and the repository.
 pub(in super::super) struct Wakes {
     libvirt: libvirt::Wakes,
     gpu: GpuProvider,
-    releases: ReleaseProvider,
+    connections: Connections,
+    kubernetes: KubernetesProvider,
 }
 
 impl Wakes {
@@ -39,10 +44,15 @@ impl Wakes {
         self.gpu.clone()
     }
 
+    /// The Kubernetes clusters of this host, for whoever is to be given access.
+    pub(in super::super) fn kubernetes(&self) -> KubernetesProvider {
+        self.kubernetes.clone()
+    }
+
     /// Calls `wake` for everything libvirt, NVML and clusters report from now on. Never ends.
     pub(in super::super) async fn each(self, wake: impl Fn()) {
-        let (gpu, releases) = (self.gpu.each_event(&wake), self.releases.each_event(&wake));
-        tokio::join!(self.libvirt.each(&wake), gpu, releases);
+        let (gpu, clusters) = (self.gpu.each_event(&wake), self.connections.each_event(&wake));
+        tokio::join!(self.libvirt.each(&wake), gpu, clusters);
     }
 }
 
@@ -145,25 +155,17 @@ fn clusters(config: &Config) -> ClusterProvider {
     })
 }
 
-/// The Kubernetes clusters that the config leads to. No server is asked before there is a look.
-fn kubernetes(config: &Config) -> KubernetesProvider {
-    let places = config.clusters.iter().filter_map(|(name, settings)| {
-        let kubeconfig = settings.kubeconfig.clone()?;
-        let context = settings.context.clone();
-        Some((name.clone(), KubernetesPlace { kubeconfig, context }))
-    });
-    KubernetesProvider::new(KubernetesSetup { places: places.collect() })
-}
-
-/// The releases in clusters that this host can reach.
-fn releases(config: &Config) -> ReleaseProvider {
-    let clusters = config.clusters.iter().filter_map(|(name, settings)| {
+/// The ways to the Kubernetes clusters that the config leads to, for all who have to do with one. No server
+/// is asked before there is a look.
+fn connections(config: &Config) -> Connections {
+    let ways = config.clusters.iter().filter_map(|(name, settings)| {
         let path = settings.kubeconfig.clone()?;
         // A program that the file names would run as root.
         let way = KubeconfigRef { path, context: settings.context.clone(), programs: false };
-        Some((name.clone(), way))
+        Some((name.to_string(), way))
     });
-    ReleaseProvider::new(ReleaseSetup { clusters: clusters.collect() })
+    let idle = KUBERNETES_IDLE.max(3 * config.limits.resync.duration());
+    Connections::new(ways.collect(), Limits::LOOKS, idle)
 }
 
 /// The first line of a file that only root may know.
@@ -178,14 +180,16 @@ fn secret(path: &Path) -> Result<String, String> {
 pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Provider>>, Wakes) {
     let (machine, libvirt) = libvirt::hand(config).await;
     let gpu = gpus(config);
-    let releases = releases(config);
-    let wakes = Wakes { libvirt, gpu: gpu.clone(), releases: releases.clone() };
+    let connections = connections(config);
+    let releases = ReleaseProvider::new(connections.clone());
+    let kubernetes = KubernetesProvider::new(connections.clone());
+    let wakes = Wakes { libvirt, gpu: gpu.clone(), connections, kubernetes: kubernetes.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
     let backups = wakes.libvirt.guests(config, backups(config, config_path));
     let backups = Arc::new(backups);
     let slurm = Arc::new(wakes.libvirt.agents(clusters(config)));
-    let clusters = Arc::new(Clusters::new(slurm, Arc::new(kubernetes(config))));
+    let clusters = Arc::new(Clusters::new(slurm, Arc::new(kubernetes)));
     let providers: Vec<Arc<dyn Provider>> = vec![
         machine,
         Arc::new(images),

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trueup_kubernetes::namespace::Role;
 use trueup_slurm::Overview;
 
 /// `cluster.observed`: how a cluster is, written when it is not what the log says.
@@ -44,4 +45,29 @@ pub struct NodeDrained {
 pub struct NodeResumed {
     /// The node.
     pub node: String,
+}
+
+/// `operator.access_given`: somebody gets access to a namespace of a Kubernetes cluster for a while; who
+/// gave it is the envelope's actor. What it is called by is the number of this event. The token is nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessGiven {
+    /// Whom it is for.
+    pub user: String,
+    /// Where.
+    pub namespace: String,
+    /// What they may do there.
+    pub role: Role,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+/// `operator.access_taken`: access ends before its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTaken {
+    /// The event that gave it.
+    pub number: u64,
+    /// Whom it was for.
+    pub user: String,
+    /// Where.
+    pub namespace: String,
 }

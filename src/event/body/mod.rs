@@ -19,7 +19,9 @@ pub use backup::{
     BackupAsked, BackupBooted, BackupCancelled, BackupDrilled, BackupFailed, BackupForgotten,
     BackupMissed, BackupNews, BackupOpened, BackupTaken, BackupVerified, DrillAsked,
 };
-pub use cluster::{ClusterObserved, KubernetesObserved, NodeDrained, NodeResumed};
+pub use cluster::{
+    AccessGiven, AccessTaken, ClusterObserved, KubernetesObserved, NodeDrained, NodeResumed,
+};
 pub use gpu::GpuObserved;
 pub use health::{GpuDegraded, GpuFound, GpuGone, GpuLost, GpuRecovered, GpuReturned, GpuXid};
 pub use operator::{
@@ -279,4 +281,8 @@ events! {
     "operator.node_drained" 1 NodeDrained(NodeDrained),
     /// An operator gives a node back before its time.
     "operator.node_resumed" 1 NodeResumed(NodeResumed),
+    /// An operator gives somebody access to a cluster for a while.
+    "operator.access_given" 1 AccessGiven(AccessGiven),
+    /// An operator takes access back before its time.
+    "operator.access_taken" 1 AccessTaken(AccessTaken),
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use trueup_kubernetes::cert::Certificate;
-use trueup_kubernetes::namespace::Namespace;
+use trueup_kubernetes::grant::Found;
+use trueup_kubernetes::namespace::{Namespace, Role};
 use trueup_kubernetes::node::{ClusterView, DrainRules, NodeWish};
 use trueup_kubernetes::{AboutCluster, Overview, release};
 
@@ -34,9 +35,35 @@ pub struct KubernetesCluster {
     pub max_unavailable: u32,
     /// How long before its end a certificate is told of, seconds.
     pub warn_before_s: u64,
+    /// Who may be given access for a while, and to what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kubeconfigs: Vec<KubeconfigRule>,
     /// What was seen of it; in observations only.
     #[serde(skip)]
     pub seen: Option<Arc<KubernetesSeen>>,
+}
+
+/// That somebody may be given access for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeconfigRule {
+    /// Where.
+    pub namespace: String,
+    /// Who.
+    pub user: String,
+    /// What they may do there at most.
+    #[schemars(with = "String")]
+    pub role: Role,
+    /// For how long at most, seconds.
+    pub at_most_s: u64,
+}
+
+impl KubeconfigRule {
+    /// Whether it is about this, leaving aside for how long.
+    #[must_use]
+    pub fn lets(&self, user: &str, namespace: &str, role: Role) -> bool {
+        self.user == user && self.namespace == namespace && role <= self.role
+    }
 }
 
 /// Nodes that are alike.
@@ -67,6 +94,8 @@ pub struct KubernetesSeen {
     pub namespaces: release::Seen,
     /// The certificates by which it is reached.
     pub certificates: Vec<Certificate>,
+    /// What gives people access for a while.
+    pub access: Vec<Found>,
     /// The time, seconds since 1970.
     pub now: i64,
 }
@@ -82,6 +111,7 @@ impl KubernetesCluster {
             release: &seen.release,
             expected: &expected,
             certificates: &seen.certificates,
+            access: &seen.access,
         };
         Some(Overview::of(&seen.view, about))
     }

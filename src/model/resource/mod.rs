@@ -41,7 +41,9 @@ pub use gpu::{
 pub use gpu_seen::{GpuSeen, SeenPart};
 pub use gpu_stop::mark_stoppable;
 pub use handover::{GpuGuest, GpuHandover, GpuKernel};
-pub use kubernetes::{KubernetesCluster, KubernetesNodeStep, KubernetesPool, KubernetesSeen};
+pub use kubernetes::{
+    KubeconfigRule, KubernetesCluster, KubernetesNodeStep, KubernetesPool, KubernetesSeen,
+};
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };

@@ -120,11 +120,13 @@ fn is(action: &Action, node: &str, wanted: &NodeStep) -> bool {
     matches!(action, Action::ClusterNode { node: of, step, .. } if of == node && step == wanted)
 }
 
-/// Whether a node is taken out or given back in the name of a person: their name is in the reason.
+/// Whether it is done in the name of a person: a node is taken out or given back with their name in the
+/// reason, or access that one gave is taken away.
 fn is_asked(action: &Action) -> bool {
     match action {
         Action::ClusterNode { token, .. } => token.as_str().contains("/@"),
         Action::KubernetesNode { mark, .. } => mark.token.contains("/@"),
+        Action::KubernetesAccess { .. } => true,
         _ => false,
     }
 }

@@ -241,6 +241,10 @@ pub fn detail(step: &Step) -> String {
         Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),
         Action::ClusterAdopt { name, .. } => cut(name),
         Action::KubernetesNode { node, .. } => node.clone(),
+        Action::KubernetesAccess { found } => match &found.lets {
+            Some((namespace, role)) => format!("{} ({} {namespace})", found.name, role.as_str()),
+            None => found.name.clone(),
+        },
         Action::KubernetesNamespace { step } => match step {
             ReleaseStep::Apply { key, .. }
             | ReleaseStep::AwaitReady { key }

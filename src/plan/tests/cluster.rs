@@ -392,7 +392,8 @@ fn an_operators_drain_is_made_and_ended_and_never_anybody_elses() {
     let ask = |machine: &mut Machine, node: &str, over: bool| {
         let drain =
             NodeDrain { number: 812, by: "operator:alice".into(), reason: "fan/belt".into(), over };
-        let known = KnownCluster { drains: [(node.to_owned(), drain)].into() };
+        let known =
+            KnownCluster { drains: [(node.to_owned(), drain)].into(), ..Default::default() };
         machine.known.clusters.insert(id("cluster/hpc"), known);
     };
     let mut machine = site(&lab(), running(&lab()));

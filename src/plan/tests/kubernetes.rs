@@ -7,17 +7,21 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 use trueup_kubernetes::cert::Certificate;
-use trueup_kubernetes::namespace::{self, Namespace};
+use trueup_kubernetes::grant::Found as Given;
+use trueup_kubernetes::namespace::{self, Namespace, Role};
 use trueup_kubernetes::node::{
     CORDON, CUTS_GPUS, CordonMark, DrainRules, NODE_WISH, NodeWish, Taint, overview,
 };
 use trueup_kubernetes::release::{Found, Inventory, Seen, Would};
 
-use crate::model::resource::{Cluster, KubernetesCluster, KubernetesPool, KubernetesSeen};
+use crate::model::resource::{
+    Cluster, KubeconfigRule, KubernetesCluster, KubernetesPool, KubernetesSeen,
+};
 use crate::model::{Observation, Ownership, Resource};
 use crate::plan::fixture::{Machine, id};
 use crate::plan::{
-    Action, Disruption, KnownCluster, KnownResource, NodeDrain, Plan, Reason, Remark, SkipReason,
+    Action, Disruption, KnownAccess, KnownCluster, KnownResource, NodeDrain, Plan, Reason, Remark,
+    SkipReason,
 };
 
 const NODES: [&str; 3] = ["g1", "g2", "g3"];
@@ -85,6 +89,7 @@ fn cluster(wish: NodeWish) -> KubernetesCluster {
         evicts: DrainRules::default(),
         max_unavailable: 1,
         warn_before_s: 30 * 86_400,
+        kubeconfigs: Vec::new(),
         seen: None,
     }
 }
@@ -104,6 +109,7 @@ fn seen(nodes: &[Value]) -> KubernetesSeen {
         nodes: named.collect(),
         namespaces: Seen::default(),
         certificates: Vec::new(),
+        access: Vec::new(),
         now: 1_000_000,
     }
 }
@@ -334,7 +340,10 @@ fn an_operator_takes_a_node_out_and_it_comes_back_when_that_is_over() {
     let asked = |nodes: &[Value], over: bool| {
         let mut machine = site(&nothing, seen(nodes));
         let drains = BTreeMap::from([("g2".to_owned(), drain(over))]);
-        machine.known.clusters.insert(id("cluster/cloud"), KnownCluster { drains });
+        machine
+            .known
+            .clusters
+            .insert(id("cluster/cloud"), KnownCluster { drains, ..Default::default() });
         machine
     };
     let plan = steps(
@@ -433,4 +442,61 @@ fn a_cluster_is_not_ours_before_somebody_says_so() {
     let plan = machine.plan();
     assert!(matches!(plan.steps[0].action, Action::KubernetesAdopt), "{plan:?}");
     assert!(plan.steps.iter().all(|step| step.reason == Reason::Adopted));
+}
+
+#[test]
+fn access_is_taken_when_it_is_over_or_not_allowed_and_what_nobody_knows_of_too() {
+    let rule = |user: &str, role: Role| KubeconfigRule {
+        namespace: "research".into(),
+        user: user.into(),
+        role,
+        at_most_s: 3600,
+    };
+    let found = |number: u64, role: Role| Given {
+        name: format!("trueup-cloud-{number}"),
+        number: Some(number),
+        lets: Some(("research".into(), role)),
+        parts: Vec::new(),
+    };
+    let given = |user: &str, role: Role, over: bool| KnownAccess {
+        user: user.into(),
+        namespace: "research".into(),
+        role,
+        over,
+    };
+    let mut wish = cluster(NodeWish::default());
+    wish.kubeconfigs = vec![rule("ann", Role::Edit), rule("bob", Role::View)];
+    let mut look = seen(&NODES.map(node));
+    look.access = vec![
+        found(7, Role::Edit),
+        found(8, Role::Edit),
+        found(9, Role::View),
+        found(10, Role::Edit),
+        found(11, Role::Edit),
+        Given { name: "ann".into(), number: None, lets: None, parts: Vec::new() },
+    ];
+    let mut machine = site(&wish, look);
+    let access = BTreeMap::from([
+        (7, given("ann", Role::Edit, false)),
+        (8, given("ann", Role::Edit, true)),
+        // Less than is allowed, and no more.
+        (9, given("ann", Role::View, false)),
+        (10, given("bob", Role::Edit, false)),
+        // Its binding was made anew by somebody, with more than was given.
+        (11, given("bob", Role::View, false)),
+    ]);
+    let known = KnownCluster { access, ..KnownCluster::default() };
+    machine.known.clusters.insert(id("cluster/cloud"), known);
+    steps(
+        &machine,
+        expect![[r#"
+        1  take back  cluster/cloud  trueup-cloud-8 (edit research) [due]
+        2  take back  cluster/cloud  trueup-cloud-10 (edit research) [due] after 1
+        3  take back  cluster/cloud  trueup-cloud-11 (edit research) [due] after 2
+        4  take back  cluster/cloud  ann [due] after 3
+        Plan: 0 to create, 0 to change, 0 to destroy"#]],
+    );
+    // A plan for a pull request knows of nothing that was given, and takes nothing.
+    machine.known.clusters.clear();
+    assert!(machine.plan().is_empty());
 }

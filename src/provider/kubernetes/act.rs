@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 use trueup_kubernetes::Fault as KubeFault;
+use trueup_kubernetes::grant::{Found, Grants};
 use trueup_kubernetes::node::{
     self, Amount, CUT_STATE, CordonMark, Cordoned, DrainEnd, DrainError, DrainRules, NodeWish, Out,
 };
@@ -103,6 +104,15 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// Takes away what gives somebody access. That it is gone already is what is wanted.
+    pub(super) async fn take(&self, found: &Found) -> Result<Outcome, Fault> {
+        let grants = Grants::new(self.link.api().clone(), self.id.name.as_str());
+        let taken = grants.take(found).await;
+        self.link.note();
+        let any = taken.map_err(|fault| self.fault(&fault))?;
+        Ok(Outcome { already: !any, ..Outcome::default() })
+    }
+
     async fn cordon(
         &self,
         node: &str,
@@ -136,7 +146,8 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Asks pods to go until none is left that has to. It costs nothing to be dropped.
+    /// Asks pods to go until none is left that has to. It costs nothing to be dropped, and has the time that
+    /// is left of it when it is gone on with.
     async fn drain(
         &self,
         node: &str,
@@ -144,24 +155,46 @@ impl<'a> Job<'a> {
         evicts: DrainRules,
         mark: &CordonMark,
     ) -> Result<Outcome, Fault> {
-        let until = Instant::now() + limit;
+        self.in_our_hands(node, mark).await?;
+        let began = self.link.nodes.draining(node, &mark.token, now()).await;
+        let began = began.map_err(|error| self.undrained(&error))?;
+        let until = Instant::now() + node::time_left(began, now(), limit);
+        let drained = self.drained_by(until, node, evicts, mark).await;
+        // However it ended, the next time begins anew; where this one was only cut off, it goes on.
+        let over = self.link.nodes.drained(node, &mark.token).await;
+        let drained = drained?;
+        over.map_err(|error| self.undrained(&error))?;
+        match drained {
+            None => Ok(Outcome::default()),
+            Some(what) => Err(Fault::transient(format!(
+                "{}: {what}, after {} s; give the budget room, or raise `drainTimeout`",
+                self.id,
+                limit.as_secs()
+            ))),
+        }
+    }
+
+    /// Asks pods to go until then; what is waited for still, in words.
+    async fn drained_by(
+        &self,
+        until: Instant,
+        node: &str,
+        evicts: DrainRules,
+        mark: &CordonMark,
+    ) -> Result<Option<String>, Fault> {
         loop {
             self.in_our_hands(node, mark).await?;
             let slice = TELL.min(until.saturating_duration_since(Instant::now()));
             let end = self.link.nodes.drain(node, evicts, slice).await;
             let (blocked, leaving) = match end.map_err(|error| self.undrained(&error))? {
-                DrainEnd::Drained => return Ok(Outcome::default()),
+                DrainEnd::Drained => return Ok(None),
                 DrainEnd::TimedOut { blocked, leaving } => (blocked, leaving),
             };
             let held = blocked.iter().map(|(pod, why)| format!("{} ({why})", pod.key));
             let going = leaving.iter().map(|pod| format!("{} (is ending)", pod.key));
             let what = format!("{node} is waited for: {}", listed(held.chain(going)));
             if Instant::now() >= until {
-                return Err(Fault::transient(format!(
-                    "{}: {what}, after {} s; give the budget room, or raise `drainTimeout`",
-                    self.id,
-                    limit.as_secs()
-                )));
+                return Ok(Some(what));
             }
             (self.progress)(ProgressUpdate { what, done: 0, total: None });
         }
@@ -259,6 +292,11 @@ impl<'a> Job<'a> {
             _ => Fault::transient(message),
         }
     }
+}
+
+/// The time.
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 /// What is not as it should be with a node; `None`: nothing.

@@ -31,6 +31,7 @@ impl Provider for KubernetesProvider {
                 Action::KubernetesAdopt => job.adopt().await,
                 Action::KubernetesNode { node, step, mark } => job.node(node, step, mark).await,
                 Action::KubernetesNamespace { step } => job.namespace(step, scope).await,
+                Action::KubernetesAccess { found } => job.take(found).await,
                 other => Err(Fault::permanent(format!(
                     "{} was handed to the kubernetes provider, which cannot {}: this is a mistake \
                      of trueup, please report it",

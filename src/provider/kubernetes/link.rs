@@ -1,7 +1,6 @@
 //! The way to one cluster, and what is known of it from the last look.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,37 +8,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trueup_kubernetes::cert::{self, Certificate};
-use trueup_kubernetes::node::{ClusterView, Nodes, overview};
+use trueup_kubernetes::grant::{self, Found};
+use trueup_kubernetes::node::{ClusterView, NODES, Nodes, overview};
 use trueup_kubernetes::release::{Engine, Seen, Waits, Wish};
-use trueup_kubernetes::{Access, Api, Fault, Kind, ObjectKey, Resource, Selector, Stock, Watches};
+use trueup_kubernetes::{Api, Connection, Fault, Kind, Lens, ObjectKey, Resource, Selector, Stock};
 
+use crate::model::Name;
 use crate::model::resource::KubernetesSeen;
 
 /// How long what is known of certificates is taken for current. They change once in a year.
 const CERTIFICATES: Duration = Duration::from_secs(3600);
 
-/// Which file a kubeconfig was read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stamp {
-    modified: Option<SystemTime>,
-    bytes: u64,
-    inode: u64,
-}
-
-impl Stamp {
-    /// Of the file as it is now; `None`: it cannot be looked at.
-    pub(super) async fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let meta = tokio::fs::metadata(path).await.ok()?;
-        Some(Self { modified: meta.modified().ok(), bytes: meta.len(), inode: meta.ino() })
-    }
-}
-
 /// The way to one cluster.
 pub(super) struct Link {
-    pub(super) access: Access,
+    pub(super) connection: Arc<Connection>,
     pub(super) nodes: Nodes,
-    pub(super) stamp: Option<Stamp>,
+    cluster: Name,
     /// Counts what was done to the cluster from here.
     done: AtomicU64,
     known: tokio::sync::Mutex<Known>,
@@ -47,7 +31,6 @@ pub(super) struct Link {
 
 /// What is known from the last look.
 struct Known {
-    watches: Watches,
     engine: Engine,
     /// What had been done when it was looked at last.
     done: u64,
@@ -76,21 +59,22 @@ pub(super) enum LookError {
 }
 
 impl Link {
-    pub(super) fn new(access: Access, stamp: Option<Stamp>) -> Self {
-        let api = access.api.clone();
+    pub(super) fn new(cluster: &Name, connection: Arc<Connection>) -> Self {
+        let api = connection.api().clone();
+        let watches = connection.watches.clone();
         let known = Known {
-            watches: Watches::new(api.clone()).slimmed(slim),
-            engine: Engine::watching(api.clone(), Waits::default()),
+            engine: Engine::with_watches(api.clone(), Waits::default(), watches),
             done: 0,
             view: None,
             certificates: None,
         };
         let (nodes, known) = (Nodes::new(api), tokio::sync::Mutex::new(known));
-        Self { access, nodes, stamp, done: AtomicU64::new(0), known }
+        let cluster = cluster.clone();
+        Self { connection, nodes, cluster, done: AtomicU64::new(0), known }
     }
 
     pub(super) fn api(&self) -> &Api {
-        &self.access.api
+        self.connection.api()
     }
 
     /// Notes that something was done: what a watch holds may be from before.
@@ -98,8 +82,8 @@ impl Link {
         self.done.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Everything that a plan needs to know.
-    pub(super) async fn look(&self, wish: &Wish) -> Result<KubernetesSeen, LookError> {
+    /// Everything that a plan needs to know. `gives`: people may be given access to it.
+    pub(super) async fn look(&self, wish: &Wish, gives: bool) -> Result<KubernetesSeen, LookError> {
         let done = self.done.load(Ordering::SeqCst);
         // Asked each time: a watch says nothing for minutes when its server is gone.
         let release = self.api().version().await?;
@@ -107,15 +91,26 @@ impl Link {
         let kept = self.kept(&mut known, done).await?;
         let namespaces: Seen = known.engine.look(wish).await?;
         let (certificates, unseen) = self.certificates(&mut known).await;
-        known.done = done;
         let mut view = kept.view;
         view.unread.extend(unseen);
+        let access = match self.given(known.done == done).await {
+            Ok(access) => access,
+            // Whoever gives nobody access needs no rights for it.
+            Err(Fault::Forbidden { .. }) if !gives => Vec::new(),
+            Err(fault @ Fault::Forbidden { .. }) => {
+                view.unread.push(fault.to_string());
+                Vec::new()
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        known.done = done;
         Ok(KubernetesSeen {
             release,
             view,
             nodes: kept.by_name,
             namespaces,
             certificates,
+            access,
             now: now(),
         })
     }
@@ -123,15 +118,9 @@ impl Link {
     /// Nodes and pods: from watches where these are current and nothing was done since the last look.
     async fn kept(&self, known: &mut Known, done: u64) -> Result<Kept, Fault> {
         let (nodes_of, pods_of) = (self.of("Node").await?, self.of("Pod").await?);
-        let all = Selector::default();
-        known.watches.follow(&nodes_of, &all);
-        known.watches.follow(&pods_of, &all);
-        let stock = |of: &Resource| known.watches.stock(&of.kind(), &all);
-        let watched = stock(&nodes_of).zip(stock(&pods_of)).filter(|_| known.done == done);
-        let (nodes, pods) = match watched {
-            Some(both) => both,
-            None => (self.listed(&nodes_of).await?, self.listed(&pods_of).await?),
-        };
+        let (all, is_current) = (Selector::default(), known.done == done);
+        let nodes = self.stock(&nodes_of, &all, &NODES, is_current).await?;
+        let pods = self.stock(&pods_of, &all, &PODS, is_current).await?;
         let same =
             |kept: &&Kept| Arc::ptr_eq(&kept.nodes, &nodes) && Arc::ptr_eq(&kept.pods, &pods);
         if let Some(kept) = known.view.as_ref().filter(same) {
@@ -148,10 +137,43 @@ impl Link {
         self.api().resource(&Kind::new("", "v1", kind)).await
     }
 
-    async fn listed(&self, of: &Resource) -> Result<Arc<Stock>, Fault> {
-        let all = self.api().list(of, &Selector::default()).await?.into_iter();
+    /// What gives people access, and is ours.
+    async fn given(&self, is_current: bool) -> Result<Vec<Found>, Fault> {
+        let mut all = Vec::new();
+        for kind in [grant::accounts(), grant::bindings()] {
+            let of = self.api().resource(&kind).await?;
+            let which = grant::selector(self.cluster.as_str());
+            let stock = self.stock(&of, &which, &Lens::WHOLE, is_current).await?;
+            all.extend(stock.values().map(Arc::clone));
+        }
+        Ok(grant::found(self.cluster.as_str(), all.iter().map(|it| &**it)))
+    }
+
+    /// Objects from a watch where that is current, and nothing was done that it may not have heard of yet.
+    async fn stock(
+        &self,
+        of: &Resource,
+        which: &Selector,
+        lens: &Lens,
+        is_current: bool,
+    ) -> Result<Arc<Stock>, Fault> {
+        let watches = &self.connection.watches;
+        watches.follow_by(of, which, lens);
+        match watches.stock_by(&of.kind(), which, lens).filter(|_| is_current) {
+            Some(stock) => Ok(stock),
+            None => self.listed(of, which, lens).await,
+        }
+    }
+
+    async fn listed(
+        &self,
+        of: &Resource,
+        which: &Selector,
+        lens: &Lens,
+    ) -> Result<Arc<Stock>, Fault> {
+        let all = self.api().list(of, which).await?.into_iter();
         let slimmed = all.map(|mut it| {
-            slim(&mut it);
+            (lens.slim)(&mut it);
             it
         });
         let named = slimmed.filter_map(|it| Some((ObjectKey::of(&it)?, Arc::new(it))));
@@ -166,11 +188,11 @@ impl Link {
             return (all.clone(), unseen.clone());
         }
         let (mut all, mut unseen) = (Vec::new(), Vec::new());
-        match cert::of_server(&self.access).await {
+        match cert::of_server(&self.connection.access).await {
             Ok(certificate) => all.push(certificate),
             Err(why) => unseen.push(why),
         }
-        match self.access.own_certificates() {
+        match self.connection.access.own_certificates() {
             Ok(own) => all.extend(own),
             Err(why) => unseen.push(why),
         }
@@ -180,7 +202,7 @@ impl Link {
 
     /// The nodes of these that take no pods now: gone, not well, or out of service.
     pub(super) async fn away(&self, names: &[String]) -> Result<Vec<String>, Fault> {
-        let nodes = self.listed(&self.of("Node").await?).await?;
+        let nodes = self.listed(&self.of("Node").await?, &Selector::default(), &NODES).await?;
         let none: [&Value; 0] = [];
         let view = overview(nodes.values().map(|it| &**it), none);
         let well = view.nodes.iter().filter(|node| node.ready && node.out.is_none());
@@ -189,18 +211,9 @@ impl Link {
     }
 }
 
-/// Takes out what no look at a cluster needs: of a large one, pods would be most of our memory.
-fn slim(object: &mut Value) {
-    match object.get("kind").and_then(Value::as_str) {
-        Some("Pod") => *object = slim_pod(object),
-        Some("Node") => {
-            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
-                status.remove("images");
-            }
-        }
-        _ => {}
-    }
-}
+/// Pods as far as a look at a cluster goes: whole, those of a large one would be most of our memory. What
+/// they do is no news: nothing is planned by it, and it is told now and then.
+const PODS: Lens = Lens { name: "pods", slim: |pod| *pod = slim_pod(pod), is_news: |_, _| false };
 
 /// A pod as far as it counts: where it is, what it asks for, and why it waits.
 fn slim_pod(pod: &Value) -> Value {
@@ -252,7 +265,8 @@ mod tests {
             "status": {"images": [{"names": ["x"]}], "allocatable": {"cpu": "8"}}});
         let whole = [pod, waiting, node];
         let mut less = whole.clone();
-        less.iter_mut().for_each(slim);
+        less[..2].iter_mut().for_each(PODS.slim);
+        (NODES.slim)(&mut less[2]);
         let view = |all: &[Value; 3]| overview([&all[2]], [&all[0], &all[1]]);
         assert_eq!(view(&less), view(&whole));
         assert_eq!(view(&less).nodes[0].allocated["cpu"].milli(), 1_260);

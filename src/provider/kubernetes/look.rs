@@ -49,6 +49,7 @@ impl KubernetesProvider {
                 observed.unreadable.insert(id.clone(), why.to_owned());
             }
         }
+        self.connections.rest();
         observed
     }
 
@@ -60,7 +61,7 @@ impl KubernetesProvider {
     ) -> Result<KubernetesSeen, String> {
         let wish = wish(id, cluster, adopt).map_err(|fault| fault.to_string())?;
         let link = self.link(&id.name).await?;
-        link.look(&wish).await.map_err(|error| {
+        link.look(&wish, !cluster.kubeconfigs.is_empty()).await.map_err(|error| {
             match &error {
                 LookError::Server(fault) | LookError::Namespaces(EngineError::Fault(fault)) => {
                     self.doubt(&id.name, fault);

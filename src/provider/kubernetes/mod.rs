@@ -1,93 +1,58 @@
-//! Kubernetes clusters: looked at and changed through their API server, by the kubeconfig that the host's
-//! config names for each.
+//! Kubernetes clusters: looked at and changed through their API server, by the connections that the host's
+//! config says.
 //!
 //! A server that does not answer is no empty cluster. No program that a kubeconfig names is started, and no
 //! credential is in an error, a step or a line.
 
 mod act;
 mod behind_port;
+mod give;
 mod link;
 mod look;
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use trueup_kubernetes::{Fault as KubeFault, KubeconfigRef, Limits, access, chain};
+use trueup_kubernetes::{Connections, Fault as KubeFault, chain};
 
-use self::link::{Link, Stamp};
+use self::link::Link;
 use crate::model::Name;
-
-/// How each cluster is reached.
-#[derive(Debug, Clone, Default)]
-pub struct KubernetesSetup {
-    /// By the name of the `Cluster`.
-    pub places: BTreeMap<Name, KubernetesPlace>,
-}
-
-/// How a cluster is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KubernetesPlace {
-    /// The kubeconfig.
-    pub kubeconfig: PathBuf,
-    /// The context in it; `None`: its current one.
-    pub context: Option<String>,
-}
 
 /// Kubernetes clusters. Cheap to clone.
 #[derive(Clone)]
 pub struct KubernetesProvider {
-    setup: Arc<KubernetesSetup>,
+    connections: Connections,
     links: Arc<Mutex<HashMap<Name, Arc<Link>>>>,
 }
 
 impl KubernetesProvider {
     /// A provider that has not looked at anything yet.
     #[must_use]
-    pub fn new(setup: KubernetesSetup) -> Self {
-        Self { setup: Arc::new(setup), links: Arc::default() }
+    pub fn new(connections: Connections) -> Self {
+        Self { connections, links: Arc::default() }
     }
 
-    /// The way to a cluster: the one that is open, unless its kubeconfig is another one by now.
+    /// The way to a cluster, with what is known from the last look where it is the same way still.
     async fn link(&self, cluster: &Name) -> Result<Arc<Link>, String> {
-        let place = self.setup.places.get(cluster).ok_or_else(|| {
-            format!(
-                "nothing says how it is reached: name its kubeconfig in \
-                 `clusters.{cluster}.kubeconfig` of the host's config"
-            )
-        })?;
-        let stamp = Stamp::of(&place.kubeconfig).await;
-        let open = self.links().get(cluster).cloned();
-        if let Some(open) = open.filter(|open| stamp.is_some() && open.stamp == stamp) {
-            return Ok(open);
+        let connection = self.connections.to(cluster.as_str()).await;
+        let connection = connection.map_err(|error| chain(&error))?;
+        let mut links = self.links();
+        links.retain(|_, link| !link.connection.is_over());
+        if let Some(link) = links.get(cluster).filter(|it| Arc::ptr_eq(&it.connection, &connection))
+        {
+            return Ok(Arc::clone(link));
         }
-        let (path, context) = (place.kubeconfig.clone(), place.context.clone());
-        let which = KubeconfigRef { path, context, programs: false };
-        let opened = access(&which, limits()).await.map_err(|error| chain(&error))?;
-        let link = Arc::new(Link::new(opened, stamp));
-        self.links().insert(cluster.clone(), Arc::clone(&link));
+        let link = Arc::new(Link::new(cluster, connection));
+        links.insert(cluster.clone(), Arc::clone(&link));
         Ok(link)
     }
 
-    /// Opens the way anew with the next look where credentials or certificates are refused: the files that
-    /// a kubeconfig names may be others by then.
+    /// Opens the way anew with the next look where credentials or certificates are refused.
     fn doubt(&self, cluster: &Name, fault: &KubeFault) {
-        if matches!(fault, KubeFault::Unauthorized { .. } | KubeFault::Certificate { .. }) {
-            self.links().remove(cluster);
-        }
+        self.connections.doubt(cluster.as_str(), fault);
     }
 
     fn links(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Arc<Link>>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Shorter than those of the library: a look has to end before the whole pass gives up on it.
-fn limits() -> Limits {
-    Limits {
-        connect: std::time::Duration::from_secs(5),
-        request: std::time::Duration::from_secs(15),
-        attempts: 2,
-        ..Limits::default()
     }
 }

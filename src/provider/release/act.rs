@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trueup_kubernetes::release::{Done, Engine, EngineError, Step, Waits, Wish};
-use trueup_kubernetes::{AccessError, Api, Fault as KubeFault, Limits, access, chain};
+use trueup_kubernetes::{Fault as KubeFault, chain};
 
 use super::{ReleaseProvider, Trouble};
 use crate::model::resource::ReleasePlace;
@@ -34,8 +34,10 @@ impl ReleaseProvider {
             ..Waits::default()
         };
         // Not the engine of looks: waiting for an object must not hold these up.
-        let api = self.api(id, place).await?;
-        let mut engine = Engine::new(api, waits);
+        let connection = self.connections.to(place.cluster.as_str()).await;
+        let connection =
+            connection.map_err(|error| Fault::transient(format!("{id}: {}", chain(&error))))?;
+        let mut engine = Engine::new(connection.api().clone(), waits);
         let wish = match asked {
             Some(release) => {
                 let settled = self.settled(id, release, scope, &engine).await;
@@ -59,19 +61,6 @@ impl ReleaseProvider {
     fn gone(&self, id: &ResourceId, place: &ReleasePlace) -> Result<Arc<Wish>, Fault> {
         let wish = Self::farewell(place);
         wish.map(Arc::new).map_err(|words| Fault::permanent(format!("{id}: {words}")))
-    }
-
-    /// The server: the way that looks take to it, which knows its kinds already, or another.
-    async fn api(&self, id: &ResourceId, place: &ReleasePlace) -> Result<Api, Fault> {
-        let known = self.all_kept().get(&place.cluster).map(|kept| kept.api.clone());
-        if let Some(api) = known {
-            return Ok(api);
-        }
-        let way = self.way(&place.cluster);
-        let way = way.map_err(|words| Fault::permanent(format!("{id}: {words}")))?;
-        let opened = access(way, Limits::default()).await;
-        let failed = |error: AccessError| Fault::transient(format!("{id}: {}", chain(&error)));
-        opened.map(|access| access.api).map_err(failed)
     }
 }
 

@@ -1,6 +1,5 @@
 //! A look at every release that is asked for or known of, cluster by cluster side by side.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -27,6 +26,7 @@ impl ReleaseProvider {
             })?;
             observed.merge(look);
         }
+        self.connections.rest();
         Ok(observed)
     }
 
@@ -38,9 +38,8 @@ impl ReleaseProvider {
         scope: &Scope,
     ) -> Observed {
         let mut observed = Observed::default();
-        let ids: BTreeSet<ResourceId> = releases.iter().map(|(id, _)| id.clone()).collect();
         let mut silent = None;
-        let kept = match self.kept(cluster, &ids).await {
+        let kept = match self.kept(cluster).await {
             Ok(kept) => Some(kept),
             Err(words) => {
                 silent = Some(words);
@@ -59,14 +58,12 @@ impl ReleaseProvider {
                 Ok(None) => {}
                 Err(trouble) => {
                     let words = trouble.to_string();
-                    match trouble.whose() {
-                        Whose::Release => {}
-                        Whose::Server => silent = Some(words.clone()),
-                        Whose::Ours => {
-                            // The kubeconfig may be another by the next look.
-                            self.forget(cluster);
-                            silent = Some(words.clone());
-                        }
+                    if let Trouble::Engine(EngineError::Fault(fault)) = &trouble {
+                        // The kubeconfig may be another by the next look.
+                        self.connections.doubt(cluster.as_str(), fault);
+                    }
+                    if trouble.is_of_all() {
+                        silent = Some(words.clone());
                     }
                     observed.unreadable.insert(id, words);
                 }
@@ -107,24 +104,16 @@ impl ReleaseProvider {
     }
 }
 
-/// Whose a trouble is.
-enum Whose {
-    /// That of one release.
-    Release,
-    /// The server's, so that every release there has it.
-    Server,
-    /// That of our credentials.
-    Ours,
-}
-
 impl Trouble {
-    fn whose(&self) -> Whose {
+    /// Whether it is the server's, or that of our credentials: then every release there has it.
+    fn is_of_all(&self) -> bool {
         match self {
-            Self::Engine(EngineError::Fault(
-                KubeFault::Certificate { .. } | KubeFault::Unauthorized { .. },
-            )) => Whose::Ours,
-            Self::Engine(EngineError::Fault(fault)) if fault.is_transient() => Whose::Server,
-            Self::Engine(_) | Self::Words(_) => Whose::Release,
+            Self::Engine(EngineError::Fault(fault)) => {
+                let ours =
+                    matches!(fault, KubeFault::Certificate { .. } | KubeFault::Unauthorized { .. });
+                ours || fault.is_transient()
+            }
+            Self::Engine(_) | Self::Words(_) => false,
         }
     }
 }

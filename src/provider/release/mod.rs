@@ -8,44 +8,22 @@ mod act;
 mod behind_port;
 mod look;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use trueup_kubernetes::release::{Engine, ReleaseName, Waits, Wish};
-use trueup_kubernetes::{Api, KubeconfigRef, Limits, Pulse, Watches, access, chain};
+use trueup_kubernetes::{Connection, Connections, chain};
 
 use crate::model::resource::{Release, ReleasePlace};
 use crate::model::{Digest, Name, Resource, ResourceId};
 use crate::port::Scope;
 
-/// How a look asks: it has to be over before the limit of all looks, so that one server that is away is
-/// told apart from the others.
-const LOOK: Limits = Limits {
-    connect: Duration::from_secs(5),
-    request: Duration::from_secs(15),
-    attempts: 2,
-    first_wait: Duration::from_millis(250),
-    wait_max: Duration::from_secs(5),
-    watch: Duration::from_secs(60),
-};
-/// After news from a cluster, how long more of it is waited for: a rollout tells of every pod.
-const NEWS_PAUSE: Duration = Duration::from_millis(500);
-
-/// What releases work with.
-#[derive(Debug, Clone, Default)]
-pub struct ReleaseSetup {
-    /// How clusters are reached, by the name of the `Cluster`.
-    pub clusters: BTreeMap<Name, KubeconfigRef>,
-}
-
 /// Releases of this host. Cheap to clone.
 #[derive(Clone)]
 pub struct ReleaseProvider {
-    setup: Arc<ReleaseSetup>,
+    connections: Connections,
     kept: Arc<Mutex<HashMap<Name, Arc<Kept>>>>,
     wishes: Arc<Mutex<HashMap<ResourceId, Settled>>>,
-    news: Pulse,
 }
 
 /// A wish whose kinds were looked up, and what it was made from: the digest of what is asked for, and
@@ -58,76 +36,31 @@ struct Settled {
 
 /// What is kept of a cluster, so that the next look asks for little.
 struct Kept {
-    api: Api,
+    connection: Arc<Connection>,
     engine: tokio::sync::Mutex<Engine>,
-    /// What it follows.
-    releases: Mutex<BTreeSet<ResourceId>>,
-}
-
-impl Kept {
-    /// Whether it follows nothing but `releases`, which it follows from now on.
-    fn follows_no_other_than(&self, releases: &BTreeSet<ResourceId>) -> bool {
-        let mut own = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = own.is_subset(releases);
-        own.clone_from(releases);
-        fits
-    }
 }
 
 impl ReleaseProvider {
     /// A provider that has not asked anybody yet.
     #[must_use]
-    pub fn new(setup: ReleaseSetup) -> Self {
-        Self {
-            setup: Arc::new(setup),
-            kept: Arc::default(),
-            wishes: Arc::default(),
-            news: Pulse::default(),
-        }
+    pub fn new(connections: Connections) -> Self {
+        Self { connections, kept: Arc::default(), wishes: Arc::default() }
     }
 
-    /// Calls `wake` for everything that clusters report from now on. Never ends.
-    pub async fn each_event(&self, wake: impl Fn()) {
-        let mut news = self.news.listen();
-        // The other end is this very provider's.
-        while news.changed().await.is_ok() {
-            wake();
-            tokio::time::sleep(NEWS_PAUSE).await;
+    /// What is kept of a cluster, as long as the way to it is the same.
+    async fn kept(&self, cluster: &Name) -> Result<Arc<Kept>, String> {
+        let connection = self.connections.to(cluster.as_str()).await;
+        let connection = connection.map_err(|error| chain(&error))?;
+        let mut all = self.all_kept();
+        all.retain(|_, kept| !kept.connection.is_over());
+        if let Some(kept) = all.get(cluster).filter(|it| Arc::ptr_eq(&it.connection, &connection)) {
+            return Ok(Arc::clone(kept));
         }
-    }
-
-    /// The way to a cluster.
-    fn way(&self, cluster: &Name) -> Result<&KubeconfigRef, String> {
-        self.setup.clusters.get(cluster).ok_or_else(|| {
-            format!(
-                "nothing says how the cluster `{cluster}` is reached: set \
-                 `clusters.{cluster}.kubeconfig` in the config of this host"
-            )
-        })
-    }
-
-    /// What is kept of a cluster; made anew where that follows releases that are there no more.
-    async fn kept(
-        &self,
-        cluster: &Name,
-        releases: &BTreeSet<ResourceId>,
-    ) -> Result<Arc<Kept>, String> {
-        let known = self.all_kept().get(cluster).map(Arc::clone);
-        if let Some(kept) = known.filter(|kept| kept.follows_no_other_than(releases)) {
-            return Ok(kept);
-        }
-        let api = access(self.way(cluster)?, LOOK).await.map_err(|error| chain(&error))?.api;
-        let watches = Watches::telling(api.clone(), self.news.clone());
-        let engine = Engine::with_watches(api.clone(), Waits::default(), watches);
-        let engine = tokio::sync::Mutex::new(engine);
-        let kept = Arc::new(Kept { api, engine, releases: Mutex::new(releases.clone()) });
-        self.all_kept().insert(cluster.clone(), Arc::clone(&kept));
+        let (api, watches) = (connection.api().clone(), connection.watches.clone());
+        let engine = Engine::with_watches(api, Waits::default(), watches);
+        let kept = Arc::new(Kept { connection, engine: tokio::sync::Mutex::new(engine) });
+        all.insert(cluster.clone(), Arc::clone(&kept));
         Ok(kept)
-    }
-
-    /// Forgets a cluster: the next look reads its kubeconfig anew.
-    fn forget(&self, cluster: &Name) {
-        self.all_kept().remove(cluster);
     }
 
     fn all_kept(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Arc<Kept>>> {

@@ -159,6 +159,9 @@ pub struct KubernetesNamespaceSpec {
     /// Who may do what in it (`RoleBinding`).
     #[serde(default)]
     pub access: Vec<KubernetesAccessSpec>,
+    /// Who may be given a kubeconfig for it for a while, with `trueup cluster access kubeconfig`.
+    #[serde(default)]
+    pub kubeconfigs: Vec<KubernetesKubeconfigSpec>,
     /// Who reaches its pods (`NetworkPolicy`).
     #[serde(default)]
     pub network_policy: NetworkPolicySpec,
@@ -188,6 +191,29 @@ pub struct KubernetesAccessSpec {
     pub user: Option<String>,
     /// What they may do.
     pub role: AccessRole,
+}
+
+/// Somebody who may be given a kubeconfig for a while. It is made when an operator asks for it, and gives
+/// no more than this.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesKubeconfigSpec {
+    /// Who.
+    pub user: String,
+    /// What they may do at most.
+    pub role: KubeconfigRole,
+    /// For how long at most: `8h`, the default; between `10m` and `7d`.
+    pub at_most: Option<String>,
+}
+
+/// What a kubeconfig for a while lets somebody do in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum KubeconfigRole {
+    /// Look, but not at Secrets.
+    View,
+    /// Change what runs.
+    Edit,
 }
 
 /// What somebody may do in a namespace: each is the cluster's own role of that name.

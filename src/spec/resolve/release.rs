@@ -2,6 +2,8 @@
 //!
 //! Kinds that only the cluster knows are left as they are; the hand asks the cluster about them.
 
+mod strategy;
+
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -57,6 +59,8 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ReleaseSpec) -> Option<Release> {
     let manifests = manifests(cx, &spec.manifests)?;
     let release = release?;
     let manifests = settled(cx, manifests, &release)?;
+    let fits = cluster.as_ref().is_none_or(|it| strategy::check(cx, it, &manifests));
+    let manifests = Some(manifests).filter(|_| fits)?;
     let objects = manifests.iter().map(object).collect();
     Some(Release {
         place: ReleasePlace { cluster: cluster?, namespace: namespace.to_owned(), name },

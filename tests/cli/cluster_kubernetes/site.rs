@@ -26,6 +26,11 @@ pub(super) struct Site {
 impl Site {
     /// With these nodes, which are well and empty.
     pub(super) fn start(nodes: &[&str]) -> Self {
+        Self::start_resting(nodes, "2s")
+    }
+
+    /// The same, looked at no more often than this while nothing is heard of it.
+    pub(super) fn start_resting(nodes: &[&str], resync: &str) -> Self {
         let kube = FakeKube::start();
         kube.world().put(&namespace("kube-system"));
         for name in nodes {
@@ -37,7 +42,7 @@ impl Site {
         let config = format!(
             "repository:\n  url: {}\n  poll: {{interval: 1s}}\nhost: node1\nstateDirectory: {at}/state\n\
              socket: {at}/t.sock\naccelerator: tcg\nlibvirt: {{uri: 'test:///default'}}\n\
-             limits: {{resync: 2s}}\nclusters: {{cloud: {{kubeconfig: {}}}}}\n",
+             limits: {{resync: {resync}}}\nclusters: {{cloud: {{kubeconfig: {}}}}}\n",
             repo.bare().display(),
             kubeconfig.display(),
         );

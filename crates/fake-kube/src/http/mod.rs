@@ -37,6 +37,8 @@ struct Asked {
     content: String,
     agent: String,
     body: Bytes,
+    /// The account that asks; `None`: whoever may do everything.
+    account: Option<Spot>,
 }
 
 fn said(code: u16, value: &Value) -> Response {
@@ -57,13 +59,14 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key.to_owned(), decoded(value))
     });
-    let asked = Asked {
+    let mut asked = Asked {
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
         params: params.collect(),
         content: text(header::CONTENT_TYPE),
         agent: text(header::USER_AGENT),
         body: to_bytes(body, BODY_MAX).await.unwrap_or_default(),
+        account: None,
     };
     let trouble = shared.book.lock().unwrap().met(asked.method.as_str(), &asked.path, query);
     match trouble {
@@ -81,8 +84,13 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         Some(Trouble::Nonsense) => return said(200, &json!("<html>")),
         None => {}
     }
-    if text(header::AUTHORIZATION) != format!("Bearer {TOKEN}") {
-        return said(401, &Refusal::new(401, "Unauthorized", "Unauthorized").status());
+    let bearer = text(header::AUTHORIZATION);
+    let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
+    if token != TOKEN {
+        asked.account = shared.world.lock().unwrap().holder(token);
+        if asked.account.is_none() {
+            return said(401, &Refusal::new(401, "Unauthorized", "Unauthorized").status());
+        }
     }
     match route(&shared, &asked) {
         Ok(Answer::Value(code, value)) => said(code, &value),
@@ -167,6 +175,16 @@ fn route(shared: &Shared, asked: &Asked) -> Result<Answer, Refusal> {
     if namespace.is_some() && !of.namespaced {
         return Err(lost());
     }
+    if let Some(account) = &asked.account {
+        let home = namespace.as_deref().unwrap_or_default();
+        if !world.lets(account, asked.method.as_str(), &of, home) {
+            let words = format!(
+                "{} is forbidden: User \"system:serviceaccount:{}:{}\" cannot do this in the namespace \"{home}\"",
+                of.plural, account.namespace, account.name
+            );
+            return Err(Refusal::new(403, "Forbidden", words));
+        }
+    }
     match rest {
         [_] if asked.method == Method::GET => list(&world, &of, namespace, &asked.params),
         [_, name, tail @ ..] => {
@@ -236,6 +254,11 @@ fn one(
                 201,
                 json!({"kind": "Status", "status": "Success", "code": 201, "metadata": {}, "details": {"uid": object["metadata"]["uid"]}}),
             ))
+        }
+        ("POST", ["token"]) if of.kind == "ServiceAccount" => {
+            json_only(asked)?;
+            let request = read(asked)?;
+            world.token(spot, &request).map(|answer| Answer::Value(201, answer))
         }
         ("PATCH", []) => patch(shared, world, (of, spot), "", asked),
         ("PATCH", ["status"]) => patch(shared, world, (of, spot), "status", asked),

@@ -1,6 +1,7 @@
 //! What the fake cluster holds: objects with versions, kinds that come and go with their definitions,
 //! a log of changes that can be compacted. It is stricter than the real one where that tells more.
 
+mod account;
 mod admit;
 mod definition;
 mod going;
@@ -149,6 +150,8 @@ pub struct World {
     pub(crate) controllers: bool,
     /// What no controller sees to.
     pub(crate) stalled: BTreeSet<Spot>,
+    /// Tokens of accounts.
+    given: Vec<account::Given>,
     next_uid: u64,
 }
 
@@ -174,6 +177,7 @@ impl World {
             kubelets: true,
             controllers: false,
             stalled: BTreeSet::new(),
+            given: Vec::new(),
             next_uid: 1,
         };
         let namespaces = world.served("", "v1", "namespaces").unwrap();

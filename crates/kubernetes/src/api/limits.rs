@@ -21,6 +21,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// For looks that have to be over in time: one server that is away must not hold up the rest.
+    pub const LOOKS: Self = Self {
+        connect: Duration::from_secs(5),
+        request: Duration::from_secs(15),
+        attempts: 2,
+        first_wait: Duration::from_millis(250),
+        wait_max: Duration::from_secs(5),
+        watch: Duration::from_secs(60),
+    };
+
     /// After how long of silence a connection is taken for lost.
     pub(crate) fn silence(&self) -> Duration {
         self.watch + self.request

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watch_object, watcher};
 use serde_json::Value;
 
+use super::began::{drain_began, note};
 use super::cordon::{CordonMark, Out, Taken, cordon, uncordon};
 use super::drain::{DrainPlan, DrainRules, PodRef, Stays, drain_plan};
 use super::skew::{Version, eviction_api};
@@ -220,6 +222,58 @@ impl Nodes {
         match tokio::time::timeout(limit, following).await {
             Ok(ended) => ended.map(|()| None),
             Err(_) => Ok(Some(last.unwrap_or_else(|| "it was not heard of".to_owned()))),
+        }
+    }
+
+    /// Since when a node is being emptied for this: as the note on it says, or from `now` on, which is
+    /// noted then.
+    ///
+    /// # Errors
+    /// [`DrainError`].
+    pub async fn draining(
+        &self,
+        node: &str,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Timestamp, DrainError> {
+        let began = self.noted(node, |live| match drain_began(live, token, now) {
+            Some(_) => None,
+            None => Some(note(live, token, Some(now))),
+        });
+        let live = began.await?;
+        Ok(drain_began(&live, token, now).unwrap_or(now))
+    }
+
+    /// Notes that a node is not being emptied any more: the next time begins anew.
+    ///
+    /// # Errors
+    /// [`DrainError`].
+    pub async fn drained(&self, node: &str, token: &str) -> Result<(), DrainError> {
+        let over = self.noted(node, |live| {
+            let noted = live.get("metadata")?.get("annotations")?.get(super::began::DRAIN);
+            noted.map(|_| note(live, token, None))
+        });
+        over.await.map(drop)
+    }
+
+    /// Patches a node as `decide` says, and gives it as it is then.
+    async fn noted(
+        &self,
+        node: &str,
+        decide: impl Fn(&Value) -> Option<Value>,
+    ) -> Result<Value, DrainError> {
+        let of = self.of("Node").await?;
+        let key = ObjectKey::new("", "Node", None, node);
+        let mut left = CONFLICTS_MAX;
+        loop {
+            let live = self.api.get(&of, &key).await?;
+            let live = live.ok_or_else(|| DrainError::NoNode(node.to_owned()))?;
+            let Some(patch) = decide(&live) else { return Ok(live) };
+            match self.api.merge(&of, &key, &patch).await {
+                Ok(live) => return Ok(live),
+                Err(Fault::Conflict { .. }) if left > 0 => left -= 1,
+                Err(fault) => return Err(fault.into()),
+            }
         }
     }
 

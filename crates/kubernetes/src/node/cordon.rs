@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::began::DRAIN;
+
 /// The annotation by which we know our own cordons; its value is a [`CordonMark`] as JSON.
 pub const CORDON: &str = "trueup.io/cordon";
 
@@ -96,7 +98,7 @@ pub fn cordon(node: &Value, mark: &CordonMark) -> Taken {
         Some(Out::Ours(_)) | None => Taken::Patch(json!({
             "metadata": {
                 "resourceVersion": version(node),
-                "annotations": {CORDON: json!(mark).to_string()},
+                "annotations": {CORDON: json!(mark).to_string(), DRAIN: null},
             },
             "spec": {"unschedulable": true},
         })),
@@ -107,14 +109,14 @@ pub fn cordon(node: &Value, mark: &CordonMark) -> Taken {
 pub fn uncordon(node: &Value, token: &str) -> Taken {
     match out(node) {
         Some(Out::Ours(mark)) if mark.token == token => Taken::Patch(json!({
-            "metadata": {"resourceVersion": version(node), "annotations": {CORDON: null}},
+            "metadata": {"resourceVersion": version(node), "annotations": {CORDON: null, DRAIN: null}},
             "spec": {"unschedulable": null},
         })),
         Some(other) => Taken::Others(other),
         // Somebody gave it back for us, and our mark is only in the way.
         None if node.get("metadata").and_then(|m| m.get("annotations")?.get(CORDON)).is_some() => {
             Taken::Patch(json!({
-                "metadata": {"resourceVersion": version(node), "annotations": {CORDON: null}},
+                "metadata": {"resourceVersion": version(node), "annotations": {CORDON: null, DRAIN: null}},
             }))
         }
         None => Taken::Already,

@@ -147,16 +147,13 @@ pub struct Engine {
     api: Api,
     waits: Waits,
     watches: Option<Watches>,
-    /// What each release is followed by.
-    follows: BTreeMap<ReleaseName, Vec<(Kind, Selector)>>,
     known: HashMap<ObjectKey, Known>,
 }
 
 impl Engine {
     /// One that asks for everything each time.
     pub fn new(api: Api, waits: Waits) -> Self {
-        let (follows, known) = (BTreeMap::new(), HashMap::new());
-        Self { api, waits, watches: None, follows, known }
+        Self { api, waits, watches: None, known: HashMap::new() }
     }
 
     /// One that follows what it was asked about, so that a look at a release at rest asks for little.
@@ -226,6 +223,10 @@ impl Engine {
             seen.objects.insert(manifest.key.clone(), found);
         }
         self.left(wish, &mut seen).await?;
+        if wish.manifests.is_empty() {
+            // Nothing is remembered of a release that is gone.
+            self.known.retain(|_, known| known.release != wish.release);
+        }
         Ok(seen)
     }
 
@@ -270,7 +271,7 @@ impl Engine {
 
     /// The objects that bear the release's label, kind by kind: from a watch where it is current.
     async fn stock(
-        &mut self,
+        &self,
         wish: &Wish,
         resources: &BTreeMap<Kind, Option<Resource>>,
     ) -> Result<HashMap<ObjectKey, Arc<Value>>, Fault> {
@@ -287,15 +288,10 @@ impl Engine {
         wanted.dedup();
         // A kind that is not there (any more) cannot be followed.
         wanted.retain(|(kind, _)| matches!(resources.get(kind), Some(Some(_))));
-        if let Some(watches) = &mut self.watches {
-            self.follows.insert(wish.release.clone(), wanted.clone());
-            let all: Vec<_> = self.follows.values().flatten().cloned().collect();
-            watches.keep(&all);
-        }
         let mut all = HashMap::new();
         for (kind, which) in &wanted {
             let Some(Some(of)) = resources.get(kind) else { continue };
-            if let Some(watches) = &mut self.watches {
+            if let Some(watches) = &self.watches {
                 watches.follow(of, which);
                 if let Some(stock) = watches.stock(kind, which) {
                     all.extend(stock.iter().map(|(key, object)| (key.clone(), object.clone())));

@@ -19,7 +19,7 @@ async fn followed(lab: &Lab) -> (Resource, Selector, Watches) {
     lab.reconcile(&lab.wish(&config_maps(3)).await).await;
     let of = lab.api.resource(&Kind::new("", "v1", "ConfigMap")).await.unwrap();
     let which = Selector { namespace: Some(lab.namespace.clone()), ..Selector::default() };
-    let mut watches = Watches::new(lab.api.clone());
+    let watches = Watches::new(lab.api.clone());
     watches.follow(&of, &which);
     watches.current(LONG).await.unwrap();
     (of, which, watches)
@@ -168,7 +168,7 @@ async fn what_is_silent_for_too_long_is_begun_anew() {
     let which = Selector { namespace: Some(lab.namespace.clone()), ..Selector::default() };
     fake.trouble("GET", "/configmaps?", 1, Trouble::Silence);
     fake.trouble("GET", "watch=true", 1, Trouble::Deaf);
-    let mut watches = Watches::new(api);
+    let watches = Watches::new(api);
     watches.follow(&of, &which);
     watches.current(LONG).await.unwrap();
     let change = json!({"data": {"0": "told to nobody"}});
@@ -223,7 +223,7 @@ async fn what_is_too_old_is_begun_anew() {
     assert!(matches!(fault, Fault::Refused { code: 410, .. }), "{fault}");
 
     fake.trouble("GET", "watch=true", 2, Trouble::Status(410, 0));
-    let mut watches = Watches::new(lab.api.clone());
+    let watches = Watches::new(lab.api.clone());
     watches.follow(&of, &which);
     watches.current(LONG).await.unwrap();
     fake.world().remove("ConfigMap", &lab.namespace, "m7");
@@ -296,7 +296,7 @@ async fn one_pulse_tells_of_several_clusters_and_of_no_heartbeat() {
             "status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "1"}]}});
         lab.fake.as_ref().unwrap().world().put(&node);
         let of = lab.api.resource(&Kind::new("", "v1", "Node")).await.unwrap();
-        let mut watches = Watches::telling(lab.api.clone(), pulse.clone());
+        let watches = Watches::telling(lab.api.clone(), pulse.clone());
         watches.follow(&of, &Selector::default());
         watches.current(LONG).await.unwrap();
         tokio::time::timeout(LONG, woken.recv()).await.expect("it is told").unwrap();

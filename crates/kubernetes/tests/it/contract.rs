@@ -303,7 +303,7 @@ async fn watches_follow(lab: &Lab) {
         labels: Some("seen=yes".to_owned()),
         fields: None,
     };
-    let mut watches = trueup_kubernetes::Watches::new(lab.api.clone());
+    let watches = trueup_kubernetes::Watches::new(lab.api.clone());
     watches.follow(&of, &which);
     watches.current(std::time::Duration::from_secs(20)).await.unwrap();
     let object = |seen: &str| {
@@ -332,7 +332,7 @@ async fn a_watch_outlives_the_definition_of_its_kind(lab: &Lab) {
     lab.reconcile(&wish).await;
     let of = lab.api.resource(&Kind::new(&lab.group(), "v1", "Widget")).await.unwrap();
     let all = Selector::default();
-    let mut watches = trueup_kubernetes::Watches::new(lab.api.clone());
+    let watches = trueup_kubernetes::Watches::new(lab.api.clone());
     watches.follow(&of, &all);
     let limit = std::time::Duration::from_secs(20);
     watches.current(limit).await.unwrap();

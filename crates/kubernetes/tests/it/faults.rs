@@ -186,7 +186,7 @@ async fn a_watch_that_is_too_old_lists_anew() {
     lab.reconcile(&wish).await;
     let of = lab.api.resource(&Kind::new("", "v1", "ConfigMap")).await.unwrap();
     let which = Selector { namespace: Some(lab.namespace.clone()), ..Selector::default() };
-    let mut watches = Watches::new(lab.api.clone());
+    let watches = Watches::new(lab.api.clone());
     watches.follow(&of, &which);
     watches.current(Duration::from_secs(20)).await.unwrap();
     // A change that nobody is told of, as the log of it is gone with the change itself.

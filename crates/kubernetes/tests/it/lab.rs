@@ -299,7 +299,7 @@ impl Lab {
     }
 
     /// Whether somebody does what an API server alone does not, as taking down namespaces.
-    async fn has_controllers(&self) -> bool {
+    pub(crate) async fn has_controllers(&self) -> bool {
         let key = ObjectKey::new("", "ServiceAccount", Some("default"), "default");
         self.get("v1", &key).await.is_some()
     }

@@ -7,6 +7,7 @@
     reason = "tests write files, wait for servers, say what they skip, and fail where they cannot"
 )]
 
+mod access;
 mod away;
 mod contract;
 mod faults;

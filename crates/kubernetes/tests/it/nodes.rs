@@ -15,6 +15,7 @@ use crate::lab::{Lab, both, within};
 both!(
     a_cordon_knows_whose_it_is,
     a_drain_respects_budgets,
+    a_drain_remembers_since_when,
     labels_and_taints_come_and_go,
     the_view_counts_what_is_given_out,
 );
@@ -122,6 +123,25 @@ async fn a_drain_respects_budgets(lab: &Lab) {
     assert_eq!(end, DrainEnd::Drained);
     assert_eq!(lab.get("v1", &lab.key("", "Pod", "web-2")).await, None);
     assert_eq!(nodes.uncordon(&name, "run-1").await.unwrap(), Cordoned::Done);
+}
+
+async fn a_drain_remembers_since_when(lab: &Lab) {
+    let name = node(lab).await;
+    let nodes = nodes(lab);
+    let at = |second: i64| jiff::Timestamp::from_second(second).unwrap();
+    nodes.cordon(&name, &mark()).await.unwrap();
+    assert_eq!(nodes.draining(&name, "run-1", at(100)).await.unwrap(), at(100));
+    // Whoever goes on with it, however much later; for another change it is another time.
+    assert_eq!(nodes.draining(&name, "run-1", at(900)).await.unwrap(), at(100));
+    assert_eq!(nodes.draining(&name, "run-2", at(950)).await.unwrap(), at(950));
+    nodes.drained(&name, "run-2").await.unwrap();
+    nodes.drained(&name, "run-2").await.unwrap();
+    assert_eq!(nodes.draining(&name, "run-1", at(960)).await.unwrap(), at(960));
+    // With the node all of it is given back.
+    nodes.uncordon(&name, "run-1").await.unwrap();
+    let live = lab.get("v1", &ObjectKey::new("", "Node", None, &name)).await.unwrap();
+    let notes = live["metadata"].get("annotations").and_then(Value::as_object);
+    assert!(notes.is_none_or(|notes| notes.keys().all(|key| !key.starts_with("trueup.io/"))));
 }
 
 async fn labels_and_taints_come_and_go(lab: &Lab) {

@@ -24,9 +24,10 @@ async fn a_look_at_objects_at_rest_asks_for_the_inventory_alone() {
     assert_eq!(fake.count("", ""), 1, "only the inventory is asked for");
 }
 
-/// What no release of a cluster has any more is followed no more, and what another one has still is.
+/// What no release of a cluster has any more ends after a while, and what another one has goes on. A look
+/// with less in between, as for a pull request, ends nothing.
 #[tokio::test]
-async fn what_a_release_no_longer_has_is_not_followed() {
+async fn what_nobody_asks_for_is_not_followed_for_ever() {
     let lab = Lab::over(FakeKube::start()).await;
     let wish = lab.wish(&config_maps(1)).await;
     lab.reconcile(&wish).await;
@@ -41,10 +42,23 @@ async fn what_a_release_no_longer_has_is_not_followed() {
     other.release = ReleaseName::new(&lab.namespace, "other").unwrap();
     engine.look(&wish).await.unwrap();
     engine.look(&other).await.unwrap();
-    engine.watches().unwrap().current(Duration::from_secs(60)).await.unwrap();
-    assert!(followed(&engine, &wish.release) && followed(&engine, &other.release));
+    let watches = engine.watches().unwrap().clone();
+    watches.current(Duration::from_secs(60)).await.unwrap();
     let mut less = wish.clone();
     less.manifests.retain(|it| it.kind.kind != "ConfigMap");
+    let begun = || lab.fake.as_ref().unwrap().count("GET", "limit=");
+    let before = begun();
+    for _ in 0..3 {
+        engine.look(&less).await.unwrap();
+        engine.look(&other).await.unwrap();
+        engine.look(&wish).await.unwrap();
+        watches.rest(Duration::from_secs(600));
+    }
+    assert!(followed(&engine, &wish.release) && followed(&engine, &other.release));
+    assert_eq!(begun(), before, "no watch is made anew");
+    let since = std::time::Instant::now();
     engine.look(&less).await.unwrap();
+    engine.look(&other).await.unwrap();
+    watches.rest(since.elapsed());
     assert!(!followed(&engine, &wish.release) && followed(&engine, &other.release));
 }

@@ -9,6 +9,8 @@ mod pools;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trueup_kubernetes::grant::Found;
+use trueup_kubernetes::namespace::Role;
 use trueup_kubernetes::node::skew::{self, Version};
 use trueup_kubernetes::node::{self, CordonMark, Out};
 use trueup_kubernetes::release::{self, Item, Step as ReleaseStep};
@@ -16,7 +18,9 @@ use trueup_kubernetes::{ObjectKey, namespace};
 
 use super::super::{Case, Draft, Verdict};
 use crate::model::resource::{Cluster, KubernetesCluster, KubernetesNodeStep, KubernetesSeen};
-use crate::plan::{Action, Disruption, FieldChange, NodeDrain, Reason, Remark, SkipReason};
+use crate::plan::{
+    Action, Disruption, FieldChange, KnownAccess, NodeDrain, Reason, Remark, SkipReason,
+};
 
 /// Most refusals that are told at once; the rest is counted.
 const REFUSED_MAX: usize = 5;
@@ -114,6 +118,34 @@ impl Work<'_, '_> {
             };
             self.node(verdict, name, step, &mark, Reason::Due);
         }
+        for found in &self.seen.access {
+            let access = found.number.and_then(|number| known.access.get(&number));
+            if !access.is_some_and(|access| self.lets(access, found)) {
+                self.take(verdict, found);
+            }
+        }
+    }
+
+    /// Whether access is as it was given, is not over, and is something that the document lets them have.
+    fn lets(&self, access: &KnownAccess, found: &Found) -> bool {
+        let as_given = |(namespace, role): &(String, Role)| {
+            *namespace == access.namespace && *role == access.role
+        };
+        let mut rules = self.to.kubeconfigs.iter();
+        !access.over
+            && found.lets.as_ref().is_none_or(as_given)
+            && rules.any(|rule| rule.lets(&access.user, &access.namespace, access.role))
+    }
+
+    fn take(&self, verdict: &mut Verdict, found: &Found) {
+        let change = FieldChange {
+            path: format!("/access/{}", found.name),
+            from: Some("given".into()),
+            to: None,
+            disruption: Disruption::None,
+        };
+        let action = Action::KubernetesAccess { found: found.clone() };
+        verdict.step(Draft::quiet(action, Reason::Due, vec![change]));
     }
 
     /// Namespaces and what is around them, as steps of a release.

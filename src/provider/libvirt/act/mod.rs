@@ -96,6 +96,7 @@ pub(super) async fn perform(
         | Action::KubernetesAdopt
         | Action::KubernetesNode { .. }
         | Action::KubernetesNamespace { .. }
+        | Action::KubernetesAccess { .. }
         | Action::Release { .. }
         | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }

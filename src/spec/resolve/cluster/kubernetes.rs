@@ -1,25 +1,34 @@
 //! A Kubernetes cluster: its document in canonical form.
 
+mod guests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use trueup_kubernetes::grant;
 use trueup_kubernetes::namespace::{self, ContainerLimits, Namespace, NetworkRule, Role, Subject};
 use trueup_kubernetes::node::skew::Version;
 use trueup_kubernetes::node::{Amount, DrainRules, NodeWish, Taint};
 use trueup_slurm::hostlist;
 
 use super::super::super::kinds::cluster_kubernetes::{
-    AccessRole, KubernetesAccessSpec, KubernetesClusterSpec, KubernetesGpusSpec,
-    KubernetesNamespaceSpec, KubernetesPoolSpec, MigStrategy, NetworkPolicySpec,
+    AccessRole, KubeconfigRole, KubernetesAccessSpec, KubernetesClusterSpec, KubernetesGpusSpec,
+    KubernetesKubeconfigSpec, KubernetesNamespaceSpec, KubernetesPoolSpec, MigStrategy,
+    NetworkPolicySpec,
 };
 use super::super::super::scalar;
 use super::super::Cx;
 use super::{each, span};
-use crate::model::resource::{KubernetesCluster, KubernetesPool};
+use crate::model::resource::{KubeconfigRule, KubernetesCluster, KubernetesPool};
 
 /// How long pods may take to leave a node, when nothing is said, seconds.
 const DRAIN_S: u64 = 30 * 60;
 /// How long before its end a certificate is told of, when nothing is said, seconds.
 const WARN_S: u64 = 30 * 24 * 3600;
+/// How long a kubeconfig for a person may be for, when nothing is said; at least, which is what servers
+/// make tokens for; and at most, seconds.
+const KUBECONFIG_S: u64 = 8 * 3600;
+const KUBECONFIG_MIN_S: u64 = grant::SECONDS_MIN;
+const KUBECONFIG_MAX_S: u64 = 7 * 24 * 3600;
 /// Most nodes of one cluster: Kubernetes itself is made for 5,000.
 const NODES_MAX: usize = 10_000;
 /// Longest name of an object, and of a part of a label's key (RFC 1123; RFC 1035).
@@ -55,6 +64,11 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) -> Option<K
     }
     let pools = each(cx, "/spec/pools", &spec.pools, pool);
     let namespaces = each(cx, "/spec/namespaces", &spec.namespaces, namespace);
+    let kubeconfigs = each(cx, "/spec/namespaces", &spec.namespaces, |cx, at, of| {
+        each(cx, &format!("{at}/kubeconfigs"), &of.kubeconfigs, |cx, at, spec| {
+            kubeconfig(cx, at, &of.name, spec)
+        })
+    });
     twice(cx, "/spec/pools", spec.pools.iter().map(|pool| pool.name.as_str()));
     twice(cx, "/spec/namespaces", spec.namespaces.iter().map(|it| it.name.as_str()));
     let pools = pools?;
@@ -67,6 +81,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) -> Option<K
         evicts: DrainRules { bare: spec.evict.bare_pods, local_data: spec.evict.local_data },
         max_unavailable: spec.max_unavailable,
         warn_before_s: warn_before_s?,
+        kubeconfigs: kubeconfigs?.into_iter().flatten().collect(),
         seen: None,
     })
 }
@@ -130,7 +145,12 @@ fn pool(cx: &mut Cx<'_>, at: &str, spec: &KubernetesPoolSpec) -> Option<Kubernet
     });
     let offers = match &spec.gpus {
         None => Some(BTreeMap::new()),
-        Some(gpus) => offers(cx, &format!("{at}/gpus"), gpus),
+        Some(gpus) => {
+            let at = format!("{at}/gpus");
+            let nodes: Vec<String> = nodes.iter().flatten().flatten().cloned().collect();
+            let guests = guests::Guests::of(cx, &nodes);
+            guests.settle(cx, &at, gpus).and_then(|gpus| offers(cx, &at, &gpus))
+        }
     };
     let mut set = BTreeSet::new();
     for (n, taint) in taints.iter().flatten().enumerate() {
@@ -241,6 +261,39 @@ fn grant(cx: &mut Cx<'_>, at: &str, spec: &KubernetesAccessSpec) -> Option<(Role
         AccessRole::Admin => Role::Admin,
     };
     Some((role, subject))
+}
+
+/// Who may be given a kubeconfig.
+fn kubeconfig(
+    cx: &mut Cx<'_>,
+    at: &str,
+    namespace: &str,
+    spec: &KubernetesKubeconfigSpec,
+) -> Option<KubeconfigRule> {
+    let user = scalar::line(&spec.user, SUBJECT_MAX).and_then(|name| match name.is_empty() {
+        true => Err("nobody is called so".to_owned()),
+        false => Ok(name),
+    });
+    let user = cx.check(format!("{at}/user"), user);
+    let place = format!("{at}/atMost");
+    let at_most_s = match spec.at_most.as_deref() {
+        None => Some(KUBECONFIG_S),
+        some => span(cx, &place, some).filter(|seconds| {
+            let fits = (KUBECONFIG_MIN_S..=KUBECONFIG_MAX_S).contains(seconds);
+            if !fits {
+                let message = "no token is made for less than 10m, and none here for more than 7d";
+                cx.err("spec/wrong-value", place.clone(), message)
+                    .hint("for longer, give them rights with `access`");
+            }
+            fits
+        }),
+    };
+    let role = match spec.role {
+        KubeconfigRole::View => Role::View,
+        KubeconfigRole::Edit => Role::Edit,
+    };
+    let namespace = namespace.to_owned();
+    Some(KubeconfigRule { namespace, user: user?, role, at_most_s: at_most_s? })
 }
 
 /// Amounts by resource.

@@ -74,6 +74,7 @@ impl Reader {
                 bytes: bytes.get_mut(&file.blob).map(|bytes| Arc::clone(bytes)),
                 path: file.path,
                 blob: file.blob,
+                executable: file.executable,
             });
             RepoFiles { files: files.collect() }
         })

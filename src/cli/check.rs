@@ -1,21 +1,30 @@
 //! `trueup check`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::context::Context;
 use super::exit::{CliError, CliResult, Done, ErrorKind};
+use super::wire;
 use crate::model::Digest;
 use crate::policy;
+use crate::provider::render::{HostRenderer, RenderSetup};
+use crate::reconcile::rendered;
 use crate::source::{FOLDERS, TreeLimits};
-use crate::spec::{self, Diagnostic, ParseCache, RepoFile, RepoFiles, Severity, render};
+use crate::spec::rendering::RenderRequest;
+use crate::spec::{
+    self, Diagnostic, FILES_FOLDER, MANIFESTS_FOLDER, ParseCache, RepoFile, RepoFiles, Severity,
+    render,
+};
 
 /// Look for mistakes in a repository
 ///
 /// Reads every environment and every base below a folder and reports everything that is wrong, at
 /// once, each with its place and what to write instead: mistakes, and what breaks a rule of `policies/` or
-/// a shipped one. It needs neither libvirt nor a config.
+/// a shipped one. It needs neither libvirt nor a config. Charts and kustomizations are rendered where `helm`,
+/// `kustomize` or `kubectl` are on the PATH; where not, that is a warning.
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES\n  \
     trueup check .\n  \
@@ -47,7 +56,13 @@ enum CheckFormat {
 impl Check {
     pub(super) fn run(self, context: &Context) -> CliResult {
         let (files, mut found) = read(&self.folder)?;
-        let checked = spec::check_all(&files, &mut ParseCache::default());
+        let mut cache = ParseCache::default();
+        let mut checked = spec::check_all(&files, &mut cache);
+        let wanted = cache.wanted();
+        if !wanted.is_empty() {
+            render_by_hand(wanted, &mut cache)?;
+            checked = spec::check_all(&files, &mut cache);
+        }
         found.extend(checked.diagnostics);
         // A rule is asked about an environment that can be read whole.
         let mut broken = Vec::new();
@@ -73,6 +88,30 @@ impl Check {
         }
         Ok(Done::Fine)
     }
+}
+
+/// Renders charts and kustomizations by the programs of whoever checks: what is on their `PATH`. It is
+/// confined as on a host.
+fn render_by_hand(wanted: Vec<RenderRequest>, cache: &mut ParseCache) -> Result<(), CliError> {
+    let folder = tempfile::tempdir().map_err(CliError::machine)?;
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let find = |name: &str| {
+        let all = std::env::split_paths(&paths).map(|folder| folder.join(name));
+        all.filter(|path| path.is_absolute()).find(|path| path.is_file())
+    };
+    let renderer = HostRenderer::new(RenderSetup {
+        folder: folder.path().to_owned(),
+        helm: find("helm"),
+        kustomize: find("kustomize"),
+        kubectl: find("kubectl"),
+        in_unit: false,
+        limit: None,
+    });
+    let done = wire::block_on(rendered(&renderer, wanted))?;
+    for (request, outcome) in done.map_err(CliError::machine)? {
+        cache.rendered(&request, &outcome);
+    }
+    Ok(())
 }
 
 /// A folder still to be read.
@@ -123,15 +162,18 @@ pub(super) fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError
             } else if kind.is_dir() {
                 let prefix = format!("{path}/");
                 todo.push(Todo { folder: entry.path(), prefix, depth: next.depth + 1 });
-            } else if kind.is_file() && (is_yaml(name) || is_rule(&path)) {
-                let size = entry.metadata().map_err(unreadable)?.len();
+            } else if kind.is_file() && (is_yaml(name) || is_rule(&path) || is_apart(&path)) {
+                let metadata = entry.metadata().map_err(unreadable)?;
+                let size = metadata.len();
                 if size > limits.file_bytes_max {
                     let why = format!("{size} bytes, the limit is {}", limits.file_bytes_max);
                     found.push(refused(path, &why));
                     continue;
                 }
                 let bytes = std::fs::read(entry.path()).map_err(unreadable)?;
-                files.files.push(RepoFile::new(path, Digest::of(&bytes).to_string(), bytes));
+                let mut file = RepoFile::new(path, Digest::of(&bytes).to_string(), bytes);
+                file.executable = metadata.permissions().mode() & 0o100 != 0;
+                files.files.push(file);
             }
         }
     }
@@ -142,6 +184,13 @@ pub(super) fn read(root: &Path) -> Result<(RepoFiles, Vec<Diagnostic>), CliError
 
 fn is_yaml(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// Whether a file is rendered or handed on, whatever it is called.
+fn is_apart(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(folder, _)| {
+        folder.split('/').any(|part| part == MANIFESTS_FOLDER || part == FILES_FOLDER)
+    })
 }
 
 /// Whether the path is one of a rule: `policies/….rego`.

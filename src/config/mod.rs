@@ -22,8 +22,8 @@ pub use load::{CONFIG_BYTES_MAX, CONFIG_PATH, Found, Source, load, parse, schema
 pub use settings::{
     AcceleratorChoice, AnyProgram, BackupSettings, ClusterSettings, Config, CredentialSettings,
     ExactProgram, GpuSettings, LibvirtSettings, Limits, LogFormat, OpenPgpSettings, PollSettings,
-    ProgramRule, RepositorySettings, SignatureSettings, SshKeySettings, SshSettings,
-    TelemetrySettings,
+    ProgramRule, ReleasePrograms, RepositorySettings, SignatureSettings, SshKeySettings,
+    SshSettings, TelemetrySettings,
 };
 pub use size::Size;
 pub use span::Span;

@@ -47,6 +47,10 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, ClusterSettings>")]
     pub clusters: BTreeMap<Name, ClusterSettings>,
+    /// Programs of others that releases need: what they render decides what is applied, so that no commit
+    /// names one.
+    #[serde(default, skip_serializing_if = "ReleasePrograms::is_none")]
+    pub programs: ReleasePrograms,
     /// What executes guests.
     #[serde(default)]
     pub accelerator: AcceleratorChoice,
@@ -334,6 +338,31 @@ pub struct ClusterSettings {
     /// The context in that file. Default: its current one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
+    /// Of a Slurm cluster: folders of its shared file system in which releases may put theirs. They belong to
+    /// root, and nobody else may write to them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<PathBuf>,
+}
+
+/// Programs that render what releases are made of. Each is whole by itself, as its project publishes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ReleasePrograms {
+    /// Helm, 3 or 4. Default: no chart is rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helm: Option<PathBuf>,
+    /// Kustomize. Default: `kubectl`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kustomize: Option<PathBuf>,
+    /// kubectl, for the Kustomize in it. Default: no kustomization is rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubectl: Option<PathBuf>,
+}
+
+impl ReleasePrograms {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for ClusterSettings {
@@ -349,6 +378,7 @@ impl Default for ClusterSettings {
             allowed_paths: Vec::new(),
             kubeconfig: None,
             context: None,
+            shared: Vec::new(),
         }
     }
 }
@@ -363,10 +393,10 @@ impl ClusterSettings {
             ("clusters.slurmrestd", self.slurmrestd.as_deref()),
             ("clusters.kubeconfig", self.kubeconfig.as_deref()),
         ];
-        let allowed = self.allowed_paths.iter();
-        single
-            .into_iter()
-            .chain(allowed.map(|path| ("clusters.allowedPaths", Some(path.as_path()))))
+        let allowed = self.allowed_paths.iter().map(|path| ("clusters.allowedPaths", path));
+        let shared = self.shared.iter().map(|path| ("clusters.shared", path));
+        let lists = allowed.chain(shared).map(|(field, path)| (field, Some(path.as_path())));
+        single.into_iter().chain(lists)
     }
 }
 
@@ -464,6 +494,7 @@ impl Config {
             gpu: GpuSettings::default(),
             backup: BackupSettings::default(),
             clusters: BTreeMap::new(),
+            programs: ReleasePrograms::default(),
             accelerator: AcceleratorChoice::default(),
             limits: Limits::default(),
             telemetry: TelemetrySettings::default(),
@@ -528,10 +559,16 @@ impl Config {
         let programs = self.backup.programs.iter();
         let programs = programs.map(|rule| ("backup.programs", Some(rule.program())));
         let clusters = self.clusters.values().flat_map(ClusterSettings::paths);
+        let renderers = [
+            ("programs.helm", self.programs.helm.as_deref()),
+            ("programs.kustomize", self.programs.kustomize.as_deref()),
+            ("programs.kubectl", self.programs.kubectl.as_deref()),
+        ];
         secrets
             .chain(paths)
             .chain(programs)
             .chain(clusters)
+            .chain(renderers)
             .filter_map(|(field, path)| Some((field, path.filter(|path| path.is_relative())?)))
             .collect()
     }

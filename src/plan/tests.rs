@@ -3,6 +3,7 @@
 mod backup;
 mod cluster;
 mod first;
+mod folder;
 mod gpu;
 mod guests;
 mod kubernetes;

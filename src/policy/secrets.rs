@@ -112,6 +112,12 @@ pub(super) fn of_resource(resource: &Resource) -> Vec<SecretFinding> {
                 line: 0,
                 what: format!("value of {}", it.key),
             }));
+            // Whoever may read the folder reads what is in it.
+            let files = release.folder.iter().flat_map(|folder| folder.content.0.iter());
+            for (path, bytes) in files {
+                let text = std::str::from_utf8(bytes).unwrap_or_default();
+                of_text(&format!("/spec/folder/{path}"), text, &mut found);
+            }
         }
         Resource::StoragePool(_)
         | Resource::Network(_)

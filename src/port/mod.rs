@@ -12,6 +12,7 @@ mod guests;
 mod journal;
 mod provider;
 mod pulls;
+mod renderer;
 mod source;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ pub use pulls::{
     CONFLICTS_MAX, CONTEXT_LINES, Fetched, FileChange, Merge, MergeKind, MergedFiles, Offered,
     PullLines, Pulls, SameLines, Wanted,
 };
+pub use renderer::Renderer;
 pub use source::{FileRef, Head, Problem, Relation, Source, TreeFault};
 
 /// A future that can be sent between threads.

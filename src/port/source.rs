@@ -50,6 +50,8 @@ pub struct FileRef {
     pub blob: String,
     /// Size in bytes.
     pub size: u64,
+    /// Whether Git has it as executable.
+    pub executable: bool,
 }
 
 /// Why a commit's files cannot be used.

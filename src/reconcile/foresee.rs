@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::load::Load;
 use super::pass::{Outlook, Reconciler};
+use super::render::{LoadSetup, Unread, rendered};
 use crate::event::chain::Head;
-use crate::model::{CommitId, Observed, ResourceId};
+use crate::model::{CommitId, Fault, Observed, ResourceId};
 use crate::plan::promise::{PROMISE_BYTES_MAX, Promise};
 use crate::plan::{Plan, SkipReason};
 use crate::policy::Verdicts;
@@ -43,17 +44,18 @@ impl Reconciler {
     /// What `files`, which are those of `commit`, would do if they were in force now.
     ///
     /// # Errors
-    /// The mistakes in them.
+    /// The mistakes in them, or why they cannot be read now.
     pub async fn foresee(
         &self,
         commit: &CommitId,
         files: &RepoFiles,
         cache: &mut ParseCache,
-    ) -> Result<Foresight, Vec<Diagnostic>> {
+    ) -> Result<Foresight, Unread> {
         let loader = self.loader.lock().await;
-        let (select, rulebook) = (loader.select().clone(), loader.rulebook_for(files));
+        let rulebook = loader.rulebook_for(files);
+        let (select, setup) = (loader.select().clone(), loader.setup().clone());
         drop(loader);
-        let loaded = read(files, select, cache).await?;
+        let loaded = read(files, select, cache, &setup).await?;
         let load = Load::of(commit, loaded, rulebook);
         let busy = self.busy(&load);
         let log = self.ledger.head();
@@ -95,14 +97,46 @@ impl Reconciler {
 
 impl Reconciler {
     /// The mistakes in `files`, as if they were a commit.
-    pub async fn mistakes(&self, files: &RepoFiles, cache: &mut ParseCache) -> Vec<Diagnostic> {
-        let select = self.loader.lock().await.select().clone();
-        read(files, select, cache).await.err().unwrap_or_default()
+    ///
+    /// # Errors
+    /// Why that cannot be said now.
+    pub async fn mistakes(
+        &self,
+        files: &RepoFiles,
+        cache: &mut ParseCache,
+    ) -> Result<Vec<Diagnostic>, Fault> {
+        let loader = self.loader.lock().await;
+        let (select, setup) = (loader.select().clone(), loader.setup().clone());
+        drop(loader);
+        match read(files, select, cache, &setup).await {
+            Ok(_) => Ok(Vec::new()),
+            Err(Unread::Mistakes(mistakes)) => Ok(mistakes),
+            Err(Unread::Fault(fault)) => Err(fault),
+        }
     }
 }
 
-/// Reads files on a thread of its own, so that a caller can stop waiting for it: the cache is lost then.
+/// Reads files, rendered where they have to be.
 async fn read(
+    files: &RepoFiles,
+    select: Select,
+    cache: &mut ParseCache,
+    setup: &LoadSetup,
+) -> Result<Loaded, Unread> {
+    cache.seal(setup.key.as_ref());
+    let loaded = read_once(files, select.clone(), cache).await;
+    let wanted = cache.wanted();
+    let Some(renderer) = setup.renderer.as_deref().filter(|_| !wanted.is_empty()) else {
+        return loaded.map_err(Unread::Mistakes);
+    };
+    for (request, outcome) in rendered(renderer, wanted).await.map_err(Unread::Fault)? {
+        cache.rendered(&request, &outcome);
+    }
+    read_once(files, select, cache).await.map_err(Unread::Mistakes)
+}
+
+/// Reads files on a thread of its own, so that a caller can stop waiting for it: the cache is lost then.
+async fn read_once(
     files: &RepoFiles,
     select: Select,
     cache: &mut ParseCache,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::ledger::Ledger;
 use super::policy::Rulebook;
+use super::render::{self, LoadSetup, Unread};
 use crate::event::body::{
     Problem, SpecAccepted, SpecReadable, SpecRejected, SpecUnreadable, SpecWarned, SpecWished,
 };
@@ -45,6 +46,7 @@ pub(super) struct Load {
 #[derive(Debug)]
 pub struct Loader {
     select: Select,
+    setup: LoadSetup,
     cache: ParseCache,
     good: Option<Load>,
     // Content at a commit never changes, so a bad commit need not be read twice.
@@ -75,7 +77,17 @@ enum LoadFault {
 impl Loader {
     /// A loader of the environment that `select` names.
     pub fn new(select: Select) -> Self {
-        Self { select, cache: ParseCache::new(), good: None, bad: None }
+        Self::with(select, LoadSetup::default())
+    }
+
+    /// The same, for commits of which something has to be rendered, with a key for digests of Secrets.
+    pub fn with(select: Select, setup: LoadSetup) -> Self {
+        Self { select, setup, cache: ParseCache::new(), good: None, bad: None }
+    }
+
+    /// What loads need beside files.
+    pub(super) fn setup(&self) -> &LoadSetup {
+        &self.setup
     }
 
     /// Which environment is read.
@@ -130,7 +142,7 @@ impl Loader {
                     self.bad = Some((head, problems));
                 }
                 Err(LoadFault::Mirror(fault)) => {
-                    tracing::warn!(commit = %head, %fault, "the mirror cannot be read");
+                    tracing::warn!(commit = %head, %fault, "the commit cannot be read");
                     *unread = Some((head, fault));
                 }
             }
@@ -171,8 +183,13 @@ impl Loader {
         }
         let files = self.read(source, commit).await?;
         let files = RepoFiles { files };
-        let loaded = spec::load(&files, &self.select, &mut self.cache)
-            .map_err(|mistakes| LoadFault::Mistakes(mistakes.iter().map(problem).collect()))?;
+        let loaded = render::load(&files, &self.select, &mut self.cache, &self.setup).await;
+        let loaded = loaded.map_err(|unread| match unread {
+            Unread::Mistakes(mistakes) => {
+                LoadFault::Mistakes(mistakes.iter().map(problem).collect())
+            }
+            Unread::Fault(fault) => LoadFault::Mirror(fault),
+        })?;
         let tree = source.tree(commit.clone()).await.map_err(LoadFault::Mirror)?;
         let rulebook = self.rulebook(&files, loaded.policy.clone());
         let load = Load { tree: Some(tree), ..Load::of(commit, loaded, rulebook) };
@@ -215,6 +232,7 @@ impl Loader {
             bytes: bytes.get_mut(&file.blob).map(|bytes| Arc::clone(bytes)),
             path: file.path,
             blob: file.blob,
+            executable: file.executable,
         });
         Ok(with_bytes.collect())
     }

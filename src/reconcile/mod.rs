@@ -28,6 +28,7 @@ mod policy;
 mod pull;
 mod pulse;
 mod releases;
+mod render;
 mod ruled;
 mod saved;
 mod sentences;
@@ -43,4 +44,5 @@ pub use pass::{
 };
 pub use policy::{Rulebook, events_of_verdicts};
 pub use pulse::Heartbeat;
+pub use render::{LoadSetup, Unread, rendered};
 pub use sentences::few;

@@ -132,6 +132,7 @@ mod tests {
             prune: true,
             takes_fields: true,
             takes_from: Default::default(),
+            takes_over_from: None,
             timeout_s: 600,
             objects: vec![ReleaseObject {
                 version: "apps/v1".into(),
@@ -140,6 +141,8 @@ mod tests {
                 name: "web".into(),
                 digest: String::new(),
             }],
+            rendered: Vec::new(),
+            folder: None,
             manifests: ReleaseManifests::default(),
             seen: Some(Arc::new(ReleaseSeen { wish: Arc::new(wish), seen })),
         };

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::error::chain;
 use super::history::Relation as Found;
 use super::{
-    CommitInfo, GitPulls, Mirror, PollSchedule, PullSettings, SignaturePolicy, SourceError, Tree,
-    TreeError, TreeLimits, TreeProblem, id,
+    CommitInfo, EntryKind, GitPulls, Mirror, PollSchedule, PullSettings, SignaturePolicy,
+    SourceError, Tree, TreeError, TreeLimits, TreeProblem, id,
 };
 use crate::model::{CommitId, Fault};
 use crate::port::{BoxFuture, Clock, FileRef, Head, Problem, Relation, Source, TreeFault};
@@ -189,6 +189,7 @@ impl Inner {
             path: entry.path.to_string(),
             blob: entry.blob.to_string(),
             size: entry.size,
+            executable: entry.kind == EntryKind::Executable,
         });
         let files = files.collect();
         *lock(&self.listing) = Some(Arc::new(tree));

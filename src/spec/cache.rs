@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use trueup_kubernetes::release::DigestKey;
 
 use super::kinds::Doc;
 use super::machines::Expansion;
 use super::manifests::{self, ManifestFile};
 use super::parse::{ParsedFile, parse_file};
+use super::rendering::{self, RenderRequest, Rendering, Renderings};
 use super::resolve::{Resolved, Settings};
 use crate::model::{Digest, Name, ResourceId};
 
@@ -36,7 +38,16 @@ pub struct ParseCache {
     expanded: HashMap<ResourceId, Cached<Expanded>>,
     resolved: HashMap<Name, Memo>,
     parses: u64,
+    /// What was rendered, with the last load before each came.
+    renderings: Arc<Renderings>,
+    /// What the last loads lacked.
+    wanted: Vec<RenderRequest>,
+    /// For digests of Secrets.
+    key: Option<DigestKey>,
 }
+
+/// Most renderings kept; what is forgotten is asked for again.
+const RENDERINGS_MAX: usize = 256;
 
 /// A document and the patches laid over it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,6 +67,53 @@ impl ParseCache {
     /// An empty cache.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on digests of Secrets are made with this key: whoever sees digests could else try weak
+    /// values.
+    pub fn seal(&mut self, key: Option<&DigestKey>) {
+        if self.key.as_ref() != key {
+            *self = Self { key: key.cloned(), ..Self::default() };
+        }
+    }
+
+    /// What the loads since the last call lacked: to be rendered, and loaded again. Each once.
+    pub fn wanted(&mut self) -> Vec<RenderRequest> {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.sort_by_key(|request| request.digest);
+        wanted.dedup_by_key(|request| request.digest);
+        wanted
+    }
+
+    /// Takes in what came of a request.
+    pub fn rendered(&mut self, request: &RenderRequest, outcome: &Rendering) {
+        let parsed = rendering::parse(request, outcome, self.key.as_ref());
+        let known = Arc::make_mut(&mut self.renderings);
+        if known.len() >= RENDERINGS_MAX {
+            known.clear();
+        }
+        known.insert(request.digest, Arc::new(parsed));
+    }
+
+    pub(crate) fn want(&mut self, request: RenderRequest) {
+        self.wanted.push(request);
+    }
+
+    /// The renderings that are known.
+    pub(crate) fn renderings(&self) -> Arc<Renderings> {
+        Arc::clone(&self.renderings)
+    }
+
+    /// The content of a blob that was read before.
+    pub(crate) fn bytes_of(&self, blob: &str) -> Option<Arc<[u8]>> {
+        let manifest = self.manifests.get(blob).map(|known| Arc::clone(&known.value.bytes));
+        let text = || {
+            let known = &self.files.get(blob)?.value;
+            // Of what is no text nothing is kept.
+            let whole = !known.text.is_empty() || known.errors.is_empty();
+            whole.then(|| Arc::from(known.text.as_bytes()))
+        };
+        manifest.or_else(text)
     }
 
     /// Whether the content of `blob` is known, so that its bytes need not be read again.
@@ -122,7 +180,7 @@ impl ParseCache {
             }
             (None, _) => return None,
         };
-        let value = Arc::new(manifests::parse(&bytes));
+        let value = Arc::new(manifests::parse(&bytes, self.key.as_ref()));
         self.parses += 1;
         let kept = Cached { used: generation, value: Arc::clone(&value) };
         self.manifests.insert(blob.to_owned(), kept);

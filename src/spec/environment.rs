@@ -11,7 +11,7 @@ use super::kinds::{DocKind, Spec};
 use super::load::Loaded;
 use super::locate::Locator;
 use super::machines;
-use super::manifests::{self, ManifestFiles};
+use super::manifests::{self, ManifestFiles, RawFiles};
 use super::parse::ParsedFile;
 use super::patch;
 use super::rename;
@@ -25,6 +25,8 @@ use super::{
 use crate::model::resource::StoragePool;
 use crate::model::{Kind, Name, NameError, Resource, ResourceId, digest_of};
 
+/// The code of what would have to be rendered first.
+pub(crate) const NOT_RENDERED: &str = "spec/not-rendered";
 /// Most resources of one environment: ten times what has been measured on one host.
 pub(crate) const RESOURCES_MAX: usize = 100_000;
 /// The pool of an environment that names none.
@@ -42,6 +44,8 @@ pub(crate) struct Gathered {
     pub(crate) files: Vec<Option<Arc<ParsedFile>>>,
     /// Files of manifests of the environment and its bases.
     pub(crate) manifests: ManifestFiles,
+    /// Files that are rendered or handed on, of the environment and its bases.
+    pub(crate) raw: RawFiles,
     pub(crate) drafts: Vec<Draft>,
     /// The `Environment` document.
     pub(crate) head: Option<usize>,
@@ -81,6 +85,14 @@ pub(crate) fn load_environment(
     let empty = all.by_id.is_empty();
     if empty && session.found.len() == before && all.drafts.is_empty() {
         nothing(&mut all, name);
+    }
+    for draft in &mut all.drafts {
+        if let Some(request) = draft.wants.take() {
+            session.cache.want(request);
+        }
+        if draft.code == NOT_RENDERED && session.without_rendering {
+            draft.severity = Severity::Warning;
+        }
     }
     let mut locator = Locator::new(session, &all, &spec);
     let located: Vec<_> = all.drafts.iter().map(|d| locator.locate(d)).collect();
@@ -340,6 +352,8 @@ fn resolve_all(
         by_id: &all.by_id,
         mentions: &all.mentions,
         manifests: &all.manifests,
+        raw: &all.raw,
+        renderings: session.cache.renderings(),
         resolved: vec![None; all.members.len()],
     };
     let mut leases: FastMap<Name, Vec<Lease>> = FastMap::default();

@@ -53,7 +53,25 @@ pub fn load(
     select: &Select,
     cache: &mut ParseCache,
 ) -> Result<Loaded, Vec<Diagnostic>> {
+    load_in(Session::new(repo, cache), select)
+}
+
+/// The same without the releases that would have to be rendered first: for whoever looks at other things.
+/// It is never what is applied, as these releases would be removed.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_without_rendering(
+    repo: &RepoFiles,
+    select: &Select,
+    cache: &mut ParseCache,
+) -> Result<Loaded, Vec<Diagnostic>> {
     let mut session = Session::new(repo, cache);
+    session.without_rendering = true;
+    load_in(session, select)
+}
+
+fn load_in(mut session: Session<'_>, select: &Select) -> Result<Loaded, Vec<Diagnostic>> {
     let Some(repository) = session.repository() else {
         return Err(tidy(session.found));
     };
@@ -81,6 +99,7 @@ pub fn load(
 /// Loads every environment of a repository, and reads every YAML file that may belong to one.
 pub fn check_all(repo: &RepoFiles, cache: &mut ParseCache) -> Checked {
     let mut session = Session::new(repo, cache);
+    session.without_rendering = true;
     let mut environments = BTreeMap::new();
     let repository = session.repository();
     if let Some(repository) = &repository {

@@ -1,12 +1,16 @@
-//! Files of manifests: YAML of a cluster's, not of trueup's, in folders called `manifests`.
+//! Files of manifests: YAML of a cluster's, not of trueup's, in folders called `manifests`; and files that
+//! are handed on as they are, in folders called `files`.
+//!
+//! A folder of manifests with a `Chart.yaml` or a `kustomization.yaml` is rendered as a whole by another
+//! program, so nothing in it is read here; nor are files of values.
 //!
 //! The content of a file is read once, whatever its path: what is found in it is kept by blob id. A
 //! document of trueup in such a folder would be lost without a word, so it is a mistake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use trueup_kubernetes::release::{Manifest, ManifestError, read};
+use trueup_kubernetes::release::{DigestKey, Manifest, ManifestError, read};
 
 use super::diag::{Diagnostic, Severity, Spot};
 use super::environment::Gathered;
@@ -16,6 +20,13 @@ use super::text::decode;
 
 /// The folder whose files are manifests.
 pub const MANIFESTS_FOLDER: &str = "manifests";
+/// The folder whose files are handed on as they are.
+pub const FILES_FOLDER: &str = "files";
+/// Files by which a folder is known to be a chart.
+pub(crate) const CHART: &str = "Chart.yaml";
+/// Files by which a folder is known to be a kustomization (`konfig.RecognizedKustomizationFileNames`).
+pub(crate) const KUSTOMIZATIONS: [&str; 3] =
+    ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 /// A file of manifests.
 #[derive(Debug)]
@@ -40,15 +51,66 @@ pub(crate) struct Placed {
 /// The files of manifests of an environment and its bases, by path.
 pub(crate) type ManifestFiles = BTreeMap<String, Placed>;
 
-/// Whether a file below a folder of documents is one of manifests; `rest` is its path from there.
-pub(crate) fn is_manifest(rest: &str) -> bool {
+/// A file that is handed on or rendered, of an environment or its bases.
+#[derive(Debug, Clone)]
+pub(crate) struct RawFile {
+    /// Id of its content.
+    pub(crate) blob: String,
+    /// Its content; `None`: it is missing.
+    pub(crate) bytes: Option<Arc<[u8]>>,
+    /// Whether Git has it as executable.
+    pub(crate) executable: bool,
+}
+
+/// Such files, by path.
+pub(crate) type RawFiles = BTreeMap<String, RawFile>;
+
+/// Whose a file below a folder of documents is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// It may be a document.
+    No,
+    /// It is one of manifests.
+    Manifests,
+    /// It is handed on as it is.
+    Files,
+}
+
+/// Whose a file is; `rest` is its path from the folder of documents. The outermost folder says it.
+pub(crate) fn apart(rest: &str) -> Apart {
     let mut folders = rest.split('/');
     folders.next_back();
-    folders.any(|folder| folder == MANIFESTS_FOLDER)
+    let mut all = folders.map(|folder| match folder {
+        MANIFESTS_FOLDER => Apart::Manifests,
+        FILES_FOLDER => Apart::Files,
+        _ => Apart::No,
+    });
+    all.find(|it| *it != Apart::No).unwrap_or(Apart::No)
+}
+
+/// Whether a file of manifests holds values for a chart, by its name.
+fn is_values(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml"));
+    stem.is_some_and(|stem| {
+        stem == "values" || stem.starts_with("values-") || stem.ends_with(".values")
+    })
+}
+
+/// The folders among these files that another program renders.
+fn rendered_folders<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let known = |name: &str| name == CHART || KUSTOMIZATIONS.contains(&name);
+    let folders = paths.filter_map(|path| path.rsplit_once('/'));
+    folders.filter(|(_, name)| known(name)).map(|(folder, _)| folder).collect()
+}
+
+/// Whether a file lies in one of these folders, or below it.
+fn lies_in(path: &str, folders: &BTreeSet<&str>) -> bool {
+    path.match_indices('/').any(|(at, _)| folders.contains(&path[..at]))
 }
 
 /// Reads one file.
-pub(crate) fn parse(bytes: &Arc<[u8]>) -> ManifestFile {
+pub(crate) fn parse(bytes: &Arc<[u8]>, key: Option<&DigestKey>) -> ManifestFile {
     let mut file =
         ManifestFile { bytes: Arc::clone(bytes), objects: Vec::new(), mistakes: Vec::new() };
     let text = match decode(bytes) {
@@ -60,7 +122,12 @@ pub(crate) fn parse(bytes: &Arc<[u8]>) -> ManifestFile {
     };
     let at = |line: u32| Spot { line, column: 1, len: 0 };
     match read("", text) {
-        Ok(objects) => file.objects = objects,
+        Ok(mut objects) => {
+            if let Some(key) = key {
+                objects.iter_mut().for_each(|object| object.seal(key));
+            }
+            file.objects = objects;
+        }
         Err(errors) => {
             let told = |it: ManifestError| (at(it.place.line), it.fault);
             file.mistakes.extend(errors.into_iter().map(told));
@@ -81,8 +148,14 @@ pub(crate) fn parse(bytes: &Arc<[u8]>) -> ManifestFile {
 
 /// Adds the files of manifests below a folder of documents, their mistakes reported.
 pub(crate) fn gather(session: &mut Session<'_>, all: &mut Gathered, folder: &str) {
-    for file in session.manifests_below(folder) {
+    gather_raw(session, all, folder);
+    let files = session.manifests_below(folder);
+    let rendered = rendered_folders(all.raw.keys().map(String::as_str));
+    for file in files {
         let given = &session.repo.files[file];
+        if is_values(&given.path) || lies_in(&given.path, &rendered) {
+            continue;
+        }
         let (path, blob) = (given.path.clone(), given.blob.clone());
         let Some(parsed) = session.cache.manifests(&blob, given.bytes.as_ref()) else {
             let message = "the content of this file is missing";
@@ -101,6 +174,34 @@ pub(crate) fn gather(session: &mut Session<'_>, all: &mut Gathered, folder: &str
     }
 }
 
+/// Adds every file that stands apart, whatever it is.
+fn gather_raw(session: &Session<'_>, all: &mut Gathered, folder: &str) {
+    for given in &session.repo.files {
+        let rest = given.path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+        if rest.is_none_or(|rest| apart(rest) == Apart::No) {
+            continue;
+        }
+        let known = || session.cache.bytes_of(&given.blob);
+        let raw = RawFile {
+            blob: given.blob.clone(),
+            bytes: given.bytes.clone().or_else(known),
+            executable: given.executable,
+        };
+        all.raw.insert(given.path.clone(), raw);
+    }
+}
+
+/// The files below a folder, with their paths.
+pub(crate) fn raw_below<'a>(
+    raw: &'a RawFiles,
+    folder: &str,
+) -> impl Iterator<Item = (&'a str, &'a RawFile)> {
+    let prefix = format!("{folder}/");
+    let from = raw.range(prefix.clone()..);
+    from.take_while(move |(path, _)| path.starts_with(&prefix))
+        .map(|(path, file)| (path.as_str(), file))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,8 +215,28 @@ mod tests {
             ("manifests.yaml", false),
             ("manifests", false),
             ("my-manifests/a.yaml", false),
+            ("files/manifests/a.yaml", false),
+            ("manifests/files/a.yaml", true),
         ] {
-            assert_eq!(is_manifest(rest), expected, "{rest}");
+            assert_eq!(apart(rest) == Apart::Manifests, expected, "{rest}");
         }
+        assert_eq!(apart("hpc/files/jobs/train.sh"), Apart::Files);
+        assert_eq!(apart("files"), Apart::No);
+    }
+
+    #[test]
+    fn what_another_program_renders_is_not_read() {
+        let paths = [
+            "e/manifests/web/Chart.yaml",
+            "e/manifests/web/templates/a.yaml",
+            "e/manifests/web-b/a.yaml",
+            "e/manifests/over/Kustomization",
+        ];
+        let folders = rendered_folders(paths.into_iter());
+        assert!(lies_in("e/manifests/web/templates/a.yaml", &folders));
+        assert!(lies_in("e/manifests/over/patch.yaml", &folders));
+        assert!(!lies_in("e/manifests/web-b/a.yaml", &folders));
+        assert!(is_values("m/values-lab.yaml") && is_values("m/lab.values.yml"));
+        assert!(!is_values("m/valuesets.yaml") && !is_values("values/a.yaml"));
     }
 }

@@ -21,6 +21,7 @@ mod place;
 mod policy;
 mod rename;
 pub mod render;
+pub mod rendering;
 mod repo;
 mod resolve;
 pub mod scalar;
@@ -37,7 +38,7 @@ pub use desired::{
 };
 pub use diag::{DIAGNOSTICS_MAX, Diagnostic, Related, Severity};
 pub use load::{Checked, Loaded, check_all, load};
-pub use manifests::MANIFESTS_FOLDER;
+pub use manifests::{FILES_FOLDER, MANIFESTS_FOLDER};
 pub use place::Places;
 pub use policy::{Exemption, PolicySettings, RuleSettings, TextPlace};
 pub use repo::{BASES_FOLDER, ENVIRONMENTS_FOLDER, REPOSITORY_FILE, RepoFile, RepoFiles, Select};

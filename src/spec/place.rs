@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::desired::Origin;
 use super::kinds::Spec;
-use super::manifests::is_manifest;
+use super::manifests::{Apart, apart};
 use super::parse::{ParsedFile, parse_file};
 use super::policy::TextPlace;
 use super::repo::{ENVIRONMENTS_FOLDER, REPOSITORY_FILE, RepoFiles};
@@ -123,6 +123,6 @@ impl<'a> Places<'a> {
 
 fn is_yaml_below(path: &str, folder: &str) -> bool {
     let rest = path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
-    rest.is_some_and(|rest| !is_manifest(rest))
+    rest.is_some_and(|rest| apart(rest) == Apart::No)
         && (path.ends_with(".yaml") || path.ends_with(".yml"))
 }

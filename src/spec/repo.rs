@@ -7,7 +7,7 @@ use super::cache::ParseCache;
 use super::diag::Diagnostic;
 use super::kinds::repository::RepositorySpec;
 use super::kinds::{Doc, DocKind, Spec};
-use super::manifests::is_manifest;
+use super::manifests::{Apart, apart};
 use super::parse::ParsedFile;
 use super::yaml::{At, Index};
 use crate::model::Name;
@@ -35,6 +35,8 @@ pub struct RepoFile {
     pub blob: String,
     /// Its bytes; may be left out where [`ParseCache::contains`] the blob.
     pub bytes: Option<Arc<[u8]>>,
+    /// Whether Git has it as executable. Nothing of a repository is ever executed here.
+    pub executable: bool,
 }
 
 impl RepoFile {
@@ -44,7 +46,8 @@ impl RepoFile {
         blob: impl Into<String>,
         bytes: impl Into<Arc<[u8]>>,
     ) -> Self {
-        Self { path: path.into(), blob: blob.into(), bytes: Some(bytes.into()) }
+        let bytes = Some(bytes.into());
+        Self { path: path.into(), blob: blob.into(), bytes, executable: false }
     }
 }
 
@@ -64,6 +67,8 @@ pub(crate) struct Session<'a> {
     /// Places of the YAML files in `repo`, sorted by path.
     pub(crate) order: Vec<usize>,
     pub(crate) found: Vec<Diagnostic>,
+    /// Whether what cannot be rendered here is no mistake: then nothing of it is used either.
+    pub(crate) without_rendering: bool,
 }
 
 /// An environment as `trueup.yaml` names it.
@@ -87,7 +92,7 @@ impl<'a> Session<'a> {
         let mut order: Vec<usize> =
             (0..repo.files.len()).filter(|&n| is_yaml(&repo.files[n].path)).collect();
         order.sort_by(|&a, &b| repo.files[a].path.cmp(&repo.files[b].path));
-        Self { repo, cache, order, found: Vec::new() }
+        Self { repo, cache, order, found: Vec::new(), without_rendering: false }
     }
 
     pub(crate) fn path(&self, file: usize) -> &'a str {
@@ -96,20 +101,20 @@ impl<'a> Session<'a> {
 
     /// The files of documents below `folder`, sorted by path.
     pub(crate) fn below(&self, folder: &str) -> Vec<usize> {
-        self.yaml_below(folder, false)
+        self.yaml_below(folder, Apart::No)
     }
 
     /// The files of manifests below `folder`, sorted by path.
     pub(crate) fn manifests_below(&self, folder: &str) -> Vec<usize> {
-        self.yaml_below(folder, true)
+        self.yaml_below(folder, Apart::Manifests)
     }
 
-    fn yaml_below(&self, folder: &str, manifests: bool) -> Vec<usize> {
+    fn yaml_below(&self, folder: &str, whose: Apart) -> Vec<usize> {
         let prefix = format!("{folder}/");
         let start = self.order.partition_point(|&n| self.path(n) < prefix.as_str());
         let rest = &self.order[start..];
         let below = &rest[..rest.partition_point(|&n| self.path(n).starts_with(&prefix))];
-        let wanted = |n: &&usize| is_manifest(&self.path(**n)[prefix.len()..]) == manifests;
+        let wanted = |n: &&usize| apart(&self.path(**n)[prefix.len()..]) == whose;
         below.iter().filter(wanted).copied().collect()
     }
 

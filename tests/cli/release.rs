@@ -1,6 +1,10 @@
 //! Releases by the real program against an API server that keeps state: applied in order, healed, changed,
 //! pruned, never guessed at, and finished after a kill.
 
+mod folder;
+mod holder;
+mod rendered;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

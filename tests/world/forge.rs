@@ -395,6 +395,7 @@ impl Pulls for FakeForge {
             path: path.clone(),
             blob: Digest::of(text).to_string(),
             size: text.len() as u64,
+            executable: false,
         });
         let merged = MergedFiles {
             tree: tree_id(&files),

@@ -199,6 +199,7 @@ impl Source for FakeRemote {
             path: path.clone(),
             blob: Digest::of(text).to_string(),
             size: text.len() as u64,
+            executable: false,
         });
         let answer = match &commit.refused {
             Some(problem) => Err(TreeFault::Refused(vec![problem.clone()])),

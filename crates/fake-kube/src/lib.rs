@@ -111,6 +111,8 @@ impl FakeKube {
     pub fn write_kubeconfig(&self, folder: &Path) -> PathBuf {
         let path = folder.join("kubeconfig");
         std::fs::write(&path, self.kubeconfig()).unwrap();
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, own).unwrap();
         path
     }
 

@@ -1,6 +1,9 @@
 //! From a kubeconfig to an API server that can be asked. Programs that a kubeconfig names are only
 //! started where that is allowed: a file from elsewhere would otherwise run what it likes.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
@@ -34,6 +37,19 @@ pub enum AccessError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Others than we may read it, or change it.
+    #[error(
+        "{} {words}: whoever has it has the cluster; `chown {owner}` and `chmod 600` it",
+        .path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        words: String,
+        /// Whose it should be: our own number.
+        owner: u32,
     },
     /// The file is no kubeconfig, or lacks what is needed.
     #[error("the kubeconfig {} cannot be used: {words}", .path.display())]
@@ -126,7 +142,7 @@ fn client_certificate(auth: &AuthInfo) -> Result<Option<Vec<u8>>, String> {
 /// [`AccessError`].
 pub async fn access(which: &KubeconfigRef, limits: Limits) -> Result<Access, AccessError> {
     let path = which.path.clone();
-    let text = read(&path).map_err(|source| AccessError::Read { path: path.clone(), source })?;
+    let text = read(&path)?;
     let unusable = |words: String| AccessError::Unusable { path: path.clone(), words };
     let mut file = Kubeconfig::from_yaml(&text).map_err(|e| unusable(without_text(&chain(&e))))?;
     absolute(&mut file, &path);
@@ -134,6 +150,11 @@ pub async fn access(which: &KubeconfigRef, limits: Limits) -> Result<Access, Acc
         KubeConfigOptions { context: which.context.clone(), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(file, &options).await;
     let mut config = config.map_err(|error| unusable(chain(&error)))?;
+    // What a key or a token of its own file says is worth as much as the kubeconfig.
+    for named in [&config.auth_info.client_key, &config.auth_info.token_file].into_iter().flatten()
+    {
+        guarded(Path::new(named))?;
+    }
     if !which.programs
         && let Some(program) = program(&config.auth_info)
     {
@@ -154,14 +175,35 @@ pub async fn access(which: &KubeconfigRef, limits: Limits) -> Result<Access, Acc
     Ok(Access { api: Api::new(client, server, limits), namespace, config })
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
-    let size = std::fs::metadata(path)?.len();
+fn read(path: &Path) -> Result<String, AccessError> {
+    let failed = |source| AccessError::Read { path: path.to_owned(), source };
+    let (file, size) = guarded(path)?;
     if size > KUBECONFIG_MAX {
-        return Err(std::io::Error::other(format!(
-            "it has {size} bytes, at most {KUBECONFIG_MAX}"
-        )));
+        let words = format!("it has {size} bytes, at most {KUBECONFIG_MAX}");
+        return Err(failed(std::io::Error::other(words)));
     }
-    std::fs::read_to_string(path)
+    let mut text = String::new();
+    file.take(KUBECONFIG_MAX).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
+/// Opens a file that is ours or root's, and that nobody else may read or write; with its size.
+fn guarded(path: &Path) -> Result<(File, u64), AccessError> {
+    let failed = |source| AccessError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    // Of the very file that is read, whatever its path leads to in the next moment.
+    let known = file.metadata().map_err(failed)?;
+    let own = rustix::process::geteuid().as_raw();
+    let exposed = |words: String| AccessError::Exposed { path: path.to_owned(), words, owner: own };
+    if known.uid() != own && known.uid() != 0 {
+        return Err(exposed(format!("belongs to the user {}", known.uid())));
+    }
+    let others = known.mode() & 0o077;
+    if others != 0 {
+        let mode = known.mode() & 0o7777;
+        return Err(exposed(format!("may be used by others (mode {mode:04o})")));
+    }
+    Ok((file, known.len()))
 }
 
 /// The first line of an error about a text: what follows may quote it, and tokens are in it.
@@ -208,7 +250,47 @@ mod tests {
             "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u, namespace: shop}}}}]\nclusters: [{{name: k, cluster: {{server: 'http://127.0.0.1:1'{cluster}}}}}]\nusers: [{{name: u, user: {user}}}]\n"
         );
         std::fs::write(&path, text).unwrap();
+        only_ours(&path, 0o600);
         access(&KubeconfigRef { path, context: None, programs }, Limits::default()).await
+    }
+
+    fn only_ours(path: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_others_may_read_or_change_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let open = async |path: &Path| {
+            let which = KubeconfigRef { path: path.to_owned(), context: None, programs: false };
+            access(&which, Limits::default()).await.map(drop)
+        };
+        let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\nclusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}]\nusers: [{name: u, user: {tokenFile: token}}]\n";
+        std::fs::write(&path, text).unwrap();
+        let token = dir.path().join("token");
+        std::fs::write(&token, "abc").unwrap();
+        only_ours(&token, 0o600);
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o644] {
+            only_ours(&path, mode);
+            let error = open(&path).await.unwrap_err().to_string();
+            assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
+            assert!(error.contains("chmod 600"), "{error}");
+        }
+        for mode in [0o600, 0o400] {
+            only_ours(&path, mode);
+            open(&path).await.unwrap();
+        }
+        only_ours(&token, 0o644);
+        let error = open(&path).await.unwrap_err().to_string();
+        assert!(error.contains("token may be used by others"), "{error}");
+        if rustix::process::geteuid().is_root() {
+            only_ours(&token, 0o600);
+            std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+            let error = open(&path).await.unwrap_err().to_string();
+            assert!(error.contains("belongs to the user 65534"), "{error}");
+        }
     }
 
     #[tokio::test]

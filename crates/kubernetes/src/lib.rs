@@ -41,7 +41,7 @@ pub mod namespace;
 pub mod node;
 mod overview;
 pub mod release;
-#[expect(clippy::disallowed_methods, reason = "starts helm and kustomize")]
+#[expect(clippy::disallowed_methods, reason = "starts the programs that it is handed")]
 pub mod run;
 mod watch;
 

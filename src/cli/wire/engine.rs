@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::providers::{self, Wakes};
-use super::{CLOSING, HostClock, LEFTOVERS, Memory, Written, crash};
+use super::{CLOSING, HostClock, LEFTOVERS, Memory, Written, crash, key};
 use crate::cli::exit::CliError;
 use crate::config::{Config, CredentialSettings};
 use crate::journal::{Journal, layout};
 use crate::plan::Own;
-use crate::port::{Clock, Source};
-use crate::reconcile::{Ledger, Loader, Reconciler, Settings, StepProgress, UnderWay};
+use crate::port::{Clock, Renderer, Source};
+use crate::reconcile::{Ledger, LoadSetup, Loader, Reconciler, Settings, StepProgress, UnderWay};
 use crate::source::{
     Credentials, GitSource, Mirror, MirrorConfig, PollSchedule, SignaturePolicy, SshOptions,
     TreeLimits,
@@ -69,6 +69,17 @@ pub(in super::super) async fn engine(
         }
     };
     let own = own(config, &source);
+    let setup = match key::digest_key(&dir) {
+        Ok(key) => {
+            let renderer: Arc<dyn Renderer> = Arc::new(providers::renderer(config));
+            LoadSetup { renderer: Some(renderer), key: Some(key) }
+        }
+        Err(error) => {
+            drop((port, urgent));
+            journal.close();
+            return Err(CliError::machine(error));
+        }
+    };
     let (providers, wakes) = providers::all(config, config_path).await;
     let reconciler = Reconciler {
         ledger: Arc::new(Ledger::new(port, urgent, state)),
@@ -83,7 +94,7 @@ pub(in super::super) async fn engine(
             own,
         },
         stop,
-        loader: tokio::sync::Mutex::new(Loader::new(select(config))),
+        loader: tokio::sync::Mutex::new(Loader::with(select(config), setup)),
         under_way: UnderWay::default(),
     };
     let reconciler = Arc::new(reconciler);

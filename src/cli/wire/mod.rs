@@ -5,8 +5,10 @@
 mod clusters;
 mod crash;
 mod engine;
+mod key;
 mod memory;
 mod providers;
+mod releases;
 
 use std::path::Path;
 use std::sync::Arc;

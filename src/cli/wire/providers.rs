@@ -9,6 +9,7 @@ use std::time::Duration;
 use trueup_kubernetes::{Connections, KubeconfigRef, Limits};
 
 use super::clusters::Clusters;
+use super::releases::Releases;
 use crate::config::{ClusterSettings, Config, ProgramRule};
 use crate::journal::{self, layout};
 use crate::model::{Digest, Name};
@@ -17,10 +18,12 @@ use crate::private;
 use crate::provider::backup::protocol::Target;
 use crate::provider::backup::{Allowed, BackupProvider, BackupSetup, OwnPlaces, Vault};
 use crate::provider::cluster::{ClusterHost, ClusterProvider, ClusterSetup};
+use crate::provider::folder::{FolderProvider, FolderSetup};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
 use crate::provider::kubernetes::KubernetesProvider;
 use crate::provider::release::ReleaseProvider;
+use crate::provider::render::{HostRenderer, RenderSetup};
 use crate::provider::seed::SeedProvider;
 use crate::source::MirrorConfig;
 
@@ -168,6 +171,27 @@ fn connections(config: &Config) -> Connections {
     Connections::new(ways.collect(), Limits::LOOKS, idle)
 }
 
+/// Folders that Slurm clusters share.
+fn folders(config: &Config) -> FolderProvider {
+    let shared = config.clusters.iter().filter(|(_, settings)| !settings.shared.is_empty());
+    let shared = shared.map(|(name, settings)| (name.clone(), settings.shared.clone()));
+    FolderProvider::new(FolderSetup { shared: shared.collect(), host: config.host() })
+}
+
+/// What renders charts and kustomizations of this host's commits.
+pub(super) fn renderer(config: &Config) -> HostRenderer {
+    let programs = &config.programs;
+    let exec_pid = std::env::var("SYSTEMD_EXEC_PID").ok();
+    HostRenderer::new(RenderSetup {
+        folder: config.state_directory().join("render"),
+        helm: programs.helm.clone(),
+        kustomize: programs.kustomize.clone(),
+        kubectl: programs.kubectl.clone(),
+        in_unit: exec_pid.is_some_and(|pid| pid == std::process::id().to_string()),
+        limit: None,
+    })
+}
+
 /// The first line of a file that only root may know.
 fn secret(path: &Path) -> Result<String, String> {
     let named = |why: String| format!("{}: {why}", path.display());
@@ -181,7 +205,7 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let (machine, libvirt) = libvirt::hand(config).await;
     let gpu = gpus(config);
     let connections = connections(config);
-    let releases = ReleaseProvider::new(connections.clone());
+    let releases = ReleaseProvider::new(connections.clone(), Some(config.host()));
     let kubernetes = KubernetesProvider::new(connections.clone());
     let wakes = Wakes { libvirt, gpu: gpu.clone(), connections, kubernetes: kubernetes.clone() };
     let downloads = config.state_directory().join("downloads");
@@ -197,7 +221,7 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
         Arc::new(gpu),
         backups,
         clusters,
-        Arc::new(releases),
+        Arc::new(Releases::new(Arc::new(releases), Arc::new(folders(config)))),
     ];
     (providers, wakes)
 }

@@ -22,7 +22,7 @@ use crate::model::{Digest, Fault, PolicyLevel, ResourceId};
 use crate::policy::Verdict;
 use crate::port::forge::{Annotation, CommitState, Level};
 use crate::port::{Merge, PullLines, TreeFault};
-use crate::reconcile::{Foresight, few, lets_through};
+use crate::reconcile::{Foresight, Unread, few, lets_through};
 use crate::spec::{Diagnostic, Origin, Severity};
 use crate::state::Approved;
 use crate::state::OlderPlan;
@@ -162,14 +162,15 @@ async fn look(follower: &mut Follower, number: u64, basis: &Basis) -> Result<Loo
     let Read { governed, whole } = read(follower, number, &basis.ground, &merged).await?;
     let (program, cache) = (&follower.reconciler, &mut follower.memory.cache);
     let mistakes = match whole {
-        Some(whole) => program.mistakes(&whole, cache).await,
+        Some(whole) => program.mistakes(&whole, cache).await?,
         None => Vec::new(),
     };
     let tree = Some(merged.tree.clone());
     let found = if mistakes.is_empty() {
         match program.foresee(&basis.head, &governed, cache).await {
             Ok(foresight) => Found::Planned(Box::new(barred(foresight, &basis.ground))),
-            Err(mistakes) => Found::Rejected(mistakes),
+            Err(Unread::Mistakes(mistakes)) => Found::Rejected(mistakes),
+            Err(Unread::Fault(fault)) => return Err(fault),
         }
     } else {
         Found::Rejected(mistakes)

@@ -106,6 +106,7 @@ pub(super) async fn read(
             bytes: bytes.get(&file.blob).map(Arc::clone),
             path: file.path,
             blob: file.blob,
+            executable: file.executable,
         });
         RepoFiles { files: files.collect() }
     };

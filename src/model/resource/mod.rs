@@ -16,6 +16,7 @@ mod kubernetes;
 mod network;
 mod release;
 mod share;
+mod shared_folder;
 mod volume;
 mod way_back;
 
@@ -47,8 +48,11 @@ pub use kubernetes::{
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,
 };
-pub use release::{Release, ReleaseManifests, ReleaseObject, ReleasePlace, ReleaseSeen};
+pub use release::{
+    Release, ReleaseManifests, ReleaseObject, ReleasePlace, ReleaseRendering, ReleaseSeen,
+};
 pub use share::{GpuShare, Vgpu, VgpuClaim};
+pub use shared_folder::{SharedContent, SharedDifference, SharedFile, SharedFolder, SharedSeen};
 pub use volume::{
     BUILD_RECIPE, Backing, BootFiles, BuildFile, BuildSpec, BuildUser, Disk, Image, ImageOrigin,
     OnImageChange, Seed, StoragePool, VolumeFormat,

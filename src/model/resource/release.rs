@@ -10,7 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use trueup_kubernetes::release::{Manifest, Seen, Wish};
 
-use super::super::Name;
+use super::super::{Digest, Name};
+use super::shared_folder::SharedFolder;
 
 /// Objects of a Kubernetes cluster that belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -25,10 +26,19 @@ pub struct Release {
     /// Releases from which objects may be taken over, as `namespace/name`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub takes_from: BTreeSet<String>,
+    /// The host from which it may be taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over_from: Option<String>,
     /// How long an object may take to become ready, seconds.
     pub timeout_s: u64,
     /// Its objects, in the order of their keys.
     pub objects: Vec<ReleaseObject>,
+    /// What was rendered for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rendered: Vec<ReleaseRendering>,
+    /// The folder of files, in place of objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<Box<SharedFolder>>,
     /// The objects themselves; in wishes only.
     #[serde(skip)]
     pub manifests: ReleaseManifests,
@@ -70,6 +80,21 @@ pub struct ReleaseObject {
     pub digest: String,
 }
 
+/// What a program made of a chart or a kustomization.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseRendering {
+    /// What was rendered: the folder in the repository.
+    pub of: String,
+    /// The program, with its version and its digest.
+    pub by: String,
+    /// Digest of all objects that came of it.
+    pub digest: Digest,
+    /// Objects of it that are no part of the release, because they are hooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
 /// The objects of a release. They are shown to nobody: Secrets may be among them.
 #[derive(Clone, Default, PartialEq)]
 pub struct ReleaseManifests(pub Arc<Vec<Manifest>>);
@@ -100,12 +125,18 @@ impl Release {
     /// Leaves what is needed to find it again.
     pub fn strip_texts(&mut self) {
         self.objects.clear();
+        if let Some(folder) = &mut self.folder {
+            folder.files.clear();
+        }
         self.strip_objects();
     }
 
     /// Takes out the objects themselves, and what was seen of them.
     pub fn strip_objects(&mut self) {
         self.manifests = ReleaseManifests::default();
+        if let Some(folder) = &mut self.folder {
+            folder.strip();
+        }
         self.seen = None;
     }
 }

@@ -5,6 +5,7 @@
 pub(super) mod backup;
 pub(super) mod cluster;
 pub(super) mod disk;
+mod folder;
 pub(super) mod gpu;
 pub(super) mod media;
 pub(super) mod network;

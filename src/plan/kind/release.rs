@@ -11,8 +11,8 @@ use trueup_kubernetes::ObjectKey;
 use trueup_kubernetes::release::{self, Action as Does, Item, KEEP, Step};
 
 use super::super::{Action, Disruption, FieldChange, Reason, SkipReason};
-use super::{Case, Draft, Verdict};
-use crate::model::resource::{Release, ReleasePlace, ReleaseSeen};
+use super::{Case, Draft, Verdict, folder};
+use crate::model::resource::{Release, ReleasePlace, ReleaseRendering, ReleaseSeen};
 use crate::model::{Resource, ResourceId, listed};
 
 /// Objects that are named in a reason; the rest is counted.
@@ -25,8 +25,6 @@ pub(in super::super) fn decide(
     from: Option<&Release>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    // An observation without a look is one that nobody made.
-    let Some(seen) = from.and_then(|from| from.seen.as_deref()) else { return verdict };
     if let Some(Resource::Release(before)) = case.facts.claimed(case.id)
         && before.place != to.place
     {
@@ -38,6 +36,12 @@ pub(in super::super) fn decide(
         verdict.skip(SkipReason::Immutable(why), Vec::new());
         return verdict;
     }
+    if let Some(files) = &to.folder {
+        folder::decide(case, to, files, from, &mut verdict);
+        return verdict;
+    }
+    // An observation without a look is one that nobody made.
+    let Some(seen) = from.and_then(|from| from.seen.as_deref()) else { return verdict };
     let plan = release::plan(&seen.wish, &seen.seen);
     let refused: Vec<(&ObjectKey, &str)> = plan.refused().collect();
     if !refused.is_empty() {
@@ -55,7 +59,17 @@ pub(in super::super) fn decide(
         (None, Reason::Changed) => Reason::Missing,
         (_, reason) => reason,
     };
-    for draft in drafts(case.id, &to.place, reason, &plan) {
+    let before = match case.facts.claimed(case.id) {
+        Some(Resource::Release(before)) => before.rendered.as_slice(),
+        _ => &[],
+    };
+    let mut renderings = rendered(to, before);
+    for mut draft in drafts(case.id, &to.place, reason, &plan) {
+        // With the first note, which says what comes: whoever approves sees what was rendered, and by what.
+        if matches!(&draft.action, Action::Release { step, .. } if matches!(**step, Step::Record { .. }))
+        {
+            draft.changes.append(&mut renderings);
+        }
         verdict.step(draft);
     }
     verdict
@@ -66,6 +80,9 @@ pub(in super::super) fn decide(
 /// # Errors
 /// Why none of it can go.
 pub(in super::super) fn remove(id: &ResourceId, from: &Release) -> Result<Vec<Draft>, SkipReason> {
+    if let Some(seen) = from.folder.as_deref().and_then(|folder| folder.seen.as_deref()) {
+        return Ok(folder::remove(id, &from.place, seen));
+    }
     let Some(seen) = from.seen.as_deref() else { return Ok(Vec::new()) };
     let plan = release::plan(&seen.wish, &seen.seen);
     if plan.steps.is_empty() {
@@ -73,6 +90,21 @@ pub(in super::super) fn remove(id: &ResourceId, from: &Release) -> Result<Vec<Dr
         return if held.is_empty() { Ok(Vec::new()) } else { Err(SkipReason::InUse(told(&held))) };
     }
     Ok(drafts(id, &from.place, Reason::Gone, &plan))
+}
+
+/// What was rendered for a release, where it is not what was rendered for the one before.
+fn rendered(to: &Release, before: &[ReleaseRendering]) -> Vec<FieldChange> {
+    let words = |it: &ReleaseRendering| Value::from(format!("{} by {}", it.digest, it.by));
+    let change = |new: &ReleaseRendering| {
+        let old = before.iter().find(|old| old.of == new.of);
+        FieldChange {
+            path: format!("/rendered/{}", new.of),
+            from: old.map(words),
+            to: Some(words(new)),
+            disruption: Disruption::None,
+        }
+    };
+    to.rendered.iter().filter(|new| !before.contains(new)).map(change).collect()
 }
 
 /// Says what stays although the files have it no more.

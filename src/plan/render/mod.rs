@@ -85,7 +85,9 @@ fn creates(step: &Step) -> bool {
         }
         _ => false,
     };
-    makes && matches!(step.reason, Reason::Missing | Reason::Drifted) && step.changes.is_empty()
+    // Of a release the note says what was rendered for it.
+    let compares = !step.changes.is_empty() && !matches!(step.action, Action::Release { .. });
+    makes && matches!(step.reason, Reason::Missing | Reason::Drifted) && !compares
 }
 
 /// Whether a step changes nothing.

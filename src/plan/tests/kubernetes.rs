@@ -414,8 +414,12 @@ fn namespaces_are_a_release_and_stay_when_nobody_asks_for_them() {
     // Gone from the document: the namespace is let go of, and what was put around it goes.
     let mut look = seen(&NODES.map(node));
     let members = made.manifests.iter().map(|it| (it.key.clone(), it.kind.version.clone()));
-    look.namespaces.inventory =
-        Some(Inventory { members: members.collect(), digest: made.digest(), complete: true });
+    look.namespaces.inventory = Some(Inventory {
+        members: members.collect(),
+        digest: made.digest(),
+        complete: true,
+        holder: None,
+    });
     for manifest in &made.manifests {
         let mut live = made.marked(manifest);
         live["metadata"]["uid"] = json!("u1");

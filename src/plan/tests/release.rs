@@ -36,8 +36,11 @@ fn release(texts: &[&str]) -> Release {
         prune: true,
         takes_fields: true,
         takes_from: Default::default(),
+        takes_over_from: None,
         timeout_s: 600,
         objects: objects.collect(),
+        rendered: Vec::new(),
+        folder: None,
         manifests: ReleaseManifests(Arc::new(manifests)),
         seen: None,
     }
@@ -86,7 +89,8 @@ fn look(before: &Release, after: &Release, prune: bool) -> ReleaseSeen {
     if !old.manifests.is_empty() {
         let members = old.manifests.iter().map(|it| (it.key.clone(), it.kind.version.clone()));
         let digest = old.digest();
-        seen.inventory = Some(Inventory { members: members.collect(), digest, complete: true });
+        seen.inventory =
+            Some(Inventory { members: members.collect(), digest, complete: true, holder: None });
     }
     ReleaseSeen { wish: Arc::new(new), seen }
 }

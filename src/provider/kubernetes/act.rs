@@ -278,7 +278,8 @@ impl<'a> Job<'a> {
             | EngineError::Stuck { .. } => Fault::transient(message),
             EngineError::Manifests { .. }
             | EngineError::Inventory(_)
-            | EngineError::InventoryTaken { .. } => Fault::permanent(message),
+            | EngineError::InventoryTaken { .. }
+            | EngineError::Held { .. } => Fault::permanent(message),
         }
     }
 

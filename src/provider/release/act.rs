@@ -59,7 +59,7 @@ impl ReleaseProvider {
     }
 
     fn gone(&self, id: &ResourceId, place: &ReleasePlace) -> Result<Arc<Wish>, Fault> {
-        let wish = Self::farewell(place);
+        let wish = self.farewell(place);
         wish.map(Arc::new).map_err(|words| Fault::permanent(format!("{id}: {words}")))
     }
 }
@@ -91,6 +91,7 @@ fn failed(id: &ResourceId, error: &EngineError) -> Fault {
         | EngineError::Manifests { .. }
         | EngineError::Inventory(_)
         | EngineError::InventoryTaken { .. }
+        | EngineError::Held { .. }
         | EngineError::Failed { .. } => Fault::permanent(message),
         EngineError::Fault(_)
         | EngineError::Stale(_)

@@ -83,9 +83,13 @@ impl ReleaseProvider {
         let is_asked = scope.desired.resources.contains_key(id);
         let wish = match is_asked {
             true => self.settled(id, &release, scope, &engine).await?,
-            false => Arc::new(Self::farewell(&release.place).map_err(Trouble::Words)?),
+            false => Arc::new(self.farewell(&release.place).map_err(Trouble::Words)?),
         };
-        let seen = engine.look(&wish).await?;
+        let seen = match engine.look(&wish).await {
+            // Another host took it over: here it is gone.
+            Err(EngineError::Held { .. }) if !is_asked => return Ok(None),
+            seen => seen?,
+        };
         let is_made = seen.inventory.is_some();
         if !is_asked && !is_made {
             return Ok(None);

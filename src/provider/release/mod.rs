@@ -22,6 +22,8 @@ use crate::port::Scope;
 #[derive(Clone)]
 pub struct ReleaseProvider {
     connections: Connections,
+    /// This host, as inventories name who keeps a release; `None`: nobody is named.
+    host: Option<String>,
     kept: Arc<Mutex<HashMap<Name, Arc<Kept>>>>,
     wishes: Arc<Mutex<HashMap<ResourceId, Settled>>>,
 }
@@ -43,8 +45,8 @@ struct Kept {
 impl ReleaseProvider {
     /// A provider that has not asked anybody yet.
     #[must_use]
-    pub fn new(connections: Connections) -> Self {
-        Self { connections, kept: Arc::default(), wishes: Arc::default() }
+    pub fn new(connections: Connections, host: Option<String>) -> Self {
+        Self { connections, host, kept: Arc::default(), wishes: Arc::default() }
     }
 
     /// What is kept of a cluster, as long as the way to it is the same.
@@ -73,8 +75,10 @@ impl ReleaseProvider {
     }
 
     /// The wish of a release of which nothing is asked for any more: that it be gone.
-    fn farewell(place: &ReleasePlace) -> Result<Wish, String> {
-        Ok(Wish::new(name_of(place)?, Vec::new()))
+    fn farewell(&self, place: &ReleasePlace) -> Result<Wish, String> {
+        let mut wish = Wish::new(name_of(place)?, Vec::new());
+        wish.holder.clone_from(&self.host);
+        Ok(wish)
     }
 
     /// The wish for a release, its kinds looked up where only the cluster knows them.
@@ -98,6 +102,8 @@ impl ReleaseProvider {
         wish.force = release.takes_fields;
         wish.takes_from.clone_from(&release.takes_from);
         wish.prune = release.prune && scope.desired.sync.prune;
+        wish.holder.clone_from(&self.host);
+        wish.takes_over_from.clone_from(&release.takes_over_from);
         if let Some(asked) = asked {
             wish.adopt = asked.lifecycle.adopt;
             wish.prune &= !asked.lifecycle.prevent_destroy;

@@ -8,6 +8,7 @@ use crate::model::{CommitId, Fault};
 use crate::port::{
     BoxFuture, Fetched, FileChange, FileRef, Merge, MergedFiles, Offered, Pulls, TreeFault, Wanted,
 };
+use crate::source::EntryKind;
 use crate::source::behind_port::{fault, inner_id, outer_id, problem};
 use crate::source::error::{SourceError, chain};
 use crate::source::tree::TreeError;
@@ -46,6 +47,7 @@ fn files(merged: &Merged) -> MergedFiles {
         path: entry.path.to_string(),
         blob: entry.blob.to_string(),
         size: entry.size,
+        executable: entry.kind == EntryKind::Executable,
     });
     let changes = merged.changed.iter().map(|change| FileChange {
         path: change.path.to_string(),

@@ -16,12 +16,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::load::load_without_rendering;
 use super::parse::part_of;
 use super::place::Places;
 use super::repo::BASES_FOLDER;
 use super::text::{decode, split};
 use super::yaml::Index;
-use super::{Desired, DesiredResource, Diagnostic, ParseCache, RepoFile, RepoFiles, Select, load};
+use super::{Desired, DesiredResource, Diagnostic, ParseCache, RepoFile, RepoFiles, Select};
 use crate::model::{Digest, Resource, ResourceId};
 use lines::Lines;
 
@@ -73,7 +74,7 @@ pub fn accept(
     differing: &[Differing],
 ) -> Result<Acceptance, Vec<Diagnostic>> {
     let mut cache = ParseCache::default();
-    let desired = load(repo, select, &mut cache)?.desired;
+    let desired = load_without_rendering(repo, select, &mut cache)?.desired;
     let places = Places::new(repo, &desired.environment);
     let (repo, edited) = (repo.clone(), BTreeMap::new());
     let mut work = Work { repo, select, cache, desired, edited, places, patches: 0 };
@@ -224,7 +225,7 @@ impl Work<'_> {
             return false;
         };
         *file = RepoFile::new(path, format!("edited {}", Digest::of(&bytes)), bytes);
-        let Ok(loaded) = load(&repo, self.select, &mut self.cache) else {
+        let Ok(loaded) = load_without_rendering(&repo, self.select, &mut self.cache) else {
             return false;
         };
         let (old, new) = (&self.desired.resources, &loaded.desired.resources);

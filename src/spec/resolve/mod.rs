@@ -25,12 +25,13 @@ use std::sync::Arc;
 use super::cache::FastMap;
 use super::diag::{Severity, did_you_mean};
 use super::kinds::{Doc, DocKind, Spec};
-use super::manifests::ManifestFiles;
+use super::manifests::{ManifestFiles, RawFiles};
+use super::rendering::{RenderRequest, Renderings};
 use super::repo::RepoFiles;
 use super::yaml::At;
 use super::{DesiredResource, Lifecycle, Origin, Renames, SelfHeal};
 use crate::model::resource::{GpuUse, Network};
-use crate::model::{Kind, Name, Resource, ResourceId, digest_of};
+use crate::model::{Digest, Kind, Name, Resource, ResourceId, digest_of};
 
 pub(crate) use network::subnets;
 pub(crate) use nic::NicPlan;
@@ -102,6 +103,8 @@ pub(crate) struct Draft {
     pub(crate) related: Vec<(Place, String)>,
     /// The file and line, where it is about a file that is no document.
     pub(crate) elsewhere: Option<(String, u32)>,
+    /// What would have to be rendered first.
+    pub(crate) wants: Option<RenderRequest>,
 }
 
 /// A place in a member of the environment.
@@ -128,6 +131,7 @@ impl Draft {
             hint: None,
             related: Vec::new(),
             elsewhere: None,
+            wants: None,
         }
     }
 
@@ -167,6 +171,8 @@ pub(crate) struct Resolved {
     from_leases: Vec<Lease>,
     /// Paths it reads manifests at, each with the files there and the ids of their content.
     from_manifests: Vec<(String, Vec<(String, String)>)>,
+    /// Folders whose files it hands on or lets be rendered, each with the digest of what is there.
+    from_raw: Vec<(String, Digest)>,
     /// What it would refer to, were it there.
     without: Vec<ResourceId>,
     /// The primitives, the document's own first.
@@ -205,6 +211,7 @@ impl Resolved {
             && self.from_resolved.iter().all(resolved_same)
             && self.without.iter().all(|id| !world.by_id.contains_key(id))
             && self.from_manifests.iter().all(|(at, then)| *then == release::blobs_at(world, at))
+            && self.from_raw.iter().all(|(at, then)| *then == release::raw_at(world, at))
             && self.from_leases == leases
     }
 
@@ -248,6 +255,10 @@ pub(crate) struct World<'a> {
     pub(crate) mentions: &'a HashSet<String>,
     /// Files of manifests, by path.
     pub(crate) manifests: &'a ManifestFiles,
+    /// Files that are rendered or handed on, by path.
+    pub(crate) raw: &'a RawFiles,
+    /// What was rendered.
+    pub(crate) renderings: Arc<Renderings>,
     /// What is resolved already, by member.
     pub(crate) resolved: Vec<Option<Arc<Resolved>>>,
 }
@@ -271,6 +282,7 @@ pub(crate) struct Cx<'a> {
     from_docs: Vec<(ResourceId, Arc<Doc>)>,
     from_resolved: Vec<(ResourceId, Arc<Resolved>)>,
     from_manifests: Vec<(String, Vec<(String, String)>)>,
+    from_raw: Vec<(String, Digest)>,
     without: Vec<ResourceId>,
     extra: Vec<(ResourceId, Arc<DesiredResource>)>,
     leases: Vec<Lease>,
@@ -298,6 +310,7 @@ pub(crate) fn resolve(
         from_docs: Vec::new(),
         from_resolved: Vec::new(),
         from_manifests: Vec::new(),
+        from_raw: Vec::new(),
         without: Vec::new(),
         extra: Vec::new(),
         leases: Vec::new(),
@@ -545,6 +558,7 @@ impl Cx<'_> {
             from_resolved: self.from_resolved,
             from_leases: leases.to_vec(),
             from_manifests: self.from_manifests,
+            from_raw: self.from_raw,
             without: self.without,
             out,
             leases: self.leases,

@@ -1,7 +1,10 @@
-//! `Release` to its canonical form: its files found, read and checked against each other.
+//! `Release` to its canonical form: its files found, read and checked against each other. What is rendered,
+//! and folders of files, have a file each beside this one.
 //!
 //! Kinds that only the cluster knows are left as they are; the hand asks the cluster about them.
 
+mod folder;
+mod rendering;
 mod strategy;
 
 use std::collections::BTreeSet;
@@ -15,11 +18,11 @@ use trueup_kubernetes::{ObjectKey, Scopes};
 
 use super::super::kinds::Spec;
 use super::super::kinds::release::{ReleaseConflicts, ReleaseSpec};
-use super::super::manifests::MANIFESTS_FOLDER;
+use super::super::manifests::{MANIFESTS_FOLDER, raw_below};
 use super::super::scalar;
 use super::{Cx, World};
 use crate::model::resource::{Release, ReleaseManifests, ReleaseObject, ReleasePlace};
-use crate::model::{Kind, Name, ResourceId};
+use crate::model::{Digest, Kind, Name, ResourceId, digest_of};
 
 /// How long an object may take to become ready when nothing is said, seconds: after this time a
 /// Deployment says itself that it failed (`progressDeadlineSeconds`).
@@ -35,11 +38,13 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ReleaseSpec) -> Option<Release> {
         cx.err("spec/conflict", "/lifecycle/ignoreDifferences", message)
             .hint("leave a field to others by not saying it in the manifest");
     }
-    let cluster = cluster(cx, &spec.cluster);
+    let cluster = cluster(cx, &spec.cluster, spec.folder.is_some());
     let namespace = spec.namespace.as_deref().unwrap_or(NAMESPACE);
     let name = cx.id.name.to_string();
     let release = match ReleaseName::new(namespace, &name) {
         Ok(release) => Some(release),
+        // A folder is known by its path.
+        Err(_) if spec.folder.is_some() => None,
         Err(error) => {
             // Which of the two it is.
             let ok = ReleaseName::new(NAMESPACE, &name).is_ok();
@@ -56,8 +61,52 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ReleaseSpec) -> Option<Release> {
         }
     };
     let takes_from = takes_from(cx, &spec.takes_from);
-    let manifests = manifests(cx, &spec.manifests)?;
-    let release = release?;
+    let holder = match &spec.takes_over_from {
+        Some(host) if host.is_empty() || host.chars().any(char::is_control) => {
+            let message = format!("`{}` is no name of a host", host.escape_debug());
+            cx.err("spec/wrong-value", "/spec/takesOverFrom", message);
+            None
+        }
+        given => Some(given.clone()),
+    };
+    if let Some(folder) = &spec.folder {
+        let folder = folder::resolve(cx, spec, folder);
+        let (folder, cluster) = (folder?, cluster?);
+        let (at, last) = folder.to.rsplit_once('/')?;
+        return Some(Release {
+            place: ReleasePlace { cluster, namespace: at.to_owned(), name: last.to_owned() },
+            prune: true,
+            takes_fields: false,
+            takes_from: BTreeSet::new(),
+            takes_over_from: holder?,
+            timeout_s: timeout_s?,
+            objects: Vec::new(),
+            rendered: Vec::new(),
+            folder: Some(Box::new(folder)),
+            manifests: ReleaseManifests::default(),
+            seen: None,
+        });
+    }
+    if spec.manifests.is_empty() && spec.helm.is_none() && spec.kustomize.is_none() {
+        cx.err("spec/wrong-value", "/spec", "nothing says what the release is made of")
+            .hint("name `manifests`, `helm`, `kustomize`, or a `folder` for a Slurm cluster");
+        return None;
+    }
+    let plain = manifests(cx, &spec.manifests);
+    let rendered = rendering::resolve(cx, spec, release.as_ref()?);
+    let (mut manifests, (more, rendered), release) = (plain?, rendered?, release?);
+    let bytes: usize = more.iter().map(|it| it.1).sum();
+    manifests.extend(more.into_iter().flat_map(|it| it.0));
+    if manifests.len() > OBJECTS_MAX || bytes > TEXT_MAX {
+        let message = format!("{} objects; at most {OBJECTS_MAX} are taken", manifests.len());
+        cx.err("spec/too-large", "/spec", message).hint("make several releases of it");
+        return None;
+    }
+    if manifests.is_empty() {
+        cx.err("spec/wrong-value", "/spec", "there is no object in the release")
+            .hint("a release that is no longer wanted goes with its document");
+        return None;
+    }
     let manifests = settled(cx, manifests, &release)?;
     let fits = cluster.as_ref().is_none_or(|it| strategy::check(cx, it, &manifests));
     let manifests = Some(manifests).filter(|_| fits)?;
@@ -67,15 +116,18 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &ReleaseSpec) -> Option<Release> {
         prune: spec.prune,
         takes_fields: spec.conflicts == ReleaseConflicts::Take,
         takes_from: takes_from?,
+        takes_over_from: holder?,
         timeout_s: timeout_s?,
         objects,
+        rendered,
+        folder: None,
         manifests: ReleaseManifests(Arc::new(manifests)),
         seen: None,
     })
 }
 
 /// The cluster: one that the environment has comes first, any other is for the host's config to know.
-fn cluster(cx: &mut Cx<'_>, name: &str) -> Option<Name> {
+fn cluster(cx: &mut Cx<'_>, name: &str, is_slurm: bool) -> Option<Name> {
     let read = Name::new(name).map_err(|error| error.to_string());
     let name = cx.check("/spec/cluster", read)?;
     let id = ResourceId::new(Kind::Cluster, name.clone());
@@ -85,11 +137,19 @@ fn cluster(cx: &mut Cx<'_>, name: &str) -> Option<Name> {
     }
     let doc = cx.look_up("/spec/cluster", Kind::Cluster, name.as_str())?;
     if let Spec::Cluster(spec) = &doc.spec
-        && spec.slurm().is_some()
+        && spec.slurm().is_some() != is_slurm
     {
-        let message = format!("`{id}` is a Slurm cluster, which has no manifests");
-        cx.err("spec/wrong-kind-of-reference", "/spec/cluster", message)
-            .hint("name a cluster of type `kubernetes`");
+        let (message, hint) = match is_slurm {
+            false => (
+                format!("`{id}` is a Slurm cluster, which has no manifests"),
+                "name a cluster of type `kubernetes`, or say `folder`",
+            ),
+            true => (
+                format!("`{id}` is a Kubernetes cluster, which has no shared folder"),
+                "name a cluster of type `slurm`, or say `manifests`",
+            ),
+        };
+        cx.err("spec/wrong-kind-of-reference", "/spec/cluster", message).hint(hint);
         return None;
     }
     cx.need(id);
@@ -107,11 +167,17 @@ fn takes_from(cx: &mut Cx<'_>, names: &[String]) -> Option<BTreeSet<String>> {
     read.into_iter().collect()
 }
 
+/// The folder of the document.
+fn own_folder<'a>(cx: &Cx<'a>) -> &'a str {
+    let world = cx.world;
+    let own = world.repo.files[world.members[cx.member].file].path.as_str();
+    own.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
 /// What the files hold, in the order of their paths.
 fn manifests(cx: &mut Cx<'_>, paths: &[String]) -> Option<Vec<Manifest>> {
     let world = cx.world;
-    let own = world.repo.files[world.members[cx.member].file].path.as_str();
-    let folder = own.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let folder = own_folder(cx);
     let mut files = BTreeSet::new();
     let mut is_good = true;
     for (nth, text) in paths.iter().enumerate() {
@@ -128,7 +194,7 @@ fn manifests(cx: &mut Cx<'_>, paths: &[String]) -> Option<Vec<Manifest>> {
             let message = format!("there are no manifests at `{}`", path.escape_debug());
             cx.err("spec/dangling-reference", pointer, message).hint(format!(
                 "name a YAML file, or a folder of them, in a folder called `{MANIFESTS_FOLDER}` of \
-                 this environment or base"
+                 this environment or base; a chart is named by `helm`, a kustomization by `kustomize`"
             ));
             is_good = false;
         }
@@ -155,7 +221,7 @@ fn manifests(cx: &mut Cx<'_>, paths: &[String]) -> Option<Vec<Manifest>> {
         );
         cx.err("spec/too-large", "/spec/manifests", message).hint("make several releases of it");
         is_good = false;
-    } else if all.is_empty() && is_good {
+    } else if all.is_empty() && is_good && !paths.is_empty() {
         let message = "there is no object in the manifests";
         cx.err("spec/wrong-value", "/spec/manifests", message)
             .hint("a release that is no longer wanted goes with its document");
@@ -200,6 +266,14 @@ fn object(manifest: &Manifest) -> ReleaseObject {
         name: manifest.key.name.clone(),
         digest: manifest.digest.clone(),
     }
+}
+
+/// The digest of all files below a folder that are rendered or handed on.
+pub(super) fn raw_at(world: &World<'_>, folder: &str) -> Digest {
+    let own = world.raw.get_key_value(folder).map(|(path, file)| (path.as_str(), file));
+    let all = own.into_iter().chain(raw_below(world.raw, folder));
+    let all: Vec<_> = all.map(|(path, file)| (path, &file.blob, file.executable)).collect();
+    digest_of(&all)
 }
 
 /// The files of manifests at a path, or below it, with the ids of their content.

@@ -1,6 +1,8 @@
 //! Access for people: what the document lets them have, for as long as it lets them, and never a word of the
 //! token anywhere but where it was asked for.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 use trueup_fake_kube::Trouble;
 use trueup_kubernetes::{Fault, Kind, KubeconfigRef, Limits, Selector, access};
@@ -13,6 +15,8 @@ fn sees(kubeconfig: &str, namespace: &str) -> Result<usize, Fault> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("theirs");
     std::fs::write(&path, kubeconfig).unwrap();
+    // What others may read is taken for nobody's credentials.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let which = KubeconfigRef { path, context: None, programs: false };

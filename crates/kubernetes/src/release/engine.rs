@@ -76,6 +76,16 @@ pub enum EngineError {
         /// Whose it is.
         owner: String,
     },
+    /// Another host keeps the release.
+    #[error(
+        "the release {release} is kept by the host `{holder}`: take it out there and set `takesOverFrom: {holder}` here, or give this one another name or namespace"
+    )]
+    Held {
+        /// The release.
+        release: String,
+        /// Who keeps it.
+        holder: String,
+    },
     /// The step is of another wish.
     #[error("the step for {0} is of another wish: plan anew")]
     Stale(ObjectKey),
@@ -198,7 +208,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn look(&mut self, wish: &Wish) -> Result<Seen, EngineError> {
-        let inventory = self.inventory(&wish.release).await?;
+        let inventory = self.own_inventory(wish).await?;
         let resources = self.resources(wish).await?;
         let mut stock = self.stock(wish, &resources).await?;
         let mut seen = Seen { inventory, ..Seen::default() };
@@ -228,6 +238,18 @@ impl Engine {
             self.known.retain(|_, known| known.release != wish.release);
         }
         Ok(seen)
+    }
+
+    /// The release's inventory, if it is not another host's.
+    async fn own_inventory(&self, wish: &Wish) -> Result<Option<Inventory>, EngineError> {
+        let inventory = self.inventory(&wish.release).await?;
+        match inventory.as_ref().and_then(|it| wish.held_by(it)) {
+            None => Ok(inventory),
+            Some(holder) => {
+                let (release, holder) = (wish.release.to_string(), holder.to_owned());
+                Err(EngineError::Held { release, holder })
+            }
+        }
     }
 
     /// The release's inventory; `None`: it has none.

@@ -13,6 +13,9 @@ use crate::key::{Kind, ObjectKey};
 
 /// The annotation of every object of a release: `namespace/name` of it.
 pub const OWNER: &str = "trueup.io/release";
+/// The annotation of an inventory: who keeps the release. Two hosts that both did would undo each other's
+/// work.
+pub const HOLDER: &str = "trueup.io/holder";
 /// The label of every object of a release, for watches: a label holds no `/`.
 pub const LABEL: &str = "trueup.io/release";
 /// An annotation that keeps an object that its release no longer asks for: `trueup.io/prune: "false"`.
@@ -93,6 +96,8 @@ pub struct Inventory {
     pub digest: String,
     /// Whether everything of that wish was done.
     pub complete: bool,
+    /// Who keeps it; `None`: nobody said so.
+    pub holder: Option<String>,
 }
 
 /// An inventory that cannot be read.
@@ -140,7 +145,8 @@ impl Inventory {
             return Err(bad(format!("its form is version {}, known is {VERSION}", stored.version)));
         }
         let members = stored.members.into_iter().map(|m| (m.key, m.version)).collect();
-        Ok(Self { members, digest: stored.digest, complete: stored.complete })
+        let holder = annotation(map, HOLDER).map(str::to_owned);
+        Ok(Self { members, digest: stored.digest, complete: stored.complete, holder })
     }
 
     /// The ConfigMap that says it.
@@ -155,7 +161,7 @@ impl Inventory {
             complete: self.complete,
             members: members.collect(),
         };
-        json!({
+        let mut map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
@@ -165,7 +171,11 @@ impl Inventory {
                 "annotations": {OWNER: release.to_string()},
             },
             "data": {"inventory": json!(stored).to_string()},
-        })
+        });
+        if let Some(holder) = &self.holder {
+            map["metadata"]["annotations"][HOLDER] = json!(holder);
+        }
+        map
     }
 
     /// The kind by which a member can be reached.
@@ -177,7 +187,11 @@ impl Inventory {
 
 /// The release that an object says it belongs to.
 pub fn owner(object: &Value) -> Option<&str> {
-    object.get("metadata")?.get("annotations")?.get(OWNER)?.as_str()
+    annotation(object, OWNER)
+}
+
+fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    object.get("metadata")?.get("annotations")?.get(name)?.as_str()
 }
 
 #[cfg(test)]
@@ -192,6 +206,7 @@ mod tests {
             members: BTreeMap::from([(key.clone(), "v1".to_owned())]),
             digest: "abc".to_owned(),
             complete: false,
+            holder: Some("lab".to_owned()),
         };
         let map = inventory.manifest(&release);
         assert_eq!(Inventory::read(&release, &map), Ok(inventory.clone()));

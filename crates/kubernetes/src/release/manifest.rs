@@ -9,6 +9,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use serde_saphyr::Options;
@@ -69,11 +70,43 @@ pub struct Manifest {
     pub object: Value,
     /// Where it stands.
     pub place: Place,
-    /// Digest of the object (SHA-256, hex): the same text elsewhere has the same.
+    /// Digest of the object (SHA-256, hex): the same text elsewhere has the same. That of a Secret is made
+    /// with a key, where there is one ([`Manifest::seal`]).
     pub digest: String,
 }
 
+/// The key for digests of Secrets: a digest without one is enough to try weak values against.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DigestKey([u8; DigestKey::BYTES]);
+
+impl DigestKey {
+    /// Its length, bytes: that of the digests.
+    pub const BYTES: usize = 32;
+
+    /// A key of these bytes, which nobody else knows.
+    pub fn new(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestKey")
+    }
+}
+
 impl Manifest {
+    /// Gives a Secret a digest from which nobody without the key learns whether a guess is right; the
+    /// others have theirs.
+    pub fn seal(&mut self, key: &DigestKey) {
+        if self.key.is_secret()
+            && let Ok(mut keyed) = Hmac::<Sha256>::new_from_slice(&key.0)
+        {
+            keyed.update(self.digest.as_bytes());
+            self.digest = hex::encode(keyed.finalize().into_bytes());
+        }
+    }
+
     /// One that was made and not written, by whoever `maker` names.
     ///
     /// # Errors
@@ -132,7 +165,9 @@ pub fn settle(
             Some(true) if manifest.key.namespace.is_none() => {
                 manifest.key.namespace = Some(namespace.to_owned());
                 manifest.object["metadata"]["namespace"] = Value::from(namespace);
-                manifest.digest = digest(&manifest.object);
+                // From the one before: that of a Secret is made with a key, which is not here.
+                let before = [manifest.digest.as_str(), namespace];
+                manifest.digest = digest(&Value::from(before.to_vec()));
             }
             Some(false) if manifest.key.namespace.is_some() => {
                 let fault = format!(
@@ -152,14 +187,6 @@ pub fn settle(
     unknown.sort();
     unknown.dedup();
     if errors.is_empty() { Ok((settled.into_values().collect(), unknown)) } else { Err(errors) }
-}
-
-/// Takes out what Helm would run around an install or an upgrade, and names it. These are no part of
-/// what should stand there, and running them is not ours to decide.
-pub fn without_hooks(manifests: Vec<Manifest>) -> (Vec<Manifest>, Vec<ObjectKey>) {
-    let hook = |m: &Manifest| m.object.pointer("/metadata/annotations/helm.sh~1hook").is_some();
-    let (hooks, kept): (Vec<_>, Vec<_>) = manifests.into_iter().partition(hook);
-    (kept, hooks.into_iter().map(|hook| hook.key).collect())
 }
 
 /// One document of a text.
@@ -405,11 +432,28 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_opened_and_hooks_taken_out() {
-        let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- {apiVersion: v1, kind: Pod, metadata: {name: b, annotations: {helm.sh/hook: test}}}\n";
-        let (kept, hooks) = without_hooks(read("x", text).unwrap());
-        assert_eq!(kept.len(), 1);
-        assert_eq!(hooks[0].name, "b");
+    fn lists_are_opened() {
+        let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- {apiVersion: v1, kind: Pod, metadata: {name: b}}\n";
+        assert_eq!(read("x", text).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_digest_of_a_secret_needs_its_key() {
+        let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {p: hunter2}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}";
+        let all = || read("x", text).unwrap();
+        let sealed = |byte: u8| {
+            let mut all = all();
+            all.iter_mut().for_each(|it| it.seal(&DigestKey::new([byte; DigestKey::BYTES])));
+            let settled = settle(all, "shop", &Scopes::default()).unwrap().0;
+            settled.into_iter().map(|it| (it.key.kind, it.digest)).collect::<BTreeMap<_, _>>()
+        };
+        let plain = settle(all(), "shop", &Scopes::default()).unwrap().0;
+        let (one, other) = (sealed(1), sealed(2));
+        assert_eq!(one, sealed(1));
+        assert_ne!(one["Secret"], other["Secret"]);
+        assert_eq!(one["ConfigMap"], other["ConfigMap"]);
+        assert!(plain.iter().all(|it| !it.key.is_secret() || it.digest != one["Secret"]));
+        assert!(!format!("{:?}", DigestKey::new([7; DigestKey::BYTES])).contains('7'));
     }
 
     #[test]

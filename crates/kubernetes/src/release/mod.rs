@@ -8,18 +8,17 @@ mod inventory;
 mod manifest;
 mod order;
 mod plan;
-mod render;
 
 pub use diff::{CHANGES_MAX, Disruption, FieldChange, HIDDEN, changes};
 pub use engine::{Done, Engine, EngineError, Waits};
 pub use fields::{EXTRAS_MAX, Extra, extras, is_managed_by};
 pub use health::{Health, health};
 pub use inventory::{
-    BadInventory, BadName, Inventory, KEEP, LABEL, NAME_MAX, OWNER, REPLACE, ReleaseName, owner,
+    BadInventory, BadName, HOLDER, Inventory, KEEP, LABEL, NAME_MAX, OWNER, REPLACE, ReleaseName,
+    owner,
 };
 pub use manifest::{
-    Manifest, ManifestError, OBJECT_MAX, OBJECTS_MAX, Place, TEXT_MAX, read, settle, without_hooks,
+    DigestKey, Manifest, ManifestError, OBJECT_MAX, OBJECTS_MAX, Place, TEXT_MAX, read, settle,
 };
 pub use order::rank;
 pub use plan::{Action, Conflict, Found, Item, Plan, Seen, Step, Wish, Would, plan};
-pub use render::{HelmChart, Kustomization, RENDER_LIMIT, RenderError, Rendered, helm, kustomize};

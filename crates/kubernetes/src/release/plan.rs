@@ -31,13 +31,34 @@ pub struct Wish {
     pub takes_from: BTreeSet<String>,
     /// Whether objects go that it no longer has. Otherwise they stay, and stay known.
     pub prune: bool,
+    /// Who asks for it, as the inventory says it; `None`: it is not said, and not looked at.
+    pub holder: Option<String>,
+    /// The holder from whom it may be taken over.
+    pub takes_over_from: Option<String>,
 }
 
 impl Wish {
     /// A wish that takes fields from others, and no objects.
     pub fn new(release: ReleaseName, manifests: Vec<Manifest>) -> Self {
         let takes_from = BTreeSet::new();
-        Self { release, manifests, force: true, adopt: false, takes_from, prune: true }
+        Self {
+            release,
+            manifests,
+            force: true,
+            adopt: false,
+            takes_from,
+            prune: true,
+            holder: None,
+            takes_over_from: None,
+        }
+    }
+
+    /// Who else keeps the release, so that nothing of it is ours to change.
+    pub fn held_by<'a>(&self, inventory: &'a Inventory) -> Option<&'a str> {
+        let holder = inventory.holder.as_deref()?;
+        let own = self.holder.as_deref()?;
+        let given = self.takes_over_from.as_deref() == Some(holder);
+        (holder != own && !given).then_some(holder)
     }
 
     /// The digest of all objects.
@@ -391,7 +412,8 @@ fn steps(wish: &Wish, seen: &Seen, items: &[Item]) -> Vec<Step> {
         |item: &Item| matches!(item.action, Action::Create | Action::Change | Action::Replace);
     let nothing = !items.iter().any(|item| applied(item) || item.action == Action::Prune);
     let gone = wish.manifests.is_empty() && members.is_empty();
-    let settled = old.members == members && old.complete && old.digest == digest;
+    let same_holder = wish.holder.is_none() || old.holder == wish.holder;
+    let settled = old.members == members && old.complete && old.digest == digest && same_holder;
     if nothing && (settled || (gone && seen.inventory.is_none())) {
         return Vec::new();
     }

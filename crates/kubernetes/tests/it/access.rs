@@ -1,6 +1,7 @@
 //! Access for people, and the connections that everybody here shares.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -41,6 +42,8 @@ async fn as_person(kubeconfig: Kubeconfig) -> Api {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("theirs");
     std::fs::write(&path, kubeconfig.into_text()).unwrap();
+    // What others may read is taken for nobody's credentials.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let which = KubeconfigRef { path, context: None, programs: false };
     access(&which, limits()).await.unwrap().api
 }

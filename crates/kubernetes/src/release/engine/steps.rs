@@ -23,6 +23,10 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]; the same step may be performed again.
     pub async fn perform(&mut self, wish: &Wish, step: &Step) -> Result<Done, EngineError> {
+        // Another host may have taken it over since it was planned.
+        if matches!(step, Step::Record { .. } | Step::Delete { .. } | Step::Forget) {
+            self.own_inventory(wish).await?;
+        }
         match step {
             Step::Apply { key, digest } => {
                 let manifest = wish.manifest(key).filter(|m| m.digest == *digest);
@@ -41,6 +45,7 @@ impl Engine {
                     members: members.iter().cloned().collect(),
                     digest: digest.clone(),
                     complete: *complete,
+                    holder: wish.holder.clone(),
                 };
                 self.record(&wish.release, &inventory).await?;
                 Ok(Done::Done)

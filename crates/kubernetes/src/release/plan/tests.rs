@@ -38,7 +38,12 @@ fn done(wish: &Wish) -> Seen {
         (m.key.clone(), found)
     });
     let members = wish.manifests.iter().map(|m| (m.key.clone(), m.kind.version.clone()));
-    let inventory = Inventory { members: members.collect(), digest: wish.digest(), complete: true };
+    let inventory = Inventory {
+        members: members.collect(),
+        digest: wish.digest(),
+        complete: true,
+        holder: None,
+    };
     Seen { inventory: Some(inventory), objects: objects.collect(), ..Seen::default() }
 }
 
@@ -295,7 +300,8 @@ fn without_pruning_what_is_left_stays_and_stays_known() {
     };
     assert!(members.iter().any(|(key, _)| key.name == "a"), "it can still be removed one day");
     let members = members.iter().cloned().collect();
-    seen.inventory = Some(Inventory { members, digest: digest.clone(), complete: true });
+    seen.inventory =
+        Some(Inventory { members, digest: digest.clone(), complete: true, holder: None });
     assert_eq!(plan(&after, &seen).steps, [], "that is all");
     after.prune = true;
     let last = plan(&after, &seen);

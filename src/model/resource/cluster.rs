@@ -168,8 +168,9 @@ pub enum NodeStep {
     /// It is taken out of use.
     #[serde(rename_all = "camelCase")]
     Drain {
-        /// The nodes beside it, whoever of them is out counts.
-        pool: Vec<String>,
+        /// The nodes of its pool: whoever of the others is out counts. One list for all of them, as a
+        /// thousand lists of a thousand names are more than the rest of a plan.
+        pool: Arc<[String]>,
         /// How many of them may be out with it; `None`: any number, as an operator asks.
         at_most: Option<u32>,
     },

@@ -12,6 +12,7 @@ mod roll;
 pub(in super::super) use built::{keeps, weave};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 use trueup_slurm::conf::{self, Conf};
@@ -369,7 +370,7 @@ impl<'a, 'w> Work<'a, 'w> {
             let ours = seen.is_drained() && reason.is_some_and(|reason| token.owns(reason));
             let step = match (drain.over, ours) {
                 (false, false) if !seen.is_drained() => {
-                    NodeStep::Drain { pool: Vec::new(), at_most: None }
+                    NodeStep::Drain { pool: Arc::default(), at_most: None }
                 }
                 (true, true) => NodeStep::Resume,
                 _ => continue,

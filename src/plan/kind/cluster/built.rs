@@ -5,6 +5,7 @@
 //! before and after them, and in which order ([`weave`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use trueup_slurm::plan::config;
 use trueup_slurm::plan::roll::Token;
@@ -218,7 +219,7 @@ impl Work<'_, '_> {
             let reason = seen.reason.as_ref().map(|reason| reason.text.as_str());
             let in_our_hands = reason.is_some_and(|reason| token.owns(reason));
             if !seen.is_drained() {
-                let step = NodeStep::Drain { pool: Vec::new(), at_most: None };
+                let step = NodeStep::Drain { pool: Arc::default(), at_most: None };
                 self.node(verdict, node, step, &token, self.case.reason);
             }
             if in_our_hands || !seen.is_drained() {

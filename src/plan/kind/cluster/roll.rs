@@ -1,6 +1,7 @@
 //! Nodes that change one after another: where each of them is on its way, and what is left of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use trueup_slurm::plan::roll::{self, Progress, Roll, Step, Token};
 use trueup_slurm::wish;
@@ -27,7 +28,7 @@ enum Stage {
 /// Nodes that go together.
 pub(super) struct Wave {
     nodes: Vec<(String, Stage)>,
-    pool: Vec<String>,
+    pool: Arc<[String]>,
     token: Token,
     at_most: u32,
 }
@@ -111,9 +112,10 @@ impl Work<'_, '_> {
         // What is out already comes first: it costs nothing more.
         all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         all.extend(left);
+        let shared: Arc<[String]> = of_pool.into();
         let wave = |nodes: &[(String, Stage)]| Wave {
             nodes: nodes.to_vec(),
-            pool: pool.names().map(str::to_owned).collect(),
+            pool: Arc::clone(&shared),
             token: token.clone(),
             at_most: self.to.max_unavailable,
         };
@@ -138,7 +140,7 @@ impl Work<'_, '_> {
         let at = |most: Stage| wave.nodes.iter().filter(move |(_, stage)| *stage <= most);
         let reason = self.case.reason;
         for (node, _) in at(Stage::InUse) {
-            let pool = wave.pool.iter().filter(|other| *other != node).cloned().collect();
+            let pool = Arc::clone(&wave.pool);
             let step = NodeStep::Drain { pool, at_most: Some(wave.at_most) };
             self.node(verdict, node, step, &wave.token, reason);
         }

@@ -109,7 +109,8 @@ impl Job<'_> {
         let out = |name: &&String| {
             pass.observed.nodes.get(*name).is_none_or(|node| node.is_drained() || !node.is_up())
         };
-        let out: Vec<&str> = pool.iter().filter(out).map(String::as_str).collect();
+        let beside = pool.iter().filter(|other| *other != node);
+        let out: Vec<&str> = beside.filter(out).map(String::as_str).collect();
         if at_most.is_some_and(|most| out.len() >= most as usize) && seen.is_up() {
             return Err(Fault::transient(format!(
                 "{}: {node} stays in use, because {} of its pool are out already",

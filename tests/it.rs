@@ -12,6 +12,7 @@
 
 mod check;
 mod cli;
+mod cluster;
 #[cfg(feature = "libvirt")]
 mod e2e;
 mod forge;

@@ -336,6 +336,20 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
             parts.extend(machines.keys().map(|it| (format!("{key} {it}"), digest_of(&()))));
             (None, None)
         }
+        Action::ClusterDatabase { machine, disk, conf, .. } => {
+            (Some(machine.clone()), Some(digest_of(&(disk, conf))))
+        }
+        // Which files these are follows from those of the controller.
+        Action::ClusterCopy { machines, .. } => {
+            parts.extend(machines.keys().map(|it| (format!("copy {it}"), digest_of(&()))));
+            (None, None)
+        }
+        Action::ClusterFirewall { machines, rules, .. } => {
+            let each =
+                machines.keys().map(|it| (format!("firewall {it}"), digest_of(&rules.get(it))));
+            parts.extend(each);
+            (None, None)
+        }
         Action::ClusterProve { wish, .. } => (None, Some(*wish)),
         Action::ClusterConfigure { nodes, wish, .. } => {
             let nodes = trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str));

@@ -76,6 +76,9 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }
         | Action::ClusterPrepare { .. }
+        | Action::ClusterDatabase { .. }
+        | Action::ClusterCopy { .. }
+        | Action::ClusterFirewall { .. }
         | Action::ClusterProve { .. }
         | Action::ClusterConfigure { .. }
         | Action::ClusterReconfigure { .. }

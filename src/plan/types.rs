@@ -14,7 +14,7 @@ use super::gpu::{GpuChange, GpuPart, GpuPicture, GpuSide};
 use crate::model::backup::Before;
 use crate::model::resource::{
     Backup, Disk, Image, KubernetesNodeStep, Network, Nic, NodeStep, Readiness, ReleasePlace, Seed,
-    SlurmPlace, StopPolicy, StoragePool, VirtualMachine,
+    SlurmPlace, StateFolder, StopPolicy, StoragePool, VirtualMachine,
 };
 use crate::model::{CommitId, Digest, Name, ResourceId, digest_of};
 
@@ -502,6 +502,46 @@ pub enum Action {
         machines: BTreeMap<String, Name>,
         /// The number of the key; the key itself is in no plan.
         key: u32,
+        /// A folder that the backup controller has to see as the first one does, where there is a backup.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shared: Option<StateFolder>,
+    },
+    /// Sets up the accounting database of a cluster that trueup makes, and makes the cluster known to it.
+    ClusterDatabase {
+        /// Where the cluster is.
+        place: SlurmPlace,
+        /// The machine of the database, by its name in the cluster.
+        machine: String,
+        /// The virtual machine.
+        guest: Name,
+        /// Whether the database is on a disk of its own.
+        disk: bool,
+        /// `slurmdbd.conf`, in which there is no password: there is none.
+        conf: String,
+        /// What MariaDB is told.
+        statements: String,
+        /// The name of the cluster.
+        cluster: String,
+        /// The `slurm.conf` with which slurmdbd is asked.
+        client: String,
+    },
+    /// Gives machines the files that the controller has: a backup controller and login machines.
+    ClusterCopy {
+        /// Where the cluster is.
+        place: SlurmPlace,
+        /// The virtual machines, by their name in the cluster.
+        machines: BTreeMap<String, Name>,
+        /// Those of them that run a controller with these files.
+        controllers: Vec<String>,
+    },
+    /// Puts firewall rules of machines into force, or takes trueup's away.
+    ClusterFirewall {
+        /// Where the cluster is.
+        place: SlurmPlace,
+        /// The virtual machines, by their name in the cluster.
+        machines: BTreeMap<String, Name>,
+        /// The rules of each; none: it is to have none.
+        rules: BTreeMap<String, String>,
     },
     /// Tries the files that a cluster is to have in the end, before anything of it is touched.
     ClusterProve {
@@ -664,6 +704,9 @@ impl Action {
             Self::ClusterAdopt { .. } => "take over",
             Self::ClusterRecover { .. } => "recover",
             Self::ClusterPrepare { .. } => "prepare",
+            Self::ClusterDatabase { .. } => "database",
+            Self::ClusterCopy { .. } => "copy",
+            Self::ClusterFirewall { .. } => "firewall",
             Self::ClusterProve { .. } => "prove",
             Self::ClusterConfigure { .. } => "configure",
             Self::ClusterReconfigure { .. } => "reconfigure",

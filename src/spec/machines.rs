@@ -10,7 +10,9 @@ use trueup_slurm::hostlist;
 
 use super::cache::ParseCache;
 use super::environment::Gathered;
-use super::kinds::cluster::{ClusterHostSpec, ClusterPoolSpec, SlurmClusterSpec};
+use super::kinds::cluster::{
+    ClusterAccountingSpec, ClusterHostSpec, ClusterPoolSpec, SlurmClusterSpec,
+};
 use super::kinds::cluster_machine::ClusterMachineSpec;
 use super::kinds::disk::DiskSpec;
 use super::kinds::machine::{
@@ -22,11 +24,15 @@ use super::scalar;
 use crate::model::resource::{DiskBus, OnImageChange, Power, SnapshotPolicy, VolumeFormat};
 use crate::model::{Kind, Name, ResourceId};
 
+/// Where the machine of the database is said.
+const DATABASE: &str = "/spec/accounting/host";
 /// How long a machine may take until its agent answers, when nothing is said: an emulated one that boots
 /// for the first time beside others takes some minutes.
 const READY_WITHIN: &str = "15m";
 /// What a guest's kernel keeps of its memory, at most: this, and a sixteenth.
 const KERNEL_BYTES: u64 = 64 << 20;
+/// The size of the disk of a database, when nothing is said.
+const DATA_SIZE: &str = "10GiB";
 /// Most machines of one cluster: more than one host has.
 pub(crate) const MACHINES_MAX: usize = 1024;
 
@@ -129,6 +135,12 @@ pub(crate) fn machine_name(cluster: &Name, host: &str) -> Result<Name, String> {
     })
 }
 
+/// The name of the disk of a database, by that of its machine.
+fn data_name(machine: &Name) -> Result<Name, String> {
+    Name::new(format!("{machine}-data"))
+        .map_err(|error| format!("its disk would be called `{machine}-data`: {error}"))
+}
+
 /// The addresses of the machines of one entry, in order: the first is written, the others follow it.
 ///
 /// # Errors
@@ -164,7 +176,20 @@ fn expand(id: &ResourceId, doc: &Doc) -> Expansion {
             work.entry(host, &format!("/spec/pools/{p}/nodes/{n}"), Some((pool, p)));
         }
     }
+    for (n, host) in spec.login.iter().enumerate() {
+        work.entry(host, &format!("/spec/login/{n}"), None);
+    }
+    if let Some(accounting) = database(spec) {
+        work.entry(&accounting.host, DATABASE, None);
+    }
     work.found
+}
+
+/// The accounting database, where it has a machine of its own.
+pub(crate) fn database(spec: &SlurmClusterSpec) -> Option<&ClusterAccountingSpec> {
+    let accounting = spec.accounting.as_ref()?;
+    let on_controller = spec.controllers.iter().any(|it| it.name == accounting.host.name);
+    (!on_controller).then_some(accounting)
 }
 
 struct Expand<'a> {
@@ -188,7 +213,7 @@ struct Wanted<'a> {
     /// What the host is called in the cluster.
     node: &'a str,
     address: String,
-    /// Its pool, and the place of that; none: a controller.
+    /// Its pool, and the place of that; none: no node.
     pool: Option<(&'a ClusterPoolSpec, usize)>,
     layers: &'a Layers<'a>,
 }
@@ -238,7 +263,8 @@ impl<'a> Expand<'a> {
             let message = "field `address` is missing";
             return self.mistake("spec/missing-field", at, message, Some(hint));
         };
-        if host.port.is_some() {
+        // slurmdbd's port is the only one that is its own.
+        if host.port.is_some() && at != DATABASE {
             let message = "every machine has one daemon, on the usual port";
             self.mistake("spec/conflict", &format!("{at}/port"), message, None);
         }
@@ -296,7 +322,8 @@ impl<'a> Expand<'a> {
             self.enough(pool, p, memory.0);
         }
         self.disk(host, image);
-        let (spec, pointers) = vm(host, network, memory);
+        let data = (at == DATABASE).then(|| self.data_disk(host)).flatten();
+        let (spec, pointers) = vm(host, network, memory, data);
         self.push(Kind::VirtualMachine, name, at, pointers, Spec::VirtualMachine(Box::new(spec)));
     }
 
@@ -330,7 +357,7 @@ impl<'a> Expand<'a> {
         let (at, name, layers) = (host.at, &host.name, host.layers);
         let size = pick(layers, "disk", |it| it.disk.as_ref());
         let pool = pick(layers, "storagePool", |it| it.storage_pool.as_ref());
-        // The state of all jobs is on a controller's disk.
+        // The state of all jobs is on a controller's disk, and what people keep on a login machine's.
         let of_own = layers.iter().filter(|(of, _)| host.pool.is_some() || of.starts_with(at));
         let change = of_own.filter_map(|(_, layer)| layer.on_image_change).next();
         let mut pointers = vec![("/spec/image", image_at)];
@@ -346,6 +373,34 @@ impl<'a> Expand<'a> {
             keep_for: None,
         };
         self.push(Kind::Disk, name, at, pointers, Spec::Disk(spec));
+    }
+
+    /// The disk of the database: it is no part of the machine's own, so that it stays when that is made
+    /// anew.
+    fn data_disk(&mut self, host: &Wanted<'_>) -> Option<Name> {
+        let (at, layers) = (host.at, host.layers);
+        let name = match data_name(&host.name) {
+            Ok(name) => name,
+            Err(message) => {
+                self.mistake("spec/wrong-value", &format!("{at}/name"), message, None);
+                return None;
+            }
+        };
+        let size = self.spec.accounting.as_ref().and_then(|it| it.disk.clone());
+        let pool = pick(layers, "storagePool", |it| it.storage_pool.as_ref());
+        let mut pointers = vec![("/spec/size", "/spec/accounting/disk".to_owned())];
+        pointers.extend(pool.as_ref().map(|(_, at)| ("/spec/pool", at.clone())));
+        let spec = DiskSpec {
+            size: Some(size.unwrap_or_else(|| scalar::SizeText(DATA_SIZE.to_owned()))),
+            format: VolumeFormat::default(),
+            image: None,
+            on_image_change: OnImageChange::Keep,
+            pool: pool.map(|(pool, _)| pool.clone()),
+            backup_before: None,
+            keep_for: None,
+        };
+        self.push(Kind::Disk, &name, at, pointers, Spec::Disk(spec));
+        Some(name)
     }
 
     fn push(
@@ -384,6 +439,7 @@ fn vm(
     host: &Wanted<'_>,
     (network, network_at): Part<'_, String>,
     (memory, memory_at): Part<'_, MemorySpec>,
+    data: Option<Name>,
 ) -> (MachineSpec, Vec<(&'static str, String)>) {
     let Wanted { at, name, node, address, layers, .. } = host;
     let (cpus, cpus_at) = cpus(host);
@@ -424,7 +480,7 @@ fn vm(
             .unwrap_or_default(),
         cpus,
         memory: memory.clone(),
-        disks: vec![disk_of(name)],
+        disks: [Some(name), data.as_ref()].into_iter().flatten().map(disk_of).collect(),
         nics: vec![nic_on(network, address.clone())],
         boot: boot.map(|it| it.0.clone()),
         cloud_init: Some(cloud_init),

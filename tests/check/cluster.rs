@@ -171,6 +171,7 @@ metadata: { name: hpc-n2 }
 spec: { size: 1GiB }
 "#,
         expect![[r#"
+            environments/lab/x.yaml:4:21 spec/conflict: a cluster is built or taken over, not both (leave out `adopt`, or `machines`)
             environments/lab/x.yaml:7:22 spec/dangling-reference: there is no `image/slurm` in environment `lab`
             environments/lab/x.yaml:7:38 spec/dangling-reference: there is no `network/none` in environment `lab`
             environments/lab/x.yaml:8:17 spec/missing-field: field `address` is missing (an address on the machines' network; of an entry with several, the first one)
@@ -198,7 +199,7 @@ spec: { size: 1GiB }
         &document(
             r#"  machines: { image: slurm, network: hpc }
   controllers: [{ name: ctl, address: 10.9.0.10 }]
-  login: [{ name: head, machine: { memory: 1GiB } }]
+  login: [{ name: head, machine: { memory: 1GiB }, address: 10.9.0.9 }]
   pools:
     - { name: cpu, nodes: [{ name: "n[1-3]", address: 10.9.0.11 }], cpus: 1, memory: 500MiB }
   partitions: [{ name: batch, pools: [cpu] }]
@@ -207,8 +208,167 @@ spec: { size: 1GiB }
         ),
         expect![[r#"
             environments/lab/x.yaml:6:13 spec/missing-field: field `memory` of the machines is missing (memory of each machine: `2GiB`)
-            environments/lab/x.yaml:8:34 spec/conflict: no machine is made for this one, only for controllers and nodes
+            environments/lab/x.yaml:6:22 spec/dangling-reference: there is no `image/slurm` in environment `lab`
+            environments/lab/x.yaml:6:38 spec/wrong-kind-of-reference: there is no `network/hpc` in environment `lab` (`cluster/hpc` is there, but a network is asked for here)
             environments/lab/x.yaml:12:15 spec/wrong-value: SlurmctldPort is `6817 -f /x`, and nodes ask at one port
+        "#]],
+    );
+}
+
+/// A cluster that is built, with these lines more.
+fn built(more: &str) -> String {
+    format!(
+        r#"{NETWORK_AND_IMAGE}apiVersion: trueup/v1
+kind: Cluster
+metadata: {{ name: hpc }}
+spec:
+  type: slurm
+  machines: {{ image: slurm, network: hpc, memory: 1GiB }}
+  pools:
+    - {{ name: cpu, nodes: [{{ name: n1, address: 10.9.0.11 }}], cpus: 1, memory: 500MiB }}
+  partitions: [{{ name: batch, pools: [cpu], default: true }}]
+{more}"#
+    )
+}
+
+#[test]
+fn a_database_and_login_machines_are_machines_like_the_others() {
+    let loaded = loaded_text(&built(
+        r#"  controllers: [{ name: ctl, address: 10.9.0.10 }]
+  login: [{ name: "login[1-2]", address: 10.9.0.20 }]
+  accounting: { host: { name: db, address: 10.9.0.30, machine: { memory: 2GiB, onImageChange: replace } }, disk: 20GiB }
+  accounts: [{ name: research, users: [ann] }]
+  firewall: { ssh: [10.0.0.0/8], open: [{ to: [node], ports: ["9100"], from: [10.9.0.0/24] }] }
+"#,
+    ));
+    let resources = &loaded.desired.resources;
+    let id = |text: &str| text.parse::<ResourceId>().unwrap();
+    for made in ["vm/hpc-login1", "vm/hpc-login2", "vm/hpc-db", "disk/hpc-db", "disk/hpc-db-data"] {
+        assert!(resources.contains_key(&id(made)), "no {made}");
+        assert_eq!(resources[&id(made)].owner, Some(id("cluster/hpc")), "{made}");
+    }
+    let disk = |name: &str| match &resources[&id(name)].resource {
+        Resource::Disk(disk) => (disk.size >> 30, disk.backing.is_some(), disk.on_image_change),
+        other => panic!("{other:?}"),
+    };
+    use trueup::model::resource::OnImageChange::{Keep, Replace};
+    assert_eq!(disk("disk/hpc-db-data"), (20, false, Some(Keep)), "it stays when the other goes");
+    assert_eq!(disk("disk/hpc-db").2, Some(Replace));
+    assert_eq!(disk("disk/hpc-login1").2, Some(Keep));
+    let Resource::VirtualMachine(vm) = &resources[&id("vm/hpc-db")].resource else { panic!() };
+    assert_eq!((vm.disks.len(), vm.memory.current), (3, 2 << 20));
+    let shown = serde_json::to_string(&resources[&id("cluster/hpc")].resource).unwrap();
+    for said in [
+        r#""login2":"hpc-login2""#,
+        r#""db":"hpc-db""#,
+        r#""ssh":["10.0.0.0/8"]"#,
+        r#""ports":["9100"]"#,
+    ] {
+        assert!(shown.contains(said), "no {said} in {shown}");
+    }
+    // On the controller's machine there is none of its own.
+    let loaded = loaded_text(&built(
+        r#"  controllers: [{ name: ctl, address: 10.9.0.10 }]
+  accounting: { host: { name: ctl } }
+  firewall: { enabled: false }
+"#,
+    ));
+    let names: Vec<String> = loaded.desired.resources.keys().map(ToString::to_string).collect();
+    let made = names.iter().filter(|name| name.starts_with("vm/") || name.starts_with("disk/"));
+    let made: Vec<&str> = made.map(String::as_str).collect();
+    assert_eq!(made.join(" "), "disk/hpc-ctl disk/hpc-n1 vm/hpc-ctl vm/hpc-n1");
+    let cluster = &loaded.desired.resources[&id("cluster/hpc")].resource;
+    let shown = serde_json::to_value(cluster).unwrap()["spec"].clone();
+    assert_eq!(shown["wish"]["accounting"]["host"]["address"], "10.9.0.10");
+    assert_eq!(shown["built"]["firewall"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_backup_controller_needs_a_folder_of_both() {
+    let two =
+        "  controllers: [{ name: ctl, address: 10.9.0.10 }, { name: ctl2, address: 10.9.0.12 }]\n";
+    check(
+        &built(two),
+        expect![[r#"
+        environments/lab/x.yaml:20:52 spec/missing-field: a second controller takes over with the state of all jobs, so both need a folder that they see as one, and the disk of a machine is its own (name one in `stateFolder` that the image or `cloudInit` mounts from a file server, or leave the second controller out)
+    "#]],
+    );
+    let loaded = loaded_text(&built(&format!("{two}  stateFolder: /mnt/state\n")));
+    let id = "cluster/hpc".parse::<ResourceId>().unwrap();
+    let resource = &loaded.desired.resources[&id].resource;
+    let shown = serde_json::to_value(resource).unwrap()["spec"].clone();
+    assert_eq!(shown["wish"]["parameters"]["StateSaveLocation"], "/mnt/state");
+    assert_eq!(shown["built"]["server"], "10.9.0.10:6817,10.9.0.12:6817");
+    assert!(loaded.desired.resources.contains_key(&"vm/hpc-ctl2".parse().unwrap()));
+}
+
+#[test]
+fn mistakes_of_databases_login_machines_and_rules_are_told_where_they_are() {
+    check(
+        &built(
+            r#"  controllers: [{ name: ctl, address: 10.9.0.10, machine: { onImageChange: replace } }]
+  login: [{ name: login }]
+  accounting: { host: { name: ctl, address: 10.9.0.9, machine: { memory: 2GiB } }, disk: 5GiB }
+  stateFolder: state
+  firewall:
+    ssh: [everywhere]
+    open:
+      - { to: [node], ports: ["9100", "80-22", http], from: [10.9.0.0/40] }
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:20:76 spec/conflict: the accounting database is on this disk, and would be lost with it (give the database a machine of its own)
+            environments/lab/x.yaml:21:11 spec/missing-field: field `address` is missing (an address on the machines' network; of an entry with several, the first one)
+            environments/lab/x.yaml:22:45 spec/conflict: is another address than that controller has (leave it out)
+            environments/lab/x.yaml:22:64 spec/conflict: its machine is the controller's (say it there, or name a machine of its own)
+            environments/lab/x.yaml:22:90 spec/conflict: the database is on the disk of the controller's machine (leave it out, or name a machine of its own)
+            environments/lab/x.yaml:23:16 spec/wrong-value: `state` is not a plain absolute path: start with `/`, leave out `.`, `..` and `//`
+            environments/lab/x.yaml:25:11 spec/wrong-value: `everywhere` is no network: `10.0.0.0/8`
+            environments/lab/x.yaml:27:39 spec/wrong-value: `80-22` is no port and no range: `9100`, `8000-8010`
+            environments/lab/x.yaml:27:48 spec/wrong-value: `http` is no port and no range: `9100`, `8000-8010`
+            environments/lab/x.yaml:27:62 spec/wrong-value: `10.9.0.0/40` is no network: `10.0.0.0/8`
+        "#]],
+    );
+    check(
+        &built(
+            r#"  controllers: [{ name: ctl, address: 10.9.0.10 }]
+  accounting: { host: { name: "db[1-2]", address: 10.9.0.30 } }
+  stateFolder: /mnt/state
+  parameters: { StateSaveLocation: /mnt/other }
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:21:31 spec/wrong-value: `db[1-2]` is no name: 1 to 63 of a-z, 0-9, `-`, `_`, `.`
+            environments/lab/x.yaml:22:16 spec/conflict: is `StateSaveLocation`, which `parameters` say as well (leave one of them out)
+        "#]],
+    );
+    check(
+        &built(
+            "  controllers: []\n  firewall: { open: [{ to: [nodes], ports: ['1'], from: [] }] }\n",
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:21:29 spec/wrong-value: `nodes` is not one of controller, database, login, node (did you mean `node`?)
+        "#]],
+    );
+    // None of it is for a cluster that is there.
+    check(
+        &document(
+            r#"  controllers: [{ name: ctl }]
+  login: [{ name: head, machine: { memory: 1GiB } }]
+  accounting: { host: { name: ctl, machine: { memory: 1GiB } }, disk: 5GiB }
+  stateFolder: /mnt/state
+  firewall: {}
+  pools:
+    - { name: cpu, nodes: [{ name: n1 }], cpus: 1, memory: 500MiB }
+  partitions: [{ name: batch, pools: [cpu] }]
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:7:34 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:8:45 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:8:71 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:9:16 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:10:13 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
         "#]],
     );
 }

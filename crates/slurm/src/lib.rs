@@ -12,6 +12,8 @@
 //! - [`Prover`]: a candidate configuration, tried by a controller of its own before it is written.
 //! - [`switch()`]: the live files exchanged, and put back where the controller does not come up.
 //! - [`Control`]: what is decided, done by Slurm's own programs.
+//! - [`Database`]: what MariaDB and slurmdbd are set up with, and a cluster made known to them.
+//! - [`Firewall`]: what the machines of a cluster accept, as rules of nftables.
 //! - [`adopt()`]: a wish made of the files of a cluster that is there.
 //! - [`overview()`]: a cluster at a glance; [`access()`]: files for who works with it.
 //! - [`Machine`]: where the controller is: [`Here`], or a machine that is reached in another way.
@@ -35,6 +37,12 @@ pub mod conf;
     reason = "waits for a controller that tells nobody when it is up"
 )]
 mod control;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for slurmdbd, which tells nobody when it is up"
+)]
+mod database;
+mod firewall;
 pub mod hostlist;
 #[expect(
     clippy::disallowed_methods,
@@ -57,6 +65,8 @@ pub mod wish;
 pub use access::{Access, access};
 pub use adopt::{Adopted, Unadoptable, adopt};
 pub use control::{Control, ControlError};
+pub use database::{Database, DatabaseError};
+pub use firewall::{Firewall, Opening, Protocol, network, port_range};
 pub use machine::{Heard, HeardEnd, Here, Machine, TRIAL_FOLDER, Trial};
 pub use paths::Allowed;
 pub use prove::{Proof, ProveError, Prover, Refused};

@@ -38,7 +38,7 @@ fn part(scope: &Scope, folders: bool) -> Scope {
         let claims = scope.claims.iter().filter(|(id, it)| {
             // What is asked for otherwise now is looked at by the hand that is asked.
             let now = scope.desired.resources.get(*id).map_or(*it, |wish| &wish.resource);
-            !other(*id, now)
+            !other(id, now)
         });
         let claims: BTreeMap<_, _> = claims.map(|(id, it)| (id.clone(), it.clone())).collect();
         part.claims = Arc::new(claims);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use trueup_slurm::observe::{Accounts, Observed};
-use trueup_slurm::{Shape, wish};
+use trueup_slurm::{Firewall, Shape, wish};
 
 use super::super::Name;
 use super::kubernetes::{KubernetesCluster, KubernetesSeen};
@@ -50,15 +50,19 @@ pub struct SlurmCluster {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SlurmBuilt {
-    /// The virtual machine of each controller and node, by its name in the cluster.
+    /// The virtual machine of each host, by its name in the cluster.
     pub machines: BTreeMap<String, Name>,
     /// Which of its munge keys it has; the keys themselves are in the state directory.
     pub key: u32,
-    /// Where nodes get their configuration: the first controller, with its port.
+    /// Where nodes get their configuration: the controllers with their port, the first one first.
     pub server: String,
     /// The release of Slurm that its image has, as far as that is known before it runs.
     #[schemars(with = "String")]
     pub release: Shape,
+    /// What its machines accept; `None`: there are no rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub firewall: Option<Firewall>,
 }
 
 /// On which machine the controller of a Slurm cluster is. Its folder and its programs there are no part of
@@ -95,15 +99,49 @@ pub struct SlurmSeen {
     pub machines: BTreeMap<String, MachineSeen>,
     /// Those of them that answer and cannot be looked at, and why.
     pub unwell: BTreeMap<String, String>,
+    /// Whether the first controller's machine does not answer, and all of this is what the backup says.
+    pub by_backup: bool,
 }
 
 /// What a look at one machine of a cluster found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MachineSeen {
     /// Whether it has the munge key that is wished, and its services are set up.
     pub prepared: bool,
     /// Whether its daemon asks the controller that is wished; of nodes.
     pub joined: bool,
+    /// Whether it has the files that the controller has; of login machines, and of a backup controller,
+    /// which was started with them.
+    pub copied: bool,
+    /// Whether the accounting database is set up as it is wished, and runs; of its machine.
+    pub database: bool,
+    /// Whether its firewall is as wished, which may be that it has none.
+    pub firewall: bool,
+}
+
+impl SlurmCluster {
+    /// Machines with files of their own that are to be as the controller's: a backup controller and login
+    /// machines.
+    #[must_use]
+    pub fn copies(&self) -> BTreeMap<String, Name> {
+        let hosts = self.wish.backup().into_iter().chain(&self.wish.login);
+        let Some(built) = &self.built else { return BTreeMap::new() };
+        let own = hosts.filter_map(|host| built.machines.get_key_value(&host.name));
+        own.map(|(name, domain)| (name.clone(), domain.clone())).collect()
+    }
+
+    /// The machine of the accounting database, by its name in the cluster.
+    #[must_use]
+    pub fn database(&self) -> Option<(&String, &Name)> {
+        let host = &self.wish.accounting.as_ref()?.host;
+        self.built.as_ref()?.machines.get_key_value(&host.name)
+    }
+
+    /// The machine of the backup controller.
+    #[must_use]
+    pub fn backup(&self) -> Option<&Name> {
+        self.built.as_ref()?.machines.get(&self.wish.backup()?.name)
+    }
 }
 
 impl Cluster {
@@ -159,6 +197,16 @@ impl Cluster {
             }
         }
     }
+}
+
+/// A folder that two machines of a cluster have to see as one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateFolder {
+    /// The folder.
+    pub folder: String,
+    /// The virtual machine that has to see it as the first controller's does.
+    pub with: Name,
 }
 
 /// What is done to one node, in the order in which it is done.

@@ -28,7 +28,7 @@ pub use backup::{
     BackupSource, BackupVerify, BootNetwork, Chore, GuestPart, PostgresqlFormat,
 };
 pub use cluster::{
-    Cluster, MachineSeen, NodeStep, SlurmBuilt, SlurmCluster, SlurmPlace, SlurmSeen,
+    Cluster, MachineSeen, NodeStep, SlurmBuilt, SlurmCluster, SlurmPlace, SlurmSeen, StateFolder,
 };
 pub use domain::{
     Accelerator, Boot, CpuMode, Cpus, DiskAttachment, DiskBus, DiskDevice, Firmware, GpuUse,

@@ -5,6 +5,7 @@
 //! it: a node's own reason says that it is in our hands, and the live files say which nodes are as
 //! wished. Nodes that somebody took out by other means are left alone, and count as out of use.
 
+mod beside;
 mod built;
 mod kubernetes;
 mod roll;
@@ -73,6 +74,12 @@ pub(in super::super) fn decide(
         return verdict;
     }
     let Some(observed) = seen.observed.as_deref() else { return verdict };
+    if seen.by_backup {
+        let why = "the machine of its first controller does not answer and the backup runs it: nothing is \
+                   changed until the first one is back";
+        verdict.skip(SkipReason::BusyWaits(why.to_owned()), Vec::new());
+        return verdict;
+    }
     match Work::new(case, to, seen, observed) {
         Ok(work) => work.decide(&mut verdict),
         Err(why) => verdict.skip(SkipReason::Conflict(why), Vec::new()),
@@ -185,10 +192,16 @@ impl<'a, 'w> Work<'a, 'w> {
         self.unwell(verdict);
         // Before what may wait for jobs for hours.
         self.prepare(verdict);
+        self.firewall(verdict);
+        self.database(verdict);
         self.asked(verdict);
         self.accounts(verdict);
         if let Err(why) = self.files(verdict) {
             verdict.skip(SkipReason::Conflict(why), Vec::new());
+        }
+        let exchanges = |draft: &Draft| matches!(draft.action, Action::ClusterConfigure { .. });
+        if !verdict.drafts.iter().any(exchanges) {
+            self.copies(verdict);
         }
     }
 
@@ -304,6 +317,7 @@ impl<'a, 'w> Work<'a, 'w> {
         };
         let draft = Draft::quiet(action, self.case.reason, changes);
         verdict.step(draft.disturbing(worst, interrupts));
+        self.copy_on(verdict);
     }
 
     /// What runs otherwise than its files say, although those are right.

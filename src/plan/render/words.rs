@@ -235,7 +235,10 @@ pub fn detail(step: &Step) -> String {
         Action::ClusterConfigure { nodes, .. } if !nodes.is_empty() => {
             cut(&trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str)))
         }
-        Action::ClusterPrepare { machines, .. } => {
+        Action::ClusterDatabase { machine, .. } => machine.clone(),
+        Action::ClusterPrepare { machines, .. }
+        | Action::ClusterCopy { machines, .. }
+        | Action::ClusterFirewall { machines, .. } => {
             cut(&trueup_slurm::hostlist::compress(machines.keys().map(String::as_str)))
         }
         Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),

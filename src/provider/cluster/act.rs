@@ -25,7 +25,7 @@ use crate::provider::files::blocking;
 pub(super) struct Job<'a> {
     pub(super) provider: &'a ClusterProvider,
     pub(super) id: &'a ResourceId,
-    place: &'a SlurmPlace,
+    pub(super) place: &'a SlurmPlace,
     progress: &'a Progress,
 }
 

@@ -5,6 +5,7 @@ use trueup_slurm::{ControlError, ProveError, SwitchError};
 
 use super::ClusterProvider;
 use super::act::Job;
+use super::database::{Known, Setup};
 use crate::model::{Fault, Kind, Observed, ResourceId};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
@@ -35,8 +36,28 @@ impl Provider for ClusterProvider {
             match &step.action {
                 Action::ClusterAdopt { place, name } => job(place).adopt(name.clone()).await,
                 Action::ClusterRecover { place } => job(place).recover().await,
-                Action::ClusterPrepare { place, machines, key } => {
-                    job(place).prepare(machines.clone(), *key).await
+                Action::ClusterPrepare { place, machines, key, shared } => {
+                    job(place).prepare(machines.clone(), *key, shared.clone()).await
+                }
+                Action::ClusterDatabase {
+                    place,
+                    machine,
+                    guest,
+                    disk,
+                    conf,
+                    statements,
+                    cluster,
+                    client,
+                } => {
+                    let setup = Setup::new(conf.clone(), *disk);
+                    let known = Known { statements, cluster, client };
+                    job(place).database(machine, guest, setup, known).await
+                }
+                Action::ClusterCopy { place, machines, controllers } => {
+                    job(place).copy(machines.clone(), controllers.clone()).await
+                }
+                Action::ClusterFirewall { place, machines, rules } => {
+                    job(place).firewall(machines.clone(), rules.clone()).await
                 }
                 Action::ClusterProve { place, files, wish: _ } => {
                     job(place).prove(files.clone()).await

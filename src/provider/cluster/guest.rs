@@ -162,17 +162,34 @@ impl Guest {
 
     /// Runs a program that has to succeed.
     pub(super) fn must(&self, words: &[&str]) -> io::Result<()> {
+        self.must_within(words, FILE_LIMIT)
+    }
+
+    /// Runs a program that has to succeed and may take its time.
+    pub(super) fn must_within(&self, words: &[&str], limit: Duration) -> io::Result<()> {
         let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (*p, a));
         let argv = Argv::new(program).args(arguments);
-        argv.ask_on(self, FILE_LIMIT).map(drop).map_err(io::Error::other)
+        argv.ask_on(self, limit).map(drop).map_err(io::Error::other)
+    }
+
+    /// Whether a program ends well. That it does not is an answer; that it cannot be started is none.
+    pub(super) fn says_yes(&self, words: &[&str]) -> io::Result<bool> {
+        let (program, arguments) = words.split_first().map_or(("", &[][..]), |(p, a)| (*p, a));
+        let said = self.run(&Argv::new(program).args(arguments), FILE_LIMIT);
+        said.map(|said| said.status.success()).map_err(io::Error::other)
     }
 
     /// Writes a file whole or not at all, for nobody but that user of the guest.
-    pub(super) fn write_private(&self, path: &Path, user: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write_private(
+        &self,
+        path: &Path,
+        (user, mode): (&str, &str),
+        bytes: &[u8],
+    ) -> io::Result<()> {
         let new = beside(path);
         let made = new.display().to_string();
         // It is there with its mode before there is anything in it.
-        self.must(&["install", "-m", "0400", "-o", user, "-g", user, "/dev/null", &made])?;
+        self.must(&["install", "-m", mode, "-o", user, "-g", user, "/dev/null", &made])?;
         self.fill(&new, bytes)?;
         self.takes_its_place(&made, path)
     }

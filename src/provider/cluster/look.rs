@@ -7,12 +7,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use trueup_slurm::conf::Conf;
 use trueup_slurm::is_cut_off;
 
 use super::ClusterProvider;
+use super::copy::Copies;
 use crate::model::resource::{Cluster, SlurmCluster, SlurmPlace, SlurmSeen};
 use crate::model::{Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::port::{AgentFault, Scope};
+
+/// What a controller with slurmdbd says (slurm.conf(5), `AccountingStorageType`).
+const WITH_DATABASE: &str = "accounting_storage/slurmdbd";
 
 impl ClusterProvider {
     /// Looks at every cluster of `scope`.
@@ -80,14 +85,23 @@ impl ClusterProvider {
         slurm: &SlurmCluster,
         known: Known<'_>,
     ) -> Result<Option<SlurmSeen>, String> {
-        let (place, claims) = (&slurm.place, known.claims);
-        if let Some(guest) = &place.guest {
+        let claims = known.claims;
+        let mut place = slurm.place.clone();
+        let mut by_backup = false;
+        if let Some(guest) = &slurm.place.guest {
             let asked = match known.has(guest) {
                 true => self.guest(guest).ping(),
                 false => Err(AgentFault::NoMachine(guest.to_string())),
             };
             match asked {
-                Ok(()) => self.sweep(place),
+                Ok(()) => self.sweep(&place),
+                // The backup has the same files and takes over: what it says is how the cluster is.
+                Err(AgentFault::NoMachine(_) | AgentFault::Silent(_))
+                    if claims.contains_key(id) && self.backup_answers(slurm, known) =>
+                {
+                    place.guest = slurm.backup().cloned();
+                    by_backup = true;
+                }
                 // Until it was set up nobody is lost with it. Once it was, a cluster whose controller is
                 // away is no cluster that is not there: its nodes may have jobs.
                 Err(AgentFault::NoMachine(_) | AgentFault::Silent(_))
@@ -98,6 +112,7 @@ impl ClusterProvider {
                 Err(fault) => return Err(format!("its controller: {fault}")),
             }
         }
+        let place = &place;
         let live = self.live(&id.name, place);
         let folder = live.folder.clone();
         let read = |name: &str| {
@@ -118,6 +133,7 @@ impl ClusterProvider {
             cgroup: read("cgroup.conf")?.unwrap_or_default(),
             cut_off,
             now: now(),
+            by_backup,
             ..SlurmSeen::default()
         };
         if cut_off {
@@ -125,7 +141,8 @@ impl ClusterProvider {
             return Ok(Some(seen));
         }
         if let Some(built) = &slurm.built {
-            (seen.machines, seen.unwell) = self.machines(&id.name, built, known)?;
+            let files = Copies::of([&seen.slurm, &seen.gres, &seen.cgroup]);
+            (seen.machines, seen.unwell) = self.machines(&id.name, slurm, built, known, &files)?;
         }
         let observer = self.observer(id, place);
         let pass = observer.lock().unwrap_or_else(PoisonError::into_inner).pass();
@@ -136,12 +153,29 @@ impl ClusterProvider {
             Some(Resource::Cluster(cluster)) => cluster.slurm().is_some_and(has_accounts),
             _ => false,
         };
-        if slurm.wish.accounting.is_some() && (claimed || has_accounts(slurm)) {
+        if answers_accounts(slurm, &seen) && (claimed || has_accounts(slurm)) {
             let accounts = self.commands(&id.name, place).accounts(&slurm.wish.name);
-            seen.accounts = Some(Arc::new(accounts.map_err(|error| error.to_string())?));
+            let accounts = accounts.map_err(|error| format!("its accounting: {error}"))?;
+            seen.accounts = Some(Arc::new(accounts));
         }
         Ok(Some(seen))
     }
+
+    fn backup_answers(&self, slurm: &SlurmCluster, known: Known<'_>) -> bool {
+        slurm.backup().is_some_and(|name| known.has(name) && self.guest(name).ping().is_ok())
+    }
+}
+
+/// Whether somebody is there to be asked about accounts. A cluster that is to get a database has none
+/// until then, and one whose database has to be set up anew none either: neither is a failure.
+fn answers_accounts(slurm: &SlurmCluster, seen: &SlurmSeen) -> bool {
+    if slurm.wish.accounting.is_none() {
+        return false;
+    }
+    let Some((name, _)) = slurm.database() else { return true };
+    let in_force = Conf::parse(&seen.slurm)
+        .is_ok_and(|conf| conf.parameter("AccountingStorageType") == Some(WITH_DATABASE));
+    in_force && seen.machines.get(name).is_none_or(|machine| machine.database)
 }
 
 /// What the log knows.

@@ -7,6 +7,9 @@
 
 mod act;
 mod behind_port;
+mod copy;
+mod database;
+mod firewall;
 mod guest;
 mod host;
 mod key;

@@ -12,11 +12,13 @@ use trueup_slurm::Machine as _;
 use trueup_slurm::run::Argv;
 
 use super::act::Job;
+use super::copy::{self, Copies};
+use super::database::{self, Setup};
 use super::guest::Guest;
 use super::key::{self, Key};
 use super::look::Known;
-use super::{ClusterProvider, GUEST_QUESTION};
-use crate::model::resource::{MachineSeen, SlurmBuilt};
+use super::{ClusterProvider, GUEST_QUESTION, firewall};
+use crate::model::resource::{MachineSeen, SlurmBuilt, SlurmCluster, StateFolder};
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
@@ -82,50 +84,116 @@ impl Wanted {
         }
     }
 
-    /// Asks a machine which of its files are as wanted.
-    fn look(&self, guest: &Guest) -> Result<MachineSeen, String> {
-        let files = self.services.iter().map(|(path, _)| path.as_str());
-        let argv =
-            Argv::new("sha256sum").args([KEY, STARTED, OPTIONS, JOINED].into_iter().chain(files));
-        // It ends with an error where one of them is not there, and tells of the others.
-        let said = guest.run(&argv, GUEST_QUESTION).map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&said.stdout).into_owned();
-        Ok(self.seen(&text))
+    /// The files that tell how a machine is.
+    fn files(&self) -> impl Iterator<Item = &str> {
+        let services = self.services.iter().map(|(path, _)| path.as_str());
+        [KEY, STARTED, OPTIONS, JOINED].into_iter().chain(services)
     }
 
-    fn seen(&self, text: &str) -> MachineSeen {
-        // sha256sum(1): the digest, a blank, a blank or `*`, the name.
-        let lines = text.lines().filter_map(|line| line.split_once(' '));
-        let there: BTreeMap<&str, &str> =
-            lines.map(|(digest, name)| (name.trim_start_matches([' ', '*']), digest)).collect();
-        let has = |path: &str, digest: &str| there.get(path) == Some(&digest);
+    /// Asks a machine which of its files are as wanted.
+    fn look(&self, guest: &Guest) -> Result<MachineSeen, String> {
+        Ok(self.seen(&Digests::ask(guest, self.files())?))
+    }
+
+    fn seen(&self, there: &Digests) -> MachineSeen {
+        let has = |path: &str, digest: &str| there.has(path, digest);
         let key = self.key.as_ref().is_some_and(|(key, mark)| has(KEY, key) && has(STARTED, mark));
         MachineSeen {
             prepared: key && self.services.iter().all(|(path, digest)| has(path, digest)),
             joined: has(OPTIONS, &self.options.0) && has(JOINED, &self.options.1),
+            ..MachineSeen::default()
         }
     }
 }
 
-fn digest(text: &str) -> String {
+/// What is in some files of a machine, by what sha256sum(1) says of each that is there.
+pub(super) struct Digests(BTreeMap<String, String>);
+
+impl Digests {
+    /// Asks a machine.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(super) fn ask<'a>(
+        guest: &Guest,
+        files: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, String> {
+        let argv = Argv::new("sha256sum").args(files);
+        // It ends with an error where one of them is not there, and tells of the others.
+        let said = guest.run(&argv, GUEST_QUESTION).map_err(|error| error.to_string())?;
+        Ok(Self::read(&String::from_utf8_lossy(&said.stdout)))
+    }
+
+    fn read(text: &str) -> Self {
+        // sha256sum(1): the digest, a blank, a blank or `*`, the name.
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        let own = |(digest, name): (&str, &str)| {
+            (name.trim_start_matches([' ', '*']).to_owned(), digest.to_owned())
+        };
+        Self(lines.map(own).collect())
+    }
+
+    /// Whether this is in that file.
+    pub(super) fn has(&self, path: &str, digest: &str) -> bool {
+        self.0.get(path).is_some_and(|there| there == digest)
+    }
+
+    /// Whether that file is there.
+    pub(super) fn has_some(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+}
+
+/// What sha256sum(1) says of a file with this text.
+pub(super) fn digest(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
+/// How machines are, and those that cannot be looked at, with why; by their name in the cluster.
+type Looks = (BTreeMap<String, MachineSeen>, BTreeMap<String, String>);
+
 impl ClusterProvider {
     /// The machines of a cluster that are ours and answer, and how they are; and those that answer and cannot
-    /// be looked at, with why. The key is this host's: without it nothing is known of any.
+    /// be looked at, with why. The key is this host's: without it nothing is known of any. `files`
+    /// are those of its controller.
     pub(super) fn machines(
         &self,
         cluster: &Name,
+        slurm: &SlurmCluster,
         built: &SlurmBuilt,
         known: Known<'_>,
-    ) -> Result<(BTreeMap<String, MachineSeen>, BTreeMap<String, String>), String> {
+        files: &Copies,
+    ) -> Result<Looks, String> {
         let key = key::there(&self.setup.folder, cluster, built.key);
         let key = key.map_err(|error| format!("its munge key: {error}"))?;
         let wanted = Wanted::new(key.as_ref(), &built.server);
+        let copies = slurm.copies();
+        let backup = slurm.backup();
+        let database = slurm.database().zip(Setup::of(slurm));
+        let rules = built.firewall.as_ref().map(|firewall| firewall.rules(&slurm.wish));
+        let look = |name: &str, guest: &Guest| {
+            let own = copies.contains_key(name);
+            let data = database.as_ref().filter(|((machine, _), _)| *machine == name);
+            let rules = rules.as_ref().map(|rules| rules.get(name).map_or("", String::as_str));
+            let asked = wanted.files().chain(firewall::FILES);
+            let asked = asked.chain(own.then_some(copy::FILES).into_iter().flatten());
+            let asked =
+                asked.chain(data.is_some().then_some(database::FILES).into_iter().flatten());
+            let there = Digests::ask(guest, asked)?;
+            let mut seen = wanted.seen(&there);
+            seen.copied =
+                own && files.are(&there, backup.is_some_and(|it| it.as_str() == guest.name()));
+            seen.database = match data {
+                Some((_, setup)) => setup.is(&there) && database::runs(guest)?,
+                None => false,
+            };
+            seen.firewall = firewall::is(guest, &there, rules)?;
+            Ok::<MachineSeen, String>(seen)
+        };
         let machines = built.machines.iter().filter(|(_, machine)| known.has(machine));
         let machines = machines.map(|(name, machine)| (name.clone(), machine.clone())).collect();
-        let found = self.each(&machines, |guest| guest.ping().ok().map(|()| wanted.look(guest)));
+        let found =
+            self.each(&machines, |name, guest| guest.ping().ok().map(|()| look(name, guest)));
         let (mut seen, mut unwell) = (BTreeMap::new(), BTreeMap::new());
         for (name, found) in found {
             match found {
@@ -142,18 +210,20 @@ impl ClusterProvider {
     }
 
     /// Does something with each machine, some of them at once.
-    fn each<T: Send>(
+    pub(super) fn each<T: Send>(
         &self,
         machines: &BTreeMap<String, Name>,
-        work: impl Fn(&Guest) -> T + Sync,
+        work: impl Fn(&str, &Guest) -> T + Sync,
     ) -> Vec<(String, T)> {
         let guests: Vec<(&String, Guest)> =
             machines.iter().map(|(name, domain)| (name, self.guest(domain))).collect();
         let mut done = Vec::with_capacity(guests.len());
         for some in guests.chunks(AT_ONCE) {
             thread::scope(|scope| {
-                let started: Vec<_> =
-                    some.iter().map(|(name, guest)| (*name, scope.spawn(|| work(guest)))).collect();
+                let started: Vec<_> = some
+                    .iter()
+                    .map(|(name, guest)| (*name, scope.spawn(|| work(name, guest))))
+                    .collect();
                 for (name, one) in started {
                     let result = one.join();
                     let result = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -173,9 +243,15 @@ impl Job<'_> {
         &self,
         machines: BTreeMap<String, Name>,
         number: u32,
+        shared: Option<StateFolder>,
     ) -> Result<Outcome, Fault> {
         let (provider, id) = (self.provider.clone(), self.id.clone());
+        let first = self.place.guest.clone();
         let work = move || {
+            if let Some((shared, first)) = shared.zip(first) {
+                let (first, second) = (provider.guest(&first), provider.guest(&shared.with));
+                copy::share(&first, &second, &shared.folder, &id.to_string())?;
+            }
             let fault = |what: &str, error: &dyn std::fmt::Display| {
                 Fault::transient(format!("{id}: {what}: {error}"))
             };
@@ -183,13 +259,13 @@ impl Job<'_> {
                 .map_err(|error| fault("its munge key", &error))?;
             let wanted = Wanted::new(Some(&key), "");
             let mut changed = BTreeMap::new();
-            for (name, one) in provider.each(&machines, |guest| write(guest, &wanted, &key)) {
+            for (name, one) in provider.each(&machines, |_, guest| write(guest, &wanted, &key)) {
                 let wrote = one.map_err(|error| fault(&format!("preparing {name}"), &error))?;
                 changed.extend(machines.get_key_value(&name).filter(|_| wrote));
             }
             let changed: BTreeMap<String, Name> =
                 changed.into_iter().map(|(name, domain)| (name.clone(), domain.clone())).collect();
-            for (name, one) in provider.each(&changed, |guest| start_munge(guest, &key)) {
+            for (name, one) in provider.each(&changed, |_, guest| start_munge(guest, &key)) {
                 one.map_err(|error| fault(&format!("starting munge on {name}"), &error))?;
             }
             let changed = !changed.is_empty();
@@ -220,7 +296,7 @@ fn write(guest: &Guest, wanted: &Wanted, key: &Key) -> io::Result<bool> {
         return Ok(false);
     }
     guest.remove(Path::new(STARTED))?;
-    guest.write_private(Path::new(KEY), MUNGE, key.bytes())?;
+    guest.write_private(Path::new(KEY), (MUNGE, "0400"), key.bytes())?;
     guest.must(&["mkdir", "-p", "/etc/slurm"])?;
     for (folder, text) in SERVICES {
         guest.must(&["mkdir", "-p", folder])?;
@@ -318,15 +394,19 @@ mod tests {
         for (path, digest) in &wanted.services {
             text.push_str(&format!("{digest} *{path}\n"));
         }
-        assert_eq!(wanted.seen(&text), MachineSeen { prepared: true, joined: true });
+        let seen = |wanted: &Wanted, text: &str| {
+            let seen = wanted.seen(&Digests::read(text));
+            (seen.prepared, seen.joined)
+        };
+        assert_eq!(seen(&wanted, &text), (true, true));
         let other = Wanted::new(Some(&key), "10.0.0.2:6817");
-        assert_eq!(other.seen(&text), MachineSeen { prepared: true, joined: false });
+        assert_eq!(seen(&other, &text), (true, false));
         let image = text.replace(&key.digest(), &"0".repeat(64));
-        assert_eq!(wanted.seen(&image), MachineSeen { prepared: false, joined: true });
+        assert_eq!(seen(&wanted, &image), (false, true));
         let half = text.replace(&mark, &"0".repeat(64));
-        assert!(!wanted.seen(&half).prepared, "munge was started with another key");
-        assert_eq!(wanted.seen(""), MachineSeen { prepared: false, joined: false });
+        assert!(!seen(&wanted, &half).0, "munge was started with another key");
+        assert_eq!(seen(&wanted, ""), (false, false));
         let unmade = Wanted::new(None, "10.0.0.1:6817");
-        assert!(!unmade.seen(&text).prepared, "whatever it has is not the key that is to come");
+        assert!(!seen(&unmade, &text).0, "whatever it has is not the key that is to come");
     }
 }

@@ -40,12 +40,20 @@ pub struct LibvirtProvider {
     pub(super) memory: Arc<observe::Memory>,
     /// Held while a network is defined.
     pub(super) defining: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a volume is made or removed: meanwhile libvirt lets nobody look into its pool.
+    pub(super) making: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LibvirtProvider {
     /// A provider on a client, which need not be connected yet.
     pub fn new(client: Client, settings: Settings) -> Self {
-        Self { client, settings, memory: Arc::default(), defining: Arc::default() }
+        Self {
+            client,
+            settings,
+            memory: Arc::default(),
+            defining: Arc::default(),
+            making: Arc::default(),
+        }
     }
 
     /// What executes guests best here.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::cluster_kubernetes::KubernetesClusterSpec;
-use super::cluster_machine::{ClusterKeySpec, ClusterMachineSpec};
+use super::cluster_machine::{ClusterFirewallSpec, ClusterKeySpec, ClusterMachineSpec};
 use crate::spec::scalar::SizeText;
 
 /// A cluster: its nodes change one after another, drained first. One that exists is taken over by
@@ -52,11 +52,18 @@ pub struct SlurmClusterSpec {
     pub r#type: SlurmType,
     /// `ClusterName`; the document's name when not given.
     pub name: Option<String>,
-    /// Builds it of virtual machines, one for each controller and node, called CLUSTER-NODE. Each needs an
-    /// `address`. A cluster that is there already has none.
+    /// Builds it of virtual machines, one for each controller, node and login machine and one for the
+    /// accounting database, called CLUSTER-NODE. Each needs an `address`. A cluster that is there already
+    /// has none.
     pub machines: Option<Box<ClusterMachineSpec>>,
     /// Which munge key it has; with `machines` only. It is made by trueup, and kept on this host.
     pub munge_key: Option<ClusterKeySpec>,
+    /// A folder that both controllers see as one, where the state of all jobs is: a network file system that
+    /// the image or `cloudInit` mounts; with `machines` only. A second controller needs it.
+    pub state_folder: Option<String>,
+    /// What the machines accept from outside of the cluster; with `machines` only. Without it, that is ssh
+    /// on login machines alone.
+    pub firewall: Option<ClusterFirewallSpec>,
     /// How long jobs may take to end on a node that is taken out: `24h`, the default.
     pub drain_timeout: Option<String>,
     /// How many nodes of a pool may be out of use at once, whoever took them out.
@@ -65,7 +72,8 @@ pub struct SlurmClusterSpec {
     pub max_unavailable: u32,
     /// The controller, and a backup after it.
     pub controllers: Vec<ClusterHostSpec>,
-    /// Machines from which jobs are submitted. They run no daemon; ways to the nodes lead over the first.
+    /// Machines from which jobs are submitted. They run no daemon, and with `machines` they have the
+    /// controller's files; ways to the nodes lead over the first.
     #[serde(default)]
     pub login: Vec<ClusterHostSpec>,
     /// The daemon in front of the accounting database, where there is one.
@@ -227,12 +235,17 @@ fn yes() -> bool {
     true
 }
 
-/// Where jobs are accounted. slurmdbd's own file, with its password, is not trueup's.
+/// Where jobs are accounted. With `machines` the database is set up as well: on a machine of its own, or on
+/// the controller's, where `host` names that. Of a cluster that is there, slurmdbd's own file, with its
+/// password, is not trueup's.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterAccountingSpec {
     /// The machine of slurmdbd.
     pub host: ClusterHostSpec,
+    /// The size of the disk for the database, which is kept when its machine is made anew: `10GiB`, the
+    /// default; with `machines` only, and only where the database has a machine of its own.
+    pub disk: Option<SizeText>,
     /// What holds a job back: `associations`, `limits`, `qos`, `safe`.
     #[serde(default)]
     pub enforce: Vec<String>,

@@ -44,7 +44,7 @@ fn slurm(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Cluster> {
         let limits = limits(cx, at, &qos.limits)?;
         Some(wish::Qos { name: qos.name.clone(), priority: qos.priority, limits })
     });
-    let login = each(cx, "/spec/login", &spec.login, |cx, at, of| hosts(cx, at, of, false));
+    let login = each(cx, "/spec/login", &spec.login, |cx, at, of| hosts(cx, at, of, is_built));
     let admins = admins(cx, &spec.admins);
     let drain_timeout_s = match spec.drain_timeout.as_deref() {
         None => Some(DRAIN_S),
@@ -54,7 +54,7 @@ fn slurm(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Cluster> {
         cx.err("spec/wrong-value", "/spec/maxUnavailable", "with 0 no node could ever change");
     }
     texts(cx, spec);
-    built::never(cx, spec);
+    let beside = is_built.then(|| built::beside(cx, spec));
     let one = |host: &ClusterHostSpec| wish::Host {
         name: host.name.clone(),
         address: host.address.clone(),
@@ -85,9 +85,9 @@ fn slurm(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Cluster> {
         cx.err("spec/wrong-value", pointer(&fault.path), fault.message);
     }
     let mut place = SlurmPlace::default();
-    let built = match is_built {
-        true => Some(built::resolve(cx, spec, &mut place, &mut wish)?),
-        false => {
+    let built = match beside {
+        Some(beside) => Some(built::resolve(cx, spec, &mut place, &mut wish, beside?)?),
+        None => {
             built::refuse(cx, spec);
             None
         }

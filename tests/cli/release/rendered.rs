@@ -64,7 +64,8 @@ fn site(programs: &Path) -> Site {
 fn what_is_rendered_is_recorded_applied_and_rendered_once() {
     let Some(programs) = programs() else { return };
     let site = site(&programs);
-    let plan = site.run(&["plan"]).code(3).out;
+    // In a table a long value is cut.
+    let plan = site.run(&["plan", "-o", "json"]).code(3).out;
     assert!(plan.contains("helm v4.1.4 (sha256:"), "{plan}");
     assert!(plan.contains("kubectl v1.33.9, v5.6.0 (sha256:"), "{plan}");
     site.run(&["apply", "-vvv"]).code(0);
@@ -90,7 +91,7 @@ fn what_is_rendered_is_recorded_applied_and_rendered_once() {
         "environments/lab/manifests/values-lab.yaml",
         &format!("sky: grey\npassword: {PASSWORD}\n"),
     );
-    let plan = site.run(&["plan"]).code(3).out;
+    let plan = site.run(&["plan", "-o", "json"]).code(3).out;
     assert!(plan.contains("grey") && plan.contains("/rendered/"), "{plan}");
     site.run(&["apply"]).code(0);
     assert_eq!(data("web-colors")["sky"], "grey");

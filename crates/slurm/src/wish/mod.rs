@@ -2,6 +2,7 @@
 //! data without a secret: the munge key and the database's password have no place here.
 
 mod check;
+mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use check::DBD_PORT;
 pub use check::{WishFault, check};
+pub use roles::Role;
 
 /// A whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,9 @@
 
 mod accounts;
 mod config;
+mod database;
 mod faults;
+mod firewall;
 mod lab;
 mod look;
 mod nodes;

@@ -15,7 +15,7 @@ use super::super::super::work::{Bond, Work as All};
 use super::super::super::{Action, Disruption, SkipReason};
 use super::super::{Case, Draft, Verdict};
 use super::roll::Wave;
-use super::{Files, Work, plain};
+use super::{Files, Work, beside, plain};
 use crate::model::resource::{Cluster, NodeStep, SlurmBuilt, SlurmCluster};
 use crate::model::{Digest, Kind, Name, Resource, ResourceId, digest_of};
 
@@ -81,7 +81,14 @@ impl<'a, 'w> Create<'a, 'w> {
             place: place(),
             machines: self.built.machines.clone(),
             key: self.built.key,
+            shared: beside::shared(self.to),
         }));
+        if self.built.firewall.is_some() {
+            let rules = beside::firewall(self.to, self.built.machines.clone());
+            rules.into_iter().for_each(|action| verdict.step(quiet(action)));
+        }
+        let database = beside::database(self.to, self.built.release);
+        database.into_iter().for_each(|action| verdict.step(quiet(action)));
         verdict.step(quiet(Action::ClusterProve {
             place: place(),
             files: self.files.texts.clone(),
@@ -94,6 +101,8 @@ impl<'a, 'w> Create<'a, 'w> {
             nodes: Vec::new(),
             wish: self.digest,
         }));
+        let copy = beside::copy(self.to, self.to.copies());
+        copy.into_iter().for_each(|action| verdict.step(quiet(action)));
         for pool in &self.to.wish.pools {
             let token = Token::new(&self.to.wish.name, &pool.name, &self.digest.short());
             for node in pool.names() {
@@ -148,19 +157,14 @@ impl Work<'_, '_> {
     pub(super) fn prepare(&self, verdict: &mut Verdict) {
         let Some(built) = &self.to.built else { return };
         let new = self.new_nodes();
-        let lacks = |name: &String| {
-            if self.is_unwell(name) {
-                return false;
-            }
-            let seen = self.seen.machines.get(name);
-            seen.map_or(new.contains(name.as_str()), |seen| !seen.prepared)
-        };
-        let machines: BTreeMap<String, Name> = built
-            .machines
-            .iter()
-            .filter(|(name, _)| lacks(name))
-            .map(|(name, domain)| (name.clone(), domain.clone()))
-            .collect();
+        let mut machines = self.lacking(&built.machines, |seen| !seen.prepared);
+        // A machine that was there before it was a node may not answer now.
+        let nodes = built.machines.iter().filter(|(name, _)| {
+            new.contains(name.as_str())
+                && !self.seen.machines.contains_key(*name)
+                && !self.is_unwell(name)
+        });
+        machines.extend(nodes.map(|(name, domain)| (name.clone(), domain.clone())));
         if machines.is_empty() {
             return;
         }
@@ -168,7 +172,10 @@ impl Work<'_, '_> {
         let changes =
             machines.keys().map(|name| plain(&format!("machines/{name}"), &what)).collect();
         let place = self.to.place.clone();
-        let action = Action::ClusterPrepare { place, machines, key: built.key };
+        // Seen as one once, it is so until one of the two is made anew.
+        let shared = beside::shared(self.to);
+        let shared = shared.filter(|shared| machines.values().any(|it| *it == shared.with));
+        let action = Action::ClusterPrepare { place, machines, key: built.key, shared };
         let draft = Draft::quiet(action, self.case.reason, changes);
         verdict.step(draft.disturbing(Disruption::Live, BTreeSet::new()));
     }
@@ -280,11 +287,16 @@ impl Work<'_, '_> {
             .collect();
         if !machines.is_empty() {
             let place = self.to.place.clone();
+            // One that was made anew has no rules either, and is no node before it has them.
+            let rules = built.firewall.as_ref().and(beside::firewall(self.to, machines.clone()));
             self.quiet(
                 verdict,
-                Action::ClusterPrepare { place, machines, key: built.key },
+                Action::ClusterPrepare { place, machines, key: built.key, shared: None },
                 Vec::new(),
             );
+            if let Some(rules) = rules {
+                self.quiet(verdict, rules, Vec::new());
+            }
         }
         for node in nodes {
             if let Some(step) = join(built, node) {
@@ -358,7 +370,16 @@ pub(in super::super::super) fn keeps(all: &mut All<'_>) {
         if builds && !all.facts.stops(&machine) {
             continue;
         }
-        let Some((cluster, node)) = node_of(all, &machine) else { continue };
+        let Some((cluster, node)) = node_of(all, &machine) else {
+            // Slurm knows of no job on it, and does without it first.
+            if let Some(at) = had_by(all, &machine).filter(|_| !builds) {
+                let cluster = all.blocks[at].id.clone();
+                let last = all.last(at);
+                all.need(block, at, SkipReason::Blocked(cluster));
+                all.order(last, (block, 0), Bond::Hard);
+            }
+            continue;
+        };
         let with = all.by_id.get(&cluster).copied().filter(|&at| all.blocks[at].build);
         match with {
             // The plan of the cluster says when it is empty, and needs it.
@@ -390,6 +411,19 @@ fn left_by(all: &All<'_>, machine: &ResourceId) -> Option<ResourceId> {
         }
     });
     wished.map(|(id, _)| id.clone())
+}
+
+/// The block of the cluster that had a machine, and changes to do without it.
+fn had_by(all: &All<'_>, machine: &ResourceId) -> Option<usize> {
+    let part = |built: &SlurmBuilt| built.machines.values().any(|it| *it == machine.name);
+    let wished = clusters(all).find(|(id, now)| {
+        let Some(Resource::Cluster(claimed)) = all.facts.claimed(id) else { return false };
+        let claimed = claimed.slurm().and_then(|claimed| claimed.built.as_ref());
+        let now = now.slurm().and_then(|now| now.built.as_ref());
+        claimed.is_some_and(part) && now.is_some_and(|now| !part(now))
+    });
+    let at = all.by_id.get(wished?.0).copied()?;
+    (all.blocks[at].build && !all.blocks[at].drafts.is_empty()).then_some(at)
 }
 
 /// Clusters that are asked for: among the last of all.

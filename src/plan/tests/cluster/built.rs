@@ -4,10 +4,15 @@ use super::*;
 use crate::model::resource::{MachineSeen, SlurmBuilt, VirtualMachine};
 use crate::plan::fixture::{GIB, name, vm};
 
+/// A machine as it should be.
+const WELL: MachineSeen =
+    MachineSeen { prepared: true, joined: true, copied: true, database: true, firewall: true };
+
 /// The machines of a cluster, by name in it.
 fn machines(wish: &wish::Cluster) -> BTreeMap<String, crate::model::Name> {
-    let nodes = wish.pools.iter().flat_map(|pool| pool.names());
-    ["ctl"].into_iter().chain(nodes).map(|it| (it.to_owned(), name(&format!("hpc-{it}")))).collect()
+    let hosts = wish.hosts().map(|host| host.name.as_str());
+    let all = ["ctl"].into_iter().chain(hosts);
+    all.map(|it| (it.to_owned(), name(&format!("hpc-{it}")))).collect()
 }
 
 fn built(wish: &wish::Cluster, seen: Option<SlurmSeen>) -> Resource {
@@ -19,6 +24,7 @@ fn built(wish: &wish::Cluster, seen: Option<SlurmSeen>) -> Resource {
         key: 1,
         server: "10.7.0.10:6817".into(),
         release: Shape::V22_05,
+        firewall: None,
     });
     Resource::Cluster(cluster)
 }
@@ -37,7 +43,7 @@ fn wanted(wish: &wish::Cluster) -> Machine {
 /// What runs where the files are those of `wish`, on machines that are as they should be.
 fn well(wish: &wish::Cluster) -> SlurmSeen {
     let machines = machines(wish).into_keys();
-    let well = |it: String| (it, MachineSeen { prepared: true, joined: true });
+    let well = |it: String| (it, WELL);
     SlurmSeen { machines: machines.map(well).collect(), ..running(wish) }
 }
 
@@ -313,7 +319,7 @@ fn a_node_that_was_to_go_and_stays_is_given_back() {
 fn machines_that_are_otherwise_than_they_should_be_are_mended() {
     let mut seen = well(&small());
     seen.machines.get_mut("n1").unwrap().prepared = false;
-    seen.machines.insert("n2".into(), MachineSeen { prepared: true, joined: false });
+    seen.machines.insert("n2".into(), MachineSeen { joined: false, ..WELL });
     steps(
         &there(&small(), &small(), seen),
         expect![[r#"
@@ -372,4 +378,152 @@ fn a_machine_that_is_not_well_is_told_and_the_rest_goes_on() {
     drain(&mut seen, "n1", "trueup:lab/cpu/before", 900);
     let plan = more_memory(seen, &["n1", "n2"]).plan();
     assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+}
+
+/// The same with a database, a login machine and a backup controller, and firewall rules.
+fn whole() -> wish::Cluster {
+    let host = |name: &str, address: &str| wish::Host {
+        name: name.into(),
+        address: Some(address.into()),
+        port: None,
+    };
+    let mut wish = small();
+    wish.controllers = vec![host("ctl", "10.7.0.10"), host("ctl2", "10.7.0.11")];
+    wish.login = vec![host("login", "10.7.0.12")];
+    let database = wish::Database {
+        host: "localhost".into(),
+        name: "slurm_acct_db".into(),
+        user: "slurm".into(),
+    };
+    let host = host("db", "10.7.0.13");
+    wish.accounting = Some(wish::Accounting { host, database, enforce: BTreeSet::new() });
+    wish.parameters.insert("StateSaveLocation".into(), "/mnt/state".into());
+    wish
+}
+
+fn walled(resource: &mut Resource) {
+    let Resource::Cluster(cluster) = resource else { panic!() };
+    let Cluster::Slurm(slurm) = &mut **cluster else { panic!() };
+    let built = slurm.built.as_mut().unwrap();
+    built.firewall = Some(trueup_slurm::Firewall::default());
+}
+
+#[test]
+fn a_whole_cluster_is_made_in_an_order_in_which_each_finds_what_it_needs() {
+    let mut machine = wanted(&whole());
+    machine.edit("cluster/hpc", |wish| walled(&mut wish.resource));
+    let text = machine.plan().steps.iter().map(|step| step.action.verb()).collect::<Vec<_>>();
+    let own: Vec<&str> =
+        text.into_iter().skip_while(|verb| ["define", "start"].contains(verb)).collect();
+    assert_eq!(
+        own.join(" "),
+        "prepare firewall database prove configure copy join join check check"
+    );
+    let plan = machine.plan();
+    let shared = plan.steps.iter().find_map(|step| match &step.action {
+        Action::ClusterPrepare { shared, .. } => shared.clone(),
+        _ => None,
+    });
+    let shared = shared.unwrap();
+    assert_eq!((shared.folder.as_str(), shared.with.as_str()), ("/mnt/state", "hpc-ctl2"));
+    let copied = plan.steps.iter().find_map(|step| match &step.action {
+        Action::ClusterCopy { machines, controllers, .. } => Some((machines, controllers)),
+        _ => None,
+    });
+    let (machines, controllers) = copied.unwrap();
+    assert_eq!(machines.keys().collect::<Vec<_>>(), ["ctl2", "login"]);
+    assert_eq!(controllers, &["ctl2"]);
+}
+
+#[test]
+fn what_comes_beside_nodes_stops_none_of_them() {
+    let all = well(&whole());
+    // All of it comes to a cluster that runs.
+    let mut seen = well(&small());
+    seen.machines.values_mut().for_each(|seen| seen.firewall = false);
+    let mut machine = there(&small(), &whole(), seen);
+    machine.edit("cluster/hpc", |wish| walled(&mut wish.resource));
+    steps(
+        &machine,
+        expect![[r#"
+        1  define    vm/hpc-ctl2   [missing]
+        2  start     vm/hpc-ctl2   [missing] after 1
+        3  define    vm/hpc-db     [missing]
+        4  start     vm/hpc-db     [missing] after 3
+        5  define    vm/hpc-login  [missing]
+        6  start     vm/hpc-login  [missing] after 5
+        7  prepare   cluster/hpc   db,login,ctl2 [changed] live after 2, 4, 6
+        8  firewall  cluster/hpc   ctl,db,login,ctl2,n[1-2] [changed] live after 7
+        9  database  cluster/hpc   db [changed] live after 8
+        10  prove     cluster/hpc   [changed] after 9
+        11  configure  cluster/hpc   [changed] live after 10
+        12  copy      cluster/hpc   login,ctl2 [changed] live after 11
+        Plan: 3 to create, 1 to change, 0 to destroy"#]],
+    );
+    assert!(there(&whole(), &whole(), all.clone()).plan().is_empty());
+
+    // And is mended where it is otherwise.
+    let mut seen = all.clone();
+    seen.machines.get_mut("db").unwrap().database = false;
+    seen.machines.get_mut("login").unwrap().copied = false;
+    seen.machines.get_mut("n1").unwrap().firewall = false;
+    steps(
+        &there(&whole(), &whole(), seen),
+        expect![[r#"
+        1  firewall  cluster/hpc  n1 [changed] live
+        2  database  cluster/hpc  db [changed] live after 1
+        3  copy      cluster/hpc  login [changed] live after 2
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
+
+    // A change of the files is carried to who has them, too; one that does not answer waits.
+    let mut wish = whole();
+    wish.partitions[0].priority_tier = 7;
+    let mut seen = all.clone();
+    seen.machines.remove("login");
+    steps(
+        &there(&whole(), &wish, seen),
+        expect![[r#"
+        1  prove     cluster/hpc  [changed]
+        2  configure  cluster/hpc  [changed] live after 1
+        3  copy      cluster/hpc  ctl2 [changed] live after 2
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
+
+    // What the backup says of the cluster is no reason to change it.
+    let mut seen = all;
+    seen.by_backup = true;
+    steps(
+        &there(&whole(), &wish, seen),
+        expect![[r#"
+        Left alone:
+        cluster/hpc: waits until it is free: the machine of its first controller does not answer and the backup runs it: nothing is changed until the first one is back
+        Nothing to do; 1 left alone."#]],
+    );
+}
+
+#[test]
+fn the_machine_of_a_database_goes_once_the_cluster_does_without_it() {
+    let mut wish = whole();
+    wish.accounting = None;
+    steps(
+        &there(&whole(), &wish, well(&whole())),
+        expect![[r#"
+        1  prove     cluster/hpc  [changed]
+        2  configure  cluster/hpc  [changed] live after 1
+        3  copy      cluster/hpc  login,ctl2 [changed] live after 2
+        4  stop      vm/hpc-db    within 60 s, never by force [gone from the commit] DESTROY after 3
+        5  undefine  vm/hpc-db    [gone from the commit] DESTROY after 4
+        Plan: 0 to create, 1 to change, 1 to destroy"#]],
+    );
+}
+
+#[test]
+fn a_machine_that_is_made_anew_has_its_rules_before_it_is_a_node() {
+    let mut machine = more_memory(well(&small()), &["n1"]);
+    machine.edit("cluster/hpc", |wish| walled(&mut wish.resource));
+    let plan = machine.plan();
+    let own = plan.steps.iter().filter(|step| step.resource == id("cluster/hpc"));
+    let verbs: Vec<&str> = own.map(|step| step.action.verb()).collect();
+    assert_eq!(verbs.join(" "), "drain wait prepare firewall join check resume");
 }

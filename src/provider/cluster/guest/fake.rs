@@ -63,6 +63,11 @@ impl Fake {
         self.state().asked
     }
 
+    /// Lets a program end so from now on.
+    pub(in super::super) fn says(&self, program: &'static str, how: Option<Value>) {
+        self.state().programs.insert(program, how);
+    }
+
     /// A file of it.
     pub(in super::super) fn file(&self, path: &str) -> Option<Vec<u8>> {
         self.state().files.get(path).cloned()
@@ -194,7 +199,7 @@ impl Agents for Fake {
 }
 
 /// How a program has ended.
-pub(super) fn ended(code: i32, out: &str, err: &str) -> Option<Value> {
+pub(in super::super) fn ended(code: i32, out: &str, err: &str) -> Option<Value> {
     Some(json!({
         "exited": true, "exitcode": code, "out-data": BASE64.encode(out), "err-data": BASE64.encode(err),
     }))

@@ -102,7 +102,7 @@ fn a_secret_is_in_no_error() {
         let path = Path::new("/etc/munge/munge.key");
         for at in ["install", "guest-file-write", "sync", "mv"] {
             fake.fails(Some(at));
-            let error = guest.write_private(path, "munge", b"canary").unwrap_err();
+            let error = guest.write_private(path, ("munge", "0400"), b"canary").unwrap_err();
             let told = format!("{error} {error:?}");
             let secret = told.contains("canary") || told.contains(&BASE64.encode("canary"));
             assert!(!secret && told.contains("munge.key"), "{told}");

@@ -8,11 +8,12 @@ use trueup_libvirt::{PoolRecord, VolumeRecord};
 use super::super::xml::{domain, pool as pool_xml, volume as xml};
 use super::{Act, LONG_CALL, already, done, found, other};
 use crate::model::resource::Disk;
-use crate::model::{Fault, Kind, Name};
+use crate::model::{Fault, Kind, Name, Resource};
 use crate::port::Outcome;
 
 impl Act<'_> {
     pub(super) async fn create_disk(&self, disk: &Disk) -> Result<Outcome, Fault> {
+        let _one = self.provider.making.lock().await;
         let file = self.file_in_pool(&disk.pool, &disk.path).await?;
         if let Some(volume) = self.volume(&disk.pool, &file).await? {
             self.check_known(disk)?;
@@ -174,6 +175,7 @@ impl Act<'_> {
     }
 
     pub(super) async fn delete_disk(&self, pool: &Name, path: &str) -> Result<Outcome, Fault> {
+        let _one = self.provider.making.lock().await;
         let file = self.file_in_pool(pool, path).await?;
         if self.volume(pool, &file).await?.is_none() {
             return Ok(already());
@@ -199,8 +201,11 @@ impl Act<'_> {
                 error.message
             )));
         }
+        // A disk that is made anew at the same place is one that its domain, which is off, goes on naming.
+        let wish = self.scope.desired.resources.get(self.id()).map(|wish| &wish.resource);
+        let again = matches!(wish, Some(Resource::Disk(disk)) if disk.path == path);
         for record in &domains.items {
-            let forms = [Some(&record.inactive_xml), record.live_xml.as_ref()];
+            let forms = [(!again).then_some(&record.inactive_xml), record.live_xml.as_ref()];
             for xml in forms.into_iter().flatten() {
                 let parsed = domain::parse(xml).map_err(self.bad_xml("finding who uses"))?;
                 if parsed.vm.disks.iter().any(|disk| disk.path.as_deref() == Some(path)) {

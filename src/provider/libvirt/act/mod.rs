@@ -88,6 +88,9 @@ pub(super) async fn perform(
         | Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }
         | Action::ClusterPrepare { .. }
+        | Action::ClusterDatabase { .. }
+        | Action::ClusterCopy { .. }
+        | Action::ClusterFirewall { .. }
         | Action::ClusterProve { .. }
         | Action::ClusterConfigure { .. }
         | Action::ClusterReconfigure { .. }

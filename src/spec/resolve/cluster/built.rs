@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use trueup_slurm::{Shape, wish};
+use trueup_slurm::{Firewall, Opening, Shape, network, port_range, wish};
 
 use super::super::super::kinds::Spec;
 use super::super::super::kinds::cluster::SlurmClusterSpec;
-use super::super::super::machines::machine_name;
+use super::super::super::machines::{self, machine_name};
+use super::super::super::scalar;
 use super::super::Cx;
-use crate::model::resource::{SlurmBuilt, SlurmPlace};
+use super::LIST_MAX;
+use crate::model::resource::{OnImageChange, SlurmBuilt, SlurmPlace};
 use crate::model::{Kind, ResourceId};
 
 /// The port of a controller, where no other is said (slurm.conf(5), `SlurmctldPort`).
@@ -19,10 +21,11 @@ const SUITE_OF_24_11: &str = "trixie";
 /// started anew: with any other value the controller keeps it down as one that `unexpectedly rebooted`
 /// (slurm.conf(5), `ReturnToService`), until somebody resumes it.
 const USUAL: &[(&str, &str)] = &[
-    ("StateSaveLocation", "/var/lib/slurm/slurmctld"),
+    (STATE, "/var/lib/slurm/slurmctld"),
     ("SlurmdSpoolDir", "/var/lib/slurm/slurmd"),
     (RETURNS, "2"),
 ];
+const STATE: &str = "StateSaveLocation";
 const RETURNS: &str = "ReturnToService";
 /// With it, nodes get their configuration from the controller.
 const CONFIGLESS: &str = "enable_configless";
@@ -37,11 +40,21 @@ pub(super) fn refuse(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
         )
         .hint("say `machines` to have it built of virtual machines");
     };
-    if spec.munge_key.is_some() {
-        refuse("/spec/mungeKey".to_owned());
+    let accounting = spec.accounting.as_ref();
+    let fields = [
+        ("mungeKey", spec.munge_key.is_some()),
+        ("stateFolder", spec.state_folder.is_some()),
+        ("firewall", spec.firewall.is_some()),
+        ("accounting/disk", accounting.is_some_and(|it| it.disk.is_some())),
+        ("accounting/host/machine", accounting.is_some_and(|it| it.host.machine.is_some())),
+    ];
+    for (field, _) in fields.into_iter().filter(|(_, said)| *said) {
+        refuse(format!("/spec/{field}"));
     }
-    for (n, _) in spec.controllers.iter().enumerate().filter(|(_, it)| it.machine.is_some()) {
-        refuse(format!("/spec/controllers/{n}/machine"));
+    for (list, hosts) in [("controllers", &spec.controllers), ("login", &spec.login)] {
+        for (n, _) in hosts.iter().enumerate().filter(|(_, it)| it.machine.is_some()) {
+            refuse(format!("/spec/{list}/{n}/machine"));
+        }
     }
     for (p, pool) in spec.pools.iter().enumerate() {
         if pool.machine.is_some() {
@@ -53,21 +66,21 @@ pub(super) fn refuse(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
     }
 }
 
-/// Machines that are never made, whatever the rest is.
-pub(super) fn never(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
-    let mut refuse = |pointer: String| {
-        cx.err(
-            "spec/conflict",
-            pointer,
-            "no machine is made for this one, only for controllers and nodes",
-        );
-    };
-    for (n, _) in spec.login.iter().enumerate().filter(|(_, it)| it.machine.is_some()) {
-        refuse(format!("/spec/login/{n}/machine"));
-    }
-    if spec.accounting.as_ref().is_some_and(|it| it.host.machine.is_some()) {
-        refuse("/spec/accounting/host/machine".to_owned());
-    }
+/// What a cluster that is built has beside its machines.
+pub(super) struct Beside {
+    /// Where the state of all jobs is, if that is said.
+    state: Option<String>,
+    /// What its machines accept; `None`: there are no rules.
+    firewall: Option<Firewall>,
+}
+
+/// What is beside the machines; every mistake of it is told, whatever the rest of the document is.
+pub(super) fn beside(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Beside> {
+    never(cx);
+    let state = state(cx, spec);
+    database(cx, spec);
+    let firewall = firewall(cx, spec);
+    Some(Beside { state: state?, firewall: firewall? })
 }
 
 /// Where the machines are; `place` and `wish` are told what follows from it.
@@ -76,11 +89,14 @@ pub(super) fn resolve(
     spec: &SlurmClusterSpec,
     place: &mut SlurmPlace,
     wish: &mut wish::Cluster,
+    beside: Beside,
 ) -> Option<SlurmBuilt> {
-    not_yet(cx, spec);
+    if let Some(folder) = beside.state {
+        wish.parameters.insert(STATE.to_owned(), folder);
+    }
+    on_controller(wish);
     let mut machines = BTreeMap::new();
-    let nodes = wish.pools.iter().flat_map(|pool| &pool.nodes);
-    for host in wish.controllers.iter().chain(nodes) {
+    for host in wish.hosts() {
         // What is wrong with a name was told with the machines.
         let name = machine_name(&cx.id.name, &host.name).ok()?;
         machines.insert(host.name.clone(), name);
@@ -98,11 +114,13 @@ pub(super) fn resolve(
         cx.err("spec/wrong-value", "/spec/parameters", message);
         return None;
     }
-    let server = if address.contains(':') {
-        format!("[{address}]:{port}")
-    } else {
-        format!("{address}:{port}")
+    let at = |address: &str| match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
     };
+    let backup = wish.backup().and_then(|it| it.address.as_deref());
+    let server = [Some(address.as_str()), backup].into_iter().flatten().map(at);
+    let server = server.collect::<Vec<_>>().join(",");
     if parameter(wish, RETURNS).is_some_and(|value| value.trim() != "2") {
         let message = "a machine that is started anew would stay out of use: it has to be 2";
         cx.err("spec/conflict", "/spec/parameters", message).hint("leave it out");
@@ -117,7 +135,8 @@ pub(super) fn resolve(
     if key == 0 {
         cx.err("spec/wrong-value", "/spec/mungeKey/generation", "keys are counted from 1");
     }
-    Some(SlurmBuilt { machines, key, server, release: release(cx, spec) })
+    let (release, firewall) = (release(cx, spec), beside.firewall);
+    Some(SlurmBuilt { machines, key, server, release, firewall })
 }
 
 fn parameter<'w>(wish: &'w wish::Cluster, key: &str) -> Option<&'w str> {
@@ -140,17 +159,115 @@ fn configless(wish: &mut wish::Cluster) {
     }
 }
 
-/// What can be said of a cluster that is taken over, and not yet of one that is built.
-fn not_yet(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
-    if spec.controllers.len() > 1 {
-        let message = "a cluster that is built has one controller: a backup needs a folder that both \
-                       write to, which is not made here";
-        cx.err("spec/conflict", "/spec/controllers/1", message);
+/// Where the controllers keep the state of all jobs, if that is said: two of them have to see the same.
+fn state(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Option<String>> {
+    match &spec.state_folder {
+        Some(folder) => {
+            let folder = cx.check("/spec/stateFolder", scalar::absolute_path(folder));
+            if spec.parameters.keys().any(|key| key.eq_ignore_ascii_case(STATE)) {
+                let message = format!("is `{STATE}`, which `parameters` say as well");
+                cx.err("spec/conflict", "/spec/stateFolder", message).hint("leave one of them out");
+                return None;
+            }
+            folder.map(Some)
+        }
+        None if spec.controllers.len() > 1 => {
+            let message = "a second controller takes over with the state of all jobs, so both need a \
+                           folder that they see as one, and the disk of a machine is its own";
+            cx.err("spec/missing-field", "/spec/controllers/1", message).hint(
+                "name one in `stateFolder` that the image or `cloudInit` mounts from a file server, or \
+                 leave the second controller out",
+            );
+            None
+        }
+        None => Some(None),
     }
-    if spec.accounting.is_some() {
-        let message = "slurmdbd and its database are not built: such a cluster has no accounting";
-        cx.err("spec/conflict", "/spec/accounting", message);
+}
+
+/// Gives the database the address of the controller, where it is on the machine of that.
+fn on_controller(wish: &mut wish::Cluster) {
+    let Some(accounting) = &mut wish.accounting else { return };
+    let host = &mut accounting.host;
+    if let Some(own) = wish.controllers.iter().find(|it| it.name == host.name) {
+        host.address.clone_from(&own.address);
     }
+}
+
+/// The machine of the accounting database: one of its own, or the first controller's.
+fn database(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
+    let Some(accounting) = &spec.accounting else { return };
+    if machines::database(spec).is_some() {
+        return;
+    }
+    let mut each = spec.controllers.iter().enumerate();
+    let Some((at, controller)) = each.find(|(_, it)| it.name == accounting.host.name) else {
+        return;
+    };
+    if at > 0 {
+        let message = "the database would be on the machine of the backup controller";
+        cx.err("spec/conflict", "/spec/accounting/host/name", message)
+            .hint("name the first controller, or a machine of its own");
+    }
+    if accounting.host.machine.is_some() {
+        let message = "its machine is the controller's";
+        cx.err("spec/conflict", "/spec/accounting/host/machine", message)
+            .hint("say it there, or name a machine of its own");
+    }
+    if accounting.disk.is_some() {
+        let message = "the database is on the disk of the controller's machine";
+        cx.err("spec/conflict", "/spec/accounting/disk", message)
+            .hint("leave it out, or name a machine of its own");
+    }
+    let replaced = controller.machine.as_deref().and_then(|own| own.on_image_change);
+    if replaced == Some(OnImageChange::Replace) {
+        let message = "the accounting database is on this disk, and would be lost with it";
+        let at = format!("/spec/controllers/{at}/machine/onImageChange");
+        cx.err("spec/conflict", at, message).hint("give the database a machine of its own");
+    }
+    let differs =
+        accounting.host.address.is_some() && accounting.host.address != controller.address;
+    if differs {
+        let message = "is another address than that controller has";
+        cx.err("spec/conflict", "/spec/accounting/host/address", message).hint("leave it out");
+    }
+}
+
+/// What the machines accept; `None` where something is wrong with it.
+fn firewall(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) -> Option<Option<Firewall>> {
+    let spec = spec.firewall.clone().unwrap_or_default();
+    let mut all = |at: String, texts: &[String], read: fn(&str) -> Result<String, String>| {
+        if texts.len() > LIST_MAX {
+            let message = format!("{} entries; at most {LIST_MAX} are taken", texts.len());
+            cx.err("spec/too-large", at, message);
+            return None;
+        }
+        let each = texts.iter().enumerate();
+        let read: Vec<Option<String>> =
+            each.map(|(n, text)| cx.check(format!("{at}/{n}"), read(text))).collect();
+        read.into_iter().collect::<Option<Vec<String>>>()
+    };
+    let ssh = match &spec.ssh {
+        Some(ssh) => all("/spec/firewall/ssh".to_owned(), ssh, network).map(Some),
+        None => Some(None),
+    };
+    let open = spec.open.iter().enumerate().map(|(n, opening)| {
+        let at = format!("/spec/firewall/open/{n}");
+        let ports = all(format!("{at}/ports"), &opening.ports, port_range);
+        let from = all(format!("{at}/from"), &opening.from, network);
+        Some(Opening {
+            to: opening.to.iter().map(|role| (*role).into()).collect(),
+            ports: ports?,
+            protocol: opening.protocol.into(),
+            from: from?,
+        })
+    });
+    let open: Vec<Option<Opening>> = open.collect();
+    let firewall = Firewall { ssh: ssh?, open: open.into_iter().collect::<Option<_>>()? };
+    Some(spec.enabled.then_some(firewall))
+}
+
+/// What can be said of a cluster that is taken over, and never of one that is built.
+fn never(cx: &mut Cx<'_>) {
     if cx.world.members[cx.member].doc.lifecycle.adopt {
         let message = "a cluster is built or taken over, not both";
         cx.err("spec/conflict", "/lifecycle/adopt", message)

@@ -5,7 +5,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo demo-pulls demo-cluster demo-check test test-referees test-gpu test-kube lint doc deny unit-check bench schemas ci clean
+.PHONY: help setup build install demo demo-pulls demo-cluster demo-kubernetes demo-check test test-referees test-gpu test-kube lint doc deny unit-check bench schemas ci clean
 
 help: ## Say what there is to do
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -40,6 +40,12 @@ demo-cluster: ## Show a Slurm cluster that is built of virtual machines (ten min
 	@$(MAKE) --no-print-directory build
 	@tests/support/install-packages demo
 	@tests/support/demo-cluster
+
+demo-kubernetes: ## Show a Kubernetes cluster that is built of virtual machines (an hour, emulated)
+	@tests/support/demo-kubernetes --check
+	@$(MAKE) --no-print-directory build
+	@tests/support/install-packages demo
+	@tests/support/demo-kubernetes
 
 # Before the build, which takes minutes.
 demo-check:

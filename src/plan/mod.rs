@@ -4,6 +4,7 @@
 //! code, [`simulate`] says what a step would do to an observation, [`render`] shows it, [`promise`]
 //! compares it with one that was shown before.
 
+mod action;
 mod build;
 pub mod check;
 mod diff;

@@ -361,10 +361,19 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         Action::ClusterAdopt { .. }
         | Action::ClusterRecover { .. }
         | Action::ClusterReconfigure { .. }
+        | Action::KubernetesRenew { .. }
         | Action::KubernetesAdopt => (None, None),
+        Action::KubernetesPrepare { machines } => {
+            parts.extend(machines.keys().map(|it| (it.clone(), digest_of(&()))));
+            (None, None)
+        }
+        Action::KubernetesInit { cluster } => (None, Some(digest_of(cluster))),
+        // Which machines lack something on the way follows from what there is at that time.
+        Action::KubernetesConnect { .. } => (None, None),
         Action::KubernetesNode { node, step, .. } => {
             let wish = match step {
                 KubernetesNodeStep::Set { wish, .. } => Some(digest_of(wish)),
+                KubernetesNodeStep::Join { machine, .. } => Some(digest_of(machine)),
                 _ => None,
             };
             (Some(format!("{} {node}", step.verb())), wish)

@@ -85,6 +85,10 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::ClusterNode { .. }
         | Action::ClusterAccount { .. }
         | Action::KubernetesAdopt
+        | Action::KubernetesPrepare { .. }
+        | Action::KubernetesInit { .. }
+        | Action::KubernetesConnect { .. }
+        | Action::KubernetesRenew { .. }
         | Action::KubernetesNode { .. }
         | Action::KubernetesNamespace { .. }
         | Action::KubernetesAccess { .. } => {}

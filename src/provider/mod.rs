@@ -8,6 +8,7 @@ pub mod cluster;
 mod files;
 pub mod folder;
 pub mod gpu;
+mod guest;
 pub mod image;
 pub mod kubernetes;
 pub mod libvirt;

@@ -5,7 +5,9 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::model::Name;
 
 /// An error that begins with the path it is about.
 pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
@@ -19,6 +21,11 @@ pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
 pub(crate) fn private(folder: &Path) -> io::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| named(folder, &error))
+}
+
+/// Where the credentials for a Kubernetes cluster that trueup built are kept; `folder`: that of clusters.
+pub(crate) fn kept_kubeconfig(folder: &Path, cluster: &Name) -> PathBuf {
+    folder.join("keys").join(cluster.as_str()).join("admin.conf")
 }
 
 /// Removes a folder of ours with all that is in it; that it is not there is well.

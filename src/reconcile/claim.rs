@@ -69,6 +69,7 @@ pub(super) fn makes_ours(action: &Action) -> bool {
             | Action::ClusterAdopt { .. }
             | Action::ClusterPrepare { .. }
             | Action::KubernetesAdopt
+            | Action::KubernetesPrepare { .. }
             | Action::Release { .. }
     ) || action.gpu_change().is_some()
 }

@@ -11,7 +11,10 @@ use trueup_slurm::hostlist;
 use super::cache::ParseCache;
 use super::environment::Gathered;
 use super::kinds::cluster::{
-    ClusterAccountingSpec, ClusterHostSpec, ClusterPoolSpec, SlurmClusterSpec,
+    ClusterAccountingSpec, ClusterHostSpec, ClusterPoolSpec, ClusterSpec, SlurmClusterSpec,
+};
+use super::kinds::cluster_kubernetes::{
+    KubernetesClusterSpec, KubernetesHostSpec, KubernetesNodeSpec,
 };
 use super::kinds::cluster_machine::ClusterMachineSpec;
 use super::kinds::disk::DiskSpec;
@@ -20,7 +23,7 @@ use super::kinds::machine::{
 };
 use super::kinds::{Doc, LifecycleSpec, Metadata, Spec};
 use super::resolve::{Draft, Member, Place};
-use super::scalar;
+use super::scalar::{self, SizeText};
 use crate::model::resource::{DiskBus, OnImageChange, Power, SnapshotPolicy, VolumeFormat};
 use crate::model::{Kind, Name, ResourceId};
 
@@ -84,10 +87,7 @@ struct Mistake {
 /// Adds the machines of every cluster that is built. A machine that is also written down is an error.
 pub(crate) fn add(cache: &mut ParseCache, all: &mut Gathered) {
     let built = |member: &Member| match &member.doc.spec {
-        Spec::Cluster(spec) => {
-            let built = spec.slurm().is_some_and(|spec| spec.machines.is_some());
-            built && member.id.is_some()
-        }
+        Spec::Cluster(spec) => spec.machines().is_some() && member.id.is_some(),
         _ => false,
     };
     let clusters: Vec<usize> = (0..all.members.len()).filter(|&n| built(&all.members[n])).collect();
@@ -166,21 +166,27 @@ pub(crate) fn addresses(first: &str, count: usize) -> Result<Vec<String>, String
 
 fn expand(id: &ResourceId, doc: &Doc) -> Expansion {
     let Spec::Cluster(spec) = &doc.spec else { return Expansion::default() };
-    let Some(spec) = spec.slurm() else { return Expansion::default() };
-    let mut work = Expand { id, doc, spec, found: Expansion::default() };
-    for (n, host) in spec.controllers.iter().enumerate() {
-        work.entry(host, &format!("/spec/controllers/{n}"), None);
-    }
-    for (p, pool) in spec.pools.iter().enumerate() {
-        for (n, host) in pool.nodes.iter().enumerate() {
-            work.entry(host, &format!("/spec/pools/{p}/nodes/{n}"), Some((pool, p)));
-        }
-    }
-    for (n, host) in spec.login.iter().enumerate() {
-        work.entry(host, &format!("/spec/login/{n}"), None);
-    }
-    if let Some(accounting) = database(spec) {
-        work.entry(&accounting.host, DATABASE, None);
+    let spec = &**spec;
+    let mut work = Expand {
+        id,
+        doc,
+        all: spec.machines(),
+        has: match spec {
+            ClusterSpec::Slurm(_) => "an image with Slurm, munge and qemu-guest-agent in it",
+            ClusterSpec::Kubernetes(_) => {
+                "an image with containerd, kubelet, kubeadm and qemu-guest-agent in it"
+            }
+        },
+        processors: match spec {
+            ClusterSpec::Slurm(_) => 1,
+            // kubeadm refuses fewer.
+            ClusterSpec::Kubernetes(_) => 2,
+        },
+        found: Expansion::default(),
+    };
+    match spec {
+        ClusterSpec::Slurm(spec) => slurm(&mut work, spec),
+        ClusterSpec::Kubernetes(spec) => kubernetes(&mut work, spec),
     }
     work.found
 }
@@ -192,11 +198,100 @@ pub(crate) fn database(spec: &SlurmClusterSpec) -> Option<&ClusterAccountingSpec
     (!on_controller).then_some(accounting)
 }
 
+fn slurm<'a>(work: &mut Expand<'a>, spec: &'a SlurmClusterSpec) {
+    for (n, host) in spec.controllers.iter().enumerate() {
+        work.entry(&Entry::slurm(host), &format!("/spec/controllers/{n}"), None);
+    }
+    for (index, pool) in spec.pools.iter().enumerate() {
+        for (n, host) in pool.nodes.iter().enumerate() {
+            let at = format!("/spec/pools/{index}/nodes/{n}");
+            work.entry(&Entry::slurm(host), &at, Some(Pool::slurm(pool, index)));
+        }
+    }
+    for (n, host) in spec.login.iter().enumerate() {
+        work.entry(&Entry::slurm(host), &format!("/spec/login/{n}"), None);
+    }
+    if let Some(accounting) = database(spec) {
+        work.entry(&Entry::slurm(&accounting.host), DATABASE, None);
+    }
+}
+
+fn kubernetes<'a>(work: &mut Expand<'a>, spec: &'a KubernetesClusterSpec) {
+    for (n, host) in spec.control_plane.iter().enumerate() {
+        work.entry(&Entry::kubernetes(host), &format!("/spec/controlPlane/{n}"), None);
+    }
+    for (index, pool) in spec.pools.iter().enumerate() {
+        let of = Pool { index, machine: pool.machine.as_deref(), cpus: None, jobs: None };
+        for (n, node) in pool.nodes.iter().enumerate() {
+            let at = format!("/spec/pools/{index}/nodes/{n}");
+            match node {
+                KubernetesNodeSpec::Host(host) => {
+                    work.entry(&Entry::kubernetes(host), &at, Some(of));
+                }
+                KubernetesNodeSpec::Name(_) => {
+                    let message = "a machine is made for it, which needs an address";
+                    let hint =
+                        "write `{name: …, address: …}`; of an entry with several, the first one's";
+                    work.mistake("spec/missing-field", &at, message, Some(hint));
+                }
+            }
+        }
+    }
+}
+
 struct Expand<'a> {
     id: &'a ResourceId,
     doc: &'a Doc,
-    spec: &'a SlurmClusterSpec,
+    /// What all machines have.
+    all: Option<&'a ClusterMachineSpec>,
+    /// What their image needs.
+    has: &'static str,
+    /// Processors of a controller, where nothing says them.
+    processors: u32,
     found: Expansion,
+}
+
+/// An entry of one machine, or several.
+struct Entry<'a> {
+    name: &'a str,
+    address: Option<&'a str>,
+    port: Option<u16>,
+    machine: Option<&'a ClusterMachineSpec>,
+}
+
+impl<'a> Entry<'a> {
+    fn slurm(host: &'a ClusterHostSpec) -> Self {
+        Self {
+            name: &host.name,
+            address: host.address.as_deref(),
+            port: host.port,
+            machine: host.machine.as_deref(),
+        }
+    }
+
+    fn kubernetes(host: &'a KubernetesHostSpec) -> Self {
+        let (address, machine) = (host.address.as_deref(), host.machine.as_deref());
+        Self { name: &host.name, address, port: None, machine }
+    }
+}
+
+/// The pool of an entry.
+#[derive(Clone, Copy)]
+struct Pool<'a> {
+    /// Its place.
+    index: usize,
+    machine: Option<&'a ClusterMachineSpec>,
+    /// The processors of its nodes, where it says them.
+    cpus: Option<u32>,
+    /// What jobs get of the memory of its nodes, where it says that.
+    jobs: Option<&'a SizeText>,
+}
+
+impl<'a> Pool<'a> {
+    fn slurm(pool: &'a ClusterPoolSpec, index: usize) -> Self {
+        let (machine, cpus) = (pool.machine.as_deref(), Some(pool.cpus));
+        Self { index, machine, cpus, jobs: Some(&pool.memory) }
+    }
 }
 
 /// Templates, the nearest first, each with its pointer.
@@ -213,8 +308,10 @@ struct Wanted<'a> {
     /// What the host is called in the cluster.
     node: &'a str,
     address: String,
-    /// Its pool, and the place of that; none: no node.
-    pool: Option<(&'a ClusterPoolSpec, usize)>,
+    /// Its pool; none: no node.
+    pool: Option<Pool<'a>>,
+    /// Its processors, where nothing says them.
+    processors: u32,
     layers: &'a Layers<'a>,
 }
 
@@ -244,20 +341,15 @@ impl<'a> Expand<'a> {
     }
 
     /// The machines of one entry.
-    fn entry(
-        &mut self,
-        host: &'a ClusterHostSpec,
-        at: &str,
-        pool: Option<(&'a ClusterPoolSpec, usize)>,
-    ) {
+    fn entry(&mut self, host: &Entry<'a>, at: &str, pool: Option<Pool<'a>>) {
         // A name that is none is told with the others of the cluster.
-        let Ok(names) = hostlist::expand(&host.name) else { return };
+        let Ok(names) = hostlist::expand(host.name) else { return };
         let most = MACHINES_MAX.saturating_sub(self.found.made.len() / 2);
         if names.len() > most {
             let message = format!("a cluster has at most {MACHINES_MAX} machines here");
             return self.mistake("spec/too-many", &format!("{at}/name"), message, None);
         }
-        let Some(first) = &host.address else {
+        let Some(first) = host.address else {
             let hint =
                 "an address on the machines' network; of an entry with several, the first one";
             let message = "field `address` is missing";
@@ -275,9 +367,13 @@ impl<'a> Expand<'a> {
             }
         };
         let layers = &self.layers(host, at, pool);
+        let processors = if pool.is_none() { self.processors } else { 1 };
         for (node, address) in names.iter().zip(addresses) {
             match machine_name(&self.id.name, node) {
-                Ok(name) => self.machine(&Wanted { at, name, node, address, pool, layers }),
+                Ok(name) => {
+                    let wanted = Wanted { at, name, node, address, pool, processors, layers };
+                    self.machine(&wanted);
+                }
                 Err(message) => {
                     self.mistake("spec/wrong-value", &format!("{at}/name"), message, None);
                 }
@@ -285,22 +381,17 @@ impl<'a> Expand<'a> {
         }
     }
 
-    fn layers(
-        &self,
-        host: &'a ClusterHostSpec,
-        at: &str,
-        pool: Option<(&'a ClusterPoolSpec, usize)>,
-    ) -> Layers<'a> {
-        let own = host.machine.as_deref().map(|own| (format!("{at}/machine"), own));
-        let of_pool = pool.and_then(|(pool, p)| {
-            pool.machine.as_deref().map(|of| (format!("/spec/pools/{p}/machine"), of))
+    fn layers(&self, host: &Entry<'a>, at: &str, pool: Option<Pool<'a>>) -> Layers<'a> {
+        let own = host.machine.map(|own| (format!("{at}/machine"), own));
+        let of_pool = pool.and_then(|Pool { index, machine, .. }| {
+            machine.map(|of| (format!("/spec/pools/{index}/machine"), of))
         });
-        let all = self.spec.machines.as_deref().map(|all| ("/spec/machines".to_owned(), all));
+        let all = self.all.map(|all| ("/spec/machines".to_owned(), all));
         own.into_iter().chain(of_pool).chain(all).collect()
     }
 
     fn machine(&mut self, host: &Wanted<'_>) {
-        let (at, name, layers) = (host.at, &host.name, host.layers);
+        let (at, name, layers, has) = (host.at, &host.name, host.layers, self.has);
         let mut missing = |field: &str, hint| {
             let message = format!("field `{field}` of the machines is missing");
             self.mistake("spec/missing-field", "/spec/machines", message, Some(hint));
@@ -309,7 +400,7 @@ impl<'a> Expand<'a> {
         let network = pick(layers, "network", |it| it.network.as_ref());
         let memory = pick(layers, "memory", |it| it.memory.as_ref());
         if image.is_none() {
-            missing("image", "an image with Slurm, munge and qemu-guest-agent in it");
+            missing("image", has);
         }
         if network.is_none() {
             missing("network", "the name of a `Network`");
@@ -318,8 +409,8 @@ impl<'a> Expand<'a> {
             missing("memory", "memory of each machine: `2GiB`");
         }
         let (Some(image), Some(network), Some(memory)) = (image, network, memory) else { return };
-        if let Some((pool, p)) = host.pool {
-            self.enough(pool, p, memory.0);
+        if let Some(Pool { index, jobs: Some(jobs), .. }) = host.pool {
+            self.enough(jobs, index, memory.0);
         }
         self.disk(host, image);
         let data = (at == DATABASE).then(|| self.data_disk(host)).flatten();
@@ -328,13 +419,13 @@ impl<'a> Expand<'a> {
     }
 
     /// Whether a machine has the memory that its pool gives to jobs.
-    fn enough(&mut self, pool: &ClusterPoolSpec, p: usize, memory: &MemorySpec) {
+    fn enough(&mut self, jobs: &SizeText, p: usize, memory: &MemorySpec) {
         let text = match memory {
             MemorySpec::Size(size) => size,
             MemorySpec::Detail(detail) => &detail.current,
         };
         // Sizes that are none are told where they are read.
-        let (Ok(has), Ok(gives)) = (scalar::size(&text.0), scalar::size(&pool.memory.0)) else {
+        let (Ok(has), Ok(gives)) = (scalar::size(&text.0), scalar::size(&jobs.0)) else {
             return;
         };
         let left = has.saturating_sub(has / 16).saturating_sub(KERNEL_BYTES);
@@ -343,7 +434,7 @@ impl<'a> Expand<'a> {
         if gives > left && !told {
             let message = format!(
                 "jobs get {}, and a machine with {} has {} MiB for them at most",
-                pool.memory.0,
+                jobs.0,
                 text.0,
                 left >> 20
             );
@@ -386,7 +477,9 @@ impl<'a> Expand<'a> {
                 return None;
             }
         };
-        let size = self.spec.accounting.as_ref().and_then(|it| it.disk.clone());
+        let Spec::Cluster(cluster) = &self.doc.spec else { return None };
+        let accounting = cluster.slurm().and_then(|slurm| slurm.accounting.as_ref());
+        let size = accounting.and_then(|it| it.disk.clone());
         let pool = pick(layers, "storagePool", |it| it.storage_pool.as_ref());
         let mut pointers = vec![("/spec/size", "/spec/accounting/disk".to_owned())];
         pointers.extend(pool.as_ref().map(|(_, at)| ("/spec/pool", at.clone())));
@@ -504,12 +597,15 @@ fn vm(
 /// The processors of a host, and where they are said. Those of a node are its pool's, unless it is said
 /// nearer than for all machines.
 fn cpus(host: &Wanted<'_>) -> (CpusSpec, String) {
-    let near = |at: &String| host.pool.is_none() || at != "/spec/machines";
+    let own = host.pool.is_some_and(|pool| pool.cpus.is_some());
+    let near = |at: &String| !own || at != "/spec/machines";
     let near: Layers<'_> = host.layers.iter().filter(|(at, _)| near(at)).cloned().collect();
     match (pick(&near, "cpus", |it| it.cpus.as_ref()), host.pool) {
         (Some((cpus, at)), _) => (cpus.clone(), at),
-        (None, Some((pool, p))) => (CpusSpec::Count(pool.cpus), format!("/spec/pools/{p}/cpus")),
-        (None, None) => (CpusSpec::Count(1), host.at.to_owned()),
+        (None, Some(Pool { index, cpus: Some(cpus), .. })) => {
+            (CpusSpec::Count(cpus), format!("/spec/pools/{index}/cpus"))
+        }
+        (None, _) => (CpusSpec::Count(host.processors), host.at.to_owned()),
     }
 }
 

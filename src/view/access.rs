@@ -57,12 +57,19 @@ fn of_slurm(cluster: &str, wish: &wish::Cluster) -> Map<String, Value> {
 }
 
 fn of_kubernetes(cluster: &str, wish: &KubernetesCluster) -> Map<String, Value> {
-    let groups = wish.pools.iter().map(|pool| {
-        let hosts = pool.nodes.iter().map(|node| (node.clone(), json!({})));
-        let hosts = json!({"hosts": hosts.collect::<Map<_, _>>()});
-        (group(&[cluster, "pool", &pool.name]), hosts)
+    let host = |node: &String| {
+        let machine = wish.built.as_ref().and_then(|built| built.machines.get(node));
+        let reached = machine.map_or(json!({}), |it| json!({"ansible_host": it.address}));
+        (node.clone(), reached)
+    };
+    let hosts = |nodes: &[String]| json!({"hosts": nodes.iter().map(host).collect::<Map<_, _>>()});
+    let pools = wish.pools.iter();
+    let pools = pools.map(|pool| (group(&[cluster, "pool", &pool.name]), hosts(&pool.nodes)));
+    let control = wish.built.as_ref().map(|built| {
+        let name = group(&[cluster, "control_plane"]);
+        (name, hosts(std::slice::from_ref(&built.control_plane)))
     });
-    groups.collect()
+    pools.chain(control).collect()
 }
 
 /// How Ansible reaches a host whose name does not resolve.

@@ -430,7 +430,7 @@ spec:
 "#,
         expect![[r#"
             environments/lab/x.yaml:6:37 spec/unknown-field: unknown field `cpus` (did you mean `gpus`?)
-            environments/lab/x.yaml:7:3 spec/unknown-field: unknown field `partitions` (known here: type, version, pools, drainTimeout, maxUnavailable, evict, namespaces, certificates)
+            environments/lab/x.yaml:7:3 spec/unknown-field: unknown field `partitions` (known here: type, version, machines, controlPlane, podCidr, serviceCidr, cni, dns, imageRepository, pools, drainTimeout, maxUnavailable, evict, namespaces, certificates)
             environments/lab/x.yaml:8:45 spec/wrong-value: `closed` is not one of open, sameNamespace, denyAll
             environments/lab/x.yaml:8:81 spec/wrong-value: `owner` is not one of view, edit, admin
         "#]],

@@ -102,6 +102,7 @@ fn id(text: &str) -> ResourceId {
 
 mod backup;
 mod cluster;
+mod cluster_built;
 mod examples;
 mod gpu;
 mod kubernetes_gpus;

@@ -113,7 +113,7 @@ spec:
             ("environments/lab/manifests/web/a.yaml", "# nothing\n"),
         ],
         expect![[r#"
-            environments/lab/x.yaml:5:12 spec/wrong-kind-of-reference: `cluster/apps` is a Slurm cluster, which has no manifests (name a cluster of type `kubernetes`)
+            environments/lab/x.yaml:5:12 spec/wrong-kind-of-reference: `cluster/apps` is a Slurm cluster, which has no manifests (name a cluster of type `kubernetes`, or say `folder`)
             environments/lab/x.yaml:7:14 spec/wrong-value: there is no object in the manifests (a release that is no longer wanted goes with its document)
         "#]],
     );

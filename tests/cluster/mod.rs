@@ -6,10 +6,10 @@ mod machines;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use trueup::model::{CommitId, Digest, Fault, Name, Observed, Resource, ResourceId};
+use trueup::model::{CommitId, Digest, Fault, Kind, Name, Observed, Resource, ResourceId};
 use trueup::plan::{self, Guards, Input, Known, KnownResource, Plan, Step};
 use trueup::port::{Agents, Provider as _, Scope};
-use trueup::provider::cluster::{ClusterProvider, ClusterSetup, Restarts};
+use trueup::provider::cluster::{ClusterHost, ClusterProvider, ClusterSetup};
 use trueup::spec::{Desired, ParseCache, RepoFile, RepoFiles, Select, load};
 
 use self::machines::Wire;
@@ -68,6 +68,8 @@ struct Site {
     id: ResourceId,
     desired: Arc<Desired>,
     known: Known,
+    /// Its machines, which are ours.
+    machines: BTreeSet<ResourceId>,
     _state: tempfile::TempDir,
 }
 
@@ -84,8 +86,8 @@ impl Site {
         let state = tempfile::tempdir().unwrap();
         let setup = ClusterSetup {
             folder: state.path().join("cluster"),
-            restarts: BTreeMap::new(),
-            usual: Restarts::default(),
+            hosts: BTreeMap::new(),
+            usual: ClusterHost::default(),
         };
         let agents = wire.agents() as Arc<dyn Agents>;
         let id: ResourceId = "cluster/hpc".parse().unwrap();
@@ -98,6 +100,7 @@ impl Site {
             id,
             desired: Arc::new(desired),
             known: Known::default(),
+            machines: BTreeSet::new(),
             _state: state,
         })
     }
@@ -113,6 +116,8 @@ impl Site {
         let select = Select::Host("here".to_owned());
         let loaded = load(&RepoFiles { files }, &select, &mut ParseCache::new());
         let mut desired = loaded.unwrap_or_else(|found| panic!("{found:?}")).desired;
+        let machines = desired.resources.keys().filter(|id| id.kind == Kind::VirtualMachine);
+        self.machines.extend(machines.cloned());
         desired.resources.retain(|id, _| *id == self.id);
         for wish in desired.resources.values_mut() {
             Arc::make_mut(wish).depends_on.clear();
@@ -125,7 +130,7 @@ impl Site {
         let claims = claims.filter_map(|(id, known)| Some((id.clone(), known.claimed.clone()?)));
         Scope {
             desired: Arc::clone(&self.desired),
-            known: Arc::new(self.known.resources.keys().cloned().collect()),
+            known: Arc::new(self.known.resources.keys().chain(&self.machines).cloned().collect()),
             claims: Arc::new(claims.collect()),
             awaited: Arc::new(BTreeSet::new()),
         }

@@ -16,6 +16,9 @@ use crate::fault::chain;
 /// Largest kubeconfig: those of hundreds of clusters have less.
 const KUBECONFIG_MAX: u64 = 4 * 1024 * 1024;
 
+/// Letters of a line of PEM (RFC 7468, 2).
+const PEM_LINE: usize = 64;
+
 /// Which cluster, by reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KubeconfigRef {
@@ -99,7 +102,7 @@ impl Access {
     pub fn own_certificates(&self) -> Result<Vec<Certificate>, String> {
         let mut all = Vec::new();
         for (index, authority) in self.config.root_cert.iter().flatten().enumerate() {
-            let what = format!("authority {} of the kubeconfig", index + 1);
+            let what = format!("{} {} of the kubeconfig", cert::AUTHORITY, index + 1);
             all.push(cert::from_der(&what, authority)?);
         }
         if let Some(pem) = client_certificate(&self.config.auth_info)? {
@@ -108,9 +111,23 @@ impl Access {
         Ok(all)
     }
 
-    /// The authorities that the server is trusted by, as DER; none: those of the system.
-    pub(crate) fn authorities(&self) -> &[Vec<u8>] {
-        self.config.root_cert.as_deref().unwrap_or_default()
+    /// The authorities that we trust, as a PEM text; empty: none is named.
+    #[must_use]
+    pub fn authorities_pem(&self) -> String {
+        use base64::Engine as _;
+        let pem = |der: &Vec<u8>| {
+            let packed = base64::engine::general_purpose::STANDARD.encode(der);
+            let lines: Vec<&str> = packed
+                .as_bytes()
+                .chunks(PEM_LINE)
+                .filter_map(|line| std::str::from_utf8(line).ok())
+                .collect();
+            format!(
+                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+                lines.join("\n")
+            )
+        };
+        self.config.root_cert.iter().flatten().map(pem).collect()
     }
 
     /// The name that the server's certificate has to be for, where that is not its host.

@@ -20,6 +20,9 @@ use crate::fault::chain;
 /// Most certificates of one file; a bundle of all public authorities has about 150.
 const BUNDLE_MAX: usize = 1_000;
 
+/// What authorities' certificates are called.
+pub(crate) const AUTHORITY: &str = "authority";
+
 /// A certificate, as far as its end goes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Certificate {
@@ -32,6 +35,11 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Whether it is an authority's, which outlives those that it signs by years.
+    pub fn is_authority(&self) -> bool {
+        self.what.starts_with(AUTHORITY)
+    }
+
     /// Whole days that are left; negative where it has ended.
     pub fn days_left(&self, now: Timestamp) -> i64 {
         const DAY: i64 = 86_400;

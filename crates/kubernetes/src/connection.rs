@@ -1,11 +1,11 @@
 //! One connection to each cluster, with one set of watches, for everybody here who has to do with it.
 //!
-//! Which kubeconfig leads to a cluster is said when this is made, and by nobody later. Another file in its
-//! place is used with the next request for the way; a connection that nobody asks for any more ends, and so
-//! does each of its watches.
+//! Which kubeconfig leads to a cluster is said when this is made, and by nobody later: which file, or where
+//! one is kept once there is one. Another file in its place is used with the next request for the way; a
+//! connection that nobody asks for any more ends, and so does each of its watches.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -40,8 +40,12 @@ pub enum NoWay {
 #[derive(Clone)]
 pub struct Connections(Arc<Inner>);
 
+/// Where the kubeconfig of a cluster is kept when nobody said another one; `None`: nowhere.
+type Kept = Box<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
+
 struct Inner {
     ways: BTreeMap<String, KubeconfigRef>,
+    kept: Kept,
     limits: Limits,
     idle: Duration,
     news: Pulse,
@@ -88,8 +92,34 @@ impl Connections {
     /// None open yet. `idle`: what nobody asks for in this time ends; it has to be longer than the time
     /// between two looks at a cluster.
     pub fn new(ways: BTreeMap<String, KubeconfigRef>, limits: Limits, idle: Duration) -> Self {
-        let (news, open) = (Pulse::default(), Mutex::default());
-        Self(Arc::new(Inner { ways, limits, idle, news, open }))
+        Self::or_kept(ways, |_| None, limits, idle)
+    }
+
+    /// The same, and where `ways` have none, the file of that place leads to the cluster as soon as it is there. No
+    /// program that it names is started.
+    pub fn or_kept(
+        ways: BTreeMap<String, KubeconfigRef>,
+        place: impl Fn(&str) -> Option<PathBuf> + Send + Sync + 'static,
+        limits: Limits,
+        idle: Duration,
+    ) -> Self {
+        let (kept, news, open) = (Box::new(place), Pulse::default(), Mutex::default());
+        Self(Arc::new(Inner { ways, kept, limits, idle, news, open }))
+    }
+
+    /// Whether anything says how a cluster is reached.
+    pub fn has(&self, cluster: &str) -> bool {
+        self.way(cluster).is_some()
+    }
+
+    fn way(&self, cluster: &str) -> Option<KubeconfigRef> {
+        if let Some(said) = self.0.ways.get(cluster) {
+            return Some(said.clone());
+        }
+        let path = (self.0.kept)(cluster)?;
+        // Of one that cannot be looked at, whoever reads it says why.
+        let is_there = path.try_exists().unwrap_or(true);
+        is_there.then_some(KubeconfigRef { path, context: None, programs: false })
     }
 
     /// The way to a cluster: the one that is open, unless its kubeconfig is another one by now.
@@ -97,13 +127,13 @@ impl Connections {
     /// # Errors
     /// [`NoWay`].
     pub async fn to(&self, cluster: &str) -> Result<Arc<Connection>, NoWay> {
-        let way = self.0.ways.get(cluster);
+        let way = self.way(cluster);
         let way = way.ok_or_else(|| NoWay::Unnamed(cluster.to_owned()))?;
         let stamp = Stamp::of(&way.path);
         if let Some(open) = self.current(cluster, stamp.as_ref()) {
             return Ok(open);
         }
-        let access = access(way, self.0.limits).await?;
+        let access = access(&way, self.0.limits).await?;
         let mut all = self.open();
         // Two who asked at the same time get the same one.
         if let Some(open) = all.get(cluster).filter(|it| stamp.is_some() && it.stamp == stamp) {

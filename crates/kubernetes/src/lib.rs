@@ -14,6 +14,7 @@
 //! - [`namespace`]: namespaces with what is around them (quota, limits, who may do what, network) as the
 //!   manifests of one release.
 //! - [`Overview`]: a cluster in a few numbers, for whoever keeps a history of it.
+//! - [`kubeadm`], [`podnet`]: what the machines of a cluster are told that is built.
 //! - [`access()`], [`Api`]: from a kubeconfig to requests, with limits, attempts and [`Fault`]s.
 //! - [`Watches`]: objects followed, so that a look at a cluster at rest costs little. [`Connections`]: one
 //!   way to each cluster with one set of watches, for all who have to do with it.
@@ -37,9 +38,11 @@ mod connection;
 mod fault;
 pub mod grant;
 mod key;
+pub mod kubeadm;
 pub mod namespace;
 pub mod node;
 mod overview;
+pub mod podnet;
 pub mod release;
 #[expect(clippy::disallowed_methods, reason = "starts the programs that it is handed")]
 pub mod run;

@@ -262,11 +262,10 @@ mod tests {
 
     fn cluster() -> Cluster {
         let mut wish = sample::cluster();
-        let mut at = 10;
         let pools = wish.pools.iter_mut().flat_map(|pool| &mut pool.nodes);
-        for host in wish.controllers.iter_mut().chain(pools).chain(&mut wish.login) {
+        let all = wish.controllers.iter_mut().chain(pools).chain(&mut wish.login);
+        for (at, host) in (10..).zip(all) {
             host.address = Some(format!("10.9.0.{at}"));
-            at += 1;
         }
         wish
     }

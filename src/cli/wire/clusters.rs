@@ -59,6 +59,10 @@ impl Provider for Clusters {
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         let hand = match step.action {
             Action::KubernetesAdopt
+            | Action::KubernetesPrepare { .. }
+            | Action::KubernetesInit { .. }
+            | Action::KubernetesConnect { .. }
+            | Action::KubernetesRenew { .. }
             | Action::KubernetesNode { .. }
             | Action::KubernetesNamespace { .. }
             | Action::KubernetesAccess { .. } => &self.kubernetes,

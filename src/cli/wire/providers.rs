@@ -21,7 +21,7 @@ use crate::provider::cluster::{ClusterHost, ClusterProvider, ClusterSetup};
 use crate::provider::folder::{FolderProvider, FolderSetup};
 use crate::provider::gpu::{GpuProvider, GpuSetup};
 use crate::provider::image::{Builder, ImageProvider};
-use crate::provider::kubernetes::KubernetesProvider;
+use crate::provider::kubernetes::{KubernetesProvider, kept_kubeconfigs};
 use crate::provider::release::ReleaseProvider;
 use crate::provider::render::{HostRenderer, RenderSetup};
 use crate::provider::seed::SeedProvider;
@@ -29,6 +29,8 @@ use crate::source::MirrorConfig;
 
 /// Where libvirt keeps disks when nobody says otherwise.
 const LIBVIRT_IMAGES: &str = "/var/lib/libvirt/images";
+/// What is kept of clusters, in the state directory.
+const CLUSTERS: &str = "cluster";
 /// After how long a connection to a cluster ends that nobody asks for any more, and each of its watches: a
 /// pull request that is looked at now and then must not make them anew each time.
 const KUBERNETES_IDLE: Duration = Duration::from_secs(600);
@@ -152,14 +154,14 @@ fn clusters(config: &Config) -> ClusterProvider {
     };
     let named = config.clusters.iter().map(|(name, settings)| (name.clone(), host(settings)));
     ClusterProvider::new(ClusterSetup {
-        folder: config.state_directory().join("cluster"),
+        folder: config.state_directory().join(CLUSTERS),
         hosts: named.collect(),
         usual: host(&ClusterSettings::default()),
     })
 }
 
-/// The ways to the Kubernetes clusters that the config leads to, for all who have to do with one. No server
-/// is asked before there is a look.
+/// The ways to the Kubernetes clusters that the config leads to, and to those that trueup built, for all who
+/// have to do with one. No server is asked before there is a look.
 fn connections(config: &Config) -> Connections {
     let ways = config.clusters.iter().filter_map(|(name, settings)| {
         let path = settings.kubeconfig.clone()?;
@@ -168,7 +170,8 @@ fn connections(config: &Config) -> Connections {
         Some((name.to_string(), way))
     });
     let idle = KUBERNETES_IDLE.max(3 * config.limits.resync.duration());
-    Connections::new(ways.collect(), Limits::LOOKS, idle)
+    let kept = kept_kubeconfigs(config.state_directory().join(CLUSTERS));
+    Connections::or_kept(ways.collect(), kept, Limits::LOOKS, idle)
 }
 
 /// Folders that Slurm clusters share.
@@ -206,14 +209,16 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let gpu = gpus(config);
     let connections = connections(config);
     let releases = ReleaseProvider::new(connections.clone(), Some(config.host()));
-    let kubernetes = KubernetesProvider::new(connections.clone());
+    let folder = config.state_directory().join(CLUSTERS);
+    let kubernetes = KubernetesProvider::new(connections.clone(), folder);
     let wakes = Wakes { libvirt, gpu: gpu.clone(), connections, kubernetes: kubernetes.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
     let backups = wakes.libvirt.guests(config, backups(config, config_path));
     let backups = Arc::new(backups);
     let slurm = Arc::new(wakes.libvirt.agents(clusters(config)));
-    let clusters = Arc::new(Clusters::new(slurm, Arc::new(kubernetes)));
+    let kubernetes = Arc::new(wakes.libvirt.agents_of(kubernetes));
+    let clusters = Arc::new(Clusters::new(slurm, kubernetes));
     let providers: Vec<Arc<dyn Provider>> = vec![
         machine,
         Arc::new(images),
@@ -262,6 +267,7 @@ mod libvirt {
     use crate::provider::backup::BackupProvider;
     use crate::provider::cluster::ClusterProvider;
     use crate::provider::image::{cpu_has_virtualisation, kvm_works};
+    use crate::provider::kubernetes::KubernetesProvider;
     use crate::provider::libvirt::{LibvirtAgents, LibvirtGuests, LibvirtProvider, Settings};
 
     /// What libvirt reports.
@@ -285,6 +291,11 @@ mod libvirt {
 
         /// Clusters that can be in guests.
         pub(super) fn agents(&self, clusters: ClusterProvider) -> ClusterProvider {
+            clusters.with_agents(Arc::new(LibvirtAgents::new(self.0.client())))
+        }
+
+        /// Clusters of Kubernetes that can be in guests.
+        pub(super) fn agents_of(&self, clusters: KubernetesProvider) -> KubernetesProvider {
             clusters.with_agents(Arc::new(LibvirtAgents::new(self.0.client())))
         }
 
@@ -344,6 +355,7 @@ mod libvirt {
     use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
     use crate::provider::backup::BackupProvider;
     use crate::provider::cluster::ClusterProvider;
+    use crate::provider::kubernetes::KubernetesProvider;
 
     /// Answers for kinds that this build cannot look at.
     struct Absent {
@@ -365,6 +377,11 @@ mod libvirt {
 
         /// Clusters of this host alone.
         pub(super) fn agents(&self, clusters: ClusterProvider) -> ClusterProvider {
+            clusters
+        }
+
+        /// Clusters of Kubernetes that are there.
+        pub(super) fn agents_of(&self, clusters: KubernetesProvider) -> KubernetesProvider {
             clusters
         }
 

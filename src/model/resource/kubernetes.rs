@@ -1,10 +1,12 @@
 //! The canonical form of a Kubernetes cluster: which of its nodes belong together, what they have to bear,
 //! and which namespaces there have to be.
 //!
-//! Where its API server is, and by which credentials it is asked, is the host's config: neither is part
-//! of it. It holds no secret.
+//! Where the API server of one that is there is, and by which credentials it is asked, is the host's config:
+//! neither is part of it. It holds no secret, and of one that is built no credentials: those are kept in the
+//! state directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,9 @@ use trueup_kubernetes::namespace::{Namespace, Role};
 use trueup_kubernetes::node::{ClusterView, DrainRules, NodeWish};
 use trueup_kubernetes::{AboutCluster, Overview, release};
 
-/// A Kubernetes cluster that is there already.
+use super::super::Name;
+
+/// A Kubernetes cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesCluster {
@@ -35,12 +39,75 @@ pub struct KubernetesCluster {
     pub max_unavailable: u32,
     /// How long before its end a certificate is told of, seconds.
     pub warn_before_s: u64,
+    /// The machines that trueup makes for it; `None`: it is there already, and is taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<KubernetesBuilt>,
     /// Who may be given access for a while, and to what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kubeconfigs: Vec<KubeconfigRule>,
     /// What was seen of it; in observations only.
     #[serde(skip)]
     pub seen: Option<Arc<KubernetesSeen>>,
+}
+
+/// A Kubernetes cluster of virtual machines of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesBuilt {
+    /// Its machines, by the names of their nodes.
+    pub machines: BTreeMap<String, KubernetesMachine>,
+    /// The node of the control plane.
+    pub control_plane: String,
+    /// The minor release that it is built of, as `1.33`.
+    pub version: String,
+    /// Addresses of pods.
+    pub pods: String,
+    /// Addresses of services.
+    pub services: String,
+    /// Whether the plugin `bridge` and routes connect pods; otherwise nothing of trueup's does.
+    pub bridge: bool,
+    /// Whether it has names for services.
+    pub dns: bool,
+    /// Where the images of its own programs are; `None`: where kubeadm looks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<String>,
+    /// How long before their end its certificates are renewed, seconds; `None`: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_before_s: Option<u64>,
+}
+
+/// A machine of a Kubernetes cluster that is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct KubernetesMachine {
+    /// The virtual machine.
+    pub guest: Name,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+impl KubernetesBuilt {
+    /// The machine of the control plane.
+    #[must_use]
+    pub fn control(&self) -> Option<&KubernetesMachine> {
+        self.machines.get(&self.control_plane)
+    }
+
+    /// The virtual machines, by the names of their nodes.
+    #[must_use]
+    pub fn guests(&self) -> BTreeMap<String, Name> {
+        self.machines.iter().map(|(node, it)| (node.clone(), it.guest.clone())).collect()
+    }
+}
+
+/// What a look at one machine of a Kubernetes cluster that is built found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KubernetesMachineSeen {
+    /// Whether it is set up to be a node.
+    pub prepared: bool,
+    /// Whether it was made the control plane, or has joined.
+    pub joined: bool,
+    /// Whether its pods are connected with those of all other nodes.
+    pub connected: bool,
 }
 
 /// That somebody may be given access for a while.
@@ -94,6 +161,8 @@ pub struct KubernetesSeen {
     pub namespaces: release::Seen,
     /// The certificates by which it is reached.
     pub certificates: Vec<Certificate>,
+    /// Its machines that answer, by the names of their nodes, where trueup made them.
+    pub machines: BTreeMap<String, KubernetesMachineSeen>,
     /// What gives people access for a while.
     pub access: Vec<Found>,
     /// The time, seconds since 1970.
@@ -106,7 +175,8 @@ impl KubernetesCluster {
     pub fn overview(&self) -> Option<Overview> {
         let seen = self.seen.as_deref()?;
         let nodes = self.pools.iter().flat_map(|pool| &pool.nodes);
-        let expected: BTreeSet<&str> = nodes.map(String::as_str).collect();
+        let control = self.built.iter().map(|built| &built.control_plane);
+        let expected: BTreeSet<&str> = nodes.chain(control).map(String::as_str).collect();
         let about = AboutCluster {
             release: &seen.release,
             expected: &expected,
@@ -147,6 +217,15 @@ pub enum KubernetesNodeStep {
         /// Whether it has to be empty for that.
         empty: bool,
     },
+    /// A machine that trueup made becomes a node.
+    Join {
+        /// The machine.
+        machine: KubernetesMachine,
+        /// The minor release that it has to be of.
+        version: String,
+    },
+    /// It is no node of the cluster any more. Its pods have left it.
+    Remove,
     /// Its kubelet answers, and it is as it should be.
     Check {
         /// What it has to offer by then, by resource.
@@ -164,6 +243,8 @@ impl KubernetesNodeStep {
             Self::Cordon { .. } => "cordon",
             Self::Drain { .. } => "drain",
             Self::Set { .. } => "label",
+            Self::Join { .. } => "join",
+            Self::Remove => "remove",
             Self::Check { .. } => "check",
             Self::Uncordon => "uncordon",
         }

@@ -2,7 +2,7 @@
 //! ended and is given back after a look, and only what an operator asked for is done because it is due.
 
 use super::Judge;
-use crate::model::resource::{KubernetesNodeStep, NodeStep};
+use crate::model::resource::{Cluster, KubernetesNodeStep, NodeStep};
 use crate::model::{Kind, Name, Resource, ResourceId};
 use crate::plan::{Action, Reason};
 
@@ -40,6 +40,12 @@ impl Judge<'_> {
                         self.blame(at, format!("changes {node} before its pods have left"));
                     }
                 }
+                Action::KubernetesNode { node, step: KubernetesNodeStep::Remove, .. } => {
+                    let drains = |it: &Action| matches!(it, Action::KubernetesNode { node: of, step: KubernetesNodeStep::Drain { .. }, .. } if of == node);
+                    if !self.before(at, id, drains) {
+                        self.blame(at, format!("removes {node} before its pods have left"));
+                    }
+                }
                 Action::KubernetesNode { node, step: KubernetesNodeStep::Uncordon, .. }
                     if !asked =>
                 {
@@ -66,9 +72,13 @@ impl Judge<'_> {
             let Resource::Cluster(cluster) = &wish.resource else { continue };
             let claimed = input.known.resources.get(id).and_then(|known| known.claimed.as_ref());
             let claimed = claimed.and_then(|claimed| match claimed {
-                Resource::Cluster(cluster) => cluster.slurm(),
+                Resource::Cluster(cluster) => Some(&**cluster),
                 _ => None,
             });
+            for of in claimed.into_iter().chain([&**cluster]) {
+                self.pods(id, of, cluster);
+            }
+            let claimed = claimed.and_then(Cluster::slurm);
             for slurm in claimed.into_iter().chain(cluster.slurm()) {
                 let Some(built) = &slurm.built else { continue };
                 let nodes = slurm.wish.pools.iter().flat_map(|pool| pool.names());
@@ -84,11 +94,43 @@ impl Judge<'_> {
         }
     }
 
+    /// The same where pods may run.
+    fn pods(&mut self, id: &ResourceId, of: &Cluster, now: &Cluster) {
+        let Some(built) = of.kubernetes().and_then(|of| of.built.as_ref()) else { return };
+        let stays = |node: &str| {
+            let now = now.kubernetes().and_then(|now| now.built.as_ref());
+            now.is_some_and(|now| now.machines.contains_key(node))
+        };
+        let nodes = built.machines.iter().filter(|(node, _)| **node != built.control_plane);
+        for (node, machine) in nodes {
+            if !self.may_have_jobs(id, node) {
+                continue;
+            }
+            let machine = ResourceId::new(Kind::VirtualMachine, machine.guest.clone());
+            let plan = self.plan;
+            let stops = |at: &usize| matches!(plan.steps[*at].action, Action::VmStop { .. });
+            let steps = self.steps_of.get(&machine).into_iter().flatten();
+            for at in steps.copied().filter(stops).collect::<Vec<_>>() {
+                let leaves = |it: &Action| matches!(it, Action::KubernetesNode { node: of, step: KubernetesNodeStep::Drain { .. }, .. } if of == node);
+                let goes = |it: &Action| {
+                    matches!(it, Action::KubernetesNode { node: of, step: KubernetesNodeStep::Remove, .. } if of == node)
+                        && !stays(node)
+                };
+                if !self.before(at, id, leaves) && !self.before(at, id, goes) {
+                    self.blame(at, format!("stops {node} of {id} before its pods have left"));
+                }
+            }
+        }
+    }
+
     fn may_have_jobs(&self, cluster: &ResourceId, node: &str) -> bool {
         let Some(seen) = self.seen(cluster) else {
             return self.input.observed.why_unobservable(cluster).is_some();
         };
         let Resource::Cluster(seen) = &seen.config else { return false };
+        if let Some(seen) = seen.kubernetes_seen() {
+            return seen.nodes.contains_key(node);
+        }
         let observed = seen.seen().and_then(|seen| seen.observed.as_deref());
         observed.is_some_and(|observed| observed.nodes.contains_key(node))
     }

@@ -39,7 +39,8 @@ pub(in super::super) fn decide(
     from: Option<&Cluster>,
 ) -> Verdict {
     let mut verdict = Verdict::default();
-    if let Some(why) = built::moved(case, to.slurm()) {
+    let moved = built::moved(case, to.slurm());
+    if let Some(why) = moved.or_else(|| kubernetes::built::moved(case, to.kubernetes())) {
         verdict.skip(SkipReason::Conflict(why), Vec::new());
         return verdict;
     }

@@ -24,6 +24,8 @@ use crate::plan::{
     SkipReason,
 };
 
+mod built;
+
 const NODES: [&str; 3] = ["g1", "g2", "g3"];
 
 /// A node as it was before anybody asked for anything.
@@ -89,6 +91,7 @@ fn cluster(wish: NodeWish) -> KubernetesCluster {
         evicts: DrainRules::default(),
         max_unavailable: 1,
         warn_before_s: 30 * 86_400,
+        built: None,
         kubeconfigs: Vec::new(),
         seen: None,
     }
@@ -109,6 +112,7 @@ fn seen(nodes: &[Value]) -> KubernetesSeen {
         nodes: named.collect(),
         namespaces: Seen::default(),
         certificates: Vec::new(),
+        machines: BTreeMap::new(),
         access: Vec::new(),
         now: 1_000_000,
     }

@@ -8,11 +8,11 @@ use std::path::Path;
 use trueup_slurm::Machine as _;
 
 use super::act::Job;
-use super::guest::Guest;
 use super::prepare::{Digests, digest};
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
+use crate::provider::guest::Guest;
 
 /// The files, of every machine where they are alike.
 const NAMES: [&str; 3] =
@@ -178,8 +178,8 @@ fn as_slurm<'a>(words: &[&'a str]) -> Vec<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guest::fake::{ended, with};
     use super::*;
+    use crate::provider::guest::fake::{ended, with};
 
     #[test]
     fn a_login_machine_has_what_the_controller_has_and_starts_none() {

@@ -12,13 +12,13 @@ use trueup_slurm::run::Argv;
 use trueup_slurm::{Database, DatabaseError, Machine as _};
 
 use super::act::Job;
-use super::guest::Guest;
 use super::prepare::{Digests, digest};
 use super::{GUEST_QUESTION, GUEST_START, GUEST_WORK};
 use crate::model::resource::SlurmCluster;
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
+use crate::provider::guest::Guest;
 
 /// slurmdbd's file; it starts with no other mode than 0600 (slurmdbd.conf(5)).
 const CONF: &str = "/etc/slurm/slurmdbd.conf";

@@ -11,11 +11,11 @@ use trueup_slurm::{Firewall, Machine as _};
 
 use super::GUEST_QUESTION;
 use super::act::Job;
-use super::guest::Guest;
 use super::prepare::{Digests, digest};
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
+use crate::provider::guest::Guest;
 
 /// The rules, and what the kernel said of them when they were loaded.
 const RULES: &str = "/etc/trueup/firewall.nft";
@@ -131,8 +131,8 @@ impl Job<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guest::fake::{ended, with};
     use super::*;
+    use crate::provider::guest::fake::{ended, with};
 
     const OURS: &str = "table inet trueup {\n}\n";
 

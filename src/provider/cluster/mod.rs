@@ -10,7 +10,6 @@ mod behind_port;
 mod copy;
 mod database;
 mod firewall;
-mod guest;
 mod host;
 mod key;
 mod look;
@@ -27,11 +26,11 @@ use trueup_slurm::observe::{Commands, Observer, Rest};
 use trueup_slurm::run::Argv;
 use trueup_slurm::{Control, Here, Live, Machine, Prover};
 
-use self::guest::Guest;
 pub use self::host::ClusterHost;
 use crate::model::resource::SlurmPlace;
 use crate::model::{Kind, Name, ResourceId};
 use crate::port::Agents;
+use crate::provider::guest::Guest;
 
 /// Longest that one question to the controller may take. A dead one is waited for 9 s by the programs.
 const QUESTION: Duration = Duration::from_secs(30);

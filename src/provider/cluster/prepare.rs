@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::thread;
 
 use sha2::{Digest as _, Sha256};
 use trueup_slurm::Machine as _;
@@ -14,7 +13,6 @@ use trueup_slurm::run::Argv;
 use super::act::Job;
 use super::copy::{self, Copies};
 use super::database::{self, Setup};
-use super::guest::Guest;
 use super::key::{self, Key};
 use super::look::Known;
 use super::{ClusterProvider, GUEST_QUESTION, firewall};
@@ -22,6 +20,7 @@ use crate::model::resource::{MachineSeen, SlurmBuilt, SlurmCluster, StateFolder}
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
+use crate::provider::guest::{self, Guest};
 
 /// Where munge reads its key (munged(8)), and as whom.
 const KEY: &str = "/etc/munge/munge.key";
@@ -49,8 +48,6 @@ const SERVICES: &[(&str, &str)] = &[
 ];
 /// The file in those folders.
 const DROP_IN: &str = "trueup.conf";
-/// Machines that are worked on at once: each takes some memory of libvirt's and a thread of ours.
-const AT_ONCE: usize = 8;
 
 /// The options of a node's daemon.
 fn options(server: &str) -> String {
@@ -215,23 +212,8 @@ impl ClusterProvider {
         machines: &BTreeMap<String, Name>,
         work: impl Fn(&str, &Guest) -> T + Sync,
     ) -> Vec<(String, T)> {
-        let guests: Vec<(&String, Guest)> =
-            machines.iter().map(|(name, domain)| (name, self.guest(domain))).collect();
-        let mut done = Vec::with_capacity(guests.len());
-        for some in guests.chunks(AT_ONCE) {
-            thread::scope(|scope| {
-                let started: Vec<_> = some
-                    .iter()
-                    .map(|(name, guest)| (*name, scope.spawn(|| work(name, guest))))
-                    .collect();
-                for (name, one) in started {
-                    let result = one.join();
-                    let result = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                    done.push((name.clone(), result));
-                }
-            });
-        }
-        done
+        let guest = |(name, domain): (&String, &Name)| (name.clone(), self.guest(domain));
+        guest::each(machines.iter().map(guest).collect(), work)
     }
 }
 
@@ -323,8 +305,8 @@ fn start_slurmd(guest: &Guest, options: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guest::fake::{Fake, with};
     use super::*;
+    use crate::provider::guest::fake::{Fake, with};
 
     const SERVER: &str = "10.0.0.1:6817";
 

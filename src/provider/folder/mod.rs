@@ -10,7 +10,7 @@
 //! /shared/envs/.trueup-torch/0123456789ab/...
 //! ```
 //!
-//! Every folder on the way belongs to root and is written by nobody else; none is a link ([`place`]).
+//! Every folder on the way belongs to root and is written by nobody else; none is a link (`place`).
 
 mod act;
 mod inventory;

@@ -31,9 +31,9 @@ const PODS_NAMED_MAX: usize = 5;
 
 /// Work on one cluster.
 pub(super) struct Job<'a> {
-    provider: &'a KubernetesProvider,
-    id: &'a ResourceId,
-    link: Arc<Link>,
+    pub(super) provider: &'a KubernetesProvider,
+    pub(super) id: &'a ResourceId,
+    pub(super) link: Arc<Link>,
     progress: &'a Progress,
 }
 
@@ -68,6 +68,10 @@ impl<'a> Job<'a> {
                 self.drain(node, Duration::from_secs(*timeout_s), *evicts, mark).await
             }
             KubernetesNodeStep::Set { wish, empty: _ } => self.set(node, wish, mark).await,
+            KubernetesNodeStep::Join { machine, version } => {
+                self.join(node, machine, version).await
+            }
+            KubernetesNodeStep::Remove => self.remove(node, mark).await,
             KubernetesNodeStep::Check { offers } => self.comes_back(node, offers).await,
             KubernetesNodeStep::Uncordon => {
                 self.cordoned(node, self.link.nodes.uncordon(node, &mark.token).await)
@@ -200,7 +204,11 @@ impl<'a> Job<'a> {
         }
     }
 
-    async fn in_our_hands(&self, node: &str, mark: &CordonMark) -> Result<(), Fault> {
+    pub(super) fn tell(&self, what: String) {
+        (self.progress)(ProgressUpdate { what, done: 0, total: None });
+    }
+
+    pub(super) async fn in_our_hands(&self, node: &str, mark: &CordonMark) -> Result<(), Fault> {
         let live = self.get(node).await?;
         match node::out(&live) {
             Some(Out::Ours(have)) if have.token == mark.token => Ok(()),
@@ -283,7 +291,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn fault(&self, fault: &KubeFault) -> Fault {
+    pub(super) fn fault(&self, fault: &KubeFault) -> Fault {
         self.provider.doubt(&self.id.name, fault);
         let message = format!("{}: {fault}", self.id);
         match fault {

@@ -2,6 +2,7 @@
 
 use super::KubernetesProvider;
 use super::act::Job;
+use super::build::Site;
 use crate::model::{Fault, Kind, Observed};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
@@ -26,8 +27,18 @@ impl Provider for KubernetesProvider {
         progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
+            let site = || Site::new(self, &step.resource, &progress);
+            match &step.action {
+                Action::KubernetesPrepare { machines } => {
+                    return site().prepare(machines.clone()).await;
+                }
+                Action::KubernetesInit { cluster } => return site().init(cluster).await,
+                _ => {}
+            }
             let job = Job::open(self, &step.resource, &progress).await?;
             match &step.action {
+                Action::KubernetesConnect { cluster, nodes } => job.connect(cluster, nodes).await,
+                Action::KubernetesRenew { guest } => job.renew(guest).await,
                 Action::KubernetesAdopt => job.adopt().await,
                 Action::KubernetesNode { node, step, mark } => job.node(node, step, mark).await,
                 Action::KubernetesNamespace { step } => job.namespace(step, scope).await,

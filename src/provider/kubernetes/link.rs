@@ -110,6 +110,7 @@ impl Link {
             nodes: kept.by_name,
             namespaces,
             certificates,
+            machines: BTreeMap::new(),
             access,
             now: now(),
         })
@@ -178,6 +179,12 @@ impl Link {
         });
         let named = slimmed.filter_map(|it| Some((ObjectKey::of(&it)?, Arc::new(it))));
         Ok(Arc::new(named.collect()))
+    }
+
+    /// Every node as the server has it now.
+    pub(super) async fn all_nodes(&self) -> Result<BTreeMap<String, Arc<Value>>, Fault> {
+        let nodes = self.listed(&self.of("Node").await?, &Selector::default(), &NODES).await?;
+        Ok(nodes.iter().map(|(key, node)| (key.name.clone(), Arc::clone(node))).collect())
     }
 
     /// The certificates by which the cluster is reached, and what of them could not be looked at.

@@ -1,18 +1,26 @@
 //! A look at every Kubernetes cluster that is asked for. One that does not answer is unreadable, never
 //! empty.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 use trueup_kubernetes::namespace;
+use trueup_kubernetes::podnet::{self, PodNetwork, Subnet};
 use trueup_kubernetes::release::EngineError;
 
 use super::KubernetesProvider;
 use super::link::LookError;
-use crate::model::resource::{Cluster, KubernetesCluster, KubernetesSeen};
-use crate::model::{Fault, Observation, Observed, Ownership, Resource, ResourceId};
-use crate::port::Scope;
+use super::machine::{self, Wanted};
+use crate::model::resource::{
+    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesMachineSeen, KubernetesSeen,
+};
+use crate::model::{Fault, Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
+use crate::port::{AgentFault, Scope};
+use crate::provider::files::blocking;
+use crate::provider::guest;
 
 /// Longest look at one cluster: less than a pass waits for all of them.
 const LOOK: Duration = Duration::from_secs(45);
@@ -25,25 +33,32 @@ impl KubernetesProvider {
             let Resource::Cluster(cluster) = &wish.resource else { continue };
             let Some(cluster) = cluster.kubernetes() else { continue };
             let (provider, id, cluster) = (self.clone(), id.clone(), cluster.clone());
-            let adopt = wish.lifecycle.adopt;
+            let (adopt, claimed) = (wish.lifecycle.adopt, scope.claims.contains_key(&id));
+            let ours = ours(scope, &cluster);
             looks.spawn(async move {
-                let look = tokio::time::timeout(LOOK, provider.one(&id, &cluster, adopt)).await;
+                let look = provider.one(&id, &cluster, adopt, Known { claimed, ours: &ours });
+                let look = tokio::time::timeout(LOOK, look).await;
                 let late = || Err(format!("it did not answer within {} s", LOOK.as_secs()));
                 (id, cluster, look.unwrap_or_else(|_| late()))
             });
         }
-        let mut observed = Observed::default();
+        let (mut observed, mut unmade) = (Observed::default(), BTreeSet::new());
         while let Some(look) = looks.join_next().await {
             // One that panicked is told of below, as all that were not seen.
             let Ok((id, cluster, seen)) = look else { continue };
             match seen {
-                Ok(seen) => drop(observed.resources.insert(id, observation(cluster, seen))),
+                Ok(Some(seen)) => drop(observed.resources.insert(id, observation(cluster, seen))),
+                Ok(None) => {
+                    unmade.insert(id);
+                }
                 Err(why) => drop(observed.unreadable.insert(id, why)),
             }
         }
         for (id, wish) in &scope.desired.resources {
             let Resource::Cluster(cluster) = &wish.resource else { continue };
-            let seen = observed.resources.contains_key(id) || observed.unreadable.contains_key(id);
+            let seen = observed.resources.contains_key(id)
+                || observed.unreadable.contains_key(id)
+                || unmade.contains(id);
             if cluster.kubernetes().is_some() && !seen {
                 let why = "the look at it ended in a panic, which is a bug of trueup";
                 observed.unreadable.insert(id.clone(), why.to_owned());
@@ -53,15 +68,21 @@ impl KubernetesProvider {
         observed
     }
 
-    async fn one(
+    pub(super) async fn one(
         &self,
         id: &ResourceId,
         cluster: &KubernetesCluster,
         adopt: bool,
-    ) -> Result<KubernetesSeen, String> {
+        known: Known<'_>,
+    ) -> Result<Option<KubernetesSeen>, String> {
+        if let Some(built) = &cluster.built
+            && !self.connections.has(id.name.as_str())
+        {
+            return self.unmade(built, known).await.map(|()| None);
+        }
         let wish = wish(id, cluster, adopt).map_err(|fault| fault.to_string())?;
         let link = self.link(&id.name).await?;
-        link.look(&wish, !cluster.kubeconfigs.is_empty()).await.map_err(|error| {
+        let seen = link.look(&wish, !cluster.kubeconfigs.is_empty()).await.map_err(|error| {
             match &error {
                 LookError::Server(fault) | LookError::Namespaces(EngineError::Fault(fault)) => {
                     self.doubt(&id.name, fault);
@@ -69,8 +90,99 @@ impl KubernetesProvider {
                 LookError::Namespaces(_) => {}
             }
             error.to_string()
-        })
+        });
+        let mut seen = seen?;
+        if let Some(built) = &cluster.built {
+            let of = machine::node_of(&link.connection.access.authorities_pem());
+            seen.machines = self.machines(built, &seen.nodes, of, known.ours).await?;
+        }
+        Ok(Some(seen))
     }
+
+    /// Whether a cluster that nobody has credentials for is one to be made, or made to its end. One that was
+    /// begun, and whose machine is away, is no cluster that was never there.
+    async fn unmade(&self, built: &KubernetesBuilt, known: Known<'_>) -> Result<(), String> {
+        let Some(control) = built.control() else { return Ok(()) };
+        let (provider, name) = (self.clone(), control.guest.clone());
+        let answer = match known.ours.contains(&name) {
+            true => {
+                let ping = move || Ok(provider.guest(&name).ping());
+                blocking("ask a machine", ping).await.map_err(|fault| fault.to_string())?
+            }
+            false => Err(AgentFault::NoMachine(name.to_string())),
+        };
+        match answer {
+            Ok(()) => Ok(()),
+            Err(AgentFault::NoMachine(_) | AgentFault::Silent(_)) if !known.claimed => Ok(()),
+            Err(fault) => Err(format!("its control plane: {fault}")),
+        }
+    }
+
+    /// The machines that answer, and how they are.
+    async fn machines(
+        &self,
+        built: &KubernetesBuilt,
+        nodes: &BTreeMap<String, Arc<Value>>,
+        of: String,
+        ours: &BTreeSet<Name>,
+    ) -> Result<BTreeMap<String, KubernetesMachineSeen>, String> {
+        let networks = networks(built, nodes);
+        let (provider, built, ours) = (self.clone(), built.clone(), ours.clone());
+        let look = move || {
+            let guests = built.guests().into_iter().filter(|(_, name)| ours.contains(name));
+            let guests = guests.map(|(node, name)| (node, provider.guest(&name)));
+            let by_guest: BTreeMap<&str, &str> = built
+                .machines
+                .iter()
+                .map(|(node, it)| (it.guest.as_str(), node.as_str()))
+                .collect();
+            let found = guest::each(guests.collect(), |_, guest| {
+                let node = by_guest.get(guest.name()).copied().unwrap_or_default();
+                let is_control = node == built.control_plane;
+                let of = if is_control { machine::CONTROL_PLANE } else { of.as_str() };
+                let wanted = Wanted { of, network: networks.get(node) };
+                guest.ping().ok().map(|()| machine::look(guest, &wanted)).transpose()
+            });
+            let mut seen = BTreeMap::new();
+            for (node, found) in found {
+                let found = found.map_err(|why| Fault::transient(format!("{node}: {why}")))?;
+                seen.extend(found.map(|one| (node, one)));
+            }
+            Ok(seen)
+        };
+        blocking("look at machines", look).await.map_err(|fault| fault.to_string())
+    }
+}
+
+/// What the log knows.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// Whether it remembers the cluster as ours.
+    pub(super) claimed: bool,
+    /// The machines of it that trueup made. One of its name that it did not make is somebody's, and is asked
+    /// nothing.
+    pub(super) ours: &'a BTreeSet<Name>,
+}
+
+/// The machines of a cluster that trueup made.
+fn ours(scope: &Scope, cluster: &KubernetesCluster) -> BTreeSet<Name> {
+    let guests = cluster.built.iter().flat_map(|built| built.guests().into_values());
+    let of = |name: &Name| ResourceId::new(Kind::VirtualMachine, name.clone());
+    guests.filter(|name| scope.known.contains(&of(name))).collect()
+}
+
+/// The network of pods on each machine, as far as the cluster has given out addresses.
+pub(super) fn networks(
+    built: &KubernetesBuilt,
+    nodes: &BTreeMap<String, Arc<Value>>,
+) -> BTreeMap<String, PodNetwork> {
+    let Some(all) = Subnet::read(&built.pods).ok().filter(|_| built.bridge) else {
+        return BTreeMap::new();
+    };
+    let pods = podnet::pods_of(nodes);
+    let addresses = built.machines.iter().map(|(node, it)| (node.clone(), it.address)).collect();
+    let of = |node: &String| podnet::network(node, all, &pods, &addresses);
+    built.machines.keys().filter_map(|node| Some((node.clone(), of(node)?))).collect()
 }
 
 /// The release of a cluster's namespaces.

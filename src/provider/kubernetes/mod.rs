@@ -1,35 +1,60 @@
 //! Kubernetes clusters: looked at and changed through their API server, by the connections that the host's
-//! config says.
+//! config says, or by the credentials that are kept of a cluster that trueup built; and those that it builds,
+//! through the agents of their machines.
 //!
 //! A server that does not answer is no empty cluster. No program that a kubeconfig names is started, and no
 //! credential is in an error, a step or a line.
 
 mod act;
 mod behind_port;
+mod build;
 mod give;
+mod kept;
 mod link;
 mod look;
+mod machine;
+mod renew;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trueup_kubernetes::{Connections, Fault as KubeFault, chain};
 
+pub use self::kept::kept_kubeconfigs;
 use self::link::Link;
 use crate::model::Name;
+use crate::port::Agents;
+use crate::provider::guest::Guest;
 
 /// Kubernetes clusters. Cheap to clone.
 #[derive(Clone)]
 pub struct KubernetesProvider {
     connections: Connections,
+    /// A private folder, for the credentials of those that are built.
+    folder: PathBuf,
+    agents: Option<Arc<dyn Agents>>,
     links: Arc<Mutex<HashMap<Name, Arc<Link>>>>,
 }
 
 impl KubernetesProvider {
     /// A provider that has not looked at anything yet.
     #[must_use]
-    pub fn new(connections: Connections) -> Self {
-        Self { connections, links: Arc::default() }
+    pub fn new(connections: Connections, folder: PathBuf) -> Self {
+        Self { connections, folder, agents: None, links: Arc::default() }
+    }
+
+    /// The same with the agents of this host's guests.
+    #[must_use]
+    pub fn with_agents(self, agents: Arc<dyn Agents>) -> Self {
+        Self { agents: Some(agents), ..self }
+    }
+
+    /// A guest of this host.
+    fn guest(&self, name: &Name) -> Guest {
+        Guest::new(self.agents.clone(), name.as_str())
     }
 
     /// The way to a cluster, with what is known from the last look where it is the same way still.

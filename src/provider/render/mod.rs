@@ -2,8 +2,8 @@
 //!
 //! What is rendered may be a stranger's: a pull request from a fork is rendered too. The program sees the
 //! commit's files and nothing else of this machine, has no network, no rights and no time to waste
-//! ([`confine`]), and where it cannot be confined it is not started. Which program it is, is the host's
-//! config to say. What came of it is kept by the digest of everything that went into it ([`store`]), the
+//! (`confine`), and where it cannot be confined it is not started. Which program it is, is the host's
+//! config to say. What came of it is kept by the digest of everything that went into it (`store`), the
 //! program among that.
 
 mod confine;

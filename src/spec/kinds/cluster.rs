@@ -1,5 +1,5 @@
 //! `Cluster`: a Slurm cluster, taken over or built of virtual machines, declared whole and changed without
-//! losing a job; or a Kubernetes cluster that is taken over (`cluster_kubernetes`).
+//! losing a job; or a Kubernetes cluster (`cluster_kubernetes`).
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,14 @@ impl ClusterSpec {
         match self {
             Self::Slurm(spec) => Some(spec),
             Self::Kubernetes(_) => None,
+        }
+    }
+
+    /// What the machines of one that is built have.
+    pub fn machines(&self) -> Option<&ClusterMachineSpec> {
+        match self {
+            Self::Slurm(spec) => spec.machines.as_deref(),
+            Self::Kubernetes(spec) => spec.machines.as_deref(),
         }
     }
 }

@@ -1,21 +1,41 @@
 //! `Cluster` of type `kubernetes`: one that is there, taken over by the kubeconfig that the host's config
-//! names.
+//! names, or one that is built of virtual machines.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
 
-/// A cluster that Kubernetes runs. Which kubeconfig leads to it is in the host's config, under
-/// `clusters`: a commit chooses no credentials.
+use super::cluster_machine::ClusterMachineSpec;
+
+/// A cluster that Kubernetes runs. Which kubeconfig leads to one that is there is in the host's config, under
+/// `clusters`: a commit chooses no credentials. With `machines` it is built, by kubeadm.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KubernetesClusterSpec {
     /// What runs it.
     pub r#type: KubernetesType,
     /// The minor release that its API server has to be of: `'1.33'`. It is compared and told; nothing is
-    /// upgraded.
+    /// upgraded. With `machines` it is needed, and kubeadm in their image has to be of it.
     pub version: Option<String>,
+    /// Builds it of virtual machines, one for the control plane and one for each node, called CLUSTER-NODE.
+    /// Each needs an `address`. A cluster that is there already has none.
+    pub machines: Option<Box<ClusterMachineSpec>>,
+    /// The machine of the control plane; with `machines` only, and one.
+    #[serde(default)]
+    pub control_plane: Vec<KubernetesHostSpec>,
+    /// Addresses of pods: `10.244.0.0/16`, the default. Each node has 256 of them. With `machines` only.
+    pub pod_cidr: Option<String>,
+    /// Addresses of services: `10.96.0.0/12`, the default. With `machines` only.
+    pub service_cidr: Option<String>,
+    /// What connects pods: `bridge`, the default, or `none`, where a release does. With `machines` only.
+    pub cni: Option<PodNetworkSpec>,
+    /// Whether the cluster has names for services (CoreDNS): `true`, the default. With `machines` only.
+    pub dns: Option<bool>,
+    /// Where the images of the control plane are, if not where kubeadm looks for them: `registry.example.org/k8s`.
+    /// With `machines` only.
+    pub image_repository: Option<String>,
     /// Nodes, pool by pool: those of a pool are alike, and change one after another. Nodes of no pool are
     /// left alone.
     #[serde(default)]
@@ -55,8 +75,9 @@ pub enum KubernetesType {
 pub struct KubernetesPoolSpec {
     /// Its name.
     pub name: String,
-    /// Its nodes, as `kubectl get nodes` calls them; one entry may be several: `gpu[1-16]`.
-    pub nodes: Vec<String>,
+    /// Its nodes, as `kubectl get nodes` calls them; one entry may be several: `gpu[1-16]`. Of a cluster that is
+    /// built each has an address: `{name: "gpu[1-16]", address: 10.0.0.11}`.
+    pub nodes: Vec<KubernetesNodeSpec>,
     /// Labels of each node. What is no longer said here goes; what others set stays.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -65,6 +86,70 @@ pub struct KubernetesPoolSpec {
     pub taints: Vec<KubernetesTaintSpec>,
     /// What the device plugin has to offer on each node.
     pub gpus: Option<KubernetesGpusSpec>,
+    /// What their virtual machines have otherwise; with `machines` only.
+    pub machine: Option<Box<ClusterMachineSpec>>,
+}
+
+/// Nodes of a pool: their names, or with `machines` their machines.
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[schemars(untagged)]
+pub enum KubernetesNodeSpec {
+    /// What they are called.
+    Name(String),
+    /// What they are called, and where their machines are.
+    Host(KubernetesHostSpec),
+}
+
+impl KubernetesNodeSpec {
+    /// What they are called.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Host(host) => &host.name,
+        }
+    }
+
+    /// Where the name stands in it.
+    pub fn name_at(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "",
+            Self::Host(_) => "/name",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KubernetesNodeSpec {
+    /// By its shape, and not by trying: what is wrong is then told of the one that was meant.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(name) => Ok(Self::Name(name)),
+            host => serde_json::from_value(host).map(Self::Host).map_err(de::Error::custom),
+        }
+    }
+}
+
+/// A machine of a cluster that is built.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesHostSpec {
+    /// What its node is called. Nodes of a pool may be several: `n[1-16]`.
+    pub name: String,
+    /// Its address on the machines' network; of several, that of the first one, which the others follow.
+    pub address: Option<String>,
+    /// What its virtual machine has otherwise.
+    pub machine: Option<Box<ClusterMachineSpec>>,
+}
+
+/// What connects the pods of a cluster that is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PodNetworkSpec {
+    /// The plugin `bridge` on each machine, and routes between machines, which are on one network. It knows no
+    /// network policies.
+    #[default]
+    Bridge,
+    /// Nothing of trueup's: a release has to bring it, and nodes are not waited for.
+    None,
 }
 
 /// A taint.
@@ -247,4 +332,7 @@ pub enum NetworkPolicySpec {
 pub struct KubernetesCertificatesSpec {
     /// How long before its end: `30d`, the default.
     pub warn_before: Option<String>,
+    /// How long before their end those of the control plane are renewed: `30d`. They are not when not given.
+    /// With `machines` only.
+    pub renew_before: Option<String>,
 }

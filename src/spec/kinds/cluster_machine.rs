@@ -16,7 +16,8 @@ use crate::spec::scalar::SizeText;
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClusterMachineSpec {
-    /// The image that its disk starts from; it has Slurm, munge and the guest agent in it.
+    /// The image that its disk starts from. It has the guest agent in it, and Slurm and munge, or containerd,
+    /// kubelet and kubeadm.
     pub image: Option<String>,
     /// The size of its disk: `20GiB`; that of the image when not given.
     pub disk: Option<SizeText>,
@@ -28,9 +29,9 @@ pub struct ClusterMachineSpec {
     pub storage_pool: Option<String>,
     /// The network on which the machines have their addresses.
     pub network: Option<String>,
-    /// Processors of a machine that is no node: 1 when not given. A node has those of its pool.
+    /// Processors: 1 when not given; of a control plane of Kubernetes 2. A node of Slurm has those of its pool.
     pub cpus: Option<CpusSpec>,
-    /// Memory. A node needs more than its pool's `memory`, which is for jobs.
+    /// Memory. A node of Slurm needs more than its pool's `memory`, which is for jobs.
     pub memory: Option<MemorySpec>,
     /// What executes the guest.
     pub accelerator: Option<AcceleratorSpec>,

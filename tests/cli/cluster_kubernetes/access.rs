@@ -153,10 +153,11 @@ fn access_that_could_not_be_given_leaves_nothing_behind() {
     site.kube.trouble("POST", "/token", 100, Trouble::Status(500, 0));
     let failed = site.run(&give).code(5);
     assert!(failed.out.is_empty() && failed.err.contains("make a token"), "{failed:?}");
-    until("what was made for it is gone", || (accounts(&site) == 0).then_some(()));
     let bindings =
-        site.kube.world().objects().filter(|(it, _)| it.plural == "rolebindings").count();
-    assert_eq!(bindings, 0);
+        || site.kube.world().objects().filter(|(it, _)| it.plural == "rolebindings").count();
+    until("what was made for it is gone", || {
+        (accounts(&site) == 0 && bindings() == 0).then_some(())
+    });
     site.kube.forget_trouble();
 
     // Somebody who has rights in the namespace of the accounts could make tokens for all of them.

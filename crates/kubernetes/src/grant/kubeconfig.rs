@@ -52,22 +52,11 @@ impl Kubeconfig {
 /// How the server is reached, and by what it is trusted.
 fn place(access: &Access) -> Value {
     use base64::Engine as _;
-    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let mut place = json!({"server": access.api.server()});
-    let authorities = access.authorities();
+    let authorities = access.authorities_pem();
     if !authorities.is_empty() {
-        let pem = |der: &Vec<u8>| {
-            let text = encode(der);
-            // Lines of 64 (RFC 7468).
-            let lines: Vec<&str> = (0..text.len())
-                .step_by(64)
-                .filter_map(|at| text.get(at..text.len().min(at + 64)))
-                .collect();
-            let lines = lines.join("\n");
-            format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
-        };
-        let all: String = authorities.iter().map(pem).collect();
-        place["certificate-authority-data"] = Value::from(encode(all.as_bytes()));
+        let packed = base64::engine::general_purpose::STANDARD.encode(authorities);
+        place["certificate-authority-data"] = Value::from(packed);
     }
     if let Some(name) = access.tls_name() {
         place["tls-server-name"] = Value::from(name);

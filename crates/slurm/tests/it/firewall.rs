@@ -150,6 +150,9 @@ fn cluster(own: &str) -> Cluster {
     wish
 }
 
+/// A machine, and the ports that each of four sees open there.
+type Case = (&'static str, [&'static [u16]; 4]);
+
 #[test]
 fn only_who_is_to_gets_through_to_a_port() {
     if !possible(NEEDS) {
@@ -167,19 +170,21 @@ fn only_who_is_to_gets_through_to_a_port() {
     let opened = Firewall { ssh: Some(vec![format!("{STRANGER}/32")]), open: vec![asked] };
     // The machine as, what others of the cluster reach there, what the login machine does; and strangers,
     // where nothing more is said, and where it is.
-    let cases: [(&str, &[u16], &[u16], &[u16], &[u16]); 4] = [
-        ("ctl", &[6817, 61_000], &[22, 6817, 61_000], &[], &[9100]),
+    let cases: [Case; 4] = [
+        ("ctl", [&[6817, 61_000], &[22, 6817, 61_000], &[], &[9100]]),
         (
             "n1",
-            &[3306, 6817, 6818, 6819, 9100, 61_000],
-            &[22, 3306, 6817, 6818, 6819, 9100, 61_000],
-            &[],
-            &[9100],
+            [
+                &[3306, 6817, 6818, 6819, 9100, 61_000],
+                &[22, 3306, 6817, 6818, 6819, 9100, 61_000],
+                &[],
+                &[9100],
+            ],
         ),
-        ("db", &[6819], &[22, 6819], &[], &[9100]),
-        ("head", &[22, 61_000], &[22, 61_000], &[22], &[22, 9100]),
+        ("db", [&[6819], &[22, 6819], &[], &[9100]]),
+        ("head", [&[22, 61_000], &[22, 61_000], &[22], &[22, 9100]]),
     ];
-    for (own, member, login, stranger, more) in cases {
+    for (own, [member, login, stranger, more]) in cases {
         let wish = cluster(own);
         // Its neighbour in the cluster keeps its address.
         let neighbour = if own == "n1" { "10.9.0.20" } else { MEMBER };

@@ -15,7 +15,7 @@ use super::super::super::work::{Bond, Work as All};
 use super::super::super::{Action, Disruption, SkipReason};
 use super::super::{Case, Draft, Verdict};
 use super::roll::Wave;
-use super::{Files, Work, beside, plain};
+use super::{Files, Work, beside, kubernetes, plain};
 use crate::model::resource::{Cluster, NodeStep, SlurmBuilt, SlurmCluster};
 use crate::model::{Digest, Kind, Name, Resource, ResourceId, digest_of};
 
@@ -314,6 +314,9 @@ fn names(wish: &wish::Cluster) -> impl Iterator<Item = &str> {
 /// What a machine is to the cluster of block `at`: the places of the steps between which it may be stopped.
 fn between(all: &All<'_>, at: usize, machine: &ResourceId) -> Option<(usize, usize)> {
     let drafts = &all.blocks[at].drafts;
+    if let Some(found) = kubernetes::built::between(drafts, machine) {
+        return Some(found);
+    }
     let of = |wanted: &dyn Fn(&NodeStep) -> bool| {
         drafts.iter().position(|draft| match &draft.action {
             Action::ClusterNode { step, .. } => wanted(step),
@@ -403,7 +406,12 @@ pub(in super::super::super) fn keeps(all: &mut All<'_>) {
 fn left_by(all: &All<'_>, machine: &ResourceId) -> Option<ResourceId> {
     let wished = clusters(all).find(|(id, now)| {
         let Some(Resource::Cluster(claimed)) = all.facts.claimed(id) else { return false };
-        let Some(claimed) = claimed.slurm() else { return false };
+        let claimed = match &**claimed {
+            Cluster::Slurm(claimed) => claimed,
+            Cluster::Kubernetes(claimed) => {
+                return kubernetes::built::leaves(claimed, now, machine);
+            }
+        };
         let part = |built: &SlurmBuilt| built.machines.values().any(|it| *it == machine.name);
         match now.slurm().and_then(|now| now.built.as_ref()) {
             Some(_) => claimed.place.guest.as_ref() == Some(&machine.name),
@@ -439,7 +447,12 @@ fn clusters<'a>(all: &'a All<'_>) -> impl Iterator<Item = (&'a ResourceId, &'a C
 fn goes(all: &All<'_>, at: usize, node: &str) -> bool {
     let Some(wish) = all.input.desired.resources.get(&all.blocks[at].id) else { return false };
     let Resource::Cluster(cluster) = &wish.resource else { return false };
-    let Some(slurm) = cluster.slurm() else { return false };
+    let slurm = match &**cluster {
+        Cluster::Slurm(slurm) => slurm,
+        Cluster::Kubernetes(now) => {
+            return kubernetes::built::goes(now, &all.blocks[at].drafts, node);
+        }
+    };
     let configures = |draft: &Draft| matches!(draft.action, Action::ClusterConfigure { .. });
     !names(&slurm.wish).any(|name| name == node) && all.blocks[at].drafts.iter().any(configures)
 }
@@ -449,9 +462,19 @@ fn node_of(all: &All<'_>, machine: &ResourceId) -> Option<(ResourceId, String)> 
     // A cluster that nobody asks for any more keeps nothing.
     for (id, now) in clusters(all) {
         let claimed = all.facts.claimed(id).and_then(|claimed| match claimed {
-            Resource::Cluster(cluster) => cluster.slurm(),
+            Resource::Cluster(cluster) => Some(&**cluster),
             _ => None,
         });
+        if let Some(node) = kubernetes::built::labelled(all, id, machine) {
+            return Some((id.clone(), node));
+        }
+        for cluster in [claimed, Some(now)].into_iter().flatten() {
+            let node = cluster.kubernetes().and_then(|it| kubernetes::built::node_of(it, machine));
+            if let Some(node) = node.filter(|node| is_node(all, id, node)) {
+                return Some((id.clone(), node.to_owned()));
+            }
+        }
+        let claimed = claimed.and_then(Cluster::slurm);
         for slurm in [claimed, now.slurm()].into_iter().flatten() {
             let Some(built) = &slurm.built else { continue };
             let found = built.machines.iter().find(|(_, domain)| **domain == machine.name);
@@ -470,7 +493,10 @@ fn is_node(all: &All<'_>, cluster: &ResourceId, node: &str) -> bool {
         return true;
     }
     let Some(seen) = all.input.observed.resources.get(cluster) else { return false };
-    let Resource::Cluster(cluster) = &seen.config else { return false };
-    let observed = cluster.seen().and_then(|seen| seen.observed.as_deref());
+    let Resource::Cluster(of) = &seen.config else { return false };
+    if of.kubernetes().is_some() {
+        return kubernetes::built::is_in(all, cluster, node);
+    }
+    let observed = of.seen().and_then(|seen| seen.observed.as_deref());
     observed.is_some_and(|observed| observed.nodes.contains_key(node))
 }

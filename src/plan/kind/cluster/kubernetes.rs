@@ -1,10 +1,11 @@
-//! Kubernetes clusters that are there: nodes that bear what is asked for, one after another where that
-//! moves work, and namespaces with what is around them.
+//! Kubernetes clusters: nodes that bear what is asked for, one after another where that moves work, and
+//! namespaces with what is around them; `built` has what is more where trueup makes the machines.
 //!
 //! Every step follows from what was seen: a node's own mark says that it is in our hands, so that a plan
 //! after a crash is the rest of the plan before it. Nodes that somebody took out by other means are left
 //! alone, and count as out of use.
 
+pub(super) mod built;
 mod pools;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,10 @@ pub(super) fn decide(
 ) -> Verdict {
     let mut verdict = Verdict::default();
     let Some(from) = from else {
+        if let Some(built) = &to.built {
+            built::create(case, to, built, &mut verdict);
+            return verdict;
+        }
         let why =
             "trueup takes over a cluster that is there: name its kubeconfig in the host's config";
         verdict.skip(SkipReason::Unplaceable(why.to_owned()), Vec::new());
@@ -45,9 +50,12 @@ pub(super) fn decide(
         verdict.step(Draft::quiet(Action::KubernetesAdopt, case.reason, Vec::new()));
     }
     work.tell(&mut verdict);
+    work.renew(&mut verdict);
+    work.prepare(&mut verdict);
     work.asked(&mut verdict);
     work.namespaces(&mut verdict);
     work.pools(&mut verdict);
+    work.leave(&mut verdict);
     verdict
 }
 
@@ -207,6 +215,8 @@ impl Work<'_, '_> {
             KubernetesNodeStep::Set { .. } => ("as before", "as asked for"),
             KubernetesNodeStep::Check { .. } => ("as asked for", "well"),
             KubernetesNodeStep::Uncordon => ("out of service", "in service"),
+            KubernetesNodeStep::Join { .. } => ("a machine", "a node"),
+            KubernetesNodeStep::Remove => ("a node", "a machine"),
         };
         let change = FieldChange {
             path: format!("/nodes/{node}"),
@@ -226,17 +236,19 @@ impl Work<'_, '_> {
         reason: Reason,
         mut changes: Vec<FieldChange>,
     ) {
-        let disruption = match step {
-            // What is begun by it ends with all pods of the node made anew elsewhere; an operator's lets
-            // them run on. What it began is gone on with, in a window or not.
-            KubernetesNodeStep::Cordon { at_most: Some(_), .. } => Disruption::Restart,
-            KubernetesNodeStep::Cordon { at_most: None, .. } | KubernetesNodeStep::Drain { .. } => {
-                Disruption::Live
-            }
-            KubernetesNodeStep::Set { .. }
-            | KubernetesNodeStep::Check { .. }
-            | KubernetesNodeStep::Uncordon => Disruption::None,
-        };
+        let disruption =
+            match step {
+                // What is begun by it ends with all pods of the node made anew elsewhere; an operator's lets
+                // them run on. What it began is gone on with, in a window or not.
+                KubernetesNodeStep::Cordon { at_most: Some(_), .. }
+                | KubernetesNodeStep::Remove => Disruption::Restart,
+                KubernetesNodeStep::Cordon { at_most: None, .. }
+                | KubernetesNodeStep::Drain { .. } => Disruption::Live,
+                KubernetesNodeStep::Set { .. }
+                | KubernetesNodeStep::Join { .. }
+                | KubernetesNodeStep::Check { .. }
+                | KubernetesNodeStep::Uncordon => Disruption::None,
+            };
         changes.iter_mut().for_each(|change| change.disruption = disruption);
         let interrupts = match disruption >= Disruption::Restart {
             true => BTreeSet::from([self.case.id.clone()]),

@@ -345,7 +345,7 @@ fn unwell(name: &str) -> SlurmSeen {
 #[test]
 fn a_machine_that_is_not_well_is_told_and_the_rest_goes_on() {
     let mut seen = unwell("n1");
-    seen.machines.insert("n2".into(), MachineSeen { prepared: true, joined: false });
+    seen.machines.get_mut("n2").unwrap().joined = false;
     steps(
         &there(&small(), &small(), seen),
         expect![[r#"

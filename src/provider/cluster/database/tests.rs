@@ -1,7 +1,7 @@
 //! The machine of a database: set up once, and a disk with anything on it never touched.
 
-use super::super::guest::fake::{ended, with};
 use super::*;
+use crate::provider::guest::fake::{ended, with};
 
 fn setup(disk: bool) -> Setup {
     Setup::new("StorageType=accounting_storage/mysql\n".to_owned(), disk)

@@ -2,10 +2,10 @@
 
 use trueup_slurm::Shape;
 
-use super::super::guest::fake::{Fake, with};
 use super::super::{ClusterHost, ClusterProvider, ClusterSetup};
 use super::*;
-use crate::model::resource::SlurmBuilt;
+use crate::model::resource::{MachineSeen, SlurmBuilt};
+use crate::provider::guest::fake::{Fake, with};
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -25,6 +25,7 @@ fn cluster(guest: Option<&str>) -> SlurmCluster {
             key: 1,
             server: "10.7.0.10:6817".into(),
             release: Shape::V22_05,
+            firewall: None,
         }),
         drain_timeout_s: 60,
         max_unavailable: 1,
@@ -39,6 +40,16 @@ fn provider(folder: &std::path::Path, fake: &Arc<Fake>) -> ClusterProvider {
         usual: ClusterHost { folder: folder.join("etc"), ..ClusterHost::default() },
     };
     ClusterProvider::new(setup).with_agents(Arc::clone(fake) as Arc<dyn crate::port::Agents>)
+}
+
+/// How the machines of a cluster are.
+fn machines(
+    provider: &ClusterProvider,
+    cluster: &SlurmCluster,
+    known: Known<'_>,
+) -> (BTreeMap<String, MachineSeen>, BTreeMap<String, String>) {
+    let (built, files) = (cluster.built.as_ref().unwrap(), Copies::of(["", "", ""]));
+    provider.machines(&name("hpc"), cluster, built, known, &files).unwrap()
 }
 
 fn ids<const N: usize>(names: [&str; N]) -> BTreeSet<ResourceId> {
@@ -81,14 +92,13 @@ fn a_machine_of_our_name_that_trueup_did_not_make_is_asked_nothing() {
         let foreign = ids([]);
         let known = Known { claims: &claims, ours: &foreign };
         assert_eq!(provider.one(&id, &cluster, known), Ok(None));
-        let built = cluster.built.as_ref().unwrap();
-        let (seen, unwell) = provider.machines(&id.name, built, known).unwrap();
+        let (seen, unwell) = machines(&provider, &cluster, known);
         assert!(seen.is_empty() && unwell.is_empty());
         assert_eq!(fake.asked(), 0);
         // Of two the one that is ours is looked at.
         let ours = ids(["vm/hpc-n2"]);
         let known = Known { claims: &claims, ours: &ours };
-        let (seen, _) = provider.machines(&id.name, built, known).unwrap();
+        let (seen, _) = machines(&provider, &cluster, known);
         assert_eq!(seen.keys().collect::<Vec<_>>(), ["n2"]);
         assert!(fake.asked() > 0);
     });
@@ -99,18 +109,16 @@ fn one_machine_whose_programs_fail_hides_no_other() {
     with(&[], |_, fake| {
         let folder = tempfile::tempdir().unwrap();
         let provider = provider(folder.path(), fake);
-        let id: ResourceId = "cluster/hpc".parse().unwrap();
         let (claims, ours) = (BTreeMap::new(), ids(["vm/hpc-n1", "vm/hpc-n2"]));
         let known = Known { claims: &claims, ours: &ours };
         let cluster = cluster(Some("hpc-ctl"));
         fake.is_unwell(Some("hpc-n1"));
-        let built = cluster.built.as_ref().unwrap();
-        let (seen, unwell) = provider.machines(&id.name, built, known).unwrap();
+        let (seen, unwell) = machines(&provider, &cluster, known);
         assert_eq!(seen.keys().collect::<Vec<_>>(), ["n2"]);
         let why = &unwell["n1"];
         assert!(why.contains("cannot start sha256sum") && why.contains("hpc-n1"), "{why}");
         fake.is_unwell(None);
-        assert!(provider.machines(&id.name, built, known).unwrap().1.is_empty());
+        assert!(machines(&provider, &cluster, known).1.is_empty());
     });
 }
 

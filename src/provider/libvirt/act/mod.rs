@@ -97,6 +97,10 @@ pub(super) async fn perform(
         | Action::ClusterNode { .. }
         | Action::ClusterAccount { .. }
         | Action::KubernetesAdopt
+        | Action::KubernetesPrepare { .. }
+        | Action::KubernetesInit { .. }
+        | Action::KubernetesConnect { .. }
+        | Action::KubernetesRenew { .. }
         | Action::KubernetesNode { .. }
         | Action::KubernetesNamespace { .. }
         | Action::KubernetesAccess { .. }

@@ -1,5 +1,6 @@
 //! A Kubernetes cluster: its document in canonical form.
 
+mod built;
 mod guests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +63,8 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) -> Option<K
     if spec.max_unavailable == 0 {
         cx.err("spec/wrong-value", "/spec/maxUnavailable", "with 0 no node could ever change");
     }
-    let pools = each(cx, "/spec/pools", &spec.pools, pool);
+    let is_built = spec.machines.is_some();
+    let pools = each(cx, "/spec/pools", &spec.pools, |cx, at, spec| pool(cx, at, spec, is_built));
     let namespaces = each(cx, "/spec/namespaces", &spec.namespaces, namespace);
     let kubeconfigs = each(cx, "/spec/namespaces", &spec.namespaces, |cx, at, of| {
         each(cx, &format!("{at}/kubeconfigs"), &of.kubeconfigs, |cx, at, spec| {
@@ -73,14 +75,23 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) -> Option<K
     twice(cx, "/spec/namespaces", spec.namespaces.iter().map(|it| it.name.as_str()));
     let pools = pools?;
     once(cx, &pools);
+    let version = version?;
+    let built = match spec.machines {
+        Some(_) => Some(built::resolve(cx, spec, version.as_deref())?),
+        None => {
+            built::refuse(cx, spec);
+            None
+        }
+    };
     Some(KubernetesCluster {
-        version: version?,
+        version,
         pools,
         namespaces: namespaces?,
         drain_timeout_s: drain_timeout_s?,
         evicts: DrainRules { bare: spec.evict.bare_pods, local_data: spec.evict.local_data },
         max_unavailable: spec.max_unavailable,
         warn_before_s: warn_before_s?,
+        built,
         kubeconfigs: kubeconfigs?.into_iter().flatten().collect(),
         seen: None,
     })
@@ -124,18 +135,23 @@ fn once(cx: &mut Cx<'_>, pools: &[KubernetesPool]) {
     }
 }
 
-fn pool(cx: &mut Cx<'_>, at: &str, spec: &KubernetesPoolSpec) -> Option<KubernetesPool> {
+fn pool(
+    cx: &mut Cx<'_>,
+    at: &str,
+    spec: &KubernetesPoolSpec,
+    is_built: bool,
+) -> Option<KubernetesPool> {
     let name = cx.check(format!("{at}/name"), word(&spec.name, PART_MAX));
     if spec.nodes.is_empty() {
         cx.err("spec/wrong-value", format!("{at}/nodes"), "a pool has a node at least");
     }
-    let nodes = each(cx, &format!("{at}/nodes"), &spec.nodes, |cx, at, text| {
-        let names = hostlist::expand(text).map_err(|error| error.to_string());
+    let nodes = each(cx, &format!("{at}/nodes"), &spec.nodes, |cx, at, node| {
+        let names = hostlist::expand(node.name()).map_err(|error| error.to_string());
         let names = names.and_then(|names| match names.iter().find(|name| !is_node(name)) {
             None => Ok(names),
             Some(name) => Err(format!("`{}` is no name of a node", name.escape_debug())),
         });
-        cx.check(at, names)
+        cx.check(format!("{at}{}", node.name_at()), names)
     });
     let labels = labels(cx, at, &spec.labels);
     let taints = each(cx, &format!("{at}/taints"), &spec.taints, |cx, at, taint| {
@@ -148,7 +164,7 @@ fn pool(cx: &mut Cx<'_>, at: &str, spec: &KubernetesPoolSpec) -> Option<Kubernet
         Some(gpus) => {
             let at = format!("{at}/gpus");
             let nodes: Vec<String> = nodes.iter().flatten().flatten().cloned().collect();
-            let guests = guests::Guests::of(cx, &nodes);
+            let guests = guests::Guests::of(cx, &nodes, is_built);
             guests.settle(cx, &at, gpus).and_then(|gpus| offers(cx, &at, &gpus))
         }
     };

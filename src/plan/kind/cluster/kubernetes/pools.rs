@@ -7,6 +7,7 @@ use trueup_slurm::hostlist;
 
 use super::super::super::Verdict;
 use super::Work;
+use super::built::Joins;
 use crate::model::resource::{KubernetesNodeStep, KubernetesPool};
 use crate::plan::{Disruption, FieldChange, SkipReason};
 
@@ -28,6 +29,8 @@ struct Member<'a> {
     name: &'a str,
     stage: Stage,
     change: Option<NodeChange>,
+    /// Whether its machine is stopped on the way, or may not be a node any more.
+    joins: bool,
 }
 
 /// A pool as it is.
@@ -41,6 +44,8 @@ struct Standing<'a> {
     away: usize,
     /// Nodes that are not in the cluster.
     missing: Vec<&'a str>,
+    /// Nodes whose machines are to join, where trueup made them.
+    joins: Vec<&'a str>,
     /// Nodes that do not offer what is expected: which resource, and how much of it they have.
     other: BTreeMap<(&'a str, i128), Vec<&'a str>>,
 }
@@ -48,16 +53,18 @@ struct Standing<'a> {
 impl Work<'_, '_> {
     /// Every pool.
     pub(super) fn pools(&self, verdict: &mut Verdict) {
-        let mut all = Vec::new();
-        for pool in &self.to.pools {
+        let (mut all, mut joins) = (Vec::new(), Joins::default());
+        for (index, pool) in self.to.pools.iter().enumerate() {
             let mark = CordonMark::of_pool(self.name(), &pool.name);
             let standing = self.standing(pool, &mark, verdict);
             tell(pool, &standing, verdict);
+            joins.nodes.extend(standing.joins.iter().map(|node| (index, *node)));
             for (node, change) in &standing.quiet {
                 self.set(verdict, pool, node, change, false, &mark);
             }
             all.push((pool, mark, standing));
         }
+        self.joins(verdict, &joins);
         // All that is quiet is done before what may wait for pods for hours.
         for (pool, mark, standing) in all {
             self.roll(verdict, pool, &mark, standing);
@@ -74,40 +81,51 @@ impl Work<'_, '_> {
         let mut wait = |why: String| verdict.skip(SkipReason::BusyWaits(why), Vec::new());
         for name in pool.nodes.iter().map(String::as_str) {
             let (Some(live), Some(view)) = (self.seen.nodes.get(name), self.view(name)) else {
+                if self.to.built.is_some() {
+                    standing.joins.push(name);
+                    continue;
+                }
                 standing.missing.push(name);
                 standing.away += 1;
                 continue;
             };
             let change = node::change(live, &pool.wish);
-            let moves = change.as_ref().is_some_and(|it| it.moves_work);
+            let stops = self.stops(name);
+            let moves = stops || change.as_ref().is_some_and(|it| it.moves_work);
             match (&view.out, change) {
                 (Some(Out::Ours(have)), change) if have.token == mark.token => {
+                    let joins = stops || self.may_be_lost(name);
                     let stage = match change {
-                        Some(_) if moves => Stage::Emptying,
+                        _ if moves => Stage::Emptying,
                         Some(_) => Stage::Changing,
                         None => Stage::Changed,
                     };
-                    standing.rolled.push(Member { name, stage, change });
+                    standing.rolled.push(Member { name, stage, change, joins });
                 }
                 (Some(out), change) => {
                     standing.away += 1;
-                    if change.is_some() {
+                    if change.is_some() || stops {
                         wait(format!("{name}: {}", words(out)));
                     }
+                }
+                // Nothing runs on a machine that was made anew.
+                (None, _) if !view.ready && self.lost(name) && !stops => {
+                    standing.away += 1;
+                    standing.joins.push(name);
                 }
                 (None, change) => {
                     standing.away += usize::from(!view.ready);
                     match change {
                         Some(change) if !moves => standing.quiet.push((name, change)),
-                        Some(_) if !view.ready => {
+                        _ if moves && !view.ready => {
                             wait(format!("{name}: its kubelet does not answer"));
                         }
-                        Some(change) => {
-                            let (stage, change) = (Stage::InService, Some(change));
-                            standing.rolled.push(Member { name, stage, change });
+                        change if moves => {
+                            let (stage, joins) = (Stage::InService, stops);
+                            standing.rolled.push(Member { name, stage, change, joins });
                         }
-                        None if view.ready => standing.offers(pool, name, view),
-                        None => {}
+                        _ if view.ready => standing.offers(pool, name, view),
+                        _ => {}
                     }
                 }
             }
@@ -166,6 +184,8 @@ impl Work<'_, '_> {
             let step = KubernetesNodeStep::Drain { timeout_s, evicts };
             self.node(verdict, it.name, step, mark, reason);
         }
+        let joins: Vec<&str> = wave.iter().filter(|it| it.joins).map(|it| it.name).collect();
+        self.rejoin(verdict, &joins, mark);
         for it in wave {
             if let Some(change) = &it.change {
                 self.set(verdict, pool, it.name, change, it.stage <= Stage::Emptying, mark);

@@ -6,6 +6,7 @@
 
 use super::super::super::super::kinds::Spec;
 use super::super::super::super::kinds::cluster_kubernetes::{KubernetesGpusSpec, MigStrategy};
+use super::super::super::super::machines::machine_name;
 use super::super::super::{Cx, Place};
 use crate::model::{Kind, Name, Resource, ResourceId};
 
@@ -40,11 +41,16 @@ impl Guest {
 }
 
 impl Guests {
-    /// The nodes of these that are machines of the environment.
-    pub(super) fn of(cx: &mut Cx<'_>, nodes: &[String]) -> Self {
+    /// The nodes of these that are machines of the environment. Where the cluster is built, they are called after
+    /// it as well.
+    pub(super) fn of(cx: &mut Cx<'_>, nodes: &[String], is_built: bool) -> Self {
         let mut all = Vec::new();
         for node in nodes {
-            let Ok(name) = Name::new(node) else { continue };
+            let name = match is_built {
+                true => machine_name(&cx.id.name, node).ok(),
+                false => Name::new(node).ok(),
+            };
+            let Some(name) = name else { continue };
             let id = ResourceId::new(Kind::VirtualMachine, name);
             let Some(&member) = cx.world.by_id.get(&id) else {
                 cx.without.push(id);

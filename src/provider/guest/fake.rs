@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) fault: Option<AgentFault>,
     /// Words of a call that fails.
     fails: Option<String>,
+    /// A file whose text is in the words of a call that fails.
+    quotes: Option<String>,
     /// The machine in which no program can be started.
     unwell: Option<String>,
     /// Questions so far.
@@ -39,6 +41,29 @@ pub(super) struct State {
 }
 
 impl Fake {
+    /// One whose programs end so.
+    pub(in super::super) fn new(programs: &[(&'static str, Option<Value>)]) -> Self {
+        let fake = Self::default();
+        fake.state().programs = programs.iter().cloned().collect();
+        fake.state().piece = 512;
+        fake
+    }
+
+    /// Lets a program end so from now on.
+    pub(in super::super) fn says(&self, program: &'static str, answer: Option<Value>) {
+        self.state().programs.insert(program, answer);
+    }
+
+    /// What fails says all that is in this file of it.
+    pub(in super::super) fn quotes(&self, path: &str) {
+        self.state().quotes = Some(path.to_owned());
+    }
+
+    /// Takes a file away.
+    pub(in super::super) fn drop_file(&self, path: &str) {
+        self.state().files.remove(path);
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,11 +86,6 @@ impl Fake {
     /// How many questions were asked.
     pub(in super::super) fn asked(&self) -> usize {
         self.state().asked
-    }
-
-    /// Lets a program end so from now on.
-    pub(in super::super) fn says(&self, program: &'static str, how: Option<Value>) {
-        self.state().programs.insert(program, how);
     }
 
     /// A file of it.
@@ -145,7 +165,9 @@ impl State {
         let words = words(of);
         let line = words.join(" ");
         if self.fails.as_ref().is_some_and(|fails| line.contains(fails)) {
-            return Ok(ended(1, "", "no").unwrap());
+            let quoted = self.quotes.as_ref().and_then(|path| self.files.get(path));
+            let words = quoted.map(|text| String::from_utf8_lossy(text).into_owned());
+            return Ok(ended(1, "", &words.unwrap_or_else(|| "no".to_owned())).unwrap());
         }
         if let Some(answer) = self.programs.get(words[0].as_str()) {
             return Ok(answer.clone().unwrap_or(json!({ "exited": false })));
@@ -165,7 +187,11 @@ impl State {
                     said.push_str(&format!("{}  {path}\n", hex::encode(Sha256::digest(bytes))));
                 }
             }
-            "chmod" | "chown" | "find" | "mkdir" | "sync" | "systemctl" => {}
+            "test" => {
+                let code = i32::from(!self.files.contains_key(&last));
+                return Ok(ended(code, "", "").unwrap());
+            }
+            "chmod" | "chown" | "find" | "flock" | "mkdir" | "sync" | "systemctl" => {}
             program => {
                 let words = format!("Failed to execute child process “{program}” (No such file)");
                 return Err(AgentFault::Refused(words));

@@ -1,7 +1,8 @@
-//! A guest as the machine of a controller or a node: programs and files of it through its agent
-//! (`guest-exec`, `guest-file-*` of QEMU's guest agent protocol), without a network and without a key.
+//! A guest as a machine of a cluster: programs and files of it through its agent (`guest-exec`,
+//! `guest-file-*` of QEMU's guest agent protocol), without a network and without a key. Shared by the providers
+//! of clusters.
 //!
-//! What is asked and answered may be the munge key: neither is in an error.
+//! What is asked and answered may be a munge key or credentials: neither is in an error.
 
 mod machine;
 
@@ -34,6 +35,8 @@ const FILE_LIMIT: Duration = Duration::from_secs(60);
 /// nobody by itself.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_LONGEST: Duration = Duration::from_millis(250);
+/// Guests that are worked on at once: each takes some memory of libvirt's and a thread of ours.
+const AT_ONCE: usize = 8;
 /// Bytes read or written by one question: libvirt carries texts of at most 4 MiB (`REMOTE_STRING_MAX` of
 /// its protocol), and bytes grow by a third on the way.
 const CHUNK_MAX: usize = 1 << 20;
@@ -285,6 +288,28 @@ impl Guest {
         let argv = Argv::new("kill").args([signal, &pid.to_string()]);
         self.run(&argv, FILE_LIMIT).map(drop)
     }
+}
+
+/// Does something with each guest, some of them at once.
+pub(super) fn each<T: Send>(
+    guests: Vec<(String, Guest)>,
+    work: impl Fn(&str, &Guest) -> T + Sync,
+) -> Vec<(String, T)> {
+    let mut done = Vec::with_capacity(guests.len());
+    for some in guests.chunks(AT_ONCE) {
+        thread::scope(|scope| {
+            let started: Vec<_> = some
+                .iter()
+                .map(|(name, guest)| (name, scope.spawn(|| work(name, guest))))
+                .collect();
+            for (name, one) in started {
+                let result = one.join();
+                let result = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                done.push((name.clone(), result));
+            }
+        });
+    }
+    done
 }
 
 /// Where a file is written before it takes its place.

@@ -1,0 +1,417 @@
+//! From machines to a cluster: kubeadm in each of them, started through its agent. Each step may be repeated:
+//! what one that was cut off left half done is cleared away first, and only where nothing of the cluster can
+//! be on it.
+//!
+//! A bootstrap token is made for one machine, is over soon, and is taken back when the machine has joined. It is in
+//! a file there that only root may read, and in no error.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use trueup_kubernetes::kubeadm::join::{self, Token};
+use trueup_kubernetes::kubeadm::{self, NewCluster};
+use trueup_kubernetes::node::skew::{self, Version};
+use trueup_kubernetes::{Apply, Kind};
+use trueup_slurm::Machine as _;
+use trueup_slurm::run::Argv;
+
+use super::act::Job;
+use super::{KubernetesProvider, kept, machine};
+use crate::model::resource::{KubernetesBuilt, KubernetesMachine};
+use crate::model::{Fault, Name, ResourceId};
+use crate::port::{Outcome, Progress, ProgressUpdate};
+use crate::provider::files::blocking;
+use crate::provider::guest::{self, Guest};
+
+/// Longest that one question to a machine may take, which may be emulated.
+const QUESTION: Duration = Duration::from_secs(180);
+/// Longest that kubeadm may take: it waits for half an hour itself, for a control plane that is emulated.
+const KUBEADM: Duration = Duration::from_secs(40 * 60);
+/// Only one kubeadm at a time is on a machine: one that nobody waits for any more is waited for.
+const LOCK: &str = "/run/trueup-kubeadm.lock";
+/// A folder of a machine that is gone with its next start, and what is in it for a moment.
+const RUN: &str = "/run/trueup";
+const CONFIG: &str = "/run/trueup/kubeadm.yaml";
+const DISCOVERY: &str = "/run/trueup/discovery.yaml";
+/// What kubeadm leaves for administrators.
+const ADMIN: &str = "/etc/kubernetes/admin.conf";
+/// What kubeadm gives a kubelet, first of all.
+const KUBELET: [&str; 2] =
+    ["/etc/kubernetes/kubelet.conf", "/etc/kubernetes/bootstrap-kubelet.conf"];
+/// How long a token counts.
+const TOKEN: SignedDuration = SignedDuration::from_mins(60);
+/// Random bytes of the kernel.
+const RANDOM: &str = "/dev/urandom";
+/// How long a node of a kubelet that was stopped may be taken for well.
+const FORGOTTEN: Duration = Duration::from_secs(300);
+/// How long a cluster may take to give a node addresses for its pods, which its controllers do as soon as they
+/// are up.
+const GIVEN: Duration = Duration::from_secs(900);
+
+/// Work on a cluster that is built, before and beside its API server.
+pub(super) struct Site<'a> {
+    provider: &'a KubernetesProvider,
+    id: &'a ResourceId,
+    progress: &'a Progress,
+}
+
+impl<'a> Site<'a> {
+    pub(super) fn new(
+        provider: &'a KubernetesProvider,
+        id: &'a ResourceId,
+        progress: &'a Progress,
+    ) -> Self {
+        Self { provider, id, progress }
+    }
+
+    fn tell(&self, what: String) {
+        (self.progress)(ProgressUpdate { what, done: 0, total: None });
+    }
+
+    /// Sets machines up to be nodes.
+    pub(super) async fn prepare(&self, machines: BTreeMap<String, Name>) -> Result<Outcome, Fault> {
+        let (provider, id) = (self.provider.clone(), self.id.clone());
+        let work = move || {
+            let guests = machines.into_iter().map(|(node, name)| (node, provider.guest(&name)));
+            let mut already = true;
+            for (node, done) in guest::each(guests.collect(), |_, guest| machine::prepare(guest)) {
+                let changed = done.map_err(|error| {
+                    Fault::transient(format!("{id}: setting up {node}: {error}"))
+                })?;
+                already &= !changed;
+            }
+            Ok(already)
+        };
+        let already = blocking("set machines up", work).await?;
+        Ok(Outcome { already, ..Outcome::default() })
+    }
+
+    /// Makes a machine the control plane, and keeps the credentials for it.
+    pub(super) async fn init(&self, built: &KubernetesBuilt) -> Result<Outcome, Fault> {
+        let Some(control) = built.control().cloned() else {
+            return Err(Fault::permanent(format!("{}: it has no control plane", self.id)));
+        };
+        self.tell(format!("kubeadm makes {} the control plane", control.guest));
+        let (provider, id, built) = (self.provider.clone(), self.id.clone(), built.clone());
+        let work = move || {
+            let guest = provider.guest(&control.guest);
+            let on = On { id: &id, guest: &guest };
+            let already = on.init(&built, &control)?;
+            on.keep(&provider)?;
+            Ok(already)
+        };
+        let already = blocking("make a control plane", work).await?;
+        Ok(Outcome { already, ..Outcome::default() })
+    }
+}
+
+/// One machine of a cluster.
+pub(super) struct On<'a> {
+    pub(super) id: &'a ResourceId,
+    pub(super) guest: &'a Guest,
+}
+
+impl On<'_> {
+    pub(super) fn fault(&self, what: &str, error: &dyn std::fmt::Display) -> Fault {
+        Fault::transient(format!("{}: {what} in {}: {error}", self.id, self.guest.name()))
+    }
+
+    /// Runs kubeadm, after every other one there has ended.
+    pub(super) fn kubeadm(&self, what: &str, arguments: &[&str]) -> Result<(), String> {
+        let argv = Argv::new("flock").args([LOCK, "kubeadm"]).args(arguments);
+        let said = self.guest.run(&argv, KUBEADM).map_err(|error| error.to_string())?;
+        if said.status.success() {
+            return Ok(());
+        }
+        // It tells its steps on the one, and what is wrong on the other.
+        let words = said.stderr.trim();
+        let lines: Vec<&str> = words.lines().filter(|line| !line.contains("[WARNING")).collect();
+        let words = lines.join("\n");
+        let kept: String = words.chars().take(WORDS_MAX).map(plain).collect();
+        Err(format!("kubeadm {what} failed ({}): {kept}", said.status))
+    }
+
+    /// The release of kubeadm there, which has to be of that minor one.
+    fn release(&self, version: &str) -> Result<Version, Fault> {
+        let argv = Argv::new("kubeadm").args(["version", "-o", "short"]);
+        let said = argv.ask_on(self.guest, QUESTION).map_err(|error| {
+            Fault::needs_human(
+                format!("{}: in {}: {error}", self.id, self.guest.name()),
+                "its image needs kubeadm, kubelet and containerd of one release",
+            )
+        })?;
+        let text = String::from_utf8_lossy(&said).trim().to_owned();
+        let read = text.parse::<Version>().map_err(|error| self.fault("kubeadm", &error))?;
+        let wanted = version.parse::<Version>();
+        let wanted = wanted.map_err(|error| self.fault("`version`", &error))?;
+        kubeadm::known(read).map_err(|why| self.fault("its image", &why))?;
+        if (read.major, read.minor) == (wanted.major, wanted.minor) {
+            return Ok(read);
+        }
+        Err(Fault::needs_human(
+            format!(
+                "{}: kubeadm in {} is {read}, and {version} is asked for",
+                self.id,
+                self.guest.name()
+            ),
+            "name an image with that release, or the release of the image in `version`",
+        ))
+    }
+
+    fn has(&self, path: &str) -> Result<bool, Fault> {
+        let said = self.guest.run(&Argv::new("test").args(["-e", path]), QUESTION);
+        said.map(|said| said.status.success()).map_err(|error| self.fault(path, &error))
+    }
+
+    /// Clears away what a kubeadm left that did not come to its end.
+    fn reset(&self) -> Result<(), Fault> {
+        let done = self.kubeadm("reset", &["reset", "--force"]);
+        done.map_err(|error| self.fault("clearing away what was left", &error))
+    }
+
+    /// Writes what kubeadm reads, for nobody but root.
+    fn told(&self, files: &[(&str, &str)]) -> Result<(), Fault> {
+        let wrote = self.guest.must(&["install", "-d", "-m", "0700", RUN]).and_then(|()| {
+            let mut each = files.iter();
+            each.try_for_each(|(path, text)| {
+                self.guest.write_private(Path::new(path), ("root", "0400"), text.as_bytes())
+            })
+        });
+        wrote.map_err(|error| self.fault("what kubeadm reads", &error))
+    }
+
+    fn init(&self, built: &KubernetesBuilt, control: &KubernetesMachine) -> Result<bool, Fault> {
+        let release = self.release(&built.version)?;
+        // Whoever began may be at it still.
+        self.kubeadm("version", &["version"]).map_err(|error| self.fault("it", &error))?;
+        let is = machine::is(self.guest, machine::CONTROL_PLANE);
+        if is.map_err(|error| self.fault("its mark", &error))? {
+            return Ok(true);
+        }
+        // Nobody can have joined: the credentials for that are kept after the mark.
+        if self.has(ADMIN)? || self.has(KUBELET[0])? {
+            self.reset()?;
+        }
+        let address = control.address.to_string();
+        let cluster = NewCluster {
+            name: self.id.name.as_str(),
+            machine: kubeadm::Machine {
+                node: &built.control_plane,
+                name: control.guest.as_str(),
+                address: &address,
+            },
+            pods: &built.pods,
+            services: &built.services,
+            images: built.images.as_deref(),
+        };
+        self.told(&[(CONFIG, kubeadm::init(&cluster, release).as_str())])?;
+        let mut arguments = vec!["init", "--config", CONFIG, "--skip-token-print"];
+        if !built.dns {
+            // Else it wants the image of what is not asked for.
+            arguments
+                .extend(["--skip-phases=addon/coredns", "--ignore-preflight-errors=ImagePull"]);
+        }
+        self.kubeadm("init", &arguments).map_err(|error| self.fault("making it", &error))?;
+        let marked = machine::mark(self.guest, machine::CONTROL_PLANE);
+        marked.map_err(|error| self.fault("its mark", &error))?;
+        Ok(false)
+    }
+
+    /// Keeps the credentials that kubeadm made.
+    pub(super) fn keep(&self, provider: &KubernetesProvider) -> Result<(), Fault> {
+        let read = self.guest.read(Path::new(ADMIN));
+        let read = read.map_err(|error| self.fault("the credentials", &error))?;
+        let read = read.ok_or_else(|| {
+            Fault::needs_human(
+                format!("{}: {} has no {ADMIN}", self.id, self.guest.name()),
+                "make one there: kubeadm init phase kubeconfig admin",
+            )
+        })?;
+        let kept = kept::keep(&provider.folder, &self.id.name, &read);
+        kept.map_err(|error| self.fault("keeping the credentials", &error))
+    }
+}
+
+/// Most letters of kubeadm's words in an error.
+const WORDS_MAX: usize = 2000;
+
+/// Nothing that a terminal would obey.
+fn plain(c: char) -> char {
+    if c.is_control() && c != '\n' { ' ' } else { c }
+}
+
+fn token() -> std::io::Result<Token> {
+    let mut random = [0; 64];
+    File::open(RANDOM)?.read_exact(&mut random)?;
+    Token::of(&random).ok_or_else(|| std::io::Error::other("the kernel's random bytes are none"))
+}
+
+impl Job<'_> {
+    /// Makes a machine a node.
+    pub(super) async fn join(
+        &self,
+        node: &str,
+        machine: &KubernetesMachine,
+        version: &str,
+    ) -> Result<Outcome, Fault> {
+        let access = &self.link.connection.access;
+        let server = access.api.version().await.map_err(|fault| self.fault(&fault))?;
+        let (of, guest) =
+            (machine::node_of(&access.authorities_pem()), self.provider.guest(&machine.guest));
+        let (id, version, name) = (self.id.clone(), version.to_owned(), node.to_owned());
+        let (marked_of, there) = (of.clone(), guest.clone());
+        let look = move || {
+            let on = On { id: &id, guest: &there };
+            let release = on.release(&version)?;
+            let servers =
+                server.parse::<Version>().map(|server| [("the cluster".to_owned(), server)]);
+            let wrong = servers.map(|servers| skew::check(&servers, &[(name, release)]));
+            if let Some(why) = wrong.unwrap_or_default().first() {
+                return Err(Fault::needs_human(
+                    format!("{id}: {why}"),
+                    "give the machine an image of a release that fits",
+                ));
+            }
+            on.kubeadm("version", &["version"]).map_err(|error| on.fault("it", &error))?;
+            let is = machine::is(&there, &marked_of);
+            if is.map_err(|error| on.fault("its mark", &error))? {
+                return Ok(None);
+            }
+            machine::unmark(&there).map_err(|error| on.fault("its mark", &error))?;
+            if on.has(KUBELET[0])? || on.has(KUBELET[1])? {
+                on.reset()?;
+            }
+            Ok(Some(release))
+        };
+        let Some(release) = blocking("look at a machine", look).await? else {
+            return Ok(Outcome { already: true, ..Outcome::default() });
+        };
+        self.forgotten(node).await?;
+        let token = token().map_err(|error| {
+            Fault::transient(format!("{}: a token for {node}: {error}", self.id))
+        })?;
+        self.let_in(&token).await?;
+        let address = machine.address.to_string();
+        let named = kubeadm::Machine { node, name: machine.guest.as_str(), address: &address };
+        let authority = access.authorities_pem();
+        let discovery = join::discovery(access.api.server(), &authority);
+        let config = join::join(&named, &token, DISCOVERY, release);
+        let (id, key) = (self.id.clone(), token.key());
+        let work = move || {
+            let on = On { id: &id, guest: &guest };
+            on.told(&[(DISCOVERY, discovery.as_str()), (CONFIG, config.as_str())])?;
+            let joined = on.kubeadm("join", &["join", "--config", CONFIG]);
+            // With or without success: it has done its part.
+            let removed = guest.remove(Path::new(CONFIG));
+            joined.map_err(|words| on.fault("joining", &token.out_of(&words)))?;
+            removed.map_err(|error| on.fault("removing its token", &error))?;
+            machine::mark(&guest, &of).map_err(|error| on.fault("its mark", &error))
+        };
+        let joined = blocking("let a machine join", work).await;
+        let closed = self.let_nobody_in(&key).await;
+        joined?;
+        closed?;
+        Ok(Outcome::default())
+    }
+
+    /// Waits until a node is not taken for well any more by whose name a machine is to join: kubeadm refuses to
+    /// take the place of one that is.
+    async fn forgotten(&self, node: &str) -> Result<(), Fault> {
+        let well = |live: Option<&serde_json::Value>| {
+            let conditions = live?.pointer("/status/conditions")?.as_array()?;
+            let ready = conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
+            ready.then(|| "it is there, and well".to_owned())
+        };
+        let end = self.link.nodes.awaited(node, FORGOTTEN, well).await;
+        match end.map_err(|fault| self.fault(&fault))? {
+            None => Ok(()),
+            Some(_) => Err(Fault::needs_human(
+                format!("{}: there is a node {node} already, and its kubelet answers", self.id),
+                "it is another machine's: take that out of the cluster, or name this one otherwise",
+            )),
+        }
+    }
+
+    async fn let_in(&self, token: &Token) -> Result<(), Fault> {
+        let api = self.link.api();
+        let of = api.resource(&Kind::new("", "v1", "Secret")).await;
+        let of = of.map_err(|fault| self.fault(&fault))?;
+        let until = Timestamp::now() + TOKEN;
+        let made = api.apply(&of, &token.key(), &token.object(until), Apply::default()).await;
+        made.map(drop).map_err(|fault| self.fault(&fault))
+    }
+
+    async fn let_nobody_in(&self, key: &trueup_kubernetes::ObjectKey) -> Result<(), Fault> {
+        self.delete("Secret", key).await
+    }
+
+    async fn delete(&self, kind: &str, key: &trueup_kubernetes::ObjectKey) -> Result<(), Fault> {
+        let api = self.link.api();
+        let deleted = async {
+            let of = api.resource(&Kind::new("", "v1", kind)).await?;
+            let Some(live) = api.get(&of, key).await? else { return Ok(()) };
+            let uid = live.pointer("/metadata/uid").and_then(serde_json::Value::as_str);
+            api.delete(&of, key, uid.unwrap_or_default()).await.map(drop)
+        };
+        deleted.await.map_err(|fault| self.fault(&fault))
+    }
+
+    /// Takes an empty node out of the cluster.
+    pub(super) async fn remove(
+        &self,
+        node: &str,
+        mark: &trueup_kubernetes::node::CordonMark,
+    ) -> Result<Outcome, Fault> {
+        let there = self.link.nodes.get(node).await.map_err(|fault| self.fault(&fault))?;
+        if there.is_none() {
+            return Ok(Outcome { already: true, ..Outcome::default() });
+        }
+        self.in_our_hands(node, mark).await?;
+        let key = trueup_kubernetes::ObjectKey::new("", "Node", None, node);
+        self.delete("Node", &key).await?;
+        Ok(Outcome::default())
+    }
+
+    /// Connects the pods of machines with those of all others.
+    pub(super) async fn connect(
+        &self,
+        built: &KubernetesBuilt,
+        nodes: &BTreeSet<String>,
+    ) -> Result<Outcome, Fault> {
+        let given = |live: Option<&serde_json::Value>| {
+            let pods = live.and_then(|live| live.pointer("/spec/podCIDR"));
+            pods.is_none().then(|| "the cluster has given it no addresses for pods".to_owned())
+        };
+        for node in nodes {
+            self.tell(format!("{node} is given addresses for its pods"));
+            let end = self.link.nodes.awaited(node, GIVEN, given).await;
+            if let Some(why) = end.map_err(|fault| self.fault(&fault))? {
+                return Err(Fault::transient(format!("{}: {node}: {why}", self.id)));
+            }
+        }
+        let all = self.link.all_nodes().await.map_err(|fault| self.fault(&fault))?;
+        let networks = super::look::networks(built, &all);
+        let (provider, id) = (self.provider.clone(), self.id.clone());
+        let wanted = nodes.iter().filter_map(|node| {
+            let guest = built.machines.get(node)?.guest.clone();
+            Some((node.clone(), guest, networks.get(node)?.clone()))
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let work = move || {
+            let mut already = true;
+            for (node, name, network) in wanted {
+                let done = machine::connect(&provider.guest(&name), &network);
+                already &= !done.map_err(|error| {
+                    Fault::transient(format!("{id}: connecting the pods of {node}: {error}"))
+                })?;
+            }
+            Ok(already)
+        };
+        let already = blocking("connect pods", work).await?;
+        Ok(Outcome { already, ..Outcome::default() })
+    }
+}

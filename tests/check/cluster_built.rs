@@ -1,0 +1,180 @@
+//! Kubernetes clusters that are built of machines which nobody wrote down.
+
+use super::*;
+
+const NETWORK_AND_IMAGE: &str = "apiVersion: trueup/v1
+kind: Network
+metadata: { name: cloud }
+spec: { mode: isolated, cidr: 10.9.0.1/24 }
+---
+apiVersion: trueup/v1
+kind: Image
+metadata: { name: node }
+spec: { size: 4GiB, build: { suite: bookworm } }
+---
+";
+
+/// A document of a cluster whose spec has these lines.
+fn document(spec: &str) -> String {
+    let head = "apiVersion: trueup/v1\nkind: Cluster\nmetadata: { name: cloud }";
+    format!("{head}\nspec:\n  type: kubernetes\n{spec}")
+}
+
+#[test]
+fn a_cluster_is_built_of_machines_that_nobody_wrote_down() {
+    let text = format!(
+        "{NETWORK_AND_IMAGE}{}",
+        document(
+            r#"  version: '1.33'
+  machines: { image: node, network: cloud, memory: 2GiB, boot: { image: node }, cpus: 4 }
+  controlPlane: [{ name: ctl, address: 10.9.0.10, machine: { memory: 3GiB } }]
+  pools:
+    - name: web
+      nodes: [{ name: "n[1-2]", address: 10.9.0.11 }]
+      labels: { tier: web }
+      machine: { memory: 4GiB, onImageChange: replace }
+  certificates: { renewBefore: 30d }
+"#
+        )
+    );
+    let loaded = loaded_text(&text);
+    let resources = &loaded.desired.resources;
+    let names: Vec<String> = resources.keys().map(ToString::to_string).collect();
+    let made: Vec<&str> =
+        names.iter().filter(|name| name.contains("cloud-")).map(String::as_str).collect();
+    assert_eq!(
+        made.join(" "),
+        "disk/cloud-ctl disk/cloud-n1 disk/cloud-n2 seed/cloud-ctl seed/cloud-n1 seed/cloud-n2 \
+         vm/cloud-ctl vm/cloud-n1 vm/cloud-n2"
+    );
+    let id = |text: &str| text.parse::<ResourceId>().unwrap();
+    let memory = |at: &str| {
+        let Resource::VirtualMachine(vm) = &resources[&id(at)].resource else { panic!() };
+        assert!(vm.guest_agent && vm.readiness.is_some());
+        (vm.cpus.count, vm.memory.current >> 20)
+    };
+    assert_eq!((memory("vm/cloud-ctl"), memory("vm/cloud-n2")), ((4, 3), (4, 4)));
+    let Resource::Seed(seed) = &resources[&id("seed/cloud-n2")].resource else { panic!() };
+    assert!(seed.user_data.as_ref().unwrap().contains("\"hostname\": \"n2\""), "{seed:?}");
+    assert!(seed.network_config.as_ref().unwrap().contains("10.9.0.12/24"), "{seed:?}");
+    let cluster = &resources[&id("cluster/cloud")];
+    assert!(cluster.depends_on.contains(&id("vm/cloud-ctl")));
+    let shown = serde_json::to_string(&cluster.resource).unwrap();
+    for said in [
+        r#""n2":{"guest":"cloud-n2","address":"10.9.0.12"}"#,
+        r#""controlPlane":"ctl""#,
+        r#""pods":"10.244.0.0/16""#,
+        r#""services":"10.96.0.0/12""#,
+        r#""bridge":true,"dns":true"#,
+        r#""renewBeforeS":2592000"#,
+        r#""nodes":["n1","n2"]"#,
+    ] {
+        assert!(shown.contains(said), "no {said} in {shown}");
+    }
+    // A change of what Kubernetes is told changes no machine: nothing is started anew for it.
+    let other = loaded_text(&text.replace("tier: web", "tier: db").replace("30d", "60d"));
+    for (id, wish) in resources {
+        let same = other.desired.resources[id].digest == wish.digest;
+        assert_eq!(same, id.to_string() != "cluster/cloud", "{id}");
+    }
+}
+
+#[test]
+fn mistakes_of_machines_are_told_where_the_cluster_says_them() {
+    check(
+        &format!(
+            "{NETWORK_AND_IMAGE}{}",
+            document(
+                r#"  version: '1.12'
+  machines: { image: gone, network: cloud, memory: 2GiB }
+  podCidr: 10.9.0.0/16
+  serviceCidr: 10.9.8.0/9
+  imageRepository: 'docker pull x'
+  controlPlane:
+    - { name: ctl, address: 10.9.0.10, machine: { onImageChange: replace } }
+    - { name: two, address: 10.9.0.9 }
+  pools:
+    - name: web
+      nodes: [n9, { name: "n[1-2]", address: 10.9.0.9 }, { name: n3 }, { name: ctl, address: here }]
+"#
+            )
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:16:12 spec/wrong-value: kubeadm v1.12.0 is not known here: 1.20 is the oldest
+            environments/lab/x.yaml:17:22 spec/dangling-reference: there is no `image/gone` in environment `lab`
+            environments/lab/x.yaml:19:16 spec/wrong-value: `10.9.8.0/9` has bits after its first 9: 10.0.0.0/9 is meant, or another
+            environments/lab/x.yaml:20:20 spec/wrong-value: is no place of images, as registry.example.org/k8s is
+            environments/lab/x.yaml:22:66 spec/conflict: its disk has everything that the cluster knows, and cannot be made anew
+            environments/lab/x.yaml:23:7 spec/conflict: a cluster that is built has one control plane: several need an address that moves between them, which is not made here
+            environments/lab/x.yaml:23:29 spec/duplicate-address: 10.9.0.9 is taken by `vm/cloud-n1`
+                environments/lab/x.yaml:26:46 here
+            environments/lab/x.yaml:26:15 spec/missing-field: a machine is made for it, which needs an address (write `{name: …, address: …}`; of an entry with several, the first one's)
+            environments/lab/x.yaml:26:46 spec/duplicate-address: 10.9.0.10 is taken by `vm/cloud-ctl`
+                environments/lab/x.yaml:22:29 here
+            environments/lab/x.yaml:26:58 spec/missing-field: field `address` is missing (an address on the machines' network; of an entry with several, the first one)
+            environments/lab/x.yaml:26:94 spec/wrong-value: `here` is not an IP address
+        "#]],
+    );
+    check(
+        &format!(
+            "{NETWORK_AND_IMAGE}{}",
+            document(
+                r#"  machines: { image: node, network: cloud, memory: 2GiB }
+  podCidr: 10.9.0.0/25
+  serviceCidr: 10.8.0.0/10
+  certificates: { renewBefore: 360d }
+  pools:
+    - { name: web, nodes: [{ name: n1, address: "fd00::1" }, { name: n2, port: 1 }] }
+"#
+            )
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:21:74 spec/unknown-field: unknown field `port` (known here: name, address, machine)
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_built_has_no_place_in_what_is_taken_over() {
+    check(
+        &document(
+            r#"  controlPlane: [{ name: ctl }]
+  podCidr: 10.244.0.0/16
+  serviceCidr: 10.96.0.0/12
+  cni: none
+  dns: false
+  imageRepository: registry.example.org/k8s
+  certificates: { renewBefore: 30d }
+  pools:
+    - name: web
+      nodes: [n1, { name: n2, address: 10.9.0.2, machine: { memory: 1GiB } }]
+      machine: { memory: 1GiB }
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:6:17 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:7:12 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:8:16 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:9:8 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:10:8 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:11:20 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:12:32 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:15:40 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:15:59 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:16:16 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+        "#]],
+    );
+    let both = document(
+        r#"  version: '1.33'
+  machines: { image: node, network: cloud, memory: 2GiB }
+  controlPlane: [{ name: ctl, address: 10.9.0.10 }]
+"#,
+    )
+    .replace("spec:\n", "lifecycle: { adopt: true }\nspec:\n");
+    check(
+        &format!("{NETWORK_AND_IMAGE}{both}"),
+        expect![[r#"
+        environments/lab/x.yaml:14:21 spec/conflict: a cluster is built or taken over, not both (leave out `adopt`, or `machines`)
+    "#]],
+    );
+}

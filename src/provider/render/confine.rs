@@ -18,7 +18,7 @@ use trueup_kubernetes::run::{RunError, ask};
 use crate::provider::paths;
 
 /// Where the files of the commit are, seen from inside.
-pub(super) const FILES: &str = "/work";
+pub(super) const FILES: &str = "/commit";
 /// Values of the document itself, in the root folder.
 pub(super) const SET: &str = "set.json";
 /// The program, in the root folder.
@@ -274,7 +274,7 @@ mod tests {
         let all = says(&["find", "/", "-type", "f"], LONG).await.unwrap();
         let mut all: Vec<&str> = all.lines().collect();
         all.sort_unstable();
-        assert_eq!(all, ["/busybox", "/work/e/manifests/a.yaml"]);
+        assert_eq!(all, ["/busybox", "/commit/e/manifests/a.yaml"]);
         assert_eq!(says(&["env"], LONG).await.unwrap().trim(), "HOME=/home");
         assert!(refused(&["cat", "/etc/passwd"]).await.contains("No such file"));
         assert!(refused(&["cat", "/../../../etc/passwd"]).await.contains("No such file"));
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(says(&["id", "-u"], LONG).await.unwrap().trim(), "65534");
         assert_eq!(says(&["id", "-G"], LONG).await.unwrap().trim(), "65534");
         if rustix::process::geteuid().is_root() {
-            for place in ["/x", "/work/x", "/tmp/x", "/home/x", "/work/e/manifests/a.yaml"] {
+            for place in ["/x", "/commit/x", "/tmp/x", "/home/x", "/commit/e/manifests/a.yaml"] {
                 assert!(refused(&["cp", "/busybox", place]).await.contains("ermission denied"));
             }
         }

@@ -285,8 +285,8 @@ mod tests {
         let args: Vec<_> = args.iter().map(|it| it.to_string_lossy()).collect();
         assert_eq!(
             args.join(" "),
-            "template web /work/e/manifests/web --namespace shop --include-crds --kube-version 1.33 \
-             --api-versions example.org/v1 --values /work/e/manifests/values.yaml --values /set.json"
+            "template web /commit/e/manifests/web --namespace shop --include-crds --kube-version 1.33 \
+             --api-versions example.org/v1 --values /commit/e/manifests/values.yaml --values /set.json"
         );
     }
 }

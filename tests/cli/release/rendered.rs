@@ -190,7 +190,7 @@ fn mistakes_of_a_chart_are_told_where_they_are() {
         for words in expected {
             assert!(said.contains(words), "{words}: {said}");
         }
-        assert!(!said.contains(PASSWORD) && !said.contains("/work/"), "{said}");
+        assert!(!said.contains(PASSWORD) && !said.contains("/commit/"), "{said}");
     }
 }
 
@@ -201,7 +201,7 @@ fn a_chart_that_reads_other_files_of_the_host_finds_none() {
         "/etc/hostname",
         "../values-lab.yaml",
         "../../lab.yaml",
-        "/work/environments/lab/manifests/values-lab.yaml",
+        "/commit/environments/lab/manifests/values-lab.yaml",
     ] {
         let text = format!(
             "{{{{ if .Files.Get \"{path}\" }}}}{{{{ fail \"it was read\" }}}}{{{{ end }}}}\n"

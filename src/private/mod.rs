@@ -1,10 +1,11 @@
-//! Reading what only root may know: tokens and keys, from a file or from a credential of systemd.
+//! What only root may know: tokens and keys, read from a file or from a credential of systemd, and kept in
+//! files.
 //!
 //! It never shows what it read, and never reads a file that every user of the machine may read.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Largest token or key, in bytes: a wrong path must not pull a large file into memory.
@@ -49,6 +50,35 @@ pub fn read(path: &Path) -> Result<String, PrivateFault> {
     Ok(text)
 }
 
+/// Keeps a secret in a file for its owner alone: whole or not at all, and durable before this returns. The
+/// folder is there.
+///
+/// # Errors
+/// It cannot be written.
+pub fn keep(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    // One that a crash left may have any mode, which it would keep.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut made = File::options().create_new(true).write(true).mode(0o600).open(&new)?;
+    made.write_all(secret)?;
+    made.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// Random bytes of the kernel, good for keys.
+///
+/// # Errors
+/// They cannot be read.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Where systemd puts the credential `name` (systemd.exec, `LoadCredential=`).
 ///
 /// # Errors
@@ -64,6 +94,21 @@ pub fn credential(name: &str) -> Result<PathBuf, PrivateFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_its_owners_alone_whatever_a_crash_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, left) = (folder.path().join("munge.key"), folder.path().join("munge.new"));
+        std::fs::write(&left, "half").unwrap();
+        std::fs::set_permissions(&left, std::fs::Permissions::from_mode(0o666)).unwrap();
+        for secret in ["first", "second"] {
+            keep(&path, secret.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), secret);
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!((mode & 0o777, left.exists()), (0o600, false));
+        }
+        assert_ne!(random::<32>().unwrap(), random::<32>().unwrap());
+    }
 
     #[test]
     fn a_file_is_read_when_it_is_private_and_small() {

@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("journal", &["model", "event", "view", "port"]),
     ("private", &[]),
     ("source", &["model", "port", "private"]),
-    ("provider", &["model", "plan", "port", "spec"]),
+    ("provider", &["model", "plan", "port", "private", "spec"]),
     (
         "forge",
         &[

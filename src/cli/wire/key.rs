@@ -5,15 +5,15 @@
 //! recorded once more.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use trueup_kubernetes::release::DigestKey;
 
+use crate::private;
+
 /// Its file in the state directory.
 const FILE: &str = "digest.key";
-/// Random bytes of the kernel.
-const RANDOM: &str = "/dev/urandom";
 
 /// The key, made where there is none yet.
 ///
@@ -38,8 +38,7 @@ pub(super) fn digest_key(state: &Path) -> io::Result<DigestKey> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(named(&error)),
     }
-    let mut bytes = [0; DigestKey::BYTES];
-    fs::File::open(RANDOM)?.read_exact(&mut bytes)?;
+    let bytes = private::random::<{ DigestKey::BYTES }>()?;
     // Nobody but its owner may read what tempfile makes.
     let mut new = tempfile::NamedTempFile::new_in(state).map_err(|error| named(&error))?;
     new.write_all(&bytes)?;

@@ -2,7 +2,7 @@
 //! machines. The files are taken from the controller's machine as they are at that time.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use trueup_slurm::Machine as _;
@@ -11,6 +11,7 @@ use super::act::Job;
 use super::prepare::{Digests, digest};
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
+use crate::private;
 use crate::provider::files::blocking;
 use crate::provider::guest::Guest;
 
@@ -131,10 +132,7 @@ impl Job<'_> {
 /// They do not, or nobody knows.
 pub(super) fn share(first: &Guest, second: &Guest, folder: &str, what: &str) -> Result<(), Fault> {
     let passing = |error: io::Error| Fault::transient(format!("{what}: {folder}: {error}"));
-    let mut bytes = [0; NAME_BYTES];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut bytes))
-        .map_err(passing)?;
+    let bytes = private::random::<NAME_BYTES>().map_err(passing)?;
     let mark = format!("{folder}/.trueup-{}", hex::encode(bytes));
     let ask = "mount the same folder of a file server on both controllers, by the image or `cloudInit`, \
                and let the user slurm write there";

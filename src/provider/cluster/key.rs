@@ -2,20 +2,19 @@
 //! an event, a plan, an error or a line; an event says which one by its number.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::model::Name;
+use crate::private;
+use crate::provider::paths;
 
 /// Bytes of a key: 1,024 bits, as munge's own mungekey makes (mungekey(8), `--bits`).
 const BYTES: usize = 128;
 /// The folder with a folder for each cluster.
 const KEYS: &str = "keys";
-/// Random bytes of the kernel.
-const RANDOM: &str = "/dev/urandom";
 
 /// A key. It is shown to nobody.
 pub(super) struct Key(Vec<u8>);
@@ -58,18 +57,10 @@ pub(super) fn get(folder: &Path, cluster: &Name, number: u32) -> io::Result<Key>
         return Ok(key);
     }
     let path = file(folder, cluster, number);
-    let parent = path.parent().unwrap_or(folder);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-    let mut bytes = vec![0; BYTES];
-    fs::File::open(RANDOM)?.read_exact(&mut bytes)?;
-    let new = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut made = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-    made.write_all(&bytes)?;
-    made.sync_all()?;
-    fs::rename(&new, &path)?;
-    fs::File::open(parent)?.sync_all()?;
-    Ok(Key(bytes))
+    paths::private(path.parent().unwrap_or(folder))?;
+    let bytes = private::random::<BYTES>()?;
+    private::keep(&path, &bytes)?;
+    Ok(Key(bytes.into()))
 }
 
 /// Removes the keys that came before that number.

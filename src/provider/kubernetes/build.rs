@@ -6,8 +6,6 @@
 //! a file there that only root may read, and in no error.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,11 +22,12 @@ use super::{KubernetesProvider, kept, machine};
 use crate::model::resource::{KubernetesBuilt, KubernetesMachine};
 use crate::model::{Fault, Name, ResourceId};
 use crate::port::{Outcome, Progress, ProgressUpdate};
+use crate::private;
 use crate::provider::files::blocking;
 use crate::provider::guest::{self, Guest};
 
 /// Longest that one question to a machine may take, which may be emulated.
-const QUESTION: Duration = Duration::from_secs(180);
+pub(super) const QUESTION: Duration = Duration::from_secs(180);
 /// Longest that kubeadm may take: it waits for half an hour itself, for a control plane that is emulated.
 const KUBEADM: Duration = Duration::from_secs(40 * 60);
 /// Only one kubeadm at a time is on a machine: one that nobody waits for any more is waited for.
@@ -44,8 +43,6 @@ const KUBELET: [&str; 2] =
     ["/etc/kubernetes/kubelet.conf", "/etc/kubernetes/bootstrap-kubelet.conf"];
 /// How long a token counts.
 const TOKEN: SignedDuration = SignedDuration::from_mins(60);
-/// Random bytes of the kernel.
-const RANDOM: &str = "/dev/urandom";
 /// How long a node of a kubelet that was stopped may be taken for well.
 const FORGOTTEN: Duration = Duration::from_secs(300);
 /// How long a cluster may take to give a node addresses for its pods, which its controllers do as soon as they
@@ -245,9 +242,8 @@ fn plain(c: char) -> char {
 }
 
 fn token() -> std::io::Result<Token> {
-    let mut random = [0; 64];
-    File::open(RANDOM)?.read_exact(&mut random)?;
-    Token::of(&random).ok_or_else(|| std::io::Error::other("the kernel's random bytes are none"))
+    Token::of(&private::random::<64>()?)
+        .ok_or_else(|| std::io::Error::other("the kernel's random bytes are none"))
 }
 
 impl Job<'_> {

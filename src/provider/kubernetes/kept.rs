@@ -1,13 +1,12 @@
 //! Credentials for the clusters that trueup builds: a file of this host for each, that only root may read. They
 //! are never in an event, a plan, an error or a line.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::Name;
-use crate::provider::paths::{kept_kubeconfig, private};
+use crate::private;
+use crate::provider::paths::{self, kept_kubeconfig};
 
 /// Longest kubeconfig that a control plane may give: its own has some kilobytes.
 const BYTES_MAX: usize = 256 << 10;
@@ -27,19 +26,13 @@ pub(super) fn keep(folder: &Path, cluster: &Name, kubeconfig: &[u8]) -> io::Resu
         return Err(io::Error::other(words));
     }
     let path = kept_kubeconfig(folder, cluster);
-    let parent = path.parent().unwrap_or(folder);
-    private(parent)?;
-    let new = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut made = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-    made.write_all(kubeconfig)?;
-    made.sync_all()?;
-    fs::rename(&new, &path)?;
-    fs::File::open(parent)?.sync_all()
+    paths::private(path.parent().unwrap_or(folder))?;
+    private::keep(&path, kubeconfig)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -11,13 +11,11 @@ use trueup_slurm::Machine as _;
 use trueup_slurm::run::Argv;
 
 use super::act::Job;
-use super::build::On;
+use super::build::{On, QUESTION};
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
 
-/// Longest that one question to a machine may take, which may be emulated.
-const QUESTION: Duration = Duration::from_secs(180);
 /// What reads certificates when it is started, in the order in which it is started anew.
 const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 /// How long the API server may take to come back with its new certificate.

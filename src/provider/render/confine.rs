@@ -313,7 +313,7 @@ mod tests {
         for path in ["", "/etc/passwd", "../x", "a/../../x", "./a"] {
             assert!(inside(path).is_err(), "{path}");
         }
-        assert_eq!(inside("a/b").unwrap(), Path::new("work/a/b"));
+        assert_eq!(inside("a/b").unwrap(), Path::new("commit/a/b"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Repositories that lie, sources that vanish, disks that are full, and workers that are killed.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -126,16 +126,23 @@ fn a_damaged_index_or_snapshot_is_named() {
     }
 }
 
-/// Waits for the first progress of a phase, by bytes or things done.
+/// Waits for the first progress of a phase, by bytes or things done. Not a byte is read beyond it: whoever reads
+/// on finds whole lines.
 pub(crate) fn under_way(child: &mut Child, phase: &str) {
     let stdout = child.stdout.as_mut().unwrap();
-    for line in BufReader::new(stdout).lines() {
-        let line = line.unwrap();
-        if line.contains(phase) {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while stdout.read(&mut byte).unwrap() == 1 {
+        if byte != *b"\n" {
+            line.extend(byte);
+            continue;
+        }
+        let said = String::from_utf8(std::mem::take(&mut line)).unwrap();
+        if said.contains(phase) {
             return;
         }
-        assert!(!line.contains("\"outcome\""), "it was too quick: {line}");
+        assert!(!said.contains("\"outcome\""), "it was too quick: {said}");
     }
+    panic!("it ended before `{phase}`");
 }
 
 #[test]

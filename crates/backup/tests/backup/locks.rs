@@ -1,7 +1,7 @@
 //! Two at once: of this host, of another, and restic itself.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -24,9 +24,7 @@ fn slow(lab: &Lab) -> std::process::Child {
     let mut request = lab.request(&backup(&source));
     request["limits"]["upload_kib"] = json!(500);
     let mut child = lab.start_with(&request);
-    let stdout = child.stdout.as_mut().unwrap();
-    let started = BufReader::new(stdout).lines().any(|l| l.unwrap().contains("backing up"));
-    assert!(started);
+    crate::faults::under_way(&mut child, "backing up");
     child
 }
 

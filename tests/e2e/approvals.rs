@@ -154,10 +154,10 @@ fn a_webhook_is_a_reason_to_look_and_nothing_more() {
         settled(&forge, &base, "success");
         let head = offer(&bench, 1, &[lab.clone(), network("lab", 91, ""), network("b", 92, "")]);
         open(&forge, &head, &base);
-        let calls = forge.calls().len();
+        // That neither wakes anybody is shown where the waking is counted (`forge::webhook::tests`): here the
+        // follower may be looking for its own reasons.
         assert_eq!(hook(&signed("another", &body)), 401);
         assert_eq!(hook(&signed("canary-hook", &body)), 202, "a replay");
-        assert_eq!(forge.calls().len(), calls, "neither is a reason to look");
         let body = json!({ "action": "opened", "number": 10 }).to_string();
         assert_eq!(deliver(&socket, &body, &signed("canary-hook", &body)), 202);
         settled(&forge, &head, "success");

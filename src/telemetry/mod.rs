@@ -94,8 +94,8 @@ fn filter(options: &Options, rust_log: Option<&str>) -> Result<EnvFilter, Teleme
     }
 }
 
-/// The filter of a verbosity. Other crates' debug output is for `-vvv` only, and so are the errors of the
-/// forge's client: each is told by us, with what was asked and what happens next.
+/// The filter of a verbosity. Other crates' debug output is for `-vvv` only, and so are the errors of the clients of
+/// forges and of Kubernetes: each is told by us, with what was asked and what happens next.
 fn level(verbosity: i8, base: Base) -> &'static str {
     let base = match base {
         Base::Command => 0,
@@ -103,9 +103,9 @@ fn level(verbosity: i8, base: Base) -> &'static str {
     };
     match verbosity.saturating_add(base) {
         ..=-2 => "off",
-        -1 => "error,octocrab=off",
-        0 => "warn,octocrab=off",
-        1 => "warn,trueup=info,octocrab=off",
+        -1 => "error,octocrab=off,kube_client=off",
+        0 => "warn,octocrab=off,kube_client=off",
+        1 => "warn,trueup=info,octocrab=off,kube_client=off",
         2 => "info,trueup=debug",
         3 => "debug,trueup=trace",
         4.. => "trace",
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn more_v_is_more_and_more_q_is_less() {
-        assert_eq!(level(0, Base::Command), "warn,octocrab=off");
-        assert_eq!(level(0, Base::Daemon), "warn,trueup=info,octocrab=off");
+        assert_eq!(level(0, Base::Command), "warn,octocrab=off,kube_client=off");
+        assert_eq!(level(0, Base::Daemon), "warn,trueup=info,octocrab=off,kube_client=off");
         assert_eq!(level(1, Base::Command), level(0, Base::Daemon));
         assert_eq!(level(-2, Base::Command), "off");
         assert_eq!(level(i8::MAX, Base::Daemon), "trace");

@@ -26,6 +26,8 @@ pub struct Pass {
 pub struct Observer {
     commands: Commands,
     rest: Option<(Rest, Option<Shape>)>,
+    /// What the programs are asked for, where all of them answered in the last look.
+    asked: Option<Shape>,
     kept: Option<Kept>,
 }
 
@@ -40,7 +42,7 @@ impl Observer {
     /// An observer by the programs alone, or by slurmrestd for nodes and jobs.
     #[must_use]
     pub fn new(commands: Commands, rest: Option<Rest>) -> Self {
-        Self { commands, rest: rest.map(|rest| (rest, None)), kept: None }
+        Self { commands, rest: rest.map(|rest| (rest, None)), asked: None, kept: None }
     }
 
     /// The programs.
@@ -60,7 +62,18 @@ impl Observer {
                 let (next, clock) = by_rest(rest, shape, &self.commands, since)?;
                 (next, Some(clock))
             }
-            None => (Some(by_commands(&self.commands)?), None),
+            None => {
+                // Only a look after a good one does without the questions that come before all others.
+                let shape = match self.asked.take() {
+                    Some(shape) => shape,
+                    None => reached(&self.commands)?,
+                };
+                // That a controller is dead is in no JSON of 22.05: only "Unspecified error".
+                let next = by_commands(&self.commands, shape)
+                    .or_else(|error| self.commands.ping().and(Err(error)))?;
+                self.asked = Some(shape);
+                (Some(next), None)
+            }
         };
         let since = clock.unwrap_or(0);
         let kept = self.kept.take();
@@ -78,11 +91,14 @@ impl Observer {
     }
 }
 
-/// All questions side by side: the one for the nodes takes longer than the others together.
-fn by_commands(commands: &Commands) -> Result<Observed, ObserveError> {
+/// What the programs are to be asked for: a dead controller is told at once, and unknown programs too.
+fn reached(commands: &Commands) -> Result<Shape, ObserveError> {
     commands.ping()?;
-    let own = commands.release()?;
-    let shape = own.shape().ok_or(ObserveError::UnknownRelease(own))?;
+    shape_of(commands)
+}
+
+/// All questions side by side: the one for the nodes takes longer than the others together.
+fn by_commands(commands: &Commands, shape: Shape) -> Result<Observed, ObserveError> {
     thread::scope(|scope| {
         let jobs = scope.spawn(|| commands.jobs());
         let rest = scope.spawn(|| declared(commands));

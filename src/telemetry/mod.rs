@@ -94,8 +94,9 @@ fn filter(options: &Options, rust_log: Option<&str>) -> Result<EnvFilter, Teleme
     }
 }
 
-/// The filter of a verbosity. Other crates' debug output is for `-vvv` only, and so are the errors of the clients of
-/// forges and of Kubernetes: each is told by us, with what was asked and what happens next.
+/// The filter of a verbosity. Other crates' debug output is for `-vvv` only, and so are the errors of the
+/// clients of forges and of Kubernetes: each is told by us, with what was asked and what happens next. The latter
+/// also shows answers that it cannot read, whatever is in them.
 fn level(verbosity: i8, base: Base) -> &'static str {
     let base = match base {
         Base::Command => 0,
@@ -106,7 +107,7 @@ fn level(verbosity: i8, base: Base) -> &'static str {
         -1 => "error,octocrab=off,kube_client=off",
         0 => "warn,octocrab=off,kube_client=off",
         1 => "warn,trueup=info,octocrab=off,kube_client=off",
-        2 => "info,trueup=debug",
+        2 => "info,trueup=debug,kube_client=off",
         3 => "debug,trueup=trace",
         4.. => "trace",
     }

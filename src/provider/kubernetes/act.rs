@@ -23,7 +23,7 @@ use crate::model::{Fault, Resource, ResourceId};
 use crate::port::{Outcome, Progress, ProgressUpdate, Scope};
 
 /// How long a node may take to be well after it was changed. GPUs that are cut anew take some minutes.
-const COMES_BACK: Duration = Duration::from_secs(900);
+pub(super) const COMES_BACK: Duration = Duration::from_secs(900);
 /// After how long a drain tells what it waits for, and looks whether the node is in our hands still.
 const TELL: Duration = Duration::from_secs(20);
 /// Pods that are named of those that are waited for; the rest is counted.

@@ -17,7 +17,7 @@ use trueup_kubernetes::{Apply, Kind};
 use trueup_slurm::Machine as _;
 use trueup_slurm::run::Argv;
 
-use super::act::Job;
+use super::act::{COMES_BACK, Job};
 use super::{KubernetesProvider, kept, machine};
 use crate::model::resource::{KubernetesBuilt, KubernetesMachine};
 use crate::model::{Fault, Name, ResourceId};
@@ -41,6 +41,8 @@ const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// What kubeadm gives a kubelet, first of all.
 const KUBELET: [&str; 2] =
     ["/etc/kubernetes/kubelet.conf", "/etc/kubernetes/bootstrap-kubelet.conf"];
+/// What a machine is known by from one start to the next (proc(5)), and a node by its kubelet's word.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// How long a token counts.
 const TOKEN: SignedDuration = SignedDuration::from_mins(60);
 /// How long a node of a kubelet that was stopped may be taken for well.
@@ -284,6 +286,7 @@ impl Job<'_> {
             Ok(Some(release))
         };
         let Some(release) = blocking("look at a machine", look).await? else {
+            self.started(node, &machine.guest).await?;
             return Ok(Outcome { already: true, ..Outcome::default() });
         };
         self.forgotten(node).await?;
@@ -312,6 +315,29 @@ impl Job<'_> {
         joined?;
         closed?;
         Ok(Outcome::default())
+    }
+
+    /// Waits until a node that joined before speaks for its machine as it runs now: a cluster takes one that was
+    /// started anew for well until it misses it.
+    async fn started(&self, node: &str, guest: &Name) -> Result<(), Fault> {
+        let (id, guest) = (self.id.clone(), self.provider.guest(guest));
+        let read = move || {
+            let read = guest.read(Path::new(BOOT));
+            read.map_err(|error| On { id: &id, guest: &guest }.fault("when it was started", &error))
+        };
+        let Some(read) = blocking("look at a machine", read).await? else { return Ok(()) };
+        let boot = String::from_utf8_lossy(&read).trim().to_owned();
+        let other = |live: Option<&serde_json::Value>| {
+            let seen = live.and_then(|live| live.pointer("/status/nodeInfo/bootID"));
+            let is = seen.and_then(serde_json::Value::as_str) == Some(boot.as_str());
+            (!is).then(|| "its kubelet has not been heard since its machine was started".to_owned())
+        };
+        self.tell(format!("{node} is waited for: its kubelet has to be heard"));
+        let end = self.link.nodes.awaited(node, COMES_BACK, other).await;
+        match end.map_err(|fault| self.fault(&fault))? {
+            None => Ok(()),
+            Some(why) => Err(Fault::transient(format!("{}: {node}: {why}", self.id))),
+        }
     }
 
     /// Waits until a node is not taken for well any more by whose name a machine is to join: kubeadm refuses to
@@ -391,16 +417,17 @@ impl Job<'_> {
         }
         let all = self.link.all_nodes().await.map_err(|fault| self.fault(&fault))?;
         let networks = super::look::networks(built, &all);
-        let (provider, id) = (self.provider.clone(), self.id.clone());
-        let wanted = nodes.iter().filter_map(|node| {
-            let guest = built.machines.get(node)?.guest.clone();
-            Some((node.clone(), guest, networks.get(node)?.clone()))
+        let guests = nodes.iter().filter(|node| networks.contains_key(*node)).filter_map(|node| {
+            Some((node.clone(), self.provider.guest(&built.machines.get(node)?.guest)))
         });
-        let wanted: Vec<_> = wanted.collect();
+        let (id, guests) = (self.id.clone(), guests.collect::<Vec<_>>());
         let work = move || {
+            let connect = |node: &str, guest: &Guest| match networks.get(node) {
+                Some(network) => machine::connect(guest, network),
+                None => Ok(false),
+            };
             let mut already = true;
-            for (node, name, network) in wanted {
-                let done = machine::connect(&provider.guest(&name), &network);
+            for (node, done) in guest::each(guests, connect) {
                 already &= !done.map_err(|error| {
                     Fault::transient(format!("{id}: connecting the pods of {node}: {error}"))
                 })?;

@@ -28,11 +28,16 @@ const SYSCTLS: (&str, &str) = (
      net.bridge.bridge-nf-call-ip6tables = 1\n",
 );
 const CONTAINERD: &str = "/etc/containerd/config.toml";
+/// What kubeadm gives a kubelet before it starts it.
+const KUBELET: &str = "/var/lib/kubelet/config.yaml";
 /// Where plugins of networks are: Debian's package has them in the first, everybody else's in the second.
 const PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 const PODS: &str = "/etc/cni/net.d/10-trueup.conflist";
 const ROUTES: &str = "/etc/systemd/system/trueup-pods.service";
 const ROUTES_UNIT: &str = "trueup-pods.service";
+/// systemd reads all of its units with each `enable` otherwise, and an emulated machine does nothing else meanwhile:
+/// a control plane was missed for that.
+const NO_RELOAD: &str = "--no-reload";
 /// Where marks are. kubeadm clears its own folders.
 const MARKS: &str = "/var/lib/trueup";
 const PREPARED: &str = "/var/lib/trueup/prepared";
@@ -176,8 +181,12 @@ pub(super) fn prepare(guest: &Guest) -> io::Result<bool> {
     // In this order: some of the settings are of the modules.
     guest.must(&["systemctl", "restart", "systemd-modules-load.service"])?;
     guest.must(&["systemctl", "restart", "systemd-sysctl.service"])?;
-    guest.must(&["systemctl", "enable", "containerd.service", "kubelet.service"])?;
+    guest.must(&["systemctl", "enable", NO_RELOAD, "containerd.service", "kubelet.service"])?;
     guest.must(&["systemctl", "restart", "containerd.service"])?;
+    if !guest.says_yes(&["test", "-e", KUBELET])? {
+        // Else it would end over and over until kubeadm starts it, which keeps an emulated machine busy.
+        guest.must(&["systemctl", "stop", "kubelet.service"])?;
+    }
     guest.replace(Path::new(PREPARED), prepared(plugins).as_bytes())?;
     Ok(true)
 }
@@ -210,8 +219,8 @@ pub(super) fn connect(guest: &Guest, network: &PodNetwork) -> io::Result<bool> {
     guest.remove(Path::new(CONNECTED))?;
     guest.must(&["mkdir", "-p", "/etc/cni/net.d"])?;
     guest.replace(Path::new(ROUTES), network.routes.as_bytes())?;
+    guest.must(&["systemctl", "enable", NO_RELOAD, ROUTES_UNIT])?;
     guest.must(&["systemctl", "daemon-reload"])?;
-    guest.must(&["systemctl", "enable", ROUTES_UNIT])?;
     guest.must(&["systemctl", "restart", ROUTES_UNIT])?;
     // Last: by it the node is told to be well.
     guest.replace(Path::new(PODS), network.plugins.as_bytes())?;

@@ -187,6 +187,25 @@ async fn a_machine_joins_by_a_token_that_nobody_sees_and_that_is_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_waited_for_whose_machine_was_started_anew() {
+    let (host, kube) = with_cluster();
+    let (job, n1) = (host.job().await, machine(11, "cloud-n1"));
+    assert!(!job.join("n1", &n1, "1.33").await.unwrap().already);
+    // The cluster takes it for well, as it has not missed its kubelet yet.
+    let node = |boot: &str| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "status": {
+            "conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"bootID": boot}}})
+    };
+    kube.world().put(&node("before"));
+    host.fake.put("/proc/sys/kernel/random/boot_id", "now\n");
+    let mut joining = std::pin::pin!(job.join("n1", &n1, "1.33"));
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut joining).await;
+    assert!(early.is_err(), "{early:?}");
+    kube.world().put(&node("now"));
+    assert!(joining.await.unwrap().already);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kubelet_that_is_newer_than_its_cluster_does_not_join() {
     let (host, kube) = (Host::new(), FakeKube::of_release("v1.32.0"));
     kept::keep(host.folder.path(), &host.id.name, kube.kubeconfig().as_bytes()).unwrap();
@@ -239,9 +258,15 @@ async fn a_machine_is_set_up_once_and_what_was_cut_off_is_done_anew() {
     assert!(prepare().await.unwrap());
     let told = String::from_utf8(host.fake.file("/etc/containerd/config.toml").unwrap()).unwrap();
     assert!(told.contains("/usr/lib/cni") && told.contains("SystemdCgroup = true"), "{told}");
+    // A kubelet that nobody told what to do waits for kubeadm; one that was is at work, and pods with it.
+    let stops = || host.fake.ran().iter().filter(|it| it.contains("stop kubelet")).count();
+    let before = stops();
+    assert!(before > 0, "{:?}", host.fake.ran());
+    host.fake.put("/var/lib/kubelet/config.yaml", "{}");
     // Somebody else's settings are not ours.
     host.fake.put("/etc/containerd/config.toml", "version = 2\n");
     assert!(!prepare().await.unwrap());
+    assert_eq!(stops(), before);
     // An image without plugins is told.
     let bare = Host::new();
     bare.fake.drop_file("/usr/lib/cni/loopback");

@@ -18,6 +18,14 @@ pub const CONTAINERD: &str = "unix:///run/containerd/containerd.sock";
 pub const MACHINE: &str = "trueup.io/machine";
 /// How long kubeadm waits for a control plane. Emulated machines need far more than its own four minutes.
 const HEALTHY: &str = "30m0s";
+/// How long the programs of a control plane may take to say that they are at work still, and how often they do.
+/// There is one control plane, so nobody else waits to take over. Each that is late by its own measure, as a slow
+/// disk or a busy host makes it after some seconds, ends itself, and is started anew only to be late again.
+const LEADS: [(&str, &str); 3] = [
+    ("leader-elect-lease-duration", "60s"),
+    ("leader-elect-renew-deadline", "45s"),
+    ("leader-elect-retry-period", "5s"),
+];
 /// The oldest minor release that is known here.
 const OLDEST: u32 = 20;
 
@@ -46,6 +54,18 @@ impl Form {
             Self::V1beta4 => "kubeadm.k8s.io/v1beta4",
         }
     }
+
+    /// Arguments of a program.
+    fn arguments(self, all: &[(&str, &str)]) -> Value {
+        match self {
+            Self::V1beta2 | Self::V1beta3 => {
+                all.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
+            }
+            Self::V1beta4 => {
+                all.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+            }
+        }
+    }
 }
 
 /// A machine of a cluster.
@@ -62,15 +82,7 @@ pub struct Machine<'a> {
 impl Machine<'_> {
     fn registration(&self, form: Form) -> Value {
         let labels = format!("{MACHINE}={}", self.name);
-        let arguments = match form {
-            Form::V1beta2 | Form::V1beta3 => json!({
-                "node-ip": self.address, "node-labels": labels,
-            }),
-            Form::V1beta4 => json!([
-                {"name": "node-ip", "value": self.address},
-                {"name": "node-labels", "value": labels},
-            ]),
-        };
+        let arguments = form.arguments(&[("node-ip", self.address), ("node-labels", &labels)]);
         // Old ones take the path alone.
         let socket = match form {
             Form::V1beta2 => CONTAINERD.trim_start_matches("unix://"),
@@ -123,6 +135,8 @@ pub fn init(cluster: &NewCluster<'_>, kubeadm: Version) -> String {
         "kubernetesVersion": kubeadm.to_string(),
         "clusterName": cluster.name,
         "networking": {"podSubnet": cluster.pods, "serviceSubnet": cluster.services},
+        "controllerManager": {"extraArgs": form.arguments(&LEADS)},
+        "scheduler": {"extraArgs": form.arguments(&LEADS)},
     });
     if let Some(images) = cluster.images {
         whole["imageRepository"] = images.into();
@@ -182,6 +196,10 @@ mod tests {
         assert_eq!(whole["kubernetesVersion"], "v1.20.2");
         assert_eq!(kubelet["cgroupDriver"], "systemd");
         assert!(whole.get("imageRepository").is_none());
+        for program in ["controllerManager", "scheduler"] {
+            let lease = &whole[program]["extraArgs"]["leader-elect-lease-duration"];
+            assert_eq!(lease, "60s", "{program}");
+        }
         let [init, whole, _] = &read("v1.30.4")[..] else { panic!() };
         assert_eq!(init["apiVersion"], "kubeadm.k8s.io/v1beta3");
         assert_eq!(init["nodeRegistration"]["criSocket"], CONTAINERD);
@@ -192,6 +210,8 @@ mod tests {
         assert_eq!(arguments[0], json!({"name": "node-ip", "value": "10.9.0.10"}));
         assert_eq!(init["timeouts"]["controlPlaneComponentHealthCheck"], HEALTHY);
         assert!(whole.get("apiServer").is_none(), "1.31 and later refuse the old field");
+        let leads = &whole["scheduler"]["extraArgs"][1];
+        assert_eq!(*leads, json!({"name": "leader-elect-renew-deadline", "value": "45s"}));
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Action {
             Self::KubernetesAdopt => "take over",
             Self::KubernetesPrepare { .. } => "prepare",
             Self::KubernetesInit { .. } => "init",
+            Self::KubernetesRestore { .. } => "restore",
             Self::KubernetesConnect { .. } => "connect",
             Self::KubernetesRenew { .. } => "renew",
             Self::KubernetesNode { step, .. } => step.verb(),

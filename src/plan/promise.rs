@@ -363,11 +363,14 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
         | Action::ClusterReconfigure { .. }
         | Action::KubernetesRenew { .. }
         | Action::KubernetesAdopt => (None, None),
-        Action::KubernetesPrepare { machines } => {
+        // Where the data are follows from the cluster.
+        Action::KubernetesPrepare { machines, data: _ } => {
             parts.extend(machines.keys().map(|it| (it.clone(), digest_of(&()))));
             (None, None)
         }
         Action::KubernetesInit { cluster } => (None, Some(digest_of(cluster))),
+        // From which release is not known any more once it was begun.
+        Action::KubernetesRestore { cluster, from: _ } => (None, Some(digest_of(cluster))),
         // Which machines lack something on the way follows from what there is at that time.
         Action::KubernetesConnect { .. } => (None, None),
         Action::KubernetesNode { node, step, .. } => {

@@ -87,6 +87,7 @@ pub fn apply(observed: &mut Observed, step: &Step, environment: &Name) {
         | Action::KubernetesAdopt
         | Action::KubernetesPrepare { .. }
         | Action::KubernetesInit { .. }
+        | Action::KubernetesRestore { .. }
         | Action::KubernetesConnect { .. }
         | Action::KubernetesRenew { .. }
         | Action::KubernetesNode { .. }

@@ -597,12 +597,24 @@ pub enum Action {
     KubernetesPrepare {
         /// The virtual machines, by the names of their nodes.
         machines: BTreeMap<String, Name>,
+        /// The node among them whose machine has what the cluster knows on a disk of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data: Option<String>,
     },
     /// Makes a machine the control plane of a new Kubernetes cluster, and keeps the credentials for it in the
     /// state directory.
     KubernetesInit {
         /// What it is built of.
         cluster: Box<KubernetesBuilt>,
+    },
+    /// Makes a machine that was made anew the control plane again, on what the cluster knows, which is on a disk of
+    /// its own; by an image of the next release that is an upgrade.
+    KubernetesRestore {
+        /// What it is built of.
+        cluster: Box<KubernetesBuilt>,
+        /// The release of its API server before, where it is upgraded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
     },
     /// Connects pods of machines with those of all other nodes.
     KubernetesConnect {

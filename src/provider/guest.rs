@@ -4,6 +4,7 @@
 //!
 //! What is asked and answered may be a munge key or credentials: neither is in an error.
 
+pub(super) mod disk;
 mod machine;
 
 use std::io;

@@ -34,8 +34,12 @@ const DATABASE: &str = "/spec/accounting/host";
 const READY_WITHIN: &str = "15m";
 /// What a guest's kernel keeps of its memory, at most: this, and a sixteenth.
 const KERNEL_BYTES: u64 = 64 << 20;
-/// The size of the disk of a database, when nothing is said.
-const DATA_SIZE: &str = "10GiB";
+/// The size of the disk of a database, when nothing is said; and of that of a control plane, where etcd has 2 GiB
+/// at most when nothing else is said (etcd, `--quota-backend-bytes`), and half as much again beside it.
+const DATABASE_SIZE: &str = "10GiB";
+const CONTROL_SIZE: &str = "8GiB";
+/// Where the machine of the control plane is said.
+const CONTROL: &str = "/spec/controlPlane/";
 /// Most machines of one cluster: more than one host has.
 pub(crate) const MACHINES_MAX: usize = 1024;
 
@@ -135,8 +139,11 @@ pub(crate) fn machine_name(cluster: &Name, host: &str) -> Result<Name, String> {
     })
 }
 
-/// The name of the disk of a database, by that of its machine.
-fn data_name(machine: &Name) -> Result<Name, String> {
+/// The name of the disk of a database, or of a control plane, by that of its machine.
+///
+/// # Errors
+/// It would be none.
+pub(crate) fn data_name(machine: &Name) -> Result<Name, String> {
     Name::new(format!("{machine}-data"))
         .map_err(|error| format!("its disk would be called `{machine}-data`: {error}"))
 }
@@ -413,7 +420,7 @@ impl<'a> Expand<'a> {
             self.enough(jobs, index, memory.0);
         }
         self.disk(host, image);
-        let data = (at == DATABASE).then(|| self.data_disk(host)).flatten();
+        let data = self.data_size(at).and_then(|size| self.data_disk(host, size));
         let (spec, pointers) = vm(host, network, memory, data);
         self.push(Kind::VirtualMachine, name, at, pointers, Spec::VirtualMachine(Box::new(spec)));
     }
@@ -448,7 +455,8 @@ impl<'a> Expand<'a> {
         let (at, name, layers) = (host.at, &host.name, host.layers);
         let size = pick(layers, "disk", |it| it.disk.as_ref());
         let pool = pick(layers, "storagePool", |it| it.storage_pool.as_ref());
-        // The state of all jobs is on a controller's disk, and what people keep on a login machine's.
+        // The state of all jobs is on a controller's disk, and what people keep on a login machine's; and a
+        // control plane that is made anew is away for some minutes.
         let of_own = layers.iter().filter(|(of, _)| host.pool.is_some() || of.starts_with(at));
         let change = of_own.filter_map(|(_, layer)| layer.on_image_change).next();
         let mut pointers = vec![("/spec/image", image_at)];
@@ -466,9 +474,30 @@ impl<'a> Expand<'a> {
         self.push(Kind::Disk, name, at, pointers, Spec::Disk(spec));
     }
 
-    /// The disk of the database: it is no part of the machine's own, so that it stays when that is made
-    /// anew.
-    fn data_disk(&mut self, host: &Wanted<'_>) -> Option<Name> {
+    /// The size of the disk on which a machine has what outlives it, and where that is said; `None`: it has none.
+    fn data_size(&self, at: &str) -> Option<(SizeText, String)> {
+        let Spec::Cluster(cluster) = &self.doc.spec else { return None };
+        let (said, usual, pointer) = match &**cluster {
+            ClusterSpec::Slurm(slurm) if at == DATABASE => {
+                let said = slurm.accounting.as_ref().and_then(|it| it.disk.clone());
+                (said, DATABASE_SIZE, "/spec/accounting/disk".to_owned())
+            }
+            ClusterSpec::Kubernetes(kubernetes) => {
+                let place: usize = at.strip_prefix(CONTROL)?.parse().ok()?;
+                let said = kubernetes.control_plane.get(place)?.data_disk.clone();
+                (said, CONTROL_SIZE, format!("{at}/dataDisk"))
+            }
+            ClusterSpec::Slurm(_) => return None,
+        };
+        Some((said.unwrap_or_else(|| SizeText(usual.to_owned())), pointer))
+    }
+
+    /// A disk that is no part of the machine's own, so that it stays when that is made anew.
+    fn data_disk(
+        &mut self,
+        host: &Wanted<'_>,
+        (size, size_at): (SizeText, String),
+    ) -> Option<Name> {
         let (at, layers) = (host.at, host.layers);
         let name = match data_name(&host.name) {
             Ok(name) => name,
@@ -477,14 +506,11 @@ impl<'a> Expand<'a> {
                 return None;
             }
         };
-        let Spec::Cluster(cluster) = &self.doc.spec else { return None };
-        let accounting = cluster.slurm().and_then(|slurm| slurm.accounting.as_ref());
-        let size = accounting.and_then(|it| it.disk.clone());
         let pool = pick(layers, "storagePool", |it| it.storage_pool.as_ref());
-        let mut pointers = vec![("/spec/size", "/spec/accounting/disk".to_owned())];
+        let mut pointers = vec![("/spec/size", size_at)];
         pointers.extend(pool.as_ref().map(|(_, at)| ("/spec/pool", at.clone())));
         let spec = DiskSpec {
-            size: Some(size.unwrap_or_else(|| scalar::SizeText(DATA_SIZE.to_owned()))),
+            size: Some(size),
             format: VolumeFormat::default(),
             image: None,
             on_image_change: OnImageChange::Keep,

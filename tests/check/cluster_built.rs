@@ -1,5 +1,7 @@
 //! Kubernetes clusters that are built of machines which nobody wrote down.
 
+use trueup::model::resource::OnImageChange;
+
 use super::*;
 
 const NETWORK_AND_IMAGE: &str = "apiVersion: trueup/v1
@@ -44,7 +46,7 @@ fn a_cluster_is_built_of_machines_that_nobody_wrote_down() {
         names.iter().filter(|name| name.contains("cloud-")).map(String::as_str).collect();
     assert_eq!(
         made.join(" "),
-        "disk/cloud-ctl disk/cloud-n1 disk/cloud-n2 seed/cloud-ctl seed/cloud-n1 seed/cloud-n2 \
+        "disk/cloud-ctl disk/cloud-ctl-data disk/cloud-n1 disk/cloud-n2 seed/cloud-ctl seed/cloud-n1 seed/cloud-n2 \
          vm/cloud-ctl vm/cloud-n1 vm/cloud-n2"
     );
     let id = |text: &str| text.parse::<ResourceId>().unwrap();
@@ -67,10 +69,34 @@ fn a_cluster_is_built_of_machines_that_nobody_wrote_down() {
         r#""services":"10.96.0.0/12""#,
         r#""bridge":true,"dns":true"#,
         r#""renewBeforeS":2592000"#,
+        r#""data":"cloud-ctl-data""#,
         r#""nodes":["n1","n2"]"#,
     ] {
         assert!(shown.contains(said), "no {said} in {shown}");
     }
+    // What the cluster knows is beside the disk that an image may take.
+    let disk = |at: &str| match &resources[&id(at)].resource {
+        Resource::Disk(disk) => (disk.backing.is_some(), disk.on_image_change, disk.size >> 30),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(disk("disk/cloud-ctl-data"), (false, Some(OnImageChange::Keep), 8));
+    assert_eq!(disk("disk/cloud-ctl").1, Some(OnImageChange::Keep), "nobody asked for another");
+    let Resource::VirtualMachine(ctl) = &resources[&id("vm/cloud-ctl")].resource else { panic!() };
+    let paths: Vec<&str> = ctl.disks.iter().filter_map(|it| it.path.as_deref()).collect();
+    assert!(paths[0].contains("cloud-ctl.") && paths[1].contains("cloud-ctl-data."), "{paths:?}");
+    let upgraded = loaded_text(&text.replace(
+        "address: 10.9.0.10, machine: { memory: 3GiB }",
+        "address: 10.9.0.10, dataDisk: 20GiB, machine: { memory: 3GiB, onImageChange: replace }",
+    ));
+    let Resource::Disk(data) = &upgraded.desired.resources[&id("disk/cloud-ctl-data")].resource
+    else {
+        panic!()
+    };
+    assert_eq!(data.size >> 30, 20);
+    let Resource::Disk(root) = &upgraded.desired.resources[&id("disk/cloud-ctl")].resource else {
+        panic!()
+    };
+    assert_eq!(root.on_image_change, Some(OnImageChange::Replace));
     // A change of what Kubernetes is told changes no machine: nothing is started anew for it.
     let other = loaded_text(&text.replace("tier: web", "tier: db").replace("30d", "60d"));
     for (id, wish) in resources {
@@ -91,11 +117,11 @@ fn mistakes_of_machines_are_told_where_the_cluster_says_them() {
   serviceCidr: 10.9.8.0/9
   imageRepository: 'docker pull x'
   controlPlane:
-    - { name: ctl, address: 10.9.0.10, machine: { onImageChange: replace } }
+    - { name: ctl, address: 10.9.0.10, dataDisk: much }
     - { name: two, address: 10.9.0.9 }
   pools:
     - name: web
-      nodes: [n9, { name: "n[1-2]", address: 10.9.0.9 }, { name: n3 }, { name: ctl, address: here }]
+      nodes: [n9, { name: "n[1-2]", address: 10.9.0.9, dataDisk: 8GiB }, { name: n3 }, { name: ctl, address: here }]
 "#
             )
         ),
@@ -104,15 +130,16 @@ fn mistakes_of_machines_are_told_where_the_cluster_says_them() {
             environments/lab/x.yaml:17:22 spec/dangling-reference: there is no `image/gone` in environment `lab`
             environments/lab/x.yaml:19:16 spec/wrong-value: `10.9.8.0/9` has bits after its first 9: 10.0.0.0/9 is meant, or another
             environments/lab/x.yaml:20:20 spec/wrong-value: is no place of images, as registry.example.org/k8s is
-            environments/lab/x.yaml:22:66 spec/conflict: its disk has everything that the cluster knows, and cannot be made anew
+            environments/lab/x.yaml:22:50 spec/wrong-value: `much` is not a size: write a number and a unit, `20GiB`
             environments/lab/x.yaml:23:7 spec/conflict: a cluster that is built has one control plane: several need an address that moves between them, which is not made here
             environments/lab/x.yaml:23:29 spec/duplicate-address: 10.9.0.9 is taken by `vm/cloud-n1`
                 environments/lab/x.yaml:26:46 here
             environments/lab/x.yaml:26:15 spec/missing-field: a machine is made for it, which needs an address (write `{name: …, address: …}`; of an entry with several, the first one's)
             environments/lab/x.yaml:26:46 spec/duplicate-address: 10.9.0.10 is taken by `vm/cloud-ctl`
                 environments/lab/x.yaml:22:29 here
-            environments/lab/x.yaml:26:58 spec/missing-field: field `address` is missing (an address on the machines' network; of an entry with several, the first one)
-            environments/lab/x.yaml:26:94 spec/wrong-value: `here` is not an IP address
+            environments/lab/x.yaml:26:66 spec/conflict: is for the control plane: a node has nothing that has to outlive it
+            environments/lab/x.yaml:26:74 spec/missing-field: field `address` is missing (an address on the machines' network; of an entry with several, the first one)
+            environments/lab/x.yaml:26:110 spec/wrong-value: `here` is not an IP address
         "#]],
     );
     check(
@@ -129,7 +156,41 @@ fn mistakes_of_machines_are_told_where_the_cluster_says_them() {
             )
         ),
         expect![[r#"
-            environments/lab/x.yaml:21:74 spec/unknown-field: unknown field `port` (known here: name, address, machine)
+            environments/lab/x.yaml:21:74 spec/unknown-field: unknown field `port` (known here: name, address, machine, dataDisk)
+        "#]],
+    );
+}
+
+#[test]
+fn kubelets_that_may_not_stand_beside_the_api_server_are_told() {
+    let pools = |versions: [&str; 4]| {
+        let pool = |(n, version): (usize, &&str)| {
+            format!(
+                "    - {{ name: p{n}, version: '{version}', nodes: [{{ name: n{n}, address: 10.9.0.2{n} }}] }}\n"
+            )
+        };
+        versions.iter().enumerate().map(pool).collect::<String>()
+    };
+    let text = |server: &str, versions| {
+        let spec = format!(
+            "  version: '{server}'\n  machines: {{ image: node, network: cloud, memory: 2GiB }}\n  \
+             controlPlane: [{{ name: ctl, address: 10.9.0.10 }}]\n  pools:\n{}",
+            pools(versions)
+        );
+        format!("{NETWORK_AND_IMAGE}{}", document(&spec))
+    };
+    loaded_text(&text("1.33", ["1.33", "1.32", "1.31", "1.30"]));
+    check(
+        &text("1.21", ["1.22", "1.20", "1.18", "1.21"]),
+        expect![[r#"
+            environments/lab/x.yaml:20:28 spec/conflict: the kubelet of pool p0 is v1.22.0, newer than the API server of the cluster (v1.21.0): upgrade the control plane first
+            environments/lab/x.yaml:22:28 spec/conflict: the kubelet of pool p2 is v1.18.0, the API server of the cluster v1.21.0: at most 2 minors behind are allowed; upgrade the node first
+        "#]],
+    );
+    check(
+        &text("1.21", ["1.21", "1.21", "1.21", "next"]),
+        expect![[r#"
+            environments/lab/x.yaml:23:28 spec/wrong-value: `next` is no minor release: write '1.33'
         "#]],
     );
 }

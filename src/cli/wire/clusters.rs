@@ -61,6 +61,7 @@ impl Provider for Clusters {
             Action::KubernetesAdopt
             | Action::KubernetesPrepare { .. }
             | Action::KubernetesInit { .. }
+            | Action::KubernetesRestore { .. }
             | Action::KubernetesConnect { .. }
             | Action::KubernetesRenew { .. }
             | Action::KubernetesNode { .. }

@@ -48,6 +48,10 @@ pub struct KubernetesCluster {
     /// What was seen of it; in observations only.
     #[serde(skip)]
     pub seen: Option<Arc<KubernetesSeen>>,
+    /// Whether its control plane's machine was made anew, and is none yet: nothing answers, and what the cluster
+    /// knows is on a disk beside it. In observations only.
+    #[serde(skip)]
+    pub control_lost: bool,
 }
 
 /// A Kubernetes cluster of virtual machines of this host.
@@ -74,6 +78,10 @@ pub struct KubernetesBuilt {
     /// How long before their end its certificates are renewed, seconds; `None`: they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before_s: Option<u64>,
+    /// The disk of what the cluster knows, which stays when the control plane's machine is made anew; `None`: it
+    /// was built before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Name>,
 }
 
 /// A machine of a Kubernetes cluster that is built.
@@ -92,6 +100,12 @@ impl KubernetesBuilt {
         self.machines.get(&self.control_plane)
     }
 
+    /// The node on whose machine what the cluster knows has a disk of its own.
+    #[must_use]
+    pub fn data_on(&self) -> Option<String> {
+        self.data.as_ref().map(|_| self.control_plane.clone())
+    }
+
     /// The virtual machines, by the names of their nodes.
     #[must_use]
     pub fn guests(&self) -> BTreeMap<String, Name> {
@@ -108,6 +122,22 @@ pub struct KubernetesMachineSeen {
     pub joined: bool,
     /// Whether its pods are connected with those of all other nodes.
     pub connected: bool,
+    /// Where what the cluster knows is, on the control plane's.
+    pub data: KubernetesData,
+}
+
+/// Where what a cluster knows is: its authorities, and its etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KubernetesData {
+    /// It is no matter of this machine.
+    #[default]
+    Elsewhere,
+    /// On a disk of its own, which stays when the machine is made anew.
+    Apart,
+    /// The disk of its own has to be set up, or has to be marked as this cluster's.
+    Unset,
+    /// On the machine's first disk, as in clusters that were built before there was another one.
+    OnRoot,
 }
 
 /// That somebody may be given access for a while.
@@ -139,6 +169,9 @@ impl KubeconfigRule {
 pub struct KubernetesPool {
     /// Its name.
     pub name: String,
+    /// The minor release that its kubelets have to be of; `None`: any that fits the API server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Its nodes, in the order in which they change.
     pub nodes: Vec<String>,
     /// What each of them bears.
@@ -221,8 +254,9 @@ pub enum KubernetesNodeStep {
     Join {
         /// The machine.
         machine: KubernetesMachine,
-        /// The minor release that it has to be of.
-        version: String,
+        /// The minor release that it has to be of; `None`: any that fits the API server's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
     },
     /// It is no node of the cluster any more. Its pods have left it.
     Remove,

@@ -77,6 +77,7 @@ impl Judge<'_> {
             });
             for of in claimed.into_iter().chain([&**cluster]) {
                 self.pods(id, of, cluster);
+                self.data(id, of);
             }
             let claimed = claimed.and_then(Cluster::slurm);
             for slurm in claimed.into_iter().chain(cluster.slurm()) {
@@ -123,11 +124,42 @@ impl Judge<'_> {
         }
     }
 
+    /// What a cluster knows is never removed, and the disk beside it only where the cluster comes back on it.
+    fn data(&mut self, id: &ResourceId, of: &Cluster) {
+        let Some(built) = of.kubernetes().and_then(|of| of.built.as_ref()) else { return };
+        let plan = self.plan;
+        let deleted = |judge: &Self, name: &Name| {
+            let disk = ResourceId::new(Kind::Disk, name.clone());
+            let steps = judge.steps_of.get(&disk).into_iter().flatten().copied();
+            let deletes = |at: &usize| matches!(plan.steps[*at].action, Action::DiskDelete { .. });
+            steps.filter(deletes).collect::<Vec<_>>()
+        };
+        let data = built.data.as_ref().map(|name| deleted(self, name));
+        for at in data.into_iter().flatten() {
+            self.blame(at, format!("removes what {id} knows"));
+        }
+        let root = built.control().map(|it| deleted(self, &it.guest));
+        for at in root.into_iter().flatten() {
+            let again = self.steps_of.get(id).into_iter().flatten().copied().any(|later| {
+                let made = &plan.steps[later].action;
+                matches!(made, Action::KubernetesInit { .. } | Action::KubernetesRestore { .. })
+                    && self.precedes(at, later)
+            });
+            if !again {
+                let rule = format!("takes the control plane of {id} and does not bring it back");
+                self.blame(at, rule);
+            }
+        }
+    }
+
     fn may_have_jobs(&self, cluster: &ResourceId, node: &str) -> bool {
         let Some(seen) = self.seen(cluster) else {
             return self.input.observed.why_unobservable(cluster).is_some();
         };
         let Resource::Cluster(seen) = &seen.config else { return false };
+        if seen.kubernetes().is_some_and(|seen| seen.control_lost) {
+            return true;
+        }
         if let Some(seen) = seen.kubernetes_seen() {
             return seen.nodes.contains_key(node);
         }

@@ -242,13 +242,19 @@ pub fn detail(step: &Step) -> String {
             cut(&trueup_slurm::hostlist::compress(machines.keys().map(String::as_str)))
         }
         Action::ClusterAccount { arguments, .. } => cut(&arguments.join(" ")),
-        Action::KubernetesPrepare { machines } => {
+        Action::KubernetesPrepare { machines, .. } => {
             cut(&trueup_slurm::hostlist::compress(machines.keys().map(String::as_str)))
         }
         Action::KubernetesConnect { nodes, .. } => {
             cut(&trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str)))
         }
         Action::KubernetesInit { cluster } => cluster.control_plane.clone(),
+        Action::KubernetesRestore { cluster, from } => match from {
+            Some(from) => {
+                format!("{}, upgrade {from} -> {}", cluster.control_plane, cluster.version)
+            }
+            None => cluster.control_plane.clone(),
+        },
         Action::KubernetesRenew { .. } => "certificates".to_owned(),
         Action::ClusterAdopt { name, .. } => cut(name),
         Action::KubernetesNode { node, .. } => node.clone(),

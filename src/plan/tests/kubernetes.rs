@@ -82,6 +82,7 @@ fn cluster(wish: NodeWish) -> KubernetesCluster {
         version: None,
         pools: vec![KubernetesPool {
             name: "gpu".into(),
+            version: None,
             nodes: NODES.map(str::to_owned).into(),
             wish,
             offers: BTreeMap::new(),
@@ -94,6 +95,7 @@ fn cluster(wish: NodeWish) -> KubernetesCluster {
         built: None,
         kubeconfigs: Vec::new(),
         seen: None,
+        control_lost: false,
     }
 }
 

@@ -1,12 +1,11 @@
 //! The accounting database of a cluster that trueup makes: MariaDB and slurmdbd in one of its machines.
 //! There is no password: MariaDB knows slurmdbd by the user that it runs as.
 //!
-//! A disk of its own is made a file system only where there is nothing at all on it.
+//! A disk of its own is given a file system by `guest::disk`: only where there is nothing at all on it.
 
 use std::io;
 use std::path::Path;
 
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use trueup_slurm::run::Argv;
 use trueup_slurm::{Database, DatabaseError, Machine as _};
@@ -18,7 +17,7 @@ use crate::model::resource::SlurmCluster;
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
-use crate::provider::guest::Guest;
+use crate::provider::guest::{Guest, disk};
 
 /// slurmdbd's file; it starts with no other mode than 0600 (slurmdbd.conf(5)).
 const CONF: &str = "/etc/slurm/slurmdbd.conf";
@@ -38,8 +37,6 @@ const MOUNT: &str = "/etc/systemd/system/var-lib-mysql.mount";
 const MOUNT_TEXT: &str = "# Written by trueup.\n[Unit]\nDescription=The accounting database\n\n[Mount]\n\
     What=/dev/disk/by-label/trueup-data\nWhere=/var/lib/mysql\nType=ext4\n\n[Install]\n\
     WantedBy=multi-user.target\n";
-/// The label of the file system on it.
-const LABEL: &str = "trueup-data";
 /// Where MariaDB has its files.
 const DATA: &str = "/var/lib/mysql";
 /// Says with what all of it was set up: it alone is written last.
@@ -162,71 +159,10 @@ pub(super) fn runs(guest: &Guest) -> Result<bool, String> {
 
 /// Mounts the disk of the data, which is given a file system where it is empty.
 fn mount(guest: &Guest) -> io::Result<()> {
-    let argv = Argv::new("lsblk").args([
-        "--json",
-        "--paths",
-        "--output",
-        "NAME,TYPE,FSTYPE,LABEL,RO,MOUNTPOINT",
-    ]);
-    let shown = argv.ask_on(guest, GUEST_QUESTION).map_err(io::Error::other)?;
     guest.must_within(&["systemctl", "stop", SLURMDBD, MARIADB], GUEST_START)?;
-    if let Some(disk) = empty_disk(&String::from_utf8_lossy(&shown)).map_err(io::Error::other)? {
-        // lsblk tells what udev found; this looks at the disk itself, and finds nothing with 2 (blkid(8)).
-        let probe = Argv::new("blkid").args(["--probe", &disk]);
-        let said = guest.run(&probe, GUEST_QUESTION).map_err(io::Error::other)?;
-        if said.status.code() != Some(2) {
-            return Err(io::Error::other(format!(
-                "{disk} is not empty, and nothing is written over it"
-            )));
-        }
-        guest.must_within(&["mkfs.ext4", "-q", "-L", LABEL, &disk], GUEST_START)?;
-        guest.must(&["udevadm", "settle"])?;
-    }
+    disk::format(guest, "the accounting database")?;
     guest.must(&["systemctl", "enable", "--now", "var-lib-mysql.mount"])?;
     guest.must(&["chown", "mysql:mysql", DATA])
-}
-
-#[derive(Deserialize)]
-struct Devices {
-    blockdevices: Vec<Device>,
-}
-
-#[derive(Deserialize)]
-struct Device {
-    name: String,
-    r#type: String,
-    fstype: Option<String>,
-    label: Option<String>,
-    ro: bool,
-    mountpoint: Option<String>,
-    #[serde(default)]
-    children: Vec<Device>,
-}
-
-/// The disk that is to have the file system; `None`: one of them has it already.
-fn empty_disk(shown: &str) -> Result<Option<String>, String> {
-    let shown: Devices = serde_json::from_str(shown)
-        .map_err(|error| format!("lsblk says something else: {error}"))?;
-    let own = |device: &&Device| device.label.as_deref() == Some(LABEL);
-    if shown.blockdevices.iter().any(|device| own(&device)) {
-        return Ok(None);
-    }
-    let empty = |device: &&Device| {
-        device.r#type == "disk"
-            && !device.ro
-            && device.fstype.is_none()
-            && device.mountpoint.is_none()
-            && device.children.is_empty()
-    };
-    let found: Vec<&Device> = shown.blockdevices.iter().filter(empty).collect();
-    match found[..] {
-        [one] => Ok(Some(one.name.clone())),
-        [] => Err("it has no empty disk, and none with the accounting database on it".to_owned()),
-        _ => Err(format!(
-            "it has {} empty disks, and which of them is for the accounting database cannot be told",
-            found.len()
-        )),
-    }
 }
 
 impl Job<'_> {

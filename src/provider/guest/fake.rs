@@ -1,7 +1,7 @@
 //! A guest as its agent would show it, for tests: its files, what the programs do to them that are used for
 //! that, and others that say what a test wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -34,6 +34,8 @@ pub(super) struct State {
     quotes: Option<String>,
     /// The machine in which no program can be started.
     unwell: Option<String>,
+    /// Where something is mounted.
+    mounts: BTreeSet<String>,
     /// Questions so far.
     asked: usize,
     /// Bytes of a piece of a file.
@@ -86,6 +88,19 @@ impl Fake {
     /// How many questions were asked.
     pub(in super::super) fn asked(&self) -> usize {
         self.state().asked
+    }
+
+    /// Mounts something there, as a unit of systemd would.
+    pub(in super::super) fn mounts(&self, at: &str) {
+        self.state().mounts.insert(at.to_owned());
+    }
+
+    /// Starts it anew from another first disk: what was mounted is not, and of files those below these folders
+    /// stay.
+    pub(in super::super) fn made_anew(&self, kept: &[&str]) {
+        let mut state = self.state();
+        state.mounts.clear();
+        state.files.retain(|path, _| kept.iter().any(|folder| path.starts_with(folder)));
     }
 
     /// A file of it.
@@ -190,6 +205,12 @@ impl State {
             "test" => {
                 let code = i32::from(!self.files.contains_key(&last));
                 return Ok(ended(code, "", "").unwrap());
+            }
+            "findmnt" => said = self.mounts.iter().map(|at| format!("{at}\n")).collect(),
+            "systemctl" if words[1] == "start" => {
+                if let Some(unit) = last.strip_suffix(".mount") {
+                    self.mounts.insert(format!("/{}", unit.replace('-', "/")));
+                }
             }
             "chmod" | "chown" | "find" | "flock" | "mkdir" | "sync" | "systemctl" => {}
             program => {

@@ -69,7 +69,7 @@ impl<'a> Job<'a> {
             }
             KubernetesNodeStep::Set { wish, empty: _ } => self.set(node, wish, mark).await,
             KubernetesNodeStep::Join { machine, version } => {
-                self.join(node, machine, version).await
+                self.join(node, machine, version.as_deref()).await
             }
             KubernetesNodeStep::Remove => self.remove(node, mark).await,
             KubernetesNodeStep::Check { offers } => self.comes_back(node, offers).await,

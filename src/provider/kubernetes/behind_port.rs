@@ -29,10 +29,11 @@ impl Provider for KubernetesProvider {
         Box::pin(async move {
             let site = || Site::new(self, &step.resource, &progress);
             match &step.action {
-                Action::KubernetesPrepare { machines } => {
-                    return site().prepare(machines.clone()).await;
+                Action::KubernetesPrepare { machines, data } => {
+                    return site().prepare(machines.clone(), data.clone()).await;
                 }
                 Action::KubernetesInit { cluster } => return site().init(cluster).await,
+                Action::KubernetesRestore { cluster, .. } => return site().restore(cluster).await,
                 _ => {}
             }
             let job = Job::open(self, &step.resource, &progress).await?;

@@ -12,19 +12,20 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use trueup_kubernetes::kubeadm::join::{self, Token};
 use trueup_kubernetes::kubeadm::{self, NewCluster};
-use trueup_kubernetes::node::skew::{self, Version};
+use trueup_kubernetes::node::skew::Version;
 use trueup_kubernetes::{Apply, Kind};
 use trueup_slurm::Machine as _;
 use trueup_slurm::run::Argv;
 
 use super::act::{COMES_BACK, Job};
-use super::{KubernetesProvider, kept, machine};
+use super::{KubernetesProvider, data, kept, machine};
 use crate::model::resource::{KubernetesBuilt, KubernetesMachine};
 use crate::model::{Fault, Name, ResourceId};
 use crate::port::{Outcome, Progress, ProgressUpdate};
 use crate::private;
 use crate::provider::files::blocking;
 use crate::provider::guest::{self, Guest};
+use crate::provider::paths::kept_kubeconfig;
 
 /// Longest that one question to a machine may take, which may be emulated.
 pub(super) const QUESTION: Duration = Duration::from_secs(180);
@@ -34,7 +35,7 @@ const KUBEADM: Duration = Duration::from_secs(40 * 60);
 const LOCK: &str = "/run/trueup-kubeadm.lock";
 /// A folder of a machine that is gone with its next start, and what is in it for a moment.
 const RUN: &str = "/run/trueup";
-const CONFIG: &str = "/run/trueup/kubeadm.yaml";
+pub(super) const CONFIG: &str = "/run/trueup/kubeadm.yaml";
 const DISCOVERY: &str = "/run/trueup/discovery.yaml";
 /// What kubeadm leaves for administrators.
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
@@ -53,9 +54,9 @@ const GIVEN: Duration = Duration::from_secs(900);
 
 /// Work on a cluster that is built, before and beside its API server.
 pub(super) struct Site<'a> {
-    provider: &'a KubernetesProvider,
-    id: &'a ResourceId,
-    progress: &'a Progress,
+    pub(super) provider: &'a KubernetesProvider,
+    pub(super) id: &'a ResourceId,
+    pub(super) progress: &'a Progress,
 }
 
 impl<'a> Site<'a> {
@@ -67,17 +68,29 @@ impl<'a> Site<'a> {
         Self { provider, id, progress }
     }
 
-    fn tell(&self, what: String) {
+    pub(super) fn tell(&self, what: String) {
         (self.progress)(ProgressUpdate { what, done: 0, total: None });
     }
 
-    /// Sets machines up to be nodes.
-    pub(super) async fn prepare(&self, machines: BTreeMap<String, Name>) -> Result<Outcome, Fault> {
+    /// Sets machines up to be nodes, and the disk of what the cluster knows on the machine of the node `data`.
+    pub(super) async fn prepare(
+        &self,
+        machines: BTreeMap<String, Name>,
+        data: Option<String>,
+    ) -> Result<Outcome, Fault> {
         let (provider, id) = (self.provider.clone(), self.id.clone());
         let work = move || {
             let guests = machines.into_iter().map(|(node, name)| (node, provider.guest(&name)));
             let mut already = true;
-            for (node, done) in guest::each(guests.collect(), |_, guest| machine::prepare(guest)) {
+            let prepare = |node: &str, guest: &Guest| {
+                // First: what is started after it may need it.
+                let set = match data.as_deref() == Some(node) {
+                    true => On { id: &id, guest }.set_data()?,
+                    false => false,
+                };
+                Ok::<_, std::io::Error>(machine::prepare(guest)? || set)
+            };
+            for (node, done) in guest::each(guests.collect(), prepare) {
                 let changed = done.map_err(|error| {
                     Fault::transient(format!("{id}: setting up {node}: {error}"))
                 })?;
@@ -99,7 +112,8 @@ impl<'a> Site<'a> {
         let work = move || {
             let guest = provider.guest(&control.guest);
             let on = On { id: &id, guest: &guest };
-            let already = on.init(&built, &control)?;
+            let has_credentials = kept_kubeconfig(&provider.folder, &id.name).exists();
+            let already = on.init(&built, &control, has_credentials)?;
             on.keep(&provider)?;
             Ok(already)
         };
@@ -135,19 +149,10 @@ impl On<'_> {
     }
 
     /// The release of kubeadm there, which has to be of that minor one.
-    fn release(&self, version: &str) -> Result<Version, Fault> {
-        let argv = Argv::new("kubeadm").args(["version", "-o", "short"]);
-        let said = argv.ask_on(self.guest, QUESTION).map_err(|error| {
-            Fault::needs_human(
-                format!("{}: in {}: {error}", self.id, self.guest.name()),
-                "its image needs kubeadm, kubelet and containerd of one release",
-            )
-        })?;
-        let text = String::from_utf8_lossy(&said).trim().to_owned();
-        let read = text.parse::<Version>().map_err(|error| self.fault("kubeadm", &error))?;
+    pub(super) fn release(&self, version: &str) -> Result<Version, Fault> {
+        let read = self.any_release()?;
         let wanted = version.parse::<Version>();
         let wanted = wanted.map_err(|error| self.fault("`version`", &error))?;
-        kubeadm::known(read).map_err(|why| self.fault("its image", &why))?;
         if (read.major, read.minor) == (wanted.major, wanted.minor) {
             return Ok(read);
         }
@@ -161,9 +166,29 @@ impl On<'_> {
         ))
     }
 
+    /// The release of kubeadm there.
+    pub(super) fn any_release(&self) -> Result<Version, Fault> {
+        let argv = Argv::new("kubeadm").args(["version", "-o", "short"]);
+        let said = argv.ask_on(self.guest, QUESTION).map_err(|error| {
+            Fault::needs_human(
+                format!("{}: in {}: {error}", self.id, self.guest.name()),
+                "its image needs kubeadm, kubelet and containerd of one release",
+            )
+        })?;
+        let text = String::from_utf8_lossy(&said).trim().to_owned();
+        let read = text.parse::<Version>().map_err(|error| self.fault("kubeadm", &error))?;
+        kubeadm::known(read).map_err(|why| self.fault("its image", &why))?;
+        Ok(read)
+    }
+
     fn has(&self, path: &str) -> Result<bool, Fault> {
         let said = self.guest.run(&Argv::new("test").args(["-e", path]), QUESTION);
         said.map(|said| said.status.success()).map_err(|error| self.fault(path, &error))
+    }
+
+    /// Whether kubeadm began to make it anything.
+    pub(super) fn begun(&self) -> Result<bool, Fault> {
+        Ok(self.has(ADMIN)? || self.has(KUBELET[0])?)
     }
 
     /// Clears away what a kubeadm left that did not come to its end.
@@ -183,7 +208,14 @@ impl On<'_> {
         wrote.map_err(|error| self.fault("what kubeadm reads", &error))
     }
 
-    fn init(&self, built: &KubernetesBuilt, control: &KubernetesMachine) -> Result<bool, Fault> {
+    /// Makes it the control plane of a cluster that never was; where the data of one that was are there, its
+    /// control plane again.
+    fn init(
+        &self,
+        built: &KubernetesBuilt,
+        control: &KubernetesMachine,
+        has_credentials: bool,
+    ) -> Result<bool, Fault> {
         let release = self.release(&built.version)?;
         // Whoever began may be at it still.
         self.kubeadm("version", &["version"]).map_err(|error| self.fault("it", &error))?;
@@ -191,10 +223,47 @@ impl On<'_> {
         if is.map_err(|error| self.fault("its mark", &error))? {
             return Ok(true);
         }
-        // Nobody can have joined: the credentials for that are kept after the mark.
-        if self.has(ADMIN)? || self.has(KUBELET[0])? {
+        if built.data.is_some() && self.data()?.is_some() {
+            return self.restore(built, control, None).map(|(already, _)| already);
+        }
+        if has_credentials {
+            return Err(Fault::needs_human(
+                format!("{}: it was there, and {} has nothing of it", self.id, self.guest.name()),
+                "restore its disk of data from a backup, or remove the cluster and have another one made",
+            ));
+        }
+        // Nobody can have joined: the credentials for that are kept after both marks.
+        if self.begun()? {
             self.reset()?;
         }
+        if built.data.is_some() {
+            // A reset clears what it finds the way to, which is on the other disk.
+            data::clear(self.guest).map_err(|error| self.fault("its disk of data", &error))?;
+        }
+        self.told_to_init(built, control, release)?;
+        let mut arguments = vec!["init", "--config", CONFIG, "--skip-token-print"];
+        if !built.dns {
+            // Else it wants the image of what is not asked for.
+            arguments
+                .extend(["--skip-phases=addon/coredns", "--ignore-preflight-errors=ImagePull"]);
+        }
+        self.kubeadm("init", &arguments).map_err(|error| self.fault("making it", &error))?;
+        if built.data.is_some() {
+            let marked = self.mark_data(release);
+            marked.map_err(|error| self.fault("the mark of its data", &error))?;
+        }
+        let marked = machine::mark(self.guest, machine::CONTROL_PLANE);
+        marked.map_err(|error| self.fault("its mark", &error))?;
+        Ok(false)
+    }
+
+    /// Writes what `kubeadm init` reads.
+    pub(super) fn told_to_init(
+        &self,
+        built: &KubernetesBuilt,
+        control: &KubernetesMachine,
+        release: Version,
+    ) -> Result<(), Fault> {
         let address = control.address.to_string();
         let cluster = NewCluster {
             name: self.id.name.as_str(),
@@ -207,17 +276,7 @@ impl On<'_> {
             services: &built.services,
             images: built.images.as_deref(),
         };
-        self.told(&[(CONFIG, kubeadm::init(&cluster, release).as_str())])?;
-        let mut arguments = vec!["init", "--config", CONFIG, "--skip-token-print"];
-        if !built.dns {
-            // Else it wants the image of what is not asked for.
-            arguments
-                .extend(["--skip-phases=addon/coredns", "--ignore-preflight-errors=ImagePull"]);
-        }
-        self.kubeadm("init", &arguments).map_err(|error| self.fault("making it", &error))?;
-        let marked = machine::mark(self.guest, machine::CONTROL_PLANE);
-        marked.map_err(|error| self.fault("its mark", &error))?;
-        Ok(false)
+        self.told(&[(CONFIG, kubeadm::init(&cluster, release).as_str())])
     }
 
     /// Keeps the credentials that kubeadm made.
@@ -254,26 +313,26 @@ impl Job<'_> {
         &self,
         node: &str,
         machine: &KubernetesMachine,
-        version: &str,
+        version: Option<&str>,
     ) -> Result<Outcome, Fault> {
         let access = &self.link.connection.access;
         let server = access.api.version().await.map_err(|fault| self.fault(&fault))?;
         let (of, guest) =
             (machine::node_of(&access.authorities_pem()), self.provider.guest(&machine.guest));
-        let (id, version, name) = (self.id.clone(), version.to_owned(), node.to_owned());
+        let (id, version, name) = (self.id.clone(), version.map(str::to_owned), node.to_owned());
         let (marked_of, there) = (of.clone(), guest.clone());
         let look = move || {
             let on = On { id: &id, guest: &there };
-            let release = on.release(&version)?;
-            let servers =
-                server.parse::<Version>().map(|server| [("the cluster".to_owned(), server)]);
-            let wrong = servers.map(|servers| skew::check(&servers, &[(name, release)]));
-            if let Some(why) = wrong.unwrap_or_default().first() {
-                return Err(Fault::needs_human(
-                    format!("{id}: {why}"),
-                    "give the machine an image of a release that fits",
-                ));
-            }
+            let release = match &version {
+                Some(version) => on.release(version)?,
+                None => on.any_release()?,
+            };
+            let server = server.parse::<Version>();
+            let server = server.map_err(|error| on.fault("the API server's release", &error))?;
+            join::fits(&name, release, server).map_err(|why| {
+                let ask = "give the machine an image of a release that fits";
+                Fault::needs_human(format!("{id}: {why}"), ask)
+            })?;
             on.kubeadm("version", &["version"]).map_err(|error| on.fault("it", &error))?;
             let is = machine::is(&there, &marked_of);
             if is.map_err(|error| on.fault("its mark", &error))? {
@@ -319,7 +378,7 @@ impl Job<'_> {
 
     /// Waits until a node that joined before speaks for its machine as it runs now: a cluster takes one that was
     /// started anew for well until it misses it.
-    async fn started(&self, node: &str, guest: &Name) -> Result<(), Fault> {
+    pub(super) async fn started(&self, node: &str, guest: &Name) -> Result<(), Fault> {
         let (id, guest) = (self.id.clone(), self.provider.guest(guest));
         let read = move || {
             let read = guest.read(Path::new(BOOT));

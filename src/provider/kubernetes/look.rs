@@ -12,6 +12,7 @@ use trueup_kubernetes::podnet::{self, PodNetwork, Subnet};
 use trueup_kubernetes::release::EngineError;
 
 use super::KubernetesProvider;
+use super::data;
 use super::link::LookError;
 use super::machine::{self, Wanted};
 use crate::model::resource::{
@@ -36,18 +37,29 @@ impl KubernetesProvider {
             let (adopt, claimed) = (wish.lifecycle.adopt, scope.claims.contains_key(&id));
             let ours = ours(scope, &cluster);
             looks.spawn(async move {
-                let look = provider.one(&id, &cluster, adopt, Known { claimed, ours: &ours });
+                let known = Known { claimed, ours: &ours };
+                let look = async {
+                    match provider.one(&id, &cluster, adopt, known).await {
+                        Ok(Some(seen)) => Ok(Some(observation(cluster.clone(), seen))),
+                        Ok(None) => Ok(None),
+                        // Whatever cannot be found out about its machine, this is why it is not seen.
+                        Err(why) => match provider.is_lost(&id, &cluster, known).await {
+                            true => Ok(Some(lost(cluster.clone()))),
+                            false => Err(why),
+                        },
+                    }
+                };
                 let look = tokio::time::timeout(LOOK, look).await;
                 let late = || Err(format!("it did not answer within {} s", LOOK.as_secs()));
-                (id, cluster, look.unwrap_or_else(|_| late()))
+                (id, look.unwrap_or_else(|_| late()))
             });
         }
         let (mut observed, mut unmade) = (Observed::default(), BTreeSet::new());
         while let Some(look) = looks.join_next().await {
             // One that panicked is told of below, as all that were not seen.
-            let Ok((id, cluster, seen)) = look else { continue };
+            let Ok((id, seen)) = look else { continue };
             match seen {
-                Ok(Some(seen)) => drop(observed.resources.insert(id, observation(cluster, seen))),
+                Ok(Some(seen)) => drop(observed.resources.insert(id, seen)),
                 Ok(None) => {
                     unmade.insert(id);
                 }
@@ -118,6 +130,31 @@ impl KubernetesProvider {
         }
     }
 
+    /// Whether the machine of a control plane that there was is none, and has a disk with what its cluster knows:
+    /// it was made anew. That it cannot be asked is no such answer.
+    pub(super) async fn is_lost(
+        &self,
+        id: &ResourceId,
+        cluster: &KubernetesCluster,
+        known: Known<'_>,
+    ) -> bool {
+        let built = cluster.built.as_ref().filter(|built| built.data.is_some());
+        let Some(control) = built.and_then(KubernetesBuilt::control) else { return false };
+        let was = known.claimed && self.connections.has(id.name.as_str());
+        if !was || !known.ours.contains(&control.guest) {
+            return false;
+        }
+        let (provider, name) = (self.clone(), control.guest.clone());
+        let ask = move || {
+            let guest = provider.guest(&name);
+            let is = |error: std::io::Error| Fault::transient(error.to_string());
+            guest.ping().map_err(|fault| Fault::transient(fault.to_string()))?;
+            Ok(!machine::is(&guest, machine::CONTROL_PLANE).map_err(is)?
+                && data::is_there(&guest).map_err(is)?)
+        };
+        blocking("ask a machine", ask).await.unwrap_or(false)
+    }
+
     /// The machines that answer, and how they are.
     async fn machines(
         &self,
@@ -140,7 +177,8 @@ impl KubernetesProvider {
                 let node = by_guest.get(guest.name()).copied().unwrap_or_default();
                 let is_control = node == built.control_plane;
                 let of = if is_control { machine::CONTROL_PLANE } else { of.as_str() };
-                let wanted = Wanted { of, network: networks.get(node) };
+                let data = is_control && built.data.is_some();
+                let wanted = Wanted { of, network: networks.get(node), data };
                 guest.ping().ok().map(|()| machine::look(guest, &wanted)).transpose()
             });
             let mut seen = BTreeMap::new();
@@ -198,7 +236,15 @@ pub(super) fn wish(
 }
 
 fn observation(cluster: KubernetesCluster, seen: KubernetesSeen) -> Observation {
-    let seen = KubernetesCluster { seen: Some(Arc::new(seen)), ..cluster };
+    observed(KubernetesCluster { seen: Some(Arc::new(seen)), ..cluster })
+}
+
+/// A cluster whose control plane's machine was made anew.
+fn lost(cluster: KubernetesCluster) -> Observation {
+    observed(KubernetesCluster { control_lost: true, ..cluster })
+}
+
+fn observed(seen: KubernetesCluster) -> Observation {
     Observation {
         ownership: Ownership::Unmarked,
         config: Resource::Cluster(Box::new(Cluster::Kubernetes(seen))),

@@ -14,7 +14,8 @@ use trueup_kubernetes::podnet::PodNetwork;
 use trueup_slurm::Machine as _;
 use trueup_slurm::run::Argv;
 
-use crate::model::resource::KubernetesMachineSeen;
+use super::data;
+use crate::model::resource::{KubernetesData, KubernetesMachineSeen};
 use crate::provider::guest::Guest;
 
 /// Longest that one question to a machine may take, which may be emulated.
@@ -37,7 +38,7 @@ const ROUTES: &str = "/etc/systemd/system/trueup-pods.service";
 const ROUTES_UNIT: &str = "trueup-pods.service";
 /// systemd reads all of its units with each `enable` otherwise, and an emulated machine does nothing else meanwhile:
 /// a control plane was missed for that.
-const NO_RELOAD: &str = "--no-reload";
+pub(super) const NO_RELOAD: &str = "--no-reload";
 /// Where marks are. kubeadm clears its own folders.
 const MARKS: &str = "/var/lib/trueup";
 const PREPARED: &str = "/var/lib/trueup/prepared";
@@ -75,6 +76,8 @@ pub(super) struct Wanted<'a> {
     pub(super) of: &'a str,
     /// How its pods are connected; `None`: that is not ours, or not known yet.
     pub(super) network: Option<&'a PodNetwork>,
+    /// Whether what the cluster knows has a disk of its own on it.
+    pub(super) data: bool,
 }
 
 /// What a machine is marked with that is a node of the cluster with these authorities.
@@ -128,6 +131,10 @@ pub(super) fn look(guest: &Guest, wanted: &Wanted<'_>) -> Result<KubernetesMachi
         prepared: files.is_prepared(),
         joined: files.has(JOINED, wanted.of),
         connected: wanted.network.is_none_or(|network| files.is_connected(network)),
+        data: match wanted.data {
+            true => data::look(guest).map_err(|error| error.to_string())?,
+            false => KubernetesData::Elsewhere,
+        },
     })
 }
 

@@ -8,12 +8,14 @@
 mod act;
 mod behind_port;
 mod build;
+mod data;
 mod give;
 mod kept;
 mod link;
 mod look;
 mod machine;
 mod renew;
+mod restore;
 #[cfg(test)]
 mod tests;
 

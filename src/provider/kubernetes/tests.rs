@@ -1,6 +1,8 @@
 //! Machines that become a cluster, through agents and a server that keep state: what is cut off is done anew,
 //! and neither a token nor a credential is where somebody might read it.
 
+mod restore;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -48,6 +50,7 @@ fn built() -> KubernetesBuilt {
         dns: false,
         images: None,
         renew_before_s: None,
+        data: Some(named("cloud-ctl-data")),
     }
 }
 
@@ -70,6 +73,8 @@ impl Host {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let fake = Arc::new(Fake::new(&[("kubeadm", ended(0, RELEASE, ""))]));
+        ["/etc/kubernetes/pki", "/var/lib/etcd"].into_iter().for_each(|at| fake.mounts(at));
+        fake.put("/etc/kubernetes/pki/ca.crt", "authority");
         fake.put("/usr/lib/cni/loopback", "");
         let agents = Arc::clone(&fake) as Arc<dyn Agents>;
         let provider = provider(BTreeMap::new(), folder.path()).with_agents(agents);
@@ -157,7 +162,7 @@ async fn a_machine_joins_by_a_token_that_nobody_sees_and_that_is_taken_back() {
     // Whatever kubeadm says, and it may say all that it was told.
     host.fake.quotes("/run/trueup/kubeadm.yaml");
     host.fake.fails(Some("kubeadm join"));
-    let fault = job.join("n1", &n1, "1.33").await.unwrap_err().to_string();
+    let fault = job.join("n1", &n1, None).await.unwrap_err().to_string();
     assert!(fault.contains("tlsBootstrapToken") && fault.contains("(not shown)"), "{fault}");
     let secret = |text: &str| {
         let token = text.split("\"tlsBootstrapToken\":\"").nth(1)?.split('"').next()?;
@@ -176,13 +181,13 @@ async fn a_machine_joins_by_a_token_that_nobody_sees_and_that_is_taken_back() {
     // And once more, after what it left was cleared away.
     host.fake.fails(None);
     host.fake.put("/etc/kubernetes/kubelet.conf", "half");
-    assert!(!job.join("n1", &n1, "1.33").await.unwrap().already);
+    assert!(!job.join("n1", &n1, None).await.unwrap().already);
     assert_eq!(host.kubeadm(), ["join", "reset", "join"]);
     assert!(all(&kube).last().unwrap().starts_with("DELETE "));
     let found = String::from_utf8(host.fake.file("/run/trueup/discovery.yaml").unwrap()).unwrap();
     assert!(found.contains(&kube.url()) && !found.contains("token"), "{found}");
     // One that has joined is left alone.
-    assert!(job.join("n1", &n1, "1.33").await.unwrap().already);
+    assert!(job.join("n1", &n1, None).await.unwrap().already);
     assert_eq!(host.kubeadm().len(), 3);
 }
 
@@ -190,7 +195,7 @@ async fn a_machine_joins_by_a_token_that_nobody_sees_and_that_is_taken_back() {
 async fn a_node_is_waited_for_whose_machine_was_started_anew() {
     let (host, kube) = with_cluster();
     let (job, n1) = (host.job().await, machine(11, "cloud-n1"));
-    assert!(!job.join("n1", &n1, "1.33").await.unwrap().already);
+    assert!(!job.join("n1", &n1, None).await.unwrap().already);
     // The cluster takes it for well, as it has not missed its kubelet yet.
     let node = |boot: &str| {
         json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "status": {
@@ -198,7 +203,7 @@ async fn a_node_is_waited_for_whose_machine_was_started_anew() {
     };
     kube.world().put(&node("before"));
     host.fake.put("/proc/sys/kernel/random/boot_id", "now\n");
-    let mut joining = std::pin::pin!(job.join("n1", &n1, "1.33"));
+    let mut joining = std::pin::pin!(job.join("n1", &n1, None));
     let early = tokio::time::timeout(Duration::from_millis(500), &mut joining).await;
     assert!(early.is_err(), "{early:?}");
     kube.world().put(&node("now"));
@@ -209,7 +214,7 @@ async fn a_node_is_waited_for_whose_machine_was_started_anew() {
 async fn a_kubelet_that_is_newer_than_its_cluster_does_not_join() {
     let (host, kube) = (Host::new(), FakeKube::of_release("v1.32.0"));
     kept::keep(host.folder.path(), &host.id.name, kube.kubeconfig().as_bytes()).unwrap();
-    let fault = host.job().await.join("n1", &machine(11, "cloud-n1"), "1.33").await.unwrap_err();
+    let fault = host.job().await.join("n1", &machine(11, "cloud-n1"), None).await.unwrap_err();
     assert!(fault.to_string().contains("upgrade the control plane first"), "{fault}");
     assert_eq!(host.kubeadm(), [""; 0]);
 }
@@ -247,7 +252,7 @@ async fn a_machine_is_set_up_once_and_what_was_cut_off_is_done_anew() {
     let prepare = || async {
         let machines = BTreeMap::from([("ctl".to_owned(), named("cloud-ctl"))]);
         let site = Site::new(&host.provider, &host.id, &host.progress);
-        site.prepare(machines).await.map(|outcome| outcome.already)
+        site.prepare(machines, None).await.map(|outcome| outcome.already)
     };
     for cut_off in ["restart containerd", "mv -f -T /var/lib/trueup/.prepared"] {
         host.fake.fails(Some(cut_off));
@@ -272,7 +277,7 @@ async fn a_machine_is_set_up_once_and_what_was_cut_off_is_done_anew() {
     bare.fake.drop_file("/usr/lib/cni/loopback");
     let machines = BTreeMap::from([("ctl".to_owned(), named("cloud-ctl"))]);
     let site = Site::new(&bare.provider, &bare.id, &bare.progress);
-    let fault = site.prepare(machines).await.unwrap_err().to_string();
+    let fault = site.prepare(machines, None).await.unwrap_err().to_string();
     assert!(fault.contains("containernetworking-plugins"), "{fault}");
 }
 
@@ -289,6 +294,7 @@ async fn a_machine_of_its_name_that_is_not_ours_is_asked_nothing() {
         built: Some(built()),
         kubeconfigs: Vec::new(),
         seen: None,
+        control_lost: false,
     };
     let look = async |host: &Host, claimed: bool, ours: &[&str]| {
         let ours = ours.iter().map(|name| named(name)).collect();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::cluster_machine::ClusterMachineSpec;
+use crate::spec::scalar::SizeText;
 
 /// A cluster that Kubernetes runs. Which kubeconfig leads to one that is there is in the host's config, under
 /// `clusters`: a commit chooses no credentials. With `machines` it is built, by kubeadm.
@@ -17,12 +18,14 @@ pub struct KubernetesClusterSpec {
     /// What runs it.
     pub r#type: KubernetesType,
     /// The minor release that its API server has to be of: `'1.33'`. It is compared and told; nothing is
-    /// upgraded. With `machines` it is needed, and kubeadm in their image has to be of it.
+    /// upgraded. With `machines` it is needed, kubeadm in the image of the control plane has to be of it, and the
+    /// next one is an upgrade.
     pub version: Option<String>,
     /// Builds it of virtual machines, one for the control plane and one for each node, called CLUSTER-NODE.
     /// Each needs an `address`. A cluster that is there already has none.
     pub machines: Option<Box<ClusterMachineSpec>>,
-    /// The machine of the control plane; with `machines` only, and one.
+    /// The machine of the control plane; with `machines` only, and one. It is made anew with another image where
+    /// its own `machine` says `onImageChange: replace`, which is how it gets another release.
     #[serde(default)]
     pub control_plane: Vec<KubernetesHostSpec>,
     /// Addresses of pods: `10.244.0.0/16`, the default. Each node has 256 of them. With `machines` only.
@@ -86,6 +89,8 @@ pub struct KubernetesPoolSpec {
     pub taints: Vec<KubernetesTaintSpec>,
     /// What the device plugin has to offer on each node.
     pub gpus: Option<KubernetesGpusSpec>,
+    /// The minor release that its kubelets have to be of, where it is behind the API server's: `1.32`.
+    pub version: Option<String>,
     /// What their virtual machines have otherwise; with `machines` only.
     pub machine: Option<Box<ClusterMachineSpec>>,
 }
@@ -138,6 +143,9 @@ pub struct KubernetesHostSpec {
     pub address: Option<String>,
     /// What its virtual machine has otherwise.
     pub machine: Option<Box<ClusterMachineSpec>>,
+    /// The size of the disk on which the control plane has what the cluster knows, and which stays when its machine
+    /// is made anew: `8GiB`, the default. It may grow. Of the control plane only.
+    pub data_disk: Option<SizeText>,
 }
 
 /// What connects the pods of a cluster that is built.

@@ -23,7 +23,7 @@ pub struct ClusterMachineSpec {
     pub disk: Option<SizeText>,
     /// What to do with the disk when the image changes: `keep`, the default, or `replace`, which makes a
     /// node anew once it is empty. The disk of any other machine is kept unless its own `machine` says
-    /// otherwise.
+    /// otherwise; a control plane of Kubernetes comes back with all that it knew.
     pub on_image_change: Option<OnImageChange>,
     /// The storage pool of the disk; the environment's first one when not given.
     pub storage_pool: Option<String>,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Form, Machine, documents};
 use crate::key::ObjectKey;
-use crate::node::skew::Version;
+use crate::node::skew::{self, Version};
 
 /// What a token is made of (kubernetes.io/docs, bootstrap-tokens).
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
@@ -71,6 +71,26 @@ impl Token {
     }
 }
 
+/// Whether a machine with this kubeadm, and a kubelet of its release, can join a cluster whose API server is of
+/// that one.
+///
+/// # Errors
+/// In words, why not.
+pub fn fits(node: &str, kubeadm: Version, server: Version) -> Result<(), String> {
+    let servers = [("the cluster".to_owned(), server)];
+    if let Some(why) = skew::check(&servers, &[(node.to_owned(), kubeadm)]).into_iter().next() {
+        return Err(why);
+    }
+    // It reads what the control plane's kubeadm keeps in the cluster, which is in the newest form of that.
+    match Form::of(kubeadm) == Form::of(server) {
+        true => Ok(()),
+        false => Err(format!(
+            "kubeadm {kubeadm} of {node} does not read what kubeadm {server} keeps in the cluster: give it an \
+             image of a newer release"
+        )),
+    }
+}
+
 /// The kubeconfig by which a machine finds its cluster: where it is, and whom to believe. No credential is
 /// in it. `authorities`: a PEM text.
 pub fn discovery(server: &str, authorities: &str) -> String {
@@ -124,6 +144,22 @@ mod tests {
         assert!(token().key().is_secret(), "a fault about it shows no words of the server");
         let words = token().out_of("bad token abcdef.ghijklmnopqrstuv");
         assert_eq!(words, "bad token abcdef.(not shown)");
+    }
+
+    #[test]
+    fn a_machine_of_an_older_release_joins_as_long_as_it_understands_the_cluster() {
+        let fits =
+            |node: &str, server: &str| fits("n1", node.parse().unwrap(), server.parse().unwrap());
+        for (node, server) in [("1.20.2", "1.20.2"), ("1.20.2", "1.21.0"), ("1.31.0", "1.33.1")] {
+            assert_eq!(fits(node, server), Ok(()), "{node} {server}");
+        }
+        assert!(fits("1.34.0", "1.33.1").unwrap_err().contains("upgrade the control plane first"));
+        assert!(fits("1.18.0", "1.21.0").unwrap_err().contains("at most 2 minors behind"));
+        // The policy would let them stand side by side.
+        for (node, server) in [("1.21.0", "1.22.0"), ("1.30.4", "1.31.0")] {
+            let why = fits(node, server).unwrap_err();
+            assert!(why.contains("of n1 does not read what kubeadm v1."), "{why}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What kubeadm is told, where a cluster is built: the configuration of the first control plane and of a
-//! machine that joins, in the form that its release reads. Pure.
+//! machine that joins, in the form that its release reads; and when a control plane may be made again. Pure.
 //!
 //! A bootstrap token is in what a machine joins with, and in the Secret that the cluster knows it by. It has no
 //! `Debug`, and is in nothing else.
 
+pub mod again;
 pub mod join;
 
 use serde_json::{Value, json};

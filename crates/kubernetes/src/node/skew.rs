@@ -111,6 +111,23 @@ pub fn way(from: Version, to: Version) -> Result<Vec<Version>, String> {
     Ok(between.chain([to]).collect())
 }
 
+/// Whether a control plane that ran with the one may be run with the other: of the same minor, or of the next.
+///
+/// # Errors
+/// In words, why not.
+pub fn step(from: Version, to: Version) -> Result<(), String> {
+    if (from.major, from.minor) == (to.major, to.minor) {
+        return Ok(());
+    }
+    match &way(from, to)?[..] {
+        [first, _, ..] => Err(format!(
+            "there is no step from {from} to {to}: no minor is skipped, so upgrade to {}.{} first",
+            first.major, first.minor
+        )),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,5 +169,16 @@ mod tests {
         assert_eq!(shown("1.33.0", "1.33.1").unwrap(), ["v1.33.1"]);
         assert!(shown("1.33.1", "1.33.1").unwrap().is_empty());
         assert!(shown("1.33.1", "1.32.9").unwrap_err().contains("cannot go back"));
+    }
+
+    #[test]
+    fn one_step_is_a_minor_at_most() {
+        let to = |from: &str, to: &str| step(v(from), v(to));
+        for (from, next) in [("1.20.2", "1.20.15"), ("1.20.2", "1.21.0"), ("1.20.2", "1.20.0")] {
+            assert_eq!(to(from, next), Ok(()), "{from} {next}");
+        }
+        assert!(to("1.20.2", "1.22.0").unwrap_err().ends_with("so upgrade to 1.21 first"));
+        assert!(to("1.21.0", "1.20.9").unwrap_err().contains("cannot go back"));
+        assert!(to("1.33.0", "2.0.0").unwrap_err().contains("no way"));
     }
 }

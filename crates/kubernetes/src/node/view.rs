@@ -114,9 +114,13 @@ impl ClusterView {
     pub fn skew(&self, release: &str) -> Vec<String> {
         let Ok(server) = release.parse::<Version>() else { return Vec::new() };
         let servers = [("the cluster".to_owned(), server)];
+        skew::check(&servers, &self.kubelets())
+    }
+
+    /// The releases of its kubelets, by node. What is of a release that nobody can read is left out.
+    pub fn kubelets(&self) -> Vec<(String, Version)> {
         let read = |node: &NodeView| Some((node.name.clone(), node.kubelet.parse().ok()?));
-        let kubelets: Vec<(String, Version)> = self.nodes.iter().filter_map(read).collect();
-        skew::check(&servers, &kubelets)
+        self.nodes.iter().filter_map(read).collect()
     }
 }
 

@@ -358,6 +358,7 @@ pub(in super::super::super) fn weave(all: &mut All<'_>, at: usize, other: usize)
 /// What keeps machines of clusters from being stopped or removed: jobs run on them. Gone over once, after
 /// all blocks are linked.
 pub(in super::super::super) fn keeps(all: &mut All<'_>) {
+    kubernetes::upgrade::keeps(all);
     for block in 0..all.blocks.len() {
         let machine = all.blocks[block].id.clone();
         if machine.kind != Kind::VirtualMachine || all.blocks[block].skip.is_some() {

@@ -7,6 +7,7 @@
 
 pub(super) mod built;
 mod pools;
+pub(super) mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,9 @@ use trueup_kubernetes::release::{self, Item, Step as ReleaseStep};
 use trueup_kubernetes::{ObjectKey, namespace};
 
 use super::super::{Case, Draft, Verdict};
-use crate::model::resource::{Cluster, KubernetesCluster, KubernetesNodeStep, KubernetesSeen};
+use crate::model::resource::{
+    Cluster, KubernetesCluster, KubernetesData, KubernetesNodeStep, KubernetesSeen,
+};
 use crate::plan::{
     Action, Disruption, FieldChange, KnownAccess, NodeDrain, Reason, Remark, SkipReason,
 };
@@ -43,11 +46,19 @@ pub(super) fn decide(
         verdict.skip(SkipReason::Unplaceable(why.to_owned()), Vec::new());
         return verdict;
     };
+    if from.kubernetes().is_some_and(|from| from.control_lost) {
+        built::found_lost(case, to, &mut verdict);
+        return verdict;
+    }
     // An observation without a look is one that nobody made.
     let Some(seen) = from.kubernetes_seen() else { return verdict };
     let work = Work { case, to, seen };
     if case.adopting() {
         verdict.step(Draft::quiet(Action::KubernetesAdopt, case.reason, Vec::new()));
+    }
+    // Before everything else: no kubelet may be newer than the API server.
+    if work.restores(&mut verdict) {
+        return verdict;
     }
     work.tell(&mut verdict);
     work.renew(&mut verdict);
@@ -74,7 +85,16 @@ impl Work<'_, '_> {
 
     /// What is otherwise than asked for and for a person to mend.
     fn tell(&self, verdict: &mut Verdict) {
-        if let Some(why) = self.other_release() {
+        let upgrades =
+            |draft: &Draft| matches!(draft.action, Action::KubernetesRestore { from: Some(_), .. });
+        let upgrades = verdict.drafts.iter().any(upgrades);
+        if let Some(why) = self.other_release().filter(|_| !upgrades) {
+            verdict.skip(SkipReason::Unlike(why), Vec::new());
+        }
+        if let Some(why) = self.on_root() {
+            verdict.skip(SkipReason::Unlike(why), Vec::new());
+        }
+        for why in self.other_kubelets() {
             verdict.skip(SkipReason::Unlike(why), Vec::new());
         }
         for why in self.seen.view.skew(&self.seen.release) {
@@ -105,10 +125,51 @@ impl Work<'_, '_> {
             Ok(way) => {
                 let way: Vec<String> =
                     way.iter().map(|it| format!("{}.{}", it.major, it.minor)).collect();
-                format!("{what}: upgrade the control plane to {}", way.join(", then to "))
+                let how = match self.to.built {
+                    Some(_) => {
+                        ": each is a `version` with an image of that release for the control plane's `machine`, and \
+                         `onImageChange: replace` there"
+                    }
+                    None => "",
+                };
+                format!("{what}: upgrade the control plane to {}{how}", way.join(", then to "))
             }
             Err(why) => format!("{what}: {why}"),
         })
+    }
+
+    /// That the control plane was built before it had a disk for what the cluster knows.
+    fn on_root(&self) -> Option<String> {
+        let built = self.to.built.as_ref()?;
+        let seen = self.seen.machines.get(&built.control_plane)?;
+        (seen.data == KubernetesData::OnRoot).then(|| {
+            format!(
+                "what the cluster knows is on the first disk of {}, which can thus never be made anew: move it to \
+                 the disk beside it, as docs/cluster.md says",
+                built.control_plane
+            )
+        })
+    }
+
+    /// Kubelets that are of another release than their pool's.
+    fn other_kubelets(&self) -> Vec<String> {
+        let kubelets = self.seen.view.kubelets();
+        let mut all = Vec::new();
+        for pool in &self.to.pools {
+            let wanted = pool.version.as_ref().and_then(|text| text.parse::<Version>().ok());
+            let Some(wanted) = wanted else { continue };
+            let other = kubelets.iter().filter(|(node, version)| {
+                pool.nodes.contains(node)
+                    && (version.major, version.minor) != (wanted.major, wanted.minor)
+            });
+            all.extend(other.map(|(node, version)| {
+                format!(
+                    "the kubelet of {node} is {version}, and pool {} is to be of {}.{}",
+                    pool.name, wanted.major, wanted.minor
+                )
+            }));
+        }
+        all
     }
 
     /// What operators took out through us, and what of it is over.

@@ -1,13 +1,15 @@
 //! Kubernetes clusters whose machines trueup makes: built in one plan, no machine stopped while pods are on it,
 //! and certificates renewed in time.
 
+mod upgrade;
+
 use std::net::Ipv4Addr;
 
 use trueup_kubernetes::kubeadm::MACHINE;
 
 use super::*;
 use crate::model::resource::{
-    KubernetesBuilt, KubernetesMachine, KubernetesMachineSeen, VirtualMachine,
+    KubernetesBuilt, KubernetesData, KubernetesMachine, KubernetesMachineSeen, VirtualMachine,
 };
 use crate::plan::check;
 use crate::plan::fixture::{GIB, name, vm};
@@ -40,6 +42,7 @@ fn built(nodes: &[&str]) -> KubernetesCluster {
         dns: true,
         images: None,
         renew_before_s: Some(30 * 86_400),
+        data: Some(name("cloud-ctl-data")),
     });
     wish
 }
@@ -73,9 +76,14 @@ fn well(nodes: &[&str]) -> KubernetesSeen {
 }
 
 fn with(nodes: &[Value]) -> KubernetesSeen {
-    let well = KubernetesMachineSeen { prepared: true, joined: true, connected: true };
+    let well = |node: &String| KubernetesMachineSeen {
+        prepared: true,
+        joined: true,
+        connected: true,
+        data: if node == "ctl" { KubernetesData::Apart } else { KubernetesData::Elsewhere },
+    };
     let mut seen = seen(nodes);
-    seen.machines = seen.nodes.keys().map(|it| (it.clone(), well)).collect();
+    seen.machines = seen.nodes.keys().map(|it| (it.clone(), well(it))).collect();
     seen
 }
 
@@ -258,7 +266,12 @@ fn a_machine_that_was_made_anew_under_its_node_joins_again() {
     let mut lost = member("n2");
     lost["status"]["conditions"][0]["status"] = json!("Unknown");
     let mut seen = with(&[member("ctl"), member("n1"), lost]);
-    let empty = KubernetesMachineSeen { prepared: false, joined: false, connected: false };
+    let empty = KubernetesMachineSeen {
+        prepared: false,
+        joined: false,
+        connected: false,
+        data: KubernetesData::Elsewhere,
+    };
     seen.machines.insert("n2".into(), empty);
     steps(
         &there(&built(&ALL), &built(&ALL), seen),
@@ -375,6 +388,14 @@ fn machines_that_are_otherwise_than_they_should_be_are_mended() {
         expect![[r#"
         1  prepare   cluster/cloud  ctl [changed] live
         2  connect   cluster/cloud  n1 [changed] after 1
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
+    let mut seen = well(&ALL);
+    seen.machines.get_mut("ctl").unwrap().data = KubernetesData::Unset;
+    steps(
+        &there(&built(&ALL), &built(&ALL), seen),
+        expect![[r#"
+        1  prepare   cluster/cloud  ctl [changed] live
         Plan: 0 to create, 1 to change, 0 to destroy"#]],
     );
 }

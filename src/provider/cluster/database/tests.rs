@@ -1,4 +1,4 @@
-//! The machine of a database: set up once, and a disk with anything on it never touched.
+//! The machine of a database: set up once.
 
 use super::*;
 use crate::provider::guest::fake::{ended, with};
@@ -49,53 +49,4 @@ fn an_image_without_a_database_is_told_before_anything_is_written() {
         assert_eq!(error.to_string(), "there is no /usr/sbin/slurmdbd in it");
         assert_eq!(fake.file(TUNING), None);
     });
-}
-
-#[test]
-fn an_empty_disk_is_given_a_file_system_and_no_other() {
-    let disk = |more: &str| {
-        format!(
-            r#"{{"blockdevices": [
-                {{"name":"/dev/vda","type":"disk","fstype":"ext4","label":"root","ro":false,"mountpoint":"/"}},
-                {{"name":"/dev/sr0","type":"rom","fstype":"iso9660","label":"cidata","ro":false,"mountpoint":null}}
-                {more} ]}}"#
-        )
-    };
-    let empty = |name: &str| {
-        format!(
-            r#",{{"name":"{name}","type":"disk","fstype":null,"label":null,"ro":false,"mountpoint":null}}"#
-        )
-    };
-    let ours = r#",{"name":"/dev/vdb","type":"disk","fstype":"ext4","label":"trueup-data","ro":false,"mountpoint":null}"#;
-    assert_eq!(empty_disk(&disk(&empty("/dev/vdb"))), Ok(Some("/dev/vdb".to_owned())));
-    assert_eq!(empty_disk(&disk(ours)), Ok(None));
-    let error = empty_disk(&disk("")).unwrap_err();
-    assert!(error.contains("no empty disk"), "{error}");
-    let two = format!("{}{}", empty("/dev/vdb"), empty("/dev/vdc"));
-    let error = empty_disk(&disk(&two)).unwrap_err();
-    assert!(error.contains("2 empty disks"), "{error}");
-    let parted = r#",{"name":"/dev/vdb","type":"disk","fstype":null,"label":null,"ro":false,"mountpoint":null,
-        "children":[{"name":"/dev/vdb1","type":"part","fstype":null,"label":null,"ro":false,"mountpoint":null}]}"#;
-    assert!(empty_disk(&disk(parted)).is_err(), "somebody parted it");
-
-    let mounted = |probe: i32| {
-        let shown = disk(&empty("/dev/vdb"));
-        let programs = [
-            ("lsblk", ended(0, &shown, "")),
-            ("blkid", ended(probe, "", "")),
-            ("mkfs.ext4", ended(0, "", "")),
-            ("udevadm", ended(0, "", "")),
-        ];
-        let mut found = None;
-        with(&programs, |guest, fake| {
-            let done = mount(guest).map_err(|error| error.to_string());
-            found = Some((done, fake.ran().iter().any(|call| call.starts_with("mkfs"))));
-        });
-        found.unwrap()
-    };
-    assert_eq!(mounted(2), (Ok(()), true));
-    // udev knows of nothing, and there is something.
-    let (done, made) = mounted(0);
-    assert!(!made && done.unwrap_err().contains("/dev/vdb is not empty"));
-    assert!(!mounted(1).1, "nobody knows");
 }

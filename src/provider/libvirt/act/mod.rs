@@ -99,6 +99,7 @@ pub(super) async fn perform(
         | Action::KubernetesAdopt
         | Action::KubernetesPrepare { .. }
         | Action::KubernetesInit { .. }
+        | Action::KubernetesRestore { .. }
         | Action::KubernetesConnect { .. }
         | Action::KubernetesRenew { .. }
         | Action::KubernetesNode { .. }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trueup_kubernetes::grant;
 use trueup_kubernetes::namespace::{self, ContainerLimits, Namespace, NetworkRule, Role, Subject};
-use trueup_kubernetes::node::skew::Version;
+use trueup_kubernetes::node::skew::{self, Version};
 use trueup_kubernetes::node::{Amount, DrainRules, NodeWish, Taint};
 use trueup_slurm::hostlist;
 
@@ -76,6 +76,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) -> Option<K
     let pools = pools?;
     once(cx, &pools);
     let version = version?;
+    stand_together(cx, version.as_deref(), &pools);
     let built = match spec.machines {
         Some(_) => Some(built::resolve(cx, spec, version.as_deref())?),
         None => {
@@ -94,6 +95,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) -> Option<K
         built,
         kubeconfigs: kubeconfigs?.into_iter().flatten().collect(),
         seen: None,
+        control_lost: false,
     })
 }
 
@@ -103,6 +105,20 @@ fn minor(text: &str) -> Result<String, String> {
     let read: Version = text.parse().map_err(|_| bad())?;
     let plain = format!("{}.{}", read.major, read.minor);
     if plain == text { Ok(plain) } else { Err(bad()) }
+}
+
+/// Kubelets that may not stand beside the API server, as far as the document says them.
+fn stand_together(cx: &mut Cx<'_>, server: Option<&str>, pools: &[KubernetesPool]) {
+    let Some(server) = server.and_then(|text| text.parse::<Version>().ok()) else { return };
+    for (n, pool) in pools.iter().enumerate() {
+        let kubelet = pool.version.as_ref().and_then(|text| text.parse::<Version>().ok());
+        let Some(kubelet) = kubelet else { continue };
+        let named = |name: &str, version| [(name.to_owned(), version)];
+        let pool = format!("pool {}", pool.name);
+        for why in skew::check(&named("the cluster", server), &named(&pool, kubelet)) {
+            cx.err("spec/conflict", format!("/spec/pools/{n}/version"), why);
+        }
+    }
 }
 
 /// Names that stand twice.
@@ -145,6 +161,10 @@ fn pool(
     if spec.nodes.is_empty() {
         cx.err("spec/wrong-value", format!("{at}/nodes"), "a pool has a node at least");
     }
+    let version = match spec.version.as_deref() {
+        None => Some(None),
+        Some(text) => cx.check(format!("{at}/version"), minor(text)).map(Some),
+    };
     let nodes = each(cx, &format!("{at}/nodes"), &spec.nodes, |cx, at, node| {
         let names = hostlist::expand(node.name()).map_err(|error| error.to_string());
         let names = names.and_then(|names| match names.iter().find(|name| !is_node(name)) {
@@ -177,6 +197,7 @@ fn pool(
     }
     Some(KubernetesPool {
         name: name?,
+        version: version?,
         nodes: nodes?.into_iter().flatten().collect(),
         wish: NodeWish { labels: labels?, taints: taints?.into_iter().collect() },
         offers: offers?,

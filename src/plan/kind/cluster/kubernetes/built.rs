@@ -14,8 +14,8 @@ use super::super::super::super::work::Work as All;
 use super::super::super::{Case, Draft, Verdict};
 use super::Work;
 use crate::model::resource::{
-    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesMachineSeen, KubernetesNodeStep,
-    KubernetesSeen,
+    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesMachineSeen,
+    KubernetesNodeStep, KubernetesSeen,
 };
 use crate::model::{Kind, Name, Resource, ResourceId};
 use crate::plan::{Action, Disruption, FieldChange, SkipReason};
@@ -23,7 +23,7 @@ use crate::plan::{Action, Disruption, FieldChange, SkipReason};
 /// The mark on nodes that go is of this pool, which no document can name.
 const GOING: &str = "-going";
 /// What the mark of the control plane's node is of.
-const CONTROL: &str = "-control-plane";
+pub(super) const CONTROL: &str = "-control-plane";
 
 /// Why a cluster that was built is not made anew where it is wished now. Its control plane's machine has
 /// everything that the cluster knows.
@@ -63,7 +63,19 @@ pub(super) fn create(
     built: &KubernetesBuilt,
     verdict: &mut Verdict,
 ) {
-    let nothing = KubernetesSeen {
+    let nothing = nothing(built);
+    let work = Work { case, to, seen: &nothing };
+    let quiet = |action| Draft::quiet(action, case.reason, Vec::new());
+    let (machines, data) = (built.guests(), built.data_on());
+    verdict.step(quiet(Action::KubernetesPrepare { machines, data }));
+    verdict.step(quiet(Action::KubernetesInit { cluster: Box::new(built.clone()) }));
+    work.pools(verdict);
+    work.namespaces(verdict);
+}
+
+/// What is seen of a cluster that does not answer.
+fn nothing(built: &KubernetesBuilt) -> KubernetesSeen {
+    KubernetesSeen {
         release: format!("v{}.0", built.version),
         view: ClusterView::default(),
         nodes: BTreeMap::new(),
@@ -72,13 +84,14 @@ pub(super) fn create(
         machines: BTreeMap::new(),
         access: Vec::new(),
         now: 0,
-    };
-    let work = Work { case, to, seen: &nothing };
-    let quiet = |action| Draft::quiet(action, case.reason, Vec::new());
-    verdict.step(quiet(Action::KubernetesPrepare { machines: built.guests() }));
-    verdict.step(quiet(Action::KubernetesInit { cluster: Box::new(built.clone()) }));
-    work.pools(verdict);
-    work.namespaces(verdict);
+    }
+}
+
+/// A cluster whose control plane's machine was made anew, and is none yet. All else waits until it answers.
+pub(super) fn found_lost(case: &Case<'_, '_>, to: &KubernetesCluster, verdict: &mut Verdict) {
+    let Some(built) = &to.built else { return };
+    let nothing = nothing(built);
+    Work { case, to, seen: &nothing }.restore(verdict, built, None);
 }
 
 /// What of a cluster's nodes has to become of its machines.
@@ -116,7 +129,9 @@ impl Work<'_, '_> {
     /// Sets up machines that are otherwise than they should be, and that nothing else sets up.
     pub(super) fn prepare(&self, verdict: &mut Verdict) {
         let Some(built) = self.built() else { return };
-        let lacks = |node: &String| self.machine(node).is_some_and(|seen| !seen.prepared);
+        let unset = |seen: &KubernetesMachineSeen| seen.data == KubernetesData::Unset;
+        let lacks =
+            |node: &String| self.machine(node).is_some_and(|seen| !seen.prepared || unset(seen));
         let machines = built.guests().into_iter().filter(|(node, _)| lacks(node));
         let machines: BTreeMap<String, Name> =
             machines.filter(|(node, _)| !self.stops(node)).collect();
@@ -124,11 +139,9 @@ impl Work<'_, '_> {
             return;
         }
         let changes = machines.keys().map(|node| plain(&format!("machines/{node}"), "set up"));
-        let draft = Draft::quiet(
-            Action::KubernetesPrepare { machines: machines.clone() },
-            self.case.reason,
-            changes.collect(),
-        );
+        let data = built.data_on().filter(|node| machines.contains_key(node));
+        let action = Action::KubernetesPrepare { machines: machines.clone(), data };
+        let draft = Draft::quiet(action, self.case.reason, changes.collect());
         verdict.step(draft.disturbing(Disruption::Live, BTreeSet::new()));
     }
 
@@ -140,7 +153,7 @@ impl Work<'_, '_> {
         }
         let machines = nodes.iter().filter_map(|node| built.machines.get_key_value(*node));
         let machines = machines.map(|(node, it)| (node.clone(), it.guest.clone())).collect();
-        let action = Action::KubernetesPrepare { machines };
+        let action = Action::KubernetesPrepare { machines, data: None };
         verdict.step(Draft::quiet(action, self.case.reason, Vec::new()));
         for node in nodes {
             self.join(verdict, built, node, mark);
@@ -151,7 +164,9 @@ impl Work<'_, '_> {
 
     fn join(&self, verdict: &mut Verdict, built: &KubernetesBuilt, node: &str, mark: &CordonMark) {
         let Some(machine) = built.machines.get(node).cloned() else { return };
-        let step = KubernetesNodeStep::Join { machine, version: built.version.clone() };
+        let pool = self.to.pools.iter().find(|pool| pool.nodes.iter().any(|it| it == node));
+        let version = pool.and_then(|pool| pool.version.clone());
+        let step = KubernetesNodeStep::Join { machine, version };
         self.node(verdict, node, step, mark, self.case.reason);
     }
 
@@ -170,7 +185,7 @@ impl Work<'_, '_> {
             .filter(|(node, _)| self.machine(node).is_none())
             .collect();
         if !machines.is_empty() {
-            let action = Action::KubernetesPrepare { machines };
+            let action = Action::KubernetesPrepare { machines, data: None };
             verdict.step(Draft::quiet(action, self.case.reason, Vec::new()));
         }
         for (index, node) in &joins.nodes {
@@ -203,7 +218,7 @@ impl Work<'_, '_> {
         }
     }
 
-    fn connect_some(
+    pub(super) fn connect_some(
         &self,
         verdict: &mut Verdict,
         built: &KubernetesBuilt,
@@ -318,7 +333,7 @@ pub(in super::super) fn between(drafts: &[Draft], machine: &ResourceId) -> Optio
     })?;
     // Before it is a node again it is set up.
     let prepared = drafts.get(emptied..joined)?.iter().position(|draft| {
-        matches!(&draft.action, Action::KubernetesPrepare { machines } if machines.contains_key(node))
+        matches!(&draft.action, Action::KubernetesPrepare { machines, .. } if machines.contains_key(node))
     });
     Some((emptied, prepared.map_or(joined, |place| emptied + place)))
 }
@@ -377,5 +392,7 @@ pub(in super::super) fn labelled(
 pub(in super::super) fn is_in(all: &All<'_>, cluster: &ResourceId, node: &str) -> bool {
     let Some(seen) = all.input.observed.resources.get(cluster) else { return false };
     let Resource::Cluster(cluster) = &seen.config else { return false };
-    cluster.kubernetes_seen().is_some_and(|seen| seen.nodes.contains_key(node))
+    // Nobody says so while its control plane is none, and pods run on.
+    let nobody_knows = cluster.kubernetes().is_some_and(|cluster| cluster.control_lost);
+    nobody_knows || cluster.kubernetes_seen().is_some_and(|seen| seen.nodes.contains_key(node))
 }

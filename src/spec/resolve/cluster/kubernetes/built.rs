@@ -12,11 +12,11 @@ use super::super::super::super::kinds::Spec;
 use super::super::super::super::kinds::cluster_kubernetes::{
     KubernetesClusterSpec, KubernetesHostSpec, KubernetesNodeSpec, PodNetworkSpec,
 };
-use super::super::super::super::machines::{addresses, machine_name};
+use super::super::super::super::machines::{addresses, data_name, machine_name};
 use super::super::super::super::scalar;
 use super::super::super::Cx;
 use super::{is_node, span};
-use crate::model::resource::{KubernetesBuilt, KubernetesMachine, OnImageChange};
+use crate::model::resource::{KubernetesBuilt, KubernetesMachine};
 use crate::model::{Kind, ResourceId};
 
 /// Addresses of pods and services, when nothing is said: kubeadm's own, and what most networks of pods expect.
@@ -53,6 +53,7 @@ pub(super) fn refuse(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) {
             let at = format!("/spec/pools/{p}/nodes/{n}");
             refuse(host.machine.is_some(), &format!("{at}/machine"));
             refuse(host.address.is_some(), &format!("{at}/address"));
+            refuse(host.data_disk.is_some(), &format!("{at}/dataDisk"));
         }
     }
 }
@@ -86,6 +87,7 @@ pub(super) fn resolve(
     for machine in machines.values() {
         cx.need(ResourceId::new(Kind::VirtualMachine, machine.guest.clone()));
     }
+    let data = machines.get(&control.name).and_then(|it| data_name(&it.guest).ok());
     let (pods, services) = subnets?;
     Some(KubernetesBuilt {
         control_plane: control.name.clone(),
@@ -97,6 +99,7 @@ pub(super) fn resolve(
         dns: spec.dns.unwrap_or(true),
         images: images?,
         renew_before_s: renew_before_s?,
+        data,
     })
 }
 
@@ -259,18 +262,19 @@ fn not_yet(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) {
         cx.err("spec/conflict", format!("/spec/controlPlane/{n}"), message);
     }
     for (n, host) in spec.control_plane.iter().enumerate() {
-        let change = host.machine.as_deref().and_then(|it| it.on_image_change);
-        if change == Some(OnImageChange::Replace) {
-            let message = "its disk has everything that the cluster knows, and cannot be made anew";
-            cx.err(
-                "spec/conflict",
-                format!("/spec/controlPlane/{n}/machine/onImageChange"),
-                message,
-            );
-        }
         if hostlist::expand(&host.name).is_ok_and(|names| names.len() > 1) {
             let message = "a cluster that is built has one control plane";
             cx.err("spec/conflict", format!("/spec/controlPlane/{n}/name"), message);
+        }
+    }
+    for (p, pool) in spec.pools.iter().enumerate() {
+        for (n, node) in pool.nodes.iter().enumerate() {
+            let KubernetesNodeSpec::Host(KubernetesHostSpec { data_disk: Some(_), .. }) = node
+            else {
+                continue;
+            };
+            let message = "is for the control plane: a node has nothing that has to outlive it";
+            cx.err("spec/conflict", format!("/spec/pools/{p}/nodes/{n}/dataDisk"), message);
         }
     }
     if cx.world.members[cx.member].doc.lifecycle.adopt {

@@ -1,0 +1,177 @@
+//! A control plane that is made anew under its cluster: with another image, of the same release or the next one,
+//! or because its first disk was lost. What the cluster knows is on a disk beside that one, which no step here or
+//! elsewhere removes; where it is not there, nothing is made anew.
+//!
+//! The machine and its disk are resources of their own. Here is what is done to the cluster after them
+//! ([`Work::restores`]), and what keeps them from being made anew where that cannot be done ([`keeps`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trueup_kubernetes::node::CordonMark;
+use trueup_kubernetes::node::skew::{self, Version};
+
+use super::super::super::super::work::{Bond, Work as All};
+use super::super::super::{Draft, Verdict};
+use super::Work;
+use super::built::CONTROL;
+use crate::model::resource::{
+    Cluster, KubernetesBuilt, KubernetesData, KubernetesNodeStep, KubernetesSeen,
+};
+use crate::model::{Kind, Resource, ResourceId};
+use crate::plan::{Action, Disruption, FieldChange, SkipReason};
+
+/// The disk that a control plane's machine is started from. It is called after the machine (`spec::machines`).
+pub(in super::super) fn root_disk(built: &KubernetesBuilt) -> Option<ResourceId> {
+    Some(ResourceId::new(Kind::Disk, built.control()?.guest.clone()))
+}
+
+/// The release from which a control plane is upgraded when its machine is made anew; `None`: it stays of the same
+/// minor.
+///
+/// # Errors
+/// Why its machine cannot be made anew now.
+fn upgrade(built: &KubernetesBuilt, seen: &KubernetesSeen) -> Result<Option<Version>, SkipReason> {
+    let control = &built.control_plane;
+    match seen.machines.get(control).map(|seen| seen.data) {
+        Some(KubernetesData::Apart) => {}
+        Some(KubernetesData::OnRoot) => {
+            return Err(SkipReason::Conflict(format!(
+                "what the cluster of {control} knows is on this disk: move it to the disk beside it first, as \
+                 docs/cluster.md says"
+            )));
+        }
+        Some(KubernetesData::Unset | KubernetesData::Elsewhere) => {
+            let why = format!("the disk of what the cluster of {control} knows is not set up");
+            return Err(SkipReason::BusyWaits(why));
+        }
+        None => {
+            let why = format!("the machine of {control} does not say where its cluster's data are");
+            return Err(SkipReason::BusyWaits(why));
+        }
+    }
+    let read =
+        |text: &str| text.parse::<Version>().map_err(|it| SkipReason::Conflict(it.to_string()));
+    let (have, wanted) = (read(&seen.release)?, read(&built.version)?);
+    skew::step(have, wanted).map_err(SkipReason::Conflict)?;
+    if (have.major, have.minor) == (wanted.major, wanted.minor) {
+        return Ok(None);
+    }
+    // Kubelets that its next release would leave behind are upgraded first.
+    let others: Vec<_> =
+        seen.view.kubelets().into_iter().filter(|(node, _)| node != control).collect();
+    match skew::check(&[(control.clone(), wanted)], &others).into_iter().next() {
+        Some(why) => Err(SkipReason::Conflict(why)),
+        None => Ok(Some(have)),
+    }
+}
+
+impl Work<'_, '_> {
+    /// Makes a machine that was made anew, or is by this plan, the control plane again. Whether nothing else may be
+    /// done beside it: the cluster is not whole before that.
+    pub(super) fn restores(&self, verdict: &mut Verdict) -> bool {
+        let Some(built) = &self.to.built else { return false };
+        let replaced = root_disk(built).is_some_and(|disk| self.case.facts.is_replaced(&disk));
+        if !replaced {
+            let seen = self.seen.machines.get(&built.control_plane);
+            // Without such a disk there is nothing to make it again from, and it may be one all the same.
+            let apart = |data| matches!(data, KubernetesData::Apart | KubernetesData::Unset);
+            let lost = seen.is_some_and(|seen| !seen.joined && apart(seen.data));
+            if lost {
+                self.restore(verdict, built, None);
+            }
+            return lost;
+        }
+        // Where it cannot be, its disk says why (`keeps`).
+        if let Ok(from) = upgrade(built, self.seen) {
+            self.restore(verdict, built, from);
+        }
+        false
+    }
+
+    /// The steps, after its machine is up.
+    pub(super) fn restore(
+        &self,
+        verdict: &mut Verdict,
+        built: &KubernetesBuilt,
+        from: Option<Version>,
+    ) {
+        let Some(control) = built.control() else { return };
+        let node = &built.control_plane;
+        let (reason, of) = (self.case.reason, CordonMark::of_pool(self.name(), CONTROL));
+        let machines = BTreeMap::from([(node.clone(), control.guest.clone())]);
+        let data = built.data_on();
+        let prepare = Action::KubernetesPrepare { machines, data };
+        verdict.step(Draft::quiet(prepare, reason, Vec::new()));
+        let (was, will) = match from {
+            Some(from) => (from.to_string(), built.version.clone()),
+            None => ("a machine".to_owned(), "the control plane".to_owned()),
+        };
+        let change = FieldChange {
+            path: format!("/nodes/{node}"),
+            from: Some(was.into()),
+            to: Some(will.into()),
+            disruption: Disruption::Live,
+        };
+        let from = from.map(|from| from.to_string());
+        let restore = Action::KubernetesRestore { cluster: Box::new(built.clone()), from };
+        let draft = Draft::quiet(restore, reason, vec![change]);
+        verdict.step(draft.disturbing(Disruption::Live, BTreeSet::new()));
+        self.connect_some(verdict, built, BTreeSet::from([node.clone()]));
+        // Without a network of pods no node is well, and whoever brings one comes later.
+        if built.bridge {
+            let check = KubernetesNodeStep::Check { offers: BTreeMap::new() };
+            self.node(verdict, node, check, &of, reason);
+        }
+    }
+}
+
+/// Whether a step makes a machine the control plane of its cluster, for the first time or again.
+fn makes(action: &Action) -> bool {
+    matches!(action, Action::KubernetesInit { .. } | Action::KubernetesRestore { .. })
+}
+
+/// Why the machine of a cluster's control plane cannot be made anew, as far as it was seen.
+fn refusal(all: &All<'_>, cluster: &ResourceId) -> Option<SkipReason> {
+    let wished = &all.input.desired.resources.get(cluster)?.resource;
+    let seen = &all.input.observed.resources.get(cluster)?.config;
+    let (Resource::Cluster(wished), Resource::Cluster(seen)) = (wished, seen) else { return None };
+    upgrade(wished.kubernetes()?.built.as_ref()?, seen.kubernetes_seen()?).err()
+}
+
+/// Keeps disks of control planes from being made anew where no step brings the cluster back on them. Gone over
+/// once, after all blocks are linked.
+pub(in super::super) fn keeps(all: &mut All<'_>) {
+    let built = all.input.desired.resources.iter().filter_map(|(id, wish)| {
+        let Resource::Cluster(cluster) = &wish.resource else { return None };
+        Some((id.clone(), root_disk(cluster.kubernetes()?.built.as_ref()?)?))
+    });
+    let mut disks: BTreeMap<ResourceId, ResourceId> = built.map(|(id, disk)| (disk, id)).collect();
+    // The control plane as it was made counts as well, whatever the document says now.
+    for (id, known) in &all.input.known.resources {
+        let Some(Resource::Cluster(cluster)) = &known.claimed else { continue };
+        let Cluster::Kubernetes(cluster) = &**cluster else { continue };
+        let disk = cluster.built.as_ref().and_then(root_disk);
+        disks.extend(disk.map(|disk| (disk, id.clone())));
+    }
+    for (disk, cluster) in disks {
+        // One that nobody asks for any more keeps nothing.
+        if !all.input.desired.resources.contains_key(&cluster) || !all.facts.is_replaced(&disk) {
+            continue;
+        }
+        let Some(block) = all.by_id.get(&disk).copied() else { continue };
+        let with = all.by_id.get(&cluster).copied().filter(|&at| {
+            all.blocks[at].build && all.blocks[at].drafts.iter().any(|draft| makes(&draft.action))
+        });
+        match with {
+            Some(at) => {
+                all.need(block, at, SkipReason::Blocked(cluster));
+                all.need(at, block, SkipReason::Blocked(disk));
+                all.order(all.last(block), (at, 0), Bond::Hard);
+            }
+            None => {
+                let why = refusal(all, &cluster).unwrap_or(SkipReason::Blocked(cluster));
+                all.refuse(block, why);
+            }
+        }
+    }
+}

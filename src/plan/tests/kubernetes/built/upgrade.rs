@@ -1,0 +1,260 @@
+//! Control planes that are made anew: with another image, a minor at a time, first of all, and only where what
+//! the cluster knows is on the disk beside; which no plan touches.
+
+use super::*;
+use crate::model::resource::{Disk, OnImageChange};
+use crate::plan::fixture::{disk, image, image_path, pool};
+
+fn replaced(at: &str, content: &str) -> Resource {
+    let Resource::Disk(of) = disk(at, 10, Some(content)) else { panic!() };
+    Resource::Disk(Disk { on_image_change: Some(OnImageChange::Replace), ..of })
+}
+
+/// The machines of a cluster, each with its disk; the control plane's with one more.
+fn machines(machine: &mut Machine) {
+    for node in ALL {
+        let (guest, data) = (format!("cloud-{node}"), "cloud-ctl-data");
+        let disks: &[&str] = if node == "ctl" { &[&guest, data] } else { &[&guest] };
+        machine.want(&format!("disk/{guest}"), replaced(&guest, "v1"));
+        machine.want(&format!("vm/{guest}"), vm(&guest, disks, &[]));
+    }
+}
+
+/// A cluster that runs with the first image, as it was seen.
+fn runs(seen: KubernetesSeen) -> Machine {
+    let mut machine = Machine::new();
+    machine.want("pool/main", pool());
+    machine.want("image/node", image("v1"));
+    machine.want("disk/cloud-ctl-data", disk("cloud-ctl-data", 8, None));
+    machines(&mut machine);
+    machine.converge();
+    let wish = built(&ALL);
+    let needs = guests(&wish).iter().map(|it| id(it)).collect();
+    machine.want("cluster/cloud", resource(wish.clone())).depends_on = needs;
+    let known = KnownResource { claimed: Some(resource(wish.clone())), ..KnownResource::default() };
+    machine.known.resources.insert(id("cluster/cloud"), known);
+    let config = resource(KubernetesCluster { seen: Some(Arc::new(seen)), ..wish });
+    observe(&mut machine, config);
+    machine
+}
+
+fn observe(machine: &mut Machine, config: Resource) {
+    let observation = Observation {
+        ownership: Ownership::Unmarked,
+        config,
+        live: None,
+        active: true,
+        uuid: None,
+        unplugged: Vec::new(),
+    };
+    machine.observed.resources.insert(id("cluster/cloud"), observation);
+}
+
+/// The same with another image for some of its machines, and another `version`.
+fn with_image(mut machine: Machine, nodes: &[&str], version: &str) -> Machine {
+    machine.want("image/next", image("v2"));
+    for node in nodes {
+        machine.edit_disk(&format!("disk/cloud-{node}"), |disk| {
+            disk.backing.as_mut().unwrap().path = image_path("v2");
+        });
+    }
+    machine.edit("cluster/cloud", |wish| {
+        let mut other = built(&ALL);
+        other.version = Some(version.to_owned());
+        other.built.as_mut().unwrap().version = version.to_owned();
+        wish.resource = resource(other);
+    });
+    machine
+}
+
+#[test]
+fn a_control_plane_is_upgraded_first_and_then_its_nodes_one_after_another() {
+    let mut machine = with_image(runs(well(&ALL)), &["ctl", "n1"], "1.34");
+    // The image is there.
+    let first = machine.plan();
+    for step in first.steps.iter().filter(|it| it.resource == id("image/next")) {
+        machine.perform(step);
+    }
+    steps(
+        &machine,
+        expect![[r#"
+        1  stop      vm/cloud-ctl    within 60 s, never by force [needed] RESTART
+        2  delete    disk/cloud-ctl  /vm/cloud-ctl.qcow2 [changed] REPLACE interrupts vm/cloud-ctl after 1
+        3  create    disk/cloud-ctl  10 GiB on /vm/debian-fb04dcb6970e.qcow2 [changed] after 2
+        4  start     vm/cloud-ctl    [needed] after 3
+        5  prepare   cluster/cloud   ctl [changed] after 4
+        6  restore   cluster/cloud   ctl, upgrade v1.33.1 -> 1.34 [changed] live after 5
+        7  connect   cluster/cloud   ctl [changed] after 6
+        8  check     cluster/cloud   ctl [changed] after 7
+        9  cordon    cluster/cloud   n1 [changed] RESTART after 8
+        10  drain     cluster/cloud   n1 [changed] live after 9
+        11  stop      vm/cloud-n1     within 60 s, never by force [needed] RESTART after 10
+        12  delete    disk/cloud-n1   /vm/cloud-n1.qcow2 [changed] REPLACE interrupts vm/cloud-n1 after 11
+        13  create    disk/cloud-n1   10 GiB on /vm/debian-fb04dcb6970e.qcow2 [changed] after 12
+        14  start     vm/cloud-n1     [needed] after 13
+        15  prepare   cluster/cloud   n1 [changed] after 14
+        16  join      cluster/cloud   n1 [changed] after 15
+        17  connect   cluster/cloud   n1 [changed] after 16
+        18  check     cluster/cloud   n1 [changed] after 17
+        19  uncordon  cluster/cloud   n1 [changed] after 18
+        Plan: 0 to create, 3 to change (3 restart), 2 to replace, 0 to destroy"#]],
+    );
+}
+
+#[test]
+fn an_image_of_the_same_release_brings_the_control_plane_back_as_it_was() {
+    let plan = with_image(runs(well(&ALL)), &["ctl"], "1.33").plan();
+    let restore = plan.steps.iter().find(|it| it.action.verb() == "restore").unwrap();
+    assert!(matches!(&restore.action, Action::KubernetesRestore { from: None, .. }), "{restore:?}");
+    assert!(plan.steps.iter().all(|it| it.action.verb() != "drain"), "pods run on");
+}
+
+#[test]
+fn nothing_is_made_anew_that_would_not_come_back() {
+    let refused = |seen: KubernetesSeen, version: &str| {
+        let machine = with_image(runs(seen), &["ctl"], version);
+        let plan = machine.plan();
+        let touched = plan.steps.iter().map(|it| it.resource.to_string());
+        assert!(touched.clone().all(|it| !it.ends_with("cloud-ctl")), "{plan:#?}");
+        let skipped = plan.skipped.iter().filter(|it| it.resource == id("disk/cloud-ctl"));
+        skipped.map(|it| format!("{:?}", it.why)).collect::<Vec<_>>().join("; ")
+    };
+    let why = refused(well(&ALL), "1.35");
+    assert!(why.contains("no minor is skipped, so upgrade to 1.34 first"), "{why}");
+    let why = refused(well(&ALL), "1.32");
+    assert!(why.contains("a control plane cannot go back"), "{why}");
+    let data = |data| {
+        let mut seen = well(&ALL);
+        seen.machines.get_mut("ctl").unwrap().data = data;
+        seen
+    };
+    let why = refused(data(KubernetesData::OnRoot), "1.33");
+    assert!(why.contains("move it to the disk beside it first, as docs/cluster.md says"), "{why}");
+    let why = refused(data(KubernetesData::Unset), "1.33");
+    assert!(why.contains("is not set up"), "{why}");
+    let mut silent = well(&ALL);
+    silent.machines.remove("ctl");
+    assert!(refused(silent, "1.33").contains("does not say where"));
+    // A kubelet that the next release would leave too far behind.
+    let mut old = member("n2");
+    old["status"]["nodeInfo"]["kubeletVersion"] = json!("v1.30.4");
+    let why = refused(with(&[member("ctl"), member("n1"), old]), "1.34");
+    assert!(why.contains("the kubelet of n2 is v1.30.4"), "{why}");
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_keeps_its_control_plane() {
+    let mut machine = with_image(runs(well(&ALL)), &["ctl"], "1.34");
+    machine.observed.resources.remove(&id("cluster/cloud"));
+    machine.observed.unreadable.insert(id("cluster/cloud"), "it does not answer".into());
+    let plan = machine.plan();
+    assert!(plan.steps.iter().all(|it| it.resource != id("disk/cloud-ctl")), "{plan:#?}");
+}
+
+#[test]
+fn what_was_cut_off_is_gone_on_with_and_nothing_else_is_touched_meanwhile() {
+    let lost = || KubernetesCluster { control_lost: true, ..built(&ALL) };
+    let mut machine = more_memory(runs(well(&ALL)), &["n1"]);
+    observe(&mut machine, resource(lost()));
+    steps(
+        &machine,
+        expect![[r#"
+        1  prepare   cluster/cloud  ctl [changed]
+        2  restore   cluster/cloud  ctl [changed] live after 1
+        3  connect   cluster/cloud  ctl [changed] after 2
+        4  check     cluster/cloud  ctl [changed] after 3
+        Left alone:
+        vm/cloud-n1: waits until it is free: n1 of cluster/cloud has to be out of use and empty first
+        Plan: 0 to create, 1 to change, 0 to destroy, 1 left alone"#]],
+    );
+    // Between the control plane and its mark the API server answers already.
+    let mut seen = well(&ALL);
+    seen.machines.get_mut("ctl").unwrap().joined = false;
+    let verbs = |machine: &Machine| {
+        machine.plan().steps.iter().map(|it| it.action.verb()).collect::<Vec<_>>()
+    };
+    assert_eq!(verbs(&runs(seen.clone())), ["prepare", "restore", "connect", "check"]);
+    // One that was built before there was such a disk.
+    seen.machines.get_mut("ctl").unwrap().data = KubernetesData::OnRoot;
+    assert_eq!(verbs(&runs(seen)), [""; 0]);
+}
+
+#[test]
+fn a_release_that_is_only_asked_for_is_told_with_the_way() {
+    let shown = with_image(runs(well(&ALL)), &[], "1.34").shown();
+    assert!(
+        shown.contains("upgrade the control plane to 1.34: each is a `version` with"),
+        "{shown}"
+    );
+    let mut data = well(&ALL);
+    data.machines.get_mut("ctl").unwrap().data = KubernetesData::OnRoot;
+    let shown = runs(data).shown();
+    assert!(shown.contains("is on the first disk of ctl"), "{shown}");
+}
+
+#[test]
+fn a_pool_may_stay_behind_and_says_of_which_release_it_is() {
+    let mut machine = runs(well(&ALL));
+    machine.edit("cluster/cloud", |wish| {
+        let mut other = built(&ALL);
+        other.pools[0].version = Some("1.32".into());
+        wish.resource = resource(other);
+    });
+    let shown = machine.shown();
+    assert!(
+        shown.contains("the kubelet of n1 is v1.33.1, and pool gpu is to be of 1.32"),
+        "{shown}"
+    );
+}
+
+/// Whatever is asked for as long as the cluster is, its data stay.
+#[test]
+fn no_plan_touches_what_a_cluster_knows() {
+    let mut plans = 0;
+    for (node, version, data) in [
+        ("ctl", "1.33", KubernetesData::Apart),
+        ("ctl", "1.34", KubernetesData::Apart),
+        ("ctl", "1.36", KubernetesData::Apart),
+        ("ctl", "1.34", KubernetesData::OnRoot),
+        ("n1", "1.34", KubernetesData::Unset),
+    ] {
+        for how in 0..6 {
+            let mut seen = well(&ALL);
+            seen.machines.get_mut("ctl").unwrap().data = data;
+            let mut machine = with_image(runs(seen), &[node], version);
+            match how {
+                // The data disk goes from the document, with the machine or without it.
+                0 => machine.drop("disk/cloud-ctl-data"),
+                1 => {
+                    machine.drop("vm/cloud-ctl");
+                    machine.drop("disk/cloud-ctl");
+                    machine.drop("disk/cloud-ctl-data");
+                }
+                2 => machine.edit_disk("disk/cloud-ctl-data", |disk| {
+                    disk.on_image_change = Some(OnImageChange::Replace);
+                }),
+                3 => machine = more_memory(machine, &["ctl"]),
+                4 => {
+                    let lost = KubernetesCluster { control_lost: true, ..built(&ALL) };
+                    observe(&mut machine, resource(lost));
+                }
+                _ => {}
+            }
+            let plan = machine.plan();
+            plans += plan.steps.len();
+            let touched = plan.steps.iter().find(|it| it.resource == id("disk/cloud-ctl-data"));
+            assert!(touched.is_none(), "{node} {version} {data:?} {how}: {touched:?}");
+        }
+    }
+    assert!(plans > 30, "{plans}: nothing was planned at all");
+}
+
+#[test]
+fn a_control_plane_that_is_taken_and_not_brought_back_is_seen_by_the_judge() {
+    let machine = with_image(runs(well(&ALL)), &["ctl"], "1.34");
+    let mut plan = machine.plan();
+    plan.steps.retain(|it| it.resource != id("cluster/cloud"));
+    let found = check::check(&plan, &machine.input()).unwrap_err();
+    let rule = "takes the control plane of cluster/cloud and does not bring it back";
+    assert!(found.iter().any(|it| it.rule == rule), "{found:?}");
+}

@@ -1,4 +1,4 @@
-//! `trueup releases`: what is in Kubernetes clusters by releases, as the log has it.
+//! `trueup releases`: what is in clusters by releases, objects or folders of files, as the log has it.
 //!
 //! It asks no cluster. `trueup release` is another command: it ends a hold.
 
@@ -16,9 +16,10 @@ use super::wire::{self, Until};
 use super::{Output, past, state};
 use crate::model::Name;
 use crate::view;
+use crate::view::backup::bytes;
 use crate::view::release::{ReleaseRow, Releases as View};
 
-/// Show releases: their objects in a cluster, how these do, and what others added to them
+/// Show releases: their objects or files in a cluster, how these do, and what others added to them
 ///
 /// Everything is from the log, for any moment of it with --at.
 #[derive(Debug, Args)]
@@ -113,10 +114,26 @@ fn one(row: &ReleaseRow, most: usize) -> Vec<Block> {
     let kinds: Vec<String> =
         look.kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     let namespace = row.namespace.as_deref().unwrap_or_default();
-    blocks.push(Block::line(format!("  {} in {namespace} of {cluster}", kinds.join(", "))));
+    let what = match &look.folder {
+        Some(folder) => {
+            let force = if folder.in_force { "in force" } else { "on its way" };
+            blocks.push(Block::line(format!(
+                "  {}, {}, in {} of {cluster}; version {} is {force}",
+                kinds.join(", "),
+                bytes(folder.bytes),
+                folder.to,
+                folder.version
+            )));
+            "files"
+        }
+        None => {
+            blocks.push(Block::line(format!("  {} in {namespace} of {cluster}", kinds.join(", "))));
+            "objects"
+        }
+    };
     let well = if look.ready == look.total() { "ready" } else { "not ready" };
     blocks.push(Block::line(format!(
-        "  {} of {} objects ready; {well} since {}",
+        "  {} of {} {what} ready; {well} since {}",
         look.ready,
         look.total(),
         shown(since)

@@ -258,7 +258,9 @@ impl<'a> Judge<'a> {
         if !(ours || adopted || claimed || stale || (chained && may_adopt)) {
             self.blame(at, "touches what is not ours");
         }
-        if wish.is_none() && step.reason != Reason::Gone {
+        // What people were given by a document that is gone is taken back, and destroys nothing.
+        let takes = matches!(step.action, Action::KubernetesAccess { .. });
+        if wish.is_none() && step.reason != Reason::Gone && !takes {
             self.blame(at, "acts on what the commit does not name");
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::Unnamed;
 use super::kind::vm::STOP_DEFAULT;
-use super::kind::{Draft, gpu, release};
+use super::kind::{Draft, cluster, gpu, release};
 use super::work::Work;
 use super::{Action, Disruption, Reason, SkipReason, refs};
 use crate::model::{Kind, Observation, Ownership, Resource, ResourceId};
@@ -77,6 +77,13 @@ fn one<'a>(work: &mut Work<'a>, id: &'a ResourceId, mut files: BTreeSet<&'a str>
     let input = work.input;
     let seen = input.observed.resources.get(id);
     let claimed = work.facts.claimed(id);
+    if let Some(Resource::Cluster(from)) = seen.map(|seen| &seen.config) {
+        // Nothing of the commit's is lost with it, whatever it says of pruning.
+        let suspended = input.known.suspended.get(id).cloned();
+        let suspended = suspended.or((!input.guards.prune).then_some(SkipReason::PruneOff));
+        work.add(id, false, cluster::leave(from), suspended);
+        return;
+    }
     let mut why = guard(work, id);
     let foreign = seen.is_some_and(|seen| !work.facts.ours(id, seen));
     if foreign && is_file(id.kind) {

@@ -14,6 +14,12 @@ pub enum AgentFault {
     /// There is no such machine.
     #[error("there is no machine {0}")]
     NoMachine(String),
+    /// There is one, and trueup did not make it.
+    #[error(
+        "the machine {0} was not made by trueup, so nothing is done in it: rename or remove it, or call \
+             the one in the document otherwise"
+    )]
+    Foreign(String),
     /// It is off, or its agent does not answer (yet).
     #[error(
         "the agent in {0} does not answer: the machine is off or on its way up, or \

@@ -28,7 +28,7 @@ pub use guests::{
     SAVED_DISKS,
 };
 pub use journal::{Journal, JournalFault};
-pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope};
+pub use provider::{Outcome, Progress, ProgressUpdate, Provider, Scope, misdirected};
 pub use pulls::{
     CONFLICTS_MAX, CONTEXT_LINES, Fetched, FileChange, Merge, MergeKind, MergedFiles, Offered,
     PullLines, Pulls, SameLines, Wanted,

@@ -92,3 +92,14 @@ pub trait Provider: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 }
+
+/// The fault of a step that was handed to a provider that cannot do it.
+#[must_use]
+pub fn misdirected(provider: &str, step: &Step) -> Fault {
+    Fault::permanent(format!(
+        "{} was handed to the {provider} provider, which cannot {}: this is a mistake of trueup, please \
+         report it",
+        step.resource,
+        step.action.verb()
+    ))
+}

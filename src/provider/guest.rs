@@ -6,6 +6,7 @@
 
 pub(super) mod disk;
 mod machine;
+mod own;
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -24,6 +25,7 @@ use tokio::runtime::Handle;
 use trueup_slurm::run::{Argv, RunError, Said};
 use trueup_slurm::{HeardEnd, Machine as _, Trial};
 
+pub(super) use self::own::own;
 use crate::port::{AgentFault, Agents};
 use crate::provider::agent::{Answer, Started, Status};
 

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::model::Name;
 
+/// The folder of keys and credentials of clusters, in that of clusters.
+pub(crate) const KEYS: &str = "keys";
+
 /// An error that begins with the path it is about.
 pub(crate) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -25,7 +28,7 @@ pub(crate) fn private(folder: &Path) -> io::Result<()> {
 
 /// Where the credentials for a Kubernetes cluster that trueup built are kept; `folder`: that of clusters.
 pub(crate) fn kept_kubeconfig(folder: &Path, cluster: &Name) -> PathBuf {
-    folder.join("keys").join(cluster.as_str()).join("admin.conf")
+    folder.join(KEYS).join(cluster.as_str()).join("admin.conf")
 }
 
 /// Removes a folder of ours with all that is in it; that it is not there is well.

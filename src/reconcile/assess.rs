@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::event::body::{Claim, Claimed, Drifted, MoreChanges, Moved, Pruned, Recovered, Synced};
@@ -62,6 +63,7 @@ pub(super) fn farewells(
     desired: &Desired,
     observed: &Observed,
     busy: &BTreeSet<ResourceId>,
+    now: Timestamp,
 ) -> Vec<Entry> {
     let there = |id: &ResourceId| {
         observed.resources.contains_key(id)
@@ -71,7 +73,7 @@ pub(super) fn farewells(
         known.is_ours()
             && !busy.contains(*id)
             && !desired.resources.contains_key(*id)
-            && observed.why_unobservable(id).is_none()
+            && (observed.why_unobservable(id).is_none() || leaves_nothing(id, known, observed, now))
             && !there(id)
     });
     gone.map(|(id, known)| {
@@ -79,6 +81,21 @@ pub(super) fn farewells(
         Entry::new(Event::Pruned(Pruned { wish })).about(id)
     })
     .collect()
+}
+
+/// Whether what cannot be seen is a Kubernetes cluster to which nobody can have access any more through us:
+/// that alone would have to be taken back, and every token ends with its time.
+fn leaves_nothing(
+    id: &ResourceId,
+    known: &ResourceState,
+    observed: &Observed,
+    now: Timestamp,
+) -> bool {
+    let claimed = known.claim.as_ref().and_then(|claim| claim.resource.as_ref());
+    let is_kubernetes = matches!(claimed, Some(Resource::Cluster(it)) if it.kubernetes().is_some());
+    let mut access = known.cluster.iter().flat_map(|cluster| cluster.access.values());
+    // Taken with a word alone, it is there until it is seen to be gone.
+    is_kubernetes && observed.unreadable.contains_key(id) && access.all(|it| it.until <= now)
 }
 
 /// How a resource of ours may be destroyed counts from the commit that says so, not from the day
@@ -332,4 +349,79 @@ pub(super) fn repeated(
 /// What makes two steps the same: what is done, for which wish, and why.
 pub(super) fn signature(step: &Step, wish: Option<Digest>) -> Digest {
     digest_of(&(&step.action, wish, step.reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use trueup_kubernetes::namespace::Role;
+    use trueup_kubernetes::node::DrainRules;
+
+    use super::*;
+    use crate::model::Name;
+    use crate::model::resource::KubernetesCluster;
+    use crate::spec::SyncSettings;
+    use crate::state::{ClusterState, GivenAccess};
+
+    #[test]
+    fn a_cluster_that_nobody_reaches_is_let_go_of_when_the_last_token_has_ended() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let id: ResourceId = "cluster/cloud".parse().unwrap();
+        let cluster = KubernetesCluster {
+            version: None,
+            pools: Vec::new(),
+            namespaces: Vec::new(),
+            drain_timeout_s: 60,
+            evicts: DrainRules::default(),
+            max_unavailable: 1,
+            warn_before_s: 60,
+            built: None,
+            kubeconfigs: Vec::new(),
+            control_lost: false,
+            seen: None,
+        };
+        let claim = Claim {
+            resource: Some(Resource::Cluster(Box::new(Cluster::Kubernetes(cluster)))),
+            prevent_destroy: false,
+            orphan: false,
+            depends_on: BTreeSet::new(),
+        };
+        // An operator took it, which nobody has seen to be done.
+        let access = GivenAccess {
+            user: "ann".into(),
+            namespace: "research".into(),
+            role: Role::View,
+            by: "operator:bob".into(),
+            since: at(0),
+            until: at(100),
+            in_force: true,
+            ended: true,
+        };
+        let known = ClusterState { access: [(7, access)].into(), ..ClusterState::default() };
+        let known = ResourceState {
+            claim: Some(claim),
+            cluster: Some(Box::new(known)),
+            ..ResourceState::default()
+        };
+        let mut state = State::default();
+        state.resources.insert(id.clone(), known);
+        let desired = Desired {
+            environment: Name::new("lab").unwrap(),
+            sync: SyncSettings::default(),
+            resources: BTreeMap::new(),
+        };
+        let gone = |state: &State, observed: &Observed, second| {
+            farewells(state, &desired, observed, &BTreeSet::new(), at(second)).len()
+        };
+        let mut away = Observed::default();
+        away.unreadable.insert(id.clone(), "no answer".into());
+        assert_eq!((gone(&state, &away, 99), gone(&state, &away, 100)), (0, 1));
+        assert_eq!(
+            gone(&state, &Observed::default(), 1),
+            1,
+            "it was looked at, and nothing is left"
+        );
+        // Of anything else that cannot be seen nothing is known to be gone.
+        state.resources.get_mut(&id).unwrap().claim.as_mut().unwrap().resource = None;
+        assert_eq!(gone(&state, &away, 100), 0);
+    }
 }

@@ -2,9 +2,12 @@
 //!
 //! Never the texts it was made from: those may hold what does not belong in a log.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::event::body::Claim;
-use crate::model::Resource;
 use crate::model::resource::GpuLayout;
+use crate::model::{Resource, ResourceId};
 use crate::plan::{Action, Step};
 use crate::spec::DesiredResource;
 
@@ -74,6 +77,19 @@ pub(super) fn makes_ours(action: &Action) -> bool {
     ) || action.gpu_change().is_some()
 }
 
+/// Adds what these steps, which have succeeded, made ours. A step that is only begun proves nothing: what it found
+/// may have been there before.
+pub(super) fn known_after<'a>(
+    known: &mut Arc<BTreeSet<ResourceId>>,
+    done: impl Iterator<Item = &'a Step>,
+) {
+    let made = done.filter(|step| makes_ours(&step.action)).map(|step| &step.resource);
+    let new: Vec<&ResourceId> = made.filter(|id| !known.contains(*id)).collect();
+    if !new.is_empty() {
+        Arc::make_mut(known).extend(new.into_iter().cloned());
+    }
+}
+
 /// The part of a resource that finds it again: files have a path, marked objects need nothing.
 fn findable(resource: &Resource) -> Option<Resource> {
     match resource {
@@ -108,5 +124,37 @@ fn findable(resource: &Resource) -> Option<Resource> {
             ..(**layout).clone()
         }))),
         Resource::Network(_) | Resource::VirtualMachine(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Disruption, Reason};
+
+    #[test]
+    fn what_a_plan_has_made_is_known_to_its_later_steps() {
+        let id = |text: &str| text.parse::<ResourceId>().unwrap();
+        let step = |at: &str, action: Action| Step {
+            resource: id(at),
+            action,
+            disruption: Disruption::None,
+            reason: Reason::Missing,
+            changes: Vec::new(),
+            after: BTreeSet::new(),
+            interrupts: BTreeSet::new(),
+        };
+        let before = Arc::new(BTreeSet::from([id("vm/old")]));
+        let after = |steps: &[Step]| {
+            let mut known = Arc::clone(&before);
+            known_after(&mut known, steps.iter());
+            known
+        };
+        let takes = step("cluster/cloud", Action::KubernetesAdopt);
+        let starts = step("vm/somebodys", Action::VmStart);
+        let made = after(&[takes.clone(), starts.clone()]);
+        assert_eq!(*made, BTreeSet::from([id("cluster/cloud"), id("vm/old")]));
+        assert!(Arc::ptr_eq(&after(&[starts]), &before), "a start makes nothing ours");
+        assert_eq!(*before, BTreeSet::from([id("vm/old")]), "others have it as it was");
     }
 }

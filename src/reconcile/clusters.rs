@@ -69,6 +69,8 @@ pub(super) fn events_of_clusters(state: &State, observed: &Observed, now: Timest
         let known = state.resources.get(id)?;
         let slurm = match &**cluster {
             Cluster::Slurm(slurm) => slurm,
+            // Of one that is not asked for any more, nothing is looked at but what has to be taken back.
+            Cluster::Kubernetes(_) if known.wish.is_none() => return None,
             Cluster::Kubernetes(kubernetes) => {
                 let event = event_of_kubernetes(known.cluster.as_deref(), kubernetes, now)?;
                 return Some(Entry::new(Event::KubernetesObserved(event)).about(id));

@@ -16,7 +16,7 @@ use super::Ledger;
 use super::assess::{StoredChanges, signature, storable_changes};
 use super::backoff::retry_at;
 use super::backups::may_forget;
-use super::claim::{claim_before, makes_ours};
+use super::claim::{claim_before, known_after, makes_ours};
 use super::flight::{Flights, Place};
 use super::hold::minute_of_week;
 use super::pass::{PassError, Reconciler, Settings, StepProgress, never_refused, stop_of};
@@ -280,6 +280,17 @@ impl Performance {
         Ok(no_room)
     }
 
+    /// What a step goes by. A cluster is set up in machines that the same plan has made.
+    fn scope_of(&self, step: &Step) -> Scope {
+        let mut scope = self.scope.clone();
+        // For every step of a plan of thousands that would be too dear.
+        if step.resource.kind == Kind::Cluster {
+            let done = self.succeeded.iter().map(|index| &self.plan.steps[*index]);
+            known_after(&mut scope.known, done);
+        }
+        scope
+    }
+
     /// Whether nothing that was said since the plan was made forbids the step.
     fn may_start(&self, state: &State, index: StepIndex) -> bool {
         let step = &self.plan.steps[index];
@@ -367,7 +378,7 @@ impl Performance {
 
     fn spawn(&mut self, index: StepIndex, seq: u64) {
         let step = self.plan.steps[index].clone();
-        let scope = self.scope.clone();
+        let scope = self.scope_of(&step);
         let clock = Arc::clone(&self.hand.clock);
         let provider = provider_for(&self.hand.providers, step.resource.kind);
         let progress = progress_of(&step, self.hand.settings.progress.clone());

@@ -76,8 +76,18 @@ pub(super) fn sight_events(state: &State, observed: &Observed) -> Vec<Entry> {
             (None, Some(_)) => {
                 entries.push(Entry::new(Event::Observable(Observable {})).about(id));
             }
+            // What is left of something that nobody asks for any more is another matter than how it was.
+            (Some(why), Some(before)) if known.wish.is_none() && matter(why) != matter(before) => {
+                let event = Event::Unobservable(Unobservable { why: why.to_owned() });
+                entries.push(Entry::new(event).about(id));
+            }
             (Some(_), Some(_)) | (None, None) => {}
         }
     }
     entries
+}
+
+/// What words are about: those before the details, which may be others each time.
+fn matter(why: &str) -> &str {
+    why.split_once(": ").map_or(why, |(matter, _)| matter)
 }

@@ -400,7 +400,7 @@ impl Reconciler {
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
             entries.extend(events_of_health(state, &observed));
-            entries.extend(farewells(state, &scope.desired, &observed, &busy));
+            entries.extend(farewells(state, &scope.desired, &observed, &busy, self.clock.now()));
             entries.extend(events_of_gpus(state, &observed, &busy));
             entries.extend(events_of_backups(state, &scope.desired, self.clock.now()));
             entries.extend(events_of_clusters(state, &observed, self.clock.now()));

@@ -1,4 +1,4 @@
-//! Releases in the log: how their objects do, each time that it is news.
+//! Releases in the log: how their objects or files do, each time that it is news.
 //!
 //! Pure. Words of a cluster about an object that is on its way change with every pod: these alone are
 //! written now and then.
@@ -6,9 +6,11 @@
 use jiff::{SignedDuration, Timestamp};
 use trueup_kubernetes::release::Health;
 
-use crate::event::body::{AddedField, ObjectHealth, ReleaseLook, ReleaseObserved, UnreadyObject};
+use crate::event::body::{
+    AddedField, FolderLook, ObjectHealth, ReleaseLook, ReleaseObserved, UnreadyObject,
+};
 use crate::event::{Entry, Event};
-use crate::model::resource::{Release, ReleaseSeen};
+use crate::model::resource::{Release, ReleaseSeen, SharedFolder};
 use crate::model::{Observed, Resource};
 use crate::plan::render::escape::cut;
 use crate::state::State;
@@ -28,8 +30,12 @@ pub(super) fn events_of_releases(state: &State, observed: &Observed, now: Timest
         _ => None,
     });
     let events = releases.filter_map(|(id, release)| {
-        let known = state.resources.get(id).filter(|_| !release.objects.is_empty())?;
-        let look = look_of(release, release.seen.as_deref()?);
+        let known = state.resources.get(id)?;
+        let look = match release.folder.as_deref() {
+            Some(folder) => look_of_folder(folder)?,
+            None if release.objects.is_empty() => return None,
+            None => look_of(release, release.seen.as_deref()?),
+        };
         let last = known.release.as_deref();
         if let Some(last) = last.filter(|last| last.cluster == release.place.cluster) {
             let young = now < last.at + SignedDuration::from_secs(WORDS_EVERY_S);
@@ -88,6 +94,43 @@ fn look_of(release: &Release, seen: &ReleaseSeen) -> ReleaseLook {
     look
 }
 
+/// What was seen of a folder; `None`: nothing was, or nothing is asked for in it any more.
+fn look_of_folder(folder: &SharedFolder) -> Option<ReleaseLook> {
+    let seen = folder.seen.as_deref().filter(|_| !folder.files.is_empty())?;
+    let (all, version) = (folder.files.len() as u64, folder.version());
+    let in_force = seen.link.as_ref() == Some(&version);
+    let mut look = ReleaseLook { kinds: [("file".to_owned(), all)].into(), ..Default::default() };
+    let whole = |health, why: &str| {
+        let object = folder.to.clone();
+        UnreadyObject { object, health, why: line(why) }
+    };
+    match &seen.wished {
+        None => {
+            let why = seen.foreign.as_deref().unwrap_or("this version is not there yet");
+            look.unready.push(whole(ObjectHealth::Missing, why));
+        }
+        Some(differences) => {
+            if !in_force {
+                let why = seen.foreign.as_deref().unwrap_or("another version is in force");
+                look.unready.push(whole(ObjectHealth::Progressing, why));
+            }
+            let differing = differences.iter().map(|it| UnreadyObject {
+                object: line(&it.path),
+                health: ObjectHealth::Failed,
+                why: line(&it.what),
+            });
+            look.unready.extend(differing.take(NAMED_MAX));
+            look.more_unready = differences.len().saturating_sub(NAMED_MAX) as u64;
+            // Some may be more than are asked for.
+            let good = all.saturating_sub(differences.len() as u64);
+            look.ready = if in_force { good } else { 0 };
+        }
+    }
+    let (to, bytes) = (folder.to.clone(), folder.bytes());
+    look.folder = Some(FolderLook { to, version, bytes, in_force });
+    Some(look)
+}
+
 /// Words of others as a line that is not too long.
 fn line(words: &str) -> String {
     cut(words, WHY_MAX)
@@ -107,8 +150,10 @@ mod tests {
     use trueup_kubernetes::release::{Extra, Found, ReleaseName, Seen, Wish, Would, read};
 
     use super::*;
-    use crate::model::resource::{ReleaseManifests, ReleaseObject, ReleasePlace};
-    use crate::model::{Name, Observation, Ownership, ResourceId};
+    use crate::model::resource::{
+        ReleaseManifests, ReleaseObject, ReleasePlace, SharedDifference, SharedFile, SharedSeen,
+    };
+    use crate::model::{Digest, Name, Observation, Ownership, ResourceId};
     use crate::state::ReleaseState;
 
     const WEB: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n";
@@ -195,6 +240,48 @@ mod tests {
         assert_eq!(told(look(2, vec![extra]), WORDS_EVERY_S + 2), Some((1, 0, 1)));
         let stored = serde_json::to_string(&state).unwrap();
         assert!(!stored.contains("not to be written"), "{stored}");
+    }
+
+    #[test]
+    fn a_folder_is_told_by_its_files_and_by_the_version_that_is_in_force() {
+        let file = |path: &str| SharedFile {
+            path: path.into(),
+            digest: Digest::of(path),
+            bytes: 3,
+            executable: false,
+        };
+        let folder = |seen: SharedSeen| SharedFolder {
+            to: "/shared/jobs".into(),
+            keep: 2,
+            group: None,
+            everybody: true,
+            files: vec![file("a"), file("b")],
+            content: Default::default(),
+            seen: Some(Arc::new(seen)),
+        };
+        let version = folder(SharedSeen::default()).version();
+        let look = |link: Option<&str>, wished: Option<&[&str]>| {
+            let differs =
+                |path: &&str| SharedDifference { path: (*path).into(), what: "content".into() };
+            let wished = wished.map(|all| all.iter().map(differs).collect());
+            let link = link.map(str::to_owned);
+            let look = look_of_folder(&folder(SharedSeen { link, wished, ..Default::default() }));
+            let look = look.unwrap();
+            let named: Vec<String> = look.unready.iter().map(|it| it.object.clone()).collect();
+            (look.ready, look.total(), named.join(" "), look.folder.unwrap().in_force)
+        };
+        let named = |all: &str| all.to_owned();
+        assert_eq!(look(None, None), (0, 2, named("/shared/jobs"), false));
+        assert_eq!(look(Some("0a1b"), Some(&[])), (0, 2, named("/shared/jobs"), false));
+        assert_eq!(look(Some(&version), Some(&[])), (2, 2, named(""), true));
+        assert_eq!(look(Some(&version), Some(&["b"])), (1, 2, named("b"), true));
+        assert_eq!(
+            look(Some(&version), Some(&["a", "b", "more"])),
+            (0, 2, named("a b more"), true)
+        );
+        let mut gone = folder(SharedSeen::default());
+        gone.files.clear();
+        assert_eq!(look_of_folder(&gone), None, "nothing is asked for in it");
     }
 
     #[test]

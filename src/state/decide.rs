@@ -376,7 +376,9 @@ fn access_allowed(
     (user, namespace, role): (&str, &str, Role),
     seconds: u64,
 ) -> Result<(), Refusal> {
-    let rules = claimed_cluster(state, id).and_then(Cluster::kubernetes);
+    // What a document said that is gone lets nobody have anything.
+    let is_asked = state.resources.get(id).is_some_and(|known| known.wish.is_some());
+    let rules = claimed_cluster(state, id).and_then(Cluster::kubernetes).filter(|_| is_asked);
     let rules = rules.map_or(&[][..], |cluster| cluster.kubeconfigs.as_slice());
     let fitting = rules.iter().filter(|rule| rule.lets(user, namespace, role));
     let Some(most) = fitting.map(|rule| rule.at_most_s).max() else {

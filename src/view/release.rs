@@ -1,4 +1,4 @@
-//! Releases: how many objects each has and how they do, what others added to them, and since when.
+//! Releases: how many objects or files each has and how they do, what others added to them, and since when.
 //!
 //! Everything is what the log says; nothing is asked of a cluster.
 
@@ -65,13 +65,19 @@ pub fn releases(state: &State) -> Releases {
 
 pub(super) fn observed(observed: &ReleaseObserved) -> String {
     let look = &observed.look;
-    let mut words = format!(
-        "{} of {} object(s) ready in {} of {}",
-        look.ready,
-        look.total(),
-        observed.namespace,
-        observed.cluster
-    );
+    let (all, cluster) = (look.total(), &observed.cluster);
+    let mut words = match &look.folder {
+        Some(folder) => format!(
+            "{} of {all} file(s) as asked for in {} of {cluster}, version {}",
+            look.ready, folder.to, folder.version
+        ),
+        None => {
+            format!(
+                "{} of {all} object(s) ready in {} of {cluster}",
+                look.ready, observed.namespace
+            )
+        }
+    };
     if let Some(first) = look.unready.first() {
         words.push_str(&format!("; {} is {}: {}", first.object, first.health.word(), first.why));
         let more = look.unready.len() as u64 - 1 + look.more_unready;

@@ -196,6 +196,74 @@ fn kubelets_that_may_not_stand_beside_the_api_server_are_told() {
 }
 
 #[test]
+fn what_is_out_of_range_is_told_at_its_line() {
+    let built = |more: &str| {
+        let spec = format!(
+            "  version: '1.33'\n  machines: {{ image: node, network: cloud, memory: 2GiB, boot: {{ image: node \
+             }} }}\n  controlPlane: [{{ name: ctl, address: 10.9.0.10 }}]\n{more}"
+        );
+        format!("{NETWORK_AND_IMAGE}{}", document(&spec))
+    };
+    check(
+        &built(
+            r#"  podCidr: 172.16.0.0/25
+  serviceCidr: 192.0.0.0/10
+  certificates:
+    renewBefore: 301d
+    warnBefore: 0s
+  drainTimeout: 0s
+  maxUnavailable: 0
+  namespaces:
+    - name: research
+      kubeconfigs:
+        - { user: ann, role: view, atMost: 8d }
+        - { user: bob, role: view, atMost: 9m }
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:19:12 spec/range: each node gets a /24 of it, and there is none in 172.16.0.0/25
+            environments/lab/x.yaml:20:16 spec/range: kubeadm takes a /12 to /28 for services, not 192.0.0.0/10
+            environments/lab/x.yaml:22:18 spec/range: they last a year, and would be renewed again and again: at most 300d
+            environments/lab/x.yaml:23:17 spec/wrong-value: `0s` is not a duration: write `90s`, `5m`, `4h` or `1d`
+            environments/lab/x.yaml:24:17 spec/wrong-value: `0s` is not a duration: write `90s`, `5m`, `4h` or `1d`
+            environments/lab/x.yaml:25:19 spec/wrong-value: with 0 no node could ever change
+            environments/lab/x.yaml:29:44 spec/wrong-value: no token is made for less than 10m, and none here for more than 7d (for longer, give them rights with `access`)
+            environments/lab/x.yaml:30:44 spec/wrong-value: no token is made for less than 10m, and none here for more than 7d (for longer, give them rights with `access`)
+        "#]],
+    );
+    check(
+        &built(
+            r#"  podCidr: 10.9.0.0/16
+  serviceCidr: 10.9.64.0/29
+  certificates: { renewBefore: soon }
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:19:12 spec/conflict: 10.9.0.0/16 has addresses of the machines' own network cloud (10.9.0.0/24) (choose another one)
+            environments/lab/x.yaml:20:16 spec/conflict: 10.9.64.0/29 of services and 10.9.0.0/16 of pods have addresses in common (choose other ones)
+            environments/lab/x.yaml:20:16 spec/range: kubeadm takes a /12 to /28 for services, not 10.9.64.0/29
+            environments/lab/x.yaml:21:32 spec/wrong-value: `soon` is not a duration: write `90s`, `5m`, `4h` or `1d`
+        "#]],
+    );
+    check(
+        &built(
+            r#"  podCidr: 10.244.0.0
+  serviceCidr: fd00::/112
+  pools:
+    - name: web
+      nodes: [{ name: n1, address: "fd00::1" }]
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:19:12 spec/wrong-value: `10.244.0.0` is no subnet, as 10.244.0.0/16 is
+            environments/lab/x.yaml:20:16 spec/wrong-value: `fd00::/112` is no subnet, as 10.244.0.0/16 is
+            environments/lab/x.yaml:23:36 spec/outside: fd00::1 is not an address of a guest on `network/cloud` (the network is 10.9.0.0/24)
+            environments/lab/x.yaml:23:36 spec/wrong-value: a cluster that is built has addresses of IPv4
+        "#]],
+    );
+}
+
+#[test]
 fn what_is_built_has_no_place_in_what_is_taken_over() {
     check(
         &document(

@@ -138,6 +138,7 @@ fn release() -> Event {
             manager: "kubectl-edit".into(),
         }],
         more_added: 0,
+        folder: None,
     };
     let cluster = Name::new("apps").unwrap();
     Event::ReleaseObserved(ReleaseObserved { cluster, namespace: "shop".into(), look })

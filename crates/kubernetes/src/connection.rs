@@ -127,13 +127,16 @@ impl Connections {
     /// # Errors
     /// [`NoWay`].
     pub async fn to(&self, cluster: &str) -> Result<Arc<Connection>, NoWay> {
-        let way = self.way(cluster);
-        let way = way.ok_or_else(|| NoWay::Unnamed(cluster.to_owned()))?;
+        let Some(way) = self.way(cluster) else {
+            self.end(cluster);
+            return Err(NoWay::Unnamed(cluster.to_owned()));
+        };
         let stamp = Stamp::of(&way.path);
         if let Some(open) = self.current(cluster, stamp.as_ref()) {
             return Ok(open);
         }
-        let access = access(&way, self.0.limits).await?;
+        let access = access(&way, self.0.limits).await;
+        let access = access.inspect_err(|_| self.end(cluster))?;
         let mut all = self.open();
         // Two who asked at the same time get the same one.
         if let Some(open) = all.get(cluster).filter(|it| stamp.is_some() && it.stamp == stamp) {
@@ -162,18 +165,23 @@ impl Connections {
     /// Opens the way anew with the next request where credentials or certificates are refused: the files
     /// that a kubeconfig names may be others by then.
     pub fn doubt(&self, cluster: &str, fault: &Fault) {
-        if matches!(fault, Fault::Unauthorized { .. } | Fault::Certificate { .. })
-            && let Some(old) = self.open().remove(cluster)
-        {
+        if matches!(fault, Fault::Unauthorized { .. } | Fault::Certificate { .. }) {
+            self.end(cluster);
+        }
+    }
+
+    fn end(&self, cluster: &str) {
+        if let Some(old) = self.open().remove(cluster) {
             old.end();
         }
     }
 
-    /// Ends what nobody asked for lately: whole connections, and single watches of others.
+    /// Ends what nobody asked for lately, whole connections and single watches of others, and those whose
+    /// kubeconfig is gone: their credentials are not ours to use any more.
     pub fn rest(&self) {
         let idle = self.0.idle;
-        self.open().retain(|_, open| {
-            let over = open.idles(idle);
+        self.open().retain(|cluster, open| {
+            let over = open.idles(idle) || self.way(cluster).is_none();
             match over {
                 true => open.end(),
                 false => open.watches.rest(idle),

@@ -4,6 +4,9 @@
 //! The account is in a namespace of its own, in which nobody else has rights: who may change what runs in a
 //! namespace may make tokens for the accounts in it, and would have those of others. With the account every
 //! token of it ends, whatever the token says. The token is in no object, error or log.
+//!
+//! All of it says which log gave it. Hosts that call one cluster the same leave each other's alone for as long
+//! as it counts.
 
 mod hand;
 mod kubeconfig;
@@ -11,7 +14,7 @@ mod kubeconfig;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -27,12 +30,25 @@ pub const HOME: &str = "trueup-access";
 /// The label of all that is made for access, its value the cluster's name; and the annotation that says
 /// what it is.
 pub const MARK: &str = "trueup.io/access";
+/// The label that says which log gave it.
+pub const LOG: &str = "trueup.io/access-log";
+/// For how long after its end what another log gave is left to that log: clocks differ.
+const LEFT_TO_OTHERS: SignedDuration = SignedDuration::from_hours(1);
 /// The value of [`MARK`] at the namespace of the accounts.
 const HOME_MARK: &str = "home";
 /// The shortest time that a token can be for, seconds: servers refuse less.
 pub const SECONDS_MIN: u64 = 600;
 /// The group of roles and their bindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// Who gives access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Giver {
+    /// What the cluster is called there.
+    pub cluster: String,
+    /// What tells the log in which that is from all others, in letters and digits.
+    pub log: String,
+}
 
 /// Access for somebody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,45 +118,49 @@ pub fn bindings() -> Kind {
     Kind::new(RBAC, "v1", "RoleBinding")
 }
 
-/// What of a kind is ours in this cluster.
-pub fn selector(cluster: &str) -> Selector {
-    Selector { namespace: None, labels: Some(format!("{MARK}={cluster}")), fields: None }
-}
+impl Giver {
+    /// What of a kind was given under that name of the cluster, by whatever log.
+    pub fn selector(&self) -> Selector {
+        let labels = Some(format!("{MARK}={}", self.cluster));
+        Selector { namespace: None, labels, fields: None }
+    }
 
-fn prefix(cluster: &str) -> String {
-    format!("trueup-{cluster}-")
+    /// How the names begin of what it gives.
+    fn prefix(&self) -> String {
+        format!("trueup-{}-{}-", self.cluster, self.log)
+    }
 }
 
 impl Grant {
     /// What its objects are called.
-    pub fn name(&self, cluster: &str) -> String {
-        format!("{}{}", prefix(cluster), self.number)
+    pub fn name(&self, giver: &Giver) -> String {
+        format!("{}{}", giver.prefix(), self.number)
     }
 
-    fn metadata(&self, cluster: &str, namespace: &str) -> Value {
+    fn metadata(&self, giver: &Giver, namespace: &str) -> Value {
         let note = json!({"user": self.user, "role": self.role, "until": self.until}).to_string();
         json!({
-            "name": self.name(cluster), "namespace": namespace,
-            "labels": {MARK: cluster}, "annotations": {MARK: note},
+            "name": self.name(giver), "namespace": namespace,
+            "labels": {MARK: giver.cluster, LOG: giver.log}, "annotations": {MARK: note},
         })
     }
 
-    fn account(&self, cluster: &str, home: &str) -> Value {
+    fn account(&self, giver: &Giver, home: &str) -> Value {
         json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": self.metadata(cluster, home),
+            "metadata": self.metadata(giver, home),
             // Nothing but the one token that is asked for, and no pod with it.
             "automountServiceAccountToken": false,
         })
     }
 
-    fn binding(&self, cluster: &str, home: &str) -> Value {
+    fn binding(&self, giver: &Giver, home: &str) -> Value {
         json!({
             "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding",
-            "metadata": self.metadata(cluster, &self.namespace),
+            "metadata": self.metadata(giver, &self.namespace),
             "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": self.role.as_str()},
             "subjects": [{
-                "kind": "ServiceAccount", "name": self.name(cluster), "namespace": home,
+                "kind": "ServiceAccount", "name": self.name(giver), "namespace": home,
             }],
         })
     }
@@ -154,18 +174,34 @@ fn home(name: &str) -> Value {
     })
 }
 
-/// What of these objects gives somebody access, and is ours.
-pub fn found<'a>(cluster: &str, objects: impl IntoIterator<Item = &'a Value>) -> Vec<Found> {
-    let mut all: BTreeMap<String, Found> = BTreeMap::new();
+/// What of these objects gives somebody access, and is for this log to see to: its own, what says of no log,
+/// and what another one left behind.
+pub fn found<'a>(
+    giver: &Giver,
+    now: Timestamp,
+    objects: impl IntoIterator<Item = &'a Value>,
+) -> Vec<Found> {
+    let mut all: BTreeMap<(Option<u64>, String), Found> = BTreeMap::new();
     for object in objects {
-        let label = object.pointer("/metadata/labels").and_then(|labels| labels.get(MARK));
-        if label.and_then(Value::as_str) != Some(cluster) {
+        let label = |name: &str| {
+            let labels = object.pointer("/metadata/labels");
+            labels.and_then(|labels| labels.get(name)).and_then(Value::as_str)
+        };
+        if label(MARK) != Some(giver.cluster.as_str()) {
+            continue;
+        }
+        let log = label(LOG);
+        let is_own = log == Some(giver.log.as_str());
+        if log.is_some() && !is_own && !is_left_behind(object, now) {
             continue;
         }
         let Some(key) = ObjectKey::of(object) else { continue };
         let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
-        let found = all.entry(key.name.clone()).or_insert_with(|| Found {
-            number: key.name.strip_prefix(&prefix(cluster)).and_then(|number| number.parse().ok()),
+        // Whoever only has its name is not it.
+        let own = key.name.strip_prefix(&giver.prefix()).filter(|_| is_own);
+        let number = own.and_then(|number| number.parse().ok());
+        let found = all.entry((number, key.name.clone())).or_insert_with(|| Found {
+            number,
             name: key.name.clone(),
             lets: None,
             parts: Vec::new(),
@@ -179,8 +215,16 @@ pub fn found<'a>(cluster: &str, objects: impl IntoIterator<Item = &'a Value>) ->
     for found in &mut all {
         found.parts.sort_by_key(|part| (part.key.kind != "ServiceAccount", part.key.clone()));
     }
-    all.sort_by_key(|found| found.number);
     all
+}
+
+/// Whether what another log gave is over for so long that nobody seems to see to it.
+fn is_left_behind(object: &Value, now: Timestamp) -> bool {
+    let note = object.pointer("/metadata/annotations").and_then(|all| all.get(MARK));
+    let note = note.and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+    let until = note.as_ref().and_then(|note: &Value| note.get("until")?.as_str());
+    let until = until.and_then(|text| text.parse::<Timestamp>().ok());
+    until.is_some_and(|until| now.duration_since(until) > LEFT_TO_OTHERS)
 }
 
 fn lets(key: &ObjectKey, binding: &Value) -> Option<(String, Role)> {
@@ -203,35 +247,74 @@ mod tests {
         }
     }
 
+    fn giver(cluster: &str, log: &str) -> Giver {
+        Giver { cluster: cluster.into(), log: log.into() }
+    }
+
+    fn here() -> Giver {
+        giver("cloud", "0a1b")
+    }
+
+    fn now() -> Timestamp {
+        grant().until - SignedDuration::from_hours(2)
+    }
+
     #[test]
     fn what_is_made_is_found_and_nothing_of_others() {
         let (mut account, mut binding) =
-            (grant().account("cloud", HOME), grant().binding("cloud", HOME));
+            (grant().account(&here(), HOME), grant().binding(&here(), HOME));
         account["metadata"]["uid"] = json!("a");
         binding["metadata"]["uid"] = json!("b");
         // Of another cluster, of nobody, and one whose name says nothing.
-        let mut other = grant().account("lab", HOME);
-        other["metadata"]["name"] = json!("trueup-cloud-7");
+        let mut other = grant().account(&giver("lab", "0a1b"), HOME);
+        other["metadata"]["name"] = json!("trueup-cloud-0a1b-7");
         let bare = json!({"apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": {"name": "trueup-cloud-8", "namespace": HOME}});
-        let mut odd = grant().account("cloud", HOME);
+            "metadata": {"name": "trueup-cloud-0a1b-8", "namespace": HOME}});
+        let mut odd = grant().account(&here(), HOME);
         odd["metadata"]["name"] = json!("ann");
-        let all = found("cloud", [&binding, &account, &other, &bare, &odd]);
+        let all = found(&here(), now(), [&binding, &account, &other, &bare, &odd]);
         let shown: Vec<_> =
             all.iter().map(|it| (it.name.as_str(), it.number, it.parts.len())).collect();
-        assert_eq!(shown, [("ann", None, 1), ("trueup-cloud-812", Some(812), 2)]);
+        assert_eq!(shown, [("ann", None, 1), ("trueup-cloud-0a1b-812", Some(812), 2)]);
         assert_eq!(all[1].lets, Some(("research".to_owned(), Role::Edit)));
         assert_eq!(all[1].parts[0].key.kind, "ServiceAccount", "with it all tokens end");
         assert_eq!(all[1].parts[0].uid, "a");
         // The cluster `cloud-8` is another one than `cloud`.
-        assert_eq!(grant().name("cloud"), "trueup-cloud-812");
-        assert_eq!(found("cloud", [&grant().account("cloud-8", HOME)]), []);
+        assert_eq!(grant().name(&here()), "trueup-cloud-0a1b-812");
+        let eight = grant().account(&giver("cloud-8", "0a1b"), HOME);
+        assert_eq!(found(&here(), now(), [&eight]), []);
+    }
+
+    #[test]
+    fn what_another_log_gave_is_left_to_it_until_it_is_long_over() {
+        let there = giver("cloud", "ffff");
+        let theirs = [grant().account(&there, HOME), grant().binding(&there, HOME)];
+        assert_ne!(grant().name(&there), grant().name(&here()), "under a name of its own");
+        let seen = |giver: &Giver, at: Timestamp| {
+            let found = found(giver, at, &theirs);
+            found.iter().map(|it| (it.number, it.parts.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(&there, now()), [(Some(812), 2)]);
+        assert_eq!(seen(&here(), now()), []);
+        assert_eq!(seen(&here(), grant().until), [], "clocks differ");
+        // Whoever gave it is gone: it is nobody's here, whatever its number.
+        assert_eq!(seen(&here(), grant().until + SignedDuration::from_hours(2)), [(None, 2)]);
+    }
+
+    #[test]
+    fn what_says_of_no_log_or_only_has_the_name_is_nothing_that_was_given() {
+        let mut forged = grant().account(&here(), HOME);
+        forged["metadata"]["labels"] = json!({MARK: "cloud"});
+        let binding = grant().binding(&here(), HOME);
+        let all = found(&here(), now(), [&forged, &binding]);
+        let shown: Vec<_> = all.iter().map(|it| (it.number, it.parts.len())).collect();
+        assert_eq!(shown, [(None, 1), (Some(812), 1)]);
     }
 
     #[test]
     fn accounts_are_where_nobody_who_may_edit_can_make_tokens_for_them() {
-        assert_eq!(grant().account("cloud", HOME)["metadata"]["namespace"], HOME);
-        let binding = grant().binding("cloud", HOME);
+        assert_eq!(grant().account(&here(), HOME)["metadata"]["namespace"], HOME);
+        let binding = grant().binding(&here(), HOME);
         assert_eq!(binding["metadata"]["namespace"], "research");
         assert_eq!(binding["subjects"][0]["namespace"], HOME);
         assert!(!format!("{:?}", Token::new("hunter2")).contains("hunter2"));

@@ -80,7 +80,15 @@ pub(in super::super) async fn engine(
             return Err(CliError::machine(error));
         }
     };
-    let (providers, wakes) = providers::all(config, config_path).await;
+    let log = match super::log_mark(&dir) {
+        Ok(log) => log,
+        Err(error) => {
+            drop((port, urgent));
+            journal.close();
+            return Err(error);
+        }
+    };
+    let (providers, wakes) = providers::all(config, config_path, &log).await;
     let reconciler = Reconciler {
         ledger: Arc::new(Ledger::new(port, urgent, state)),
         source: Arc::clone(&source) as Arc<dyn Source>,

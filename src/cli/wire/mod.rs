@@ -2,13 +2,12 @@
 //!
 //! It only puts things together; what they do is theirs.
 
-mod clusters;
 mod crash;
 mod engine;
 mod key;
 mod memory;
+mod pair;
 mod providers;
-mod releases;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,10 +34,13 @@ pub(super) const LEFTOVERS: Duration = Duration::from_secs(1);
 /// moment, and waiting for a guest's agent that hangs would delay a shutdown of the host.
 pub(super) const CLOSING: Duration = Duration::from_secs(5);
 
+/// Digits by which logs are told apart where several hosts write to one cluster.
+const LOG_MARK_DIGITS: usize = 12;
+
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 36;
+pub(super) const STATE_VIEW_VERSION: u32 = 37;
 
 /// The machine's clocks.
 #[derive(Debug)]
@@ -121,6 +123,18 @@ pub(super) fn known(dir: &Path) -> Result<State, CliError> {
             .hint("name the state directory with --state-dir, or start the daemon: trueup run"));
     }
     Ok(state)
+}
+
+/// What tells the log in `dir` from all others: some digits of the hash of its first event. A copy of it has
+/// the same.
+pub(super) fn log_mark(dir: &Path) -> Result<String, CliError> {
+    let mut cursor = Reader::open(dir).from(1)?;
+    let first = cursor.read()?.map(|line| line.record.hash.to_string());
+    let hash = first.ok_or_else(|| {
+        let message = format!("the log in {} has no first event", dir.display());
+        CliError::new(ErrorKind::Machine, message)
+    })?;
+    Ok(hash.chars().take(LOG_MARK_DIGITS).collect())
 }
 
 /// Whether this program can read an event.

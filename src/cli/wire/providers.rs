@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use trueup_kubernetes::{Connections, KubeconfigRef, Limits};
 
-use super::clusters::Clusters;
-use super::releases::Releases;
+use super::pair::Pair;
 use crate::config::{ClusterSettings, Config, ProgramRule};
 use crate::journal::{self, layout};
 use crate::model::{Digest, Name};
@@ -203,14 +202,19 @@ fn secret(path: &Path) -> Result<String, String> {
     if line.is_empty() { Err(named("its first line is empty".into())) } else { Ok(line.to_owned()) }
 }
 
-/// Every provider of this build, and what wakes the loop. Every kind has exactly one provider.
-pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Provider>>, Wakes) {
+/// Every provider of this build, and what wakes the loop. Every kind has exactly one provider. `log`: what
+/// tells this host's log from all others.
+pub(super) async fn all(
+    config: &Config,
+    config_path: &Path,
+    log: &str,
+) -> (Vec<Arc<dyn Provider>>, Wakes) {
     let (machine, libvirt) = libvirt::hand(config).await;
     let gpu = gpus(config);
     let connections = connections(config);
     let releases = ReleaseProvider::new(connections.clone(), Some(config.host()));
     let folder = config.state_directory().join(CLUSTERS);
-    let kubernetes = KubernetesProvider::new(connections.clone(), folder);
+    let kubernetes = KubernetesProvider::new(connections.clone(), folder, log);
     let wakes = Wakes { libvirt, gpu: gpu.clone(), connections, kubernetes: kubernetes.clone() };
     let downloads = config.state_directory().join("downloads");
     let images = ImageProvider::new(downloads).with_builder(builder());
@@ -218,7 +222,7 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
     let backups = Arc::new(backups);
     let slurm = Arc::new(wakes.libvirt.agents(clusters(config)));
     let kubernetes = Arc::new(wakes.libvirt.agents_of(kubernetes));
-    let clusters = Arc::new(Clusters::new(slurm, kubernetes));
+    let clusters = Arc::new(Pair::clusters(slurm, kubernetes));
     let providers: Vec<Arc<dyn Provider>> = vec![
         machine,
         Arc::new(images),
@@ -226,7 +230,7 @@ pub(super) async fn all(config: &Config, config_path: &Path) -> (Vec<Arc<dyn Pro
         Arc::new(gpu),
         backups,
         clusters,
-        Arc::new(Releases::new(Arc::new(releases), Arc::new(folders(config)))),
+        Arc::new(Pair::releases(Arc::new(releases), Arc::new(folders(config)))),
     ];
     (providers, wakes)
 }

@@ -37,7 +37,9 @@ pub use pull::{
     ForgeUnavailable, PlanSurprised, PostTarget, PullApprovalWithdrawn, PullApproved, PullClosed,
     PullObserved, PullOutcome, PullPlan, PullPlanned, Word,
 };
-pub use release::{AddedField, ObjectHealth, ReleaseLook, ReleaseObserved, UnreadyObject};
+pub use release::{
+    AddedField, FolderLook, ObjectHealth, ReleaseLook, ReleaseObserved, UnreadyObject,
+};
 pub use resource::{
     Adopted, Claimed, Drifted, Flapping, Moved, Observable, Pruned, Recovered, RestoreFailed,
     Restored, Restoring, Synced, Unobservable,

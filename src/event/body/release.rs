@@ -36,6 +36,23 @@ pub struct ReleaseLook {
     /// How many more of these there are.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_added: u64,
+    /// Which folder it is, where it is one: its objects are files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<FolderLook>,
+}
+
+/// A folder of files at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderLook {
+    /// Where it is seen.
+    pub to: String,
+    /// The version that is asked for: digits of the digest of its files.
+    pub version: String,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// Whether it is what whoever opens the folder gets.
+    pub in_force: bool,
 }
 
 /// An object that does not do what it is for.

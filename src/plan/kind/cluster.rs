@@ -11,6 +11,7 @@ mod kubernetes;
 mod roll;
 
 pub(in super::super) use built::{keeps, weave};
+pub(in super::super) use kubernetes::leave;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -510,3 +510,30 @@ fn access_is_taken_when_it_is_over_or_not_allowed_and_what_nobody_knows_of_too()
     machine.known.clusters.clear();
     assert!(machine.plan().is_empty());
 }
+
+#[test]
+fn access_ends_with_the_document_of_its_cluster_and_before_its_control_plane() {
+    let found = Given {
+        name: "trueup-cloud-0a1b-7".into(),
+        number: Some(7),
+        lets: Some(("research".into(), Role::Edit)),
+        parts: Vec::new(),
+    };
+    let mut look = seen(&[]);
+    look.access = vec![found];
+    let wish = cluster(NodeWish::default());
+    let mut machine = site(&wish, look.clone());
+    machine.drop("cluster/cloud");
+    // Somebody else's storage is asked for still: the environment is not empty.
+    machine.desired.sync.prune = false;
+    let taken = expect![[r#"
+        1  take back  cluster/cloud  trueup-cloud-0a1b-7 (edit research) [due]
+        Plan: 0 to create, 0 to change, 0 to destroy"#]];
+    steps(&machine, taken);
+    // What an operator holds stays, and so does everything where nothing was read.
+    machine.known.suspended.insert(id("cluster/cloud"), SkipReason::Paused);
+    assert!(machine.plan().is_empty());
+    machine.known.suspended.clear();
+    machine.guards.prune = false;
+    assert!(machine.plan().is_empty());
+}

@@ -8,8 +8,10 @@ use trueup_kubernetes::release::{Found, Inventory, ReleaseName, Seen, Wish, Woul
 use trueup_kubernetes::{MANAGER, Scopes};
 
 use super::shows;
-use crate::model::resource::{Release, ReleaseManifests, ReleaseObject, ReleasePlace, ReleaseSeen};
-use crate::model::{Observation, Ownership, Resource};
+use crate::model::resource::{
+    Release, ReleaseManifests, ReleaseObject, ReleasePlace, ReleaseRendering, ReleaseSeen,
+};
+use crate::model::{Digest, Observation, Ownership, Resource};
 use crate::plan::fixture::{Machine, id, name};
 use crate::plan::promise::{Kept, Promise};
 use crate::plan::{HoldReason, KnownResource, SkipReason, check, hold_reasons};
@@ -327,4 +329,27 @@ fn a_merge_does_what_was_shown_and_what_is_left_of_it_after_a_crash() {
     // More than that was not.
     let more = site(&before, &[NAMESPACE, LOGIN, &WEB.replace("web:1", "web:3")]).plan();
     assert!(matches!(promise.kept_by(&more), Kept::Surprised { .. }));
+}
+
+#[test]
+fn a_merge_that_is_rendered_otherwise_than_was_shown_is_none_that_was_promised() {
+    let rendered = |by: &str, digest: &str| {
+        let mut machine = site(&[MAP], &[MAP, LOGIN]);
+        machine.edit("release/web", |wish| {
+            let Resource::Release(release) = &mut wish.resource else { panic!() };
+            release.rendered = vec![ReleaseRendering {
+                of: "manifests/chart".into(),
+                by: by.into(),
+                digest: Digest::of(digest),
+                left_out: Vec::new(),
+            }];
+        });
+        machine.plan()
+    };
+    let promise = Promise::of(&rendered("helm v4.1.4", "one"));
+    assert_eq!(promise.kept_by(&rendered("helm v4.1.4", "one")), Kept::Equal);
+    for other in [rendered("helm v4.1.4", "two"), rendered("helm v4.1.5", "one")] {
+        let kept = promise.kept_by(&other);
+        assert!(matches!(kept, Kept::Surprised { .. }), "{kept:?}");
+    }
 }

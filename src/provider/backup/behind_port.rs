@@ -15,7 +15,7 @@ use super::{act, hooks, ready};
 use crate::model::resource::{Backup, BackupSource};
 use crate::model::{Fault, Kind, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::plan::{Action, Step};
-use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope, misdirected};
 use crate::provider::files::blocking;
 use crate::spec::saved_by;
 
@@ -247,12 +247,7 @@ impl Provider for BackupProvider {
                 Action::BackupForget { backup, repository, pinned, released, due: _ } => {
                     job(backup, repository).tidy(pinned, released).await
                 }
-                other => Err(Fault::permanent(format!(
-                    "{} was handed to the backup provider, which cannot {}: this is a mistake of \
-                     trueup, please report it",
-                    step.resource,
-                    other.verb()
-                ))),
+                _ => Err(misdirected(self.name(), step)),
             }
         })
     }

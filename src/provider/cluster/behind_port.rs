@@ -6,9 +6,10 @@ use trueup_slurm::{ControlError, ProveError, SwitchError};
 use super::ClusterProvider;
 use super::act::Job;
 use super::database::{Known, Setup};
-use crate::model::{Fault, Kind, Observed, ResourceId};
+use crate::model::resource::NodeStep;
+use crate::model::{Fault, Kind, Name, Observed, ResourceId};
 use crate::plan::{Action, Step};
-use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+use crate::port::{AgentFault, BoxFuture, Outcome, Progress, Provider, Scope, misdirected};
 use crate::provider::files::blocking;
 
 impl Provider for ClusterProvider {
@@ -28,10 +29,18 @@ impl Provider for ClusterProvider {
     fn perform<'a>(
         &'a self,
         step: &'a Step,
-        _scope: &'a Scope,
+        scope: &'a Scope,
         progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
+            let foreign = |name: &&Name| {
+                let id = ResourceId::new(Kind::VirtualMachine, (*name).clone());
+                !scope.known.contains(&id)
+            };
+            if let Some(name) = machines(&step.action).into_iter().find(foreign) {
+                let why = AgentFault::Foreign(name.to_string());
+                return Err(Fault::transient(format!("{}: {why}", step.resource)));
+            }
             let job = |place| Job::new(self, &step.resource, place, &progress);
             match &step.action {
                 Action::ClusterAdopt { place, name } => job(place).adopt(name.clone()).await,
@@ -72,12 +81,7 @@ impl Provider for ClusterProvider {
                 Action::ClusterAccount { place, arguments } => {
                     job(place).account(arguments.clone()).await
                 }
-                other => Err(Fault::permanent(format!(
-                    "{} was handed to the cluster provider, which cannot {}: this is a mistake of \
-                     trueup, please report it",
-                    step.resource,
-                    other.verb()
-                ))),
+                _ => Err(misdirected(self.name(), step)),
             }
         })
     }
@@ -97,6 +101,31 @@ impl Provider for ClusterProvider {
             }
         })
     }
+}
+
+/// The machines that a step works in, where they are trueup's to make. One that only has the name of one of them
+/// gets nothing.
+fn machines(action: &Action) -> Vec<&Name> {
+    let (place, own): (_, Vec<&Name>) = match action {
+        Action::ClusterPrepare { place, machines, shared, .. } => {
+            (place, machines.values().chain(shared.iter().map(|it| &it.with)).collect())
+        }
+        Action::ClusterDatabase { place, guest, .. }
+        | Action::ClusterNode { place, step: NodeStep::Join { guest, .. }, .. } => {
+            (place, vec![guest])
+        }
+        Action::ClusterCopy { place, machines, .. }
+        | Action::ClusterFirewall { place, machines, .. } => (place, machines.values().collect()),
+        Action::ClusterAdopt { place, .. }
+        | Action::ClusterRecover { place }
+        | Action::ClusterProve { place, .. }
+        | Action::ClusterConfigure { place, .. }
+        | Action::ClusterReconfigure { place }
+        | Action::ClusterNode { place, .. }
+        | Action::ClusterAccount { place, .. } => (place, Vec::new()),
+        _ => return Vec::new(),
+    };
+    place.guest.iter().chain(own).collect()
 }
 
 /// A failed question as a fault about `what`.

@@ -9,12 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::Name;
 use crate::private;
-use crate::provider::paths;
+use crate::provider::paths::{self, KEYS};
 
 /// Bytes of a key: 1,024 bits, as munge's own mungekey makes (mungekey(8), `--bits`).
 const BYTES: usize = 128;
-/// The folder with a folder for each cluster.
-const KEYS: &str = "keys";
 
 /// A key. It is shown to nobody.
 pub(super) struct Key(Vec<u8>);

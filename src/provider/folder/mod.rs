@@ -26,7 +26,7 @@ use self::tree::Digests;
 use crate::model::resource::{ReleasePlace, SharedFolder};
 use crate::model::{Fault, Kind, Name, Observed, Resource};
 use crate::plan::{Action, Step};
-use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope, misdirected};
 
 /// What folders work with.
 #[derive(Debug, Clone, Default)]
@@ -82,12 +82,7 @@ impl Provider for FolderProvider {
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
             let Action::Release { place, step: part } = &step.action else {
-                return Err(Fault::permanent(format!(
-                    "{} was handed to the provider of folders, which cannot {}: this is a mistake of \
-                     trueup, please report it",
-                    step.resource,
-                    step.action.verb()
-                )));
+                return Err(misdirected(self.name(), step));
             };
             let asked = scope.desired.resources.get(&step.resource).map(|it| &it.resource);
             let (folder, takes_over_from) = match asked {

@@ -17,7 +17,7 @@ use super::workdir::reap;
 use crate::model::resource::{BootFiles, Image, ImageOrigin};
 use crate::model::{Fault, Kind, Observed, Resource};
 use crate::plan::{Action, Step};
-use crate::port::{BoxFuture, Outcome, Progress, ProgressUpdate, Provider, Scope};
+use crate::port::{BoxFuture, Outcome, Progress, ProgressUpdate, Provider, Scope, misdirected};
 use crate::provider::files::{Naming, blocking, files_in, remove};
 
 /// Time limit of one conversion: 128 GiB at 20 MB/s.
@@ -214,11 +214,7 @@ impl Provider for ImageProvider {
                     let path = PathBuf::from(path);
                     blocking("remove an image", move || delete(&path)).await
                 }
-                other => Err(Fault::permanent(format!(
-                    "{}: the image provider cannot {} it, which is a bug",
-                    step.resource,
-                    other.verb()
-                ))),
+                _ => Err(misdirected(self.name(), step)),
             }
         })
     }

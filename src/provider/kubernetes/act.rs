@@ -110,7 +110,7 @@ impl<'a> Job<'a> {
 
     /// Takes away what gives somebody access. That it is gone already is what is wanted.
     pub(super) async fn take(&self, found: &Found) -> Result<Outcome, Fault> {
-        let grants = Grants::new(self.link.api().clone(), self.id.name.as_str());
+        let grants = Grants::new(self.link.api().clone(), self.link.giver().clone());
         let taken = grants.take(found).await;
         self.link.note();
         let any = taken.map_err(|fault| self.fault(&fault))?;

@@ -43,7 +43,7 @@ impl KubernetesProvider {
             Fault::transient(format!("{id}: {fault}"))
         };
         let cluster = id.name.as_str();
-        let grants = Grants::new(link.api().clone(), cluster);
+        let grants = Grants::new(link.api().clone(), link.giver().clone());
         let made = grants.give(grant).await;
         // Also where it failed: something may have been made.
         link.note();

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trueup_kubernetes::cert::{self, Certificate};
-use trueup_kubernetes::grant::{self, Found};
+use trueup_kubernetes::grant::{self, Found, Giver};
 use trueup_kubernetes::node::{ClusterView, NODES, Nodes, overview};
 use trueup_kubernetes::release::{Engine, Seen, Waits, Wish};
 use trueup_kubernetes::{Api, Connection, Fault, Kind, Lens, ObjectKey, Resource, Selector, Stock};
 
-use crate::model::Name;
 use crate::model::resource::KubernetesSeen;
 
 /// How long what is known of certificates is taken for current. They change once in a year.
@@ -23,7 +23,7 @@ const CERTIFICATES: Duration = Duration::from_secs(3600);
 pub(super) struct Link {
     pub(super) connection: Arc<Connection>,
     pub(super) nodes: Nodes,
-    cluster: Name,
+    giver: Giver,
     /// Counts what was done to the cluster from here.
     done: AtomicU64,
     known: tokio::sync::Mutex<Known>,
@@ -59,7 +59,7 @@ pub(super) enum LookError {
 }
 
 impl Link {
-    pub(super) fn new(cluster: &Name, connection: Arc<Connection>) -> Self {
+    pub(super) fn new(giver: Giver, connection: Arc<Connection>) -> Self {
         let api = connection.api().clone();
         let watches = connection.watches.clone();
         let known = Known {
@@ -69,12 +69,16 @@ impl Link {
             certificates: None,
         };
         let (nodes, known) = (Nodes::new(api), tokio::sync::Mutex::new(known));
-        let cluster = cluster.clone();
-        Self { connection, nodes, cluster, done: AtomicU64::new(0), known }
+        Self { connection, nodes, giver, done: AtomicU64::new(0), known }
     }
 
     pub(super) fn api(&self) -> &Api {
         self.connection.api()
+    }
+
+    /// Who gives access to it here.
+    pub(super) fn giver(&self) -> &Giver {
+        &self.giver
     }
 
     /// Notes that something was done: what a watch holds may be from before.
@@ -138,16 +142,16 @@ impl Link {
         self.api().resource(&Kind::new("", "v1", kind)).await
     }
 
-    /// What gives people access, and is ours.
-    async fn given(&self, is_current: bool) -> Result<Vec<Found>, Fault> {
+    /// What gives people access, and is for us to see to.
+    pub(super) async fn given(&self, is_current: bool) -> Result<Vec<Found>, Fault> {
         let mut all = Vec::new();
         for kind in [grant::accounts(), grant::bindings()] {
             let of = self.api().resource(&kind).await?;
-            let which = grant::selector(self.cluster.as_str());
+            let which = self.giver.selector();
             let stock = self.stock(&of, &which, &Lens::WHOLE, is_current).await?;
             all.extend(stock.values().map(Arc::clone));
         }
-        Ok(grant::found(self.cluster.as_str(), all.iter().map(|it| &**it)))
+        Ok(grant::found(&self.giver, Timestamp::now(), all.iter().map(|it| &**it)))
     }
 
     /// Objects from a watch where that is current, and nothing was done that it may not have heard of yet.

@@ -24,7 +24,7 @@ use crate::provider::files::blocking;
 use crate::provider::guest;
 
 /// Longest look at one cluster: less than a pass waits for all of them.
-const LOOK: Duration = Duration::from_secs(45);
+pub(super) const LOOK: Duration = Duration::from_secs(45);
 
 impl KubernetesProvider {
     /// Looks at every cluster of `scope`, side by side.
@@ -54,7 +54,7 @@ impl KubernetesProvider {
                 (id, look.unwrap_or_else(|_| late()))
             });
         }
-        let (mut observed, mut unmade) = (Observed::default(), BTreeSet::new());
+        let (mut observed, mut unmade) = (self.look_behind(scope).await, BTreeSet::new());
         while let Some(look) = looks.join_next().await {
             // One that panicked is told of below, as all that were not seen.
             let Ok((id, seen)) = look else { continue };
@@ -235,7 +235,7 @@ pub(super) fn wish(
     wish.map_err(|error| Fault::permanent(format!("{id}: {error}")))
 }
 
-fn observation(cluster: KubernetesCluster, seen: KubernetesSeen) -> Observation {
+pub(super) fn observation(cluster: KubernetesCluster, seen: KubernetesSeen) -> Observation {
     observed(KubernetesCluster { seen: Some(Arc::new(seen)), ..cluster })
 }
 

@@ -10,6 +10,7 @@ mod behind_port;
 mod build;
 mod data;
 mod give;
+mod gone;
 mod kept;
 mod link;
 mod look;
@@ -23,13 +24,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use trueup_kubernetes::grant::Giver;
 use trueup_kubernetes::{Connections, Fault as KubeFault, chain};
 
 pub use self::kept::kept_kubeconfigs;
 use self::link::Link;
 use crate::model::Name;
-use crate::port::Agents;
-use crate::provider::guest::Guest;
+use crate::port::{Agents, Scope};
+use crate::provider::guest::{self, Guest};
 
 /// Kubernetes clusters. Cheap to clone.
 #[derive(Clone)]
@@ -37,21 +39,31 @@ pub struct KubernetesProvider {
     connections: Connections,
     /// A private folder, for the credentials of those that are built.
     folder: PathBuf,
+    /// What tells this host's log from all others.
+    log: Arc<str>,
     agents: Option<Arc<dyn Agents>>,
     links: Arc<Mutex<HashMap<Name, Arc<Link>>>>,
 }
 
 impl KubernetesProvider {
-    /// A provider that has not looked at anything yet.
+    /// A provider that has not looked at anything yet. `log`: what tells this host's log from all others, in
+    /// letters and digits.
     #[must_use]
-    pub fn new(connections: Connections, folder: PathBuf) -> Self {
-        Self { connections, folder, agents: None, links: Arc::default() }
+    pub fn new(connections: Connections, folder: PathBuf, log: &str) -> Self {
+        Self { connections, folder, log: log.into(), agents: None, links: Arc::default() }
     }
 
     /// The same with the agents of this host's guests.
     #[must_use]
     pub fn with_agents(self, agents: Arc<dyn Agents>) -> Self {
         Self { agents: Some(agents), ..self }
+    }
+
+    /// The same for a step: no machine is worked in that the log does not know as ours, whatever the step
+    /// says.
+    fn within(&self, scope: &Scope) -> Self {
+        let agents = self.agents.as_ref().map(|agents| guest::own(agents, &scope.known));
+        Self { agents, ..self.clone() }
     }
 
     /// A guest of this host.
@@ -69,7 +81,8 @@ impl KubernetesProvider {
         {
             return Ok(Arc::clone(link));
         }
-        let link = Arc::new(Link::new(cluster, connection));
+        let giver = Giver { cluster: cluster.to_string(), log: self.log.to_string() };
+        let link = Arc::new(Link::new(giver, connection));
         links.insert(cluster.clone(), Arc::clone(&link));
         Ok(link)
     }

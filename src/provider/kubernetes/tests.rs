@@ -3,7 +3,7 @@
 
 mod restore;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +19,13 @@ use super::act::Job;
 use super::build::Site;
 use super::look::Known;
 use super::*;
-use crate::model::resource::{KubernetesBuilt, KubernetesCluster, KubernetesMachine};
-use crate::model::{Fault, ResourceId};
-use crate::port::{Progress, ProgressUpdate};
+use crate::model::resource::{
+    KubernetesBuilt, KubernetesCluster, KubernetesMachine, KubernetesNodeStep,
+};
+use crate::model::{Fault, Kind, ResourceId};
+use crate::plan::{Action, Disruption, Reason, Step};
+use crate::port::{Progress, ProgressUpdate, Provider as _};
+use crate::provider::files::tests::scope;
 use crate::provider::guest::fake::{Fake, ended};
 use crate::provider::paths::kept_kubeconfig;
 
@@ -57,7 +61,7 @@ fn built() -> KubernetesBuilt {
 fn provider(ways: BTreeMap<String, KubeconfigRef>, folder: &Path) -> KubernetesProvider {
     let (kept, idle) = (kept_kubeconfigs(folder.to_owned()), Duration::from_secs(600));
     let connections = Connections::or_kept(ways, kept, Limits::LOOKS, idle);
-    KubernetesProvider::new(connections, folder.to_owned())
+    KubernetesProvider::new(connections, folder.to_owned(), "0a1b")
 }
 
 /// A host with one guest that all names lead to.
@@ -279,6 +283,69 @@ async fn a_machine_is_set_up_once_and_what_was_cut_off_is_done_anew() {
     let site = Site::new(&bare.provider, &bare.id, &bare.progress);
     let fault = site.prepare(machines, None).await.unwrap_err().to_string();
     assert!(fault.contains("containernetworking-plugins"), "{fault}");
+}
+
+/// What a host says to a step while the log knows these machines.
+async fn performed(host: &Host, action: &Action, known: &[&str]) -> Result<bool, String> {
+    let step = Step {
+        resource: host.id.clone(),
+        action: action.clone(),
+        disruption: Disruption::None,
+        reason: Reason::Missing,
+        changes: Vec::new(),
+        after: Default::default(),
+        interrupts: Default::default(),
+    };
+    let machine = |name: &&str| ResourceId::new(Kind::VirtualMachine, named(name));
+    let known = known.iter().map(machine).collect();
+    let scope = Scope { known: Arc::new(known), ..scope(BTreeMap::new()) };
+    let done = host.provider.perform(&step, &scope, Arc::clone(&host.progress)).await;
+    done.map(|outcome| outcome.already).map_err(|fault| fault.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_done_in_a_machine_of_its_name_that_is_not_ours() {
+    let (host, kube) = with_cluster();
+    let given = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
+        "spec": {"podCIDR": "10.244.1.0/24"}});
+    kube.world().put(&given);
+    kube.show(&Certificate::valid());
+    let guests = built().guests();
+    let join =
+        KubernetesNodeStep::Join { machine: machine(11, "cloud-n1"), version: Some("1.33".into()) };
+    let cluster = Box::new(built());
+    let steps = [
+        (Action::KubernetesPrepare { machines: guests, data: None }, "cloud-n1"),
+        (Action::KubernetesInit { cluster: cluster.clone() }, "cloud-ctl"),
+        (Action::KubernetesRestore { cluster: cluster.clone(), from: None }, "cloud-ctl"),
+        (Action::KubernetesRenew { guest: named("cloud-ctl") }, "cloud-ctl"),
+        (
+            Action::KubernetesConnect { cluster, nodes: BTreeSet::from(["n1".to_owned()]) },
+            "cloud-n1",
+        ),
+        (
+            Action::KubernetesNode {
+                node: "n1".into(),
+                step: join,
+                mark: CordonMark::of_pool("cloud", "web"),
+            },
+            "cloud-n1",
+        ),
+    ];
+    for (action, foreign) in &steps {
+        // All others of the cluster are ours.
+        let ours: Vec<&str> =
+            ["cloud-ctl", "cloud-n1", "other"].into_iter().filter(|it| it != foreign).collect();
+        let why = performed(&host, action, &ours).await.unwrap_err();
+        assert!(why.contains(&format!("{foreign} was not made by trueup")), "{action:?}: {why}");
+        let wrote = host.fake.ran().iter().any(|it| it.contains("kubeadm"));
+        assert!(!wrote, "{:?}", host.fake.ran());
+    }
+    let token = |it: &String| it.contains("bootstrap-token-");
+    assert!(!kube.requests().iter().any(token), "nobody was let in");
+    assert!(host.fake.file("/etc/cni/net.d/10-trueup.conflist").is_none());
+    let all = ["cloud-ctl", "cloud-n1"];
+    performed(&host, &steps[0].0, &all).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

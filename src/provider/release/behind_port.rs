@@ -3,7 +3,7 @@
 use super::ReleaseProvider;
 use crate::model::{Fault, Kind, Observed};
 use crate::plan::{Action, Step};
-use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope, misdirected};
 
 impl Provider for ReleaseProvider {
     fn name(&self) -> &'static str {
@@ -29,12 +29,7 @@ impl Provider for ReleaseProvider {
                 Action::Release { place, step: part } => {
                     self.act(&step.resource, place, part, scope, &progress).await
                 }
-                other => Err(Fault::permanent(format!(
-                    "{} was handed to the release provider, which cannot {}: this is a mistake of \
-                     trueup, please report it",
-                    step.resource,
-                    other.verb()
-                ))),
+                _ => Err(misdirected(self.name(), step)),
             }
         })
     }

@@ -8,7 +8,7 @@ use trueup_kubernetes::release::EngineError;
 
 use super::{Kept, ReleaseProvider, Trouble, by_cluster};
 use crate::model::resource::{Release, ReleaseSeen};
-use crate::model::{Fault, Name, Observation, Observed, Ownership, Resource, ResourceId};
+use crate::model::{Fault, Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::port::Scope;
 
 impl ReleaseProvider {
@@ -42,7 +42,7 @@ impl ReleaseProvider {
         let kept = match self.kept(cluster).await {
             Ok(kept) => Some(kept),
             Err(words) => {
-                silent = Some(words);
+                silent = Some(self.is_awaited(cluster, scope).unwrap_or(words));
                 None
             }
         };
@@ -70,6 +70,17 @@ impl ReleaseProvider {
             }
         }
         observed
+    }
+
+    /// That a cluster is one that trueup builds, and is not there yet: nobody has to say how it is reached.
+    fn is_awaited(&self, cluster: &Name, scope: &Scope) -> Option<String> {
+        let id = ResourceId::new(Kind::Cluster, cluster.clone());
+        let Resource::Cluster(wished) = &scope.desired.resources.get(&id)?.resource else {
+            return None;
+        };
+        let built = wished.kubernetes()?.built.is_some();
+        (built && !self.connections.has(cluster.as_str()))
+            .then(|| format!("it waits for {id} to be built; `trueup status` says how far that is"))
     }
 
     async fn one(

@@ -157,3 +157,110 @@ fn by_cluster(scope: &Scope) -> BTreeMap<Name, Vec<(ResourceId, Release)>> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use trueup_kubernetes::Limits;
+    use trueup_kubernetes::node::DrainRules;
+
+    use super::*;
+    use crate::model::Digest;
+    use crate::model::resource::{
+        Cluster, KubernetesBuilt, KubernetesCluster, ReleaseManifests, ReleasePlace,
+    };
+    use crate::provider::files::tests::scope;
+    use crate::spec::{DesiredResource, Lifecycle, Origin};
+
+    fn wanted(resource: Resource) -> Arc<DesiredResource> {
+        Arc::new(DesiredResource {
+            resource,
+            depends_on: Default::default(),
+            owner: None,
+            lifecycle: Lifecycle::default(),
+            labels: BTreeMap::new(),
+            origin: Origin { path: "lab/all.yaml".into(), line: 1 },
+            digest: Digest::of("x"),
+        })
+    }
+
+    fn cluster(built: Option<KubernetesBuilt>) -> Resource {
+        let cluster = KubernetesCluster {
+            version: None,
+            pools: Vec::new(),
+            namespaces: Vec::new(),
+            drain_timeout_s: 60,
+            evicts: DrainRules::default(),
+            max_unavailable: 1,
+            warn_before_s: 60,
+            built,
+            kubeconfigs: Vec::new(),
+            control_lost: false,
+            seen: None,
+        };
+        Resource::Cluster(Box::new(Cluster::Kubernetes(cluster)))
+    }
+
+    #[tokio::test]
+    async fn a_release_waits_for_a_cluster_that_is_built_and_wants_a_kubeconfig_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("admin.conf");
+        let place = kept.clone();
+        let connections = Connections::or_kept(
+            BTreeMap::new(),
+            move |_| Some(place.clone()),
+            Limits::LOOKS,
+            Duration::from_secs(600),
+        );
+        let provider = ReleaseProvider::new(connections, None);
+        let release = Release {
+            place: ReleasePlace {
+                cluster: Name::new("cloud").unwrap(),
+                namespace: "shop".into(),
+                name: "web".into(),
+            },
+            prune: true,
+            takes_fields: true,
+            takes_from: Default::default(),
+            takes_over_from: None,
+            timeout_s: 60,
+            objects: Vec::new(),
+            rendered: Vec::new(),
+            folder: None,
+            manifests: ReleaseManifests::default(),
+            seen: None,
+        };
+        let id: ResourceId = "release/web".parse().unwrap();
+        let why = async |of: Option<Resource>| {
+            let mut scope = scope(BTreeMap::new());
+            let desired = Arc::make_mut(&mut scope.desired);
+            let release = Resource::Release(Box::new(release.clone()));
+            desired.resources.insert(id.clone(), wanted(release));
+            desired.resources.extend(of.map(|it| ("cluster/cloud".parse().unwrap(), wanted(it))));
+            provider.look(&scope).await.unwrap().unreadable[&id].clone()
+        };
+        let built = KubernetesBuilt {
+            machines: BTreeMap::new(),
+            control_plane: "ctl".into(),
+            version: "1.33".into(),
+            pods: "10.244.0.0/16".into(),
+            services: "10.96.0.0/12".into(),
+            bridge: true,
+            dns: true,
+            images: None,
+            renew_before_s: None,
+            data: None,
+        };
+        let words = why(Some(cluster(Some(built.clone())))).await;
+        assert!(words.starts_with("it waits for cluster/cloud to be built"), "{words}");
+        for other in [None, Some(cluster(None))] {
+            let words = why(other).await;
+            assert!(words.contains("clusters.cloud.kubeconfig"), "{words}");
+        }
+        // Once there are credentials, what is wrong with them is what is said.
+        std::fs::write(&kept, "none").unwrap();
+        let words = why(Some(cluster(Some(built)))).await;
+        assert!(words.contains("admin.conf"), "{words}");
+    }
+}

@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use trueup_kubernetes::run::{RunError, ask};
@@ -33,6 +34,8 @@ const MEMORY_MAX: u64 = 2 << 30;
 const FILE_MAX: u64 = 1 << 20;
 /// Most files it may have open.
 const OPEN_MAX: u32 = 512;
+/// All that its environment has.
+const HOME: &str = "HOME=/home";
 /// Of a transient unit, beside what is confined inside of it.
 const UNIT: &[&str] = &[
     "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_SETUID CAP_SETGID CAP_KILL",
@@ -89,17 +92,19 @@ pub(super) fn inside(path: &str) -> io::Result<PathBuf> {
 }
 
 impl Cell {
-    /// A root folder with `program` and these files, by their places in it.
+    /// A root folder with `program` and these files, by their places in it. A chart may have thousands, and the
+    /// disk may hang: nobody waits on that thread.
     ///
     /// # Errors
     /// It cannot be made.
-    pub(super) fn new(
+    pub(super) async fn new(
         folder: &Path,
         program: &Path,
-        files: &[(PathBuf, &[u8])],
+        files: Vec<(PathBuf, Arc<[u8]>)>,
         in_unit: bool,
     ) -> io::Result<Self> {
-        Self::named(PROGRAM, folder, program, files, in_unit)
+        let (folder, program) = (folder.to_owned(), program.to_owned());
+        on_files(move || Self::named(PROGRAM, &folder, &program, &files, in_unit)).await
     }
 
     /// The same, where the program is called by this name.
@@ -107,7 +112,7 @@ impl Cell {
         name: &'static str,
         folder: &Path,
         program: &Path,
-        files: &[(PathBuf, &[u8])],
+        files: &[(PathBuf, Arc<[u8]>)],
         in_unit: bool,
     ) -> io::Result<Self> {
         paths::private(folder)?;
@@ -141,11 +146,20 @@ impl Cell {
         Ok(Self { root, name, in_unit })
     }
 
-    /// Runs the program in it, and gives what it wrote.
+    /// Runs the program in it, once, and gives what it wrote.
     ///
     /// # Errors
     /// A [`Refusal`].
-    pub(super) async fn run(&self, args: &[OsString], limit: Duration) -> Result<Vec<u8>, Refusal> {
+    pub(super) async fn run(self, args: &[OsString], limit: Duration) -> Result<Vec<u8>, Refusal> {
+        let ran = self.ran(args, limit).await;
+        let root = self.root;
+        if let Err(error) = on_files(move || root.close()).await {
+            tracing::warn!(%error, "a folder of a rendering is left");
+        }
+        ran
+    }
+
+    async fn ran(&self, args: &[OsString], limit: Duration) -> Result<Vec<u8>, Refusal> {
         let is_root = rustix::process::geteuid().is_root();
         let mut argv = Vec::new();
         if self.in_unit {
@@ -176,6 +190,13 @@ impl Cell {
     }
 }
 
+/// Work on files, on a thread that nobody waits on.
+pub(super) async fn on_files<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
 /// Removes what a process left behind that was killed while something was rendered.
 pub(super) fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
@@ -192,7 +213,9 @@ pub(super) fn sweep(folder: &Path) {
 
 /// Whether the words are those of a program that confines, which then did not start the other.
 fn is_ours(words: &str) -> bool {
-    ["unshare: ", "setpriv: ", "prlimit: ", "Failed to "].iter().any(|own| words.starts_with(own))
+    ["unshare: ", "setpriv: ", "prlimit: ", "/usr/bin/env: ", "Failed to "]
+        .iter()
+        .any(|own| words.starts_with(own))
 }
 
 /// The command line that confines what follows it to `root`.
@@ -236,14 +259,16 @@ fn unit(limit: Duration) -> Vec<OsString> {
     argv.push("--description=trueup renders manifests".into());
     argv.push(format!("--property=RuntimeMaxSec={}", limit.as_secs().max(1) + 5).into());
     argv.extend(UNIT.iter().map(|property| OsString::from(format!("--property={property}"))));
-    argv.push("--setenv=HOME=/home".into());
     argv.push("--".into());
+    // systemd tells each unit who it is, and in which language this machine speaks.
+    argv.extend(["/usr/bin/env", "-i", HOME].map(OsString::from));
     argv
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::files::tests::beside_a_held_worker;
 
     /// What busybox says inside, run as root or not: these are the attacks of a chart whose program can be
     /// made to do what it likes.
@@ -251,13 +276,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("busybox");
         fs::copy("/bin/busybox", &program).unwrap();
-        let files = [(inside("e/manifests/a.yaml").unwrap(), &b"a: 1"[..])];
+        let files = [(inside("e/manifests/a.yaml").unwrap(), Arc::from(&b"a: 1"[..]))];
         // It goes by the name that it is called by.
         let own = folder.path().join("own");
         let cell = Cell::named("busybox", &own, &program, &files, false).unwrap();
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
         let out = cell.run(&args, limit).await?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_place_is_made_where_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, program) = (folder.path().join("own"), folder.path().join("program"));
+        fs::write(&program, "").unwrap();
+        let files = vec![(inside("a.yaml").unwrap(), Arc::from(&b"a: 1"[..]))];
+        let cell = beside_a_held_worker(Cell::new(&own, &program, files, false)).unwrap();
+        assert!(cell.root.path().join("commit/a.yaml").is_file());
     }
 
     const LONG: Duration = Duration::from_secs(20);
@@ -320,7 +355,7 @@ mod tests {
     fn a_unit_confines_what_runs_in_it_in_the_same_way() {
         let limit = Duration::from_secs(60);
         let unit = unit(limit);
-        assert_eq!(unit.last().unwrap(), "--");
+        assert_eq!(&unit[unit.len() - 4..], ["--", "/usr/bin/env", "-i", HOME]);
         assert!(unit.contains(&"--property=PrivateNetwork=yes".into()));
         let inner = confined(Path::new("/var/lib/trueup/render/run-1"), PROGRAM, true, limit);
         assert!(inner.contains(&"--setuid=65534".into()) && inner.contains(&"--net".into()));

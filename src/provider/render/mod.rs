@@ -19,7 +19,7 @@ use trueup_kubernetes::chain;
 use trueup_kubernetes::release::TEXT_MAX;
 use trueup_kubernetes::run::RunError;
 
-use self::confine::{Cell, Refusal};
+use self::confine::{Cell, Refusal, on_files};
 use self::programs::{Program, Programs};
 use crate::model::Fault;
 use crate::port::{BoxFuture, Renderer};
@@ -75,7 +75,9 @@ impl HostRenderer {
             Err(why) => return Ok(Rendering::Unable(why)),
         };
         let key = program.key(request.digest);
-        let known = store::get(&self.setup.folder, key).map_err(|error| self.broken(&error))?;
+        let setup = Arc::clone(&self.setup);
+        let known = on_files(move || store::get(&setup.folder, key)).await;
+        let known = known.map_err(|error| self.broken(&error))?;
         if let Some(text) = known {
             return Ok(Rendering::Rendered { by: program.by, text: text.into() });
         }
@@ -91,8 +93,11 @@ impl HostRenderer {
         if text != again {
             return Ok(Rendering::Refused(differing(&text, &again)));
         }
-        store::put(&self.setup.folder, key, &text).map_err(|error| self.broken(&error))?;
-        Ok(Rendering::Rendered { by: program.by, text: text.into() })
+        let text: Arc<str> = text.into();
+        let (setup, kept) = (Arc::clone(&self.setup), Arc::clone(&text));
+        let put = on_files(move || store::put(&setup.folder, key, &kept)).await;
+        put.map_err(|error| self.broken(&error))?;
+        Ok(Rendering::Rendered { by: program.by, text })
     }
 
     /// The program for it, as it is on this machine.
@@ -125,7 +130,7 @@ impl HostRenderer {
             return Ok(Program { by: known, ..program });
         }
         let args: Vec<OsString> = version.iter().map(OsString::from).collect();
-        let cell = Cell::new(&setup.folder, &program.file, &[], setup.in_unit);
+        let cell = Cell::new(&setup.folder, &program.file, Vec::new(), setup.in_unit).await;
         let cell = cell.map_err(|error| format!("there is no place to run it in: {error}"))?;
         let said = match cell.run(&args, LIMIT).await {
             Ok(said) => said,
@@ -150,14 +155,14 @@ impl HostRenderer {
             RenderWhat::Helm(HelmRender { set: Some(set), .. }) => set.to_string(),
             _ => String::new(),
         };
-        let mut files: Vec<(PathBuf, &[u8])> = Vec::new();
+        let mut files: Vec<(PathBuf, Arc<[u8]>)> = Vec::new();
         for file in &request.files {
             let place = confine::inside(&file.path).map_err(|error| self.broken(&error))?;
-            files.push((place, &file.bytes[..]));
+            files.push((place, Arc::clone(&file.bytes)));
         }
         // JSON is YAML. Beside the commit's files, so that it is none of them.
-        files.push((PathBuf::from(confine::SET), set.as_bytes()));
-        let cell = Cell::new(&self.setup.folder, &program.file, &files, self.setup.in_unit);
+        files.push((PathBuf::from(confine::SET), set.into_bytes().into()));
+        let cell = Cell::new(&self.setup.folder, &program.file, files, self.setup.in_unit).await;
         let cell = cell.map_err(|error| self.broken(&error))?;
         let args = args(&request.what, program.is_kubectl);
         let limit = self.setup.limit.unwrap_or(LIMIT);

@@ -10,7 +10,7 @@ use super::media::{SeedContent, seed_image};
 use crate::model::resource::Seed;
 use crate::model::{Fault, Kind, Observed, Resource};
 use crate::plan::{Action, Step};
-use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope};
+use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope, misdirected};
 use crate::provider::files::{Naming, blocking, remove};
 
 const NAMING: Naming = Naming { kind: Kind::Seed, prefix: "seed", endings: &["img"] };
@@ -116,11 +116,7 @@ impl Provider for SeedProvider {
                     let path = PathBuf::from(path);
                     blocking("remove cloud-init media", move || delete(&path)).await
                 }
-                other => Err(Fault::permanent(format!(
-                    "{}: the seed provider cannot {} it, which is a bug",
-                    step.resource,
-                    other.verb()
-                ))),
+                _ => Err(misdirected(self.name(), step)),
             }
         })
     }

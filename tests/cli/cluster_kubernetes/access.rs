@@ -187,3 +187,54 @@ fn access_that_could_not_be_given_leaves_nothing_behind() {
     daemon.kill();
     site.run(&["replay"]).code(0);
 }
+
+#[test]
+fn access_ends_with_the_document_of_its_cluster_and_that_of_others_does_not() {
+    let site = Site::start(&["g1"]);
+    let ann = spec(&json!([{"user": "ann", "role": "view"}]));
+    site.publish(&ann);
+    let daemon = site.daemon();
+    site.await_synced();
+    let give = [
+        "cluster",
+        "access",
+        "kubeconfig",
+        "--user",
+        "ann",
+        "--namespace",
+        "research",
+        "--for",
+        "1h",
+    ];
+    let given = site.run(&give).code(0).out;
+    // A host that calls the cluster the same gave somebody access, too.
+    let note = json!({"user": "eve", "role": "view", "until": "2099-01-01T00:00:00Z"}).to_string();
+    let theirs = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {
+        "name": "trueup-cloud-ffffffffffff-7", "namespace": "trueup-access",
+        "labels": {"trueup.io/access": "cloud", "trueup.io/access-log": "ffffffffffff"},
+        "annotations": {"trueup.io/access": note}}});
+    site.kube.world().put(&theirs);
+    until("it is seen", || (site.row()["access"][0]["inForce"] == true).then_some(()));
+    assert_eq!((accounts(&site), sees(&given, "research").unwrap()), (2, 0));
+
+    // Nobody can take it back while the server is away, and nobody believes that it is gone.
+    site.kube.down();
+    site.publish_none();
+    let why = site.await_unobservable("whether people have access to it still cannot be seen");
+    assert!(why.contains("not asked for any more"), "{why}");
+    assert!(site.status().contains("cluster/cloud"), "{}", site.status());
+    site.kube.up();
+    until("hers is gone", || (accounts(&site) == 1).then_some(()));
+    assert!(matches!(sees(&given, "research"), Err(Fault::Unauthorized { .. })));
+    until("nothing is known of it any more", || site.known().is_null().then_some(()));
+    assert_eq!(site.steps().iter().filter(|verb| *verb == "take back").count(), 1);
+    assert!(
+        site.kube
+            .world()
+            .get("ServiceAccount", "trueup-access", "trueup-cloud-ffffffffffff-7")
+            .is_some()
+    );
+    daemon.kill();
+    site.run(&["log", "verify"]).code(0);
+    site.run(&["replay"]).code(0);
+}

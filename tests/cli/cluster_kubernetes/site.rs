@@ -56,14 +56,28 @@ impl Site {
     }
 
     pub(super) fn publish_with(&self, spec: &Value, adopt: bool) {
-        let at = self.host.path().display();
-        self.published.set(self.published.get() + 1);
         let mut spec = spec.clone();
         spec["type"] = json!("kubernetes");
+        self.publish_document(&format!(
+            "---\napiVersion: trueup/v1\nkind: Cluster\nmetadata: {{name: cloud}}\nlifecycle: \
+             {{adopt: {adopt}}}\nspec: {spec}\n"
+        ));
+    }
+
+    /// Asks for no cluster any more, and for something else: an empty environment takes nothing away.
+    pub(super) fn publish_none(&self) {
+        self.publish_document(
+            "---\napiVersion: trueup/v1\nkind: Network\nmetadata: {name: side}\nspec: {mode: isolated, \
+             cidr: 10.77.0.1/24}\n",
+        );
+    }
+
+    fn publish_document(&self, document: &str) {
+        let at = self.host.path().display();
+        self.published.set(self.published.get() + 1);
         let environment = format!(
             "# {}\napiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec:\n  \
-             storagePools: [{{name: fast, path: {at}/pool}}]\n---\napiVersion: trueup/v1\nkind: \
-             Cluster\nmetadata: {{name: cloud}}\nlifecycle: {{adopt: {adopt}}}\nspec: {spec}\n",
+             storagePools: [{{name: fast, path: {at}/pool}}]\n{document}",
             self.published.get()
         );
         self.repo.publish("environments/lab/all.yaml", &environment);

@@ -92,6 +92,17 @@ fn a_folder_comes_is_exchanged_put_back_and_goes() {
         (0o755, 0o644, 0o755)
     );
     assert!(!shared.run(&["plan"]).out.contains("release/jobs"));
+    let row = || {
+        let shown = shared.run(&["releases", "-o", "json"]).code(0).out;
+        serde_json::from_str::<Value>(&shown).unwrap()["releases"][0].clone()
+    };
+    let shown = shared.run(&["releases", "jobs"]).code(0).out;
+    let to = shared.at("jobs").display().to_string();
+    let version = fs::read_link(shared.at("jobs")).unwrap();
+    let version = version.file_name().unwrap().to_str().unwrap().to_owned();
+    let words = format!("2 file, 23 B, in {to} of hpc; version {version} is in force");
+    assert!(shown.contains(&words) && shown.contains("2 of 2 files ready"), "{words}: {shown}");
+    assert_eq!((&row()["look"]["ready"], &row()["look"]["folder"]["to"]), (&json!(2), &json!(to)));
 
     // What somebody changed goes back, whatever it is.
     fs::write(shared.at("jobs/bin/train.sh"), "#!/bin/sh\necho bad\n").unwrap();
@@ -104,6 +115,10 @@ fn a_folder_comes_is_exchanged_put_back_and_goes() {
     assert!(shared.applied().contains("one"));
     assert!(!shared.at("jobs/extra").exists());
     assert_eq!(mode("jobs/data.yaml"), 0o644);
+    // What was wrong is in the log, by its files.
+    let told = shared.run(&["log", "--type", "release.observed", "-o", "json"]).code(0).out;
+    assert!(told.contains("\"bin/train.sh\"") && told.contains("\"extra\""), "{told}");
+    assert_eq!(row()["look"]["unready"], json!([]));
 
     // A job that has the old version open by its own path goes on with it; the next but one removes it.
     let old = fs::canonicalize(shared.at("jobs")).unwrap();

@@ -214,3 +214,65 @@ fn a_chart_that_reads_other_files_of_the_host_finds_none() {
     let said = checked(&programs, &own);
     assert!(said.contains("it was read"), "its own files it reads: {said}");
 }
+
+/// An approval is for what was shown: the program is the host's, and may be another one by the time of the merge.
+#[test]
+fn a_plan_that_was_approved_does_not_run_once_it_is_rendered_otherwise() {
+    let Some(programs) = programs() else { return };
+    let site = site(&programs);
+    let helm = site.host.path().join("helm");
+    fs::copy(programs.join("helm"), &helm).unwrap();
+    let path = site.host.path().join("config.yaml");
+    let config = fs::read_to_string(&path).unwrap();
+    let own = config.replace(&format!("{}/helm", programs.display()), &helm.display().to_string());
+    fs::write(&path, own).unwrap();
+    let lab = |mode: &str| {
+        let text = format!(
+            "apiVersion: trueup/v1\nkind: Environment\nmetadata: {{name: lab}}\nspec: {{sync: {{mode: \
+             {mode}}}}}\n---\napiVersion: trueup/v1\nkind: Policy\nmetadata: {{name: secrets}}\nspec: \
+             {{rules: {{trueup.secrets: {{level: advisory}}}}}}\n"
+        );
+        site.repo.publish("environments/lab/lab.yaml", &text);
+    };
+    lab("auto");
+    site.run(&["apply"]).code(0);
+    lab("manual");
+    let sky = || site.object("ConfigMap", "shop", "web-colors")["data"]["sky"].clone();
+    let values = |sky: &str| {
+        let text = format!("sky: {sky}\npassword: {PASSWORD}\n");
+        site.repo.publish("environments/lab/manifests/values-lab.yaml", &text);
+    };
+    // The plan that waits, by its digits.
+    let held = || {
+        let held = site.run(&["apply"]).code(4);
+        let (_, digits) = held.err.rsplit_once("trueup approve ").expect(&held.err);
+        digits.trim().to_owned()
+    };
+    values("grey");
+    let shown = held();
+    site.run(&["approve", &shown]).code(0);
+
+    // Another program: that it makes the same of it today is not what was approved.
+    let whole = fs::read(&helm).unwrap();
+    fs::write(&helm, [&whole[..], b"\n"].concat()).unwrap();
+    assert_ne!(held(), shown);
+    site.run(&["apply", "--approve", &shown]).code(4);
+    assert_eq!(sky(), "blue");
+    // The plan that was shown runs.
+    fs::write(&helm, &whole).unwrap();
+    site.run(&["apply", "--approve", &shown]).code(0);
+    assert_eq!(sky(), "grey");
+
+    // Another value, merged in between.
+    values("pink");
+    let shown = held();
+    site.run(&["approve", &shown]).code(0);
+    values("black");
+    assert_ne!(held(), shown);
+    site.run(&["apply", "--approve", &shown]).code(4);
+    assert_eq!(sky(), "grey");
+    site.run(&["apply", "--approve", &held()]).code(0);
+    assert_eq!(sky(), "black");
+    site.run(&["log", "verify"]).code(0);
+    site.run(&["replay"]).code(0);
+}

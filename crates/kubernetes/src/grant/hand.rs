@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Found, Grant, HOME, HOME_MARK, MARK, Token, accounts, bindings, home};
+use super::{Found, Giver, Grant, HOME, HOME_MARK, LOG, MARK, Token, accounts, bindings, home};
 use crate::api::{Api, Apply};
 use crate::fault::Fault;
 use crate::key::{Kind, ObjectKey};
@@ -27,14 +27,14 @@ pub enum GrantError {
 #[derive(Debug, Clone)]
 pub struct Grants {
     api: Api,
-    cluster: String,
+    giver: Giver,
     home: String,
 }
 
 impl Grants {
-    /// For the cluster that is called so here.
-    pub fn new(api: Api, cluster: &str) -> Self {
-        Self { api, cluster: cluster.to_owned(), home: HOME.to_owned() }
+    /// For the cluster behind `api`.
+    pub fn new(api: Api, giver: Giver) -> Self {
+        Self { api, giver, home: HOME.to_owned() }
     }
 
     /// With the accounts in another namespace.
@@ -44,20 +44,23 @@ impl Grants {
     }
 
     /// Makes what gives somebody access. What is there under its name is removed first, and with it all
-    /// tokens of it: it is of another log.
+    /// tokens of it: nobody knows of it.
     ///
     /// # Errors
     /// [`GrantError`]; something may have been made.
     pub async fn give(&self, grant: &Grant) -> Result<(), GrantError> {
         self.homed().await?;
-        let account = grant.account(&self.cluster, &self.home);
-        let binding = grant.binding(&self.cluster, &self.home);
+        let account = grant.account(&self.giver, &self.home);
+        let binding = grant.binding(&self.giver, &self.home);
         for (kind, object) in [(accounts(), account), (bindings(), binding)] {
             let of = self.api.resource(&kind).await?;
             let Some(key) = ObjectKey::of(&object) else { continue };
             if let Some(old) = self.api.get(&of, &key).await? {
-                let label = old.pointer("/metadata/labels").and_then(|all| all.get(MARK));
-                if label.and_then(Value::as_str) != Some(self.cluster.as_str()) {
+                let labels = old.pointer("/metadata/labels");
+                let label =
+                    |name: &str| labels.and_then(|all| all.get(name)).and_then(Value::as_str);
+                let Giver { cluster, log } = &self.giver;
+                if (label(MARK), label(LOG)) != (Some(cluster.as_str()), Some(log.as_str())) {
                     return Err(GrantError::Taken(key));
                 }
                 self.api.delete(&of, &key, uid(&old)).await?;
@@ -92,7 +95,7 @@ impl Grants {
     /// # Errors
     /// [`Fault`].
     pub async fn token(&self, grant: &Grant, seconds: u64) -> Result<Token, Fault> {
-        self.api.token(&self.home, &grant.name(&self.cluster), seconds).await
+        self.api.token(&self.home, &grant.name(&self.giver), seconds).await
     }
 
     /// Removes what gives somebody access. What is gone already, or another of its name by now, is no

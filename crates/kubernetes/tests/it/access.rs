@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use trueup_fake_kube::{Certificate, FakeKube, Trouble};
-use trueup_kubernetes::grant::{self, Grant, GrantError, Grants, Kubeconfig, SECONDS_MIN};
+use trueup_kubernetes::grant::{self, Giver, Grant, GrantError, Grants, Kubeconfig, SECONDS_MIN};
 use trueup_kubernetes::namespace::Role;
 use trueup_kubernetes::node::NODES;
 use trueup_kubernetes::{
-    Access, Api, Connections, Fault, Kind, KubeconfigRef, ObjectKey, Selector, access,
+    Access, Api, Connections, Fault, Kind, KubeconfigRef, NoWay, ObjectKey, Selector, access,
 };
 
 use crate::lab::{Lab, both, limits};
@@ -83,10 +83,14 @@ async fn roles_are_there(lab: &Lab) {
     }
 }
 
+fn giver(cluster: &str) -> Giver {
+    Giver { cluster: cluster.to_owned(), log: "0a1b".to_owned() }
+}
+
 async fn what_is_given_is_limited_and_ends(lab: &Lab) {
     roles_are_there(lab).await;
     // In these tests the accounts are where all else is, so that it is cleaned up with it.
-    let grants = Grants::new(lab.api.clone(), &lab.namespace).at(&lab.namespace);
+    let grants = Grants::new(lab.api.clone(), giver(&lab.namespace)).at(&lab.namespace);
     let view = grant(lab, 7, Role::View);
     grants.give(&view).await.unwrap();
     let token = grants.token(&view, SECONDS_MIN).await.unwrap();
@@ -111,7 +115,7 @@ async fn what_is_given_is_limited_and_ends(lab: &Lab) {
         theirs.list(&maps, &elsewhere).await.err(),
         theirs.list(&secrets, &within).await.err(),
         theirs.apply(&maps, &key, &object, Default::default()).await.err(),
-        theirs.token(&lab.namespace, &view.name(&lab.namespace), SECONDS_MIN).await.err(),
+        theirs.token(&lab.namespace, &view.name(&giver(&lab.namespace)), SECONDS_MIN).await.err(),
     ] {
         assert!(matches!(refused, Some(Fault::Forbidden { .. })), "{refused:?}");
     }
@@ -133,9 +137,9 @@ async fn what_is_given_is_limited_and_ends(lab: &Lab) {
         let mut all = Vec::new();
         for kind in [grant::accounts(), grant::bindings()] {
             let of = lab.api.resource(&kind).await.unwrap();
-            all.extend(lab.api.list(&of, &grant::selector(&lab.namespace)).await.unwrap());
+            all.extend(lab.api.list(&of, &giver(&lab.namespace).selector()).await.unwrap());
         }
-        grant::found(&lab.namespace, &all)
+        grant::found(&giver(&lab.namespace), Timestamp::now(), &all)
     };
     let all = found().await;
     let lets = |role| Some((lab.namespace.clone(), role));
@@ -151,7 +155,7 @@ async fn what_is_given_is_limited_and_ends(lab: &Lab) {
     assert_eq!(found().await.len(), 1);
     editor.list(&maps, &within).await.unwrap();
 
-    // Of another log, under the same number: what is there goes, with its tokens.
+    // Under the same number again: what is there goes, with its tokens.
     grants.give(&edit).await.unwrap();
     until("the old token ends", async || match editor.list(&maps, &within).await {
         Err(Fault::Unauthorized { .. }) => Some(()),
@@ -171,7 +175,7 @@ async fn what_is_given_is_limited_and_ends(lab: &Lab) {
 async fn a_namespace_of_others_is_not_taken_for_the_accounts() {
     let lab = Lab::fake().await;
     lab.make_namespace().await;
-    let grants = Grants::new(lab.api.clone(), "cloud").at(&lab.namespace);
+    let grants = Grants::new(lab.api.clone(), giver("cloud")).at(&lab.namespace);
     let error = grants.give(&grant(&lab, 1, Role::View)).await.unwrap_err();
     assert!(matches!(error, GrantError::HomeTaken(_)), "{error}");
     let of = lab.api.resource(&grant::accounts()).await.unwrap();
@@ -185,16 +189,20 @@ async fn a_namespace_of_others_is_not_taken_for_the_accounts() {
 #[tokio::test]
 async fn a_binding_of_others_is_not_taken_away() {
     let lab = Lab::fake().await;
-    let grants = Grants::new(lab.api.clone(), "cloud").at(&lab.namespace);
+    let grants = Grants::new(lab.api.clone(), giver("cloud")).at(&lab.namespace);
     let given = grant(&lab, 1, Role::View);
     grants.give(&given).await.unwrap();
     let fake = lab.fake.as_ref().unwrap();
     let theirs = serde_json::json!({"metadata": {"labels": {(grant::MARK): null}}});
-    let before = fake.world().edit("RoleBinding", &lab.namespace, &given.name("cloud"), &theirs);
+    let before =
+        fake.world().edit("RoleBinding", &lab.namespace, &given.name(&giver("cloud")), &theirs);
     let error = grants.give(&given).await.unwrap_err();
     assert!(matches!(error, GrantError::Taken(_)), "{error}");
     let world = fake.world();
-    assert_eq!(world.get("RoleBinding", &lab.namespace, &given.name("cloud")), Some(&before));
+    assert_eq!(
+        world.get("RoleBinding", &lab.namespace, &given.name(&giver("cloud"))),
+        Some(&before)
+    );
 }
 
 /// A server that answers a request for a token with anything else than one says nothing of it.
@@ -202,7 +210,7 @@ async fn a_binding_of_others_is_not_taken_away() {
 async fn no_answer_to_a_request_for_a_token_is_quoted() {
     let lab = Lab::fake().await;
     let fake = lab.fake.as_ref().unwrap();
-    let grants = Grants::new(lab.api.clone(), "cloud").at(&lab.namespace);
+    let grants = Grants::new(lab.api.clone(), giver("cloud")).at(&lab.namespace);
     let given = grant(&lab, 1, Role::View);
     grants.give(&given).await.unwrap();
     fake.trouble("POST", "/token", 1, Trouble::Nonsense);
@@ -253,6 +261,34 @@ async fn everybody_shares_one_connection_until_it_is_another_file_or_doubted() {
     fake.trouble("GET", "/version", 100, Trouble::Status(500, 0));
     all.doubt("cloud", &third.api().version().await.unwrap_err());
     assert!(!third.is_over());
+}
+
+/// Whoever takes the kubeconfig away wants nothing done by it any more.
+#[tokio::test]
+async fn a_connection_ends_with_its_kubeconfig() {
+    let fake = FakeKube::start();
+    let dir = tempfile::tempdir().unwrap();
+    let path = fake.write_kubeconfig(dir.path());
+    let (place, idle) = (path.clone(), Duration::from_secs(600));
+    let kept = Connections::or_kept(BTreeMap::new(), move |_| Some(place.clone()), limits(), idle);
+    let said = connections(path.clone(), idle);
+    let away = dir.path().join("away");
+    for by_rest in [true, false] {
+        let open = kept.to("cloud").await.unwrap();
+        let of = open.api().resource(&Kind::new("", "v1", "Node")).await.unwrap();
+        open.watches.follow_by(&of, &Selector::default(), &NODES);
+        let other = said.to("cloud").await.unwrap();
+        std::fs::rename(&path, &away).unwrap();
+        match by_rest {
+            true => kept.rest(),
+            false => assert!(matches!(kept.to("cloud").await, Err(NoWay::Unnamed(_)))),
+        }
+        assert!(open.is_over() && open.watches.count() == 0 && kept.count() == 0);
+        assert!(matches!(said.to("cloud").await, Err(NoWay::Access(_))));
+        assert!(other.is_over() && said.count() == 0);
+        std::fs::rename(&away, &path).unwrap();
+    }
+    assert!(!kept.to("cloud").await.unwrap().is_over());
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ impl Observer {
                     None => reached(&self.commands)?,
                 };
                 // That a controller is dead is in no JSON of 22.05: only "Unspecified error".
-                let next = by_commands(&self.commands, shape)
+                let (next, shape) = by_commands(&self.commands, shape)
                     .or_else(|error| self.commands.ping().and(Err(error)))?;
                 self.asked = Some(shape);
                 (Some(next), None)
@@ -97,15 +97,23 @@ fn reached(commands: &Commands) -> Result<Shape, ObserveError> {
     shape_of(commands)
 }
 
-/// All questions side by side: the one for the nodes takes longer than the others together.
-fn by_commands(commands: &Commands, shape: Shape) -> Result<Observed, ObserveError> {
+/// All questions side by side: the one for the nodes takes longer than the others together. Also what the
+/// programs are to be asked for by now.
+fn by_commands(commands: &Commands, shape: Shape) -> Result<(Observed, Shape), ObserveError> {
     thread::scope(|scope| {
+        // Programs are exchanged under a daemon that runs.
+        let own = scope.spawn(|| shape_of(commands));
         let jobs = scope.spawn(|| commands.jobs());
         let rest = scope.spawn(|| declared(commands));
-        let (release, nodes) = json::nodes(&commands.nodes(shape)?)?;
+        let nodes = commands.nodes(shape);
+        let own = joined(own.join())?;
+        if own != shape {
+            return by_commands(commands, own);
+        }
+        let (release, nodes) = json::nodes(&nodes?)?;
         let (partitions, reservations) = joined(rest.join())?;
         let jobs = joined(jobs.join())?;
-        Ok(Observed { release, nodes, partitions, reservations, jobs })
+        Ok((Observed { release, nodes, partitions, reservations, jobs }, shape))
     })
 }
 

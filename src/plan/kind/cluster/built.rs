@@ -365,6 +365,10 @@ pub(in super::super::super) fn keeps(all: &mut All<'_>) {
             continue;
         }
         let builds = all.blocks[block].build;
+        if !builds && let Some(at) = closed_by(all, &machine) {
+            let last = all.last(at);
+            all.order(last, (block, 0), Bond::Hard);
+        }
         if let Some(cluster) = left_by(all, &machine).filter(|_| !builds) {
             let why =
                 format!("{cluster} is built of it still: remove that, or name it there as before");
@@ -400,6 +404,21 @@ pub(in super::super::super) fn keeps(all: &mut All<'_>) {
             }
         }
     }
+}
+
+/// The block of a cluster that goes, and of what only this machine, its control plane, can take back.
+fn closed_by(all: &All<'_>, machine: &ResourceId) -> Option<usize> {
+    all.blocks.iter().position(|block| {
+        if block.id.kind != Kind::Cluster || block.build || block.drafts.is_empty() {
+            return false;
+        }
+        let claimed = match all.facts.claimed(&block.id) {
+            Some(Resource::Cluster(claimed)) => claimed.kubernetes(),
+            _ => None,
+        };
+        let control = claimed.and_then(|claimed| claimed.built.as_ref()?.control());
+        block.skip.is_none() && control.is_some_and(|it| it.guest == machine.name)
+    })
 }
 
 /// The cluster that is asked for otherwise than it was built ([`moved`]), and that a machine is a part of: its

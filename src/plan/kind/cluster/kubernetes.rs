@@ -207,14 +207,7 @@ impl Work<'_, '_> {
     }
 
     fn take(&self, verdict: &mut Verdict, found: &Found) {
-        let change = FieldChange {
-            path: format!("/access/{}", found.name),
-            from: Some("given".into()),
-            to: None,
-            disruption: Disruption::None,
-        };
-        let action = Action::KubernetesAccess { found: found.clone() };
-        verdict.step(Draft::quiet(action, Reason::Due, vec![change]));
+        verdict.step(take(found));
     }
 
     /// Namespaces and what is around them, as steps of a release.
@@ -319,6 +312,24 @@ impl Work<'_, '_> {
         let action = Action::KubernetesNode { node, step, mark };
         verdict.step(Draft::quiet(action, reason, changes).disturbing(disruption, interrupts));
     }
+}
+
+/// The step that takes access back.
+fn take(found: &Found) -> Draft {
+    let change = FieldChange {
+        path: format!("/access/{}", found.name),
+        from: Some("given".into()),
+        to: None,
+        disruption: Disruption::None,
+    };
+    Draft::quiet(Action::KubernetesAccess { found: found.clone() }, Reason::Due, vec![change])
+}
+
+/// What has to be done for a cluster that is not asked for any more: nobody is to have access by a document
+/// that is gone.
+pub(in super::super::super) fn leave(from: &Cluster) -> Vec<Draft> {
+    let seen = from.kubernetes_seen().into_iter();
+    seen.flat_map(|seen| &seen.access).map(take).collect()
 }
 
 /// The mark on a node that an operator took out through us.

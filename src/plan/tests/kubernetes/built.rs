@@ -9,10 +9,11 @@ use trueup_kubernetes::kubeadm::MACHINE;
 
 use super::*;
 use crate::model::resource::{
-    KubernetesBuilt, KubernetesData, KubernetesMachine, KubernetesMachineSeen, VirtualMachine,
+    KubernetesBuilt, KubernetesData, KubernetesMachine, KubernetesMachineSeen, KubernetesNodeStep,
+    VirtualMachine,
 };
-use crate::plan::check;
 use crate::plan::fixture::{GIB, name, vm};
+use crate::plan::{Step as PlanStep, check};
 
 /// A plan that the judge has nothing against.
 fn steps(machine: &Machine, expected: Expect) -> Plan {
@@ -320,6 +321,154 @@ fn a_node_that_goes_is_emptied_and_its_machine_goes_last() {
         1  check     cluster/cloud  n2 [changed]
         2  uncordon  cluster/cloud  n2 [changed] after 1
         Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
+}
+
+/// What becomes of nodes that go, where every plan is cut off after so many steps, and the next one only knows
+/// what is there then.
+struct Leaving {
+    machine: Machine,
+    nodes: BTreeMap<String, Value>,
+    /// Nodes with pods.
+    busy: BTreeSet<String>,
+}
+
+impl Leaving {
+    fn start(all: &[&str], stay: &[&str]) -> Self {
+        let nodes = all.iter().map(|it| ((*it).to_owned(), member(it))).collect();
+        let machine = there(&built(all), &built(stay), well(all));
+        Self { machine, nodes, busy: all.iter().map(|it| (*it).to_owned()).collect() }
+    }
+
+    fn look(&mut self) {
+        let all: Vec<Value> = self.nodes.values().cloned().collect();
+        let mut seen = with(&all);
+        // Machines that are there answer, whether they are nodes or not.
+        seen.machines.retain(|node, _| {
+            self.machine.observed.resources.contains_key(&id(&format!("vm/cloud-{node}")))
+        });
+        let observed = self.machine.seen("cluster/cloud");
+        let Resource::Cluster(cluster) = &observed.config else { panic!() };
+        let cluster = cluster.kubernetes().unwrap().clone();
+        observed.config = resource(KubernetesCluster { seen: Some(Arc::new(seen)), ..cluster });
+    }
+
+    /// Performs a step, and says what must never be.
+    fn perform(&mut self, step: &PlanStep) {
+        if let Action::KubernetesNode { node, step, mark } = &step.action {
+            match step {
+                KubernetesNodeStep::Cordon { .. } => {
+                    let live = self.nodes[node].clone();
+                    self.nodes.insert(node.clone(), cordoned(live, Some(mark)));
+                }
+                KubernetesNodeStep::Drain { .. } => {
+                    assert_eq!(self.nodes[node]["spec"]["unschedulable"], true, "{node}");
+                    self.busy.remove(node);
+                }
+                KubernetesNodeStep::Remove => {
+                    assert!(!self.busy.contains(node), "{node} goes with its pods");
+                    self.nodes.remove(node);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        if let Some(node) = step.resource.name.as_str().strip_prefix("cloud-") {
+            assert!(!self.nodes.contains_key(node), "the machine of {node} goes before it");
+        }
+        self.machine.perform(step);
+        self.look();
+    }
+}
+
+#[test]
+fn nodes_that_go_together_leave_with_nothing_lost_wherever_a_plan_is_cut_off() {
+    let (all, stay) = (["ctl", "n1", "n2", "n3", "n4"], ["ctl", "n2"]);
+    for forgotten in [false, true] {
+        // With one step alone the first of them would be repeated for ever: that a node is empty is seen by nobody.
+        for most in 2..=5 {
+            let mut leaving = Leaving::start(&all, &stay);
+            if forgotten {
+                // As after another commit that asked for as little: the log knows no more of them.
+                let known = leaving.machine.known.resources.get_mut(&id("cluster/cloud"));
+                known.unwrap().claimed = Some(resource(built(&stay)));
+            }
+            let mut plans = 0;
+            loop {
+                // The judge has nothing against it.
+                let plan = leaving.machine.plan();
+                if plan.steps.is_empty() {
+                    assert!(plan.skipped.is_empty(), "{:?}", plan.skipped);
+                    break;
+                }
+                plans += 1;
+                assert!(plans < 40, "{}", leaving.machine.shown());
+                plan.steps.iter().take(most).for_each(|step| leaving.perform(step));
+            }
+            assert_eq!(leaving.nodes.keys().collect::<Vec<_>>(), stay);
+            let left = leaving.machine.observed.resources.keys();
+            let left: Vec<String> = left.map(ToString::to_string).collect();
+            assert_eq!(left, ["vm/cloud-ctl", "vm/cloud-n2", "cluster/cloud"]);
+            assert!(leaving.busy.contains("n2"), "nobody touched what stays");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_cannot_be_emptied_keeps_its_machine_and_the_judge_sees_to_that() {
+    let (all, stay) = (["ctl", "n1", "n2"], ["ctl"]);
+    let leaving = Leaving::start(&all, &stay);
+    let whole = leaving.machine.plan();
+    for node in ["n1", "n2"] {
+        // Whoever left its steps out, or only did not wait for them.
+        let of = |step: &PlanStep| matches!(&step.action, Action::KubernetesNode { node: of, .. } if of == node);
+        let stop =
+            whole.steps.iter().position(|step| step.resource == id(&format!("vm/cloud-{node}")));
+        let mut hasty = whole.clone();
+        hasty.steps[stop.unwrap()].after.clear();
+        let found = check::check(&hasty, &leaving.machine.input()).unwrap_err();
+        let rule = format!("stops {node} of cluster/cloud before its pods have left");
+        assert!(found.iter().any(|it| it.rule == rule), "{found:?}");
+        assert_eq!(whole.steps.iter().filter(|step| of(step)).count(), 3);
+    }
+    // One that somebody took out, and that has pods: the other one goes.
+    let mut leaving = Leaving::start(&all, &stay);
+    leaving.nodes.insert("n1".into(), cordoned(member("n1"), None));
+    leaving.look();
+    for _ in 0..9 {
+        let plan = leaving.machine.plan();
+        plan.steps.iter().take(2).for_each(|step| leaving.perform(step));
+    }
+    assert_eq!(leaving.nodes.keys().collect::<Vec<_>>(), ["ctl", "n1"]);
+    let shown = leaving.machine.shown();
+    assert!(shown.contains("n1 of cluster/cloud has to be out of use and empty first"), "{shown}");
+    assert!(!leaving.machine.observed.resources.contains_key(&id("vm/cloud-n2")), "{shown}");
+    assert!(leaving.machine.seen("vm/cloud-n1").active);
+}
+
+#[test]
+fn access_is_taken_before_the_machine_goes_that_could_do_so() {
+    let mut look = well(&ALL);
+    look.access = vec![Given {
+        name: "trueup-cloud-0a1b-7".into(),
+        number: Some(7),
+        lets: None,
+        parts: Vec::new(),
+    }];
+    let mut machine = there(&built(&ALL), &built(&ALL), look);
+    for gone in ["cluster/cloud", "vm/cloud-ctl", "vm/cloud-n1", "vm/cloud-n2"] {
+        machine.drop(gone);
+    }
+    steps(
+        &machine,
+        expect![[r#"
+        1  take back  cluster/cloud  trueup-cloud-0a1b-7 [due]
+        2  stop      vm/cloud-ctl   within 60 s, never by force [gone from the commit] DESTROY after 1
+        3  undefine  vm/cloud-ctl   [gone from the commit] DESTROY after 2
+        4  stop      vm/cloud-n1    within 60 s, never by force [gone from the commit] DESTROY
+        5  undefine  vm/cloud-n1    [gone from the commit] DESTROY after 4
+        6  stop      vm/cloud-n2    within 60 s, never by force [gone from the commit] DESTROY
+        7  undefine  vm/cloud-n2    [gone from the commit] DESTROY after 6
+        Plan: 0 to create, 0 to change, 3 to destroy"#]],
     );
 }
 

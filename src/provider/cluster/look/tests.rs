@@ -4,7 +4,10 @@ use trueup_slurm::Shape;
 
 use super::super::{ClusterHost, ClusterProvider, ClusterSetup};
 use super::*;
-use crate::model::resource::{MachineSeen, SlurmBuilt};
+use crate::model::resource::{MachineSeen, NodeStep, SlurmBuilt};
+use crate::plan::{Action, Disruption, Reason, Step};
+use crate::port::Provider as _;
+use crate::provider::files::tests::scope;
 use crate::provider::guest::fake::{Fake, with};
 
 fn name(text: &str) -> Name {
@@ -161,4 +164,57 @@ fn keys_of_clusters_that_are_gone_for_good_go_and_no_others() {
         provider.forget(&|_| false, &ids([])).unwrap();
         assert_eq!(["wished", "known", "held", "gone"].map(there), [false; 4]);
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_done_in_a_machine_of_its_name_that_is_not_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = Arc::new(Fake::default());
+    let provider = provider(folder.path(), &fake);
+    let place = SlurmPlace { guest: Some(name("hpc-ctl")) };
+    let n1 = BTreeMap::from([("n1".to_owned(), name("hpc-n1"))]);
+    let join = NodeStep::Join { guest: name("hpc-n1"), server: "ctl:6817".into() };
+    let token = trueup_slurm::plan::roll::Token::new("hpc", "cpu", "0a1b");
+    let steps = [
+        (Action::ClusterReconfigure { place: place.clone() }, "hpc-ctl"),
+        (
+            Action::ClusterPrepare {
+                place: place.clone(),
+                machines: n1.clone(),
+                key: 1,
+                shared: None,
+            },
+            "hpc-n1",
+        ),
+        (
+            Action::ClusterCopy {
+                place: place.clone(),
+                machines: n1.clone(),
+                controllers: Vec::new(),
+            },
+            "hpc-n1",
+        ),
+        (Action::ClusterNode { place, node: "n1".into(), step: join, token }, "hpc-n1"),
+    ];
+    for (action, foreign) in steps {
+        let step = Step {
+            resource: "cluster/hpc".parse().unwrap(),
+            action,
+            disruption: Disruption::None,
+            reason: Reason::Missing,
+            changes: Vec::new(),
+            after: BTreeSet::new(),
+            interrupts: BTreeSet::new(),
+        };
+        // All others of the cluster are ours.
+        let mut known = ids(["vm/hpc-ctl", "vm/hpc-n1"]);
+        known.remove(&format!("vm/{foreign}").parse().unwrap());
+        let scope = Scope { known: Arc::new(known), ..scope(BTreeMap::new()) };
+        let done = provider.perform(&step, &scope, Arc::new(|_| ())).await;
+        let why = done.unwrap_err().to_string();
+        assert!(why.contains(&format!("{foreign} was not made by trueup")), "{why}");
+        assert_eq!(fake.asked(), 0, "{why}");
+    }
+    let kept: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(kept.is_empty(), "no key was made for it: {kept:?}");
 }

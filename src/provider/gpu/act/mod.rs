@@ -18,7 +18,7 @@ use super::tools::Ran;
 use crate::model::resource::OnBusy;
 use crate::model::{Fault, ResourceId};
 use crate::plan::{Action, GpuChange, GpuPart, Step};
-use crate::port::Outcome;
+use crate::port::{Outcome, misdirected};
 
 /// Why a step was not done.
 #[derive(Debug)]
@@ -107,10 +107,7 @@ pub(super) async fn perform(inner: &Inner, step: &Step) -> Result<Outcome, Fault
             handover::perform(inner, id, *to, step, change).await
         }
         Action::GpuSettle { start, change } => settle::settle(inner, step, start, change).await,
-        _ => Err(Fault::permanent(format!(
-            "{id} was handed to the provider of GPUs, which does not do this: this is a mistake of \
-             trueup, please report it"
-        ))),
+        _ => Err(misdirected("gpu", step)),
     }
 }
 

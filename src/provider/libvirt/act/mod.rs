@@ -23,7 +23,7 @@ use super::xml::{Mark, XmlError, domain, network as network_xml};
 use super::{LibvirtProvider, fault};
 use crate::model::{Fault, Kind, Ownership, ResourceId};
 use crate::plan::{Action, Reason, Step};
-use crate::port::{Outcome, Progress, Scope};
+use crate::port::{Outcome, Progress, Scope, misdirected};
 
 /// Time limit of calls that move data: making a preallocated volume, saving a guest's memory.
 const LONG_CALL: Duration = Duration::from_secs(15 * 60);
@@ -109,11 +109,7 @@ pub(super) async fn perform(
         | Action::ImageCreate { .. }
         | Action::ImageDelete { .. }
         | Action::SeedCreate { .. }
-        | Action::SeedDelete { .. } => Err(Fault::permanent(format!(
-            "{} was handed to the libvirt provider, which makes no images, media and \
-             backups and knows no GPUs: this is a mistake of trueup, please report it",
-            step.resource
-        ))),
+        | Action::SeedDelete { .. } => Err(misdirected("libvirt", step)),
     }
 }
 

@@ -354,7 +354,6 @@ pub(super) fn signature(step: &Step, wish: Option<Digest>) -> Digest {
 #[cfg(test)]
 mod tests {
     use trueup_kubernetes::namespace::Role;
-    use trueup_kubernetes::node::DrainRules;
 
     use super::*;
     use crate::model::Name;
@@ -366,19 +365,7 @@ mod tests {
     fn a_cluster_that_nobody_reaches_is_let_go_of_when_the_last_token_has_ended() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let id: ResourceId = "cluster/cloud".parse().unwrap();
-        let cluster = KubernetesCluster {
-            version: None,
-            pools: Vec::new(),
-            namespaces: Vec::new(),
-            drain_timeout_s: 60,
-            evicts: DrainRules::default(),
-            max_unavailable: 1,
-            warn_before_s: 60,
-            built: None,
-            kubeconfigs: Vec::new(),
-            control_lost: false,
-            seen: None,
-        };
+        let cluster = KubernetesCluster::default();
         let claim = Claim {
             resource: Some(Resource::Cluster(Box::new(Cluster::Kubernetes(cluster)))),
             prevent_destroy: false,

@@ -238,8 +238,6 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Mutex;
 
-    use trueup_kubernetes::node::DrainRules;
-
     use super::*;
     use crate::model::Name;
     use crate::model::resource::{Cluster, KubernetesCluster};
@@ -300,19 +298,7 @@ mod tests {
     }
 
     fn scope() -> Scope {
-        let cluster = KubernetesCluster {
-            version: None,
-            pools: Vec::new(),
-            namespaces: Vec::new(),
-            drain_timeout_s: 60,
-            evicts: DrainRules::default(),
-            max_unavailable: 1,
-            warn_before_s: 60,
-            built: None,
-            kubeconfigs: Vec::new(),
-            control_lost: false,
-            seen: None,
-        };
+        let cluster = KubernetesCluster::default();
         let cluster = Resource::Cluster(Box::new(Cluster::Kubernetes(cluster)));
         let desired = Desired {
             environment: Name::new("lab").unwrap(),

@@ -20,6 +20,7 @@ use super::super::Name;
 
 /// A Kubernetes cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[cfg_attr(test, derive(Default))]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesCluster {
     /// The minor release that its API server has to be of, as `1.33`; `None`: whichever.

@@ -10,7 +10,7 @@ use trueup_kubernetes::cert::Certificate;
 use trueup_kubernetes::grant::Found as Given;
 use trueup_kubernetes::namespace::{self, Namespace, Role};
 use trueup_kubernetes::node::{
-    CORDON, CUTS_GPUS, CordonMark, DrainRules, NODE_WISH, NodeWish, Taint, overview,
+    CORDON, CUTS_GPUS, CordonMark, NODE_WISH, NodeWish, Taint, overview,
 };
 use trueup_kubernetes::release::{Found, Inventory, Seen, Would};
 
@@ -79,7 +79,6 @@ fn ours() -> CordonMark {
 
 fn cluster(wish: NodeWish) -> KubernetesCluster {
     KubernetesCluster {
-        version: None,
         pools: vec![KubernetesPool {
             name: "gpu".into(),
             version: None,
@@ -87,15 +86,10 @@ fn cluster(wish: NodeWish) -> KubernetesCluster {
             wish,
             offers: BTreeMap::new(),
         }],
-        namespaces: Vec::new(),
         drain_timeout_s: 600,
-        evicts: DrainRules::default(),
         max_unavailable: 1,
         warn_before_s: 30 * 86_400,
-        built: None,
-        kubeconfigs: Vec::new(),
-        seen: None,
-        control_lost: false,
+        ..KubernetesCluster::default()
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::json;
 use trueup_fake_kube::{Certificate, FakeKube};
 use trueup_kubernetes::kubeadm::MACHINE;
-use trueup_kubernetes::node::{CordonMark, DrainRules};
+use trueup_kubernetes::node::CordonMark;
 use trueup_kubernetes::{KubeconfigRef, Limits};
 
 use super::act::Job;
@@ -350,19 +350,7 @@ async fn nothing_is_done_in_a_machine_of_its_name_that_is_not_ours() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_of_its_name_that_is_not_ours_is_asked_nothing() {
-    let cluster = KubernetesCluster {
-        version: None,
-        pools: Vec::new(),
-        namespaces: Vec::new(),
-        drain_timeout_s: 60,
-        evicts: DrainRules::default(),
-        max_unavailable: 1,
-        warn_before_s: 60,
-        built: Some(built()),
-        kubeconfigs: Vec::new(),
-        seen: None,
-        control_lost: false,
-    };
+    let cluster = KubernetesCluster { built: Some(built()), ..KubernetesCluster::default() };
     let look = async |host: &Host, claimed: bool, ours: &[&str]| {
         let ours = ours.iter().map(|name| named(name)).collect();
         let known = Known { claimed, ours: &ours };

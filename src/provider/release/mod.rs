@@ -163,7 +163,6 @@ mod tests {
     use std::time::Duration;
 
     use trueup_kubernetes::Limits;
-    use trueup_kubernetes::node::DrainRules;
 
     use super::*;
     use crate::model::Digest;
@@ -186,19 +185,7 @@ mod tests {
     }
 
     fn cluster(built: Option<KubernetesBuilt>) -> Resource {
-        let cluster = KubernetesCluster {
-            version: None,
-            pools: Vec::new(),
-            namespaces: Vec::new(),
-            drain_timeout_s: 60,
-            evicts: DrainRules::default(),
-            max_unavailable: 1,
-            warn_before_s: 60,
-            built,
-            kubeconfigs: Vec::new(),
-            control_lost: false,
-            seen: None,
-        };
+        let cluster = KubernetesCluster { built, ..KubernetesCluster::default() };
         Resource::Cluster(Box::new(Cluster::Kubernetes(cluster)))
     }
 

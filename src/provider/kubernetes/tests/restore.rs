@@ -193,19 +193,7 @@ async fn a_control_plane_that_was_made_anew_is_told_from_one_that_is_away() {
     let (host, kube) = made_anew();
     kube.down();
     host.fake.put(DISK, "");
-    let cluster = KubernetesCluster {
-        version: None,
-        pools: Vec::new(),
-        namespaces: Vec::new(),
-        drain_timeout_s: 60,
-        evicts: DrainRules::default(),
-        max_unavailable: 1,
-        warn_before_s: 60,
-        built: Some(built()),
-        kubeconfigs: Vec::new(),
-        seen: None,
-        control_lost: false,
-    };
+    let cluster = KubernetesCluster { built: Some(built()), ..KubernetesCluster::default() };
     let is_lost = async |claimed: bool, ours: &[&str]| {
         let ours = ours.iter().map(|name| named(name)).collect();
         let known = Known { claimed, ours: &ours };

@@ -34,6 +34,13 @@ const KUBELET: &str = "/var/lib/kubelet/config.yaml";
 /// Where plugins of networks are: Debian's package has them in the first, everybody else's in the second.
 const PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 const PODS: &str = "/etc/cni/net.d/10-trueup.conflist";
+/// What keeps systemd-networkd from the links of pods: told to configure every ethernet, as by many images, it
+/// takes them off their bridge, and pods reach nobody.
+const UNMANAGED: (&str, &str) = (
+    "/etc/systemd/network/05-trueup-pods.network",
+    "# Written by trueup.\n[Match]\nName=cni0 veth*\n\n[Link]\nUnmanaged=yes\n",
+);
+const NETWORKD: &str = "systemd-networkd.service";
 const ROUTES: &str = "/etc/systemd/system/trueup-pods.service";
 const ROUTES_UNIT: &str = "trueup-pods.service";
 /// systemd reads all of its units with each `enable` otherwise, and an emulated machine does nothing else meanwhile:
@@ -67,7 +74,7 @@ fn prepared(plugins: &str) -> String {
 }
 
 fn connected(network: &PodNetwork) -> String {
-    digest(&[network.plugins.as_str(), &network.routes].concat())
+    digest(&[network.plugins.as_str(), &network.routes, UNMANAGED.1].concat())
 }
 
 /// What is to be found on a machine.
@@ -90,7 +97,17 @@ struct Files(BTreeMap<String, String>);
 
 impl Files {
     fn of(guest: &Guest) -> Result<Self, String> {
-        let all = [PREPARED, JOINED, CONNECTED, MODULES.0, SYSCTLS.0, CONTAINERD, PODS, ROUTES];
+        let all = [
+            PREPARED,
+            JOINED,
+            CONNECTED,
+            MODULES.0,
+            SYSCTLS.0,
+            CONTAINERD,
+            PODS,
+            ROUTES,
+            UNMANAGED.0,
+        ];
         // It ends with an error where one of them is not there, and tells of the others.
         let said = guest.run(&Argv::new("sha256sum").args(all), QUESTION);
         let said = said.map_err(|error| error.to_string())?;
@@ -117,6 +134,7 @@ impl Files {
     fn is_connected(&self, network: &PodNetwork) -> bool {
         self.has(PODS, &network.plugins)
             && self.has(ROUTES, &network.routes)
+            && self.has(UNMANAGED.0, UNMANAGED.1)
             && self.has(CONNECTED, &connected(network))
     }
 }
@@ -224,7 +242,11 @@ pub(super) fn connect(guest: &Guest, network: &PodNetwork) -> io::Result<bool> {
         return Ok(false);
     }
     guest.remove(Path::new(CONNECTED))?;
-    guest.must(&["mkdir", "-p", "/etc/cni/net.d"])?;
+    guest.must(&["mkdir", "-p", "/etc/cni/net.d", "/etc/systemd/network"])?;
+    guest.replace(Path::new(UNMANAGED.0), UNMANAGED.1.as_bytes())?;
+    if guest.says_yes(&["systemctl", "is-active", "--quiet", NETWORKD])? {
+        guest.must(&["networkctl", "reload"])?;
+    }
     guest.replace(Path::new(ROUTES), network.routes.as_bytes())?;
     guest.must(&["systemctl", "enable", NO_RELOAD, ROUTES_UNIT])?;
     guest.must(&["systemctl", "daemon-reload"])?;

@@ -236,6 +236,13 @@ async fn pods_are_connected_and_a_node_goes_only_by_our_mark() {
     let nodes = std::collections::BTreeSet::from(["n1".to_owned()]);
     assert!(!job.connect(&built(), &nodes).await.unwrap().already);
     assert!(job.connect(&built(), &nodes).await.unwrap().already);
+    // systemd-networkd must hear of what is not its business before there is a link of a pod.
+    let ran = host.fake.ran();
+    let at = |words: &str| ran.iter().position(|it| it.starts_with(words));
+    let placed = |path: &str| ran.iter().position(|it| it.starts_with("mv ") && it.ends_with(path));
+    let reload = at("networkctl reload").unwrap();
+    assert!(placed("/05-trueup-pods.network").unwrap() < reload, "{ran:?}");
+    assert!(reload < placed("/10-trueup.conflist").unwrap(), "{ran:?}");
     let file = |path| String::from_utf8(host.fake.file(path).unwrap()).unwrap();
     let routes = file("/etc/systemd/system/trueup-pods.service");
     assert!(routes.contains("ip route replace 10.244.0.0/24 via 10.9.0.10"), "{routes}");

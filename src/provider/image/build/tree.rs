@@ -12,8 +12,9 @@ use crate::model::resource::{BuildSpec, BuildUser};
 /// Mounts the root file system by its label, and grows it when its disk has grown.
 const FSTAB: &str = "LABEL=root / ext4 rw,errors=remount-ro,x-systemd.growfs 0 1\n";
 
-/// DHCP on every card that no other file speaks about; cloud-init's own come first by name.
-const NETWORK: &str = "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n";
+/// DHCP on every card that no other file speaks about; cloud-init's own come first by name. A card is of no
+/// kind: the links of containers and bridges, which are ethernet as well, would be taken off their bridges.
+const NETWORK: &str = "[Match]\nType=ether\nKind=!*\n\n[Network]\nDHCP=yes\n";
 
 /// A guest without a network still starts: the service would wait for ever, and cloud-init for it. One
 /// card online is enough, since the others may be for the guest's own use.

@@ -35,15 +35,18 @@ pub struct Said {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It could not be started.
-    #[error("cannot start {program}: {error}{}", hint(error))]
+    #[error("cannot start {program}: {error}{}", hint(program, error))]
     Start {
         /// The program.
         program: String,
         /// Why.
         error: io::Error,
     },
-    /// It took too long, and was ended.
-    #[error("{program} gave no answer within {seconds} s and was ended; is the controller well?")]
+    /// It took too long. On this host it was ended.
+    #[error(
+        "{program} gave no answer within {seconds} s, and is waited for no longer{}",
+        late(program)
+    )]
     TimedOut {
         /// The program and its arguments.
         program: String,
@@ -78,12 +81,27 @@ pub enum RunError {
     },
 }
 
+/// What comes with Debian's slurm-client, of what is asked.
+const CLIENTS: [&str; 7] =
+    ["sacct", "sacctmgr", "scontrol", "sinfo", "squeue", "sshare", "strigger"];
+
+/// Whether a program asks the controller, or the database.
+fn is_client(program: &str) -> bool {
+    program.split(' ').any(|word| CLIENTS.contains(&word.rsplit('/').next().unwrap_or(word)))
+}
+
 /// What may help where a program is not there.
-fn hint(error: &io::Error) -> &'static str {
+fn hint(program: &str, error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "; is the package slurm-client installed?",
+        io::ErrorKind::NotFound if is_client(program) => "; is the package slurm-client installed?",
+        io::ErrorKind::NotFound => "; is it installed there?",
         _ => "",
     }
+}
+
+/// What may be the matter where a program gives no answer.
+fn late(program: &str) -> &'static str {
+    if is_client(program) { "; is the controller well?" } else { "" }
 }
 
 /// What every program of ours is told: times are compared with times of ours, and words with words that
@@ -305,7 +323,9 @@ mod tests {
         assert!(failed.starts_with("ls /nonexistent failed (exit status: 2): "), "{failed}");
         let none = Argv::new("/nonexistent/program").run(limit).unwrap_err().to_string();
         assert!(none.starts_with("cannot start /nonexistent/program: "), "{none}");
-        assert!(none.ends_with("slurm-client installed?"), "{none}");
+        assert!(none.ends_with("; is it installed there?"), "{none}");
+        let client = Argv::new("/nonexistent/sinfo").args(["--json"]).run(limit).unwrap_err();
+        assert!(client.to_string().ends_with("slurm-client installed?"), "{client}");
         let folder = Argv::new("/").run(limit).unwrap_err().to_string();
         assert!(!folder.contains("slurm-client"), "no package helps there: {folder}");
         let late = Argv::new("sleep").args(["100"]).run(Duration::from_millis(50)).unwrap_err();

@@ -45,6 +45,11 @@ impl Subnet {
         self.bits
     }
 
+    /// Whether all addresses of the other are in it.
+    pub fn holds(self, other: Self) -> bool {
+        other.bits >= self.bits && other.first.to_bits() & self.mask() == self.first.to_bits()
+    }
+
     /// Whether two have an address in common.
     pub fn overlaps(self, other: Self) -> bool {
         let mask = self.mask() & other.mask();
@@ -58,9 +63,13 @@ impl std::fmt::Display for Subnet {
     }
 }
 
-/// Which pods each node has, as far as the cluster has given that out.
-pub fn pods_of(nodes: &BTreeMap<String, Arc<Value>>) -> BTreeMap<&str, Subnet> {
-    let read = |node: &Value| Subnet::read(node.pointer("/spec/podCIDR")?.as_str()?).ok();
+/// Which pods each node has, as far as the cluster has given that out of `all`. A kubelet may say of its own node
+/// what it likes when it makes it: other addresses would become ways on all machines.
+pub fn pods_of(all: Subnet, nodes: &BTreeMap<String, Arc<Value>>) -> BTreeMap<&str, Subnet> {
+    let read = |node: &Value| {
+        let own = Subnet::read(node.pointer("/spec/podCIDR")?.as_str()?).ok();
+        own.filter(|own| all.holds(*own))
+    };
     nodes.iter().filter_map(|(name, node)| Some((name.as_str(), read(node)?))).collect()
 }
 
@@ -150,15 +159,17 @@ mod tests {
             ("n1".to_owned(), node("10.244.1.0/24")),
             ("n2".to_owned(), Arc::new(json!({"spec": {}}))),
             ("evil".to_owned(), node("10.244.9.0/24\nExecStart=rm")),
+            ("greedy".to_owned(), node("10.9.0.0/25")),
+            ("all".to_owned(), node("10.0.0.0/8")),
         ]);
-        let pods = pods_of(&nodes);
+        let all = Subnet::read("10.244.0.0/16").unwrap();
+        let pods = pods_of(all, &nodes);
         assert_eq!(pods.keys().copied().collect::<Vec<_>>(), ["ctl", "n1"]);
         let address = |text: &str| text.parse().unwrap();
         let addresses = BTreeMap::from([
             ("ctl".to_owned(), address("10.9.0.10")),
             ("n1".to_owned(), address("10.9.0.11")),
         ]);
-        let all = Subnet::read("10.244.0.0/16").unwrap();
         let of = |node| network(node, all, &pods, &addresses);
         let ctl = of("ctl").unwrap();
         assert!(ctl.plugins.contains("\"10.244.0.0/24\""), "{}", ctl.plugins);

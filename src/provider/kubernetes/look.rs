@@ -217,7 +217,7 @@ pub(super) fn networks(
     let Some(all) = Subnet::read(&built.pods).ok().filter(|_| built.bridge) else {
         return BTreeMap::new();
     };
-    let pods = podnet::pods_of(nodes);
+    let pods = podnet::pods_of(all, nodes);
     let addresses = built.machines.iter().map(|(node, it)| (node.clone(), it.address)).collect();
     let of = |node: &String| podnet::network(node, all, &pods, &addresses);
     built.machines.keys().filter_map(|node| Some((node.clone(), of(node)?))).collect()

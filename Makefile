@@ -41,7 +41,7 @@ demo-cluster: ## Show a Slurm cluster that is built of virtual machines (ten min
 	@tests/support/install-packages demo
 	@tests/support/demo-cluster
 
-demo-kubernetes: ## Show a Kubernetes cluster that is built of virtual machines (an hour, emulated)
+demo-kubernetes: ## Show a Kubernetes cluster that is built of virtual machines (half an hour, emulated)
 	@tests/support/demo-kubernetes --check
 	@$(MAKE) --no-print-directory build
 	@tests/support/install-packages demo

@@ -1,6 +1,7 @@
 //! From a kubeconfig to an API server that can be asked. Programs that a kubeconfig names are only
 //! started where that is allowed: a file from elsewhere would otherwise run what it likes.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -130,6 +131,12 @@ impl Access {
         self.config.root_cert.iter().flatten().map(pem).collect()
     }
 
+    /// The host of the server.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.config.cluster_url.host()
+    }
+
     /// The name that the server's certificate has to be for, where that is not its host.
     pub(crate) fn tls_name(&self) -> Option<&str> {
         self.config.tls_server_name.as_deref()
@@ -158,10 +165,105 @@ fn client_certificate(auth: &AuthInfo) -> Result<Option<Vec<u8>>, String> {
 /// # Errors
 /// [`AccessError`].
 pub async fn access(which: &KubeconfigRef, limits: Limits) -> Result<Access, AccessError> {
+    open(which, limits, Origin::Ours).await
+}
+
+/// The same, by a kubeconfig that another machine gave: see [`stands_alone`].
+///
+/// # Errors
+/// [`AccessError`].
+pub(crate) async fn access_given(
+    which: &KubeconfigRef,
+    limits: Limits,
+) -> Result<Access, AccessError> {
+    open(which, limits, Origin::Given).await
+}
+
+/// Whether everything that a kubeconfig says is in itself: it names no other file, program or proxy. Else a
+/// machine that gives one to this host could have it read the host's own files, and send them to whom it likes.
+///
+/// # Errors
+/// In words, what it names.
+pub fn stands_alone(text: &str) -> Result<(), String> {
+    let file = Kubeconfig::from_yaml(text).map_err(|error| without_text(&chain(&error)))?;
+    names_nothing(&file)
+}
+
+/// Whether it also leads to that host alone, and believes whom the one believed that was used before it.
+///
+/// # Errors
+/// In words, why not.
+pub fn leads_to(text: &str, host: &str, before: Option<&str>) -> Result<(), String> {
+    let read = |text| Kubeconfig::from_yaml(text).map_err(|e| without_text(&chain(&e)));
+    let file = read(text)?;
+    names_nothing(&file)?;
+    let believed: Option<BTreeSet<String>> =
+        before.map(|it| Ok::<_, String>(authorities(&read(it)?))).transpose()?;
+    for cluster in file.clusters.iter().filter_map(|named| named.cluster.as_ref()) {
+        let server = cluster.server.as_deref().unwrap_or_default();
+        let url = server.parse::<http::Uri>().ok();
+        if url.as_ref().and_then(http::Uri::host) != Some(host) {
+            return Err(format!("its server is not on {host}"));
+        }
+    }
+    match believed.is_none_or(|before| before == authorities(&file)) {
+        true => Ok(()),
+        false => Err("it believes another authority than the one before".to_owned()),
+    }
+}
+
+/// The certificates of authorities in a kubeconfig, packed.
+fn authorities(file: &Kubeconfig) -> BTreeSet<String> {
+    let clusters = file.clusters.iter().filter_map(|named| named.cluster.as_ref());
+    let packed = clusters.map(|it| it.certificate_authority_data.as_deref().unwrap_or_default());
+    packed.map(|it| it.trim().to_owned()).collect()
+}
+
+fn names_nothing(file: &Kubeconfig) -> Result<(), String> {
+    let refused = |what: &str| Err(format!("it names {what}, and must stand for itself"));
+    for cluster in file.clusters.iter().filter_map(|named| named.cluster.as_ref()) {
+        if cluster.certificate_authority.is_some() {
+            return refused("a file of certificates (certificate-authority)");
+        }
+        if cluster.proxy_url.is_some() {
+            return refused("a proxy (proxy-url)");
+        }
+    }
+    for user in file.auth_infos.iter().filter_map(|named| named.auth_info.as_ref()) {
+        if user.token_file.is_some() || user.client_key.is_some() {
+            return refused("a file of a secret (tokenFile, client-key)");
+        }
+        if user.client_certificate.is_some() {
+            return refused("a file of a certificate (client-certificate)");
+        }
+        if user.exec.is_some() || user.auth_provider.is_some() {
+            return refused("a program (exec, auth-provider)");
+        }
+    }
+    Ok(())
+}
+
+/// Who wrote a kubeconfig.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Somebody of this host.
+    Ours,
+    /// Another machine.
+    Given,
+}
+
+async fn open(
+    which: &KubeconfigRef,
+    limits: Limits,
+    origin: Origin,
+) -> Result<Access, AccessError> {
     let path = which.path.clone();
     let text = read(&path)?;
     let unusable = |words: String| AccessError::Unusable { path: path.clone(), words };
     let mut file = Kubeconfig::from_yaml(&text).map_err(|e| unusable(without_text(&chain(&e))))?;
+    if origin == Origin::Given {
+        names_nothing(&file).map_err(unusable)?;
+    }
     absolute(&mut file, &path);
     let options =
         KubeConfigOptions { context: which.context.clone(), ..KubeConfigOptions::default() };
@@ -323,6 +425,52 @@ mod tests {
         let fine = open("{token: abc}", "", false).await.unwrap();
         assert_eq!(fine.namespace, "shop");
         assert!(!format!("{fine:?}").contains("abc"));
+    }
+
+    #[tokio::test]
+    async fn what_another_machine_gave_names_nothing_of_this_one() {
+        use base64::Engine as _;
+        let pack = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let config = |user: &str, cluster: &str| {
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\nclusters: [{{name: k, cluster: {{server: 'https://10.9.0.10:6443', certificate-authority-data: {}{cluster}}}}}]\nusers: [{{name: u, user: {user}}}]\n",
+                pack("authority")
+            )
+        };
+        let inline = format!(
+            "{{client-certificate-data: {}, client-key-data: {}}}",
+            pack("certificate"),
+            pack("key")
+        );
+        let good = config(&inline, "");
+        leads_to(&good, "10.9.0.10", None).unwrap();
+        leads_to(&config("{token: renewed}", ""), "10.9.0.10", Some(&good)).unwrap();
+        let why = leads_to(&good, "10.9.0.11", None).unwrap_err();
+        assert_eq!(why, "its server is not on 10.9.0.11");
+        let other = good.replace(&pack("authority"), &pack("another"));
+        let why = leads_to(&other, "10.9.0.10", Some(&good)).unwrap_err();
+        assert!(why.contains("another authority"), "{why}");
+        for (user, cluster, what) in [
+            ("{tokenFile: /etc/trueup/forge-token}", "", "tokenFile"),
+            ("{client-key: /etc/ssl/private/host.key}", "", "client-key"),
+            ("{client-certificate: /etc/ssl/host.crt}", "", "client-certificate"),
+            ("{exec: {apiVersion: v1, command: /bin/steal}}", "", "exec"),
+            ("{auth-provider: {name: gcp, config: {}}}", "", "auth-provider"),
+            ("{token: abc}", ", proxy-url: 'http://10.9.0.66:3128'", "proxy-url"),
+            ("{token: abc}", ", certificate-authority: /etc/passwd", "certificate-authority"),
+        ] {
+            let text = config(user, cluster);
+            let why = stands_alone(&text).unwrap_err();
+            assert!(why.contains(what) && !why.contains('/'), "{why}");
+            leads_to(&text, "10.9.0.10", None).unwrap_err();
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("config");
+            std::fs::write(&path, &text).unwrap();
+            only_ours(&path, 0o600);
+            let which = KubeconfigRef { path, context: None, programs: false };
+            let error = access_given(&which, Limits::default()).await.unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::access::{Access, AccessError, KubeconfigRef, access};
+use crate::access::{Access, AccessError, KubeconfigRef, access, access_given};
 use crate::api::{Api, Limits};
 use crate::fault::Fault;
 use crate::watch::{Pulse, Watches};
@@ -96,7 +96,7 @@ impl Connections {
     }
 
     /// The same, and where `ways` have none, the file of that place leads to the cluster as soon as it is there. No
-    /// program that it names is started.
+    /// program that it names is started, and it may name no other file: see [`crate::stands_alone`].
     pub fn or_kept(
         ways: BTreeMap<String, KubeconfigRef>,
         place: impl Fn(&str) -> Option<PathBuf> + Send + Sync + 'static,
@@ -135,7 +135,10 @@ impl Connections {
         if let Some(open) = self.current(cluster, stamp.as_ref()) {
             return Ok(open);
         }
-        let access = access(&way, self.0.limits).await;
+        let access = match self.0.ways.contains_key(cluster) {
+            true => access(&way, self.0.limits).await,
+            false => access_given(&way, self.0.limits).await,
+        };
         let access = access.inspect_err(|_| self.end(cluster))?;
         let mut all = self.open();
         // Two who asked at the same time get the same one.

@@ -114,7 +114,7 @@ impl<'a> Site<'a> {
             let on = On { id: &id, guest: &guest };
             let has_credentials = kept_kubeconfig(&provider.folder, &id.name).exists();
             let already = on.init(&built, &control, has_credentials)?;
-            on.keep(&provider)?;
+            on.keep(&provider, &control.address.to_string())?;
             Ok(already)
         };
         let already = blocking("make a control plane", work).await?;
@@ -135,6 +135,16 @@ impl On<'_> {
 
     /// Runs kubeadm, after every other one there has ended.
     pub(super) fn kubeadm(&self, what: &str, arguments: &[&str]) -> Result<(), String> {
+        self.kubeadm_hiding(what, arguments, str::to_owned)
+    }
+
+    /// The same; of its words `hide` takes what nobody is to read.
+    fn kubeadm_hiding(
+        &self,
+        what: &str,
+        arguments: &[&str],
+        hide: impl Fn(&str) -> String,
+    ) -> Result<(), String> {
         let argv = Argv::new("flock").args([LOCK, "kubeadm"]).args(arguments);
         let said = self.guest.run(&argv, KUBEADM).map_err(|error| error.to_string())?;
         if said.status.success() {
@@ -143,9 +153,20 @@ impl On<'_> {
         // It tells its steps on the one, and what is wrong on the other.
         let words = said.stderr.trim();
         let lines: Vec<&str> = words.lines().filter(|line| !line.contains("[WARNING")).collect();
-        let words = lines.join("\n");
+        // Before they are cut: half of a secret would not be found any more.
+        let words = hide(&lines.join("\n"));
         let kept: String = words.chars().take(WORDS_MAX).map(plain).collect();
         Err(format!("kubeadm {what} failed ({}): {kept}", said.status))
+    }
+
+    /// Waits until no kubeadm runs there any more.
+    pub(super) fn wait(&self) -> Result<(), Fault> {
+        let said = self.guest.run(&Argv::new("flock").args([LOCK, "true"]), KUBEADM);
+        let said = said.map_err(|error| error.to_string()).and_then(|said| {
+            let why = || format!("{}: {}", said.status, said.stderr.trim());
+            said.status.success().then_some(()).ok_or_else(why)
+        });
+        said.map_err(|error| self.fault("waiting for a kubeadm that runs", &error))
     }
 
     /// The release of kubeadm there, which has to be of that minor one.
@@ -216,13 +237,13 @@ impl On<'_> {
         control: &KubernetesMachine,
         has_credentials: bool,
     ) -> Result<bool, Fault> {
-        let release = self.release(&built.version)?;
         // Whoever began may be at it still.
-        self.kubeadm("version", &["version"]).map_err(|error| self.fault("it", &error))?;
+        self.wait()?;
         let is = machine::is(self.guest, machine::CONTROL_PLANE);
         if is.map_err(|error| self.fault("its mark", &error))? {
             return Ok(true);
         }
+        let release = self.release(&built.version)?;
         if built.data.is_some() && self.data()?.is_some() {
             return self.restore(built, control, None).map(|(already, _)| already);
         }
@@ -279,14 +300,24 @@ impl On<'_> {
         self.told(&[(CONFIG, kubeadm::init(&cluster, release).as_str())])
     }
 
-    /// Keeps the credentials that kubeadm made.
-    pub(super) fn keep(&self, provider: &KubernetesProvider) -> Result<(), Fault> {
+    /// Keeps the credentials that kubeadm made. They are a machine's word: they may lead to that machine alone, and
+    /// have this host read no file of its own.
+    pub(super) fn keep(&self, provider: &KubernetesProvider, host: &str) -> Result<(), Fault> {
         let read = self.guest.read(Path::new(ADMIN));
         let read = read.map_err(|error| self.fault("the credentials", &error))?;
         let read = read.ok_or_else(|| {
             Fault::needs_human(
                 format!("{}: {} has no {ADMIN}", self.id, self.guest.name()),
                 "make one there: kubeadm init phase kubeconfig admin",
+            )
+        })?;
+        let before = kept::read(&provider.folder, &self.id.name);
+        let before = before.map_err(|error| self.fault(kept::OF_THIS_HOST, &error))?;
+        let text = std::str::from_utf8(&read).map_err(|error| self.fault(ADMIN, &error))?;
+        trueup_kubernetes::leads_to(text, host, before.as_deref()).map_err(|why| {
+            Fault::needs_human(
+                format!("{}: {ADMIN} of {} is not used: {why}", self.id, self.guest.name()),
+                "see who changed it there, and make one by: kubeadm init phase kubeconfig admin",
             )
         })?;
         let kept = kept::keep(&provider.folder, &self.id.name, &read);
@@ -323,6 +354,12 @@ impl Job<'_> {
         let (marked_of, there) = (of.clone(), guest.clone());
         let look = move || {
             let on = On { id: &id, guest: &there };
+            on.wait()?;
+            let is = machine::is(&there, &marked_of);
+            if is.map_err(|error| on.fault("its mark", &error))? {
+                // Whatever its kubeadm is of by now, it has nothing to do.
+                return Ok(None);
+            }
             let release = match &version {
                 Some(version) => on.release(version)?,
                 None => on.any_release()?,
@@ -333,11 +370,6 @@ impl Job<'_> {
                 let ask = "give the machine an image of a release that fits";
                 Fault::needs_human(format!("{id}: {why}"), ask)
             })?;
-            on.kubeadm("version", &["version"]).map_err(|error| on.fault("it", &error))?;
-            let is = machine::is(&there, &marked_of);
-            if is.map_err(|error| on.fault("its mark", &error))? {
-                return Ok(None);
-            }
             machine::unmark(&there).map_err(|error| on.fault("its mark", &error))?;
             if on.has(KUBELET[0])? || on.has(KUBELET[1])? {
                 on.reset()?;
@@ -362,10 +394,11 @@ impl Job<'_> {
         let work = move || {
             let on = On { id: &id, guest: &guest };
             on.told(&[(DISCOVERY, discovery.as_str()), (CONFIG, config.as_str())])?;
-            let joined = on.kubeadm("join", &["join", "--config", CONFIG]);
+            let hide = |words: &str| token.out_of(words);
+            let joined = on.kubeadm_hiding("join", &["join", "--config", CONFIG], hide);
             // With or without success: it has done its part.
             let removed = guest.remove(Path::new(CONFIG));
-            joined.map_err(|words| on.fault("joining", &token.out_of(&words)))?;
+            joined.map_err(|words| on.fault("joining", &words))?;
             removed.map_err(|error| on.fault("removing its token", &error))?;
             machine::mark(&guest, &of).map_err(|error| on.fault("its mark", &error))
         };

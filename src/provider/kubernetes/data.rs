@@ -125,6 +125,15 @@ fn on_root(guest: &Guest) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Whether etcd has anything there.
+///
+/// # Errors
+/// It does not say.
+pub(super) fn knows(guest: &Guest) -> io::Result<bool> {
+    let [_, etcd] = &PARTS;
+    guest.says_yes(&["test", "-e", etcd.first])
+}
+
 /// Mounts the disk, which is given a file system where it is empty; whether anything was done. Where the data are
 /// on the machine's first disk, they stay there.
 ///

@@ -17,6 +17,21 @@ pub fn kept_kubeconfigs(folder: PathBuf) -> impl Fn(&str) -> Option<PathBuf> + S
     move |cluster| Some(kept_kubeconfig(&folder, &Name::new(cluster).ok()?))
 }
 
+/// What they are called where they cannot be read.
+pub(super) const OF_THIS_HOST: &str = "the credentials that are kept on this host";
+
+/// The credentials of a cluster that are kept; `None`: there are none.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn read(folder: &Path, cluster: &Name) -> io::Result<Option<String>> {
+    match fs::read_to_string(kept_kubeconfig(folder, cluster)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Keeps the credentials of a cluster, durably before anybody uses them.
 ///
 /// # Errors

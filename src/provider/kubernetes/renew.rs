@@ -40,7 +40,9 @@ impl Job<'_> {
         blocking("renew certificates", work).await?;
         self.shows_other_than(&before).await?;
         let id = self.id.clone();
-        let keep = move || On { id: &id, guest: &again }.keep(&provider);
+        let host = self.link.connection.access.host().map(str::to_owned);
+        let host = host.ok_or_else(|| self.away("its kubeconfig names no server"))?;
+        let keep = move || On { id: &id, guest: &again }.keep(&provider, &host);
         blocking("keep credentials", keep).await?;
         Ok(Outcome::default())
     }

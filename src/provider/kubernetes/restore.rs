@@ -4,7 +4,6 @@
 //! Nothing is reset here: what was cut off is gone on with. Nothing is begun on data of another cluster, or that a
 //! newer release has had, or where there are none.
 
-use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -16,12 +15,11 @@ use trueup_kubernetes::node::skew::Version;
 
 use super::act::{COMES_BACK, Job};
 use super::build::{CONFIG, On, Site};
-use super::{data, machine};
+use super::{data, kept, machine};
 use crate::model::Fault;
 use crate::model::resource::{KubernetesBuilt, KubernetesData, KubernetesMachine};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
-use crate::provider::paths::kept_kubeconfig;
 
 /// Between two questions to the API server: nobody tells.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -38,15 +36,10 @@ impl Site<'_> {
         let work = move || {
             let guest = provider.guest(&control.guest);
             let on = On { id: &id, guest: &guest };
-            let kept = fs::read_to_string(kept_kubeconfig(&provider.folder, &id.name));
-            let kept = match kept {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                kept => Some(kept.map_err(|error| {
-                    on.fault("the credentials that are kept on this host", &error)
-                })?),
-            };
+            let kept = kept::read(&provider.folder, &id.name);
+            let kept = kept.map_err(|error| on.fault(kept::OF_THIS_HOST, &error))?;
             let (already, release) = on.restore(&built, &control, kept.as_deref())?;
-            on.keep(&provider)?;
+            on.keep(&provider, &control.address.to_string())?;
             Ok((already, release))
         };
         let (already, release) = blocking("make a control plane again", work).await?;
@@ -108,13 +101,13 @@ impl On<'_> {
         control: &KubernetesMachine,
         kept: Option<&str>,
     ) -> Result<(bool, Version), Fault> {
-        let release = self.release(&built.version)?;
         // Whoever began may be at it still.
-        self.kubeadm("version", &["version"]).map_err(|error| self.fault("it", &error))?;
+        self.wait()?;
         let is = machine::is(self.guest, machine::CONTROL_PLANE);
         if is.map_err(|error| self.fault("its mark", &error))? {
-            return Ok((true, release));
+            return Ok((true, self.any_release()?));
         }
+        let release = self.release(&built.version)?;
         let there = self.data()?;
         let Some(there) = there else {
             return Err(Fault::needs_human(
@@ -167,6 +160,11 @@ impl On<'_> {
             release,
         };
         there.lets(&own).map_err(|why| refused(&why))?;
+        let knows = data::knows(self.guest);
+        if !knows.map_err(|error| self.fault("its disk of data", &error))? {
+            // kubeadm would begin an empty one under the same authority, and it would pass for the old one.
+            return Err(refused("etcd has nothing there"));
+        }
         let begun = self.begun()?;
         self.told_to_init(built, control, release)?;
         let mut ignored = again::ignored(begun);

@@ -32,6 +32,18 @@ use crate::provider::paths::kept_kubeconfig;
 const RELEASE: &str = "v1.33.1\n";
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
+/// The authority in [`admin`], packed.
+const AUTHORITY: &str = "YXV0aG9yaXR5";
+
+/// What kubeadm leaves for administrators, with that token.
+fn admin(token: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{{name: a, context: {{cluster: cloud, \
+         user: a}}}}]\nclusters: [{{name: cloud, cluster: {{server: 'https://10.9.0.10:6443', \
+         certificate-authority-data: {AUTHORITY}}}}}]\nusers: [{{name: a, user: {{token: {token}}}}}]\n"
+    )
+}
+
 fn named(text: &str) -> Name {
     Name::new(text).unwrap()
 }
@@ -120,19 +132,30 @@ async fn a_control_plane_that_was_cut_off_is_begun_anew_and_one_that_is_there_is
     assert!(!host.kept().exists(), "nobody has credentials for what is not there");
     assert_eq!(host.kubeadm(), ["init"]);
     // It had come some way.
-    host.fake.put(ADMIN, "half");
+    host.fake.put(ADMIN, &admin("half"));
     host.fake.fails(None);
     assert!(!host.init().await.unwrap());
     assert_eq!(host.kubeadm(), ["init", "reset", "init"]);
-    assert_eq!(std::fs::read(host.kept()).unwrap(), b"half");
+    assert_eq!(std::fs::read_to_string(host.kept()).unwrap(), admin("half"));
     let mode = std::fs::metadata(host.kept()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     // What the log of this host lost is read anew; the cluster is not touched.
     std::fs::remove_file(host.kept()).unwrap();
-    host.fake.put(ADMIN, "whole");
+    host.fake.put(ADMIN, &admin("whole"));
     assert!(host.init().await.unwrap());
     assert_eq!(host.kubeadm().len(), 3);
-    assert_eq!(std::fs::read(host.kept()).unwrap(), b"whole");
+    assert_eq!(std::fs::read_to_string(host.kept()).unwrap(), admin("whole"));
+    // Not by any that lead elsewhere, or believe another.
+    for (from, to) in [
+        ("10.9.0.10", "10.9.0.66"),
+        ("token: whole", "tokenFile: /etc/passwd"),
+        (AUTHORITY, "YQ=="),
+    ] {
+        host.fake.put(ADMIN, &admin("whole").replace(from, to));
+        let fault = host.init().await.unwrap_err().to_string();
+        assert!(fault.contains("admin.conf of cloud-ctl is not used"), "{fault}");
+        assert_eq!(std::fs::read_to_string(host.kept()).unwrap(), admin("whole"));
+    }
     // What kubeadm was told nobody but root reads there.
     let made = "install -m 0400 -o root -g root /dev/null /run/trueup/.kubeadm.yaml.trueup-new";
     assert!(host.fake.ran().contains(&made.to_owned()), "{:?}", host.fake.ran());
@@ -192,6 +215,8 @@ async fn a_machine_joins_by_a_token_that_nobody_sees_and_that_is_taken_back() {
     assert!(found.contains(&kube.url()) && !found.contains("token"), "{found}");
     // One that has joined is left alone.
     assert!(job.join("n1", &n1, None).await.unwrap().already);
+    // Also where its kubeadm could not join any more, as of a pool that stays behind its control plane.
+    assert!(job.join("n1", &n1, Some("1.35")).await.unwrap().already);
     assert_eq!(host.kubeadm().len(), 3);
 }
 
@@ -234,6 +259,7 @@ async fn pods_are_connected_and_a_node_goes_only_by_our_mark() {
     kube.world().put(&node("n1", "10.244.1.0/24"));
     let job = host.job().await;
     let nodes = std::collections::BTreeSet::from(["n1".to_owned()]);
+    host.fake.says("networkctl", ended(0, "", ""));
     assert!(!job.connect(&built(), &nodes).await.unwrap().already);
     assert!(job.connect(&built(), &nodes).await.unwrap().already);
     // systemd-networkd must hear of what is not its business before there is a link of a pod.
@@ -419,9 +445,10 @@ async fn certificates_are_renewed_and_only_then_are_the_new_credentials_kept() {
     let (host, kube) = with_cluster();
     kube.show(&Certificate::between("20200101000000Z", "20300101000000Z"));
     host.fake.says("ctr", ended(0, "0a1b\n", ""));
-    host.fake.put(ADMIN, "renewed");
+    let renewed = kube.kubeconfig() + "# renewed\n";
+    host.fake.put(ADMIN, &renewed);
     let (job, guest) = (host.job().await, named("cloud-ctl"));
-    let is_kept = || std::fs::read(host.kept()).unwrap() == b"renewed";
+    let is_kept = || std::fs::read_to_string(host.kept()).unwrap() == renewed;
     let shows = async {
         let ended = "ctr -n k8s.io tasks kill -s SIGTERM 0a1b".to_owned();
         while !host.fake.ran().contains(&ended) {

@@ -10,6 +10,7 @@ use crate::port::AgentFault;
 use crate::provider::kubernetes::data;
 
 const MARK: &str = "/var/lib/trueup/data/cluster";
+const MEMBER: &str = "/var/lib/etcd/member";
 const DISK: &str = "/dev/disk/by-label/trueup-data";
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 const EMPTY: &str = r#"{"blockdevices": [
@@ -33,6 +34,7 @@ fn made_anew() -> (Host, FakeKube) {
     let authority = authority(&kube.kubeconfig());
     host.fake.put("/etc/kubernetes/pki/ca.crt", &String::from_utf8(authority.clone()).unwrap());
     host.fake.put(MARK, &mark("cloud", &authority, "v1.32.4"));
+    host.fake.put(MEMBER, "");
     host.fake.put(BOOT, "b007\n");
     kube.world().put(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "ctl"},
         "status": {"nodeInfo": {"bootID": "b007"}}}));
@@ -42,7 +44,10 @@ fn made_anew() -> (Host, FakeKube) {
 impl Host {
     async fn restore(&self) -> Result<bool, Fault> {
         let site = Site::new(&self.provider, &self.id, &self.progress);
-        site.restore(&built()).await.map(|outcome| outcome.already)
+        // Where the API server is that is asked afterwards.
+        let mut built = built();
+        built.machines.get_mut("ctl").unwrap().address = [127, 0, 0, 1].into();
+        site.restore(&built).await.map(|outcome| outcome.already)
     }
 
     async fn prepare(&self) -> Result<bool, Fault> {
@@ -103,7 +108,7 @@ async fn nothing_is_begun_on_data_that_are_not_these() {
     let refused = async |change: &dyn Fn(&Host, &[u8])| {
         let (host, kube) = made_anew();
         change(&host, &authority(&kube.kubeconfig()));
-        host.fake.put(ADMIN, "half");
+        host.fake.put(ADMIN, &admin("half"));
         let mut told = Vec::new();
         // Also where the plan takes it for one that never was.
         for fault in [host.restore().await.unwrap_err(), host.init().await.unwrap_err()] {
@@ -127,6 +132,8 @@ async fn nothing_is_begun_on_data_that_are_not_these() {
     let another = mark("cloud", b"another", "v1.33.1");
     let swapped = refused(&|host, _| host.fake.put(MARK, &another)).await;
     assert!(words(&swapped, "the authority beside them is not the one"), "{swapped:?}");
+    let empty = refused(&|host, _| host.fake.drop_file(MEMBER)).await;
+    assert!(words(&empty, "etcd has nothing there"), "{empty:?}");
     // The disk of another cluster of the same name, whole.
     let (host, _kube) = made_anew();
     host.fake.put("/etc/kubernetes/pki/ca.crt", "another");
@@ -174,7 +181,7 @@ async fn a_disk_is_set_up_once_and_its_file_system_is_never_made_again() {
     );
     // A cluster is made there, and its first disk is exchanged.
     host.fake.put("/etc/kubernetes/pki/ca.crt", "authority");
-    host.fake.put(ADMIN, "credentials");
+    host.fake.put(ADMIN, &admin("credentials"));
     assert!(!host.init().await.unwrap());
     assert_eq!(host.release_on_disk(), "v1.33.1");
     host.fake.made_anew(&["/usr/lib/cni", "/var/lib/trueup/data"]);

@@ -272,10 +272,9 @@ impl Work<'_, '_> {
         nodes: &BTreeSet<String>,
         token: &Token,
     ) {
-        let reason = self.case.reason;
         let Some(built) = &self.to.built else {
             for node in nodes {
-                self.node(verdict, node, NodeStep::Restart, token, reason);
+                self.node(verdict, node, NodeStep::Restart, token, self.case.reason);
             }
             return;
         };
@@ -289,18 +288,15 @@ impl Work<'_, '_> {
             let place = self.to.place.clone();
             // One that was made anew has no rules either, and is no node before it has them.
             let rules = built.firewall.as_ref().and(beside::firewall(self.to, machines.clone()));
-            self.quiet(
-                verdict,
-                Action::ClusterPrepare { place, machines, key: built.key, shared: None },
-                Vec::new(),
-            );
-            if let Some(rules) = rules {
-                self.quiet(verdict, rules, Vec::new());
+            let reason = self.because_of(machines.keys());
+            let set = Action::ClusterPrepare { place, machines, key: built.key, shared: None };
+            for action in [Some(set), rules].into_iter().flatten() {
+                verdict.step(Draft::quiet(action, reason, Vec::new()));
             }
         }
         for node in nodes {
             if let Some(step) = join(built, node) {
-                self.node(verdict, node, step, token, reason);
+                self.node(verdict, node, step, token, self.because(node));
             }
         }
     }

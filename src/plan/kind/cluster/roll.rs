@@ -8,7 +8,7 @@ use trueup_slurm::wish;
 
 use super::Work;
 use crate::model::resource::NodeStep;
-use crate::plan::SkipReason;
+use crate::plan::{Reason, SkipReason};
 
 use super::super::Verdict;
 
@@ -138,16 +138,15 @@ impl Work<'_, '_> {
         files: impl FnOnce(&mut Verdict, Vec<String>) -> Result<(), String>,
     ) -> Result<(), String> {
         let at = |most: Stage| wave.nodes.iter().filter(move |(_, stage)| *stage <= most);
-        let reason = self.case.reason;
         for (node, _) in at(Stage::InUse) {
             let pool = Arc::clone(&wave.pool);
             let step = NodeStep::Drain { pool, at_most: Some(wave.at_most) };
-            self.node(verdict, node, step, &wave.token, reason);
+            self.node(verdict, node, step, &wave.token, self.because(node));
         }
         for (node, _) in at(Stage::Changing) {
             // Whoever was empty when it was looked at may have a job that was being started.
             let step = NodeStep::Wait { timeout_s: self.to.drain_timeout_s };
-            self.node(verdict, node, step, &wave.token, reason);
+            self.node(verdict, node, step, &wave.token, self.because(node));
         }
         let outdated = at(Stage::Changing).map(|(node, _)| node);
         let outdated: Vec<String> =
@@ -158,11 +157,28 @@ impl Work<'_, '_> {
         let changed = at(Stage::Changing).map(|(node, _)| node.clone()).collect();
         self.start_anew(verdict, &changed, &wave.token);
         for (node, _) in &wave.nodes {
-            self.node(verdict, node, NodeStep::Check, &wave.token, reason);
+            self.node(verdict, node, NodeStep::Check, &wave.token, self.because(node));
         }
         for (node, _) in &wave.nodes {
-            self.node(verdict, node, NodeStep::Resume, &wave.token, reason);
+            self.node(verdict, node, NodeStep::Resume, &wave.token, self.because(node));
         }
         Ok(())
+    }
+
+    /// Why a node is taken out and given back. Where its machine alone is to change, the cluster is as it was made:
+    /// to tell of a drift would be to say that somebody changed it.
+    pub(super) fn because(&self, node: &str) -> Reason {
+        let machine_alone = self.outdated.contains(node) && !self.by_files.contains(node);
+        match self.case.reason {
+            Reason::Drifted if machine_alone => Reason::Needed,
+            reason => reason,
+        }
+    }
+
+    /// The same of several at once.
+    pub(super) fn because_of<'n>(&self, mut nodes: impl Iterator<Item = &'n String>) -> Reason {
+        let first = nodes.next().map(|node| self.because(node));
+        let same = first.filter(|first| nodes.all(|node| self.because(node) == *first));
+        same.unwrap_or(self.case.reason)
     }
 }

@@ -139,6 +139,17 @@ fn a_node_more_comes_after_its_machine() {
 }
 
 #[test]
+fn steps_of_a_cluster_that_serve_its_machines_are_no_drift() {
+    let mut machine = more_memory(well(&small()), &["n1", "n2"]);
+    let applied = Some(machine.desired.resources[&id("cluster/hpc")].digest);
+    machine.known.resources.get_mut(&id("cluster/hpc")).unwrap().applied = applied;
+    let plan = machine.plan();
+    let of_cluster = |step: &&crate::plan::Step| step.resource == id("cluster/hpc");
+    let reasons: Vec<Reason> = plan.steps.iter().filter(of_cluster).map(|it| it.reason).collect();
+    assert!(reasons.len() > 8 && reasons.iter().all(|it| *it == Reason::Needed), "{reasons:?}");
+}
+
+#[test]
 fn a_machine_is_stopped_only_while_its_node_is_empty() {
     steps(
         &more_memory(well(&small()), &["n1", "n2"]),

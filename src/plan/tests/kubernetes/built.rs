@@ -198,6 +198,13 @@ fn a_machine_is_stopped_only_while_its_node_is_empty() {
         20  uncordon  cluster/cloud  n2 [changed] after 19
         Plan: 0 to create, 3 to change (3 restart), 0 to destroy"#]],
     );
+    // The cluster is as it was made, so nobody is told that it drifted: its steps serve its machines.
+    let mut same = more_memory(all(), &["n1", "n2"]);
+    let applied = Some(same.desired.resources[&id("cluster/cloud")].digest);
+    same.known.resources.get_mut(&id("cluster/cloud")).unwrap().applied = applied;
+    let plan = same.plan();
+    assert_eq!(plan.steps.len(), 20);
+    assert!(plan.steps.iter().all(|step| step.reason != Reason::Drifted), "{:?}", plan.steps);
     // The control plane's may go at any time: pods run on.
     steps(
         &more_memory(all(), &["ctl"]),

@@ -18,7 +18,7 @@ use crate::model::resource::{
     KubernetesNodeStep, KubernetesSeen,
 };
 use crate::model::{Kind, Name, Resource, ResourceId};
-use crate::plan::{Action, Disruption, FieldChange, SkipReason};
+use crate::plan::{Action, Disruption, FieldChange, Reason, SkipReason};
 
 /// The mark on nodes that go is of this pool, which no document can name.
 const GOING: &str = "-going";
@@ -116,6 +116,22 @@ impl Work<'_, '_> {
         machine.is_some_and(|it| self.case.facts.stops(&vm(&it.guest)))
     }
 
+    /// Why a node is taken out and given back. Where its machine alone is to change, the cluster is as it was made:
+    /// to tell of a drift would be to say that somebody changed it.
+    pub(super) fn because(&self, node: &str) -> Reason {
+        match self.case.reason {
+            Reason::Drifted if self.stops(node) => Reason::Needed,
+            reason => reason,
+        }
+    }
+
+    /// The same of several at once.
+    fn because_of<'n>(&self, mut nodes: impl Iterator<Item = &'n str>) -> Reason {
+        let first = nodes.next().map(|node| self.because(node));
+        let same = first.filter(|first| nodes.all(|node| self.because(node) == *first));
+        same.unwrap_or(self.case.reason)
+    }
+
     /// Whether a machine is no node, although the cluster has one of its name: it was made anew.
     pub(super) fn lost(&self, node: &str) -> bool {
         self.built().is_some() && self.machine(node).is_some_and(|seen| !seen.joined)
@@ -154,7 +170,7 @@ impl Work<'_, '_> {
         let machines = nodes.iter().filter_map(|node| built.machines.get_key_value(*node));
         let machines = machines.map(|(node, it)| (node.clone(), it.guest.clone())).collect();
         let action = Action::KubernetesPrepare { machines, data: None };
-        verdict.step(Draft::quiet(action, self.case.reason, Vec::new()));
+        verdict.step(Draft::quiet(action, self.because_of(nodes.iter().copied()), Vec::new()));
         for node in nodes {
             self.join(verdict, built, node, mark);
         }
@@ -167,7 +183,7 @@ impl Work<'_, '_> {
         let pool = self.to.pools.iter().find(|pool| pool.nodes.iter().any(|it| it == node));
         let version = pool.and_then(|pool| pool.version.clone());
         let step = KubernetesNodeStep::Join { machine, version };
-        self.node(verdict, node, step, mark, self.case.reason);
+        self.node(verdict, node, step, mark, self.because(node));
     }
 
     /// Makes new machines nodes, connects all pods, and waits until what is new is well.
@@ -227,8 +243,9 @@ impl Work<'_, '_> {
         if !built.bridge || nodes.is_empty() {
             return;
         }
+        let reason = self.because_of(nodes.iter().map(String::as_str));
         let action = Action::KubernetesConnect { cluster: Box::new(built.clone()), nodes };
-        verdict.step(Draft::quiet(action, self.case.reason, Vec::new()));
+        verdict.step(Draft::quiet(action, reason, Vec::new()));
     }
 
     /// Nodes that were machines of ours, and that the document does not have any more.

@@ -172,17 +172,16 @@ impl Work<'_, '_> {
         mark: &CordonMark,
         wave: &[Member<'_>],
     ) {
-        let reason = self.case.reason;
         for it in wave.iter().filter(|it| it.stage == Stage::InService) {
             let beside = pool.nodes.iter().filter(|other| *other != it.name).cloned().collect();
             let at_most = Some(self.to.max_unavailable);
             let step = KubernetesNodeStep::Cordon { pool: beside, at_most };
-            self.node(verdict, it.name, step, mark, reason);
+            self.node(verdict, it.name, step, mark, self.because(it.name));
         }
         for it in wave.iter().filter(|it| it.stage <= Stage::Emptying) {
             let (timeout_s, evicts) = (self.to.drain_timeout_s, self.to.evicts);
             let step = KubernetesNodeStep::Drain { timeout_s, evicts };
-            self.node(verdict, it.name, step, mark, reason);
+            self.node(verdict, it.name, step, mark, self.because(it.name));
         }
         let joins: Vec<&str> = wave.iter().filter(|it| it.joins).map(|it| it.name).collect();
         self.rejoin(verdict, &joins, mark);
@@ -198,9 +197,10 @@ impl Work<'_, '_> {
         };
         for it in wave {
             let step = KubernetesNodeStep::Check { offers: offers.clone() };
-            self.node(verdict, it.name, step, mark, reason);
+            self.node(verdict, it.name, step, mark, self.because(it.name));
         }
         for it in wave {
+            let reason = self.because(it.name);
             self.node(verdict, it.name, KubernetesNodeStep::Uncordon, mark, reason);
         }
     }

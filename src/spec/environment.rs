@@ -18,6 +18,7 @@ use super::rename;
 use super::repo::{BASES_FOLDER, Entry, Repository, Session};
 use super::resolve::{Draft, Lease, Member, Place, Pool, Resolved, Settings, World, resolve};
 use super::scalar;
+use super::unheeded;
 use super::yaml::At;
 use super::{
     Desired, DesiredResource, Lifecycle, Origin, Renames, SelfHeal, SyncSettings, SyncWindow,
@@ -82,6 +83,7 @@ pub(crate) fn load_environment(
     let resolved = resolve_all(session, &mut all, settings);
     let policy = super::policy::settings(session.repo, &mut all);
     limits(&mut all, repository);
+    unheeded::warn(&mut all);
     let empty = all.by_id.is_empty();
     if empty && session.found.len() == before && all.drafts.is_empty() {
         nothing(&mut all, name);

@@ -27,6 +27,7 @@ mod resolve;
 pub mod scalar;
 mod schema;
 mod text;
+mod unheeded;
 mod vault;
 mod yaml;
 

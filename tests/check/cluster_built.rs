@@ -22,6 +22,15 @@ fn document(spec: &str) -> String {
     format!("{head}\nspec:\n  type: kubernetes\n{spec}")
 }
 
+/// A cluster that is built, with these lines.
+fn built(more: &str) -> String {
+    let spec = format!(
+        "  version: '1.33'\n  machines: {{ image: node, network: cloud, memory: 2GiB, boot: {{ image: node \
+         }} }}\n  controlPlane: [{{ name: ctl, address: 10.9.0.10 }}]\n{more}"
+    );
+    format!("{NETWORK_AND_IMAGE}{}", document(&spec))
+}
+
 #[test]
 fn a_cluster_is_built_of_machines_that_nobody_wrote_down() {
     let text = format!(
@@ -197,13 +206,6 @@ fn kubelets_that_may_not_stand_beside_the_api_server_are_told() {
 
 #[test]
 fn what_is_out_of_range_is_told_at_its_line() {
-    let built = |more: &str| {
-        let spec = format!(
-            "  version: '1.33'\n  machines: {{ image: node, network: cloud, memory: 2GiB, boot: {{ image: node \
-             }} }}\n  controlPlane: [{{ name: ctl, address: 10.9.0.10 }}]\n{more}"
-        );
-        format!("{NETWORK_AND_IMAGE}{}", document(&spec))
-    };
     check(
         &built(
             r#"  podCidr: 172.16.0.0/25
@@ -261,6 +263,41 @@ fn what_is_out_of_range_is_told_at_its_line() {
             environments/lab/x.yaml:23:36 spec/wrong-value: a cluster that is built has addresses of IPv4
         "#]],
     );
+}
+
+#[test]
+fn a_policy_that_the_network_of_pods_does_not_heed_is_told_and_refuses_nothing() {
+    let namespaces = "  namespaces:
+    - { name: shop }
+    - { name: research, networkPolicy: sameNamespace }
+    - name: vault
+      networkPolicy: denyAll
+";
+    let text = built(namespaces);
+    check(
+        &text,
+        expect![[r#"
+            environments/lab/x.yaml:21:40 spec/unheeded: nothing heeds `sameNamespace` here: the network that trueup gives this cluster (`cni: bridge`) knows no policies, so every pod is reached by all others (say `cni: none`, and bring a network that knows policies by a `Release`)
+            environments/lab/x.yaml:23:22 spec/unheeded: nothing heeds `denyAll` here: the network that trueup gives this cluster (`cni: bridge`) knows no policies, so every pod is reached by all others (say `cni: none`, and bring a network that knows policies by a `Release`)
+        "#]],
+    );
+    let warnings = loaded_text(&text).warnings;
+    assert!(warnings.iter().all(|it| it.severity == Severity::Warning) && warnings.len() == 2);
+    // It is told of a document that was read before, too; and the environment may say otherwise.
+    let patch = "apiVersion: trueup/v1\nkind: Environment\nmetadata: { name: lab }\nspec:\n  patches:\n    \
+                 - target: cluster/cloud\n      patch: { spec: { cni: none } }\n";
+    let with = |environment: &str| {
+        let (e, x) = ("environments/lab/e.yaml", "environments/lab/x.yaml");
+        repo(&[("trueup.yaml", REPOSITORY), (e, environment), (x, &text)])
+    };
+    let select = Select::Host("here".to_owned());
+    let mut cache = ParseCache::new();
+    let mut warnings =
+        |environment| load(&with(environment), &select, &mut cache).unwrap().warnings.len();
+    assert_eq!([ENVIRONMENT, ENVIRONMENT, patch].map(|it| warnings(it)), [2, 2, 0]);
+    // Another network may know them, and one that trueup did not bring is not known here.
+    check(&built(&format!("  cni: none\n{namespaces}")), expect![""]);
+    check(&document(namespaces), expect![""]);
 }
 
 #[test]

@@ -115,6 +115,24 @@ fn a_cluster_is_built_of_machines_that_nobody_wrote_down() {
 }
 
 #[test]
+fn certificates_are_renewed_unless_the_document_says_that_they_are_not() {
+    let of = |more: &str| loaded_text(&built(more)).desired.resources;
+    let cluster = id("cluster/cloud");
+    let [unsaid, said, never] = [
+        of(""),
+        of("  certificates: { renewBefore: 30d }\n"),
+        of("  certificates: { renewBefore: never }\n"),
+    ];
+    let shown = [&unsaid, &never].map(|it| serde_json::to_string(&it[&cluster].resource).unwrap());
+    assert!(shown[0].contains(r#""renewBeforeS":2592000"#), "{}", shown[0]);
+    assert!(!shown[1].contains("renewBefore"), "{}", shown[1]);
+    for (id, wish) in &unsaid {
+        assert_eq!(said[id].digest, wish.digest, "{id}");
+        assert_eq!(never[id].digest == wish.digest, *id != cluster, "{id}");
+    }
+}
+
+#[test]
 fn mistakes_of_machines_are_told_where_the_cluster_says_them() {
     check(
         &format!(

@@ -8,8 +8,8 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use trueup::model::{Digest, Name, Resource, ResourceId};
 use trueup::spec::{
-    Checked, Diagnostic, Loaded, ParseCache, RepoFile, RepoFiles, Select, Severity, check_all, load,
-    schemas,
+    Checked, Diagnostic, Loaded, ParseCache, RepoFile, RepoFiles, Select, Severity, check_all,
+    load, schemas,
 };
 
 fn file(path: &str, text: &[u8]) -> RepoFile {

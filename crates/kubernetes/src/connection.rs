@@ -112,6 +112,11 @@ impl Connections {
         self.way(cluster).is_some()
     }
 
+    /// Whether that was said beforehand, so that nothing that is kept leads there.
+    pub fn is_said(&self, cluster: &str) -> bool {
+        self.0.ways.contains_key(cluster)
+    }
+
     fn way(&self, cluster: &str) -> Option<KubeconfigRef> {
         if let Some(said) = self.0.ways.get(cluster) {
             return Some(said.clone());

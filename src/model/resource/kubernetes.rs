@@ -195,6 +195,9 @@ pub struct KubernetesSeen {
     pub namespaces: release::Seen,
     /// The certificates by which it is reached.
     pub certificates: Vec<Certificate>,
+    /// Which of them, by what they are called, are made by kubeadm of a cluster that trueup built, which thus renews
+    /// them. Those of a kubeconfig that the host's config names are somebody's.
+    pub renewable: BTreeSet<String>,
     /// Its machines that answer, by the names of their nodes, where trueup made them.
     pub machines: BTreeMap<String, KubernetesMachineSeen>,
     /// What gives people access for a while.

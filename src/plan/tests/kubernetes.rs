@@ -108,6 +108,7 @@ fn seen(nodes: &[Value]) -> KubernetesSeen {
         nodes: named.collect(),
         namespaces: Seen::default(),
         certificates: Vec::new(),
+        renewable: BTreeSet::new(),
         machines: BTreeMap::new(),
         access: Vec::new(),
         now: 1_000_000,

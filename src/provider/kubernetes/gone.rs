@@ -97,6 +97,7 @@ fn only(access: Vec<Found>) -> KubernetesSeen {
         nodes: BTreeMap::new(),
         namespaces: Seen::default(),
         certificates: Vec::new(),
+        renewable: BTreeSet::new(),
         machines: BTreeMap::new(),
         access,
         now: 0,

@@ -114,6 +114,7 @@ impl Link {
             nodes: kept.by_name,
             namespaces,
             certificates,
+            renewable: BTreeSet::new(),
             machines: BTreeMap::new(),
             access,
             now: now(),

@@ -107,6 +107,9 @@ impl KubernetesProvider {
         if let Some(built) = &cluster.built {
             let of = machine::node_of(&link.connection.access.authorities_pem());
             seen.machines = self.machines(built, &seen.nodes, of, known.ours).await?;
+            if !self.connections.is_said(id.name.as_str()) {
+                seen.renewable = seen.certificates.iter().map(|it| it.what.clone()).collect();
+            }
         }
         Ok(Some(seen))
     }

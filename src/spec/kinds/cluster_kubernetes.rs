@@ -55,7 +55,7 @@ pub struct KubernetesClusterSpec {
     /// Namespaces, with what is around them. What is not named here is left alone.
     #[serde(default)]
     pub namespaces: Vec<KubernetesNamespaceSpec>,
-    /// When certificates are told of.
+    /// When certificates are told of, and when they are renewed.
     #[serde(default)]
     pub certificates: KubernetesCertificatesSpec,
 }
@@ -334,13 +334,13 @@ pub enum NetworkPolicySpec {
     DenyAll,
 }
 
-/// When certificates are told of.
+/// When certificates are told of, and when they are renewed.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KubernetesCertificatesSpec {
     /// How long before its end: `30d`, the default.
     pub warn_before: Option<String>,
-    /// How long before their end those of the control plane are renewed: `30d`. They are not when not given.
-    /// With `machines` only.
+    /// How long before their end those of the control plane are renewed: `30d`, the default; `never`: trueup does not
+    /// renew them. With `machines` only.
     pub renew_before: Option<String>,
 }

@@ -519,19 +519,33 @@ fn certificates_are_renewed_before_they_end() {
         let mut seen = well(&ALL);
         let authority = certificate("authority 1 of the kubeconfig", 3);
         seen.certificates = vec![certificate("server 10.9.0.10:6443", days), authority];
+        seen.renewable = seen.certificates.iter().map(|it| it.what.clone()).collect();
         seen
     };
-    let verbs = |wish: &KubernetesCluster, days| {
-        let plan = there(wish, wish, seen(days)).plan();
+    let verbs = |wish: &KubernetesCluster, seen: KubernetesSeen| {
+        let plan = there(wish, wish, seen).plan();
         plan.steps.iter().map(|step| step.action.verb()).collect::<Vec<_>>()
     };
     let wish = built(&ALL);
-    assert_eq!(verbs(&wish, 31), [""; 0], "the authority's is not ours to renew");
-    assert_eq!(verbs(&wish, 30), ["renew"]);
-    assert_eq!(verbs(&wish, -1), ["renew"]);
+    assert_eq!(verbs(&wish, seen(31)), [""; 0], "the authority's is not ours to renew");
+    assert_eq!(verbs(&wish, seen(30)), ["renew"]);
+    assert_eq!(verbs(&wish, seen(-1)), ["renew"]);
     let mut told = built(&ALL);
     told.built.as_mut().unwrap().renew_before_s = None;
-    assert_eq!(verbs(&told, 1), [""; 0]);
+    assert_eq!(verbs(&told, seen(1)), [""; 0]);
+    // What somebody else made for this host, kubeadm would not renew however often it was told to.
+    let mut foreign = seen(1);
+    foreign.renewable.clear();
+    assert_eq!(verbs(&wish, foreign), [""; 0]);
+    // One that is made for 20 days is not renewed as soon as it is there.
+    let of_20_days = |left: i64| {
+        let mut seen = seen(left);
+        let one = &mut seen.certificates[0];
+        one.from = one.until - jiff::SignedDuration::from_hours(20 * 24);
+        seen
+    };
+    assert_eq!(verbs(&wish, of_20_days(20)), [""; 0]);
+    assert_eq!(verbs(&wish, of_20_days(10)), ["renew"]);
 }
 
 #[test]

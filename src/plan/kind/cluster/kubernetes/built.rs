@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trueup_kubernetes::cert::Certificate;
 use trueup_kubernetes::kubeadm::MACHINE;
 use trueup_kubernetes::node::{self, ClusterView, CordonMark, Out};
 use trueup_kubernetes::release::Seen;
@@ -81,6 +82,7 @@ fn nothing(built: &KubernetesBuilt) -> KubernetesSeen {
         nodes: BTreeMap::new(),
         namespaces: Seen::default(),
         certificates: Vec::new(),
+        renewable: BTreeSet::new(),
         machines: BTreeMap::new(),
         access: Vec::new(),
         now: 0,
@@ -306,13 +308,17 @@ impl Work<'_, '_> {
         }
     }
 
-    /// Renews certificates that end soon. The authority's is not among them: it is told, and renewed by nobody.
+    /// Renews certificates that end soon, and that are kubeadm's to renew. The authority's is not among them: it is
+    /// told, and renewed by nobody.
     pub(super) fn renew(&self, verdict: &mut Verdict) {
         let Some(built) = self.built() else { return };
         let (Some(before), Some(control)) = (built.renew_before_s, built.control()) else { return };
         let before = i64::try_from(before).unwrap_or(i64::MAX);
-        let all = self.seen.certificates.iter().filter(|it| !it.is_authority());
-        let soon = all.filter(|it| it.until.as_second().saturating_sub(self.seen.now) <= before);
+        let ours = |it: &&Certificate| self.seen.renewable.contains(&it.what) && !it.is_authority();
+        let soon = self.seen.certificates.iter().filter(ours);
+        let soon = soon.filter(|it| {
+            it.until.as_second().saturating_sub(self.seen.now) <= renewed_before(it, before)
+        });
         let changes: Vec<FieldChange> = soon
             .map(|it| FieldChange {
                 path: format!("/certificates/{}", it.what.replace('~', "~0").replace('/', "~1")),
@@ -328,6 +334,13 @@ impl Work<'_, '_> {
         let draft = Draft::quiet(action, self.case.reason, changes);
         verdict.step(draft.disturbing(Disruption::Live, BTreeSet::new()));
     }
+}
+
+/// How long before its end a certificate is renewed, seconds. One that was made for no longer than `before` would be
+/// renewed with every plan: it has half of its time.
+fn renewed_before(certificate: &Certificate, before: i64) -> i64 {
+    let whole = certificate.until.as_second().saturating_sub(certificate.from.as_second());
+    if whole > before { before } else { whole / 2 }
 }
 
 fn plain(path: &str, to: &str) -> FieldChange {

@@ -25,6 +25,9 @@ const SERVICES: &str = "10.96.0.0/12";
 /// How many bits the addresses of the pods of one node have in common (kube-controller-manager,
 /// `--node-cidr-mask-size`).
 const OF_NODE: u8 = 24;
+/// How long before their end certificates are renewed when nothing is said, seconds, and what says that they are not.
+const RENEW_S: u64 = 30 * 24 * 3600;
+const NEVER: &str = "never";
 /// Longest time before their end at which certificates are renewed, seconds: kubeadm makes them for a year.
 const RENEW_MAX_S: u64 = 300 * 24 * 3600;
 /// Shortest and longest subnet of services that kubeadm takes.
@@ -68,7 +71,8 @@ pub(super) fn resolve(
     let version = release(cx, version);
     let subnets = subnets(cx, spec);
     let renew_before_s = match spec.certificates.renew_before.as_deref() {
-        None => Some(None),
+        None => Some(Some(RENEW_S)),
+        Some(NEVER) => Some(None),
         some => span(cx, "/spec/certificates/renewBefore", some).map(Some),
     };
     if renew_before_s.flatten().is_some_and(|before| before > RENEW_MAX_S) {

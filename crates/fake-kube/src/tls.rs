@@ -98,6 +98,11 @@ impl Certificate {
         Self { pem: at("pem"), key: at("key") }
     }
 
+    /// It, as PEM, without its key.
+    pub fn pem(&self) -> Vec<u8> {
+        std::fs::read(&self.pem).unwrap()
+    }
+
     fn config(&self) -> Arc<ServerConfig> {
         let chain = CertificateDer::pem_file_iter(&self.pem).unwrap();
         let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();

@@ -193,7 +193,7 @@ pub struct KubernetesSeen {
     pub nodes: BTreeMap<String, Arc<serde_json::Value>>,
     /// Its namespaces and what is around them.
     pub namespaces: release::Seen,
-    /// The certificates by which it is reached.
+    /// The certificates by which it is reached, and of one that is built those in its control plane's machine.
     pub certificates: Vec<Certificate>,
     /// Which of them, by what they are called, are made by kubeadm of a cluster that trueup built, which thus renews
     /// them. Those of a kubeconfig that the host's config names are somebody's.

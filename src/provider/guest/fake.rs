@@ -202,6 +202,20 @@ impl State {
                     said.push_str(&format!("{}  {path}\n", hex::encode(Sha256::digest(bytes))));
                 }
             }
+            "head" => {
+                let limit = words.iter().find_map(|it| it.strip_prefix("--bytes=")).unwrap();
+                let limit: usize = limit.parse().unwrap();
+                let (mut all, mut code) = (Vec::new(), 0);
+                for path in words.iter().filter(|it| it.starts_with('/')) {
+                    let Some(bytes) = self.files.get(path) else {
+                        code = 1;
+                        continue;
+                    };
+                    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(limit)]);
+                    all.push(format!("==> {path} <==\n{text}"));
+                }
+                return Ok(ended(code, &all.join("\n"), "").unwrap());
+            }
             "test" => {
                 let code = i32::from(!self.files.contains_key(&last));
                 return Ok(ended(code, "", "").unwrap());

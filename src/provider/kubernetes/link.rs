@@ -14,10 +14,11 @@ use trueup_kubernetes::node::{ClusterView, NODES, Nodes, overview};
 use trueup_kubernetes::release::{Engine, Seen, Waits, Wish};
 use trueup_kubernetes::{Api, Connection, Fault, Kind, Lens, ObjectKey, Resource, Selector, Stock};
 
+use super::certificates::InMachine;
 use crate::model::resource::KubernetesSeen;
 
 /// How long what is known of certificates is taken for current. They change once in a year.
-const CERTIFICATES: Duration = Duration::from_secs(3600);
+pub(super) const CERTIFICATES: Duration = Duration::from_secs(3600);
 
 /// The way to one cluster.
 pub(super) struct Link {
@@ -27,6 +28,8 @@ pub(super) struct Link {
     /// Counts what was done to the cluster from here.
     done: AtomicU64,
     known: tokio::sync::Mutex<Known>,
+    /// What is known of the certificates in the machine of its control plane, and for how long.
+    pub(super) in_machine: tokio::sync::Mutex<Option<(Instant, InMachine)>>,
 }
 
 /// What is known from the last look.
@@ -69,7 +72,8 @@ impl Link {
             certificates: None,
         };
         let (nodes, known) = (Nodes::new(api), tokio::sync::Mutex::new(known));
-        Self { connection, nodes, giver, done: AtomicU64::new(0), known }
+        let in_machine = tokio::sync::Mutex::default();
+        Self { connection, nodes, giver, done: AtomicU64::new(0), known, in_machine }
     }
 
     pub(super) fn api(&self) -> &Api {
@@ -84,6 +88,12 @@ impl Link {
     /// Notes that something was done: what a watch holds may be from before.
     pub(super) fn note(&self) {
         self.done.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Notes that certificates were renewed: the next look reads them anew.
+    pub(super) async fn note_renewed(&self) {
+        self.known.lock().await.certificates = None;
+        *self.in_machine.lock().await = None;
     }
 
     /// Everything that a plan needs to know. `gives`: people may be given access to it.

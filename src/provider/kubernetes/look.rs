@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinSet;
+use trueup_kubernetes::cert::Certificate;
 use trueup_kubernetes::namespace;
 use trueup_kubernetes::podnet::{self, PodNetwork, Subnet};
 use trueup_kubernetes::release::EngineError;
 
 use super::KubernetesProvider;
 use super::data;
-use super::link::LookError;
+use super::link::{Link, LookError};
 use super::machine::{self, Wanted};
 use crate::model::resource::{
     Cluster, KubernetesBuilt, KubernetesCluster, KubernetesMachineSeen, KubernetesSeen,
@@ -107,11 +108,30 @@ impl KubernetesProvider {
         if let Some(built) = &cluster.built {
             let of = machine::node_of(&link.connection.access.authorities_pem());
             seen.machines = self.machines(built, &seen.nodes, of, known.ours).await?;
-            if !self.connections.is_said(id.name.as_str()) {
-                seen.renewable = seen.certificates.iter().map(|it| it.what.clone()).collect();
-            }
+            self.certificates(id, built, &link, (&mut seen, known.ours)).await;
         }
         Ok(Some(seen))
+    }
+
+    /// Adds the certificates in the machine of the control plane, and which of all of them kubeadm renews.
+    async fn certificates(
+        &self,
+        id: &ResourceId,
+        built: &KubernetesBuilt,
+        link: &Link,
+        (seen, ours): (&mut KubernetesSeen, &BTreeSet<Name>),
+    ) {
+        let answers = seen.machines.contains_key(&built.control_plane);
+        let control =
+            built.control().map(|it| &it.guest).filter(|it| answers && ours.contains(*it));
+        let found = self.in_machine(link, control).await;
+        let names = |all: &[Certificate]| all.iter().map(|it| it.what.clone()).collect::<Vec<_>>();
+        seen.renewable.extend(names(&found.certificates));
+        if !self.connections.is_said(id.name.as_str()) {
+            seen.renewable.extend(names(&seen.certificates));
+        }
+        seen.certificates.extend(found.certificates);
+        seen.view.unread.extend(found.unread);
     }
 
     /// Whether a cluster that nobody has credentials for is one to be made, or made to its end. One that was

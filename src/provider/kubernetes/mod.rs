@@ -8,6 +8,7 @@
 mod act;
 mod behind_port;
 mod build;
+mod certificates;
 mod data;
 mod give;
 mod gone;

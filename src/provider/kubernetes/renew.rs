@@ -37,8 +37,14 @@ impl Job<'_> {
             done.map_err(|error| on.fault("renewing certificates", &error))?;
             on.start_anew().map_err(|error| on.fault("starting its programs anew", &error))
         };
-        blocking("renew certificates", work).await?;
-        self.shows_other_than(&before).await?;
+        let renewed = blocking("renew certificates", work).await;
+        let shown = match renewed {
+            Ok(()) => self.shows_other_than(&before).await,
+            Err(fault) => Err(fault),
+        };
+        // Also where it failed: some of them may be new by then.
+        self.link.note_renewed().await;
+        shown?;
         let id = self.id.clone();
         let host = self.link.connection.access.host().map(str::to_owned);
         let host = host.ok_or_else(|| self.away("its kubeconfig names no server"))?;

@@ -1,6 +1,7 @@
 //! Machines that become a cluster, through agents and a server that keep state: what is cut off is done anew,
 //! and neither a token nor a credential is where somebody might read it.
 
+mod certificates;
 mod restore;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -96,26 +96,9 @@ fn what_a_pool_does_not_say_follows_from_its_machines() {
 
 #[test]
 fn a_plugin_that_is_told_another_strategy_is_a_mistake() {
-    let cluster = "apiVersion: trueup/v1\nkind: Cluster\nmetadata: { name: cloud }\nspec:\n  type: \
-                   kubernetes\n  pools: [{ name: a, nodes: [n1], gpus: { strategy: mixed, partitions: \
-                   { 1g.10gb: 7 } } }]\n---\napiVersion: trueup/v1\nkind: Release\nmetadata: { name: \
-                   plugin }\nspec: { cluster: cloud, manifests: [manifests] }\n";
-    let plugin = |strategy: &str| {
-        format!(
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: a }}\n---\napiVersion: apps/v1\nkind: \
-             DaemonSet\nmetadata: {{ name: plugin }}\nspec: {{ selector: {{}}, template: {{ spec: {{ \
-             containers: [{{ name: p, image: x, env: [{{ name: MIG_STRATEGY, value: {strategy} }}] }}] }} }} }}\n"
-        )
-    };
     let found = |strategy: &str| {
-        let plugin = plugin(strategy);
-        let files = repo(&[
-            ("trueup.yaml", REPOSITORY),
-            ("environments/lab/e.yaml", ENVIRONMENT),
-            ("environments/lab/x.yaml", cluster),
-            ("environments/lab/manifests/plugin.yaml", &plugin),
-        ]);
-        lines(&check_all(&files, &mut ParseCache::new()).diagnostics)
+        let by_variable = format!("env: [{{ name: MIG_STRATEGY, value: {strategy} }}]");
+        with_plugin(CUT, &daemon_set(&by_variable))
     };
     assert_eq!(found("mixed"), "");
     expect![[r#"
@@ -123,6 +106,87 @@ fn a_plugin_that_is_told_another_strategy_is_a_mistake() {
             environments/lab/x.yaml:6:10 the pools are here
     "#]]
     .assert_eq(&found("single"));
+}
+
+/// What gives the parts of a pool's GPUs names of their own.
+const CUT: &str = "{ strategy: mixed, partitions: { 1g.10gb: 7 } }";
+
+/// A plugin in a container with these fields.
+fn daemon_set(fields: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: a }}\n---\napiVersion: apps/v1\nkind: \
+         DaemonSet\nmetadata: {{ name: plugin }}\nspec: {{ selector: {{}}, template: {{ spec: {{ \
+         containers: [{{ name: side, image: y }}, {{ name: p, image: x, {fields} }}] }} }} }}\n"
+    )
+}
+
+/// The settings of NVIDIA's operator.
+fn policy(spec: &str) -> String {
+    format!(
+        "apiVersion: nvidia.com/v1\nkind: ClusterPolicy\nmetadata: {{ name: cluster-policy }}\nspec: {spec}\n"
+    )
+}
+
+/// What is wrong where the pool of a cluster expects `gpus`, and a release brings this.
+fn with_plugin(gpus: &str, plugin: &str) -> String {
+    let cluster = format!(
+        "apiVersion: trueup/v1\nkind: Cluster\nmetadata: {{ name: cloud }}\nspec:\n  type: kubernetes\n  \
+         pools: [{{ name: a, nodes: [n1], gpus: {gpus} }}]\n---\napiVersion: trueup/v1\nkind: Release\n\
+         metadata: {{ name: plugin }}\nspec: {{ cluster: cloud, manifests: [manifests] }}\n"
+    );
+    let files = repo(&[
+        ("trueup.yaml", REPOSITORY),
+        ("environments/lab/e.yaml", ENVIRONMENT),
+        ("environments/lab/x.yaml", &cluster),
+        ("environments/lab/manifests/plugin.yaml", plugin),
+    ]);
+    lines(&check_all(&files, &mut ParseCache::new()).diagnostics)
+}
+
+#[test]
+fn a_plugin_may_be_told_by_an_argument_and_an_operator_by_its_policy() {
+    let single = [
+        daemon_set("args: [--mig-strategy=single]"),
+        daemon_set("args: ['--fail-on-init-error=false', --mig-strategy, single]"),
+        daemon_set(
+            "command: [nvidia-device-plugin, --mig-strategy=mixed], args: [--mig-strategy=single]",
+        ),
+        // The argument counts.
+        daemon_set("args: [--mig-strategy=single], env: [{ name: MIG_STRATEGY, value: mixed }]"),
+    ];
+    for plugin in single {
+        let told = with_plugin(CUT, &plugin);
+        let words =
+            "plugin.yaml:5:1 spec/conflict: --mig-strategy is `single`, and `gpus` of the pools";
+        assert!(told.contains(words), "{plugin}\n{told}");
+    }
+    let fits = [
+        daemon_set("args: [--mig-strategy=mixed], env: [{ name: MIG_STRATEGY, value: single }]"),
+        daemon_set("args: [--mig-strategy]"),
+        daemon_set("args: [--mig-strategy-file=single]"),
+        daemon_set("args: ['--mig-strategy=$(STRATEGY)'], env: [{ name: STRATEGY, value: mixed }]"),
+        daemon_set("args: 7, env: [7]"),
+        policy("{ mig: { strategy: mixed } }"),
+        policy("{ mig: { strategy: [] } }"),
+        policy("{}"),
+        policy("{ mig: { strategy: single } }").replace("nvidia.com", "example.org"),
+    ];
+    for plugin in fits {
+        assert_eq!(with_plugin(CUT, &plugin), "", "{plugin}");
+    }
+    expect![[r#"
+        environments/lab/manifests/plugin.yaml:1:1 spec/conflict: `mig.strategy` of the ClusterPolicy is `single`, and `gpus` of the pools of cluster/cloud say `mixed` (say the same in both: by it the plugin names what pods ask for)
+            environments/lab/x.yaml:6:10 the pools are here
+    "#]]
+    .assert_eq(&with_plugin(CUT, &policy("{ mig: { strategy: single } }")));
+    // A whole GPU is called the same by that one, which is what an operator has when nobody says another.
+    assert_eq!(with_plugin("{ count: 2 }", &policy("{ mig: { strategy: single } }")), "");
+    let told =
+        with_plugin("{ strategy: single, count: 2 }", &policy("{ mig: { strategy: none } }"));
+    assert!(
+        told.contains("is `none`, and `gpus` of the pools of cluster/cloud say `single`"),
+        "{told}"
+    );
 }
 
 /// What the example repository tells the plugin is what its pool expects, and it reaches the pool's nodes.

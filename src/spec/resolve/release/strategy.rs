@@ -1,6 +1,6 @@
 //! NVIDIA's device plugin names parts of GPUs by a strategy, and the pools of its cluster expect them by one:
-//! a release that brings the plugin with another than any of them is a mistake, which would show only as
-//! pods that wait for ever.
+//! a release that brings the plugin, or NVIDIA's operator, with another than any of them is a mistake, which would
+//! show only as pods that wait for ever.
 
 use serde_json::Value;
 use trueup_kubernetes::release::Manifest;
@@ -11,8 +11,12 @@ use super::super::super::kinds::cluster_kubernetes::MigStrategy;
 use super::super::{Cx, Place};
 use crate::model::{Kind, Name, ResourceId};
 
-/// The variable that tells the plugin.
+/// The variable and the argument that tell the plugin (NVIDIA/k8s-device-plugin, README).
 const VARIABLE: &str = "MIG_STRATEGY";
+const ARGUMENT: &str = "--mig-strategy";
+/// What tells NVIDIA's operator of it, which then tells the plugin (NVIDIA/gpu-operator, `ClusterPolicySpec`).
+const POLICY: (&str, &str) = ("nvidia.com/v1", "ClusterPolicy");
+const SETTING: &str = "`mig.strategy` of the ClusterPolicy";
 
 /// Compares what these manifests tell the plugin with what the cluster's pools expect. Whether it is right.
 pub(super) fn check(cx: &mut Cx<'_>, cluster: &Name, manifests: &[Manifest]) -> bool {
@@ -27,12 +31,11 @@ pub(super) fn check(cx: &mut Cx<'_>, cluster: &Name, manifests: &[Manifest]) -> 
     }
     let mut is_good = true;
     for manifest in manifests {
-        let Some(told) = told(&manifest.object) else { continue };
-        if wanted.contains(&told) {
-            continue;
-        }
+        let told = told(&manifest.object).into_iter();
+        let mut others = told.filter(|(_, told)| !wanted.iter().any(|wanted| fits(told, wanted)));
+        let Some((by, told)) = others.next() else { continue };
         let message = format!(
-            "{VARIABLE} is `{}`, and `gpus` of the pools of {id} say `{}`",
+            "{by} is `{}`, and `gpus` of the pools of {id} say `{}`",
             told.escape_debug(),
             wanted.join("`, `")
         );
@@ -53,10 +56,39 @@ fn word(strategy: MigStrategy) -> &'static str {
     }
 }
 
-/// What an object tells the plugin; `None`: it says nothing of it.
-fn told(object: &Value) -> Option<&str> {
-    let containers = object.pointer("/spec/template/spec/containers")?.as_array()?;
-    let variables = containers.iter().filter_map(|it| it.get("env")?.as_array()).flatten();
-    let mut told = variables.filter(|it| it.get("name").is_some_and(|name| name == VARIABLE));
-    told.next()?.get("value")?.as_str()
+/// Whether pods of a pool that expects `wanted` find what they ask for. Whole GPUs have the same name where a plugin
+/// gives all parts of a GPU that name, as NVIDIA's operator has it when nothing is said.
+fn fits(told: &str, wanted: &str) -> bool {
+    told == wanted || (told == "single" && wanted == "none")
+}
+
+/// What an object tells the plugin, each with what says it: NVIDIA's operator by its policy, and containers.
+fn told(object: &Value) -> Vec<(&'static str, &str)> {
+    let is = |field: &str, what: &str| object.get(field).is_some_and(|it| it == what);
+    if is("apiVersion", POLICY.0) && is("kind", POLICY.1) {
+        let told = object.pointer("/spec/mig/strategy").and_then(Value::as_str);
+        return told.map(|told| (SETTING, told)).into_iter().collect();
+    }
+    let containers = object.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    containers.into_iter().flatten().filter_map(by_container).collect()
+}
+
+/// What a container tells the plugin in it: an argument counts more than a variable.
+fn by_container(container: &Value) -> Option<(&'static str, &str)> {
+    let list = |field: &str| container.get(field).and_then(Value::as_array).into_iter().flatten();
+    let words: Vec<&str> = list("command").chain(list("args")).filter_map(Value::as_str).collect();
+    let argument = words.iter().enumerate().filter_map(|(n, word)| {
+        let rest = word.strip_prefix(ARGUMENT)?;
+        match rest.strip_prefix('=') {
+            None if rest.is_empty() => words.get(n + 1).copied(),
+            given => given,
+        }
+    });
+    // As its library for arguments does, the last one counts.
+    if let Some(told) = argument.last() {
+        // A variable of the container in it is not known here.
+        return (!told.contains("$(")).then_some((ARGUMENT, told));
+    }
+    let mut told = list("env").filter(|it| it.get("name").is_some_and(|name| name == VARIABLE));
+    Some((VARIABLE, told.next()?.get("value")?.as_str()?))
 }

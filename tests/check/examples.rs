@@ -13,6 +13,13 @@ fn the_example_repository_has_no_mistakes() {
     let releases = ["grafana", "iris", "minio", "mlflow", "postgresql", "prometheus"];
     let releases = releases.map(|name| format!("release/{name}"));
     assert_eq!(apps.skip(1).collect::<Vec<_>>(), releases);
+    let workstation = of("workstation").desired.resources.keys().map(ToString::to_string);
+    let built: Vec<_> = workstation.filter(|id| id.contains("/built-")).collect();
+    assert_eq!(
+        built.join(" "),
+        "disk/built-control disk/built-control-data disk/built-w1 disk/built-w2 seed/built-control seed/built-w1 \
+         seed/built-w2 vm/built-control vm/built-w1 vm/built-w2"
+    );
     let demo = of("demo");
     let ids: Vec<_> = demo.desired.resources.keys().map(ToString::to_string).collect();
     assert_eq!(ids, ["pool/trueup", "network/demo", "image/debian", "disk/hello-root", "vm/hello"]);

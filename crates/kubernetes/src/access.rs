@@ -131,12 +131,6 @@ impl Access {
         self.config.root_cert.iter().flatten().map(pem).collect()
     }
 
-    /// The host of the server.
-    #[must_use]
-    pub fn host(&self) -> Option<&str> {
-        self.config.cluster_url.host()
-    }
-
     /// The name that the server's certificate has to be for, where that is not its host.
     pub(crate) fn tls_name(&self) -> Option<&str> {
         self.config.tls_server_name.as_deref()
@@ -168,7 +162,7 @@ pub async fn access(which: &KubeconfigRef, limits: Limits) -> Result<Access, Acc
     open(which, limits, Origin::Ours).await
 }
 
-/// The same, by a kubeconfig that another machine gave: see [`stands_alone`].
+/// The same, by a kubeconfig that another machine gave: see [`leads_to`].
 ///
 /// # Errors
 /// [`AccessError`].
@@ -179,17 +173,9 @@ pub(crate) async fn access_given(
     open(which, limits, Origin::Given).await
 }
 
-/// Whether everything that a kubeconfig says is in itself: it names no other file, program or proxy. Else a
-/// machine that gives one to this host could have it read the host's own files, and send them to whom it likes.
-///
-/// # Errors
-/// In words, what it names.
-pub fn stands_alone(text: &str) -> Result<(), String> {
-    let file = Kubeconfig::from_yaml(text).map_err(|error| without_text(&chain(&error)))?;
-    names_nothing(&file)
-}
-
-/// Whether it also leads to that host alone, and believes whom the one believed that was used before it.
+/// Whether a kubeconfig that a machine of that host gave may be used: it leads there alone, believes whom the one
+/// believed that was used before it, and everything that it says is in itself. One that names another file, a
+/// program or a proxy could have this host read its own files, and send them to whom it likes.
 ///
 /// # Errors
 /// In words, why not.
@@ -200,9 +186,7 @@ pub fn leads_to(text: &str, host: &str, before: Option<&str>) -> Result<(), Stri
     let believed: Option<BTreeSet<String>> =
         before.map(|it| Ok::<_, String>(authorities(&read(it)?))).transpose()?;
     for cluster in file.clusters.iter().filter_map(|named| named.cluster.as_ref()) {
-        let server = cluster.server.as_deref().unwrap_or_default();
-        let url = server.parse::<http::Uri>().ok();
-        if url.as_ref().and_then(http::Uri::host) != Some(host) {
+        if host_of(cluster).as_deref() != Some(host) {
             return Err(format!("its server is not on {host}"));
         }
     }
@@ -210,6 +194,20 @@ pub fn leads_to(text: &str, host: &str, before: Option<&str>) -> Result<(), Stri
         true => Ok(()),
         false => Err("it believes another authority than the one before".to_owned()),
     }
+}
+
+/// The host that a kubeconfig leads to; `None`: it leads to none, or to several.
+pub fn leads_where(text: &str) -> Option<String> {
+    let file = Kubeconfig::from_yaml(text).ok()?;
+    let clusters = file.clusters.iter().filter_map(|named| named.cluster.as_ref());
+    let hosts: BTreeSet<Option<String>> = clusters.map(host_of).collect();
+    let one = hosts.len() == 1;
+    hosts.into_iter().flatten().next().filter(|_| one)
+}
+
+fn host_of(cluster: &kube::config::Cluster) -> Option<String> {
+    let url = cluster.server.as_deref()?.parse::<http::Uri>().ok()?;
+    url.host().map(str::to_owned)
 }
 
 /// The certificates of authorities in a kubeconfig, packed.
@@ -443,6 +441,8 @@ mod tests {
             pack("key")
         );
         let good = config(&inline, "");
+        assert_eq!(leads_where(&good).as_deref(), Some("10.9.0.10"));
+        assert_eq!(leads_where("clusters: []"), None);
         leads_to(&good, "10.9.0.10", None).unwrap();
         leads_to(&config("{token: renewed}", ""), "10.9.0.10", Some(&good)).unwrap();
         let why = leads_to(&good, "10.9.0.11", None).unwrap_err();
@@ -460,9 +460,8 @@ mod tests {
             ("{token: abc}", ", certificate-authority: /etc/passwd", "certificate-authority"),
         ] {
             let text = config(user, cluster);
-            let why = stands_alone(&text).unwrap_err();
+            let why = leads_to(&text, "10.9.0.10", None).unwrap_err();
             assert!(why.contains(what) && !why.contains('/'), "{why}");
-            leads_to(&text, "10.9.0.10", None).unwrap_err();
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("config");
             std::fs::write(&path, &text).unwrap();

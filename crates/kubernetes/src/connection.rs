@@ -96,7 +96,7 @@ impl Connections {
     }
 
     /// The same, and where `ways` have none, the file of that place leads to the cluster as soon as it is there. No
-    /// program that it names is started, and it may name no other file: see [`crate::stands_alone`].
+    /// program that it names is started, and it may name no other file: see [`crate::leads_to`].
     pub fn or_kept(
         ways: BTreeMap<String, KubeconfigRef>,
         place: impl Fn(&str) -> Option<PathBuf> + Send + Sync + 'static,

@@ -48,7 +48,7 @@ pub mod release;
 pub mod run;
 mod watch;
 
-pub use access::{Access, AccessError, KubeconfigRef, access, leads_to, stands_alone};
+pub use access::{Access, AccessError, KubeconfigRef, access, leads_to, leads_where};
 pub use api::{Api, Apply, Evicted, LIST_MAX, Limits, Resource, Selector};
 pub use connection::{Connection, Connections, NoWay};
 pub use fault::{Fault, WORDS_MAX, chain};

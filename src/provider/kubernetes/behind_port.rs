@@ -7,6 +7,7 @@ use crate::model::{Fault, Kind, Name, Observed, ResourceId};
 use crate::plan::{Action, Step};
 use crate::port::{BoxFuture, Outcome, Progress, Provider, Scope, misdirected};
 use crate::provider::files::blocking;
+use crate::provider::guest::Waiting;
 
 impl Provider for KubernetesProvider {
     fn name(&self) -> &'static str {
@@ -28,7 +29,9 @@ impl Provider for KubernetesProvider {
         progress: Progress,
     ) -> BoxFuture<'a, Result<Outcome, Fault>> {
         Box::pin(async move {
-            let own = self.within(scope);
+            // Gone with this future, also where it is dropped while its thread is at work.
+            let waiting = Waiting::default();
+            let own = self.within(scope, &waiting);
             let site = || Site::new(&own, &step.resource, &progress);
             match &step.action {
                 Action::KubernetesPrepare { machines, data } => {

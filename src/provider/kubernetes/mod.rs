@@ -32,7 +32,7 @@ pub use self::kept::kept_kubeconfigs;
 use self::link::Link;
 use crate::model::Name;
 use crate::port::{Agents, Scope};
-use crate::provider::guest::{self, Guest};
+use crate::provider::guest::{self, Guest, Waiting};
 
 /// Kubernetes clusters. Cheap to clone.
 #[derive(Clone)]
@@ -61,9 +61,9 @@ impl KubernetesProvider {
     }
 
     /// The same for a step: no machine is worked in that the log does not know as ours, whatever the step
-    /// says.
-    fn within(&self, scope: &Scope) -> Self {
-        let agents = self.agents.as_ref().map(|agents| guest::own(agents, &scope.known));
+    /// says, nor once nobody waits for it any more.
+    fn within(&self, scope: &Scope, waiting: &Waiting) -> Self {
+        let agents = self.agents.as_ref().map(|agents| guest::own(agents, &scope.known, waiting));
         Self { agents, ..self.clone() }
     }
 

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use trueup_kubernetes::cert::{self, Certificate};
+use trueup_kubernetes::leads_where;
 use trueup_slurm::Machine as _;
 use trueup_slurm::run::Argv;
 
 use super::act::Job;
 use super::build::{On, QUESTION};
+use super::kept;
 use crate::model::{Fault, Name};
 use crate::port::Outcome;
 use crate::provider::files::blocking;
@@ -46,9 +48,15 @@ impl Job<'_> {
         self.link.note_renewed().await;
         shown?;
         let id = self.id.clone();
-        let host = self.link.connection.access.host().map(str::to_owned);
-        let host = host.ok_or_else(|| self.away("its kubeconfig names no server"))?;
-        let keep = move || On { id: &id, guest: &again }.keep(&provider, &host);
+        let keep = move || {
+            let on = On { id: &id, guest: &again };
+            let kept = kept::read(&provider.folder, &id.name);
+            // Where the host's config leads to it none may be kept, and it needs none.
+            match kept.map_err(|error| on.fault(kept::OF_THIS_HOST, &error))? {
+                Some(kept) => on.keep(&provider, &leads_where(&kept).unwrap_or_default()),
+                None => Ok(()),
+            }
+        };
         blocking("keep credentials", keep).await?;
         Ok(Outcome::default())
     }

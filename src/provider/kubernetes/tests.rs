@@ -338,6 +338,27 @@ async fn performed(host: &Host, action: &Action, known: &[&str]) -> Result<bool,
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_nobody_waits_for_any_more_asks_no_machine() {
+    let host = Host::new();
+    // Whoever began is at it for ever.
+    host.fake.says("flock", None);
+    let until = async |is: &dyn Fn() -> bool| {
+        while !is() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let before = Arc::strong_count(&host.fake);
+    let init = Action::KubernetesInit { cluster: Box::new(built()) };
+    let at_work = || host.fake.asked() > 3;
+    tokio::select! {
+        done = performed(&host, &init, &["cloud-ctl"]) => panic!("{done:?}"),
+        () = until(&at_work) => {}
+    }
+    // Its thread goes on by itself, until it asks again.
+    until(&|| Arc::strong_count(&host.fake) == before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_done_in_a_machine_of_its_name_that_is_not_ours() {
     let (host, kube) = with_cluster();
     let given = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},

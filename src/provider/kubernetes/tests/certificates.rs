@@ -113,7 +113,7 @@ async fn certificates_of_the_hosts_own_kubeconfig_are_not_renewed_and_renewed_on
     assert!(seen.renewable.contains("apiserver.crt in cloud-ctl"), "{:?}", seen.renewable);
     // The way there stays the same, and what is known of it is not for an hour.
     host.fake.says("ctr", ended(0, "0a1b\n", ""));
-    host.fake.put(ADMIN, "renewed");
+    host.fake.put(ADMIN, &(kube.kubeconfig() + "# renewed\n"));
     let (job, guest) = (host.job().await, named("cloud-ctl"));
     let shows = async {
         while !host.fake.ran().iter().any(|it| it.contains("tasks kill")) {

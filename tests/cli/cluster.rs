@@ -41,6 +41,12 @@ fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {
     assert!(shown.contains("4 of 4 nodes up") && shown.contains("gpu:a100"), "{shown}");
     let plan = site.run(&["plan"]).out;
     assert!(!plan.contains("cluster/hpc"), "{plan}");
+    let ssh = site.run(&["cluster", "access", "ssh"]).code(0).out;
+    assert!(ssh.contains("\nHost hpc-g1 g1\n    HostName 127.0.0.1\n"), "{ssh}");
+    let inventory = site.run(&["cluster", "access", "ansible"]).code(0).out;
+    let inventory: Value = serde_saphyr::from_str(&inventory).unwrap();
+    let gpu = &inventory["all"]["children"]["hpc"]["children"]["hpc_pool_gpu"]["hosts"];
+    assert_eq!(gpu["g1"], json!({"ansible_host": "127.0.0.1"}), "{inventory}");
 
     // The document that its files are is the cluster as it is.
     let folder = site.lab.live().folder;

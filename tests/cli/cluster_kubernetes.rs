@@ -2,6 +2,7 @@
 //! node within its budgets, and never taken to be empty because it does not answer.
 
 mod access;
+mod files;
 mod site;
 mod waking;
 

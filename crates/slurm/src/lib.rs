@@ -15,7 +15,7 @@
 //! - [`Database`]: what MariaDB and slurmdbd are set up with, and a cluster made known to them.
 //! - [`Firewall`]: what the machines of a cluster accept, as rules of nftables.
 //! - [`adopt()`]: a wish made of the files of a cluster that is there.
-//! - [`overview()`]: a cluster at a glance; [`access()`]: files for who works with it.
+//! - [`overview()`]: a cluster at a glance.
 //! - [`Machine`]: where the controller is: [`Here`], or a machine that is reached in another way.
 //! - [`run`]: programs by argument vector with a time limit.
 //!
@@ -29,7 +29,6 @@
 //! - No secret: neither the munge key nor a password is ever read or written here.
 #![forbid(unsafe_code)]
 
-mod access;
 mod adopt;
 pub mod conf;
 #[expect(
@@ -62,7 +61,6 @@ mod switch;
 mod view;
 pub mod wish;
 
-pub use access::{Access, access};
 pub use adopt::{Adopted, Unadoptable, adopt};
 pub use control::{Control, ControlError};
 pub use database::{Database, DatabaseError};

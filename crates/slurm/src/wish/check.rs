@@ -87,6 +87,15 @@ impl Faults {
         }
     }
 
+    /// Where a machine is reached: it is given to ssh and Ansible too, which start programs by it.
+    fn address(&mut self, path: impl fmt::Display, address: &str) {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
+        if address.is_empty() || address.starts_with('-') || !address.chars().all(fits) {
+            let shown = address.escape_debug();
+            self.add(path, format!("`{shown}` is neither an IP address nor a name of a host"));
+        }
+    }
+
     /// A line of a file of its own. What another file says would not be proved, and of one that is not
     /// Slurm's the programs would repeat the words in their complaints.
     fn include(&mut self, path: impl fmt::Display, key: &str) {
@@ -120,7 +129,7 @@ pub fn check(wish: &Cluster) -> Vec<WishFault> {
 fn host(path: &str, host: &Host, faults: &mut Faults) {
     faults.name(format_args!("{path}.name"), &host.name);
     if let Some(address) = &host.address {
-        faults.word(format_args!("{path}.address"), address);
+        faults.address(format_args!("{path}.address"), address);
     }
     if host.port == Some(0) {
         faults.add(format_args!("{path}.port"), "0 is no port");

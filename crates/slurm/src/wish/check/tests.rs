@@ -135,3 +135,15 @@ fn a_name_is_no_option_of_a_program() {
         "pools[0].nodes[0].name: `-Fconfig` begins with `-`: programs would take it for an option"
     );
 }
+
+#[test]
+fn an_address_starts_no_program_of_whoever_uses_it() {
+    for address in ["-oProxyCommand", "$(id)", "x;id", "{{1}}", "a b", ""] {
+        let told = faults(|wish| wish.login[0].address = Some(address.into()));
+        let expected = "login[0].address: `";
+        assert!(told.starts_with(expected) && told.contains("neither an IP"), "{address}: {told}");
+    }
+    for address in ["10.0.0.7", "fe80::1%eth0", "login-1.example.org"] {
+        assert_eq!(faults(|wish| wish.login[0].address = Some(address.into())), "", "{address}");
+    }
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use trueup_kubernetes as kubernetes;
 use trueup_slurm::observe::NodeState;
-use trueup_slurm::{Overview, overview};
+use trueup_slurm::{NodeGroup, Overview, overview};
 
 use super::pass::Outlook;
 use crate::event::body::{ClusterObserved, KubernetesObserved};
@@ -17,7 +17,8 @@ use crate::model::{Kind, Observed, Resource, ResourceId};
 use crate::plan::{KnownAccess, KnownCluster, NodeDrain};
 use crate::state::{ClusterState, State};
 
-/// Between two events that tell of the load alone, seconds: some 700 a day, of about 2 KB each.
+/// Between two events that tell of the load alone, seconds: some 700 a day, of 2 or 3 KB each. A thousand nodes
+/// make them no longer: those that are alike are a few words.
 const LOAD_EVERY_S: i64 = 120;
 
 /// What operators ask of clusters at `now`.
@@ -122,6 +123,9 @@ fn event_of_kubernetes(
 fn unloaded(overview: &kubernetes::Overview) -> kubernetes::Overview {
     let mut standing = overview.clone();
     standing.resources.values_mut().for_each(|share| share.allocated = 0);
+    standing.groups.iter_mut().for_each(kubernetes::NodeGroup::unload);
+    // The cluster says it a moment after the node is out.
+    standing.out.iter_mut().for_each(|out| out.since = None);
     standing.waiting = 0;
     standing.waiting_for.clear();
     standing
@@ -131,6 +135,7 @@ fn unloaded(overview: &kubernetes::Overview) -> kubernetes::Overview {
 fn standing(overview: &Overview) -> Overview {
     let mut standing = overview.clone();
     standing.nodes.busy = 0;
+    standing.groups.iter_mut().for_each(NodeGroup::unload);
     standing.resources.values_mut().for_each(|share| share.allocated = 0);
     standing.partitions.values_mut().for_each(|queue| {
         (queue.running, queue.pending, queue.longest_wait) = (0, 0, 0);
@@ -154,7 +159,7 @@ mod tests {
     use trueup_slurm::wish;
 
     use super::*;
-    use crate::model::resource::{SlurmCluster, SlurmPlace, SlurmSeen};
+    use crate::model::resource::{KubernetesSeen, SlurmCluster, SlurmPlace, SlurmSeen};
     use crate::model::{Observation, Ownership};
 
     fn node() -> observe::Node {
@@ -254,5 +259,51 @@ mod tests {
         assert_eq!(told(unknown(), 502 + LOAD_EVERY_S), None, "the controller starts");
         let one_is_up = look(seen([unknown(), node()]), 503 + LOAD_EVERY_S);
         assert_eq!(one_is_up, Some(false), "one that never answers does not silence the others");
+    }
+
+    #[test]
+    fn a_pod_is_told_now_and_then_and_a_node_that_goes_out_at_once() {
+        let node = |name: &str, out: bool| {
+            let taint = serde_json::json!({"key": "node.kubernetes.io/unschedulable",
+                "effect": "NoSchedule", "timeAdded": "2026-01-02T03:04:05Z"});
+            serde_json::json!({"metadata": {"name": name},
+                "spec": {"unschedulable": out, "taints": [taint]},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}],
+                    "allocatable": {"cpu": "8"}}})
+        };
+        let pod = serde_json::json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n1",
+            "containers": [{"resources": {"requests": {"cpu": "1"}}}]}});
+        let look = |nodes: &[serde_json::Value], pods: &[serde_json::Value]| {
+            let seen = KubernetesSeen {
+                release: "v1.33.1".into(),
+                view: kubernetes::node::overview(nodes, pods),
+                nodes: BTreeMap::new(),
+                namespaces: Default::default(),
+                certificates: Vec::new(),
+                machines: BTreeMap::new(),
+                access: Vec::new(),
+                now: 0,
+            };
+            KubernetesCluster { seen: Some(Arc::new(seen)), ..Default::default() }
+        };
+        let mut known = ClusterState::default();
+        let mut told = |cluster: &KubernetesCluster, second: i64| {
+            let event = event_of_kubernetes(Some(&known), cluster, at(second))?;
+            let (at, overview) = (at(second), event.overview);
+            known.kubernetes = Some(crate::state::KubernetesLook { seq: 1, at, overview });
+            Some(event.load_only)
+        };
+        let calm = [node("n1", false), node("n2", false)];
+        assert_eq!(told(&look(&calm, &[]), 0), Some(false));
+        let busy = look(&calm, std::slice::from_ref(&pod));
+        assert_eq!(told(&busy, 10), None, "a pod came, a moment later");
+        assert_eq!(told(&busy, LOAD_EVERY_S), Some(true));
+        assert_eq!(told(&busy, 9 * LOAD_EVERY_S), None, "nothing is new");
+        let out = [node("n1", true), node("n2", false)];
+        assert_eq!(told(&look(&out, &[]), 9 * LOAD_EVERY_S), Some(false));
+        // Since when it is out is known a moment later, and is no event of its own.
+        let mut unsaid = out.clone();
+        unsaid[0]["spec"]["taints"] = serde_json::json!([]);
+        assert_eq!(told(&look(&unsaid, &[]), 9 * LOAD_EVERY_S + 1), None);
     }
 }

@@ -37,8 +37,13 @@ fn a_cluster_is_taken_over_as_it_is_and_nothing_wrong_is_ever_written() {
     let row = site.row();
     assert_eq!((&row["name"], &row["status"]["is"]), (&json!("lab"), &json!("synced")), "{row}");
     assert_eq!(row["overview"]["resources"]["gpu:a100"]["total"], 4, "{row}");
+    let groups = &row["overview"]["groups"];
+    assert_eq!((&groups[0]["nodes"], &groups[1]["nodes"]), (&json!("n[1-2]"), &json!("g[1-2]")));
+    assert_eq!(groups[1]["resources"]["gpu:a100"], json!({"total": 4, "allocated": 0}), "{row}");
     let shown = site.run(&["cluster"]).code(0).out;
-    assert!(shown.contains("4 of 4 nodes up") && shown.contains("gpu:a100"), "{shown}");
+    for words in ["4 of 4 nodes up", "g[1-2]", "0 of 8", "gpu:a100 0 of 4"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
     let plan = site.run(&["plan"]).out;
     assert!(!plan.contains("cluster/hpc"), "{plan}");
     let ssh = site.run(&["cluster", "access", "ssh"]).code(0).out;

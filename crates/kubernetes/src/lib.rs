@@ -13,7 +13,8 @@
 //!   side by side ([`node::skew`]); what is decided is pure, and [`node::Nodes`] does it.
 //! - [`namespace`]: namespaces with what is around them (quota, limits, who may do what, network) as the
 //!   manifests of one release.
-//! - [`Overview`]: a cluster in a few numbers, for whoever keeps a history of it.
+//! - [`Overview`]: a cluster in a few numbers, its nodes in groups ([`NodeGroup`]), for whoever keeps a history
+//!   of it.
 //! - [`kubeadm`], [`podnet`]: what the machines of a cluster are told that is built.
 //! - [`access()`], [`Api`]: from a kubeconfig to requests, with limits, attempts and [`Fault`]s.
 //! - [`Watches`]: objects followed, so that a look at a cluster at rest costs little. [`Connections`]: one
@@ -37,6 +38,7 @@ pub mod cert;
 mod connection;
 mod fault;
 pub mod grant;
+mod group;
 mod key;
 pub mod kubeadm;
 pub mod namespace;
@@ -52,6 +54,7 @@ pub use access::{Access, AccessError, KubeconfigRef, access, leads_to, leads_whe
 pub use api::{Api, Apply, Evicted, LIST_MAX, Limits, Resource, Selector};
 pub use connection::{Connection, Connections, NoWay};
 pub use fault::{Fault, WORDS_MAX, chain};
+pub use group::{Named, NodeGroup, NodeUse};
 pub use key::{Kind, ObjectKey, Scopes};
 pub use overview::{AboutCluster, NodeCounts, NodeProblem, OutNode, Overview, Share, WaitingPod};
 pub use watch::{Lens, Pulse, Stock, Watches};

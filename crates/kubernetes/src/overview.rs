@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cert::Certificate;
 use crate::grant::Found;
-use crate::node::{Amount, ClusterView, Out};
+use crate::group::{Named, NodeGroup, groups};
+use crate::node::{Amount, ClusterView, NodeView, Out};
 
 /// Most entries of one list; a cluster in which everything is wrong must not fill a log.
 const LIST_MAX: usize = 100;
@@ -26,13 +27,16 @@ pub struct Overview {
     /// What there is and what of it is given out, on nodes that work and are in service: `cpu` in
     /// thousandths, all else in whole units (memory in bytes).
     pub resources: BTreeMap<String, Share>,
+    /// All nodes, those that are alike together; none in what was written before there were any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<NodeGroup>,
     /// Nodes that are out of service.
     pub out: Vec<OutNode>,
     /// What nodes complain of.
     pub problems: Vec<NodeProblem>,
     /// How many pods wait for a node.
     pub waiting: u64,
-    /// Some of them.
+    /// Those of them that wait for the longest time.
     pub waiting_for: Vec<WaitingPod>,
     /// Nodes that are asked for and not there.
     pub missing: Vec<String>,
@@ -80,6 +84,9 @@ pub struct OutNode {
     pub ours: bool,
     /// Why, where that is said.
     pub reason: String,
+    /// Since when, as the server spells it, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
 }
 
 /// What a node complains of.
@@ -104,6 +111,9 @@ pub struct WaitingPod {
     pub pod: String,
     /// Why.
     pub why: String,
+    /// Since when there is this pod, as the server spells it; empty where that was not kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub since: String,
 }
 
 /// What else is known of a cluster.
@@ -117,6 +127,8 @@ pub struct AboutCluster<'a> {
     pub certificates: &'a [Certificate],
     /// What gives people access for a while.
     pub access: &'a [Found],
+    /// How many names are written as one text.
+    pub named: Named,
 }
 
 impl Overview {
@@ -131,7 +143,7 @@ impl Overview {
             *kubelets.entry(node.kubelet.clone()).or_default() += 1;
             if let Some(out) = &node.out {
                 counts.out += 1;
-                outs.push(out_node(&node.name, out));
+                outs.push(out_node(node, out));
             }
             problems.extend(node.problems.iter().map(|one| NodeProblem {
                 node: node.name.clone(),
@@ -148,19 +160,18 @@ impl Overview {
         outs.sort_by_key(|out| !out.ours);
         let there: BTreeSet<&str> = view.nodes.iter().map(|node| node.name.as_str()).collect();
         let missing = about.expected.difference(&there).map(|name| (*name).to_owned()).collect();
-        let waiting_for = view.waiting.iter().take(WAITING_MAX).map(|(pod, why)| {
-            let (pod, why) = (pod.clone(), why.clone());
-            WaitingPod { pod, why }
-        });
+        let mut waiting: Vec<_> = view.waiting.iter().collect();
+        waiting.sort_by_key(|pod| (&pod.since, &pod.pod));
         Self {
             release: about.release.to_owned(),
             nodes: counts,
             kubelets,
             resources: resources(view),
+            groups: groups(&view.nodes, about.named),
             out: cut(outs),
             problems: cut(problems),
             waiting: view.waiting.len() as u64,
-            waiting_for: waiting_for.collect(),
+            waiting_for: waiting.into_iter().take(WAITING_MAX).cloned().collect(),
             missing: cut(missing),
             unexpected: cut(unexpected),
             skew: cut(view.skew(about.release)),
@@ -182,24 +193,29 @@ fn cut<T>(mut list: Vec<T>) -> Vec<T> {
     list
 }
 
-fn out_node(node: &str, out: &Out) -> OutNode {
+fn out_node(node: &NodeView, out: &Out) -> OutNode {
     let (by, ours, reason) = match out {
         Out::Ours(mark) => (Some(mark.token.clone()), true, mark.reason.clone()),
         Out::Others(by) => (by.clone(), false, String::new()),
     };
-    OutNode { node: node.to_owned(), by, ours, reason }
+    OutNode { node: node.name.clone(), by, ours, reason, since: node.out_since.clone() }
 }
 
 fn resources(view: &ClusterView) -> BTreeMap<String, Share> {
-    let totals = view.totals().into_iter().map(|(name, (total, allocated))| {
-        let of = |amount: Amount| {
-            let number = if name == "cpu" { amount.milli() } else { amount.whole() };
-            u64::try_from(number).unwrap_or(if number < 0 { 0 } else { u64::MAX })
-        };
-        let share = Share { total: of(total), allocated: of(allocated) };
+    let totals = view.totals().into_iter().map(|(name, sums)| {
+        let share = share(&name, sums);
         (name, share)
     });
-    totals.filter(|(_, share)| share.total > 0 || share.allocated > 0).collect()
+    totals.filter(|(_, share)| *share != Share::default()).collect()
+}
+
+/// What there is of a resource and what of it is given out: `cpu` in thousandths, all else in whole units.
+pub(crate) fn share(name: &str, (total, allocated): (Amount, Amount)) -> Share {
+    let of = |amount: Amount| {
+        let number = if name == "cpu" { amount.milli() } else { amount.whole() };
+        u64::try_from(number).unwrap_or(if number < 0 { 0 } else { u64::MAX })
+    };
+    Share { total: of(total), allocated: of(allocated) }
 }
 
 #[cfg(test)]
@@ -219,19 +235,25 @@ mod tests {
     #[test]
     fn a_look_is_a_few_numbers_and_all_that_is_wrong() {
         let mut ours = node("n1", "v1.33.1", "True");
-        ours["spec"]["unschedulable"] = json!(true);
+        let since = "2026-01-02T03:04:07Z";
+        ours["spec"] = json!({"unschedulable": true, "taints": [{"effect": "NoSchedule",
+            "key": "node.kubernetes.io/unschedulable", "timeAdded": since}]});
         let mark = r#"{"token": "trueup:cloud/gpu", "reason": "r"}"#;
         ours["metadata"]["annotations"] = json!({CORDON: mark});
         let nodes = [ours, node("n2", "v1.33.1", "True"), node("n3", "v1.29.0", "False")];
-        let pod = json!({"metadata": {"name": "a", "namespace": "shop"},
-            "spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}});
-        let view = overview(&nodes, [&pod]);
+        let pod = |name: &str, since: &str| {
+            json!({"metadata": {"name": name, "namespace": "shop", "creationTimestamp": since},
+                "spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}})
+        };
+        let pods = [pod("a", "2026-01-02T03:04:06Z"), pod("b", "2026-01-02T03:04:05Z")];
+        let view = overview(&nodes, &pods);
         let expected = BTreeSet::from(["n1", "n2", "n9"]);
         let about = AboutCluster {
             release: "v1.33.1",
             expected: &expected,
             certificates: &[],
             access: &[],
+            named: |names, _| (names.join(" "), 0),
         };
         let seen = Overview::of(&view, about);
         assert_eq!(seen.nodes, NodeCounts { total: 3, ready: 2, out: 1 });
@@ -241,12 +263,21 @@ mod tests {
         assert_eq!(seen.missing, ["n9"]);
         assert_eq!(seen.unexpected, ["n3"]);
         assert_eq!(seen.out[0].by.as_deref(), Some("trueup:cloud/gpu"));
+        assert_eq!(seen.out[0].since.as_deref(), Some(since));
         assert!(seen.may_have_other("n3") && !seen.may_have_other("n1"));
         let none = BTreeSet::new();
         let about = AboutCluster { expected: &none, ..about };
         assert_eq!(Overview::of(&view, about).unexpected, ["n1", "n2", "n3"], "there is no pool");
         assert!(seen.problems[0].node == "n3" && seen.problems[0].message == "no network");
         assert!(seen.skew[0].contains("n3"), "{:?}", seen.skew);
-        assert_eq!((seen.waiting, seen.waiting_for[0].pod.as_str()), (1, "shop/a"));
+        let waits: Vec<_> = seen.waiting_for.iter().map(|it| (&*it.pod, &*it.since)).collect();
+        let whole = [("shop/b", "2026-01-02T03:04:05Z"), ("shop/a", "2026-01-02T03:04:06Z")];
+        assert_eq!(
+            (seen.waiting, waits),
+            (2, whole.to_vec()),
+            "the first is the one that waits longest"
+        );
+        let groups: Vec<_> = seen.groups.iter().map(|it| (it.state.as_str(), &*it.nodes)).collect();
+        assert_eq!(groups, [("ready", "n2"), ("out of service", "n1"), ("not ready", "n3")]);
     }
 }

@@ -152,6 +152,20 @@ pub fn compress<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     out.join(",")
 }
 
+/// The shortest list for names, if it is of at most so many bytes; else one for the first of them, and how many
+/// more there are.
+#[must_use]
+pub fn compress_within(names: &[&str], bytes: usize) -> (String, u64) {
+    let mut first = names.len();
+    loop {
+        let list = compress(names[..first].iter().copied());
+        if list.len() <= bytes || first <= 1 {
+            return (list, (names.len() - first) as u64);
+        }
+        first /= 2;
+    }
+}
+
 fn group(head: &str, width: usize, numbers: &std::collections::BTreeSet<u64>) -> String {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for n in numbers {
@@ -199,6 +213,15 @@ mod tests {
         there_and_back("n[08-11]", 4);
         assert_eq!(expand("r[1-2]n[1-2]x").unwrap(), ["r1n1x", "r1n2x", "r2n1x", "r2n2x"]);
         assert_eq!(expand("").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_ends_and_says_how_many_more_there_are() {
+        let names = ["n1", "n2", "a", "b", "c"];
+        assert_eq!(compress_within(&names, 12), ("a,b,c,n[1-2]".to_owned(), 0));
+        assert_eq!(compress_within(&names, 11), ("n[1-2]".to_owned(), 3));
+        assert_eq!(compress_within(&["node"], 1), ("node".to_owned(), 0));
+        assert_eq!(compress_within(&[], 1), (String::new(), 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! - [`Database`]: what MariaDB and slurmdbd are set up with, and a cluster made known to them.
 //! - [`Firewall`]: what the machines of a cluster accept, as rules of nftables.
 //! - [`adopt()`]: a wish made of the files of a cluster that is there.
-//! - [`overview()`]: a cluster at a glance.
+//! - [`overview()`]: a cluster at a glance, its nodes in groups ([`NodeGroup`]).
 //! - [`Machine`]: where the controller is: [`Here`], or a machine that is reached in another way.
 //! - [`run`]: programs by argument vector with a time limit.
 //!
@@ -42,6 +42,7 @@ mod control;
 )]
 mod database;
 mod firewall;
+mod group;
 pub mod hostlist;
 #[expect(
     clippy::disallowed_methods,
@@ -65,6 +66,7 @@ pub use adopt::{Adopted, Unadoptable, adopt};
 pub use control::{Control, ControlError};
 pub use database::{Database, DatabaseError};
 pub use firewall::{Firewall, Opening, Protocol, network, port_range};
+pub use group::{NodeGroup, NodeUse};
 pub use machine::{Heard, HeardEnd, Here, Machine, TRIAL_FOLDER, Trial};
 pub use paths::Allowed;
 pub use prove::{Proof, ProveError, Prover, Refused};

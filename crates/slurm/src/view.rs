@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::group::{NodeGroup, groups, is_zero, shares};
 use crate::observe::{Job, JobState, Node, Observed};
 use crate::release::Release;
-use crate::resources::counts;
 
 /// A cluster at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Overview {
     pub accounts: BTreeMap<String, Load>,
     /// Nodes that take no jobs, and why.
     pub out: Vec<Out>,
+    /// All nodes, those that are alike together; none in what was written before there were any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<NodeGroup>,
 }
 
 /// How many nodes there are.
@@ -79,6 +82,9 @@ pub struct Load {
     pub pending: u64,
     /// Processors in use.
     pub cpus: u64,
+    /// GPUs in use, and parts of them, as far as Slurm counts them (`AccountingStorageTRES`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gpus: u64,
 }
 
 /// A node that takes no jobs.
@@ -108,6 +114,7 @@ pub fn overview(observed: &Observed, now: i64) -> Overview {
         partitions: BTreeMap::new(),
         accounts: BTreeMap::new(),
         out: Vec::new(),
+        groups: groups(&observed.nodes),
     };
     for (name, node) in &observed.nodes {
         one_node(name, node, &mut view);
@@ -144,18 +151,10 @@ fn one_node(name: &str, node: &Node, view: &mut Overview) {
     if !node.is_up() {
         return;
     }
-    let mut add = |name: &str, total: u64, allocated: u64| {
-        let share = view.resources.entry(name.to_owned()).or_default();
-        share.total += total;
-        share.allocated += allocated;
-    };
-    add("cpu", node.cpus.into(), node.cpus_allocated.into());
-    add("memoryMib", node.memory_mib, node.memory_allocated_mib);
-    for (name, count) in counts(&node.gres) {
-        add(&name, count, 0);
-    }
-    for (name, count) in counts(&node.gres_used) {
-        add(&name, 0, count);
+    for (name, share) in shares(node) {
+        let all = view.resources.entry(name).or_default();
+        all.total += share.total;
+        all.allocated += share.allocated;
     }
 }
 
@@ -171,6 +170,7 @@ fn one_job(job: &Job, now: i64, view: &mut Overview) {
     } else {
         load.running += 1;
         load.cpus += u64::from(job.cpus);
+        load.gpus += gpus(&job.tres);
     }
     // A job that waits may name several partitions, and waits in each of them.
     for name in job.partition.split(',').filter(|name| !name.is_empty()) {
@@ -182,6 +182,25 @@ fn one_job(job: &Job, now: i64, view: &mut Overview) {
             queue.running += 1;
         }
     }
+}
+
+/// How many GPUs are in `cpu=4,gres/gpu=2,gres/gpu:a100=2`: the types are part of the whole, and alone where
+/// the whole is not counted.
+fn gpus(tres: &str) -> u64 {
+    let all = tres.split(',').filter_map(|one| {
+        let (name, count) = one.split_once('=')?;
+        Some((name.strip_prefix("gres/gpu")?, count.parse::<u64>().ok()?))
+    });
+    let (mut whole, mut by_type) = (None, 0);
+    for (kind, count) in all {
+        match kind.chars().next() {
+            None => whole = Some(count),
+            Some(':') => by_type += count,
+            // `gres/gpumem` and `gres/gpuutil` are no GPUs.
+            Some(_) => {}
+        }
+    }
+    whole.unwrap_or(by_type)
 }
 
 /// How many tasks `1-9,12%4` are; one where it is no array, or where Slurm cut the text.
@@ -238,7 +257,34 @@ mod tests {
             let reasons: Vec<&str> = view.out.iter().map(|out| out.reason.as_str()).collect();
             assert_eq!(reasons, ["disk broken, ask bob", "trueup:lab/pool-b/7"]);
             assert_eq!(view.daemons.values().sum::<usize>(), 3);
+            let groups =
+                view.groups.iter().map(|it| (it.state.as_str(), it.nodes.as_str(), it.busy));
+            let groups: Vec<_> = groups.collect();
+            assert_eq!(groups, [("up", "n3", 1), ("drained", "n2", 0), ("drained", "n1", 1)]);
+            let gpus = view.groups[2].resources["gpu:a100"];
+            assert_eq!(gpus, Share { total: 2, allocated: 1 }, "{release}");
         }
+    }
+
+    #[test]
+    fn gpus_of_an_account_are_counted_once() {
+        for (tres, count) in [
+            ("cpu=4,mem=4000M,node=1,billing=4", 0),
+            ("cpu=4,gres/gpu=3,gres/gpu:a100=2,gres/gpu:t4=1", 3),
+            ("gres/gpu:3g.40gb=1,gres/gpu:a100=2,cpu=1", 3),
+            ("gres/gpumem=4000M,gres/gpu=1", 1),
+            ("gres/gpumem=4000", 0),
+            ("", 0),
+        ] {
+            assert_eq!(gpus(tres), count, "{tres}");
+        }
+        let mut seen = observed(NEW);
+        for job in &mut seen.jobs {
+            job.tres.push_str(",gres/gpu=2");
+        }
+        let view = overview(&seen, 0);
+        let gpus: u64 = view.accounts.values().map(|load| load.gpus).sum();
+        assert_eq!(gpus, 4, "two run, and what waits has none");
     }
 
     #[test]

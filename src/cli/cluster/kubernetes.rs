@@ -1,10 +1,11 @@
 //! Kubernetes clusters for people: nodes, resources, what is out and what complains, certificates.
 
 use jiff::Timestamp;
-use trueup_kubernetes::{Overview, Share};
+use trueup_kubernetes::{NodeUse, Overview, Share, WaitingPod};
 
 use super::super::paint::{Block, Label, Text};
 use super::super::time::shown;
+use super::show::named;
 use crate::view::backup::bytes;
 use crate::view::cluster::ClusterRow;
 
@@ -34,6 +35,7 @@ pub(super) fn seen(overview: &Overview, at: Timestamp, now: Timestamp) -> Vec<Bl
             blocks.push(Block::line(format!("  {what}: {}", names.join(", "))));
         }
     }
+    blocks.extend(groups(overview));
     let rows: Vec<_> =
         overview.resources.iter().map(|(name, share)| resource(name, *share)).collect();
     if !rows.is_empty() {
@@ -42,13 +44,16 @@ pub(super) fn seen(overview: &Overview, at: Timestamp, now: Timestamp) -> Vec<Bl
     }
     if overview.waiting > 0 {
         let rows = overview.waiting_for.iter();
-        let mut rows: Vec<Vec<Text>> =
-            rows.map(|it| vec![it.pod.clone().into(), it.why.clone().into()]).collect();
+        let one = |it: &WaitingPod| {
+            vec![it.pod.clone().into(), stamp(&it.since).into(), it.why.clone().into()]
+        };
+        let mut rows: Vec<Vec<Text>> = rows.map(one).collect();
         let more = overview.waiting.saturating_sub(rows.len() as u64);
         if more > 0 {
-            rows.push(vec![format!("and {more} more").into(), "".into()]);
+            rows.push(vec![format!("and {more} more").into(), "".into(), "".into()]);
         }
-        blocks.extend([Block::Gap, Block::Table { header: vec!["pod waits", "why"], rows }]);
+        let header = vec!["pod waits", "since", "why"];
+        blocks.extend([Block::Gap, Block::Table { header, rows }]);
     }
     blocks.extend(problems(overview));
     blocks.extend(certificates(overview, now));
@@ -58,15 +63,57 @@ pub(super) fn seen(overview: &Overview, at: Timestamp, now: Timestamp) -> Vec<Bl
     blocks
 }
 
-fn resource(name: &str, share: Share) -> Vec<Text> {
-    let shown = |number: u64| match name {
+/// A line for nodes that are alike.
+fn groups(overview: &Overview) -> Vec<Block> {
+    if overview.groups.is_empty() {
+        return Vec::new();
+    }
+    let rows = overview.groups.iter().map(|group| {
+        let own = ["cpu", "memory"];
+        let of = |name: &str| group.resources.get(name).map(|share| asked_for(name, *share));
+        let others = group.resources.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+        let others: Vec<String> =
+            others.map(|(name, share)| format!("{name} {}", asked_for(name, *share))).collect();
+        let label = match group.state {
+            NodeUse::Ready => Label::Good,
+            NodeUse::Out => Label::Warn,
+            NodeUse::NotReady => Label::Bad,
+        };
+        vec![
+            named(&group.nodes, group.unnamed).into(),
+            group.count.to_string().into(),
+            Text::new(group.state.as_str(), label),
+            group.pods.to_string().into(),
+            of("cpu").unwrap_or_default().into(),
+            of("memory").unwrap_or_default().into(),
+            others.join(", ").into(),
+        ]
+    });
+    let header = vec!["nodes", "count", "state", "pods", "cpu", "memory", "other"];
+    vec![Block::Gap, Block::Table { header, rows: rows.collect() }]
+}
+
+fn asked_for(name: &str, share: Share) -> String {
+    format!("{} of {}", amount(name, share.allocated), amount(name, share.total))
+}
+
+fn amount(name: &str, number: u64) -> String {
+    match name {
         "cpu" => format!("{}.{:03}", number / 1000, number % 1000),
         "memory" | "ephemeral-storage" => bytes(number),
         _ if name.starts_with("hugepages-") => bytes(number),
         _ => number.to_string(),
-    };
-    let total = shown(share.total);
-    vec![name.to_owned().into(), shown(share.allocated).into(), total.into()]
+    }
+}
+
+fn resource(name: &str, share: Share) -> Vec<Text> {
+    let (asked, total) = (amount(name, share.allocated), amount(name, share.total));
+    vec![name.to_owned().into(), asked.into(), total.into()]
+}
+
+/// A time as the server spells it, for people.
+fn stamp(text: &str) -> String {
+    text.parse::<Timestamp>().map_or_else(|_| text.to_owned(), shown)
 }
 
 fn problems(overview: &Overview) -> Vec<Block> {
@@ -78,7 +125,7 @@ fn problems(overview: &Overview) -> Vec<Block> {
             it.node.clone().into(),
             Text::new(format!("{}: {}", it.kind, it.status), Label::Bad),
             it.message.clone().into(),
-            it.since.clone().into(),
+            stamp(&it.since).into(),
         ]
     });
     let header = vec!["node", "condition", "why", "since"];
@@ -115,20 +162,24 @@ pub(super) fn out(row: &ClusterRow) -> Vec<Block> {
                 (out.reason.clone(), by, String::new())
             }
         };
-        rows.push(vec![out.node.clone().into(), reason.into(), by.into(), until.into()]);
+        let since = out.since.as_deref().map(stamp).unwrap_or_default();
+        let node = out.node.clone();
+        rows.push(vec![node.into(), reason.into(), by.into(), since.into(), until.into()]);
     }
     for it in row.drains.iter().filter(|it| !it.drain.in_force) {
         rows.push(vec![
             it.node.clone().into(),
             format!("{} (asked for)", it.drain.reason).into(),
             it.drain.by.clone().into(),
+            "".into(),
             shown(it.drain.until).into(),
         ]);
     }
     if rows.is_empty() {
         return Vec::new();
     }
-    vec![Block::Gap, Block::Table { header: vec!["out of service", "why", "by", "until"], rows }]
+    let header = vec!["out of service", "why", "by", "since", "until"];
+    vec![Block::Gap, Block::Table { header, rows }]
 }
 
 /// Who has access for a while.

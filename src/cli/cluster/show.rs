@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use trueup_slurm::{Overview, Share};
+use trueup_slurm::{NodeUse, Overview, Share};
 
 use super::super::paint::{Block, Label, Text};
 use super::super::status::heading;
@@ -60,8 +60,9 @@ fn seen(overview: &Overview, at: Timestamp) -> Vec<Block> {
             nodes.down,
             if daemons.is_empty() { "none".to_owned() } else { daemons.join(", ") }
         )),
-        Block::Gap,
     ];
+    blocks.extend(groups(overview));
+    blocks.push(Block::Gap);
     let rows = overview.resources.iter().map(|(name, share)| resource(name, *share));
     let header = vec!["resource", "in use", "there is"];
     blocks.push(Block::Table { header, rows: rows.collect() });
@@ -88,21 +89,68 @@ fn seen(overview: &Overview, at: Timestamp) -> Vec<Block> {
                 load.running.to_string().into(),
                 load.pending.to_string().into(),
                 load.cpus.to_string().into(),
+                load.gpus.to_string().into(),
             ]
         });
-        let header = vec!["account", "run", "wait", "processors"];
+        let header = vec!["account", "run", "wait", "processors", "gpus"];
         blocks.extend([Block::Gap, Block::Table { header, rows: rows.collect() }]);
     }
     blocks
 }
 
-fn resource(name: &str, share: Share) -> Vec<Text> {
-    let shown = |number: u64| match name {
+/// A line for nodes that are alike.
+fn groups(overview: &Overview) -> Vec<Block> {
+    if overview.groups.is_empty() {
+        return Vec::new();
+    }
+    let rows = overview.groups.iter().map(|group| {
+        let own = ["cpu", "memoryMib"];
+        let of = |name: &str| group.resources.get(name).map(|share| in_use(name, *share));
+        let others = group.resources.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+        let others: Vec<String> =
+            others.map(|(name, share)| format!("{name} {}", in_use(name, *share))).collect();
+        let label = match group.state {
+            NodeUse::Up => Label::Good,
+            NodeUse::Drained => Label::Warn,
+            NodeUse::Down => Label::Bad,
+        };
+        vec![
+            named(&group.nodes, group.unnamed).into(),
+            group.count.to_string().into(),
+            Text::new(group.state.as_str(), label),
+            group.busy.to_string().into(),
+            of("cpu").unwrap_or_default().into(),
+            of("memoryMib").unwrap_or_default().into(),
+            others.join(", ").into(),
+        ]
+    });
+    let header = vec!["nodes", "count", "state", "with jobs", "processors", "memory", "other"];
+    vec![Block::Gap, Block::Table { header, rows: rows.collect() }]
+}
+
+/// Names of nodes, and how many more there are.
+pub(super) fn named(nodes: &str, unnamed: u64) -> String {
+    match unnamed {
+        0 => nodes.to_owned(),
+        more => format!("{nodes} and {more} more"),
+    }
+}
+
+fn in_use(name: &str, share: Share) -> String {
+    format!("{} of {}", amount(name, share.allocated), amount(name, share.total))
+}
+
+fn amount(name: &str, number: u64) -> String {
+    match name {
         "memoryMib" => bytes(number.saturating_mul(1 << 20)),
         _ => number.to_string(),
-    };
-    let name = if name == "memoryMib" { "memory" } else { name };
-    vec![name.to_owned().into(), shown(share.allocated).into(), shown(share.total).into()]
+    }
+}
+
+fn resource(name: &str, share: Share) -> Vec<Text> {
+    let shown = if name == "memoryMib" { "memory" } else { name };
+    let (used, total) = (amount(name, share.allocated), amount(name, share.total));
+    vec![shown.to_owned().into(), used.into(), total.into()]
 }
 
 /// Nodes that are out, and those that operators want out.

@@ -40,7 +40,7 @@ const LOG_MARK_DIGITS: usize = 12;
 /// Name of the state among the index's snapshots.
 pub(super) const STATE_VIEW: &str = "state";
 /// Version of the state's form; to be raised with every change of `state::State`.
-pub(super) const STATE_VIEW_VERSION: u32 = 37;
+pub(super) const STATE_VIEW_VERSION: u32 = 38;
 
 /// The machine's clocks.
 #[derive(Debug)]

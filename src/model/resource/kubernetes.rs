@@ -15,6 +15,7 @@ use trueup_kubernetes::grant::Found;
 use trueup_kubernetes::namespace::{Namespace, Role};
 use trueup_kubernetes::node::{ClusterView, DrainRules, NodeWish};
 use trueup_kubernetes::{AboutCluster, Overview, release};
+use trueup_slurm::hostlist;
 
 use super::super::Name;
 
@@ -219,6 +220,7 @@ impl KubernetesCluster {
             expected: &expected,
             certificates: &seen.certificates,
             access: &seen.access,
+            named: hostlist::compress_within,
         };
         Some(Overview::of(&seen.view, about))
     }

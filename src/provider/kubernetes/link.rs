@@ -237,7 +237,7 @@ impl Link {
 /// they do is no news: nothing is planned by it, and it is told now and then.
 const PODS: Lens = Lens { name: "pods", slim: |pod| *pod = slim_pod(pod), is_news: |_, _| false };
 
-/// A pod as far as it counts: where it is, what it asks for, and why it waits.
+/// A pod as far as it counts: where it is, what it asks for, and since when and why it waits.
 fn slim_pod(pod: &Value) -> Value {
     let part = |path: &str| pod.pointer(path).cloned().unwrap_or_default();
     let asks = |path: &str| {
@@ -246,10 +246,17 @@ fn slim_pod(pod: &Value) -> Value {
             .map(|it| json!({"resources": it["resources"], "restartPolicy": it["restartPolicy"]}));
         asks.collect::<Vec<_>>()
     };
+    // Most pods wait for nothing, and need not say since when.
+    let waits = part("/spec/nodeName").as_str().is_none_or(str::is_empty);
+    let since = if waits { part("/metadata/creationTimestamp") } else { Value::Null };
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"namespace": part("/metadata/namespace"), "name": part("/metadata/name")},
+        "metadata": {
+            "namespace": part("/metadata/namespace"),
+            "name": part("/metadata/name"),
+            "creationTimestamp": since,
+        },
         "spec": {
             "nodeName": part("/spec/nodeName"),
             "overhead": part("/spec/overhead"),
@@ -281,7 +288,8 @@ mod tests {
                     "resources": {"requests": {"cpu": "1"}}}]},
             "status": {"phase": "Running", "podIP": "10.0.0.1"}});
         let waiting = json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"namespace": "shop", "name": "web-2"}, "spec": {},
+            "metadata": {"namespace": "shop", "name": "web-2",
+                "creationTimestamp": "2026-01-02T03:04:05Z"}, "spec": {},
             "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "message": "no room"}]}});
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
             "status": {"images": [{"names": ["x"]}], "allocatable": {"cpu": "8"}}});
@@ -291,6 +299,7 @@ mod tests {
         (NODES.slim)(&mut less[2]);
         let view = |all: &[Value; 3]| overview([&all[2]], [&all[0], &all[1]]);
         assert_eq!(view(&less), view(&whole));
+        assert_eq!(view(&less).waiting[0].since, "2026-01-02T03:04:05Z");
         assert_eq!(view(&less).nodes[0].allocated["cpu"].milli(), 1_260);
         let size = |all: &[Value; 3]| all.iter().map(|it| it.to_string().len()).sum::<usize>();
         assert!(size(&less) < size(&whole), "{less:?}");

@@ -109,6 +109,12 @@ fn accounts_are_written_by_plan_alone_and_only_where_they_differ() {
         let shown = lab.ok(&["sacct", "-nXPj", &job.to_string(), "-o", "Account,AllocTRES"]);
         shown.contains("vision|").then_some(())
     });
+    // What runs is told with the next thing that stands otherwise.
+    lab.scontrol(&["update", "NodeName=n2", "State=DRAIN", "Reason=dust"]);
+    site.run(&["apply"]).code(0);
+    let row = site.row();
+    let load = &row["overview"]["accounts"]["vision"];
+    assert_eq!((&load["running"], &load["gpus"]), (&json!(1), &json!(1)), "{row}");
     lab.end(job);
 
     // What goes is a destruction, of what was ours alone.

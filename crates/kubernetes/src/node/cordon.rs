@@ -20,6 +20,8 @@ pub struct CordonMark {
 
 /// Begins each token of ours.
 const TOKEN: &str = "trueup:";
+/// The taint that a cluster itself puts on nodes that are out of service.
+const OUT_TAINT: &str = "node.kubernetes.io/unschedulable";
 
 impl CordonMark {
     /// Of a change of a pool of a cluster. Which change it is, is not part of the token: one that was
@@ -83,6 +85,24 @@ fn writer(node: &Value) -> Option<String> {
     let entry =
         entries.iter().find(|entry| entry.pointer("/fieldsV1/f:spec/f:unschedulable").is_some())?;
     Some(entry.get("manager")?.as_str()?.to_owned())
+}
+
+/// Since when a node is out of service, as the server spells it. The cluster notes the time with the taint that it
+/// gives such a node. Until it did, it is known of who wrote nothing else: the time of a writer's entry is that of
+/// its last change, whatever that was.
+pub(super) fn out_since(node: &Value) -> Option<String> {
+    out(node)?;
+    let list = |path: &str| node.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    let taint = list("/spec/taints").find(|taint| taint["key"] == OUT_TAINT);
+    let entry = || {
+        let only = json!({"f:spec": {"f:unschedulable": {}}});
+        list("/metadata/managedFields").find(|entry| entry["fieldsV1"] == only)
+    };
+    let time = match taint.and_then(|taint| taint.get("timeAdded")) {
+        Some(time) => Some(time),
+        None => entry().and_then(|entry| entry.get("time")),
+    };
+    Some(time?.as_str()?.to_owned())
 }
 
 fn version(node: &Value) -> Value {
@@ -184,6 +204,23 @@ mod tests {
         let theirs = Out::Others(Some("kubectl-cordon".to_owned()));
         assert_eq!(cordon(&node, &mark("a")), Taken::Others(theirs.clone()));
         assert_eq!(uncordon(&node, "a"), Taken::Others(theirs));
+    }
+
+    #[test]
+    fn since_when_it_is_out_is_what_the_cluster_says() {
+        let entry = |fields: Value| json!({"manager": "kubectl-cordon", "time": "2026-01-02T03:04:05Z", "fieldsV1": fields});
+        let only = json!({"f:spec": {"f:unschedulable": {}}});
+        let mut node = json!({"metadata": {"managedFields": [entry(only)]}, "spec": {}});
+        assert_eq!(out_since(&node), None, "it is not out");
+        node["spec"]["unschedulable"] = json!(true);
+        assert_eq!(out_since(&node).as_deref(), Some("2026-01-02T03:04:05Z"));
+        let more =
+            json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:unschedulable": {}}});
+        node["metadata"]["managedFields"][0] = entry(more);
+        assert_eq!(out_since(&node), None, "it may be the time of the label");
+        node["spec"]["taints"] = json!([{"key": "gpu", "timeAdded": "2026-01-01T00:00:00Z"},
+            {"key": OUT_TAINT, "timeAdded": "2026-01-02T00:00:00Z"}]);
+        assert_eq!(out_since(&node).as_deref(), Some("2026-01-02T00:00:00Z"));
     }
 
     #[test]

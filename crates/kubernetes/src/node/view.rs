@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::cordon::{Out, out};
+use super::cordon::{Out, out, out_since};
 use super::quantity::Amount;
 use super::skew::{self, Version};
+use crate::overview::WaitingPod;
 
 /// Amounts by resource: `cpu`, `memory`, `pods`, `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`.
 pub type Amounts = BTreeMap<String, Amount>;
@@ -52,6 +53,9 @@ pub struct NodeView {
     pub problems: Vec<NodeCondition>,
     /// Whether it is out of service, and by whom.
     pub out: Option<Out>,
+    /// Since when it is, as the server spells it, where it says so.
+    #[serde(default)]
+    pub out_since: Option<String>,
     /// Its taints.
     pub taints: Vec<Taint>,
     /// The release of its kubelet.
@@ -89,8 +93,8 @@ impl NodeView {
 pub struct ClusterView {
     /// Its nodes, by name.
     pub nodes: Vec<NodeView>,
-    /// Pods that wait for a node: `namespace/name`, and why.
-    pub waiting: Vec<(String, String)>,
+    /// Pods that wait for a node, by name.
+    pub waiting: Vec<WaitingPod>,
     /// What could not be read, in words: amounts of a spelling that nobody knows.
     pub unread: Vec<String>,
 }
@@ -140,7 +144,8 @@ pub fn overview<'a>(
         match text("/spec/nodeName") {
             "" => {
                 let name = format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"));
-                view.waiting.push((name, waits_for(pod)));
+                let since = text("/metadata/creationTimestamp").to_owned();
+                view.waiting.push(WaitingPod { pod: name, why: waits_for(pod), since });
             }
             node => {
                 let (amounts, count) = given.entry(node).or_default();
@@ -157,7 +162,7 @@ pub fn overview<'a>(
         view.nodes.push(one);
     }
     view.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    view.waiting.sort();
+    view.waiting.sort_by(|a, b| a.pod.cmp(&b.pod));
     view.unread.sort();
     view.unread.dedup();
     view
@@ -198,6 +203,7 @@ fn seen(node: &Value, unread: &mut Vec<String>) -> NodeView {
         ready,
         problems,
         out: out(node),
+        out_since: out_since(node),
         taints: serde_json::from_value(taints).unwrap_or_default(),
         kubelet: text("/status/nodeInfo/kubeletVersion"),
         runtime: text("/status/nodeInfo/containerRuntimeVersion"),
@@ -301,7 +307,8 @@ mod tests {
         let gpus: Vec<_> = n1.gpus().collect();
         assert_eq!(gpus, [("nvidia.com/mig-1g.10gb", Amount::units(7), Amount::units(2))]);
         assert_eq!(view.nodes[1].problems[0].message, "no network");
-        assert_eq!(view.waiting, [("shop/c".to_owned(), "no room".to_owned())]);
+        let waits = &view.waiting[0];
+        assert_eq!((&*waits.pod, &*waits.why, view.waiting.len()), ("shop/c", "no room", 1));
         assert_eq!(view.totals()["cpu"].0.milli(), 7_500, "only what works is counted");
         assert!(view.unread[0].contains("n1: odd: `seven` is no amount"), "{:?}", view.unread);
         assert_eq!(n1.taints[0].key, "gpu");

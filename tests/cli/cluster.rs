@@ -141,6 +141,11 @@ fn a_pool_changes_node_by_node_and_a_killed_daemon_finishes_it() {
     lab.scontrol(&["update", "NodeName=n2", "State=DRAIN", "Reason=fan is loud, bob"]);
     let first = site.daemon();
     site.await_synced();
+    let shown = |at: &[&str]| -> Value {
+        let shown = site.run(&[&["cluster", "-o", "json"], at].concat()).code(0).out;
+        serde_json::from_str(&shown).unwrap()
+    };
+    let then = shown(&[]);
 
     let mut spec = site.spec.clone();
     let gpu = &mut spec["pools"][1];
@@ -202,8 +207,13 @@ fn a_pool_changes_node_by_node_and_a_killed_daemon_finishes_it() {
     second.kill();
     lab.end(beside);
     // How it was then.
-    let then = site.run(&["cluster", "--at", "1h", "-o", "json"]);
-    assert_ne!(then.code, 0, "nothing had happened by then");
+    let early = site.run(&["cluster", "--at", "1h", "-o", "json"]);
+    assert_ne!(early.code, 0, "nothing had happened by then");
+    let past = shown(&["--at", &then["seq"].to_string()]);
+    assert_eq!(past["clusters"], then["clusters"]);
+    let gpus =
+        |shown: &Value| shown["clusters"][0]["overview"]["resources"]["gpu:a100"]["total"].clone();
+    assert_eq!((gpus(&past), gpus(&shown(&[]))), (json!(4), json!(2)));
     site.run(&["log", "verify"]).code(0);
     site.run(&["replay"]).code(0);
 }

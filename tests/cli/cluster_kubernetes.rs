@@ -3,6 +3,7 @@
 
 mod access;
 mod files;
+mod past;
 mod site;
 mod waking;
 

@@ -368,7 +368,8 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
             parts.extend(machines.keys().map(|it| (it.clone(), digest_of(&()))));
             (None, None)
         }
-        Action::KubernetesInit { cluster } => (None, Some(digest_of(cluster))),
+        // Whether it was made one before that broke off, only its machine knows.
+        Action::KubernetesInit { cluster, again: _ } => (None, Some(digest_of(cluster))),
         // From which release is not known any more once it was begun.
         Action::KubernetesRestore { cluster, from: _ } => (None, Some(digest_of(cluster))),
         // Which machines lack something on the way follows from what there is at that time.

@@ -606,6 +606,10 @@ pub enum Action {
     KubernetesInit {
         /// What it is built of.
         cluster: Box<KubernetesBuilt>,
+        /// Whether it is one already, and only the credentials that it has are kept again. Where it is none,
+        /// nothing is made.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
     /// Makes a machine that was made anew the control plane again, on what the cluster knows, which is on a disk of
     /// its own; by an image of the next release that is an upgrade.

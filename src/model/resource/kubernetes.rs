@@ -50,10 +50,23 @@ pub struct KubernetesCluster {
     /// What was seen of it; in observations only.
     #[serde(skip)]
     pub seen: Option<Arc<KubernetesSeen>>,
-    /// Whether its control plane's machine was made anew, and is none yet: nothing answers, and what the cluster
-    /// knows is on a disk beside it. In observations only.
+    /// What was lost of it, so that nothing else can be seen; it is no cluster that never was. In observations
+    /// only.
     #[serde(skip)]
-    pub control_lost: bool,
+    pub lost: Option<KubernetesLost>,
+}
+
+/// What was lost of a Kubernetes cluster that is built. Nobody knows its nodes then, and pods may run on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KubernetesLost {
+    /// Its control plane's machine was made anew, and is none yet: nothing answers, and what the cluster knows is
+    /// on a disk beside it.
+    ControlPlane,
+    /// The credentials that were kept for it. Its control plane is there, and has them.
+    Credentials,
+    /// The credentials, and the mark of its control plane; the disk beside it is not mounted, so that nobody can
+    /// say what is on it.
+    Unknown,
 }
 
 /// A Kubernetes cluster of virtual machines of this host.

@@ -43,8 +43,8 @@ pub use gpu_seen::{GpuSeen, SeenPart};
 pub use gpu_stop::mark_stoppable;
 pub use handover::{GpuGuest, GpuHandover, GpuKernel};
 pub use kubernetes::{
-    KubeconfigRule, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesMachine,
-    KubernetesMachineSeen, KubernetesNodeStep, KubernetesPool, KubernetesSeen,
+    KubeconfigRule, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesLost,
+    KubernetesMachine, KubernetesMachineSeen, KubernetesNodeStep, KubernetesPool, KubernetesSeen,
 };
 pub use network::{
     AddressRange, Dhcp, DhcpHost, DnsRecord, Network, NetworkAddress, NetworkDomain, NetworkMode,

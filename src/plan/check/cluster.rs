@@ -2,7 +2,7 @@
 //! ended and is given back after a look, and only what an operator asked for is done because it is due.
 
 use super::Judge;
-use crate::model::resource::{Cluster, KubernetesNodeStep, NodeStep};
+use crate::model::resource::{Cluster, KubernetesLost, KubernetesNodeStep, NodeStep};
 use crate::model::{Kind, Name, Resource, ResourceId};
 use crate::plan::{Action, Reason};
 
@@ -59,6 +59,9 @@ impl Judge<'_> {
                 {
                     self.blame(at, "gives a node back that was not looked at");
                 }
+                Action::KubernetesInit { again: false, .. } if self.lost(id).is_some() => {
+                    self.blame(at, "makes a cluster that was there before");
+                }
                 _ => {}
             }
         }
@@ -102,7 +105,10 @@ impl Judge<'_> {
             let now = now.kubernetes().and_then(|now| now.built.as_ref());
             now.is_some_and(|now| now.machines.contains_key(node))
         };
-        let nodes = built.machines.iter().filter(|(node, _)| **node != built.control_plane);
+        // A control plane has no pods of anybody's, and it alone has credentials that were lost.
+        let unread = self.is_unread(id);
+        let nodes =
+            built.machines.iter().filter(|(node, _)| unread || **node != built.control_plane);
         for (node, machine) in nodes {
             if !self.may_have_jobs(id, node) {
                 continue;
@@ -142,14 +148,29 @@ impl Judge<'_> {
         for at in root.into_iter().flatten() {
             let again = self.steps_of.get(id).into_iter().flatten().copied().any(|later| {
                 let made = &plan.steps[later].action;
-                matches!(made, Action::KubernetesInit { .. } | Action::KubernetesRestore { .. })
-                    && self.precedes(at, later)
+                matches!(
+                    made,
+                    Action::KubernetesInit { again: false, .. } | Action::KubernetesRestore { .. }
+                ) && self.precedes(at, later)
             });
-            if !again {
+            if !again || self.is_unread(id) {
                 let rule = format!("takes the control plane of {id} and does not bring it back");
                 self.blame(at, rule);
             }
         }
+    }
+
+    /// What was lost of a cluster.
+    fn lost(&self, cluster: &ResourceId) -> Option<KubernetesLost> {
+        match &self.seen(cluster)?.config {
+            Resource::Cluster(seen) => seen.kubernetes()?.lost,
+            _ => None,
+        }
+    }
+
+    /// Whether nobody has the credentials of a cluster that was there.
+    fn is_unread(&self, cluster: &ResourceId) -> bool {
+        matches!(self.lost(cluster), Some(KubernetesLost::Credentials | KubernetesLost::Unknown))
     }
 
     fn may_have_jobs(&self, cluster: &ResourceId, node: &str) -> bool {
@@ -157,7 +178,7 @@ impl Judge<'_> {
             return self.input.observed.why_unobservable(cluster).is_some();
         };
         let Resource::Cluster(seen) = &seen.config else { return false };
-        if seen.kubernetes().is_some_and(|seen| seen.control_lost) {
+        if seen.kubernetes().is_some_and(|seen| seen.lost.is_some()) {
             return true;
         }
         if let Some(seen) = seen.kubernetes_seen() {

@@ -248,7 +248,10 @@ pub fn detail(step: &Step) -> String {
         Action::KubernetesConnect { nodes, .. } => {
             cut(&trueup_slurm::hostlist::compress(nodes.iter().map(String::as_str)))
         }
-        Action::KubernetesInit { cluster } => cluster.control_plane.clone(),
+        Action::KubernetesInit { cluster, again: false } => cluster.control_plane.clone(),
+        Action::KubernetesInit { cluster, again: true } => {
+            format!("credentials of {}", cluster.control_plane)
+        }
         Action::KubernetesRestore { cluster, from } => match from {
             Some(from) => {
                 format!("{}, upgrade {from} -> {}", cluster.control_plane, cluster.version)

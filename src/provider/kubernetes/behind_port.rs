@@ -37,7 +37,12 @@ impl Provider for KubernetesProvider {
                 Action::KubernetesPrepare { machines, data } => {
                     return site().prepare(machines.clone(), data.clone()).await;
                 }
-                Action::KubernetesInit { cluster } => return site().init(cluster).await,
+                Action::KubernetesInit { cluster, again: false } => {
+                    return site().init(cluster).await;
+                }
+                Action::KubernetesInit { cluster, again: true } => {
+                    return site().read(cluster).await;
+                }
                 Action::KubernetesRestore { cluster, .. } => return site().restore(cluster).await,
                 _ => {}
             }

@@ -2,6 +2,7 @@
 //! empty.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,13 @@ use super::data;
 use super::link::{Link, LookError};
 use super::machine::{self, Wanted};
 use crate::model::resource::{
-    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesMachineSeen, KubernetesSeen,
+    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesLost,
+    KubernetesMachineSeen, KubernetesSeen,
 };
 use crate::model::{Fault, Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::port::{AgentFault, Scope};
 use crate::provider::files::blocking;
-use crate::provider::guest;
+use crate::provider::guest::{self, Guest};
 
 /// Longest look at one cluster: less than a pass waits for all of them.
 pub(super) const LOOK: Duration = Duration::from_secs(45);
@@ -41,11 +43,12 @@ impl KubernetesProvider {
                 let known = Known { claimed, ours: &ours };
                 let look = async {
                     match provider.one(&id, &cluster, adopt, known).await {
-                        Ok(Some(seen)) => Ok(Some(observation(cluster.clone(), seen))),
-                        Ok(None) => Ok(None),
+                        Ok(Found::Seen(seen)) => Ok(Some(observation(cluster.clone(), *seen))),
+                        Ok(Found::Lost(what)) => Ok(Some(lost(cluster.clone(), what))),
+                        Ok(Found::Unmade) => Ok(None),
                         // Whatever cannot be found out about its machine, this is why it is not seen.
                         Err(why) => match provider.is_lost(&id, &cluster, known).await {
-                            true => Ok(Some(lost(cluster.clone()))),
+                            true => Ok(Some(lost(cluster.clone(), KubernetesLost::ControlPlane))),
                             false => Err(why),
                         },
                     }
@@ -87,11 +90,11 @@ impl KubernetesProvider {
         cluster: &KubernetesCluster,
         adopt: bool,
         known: Known<'_>,
-    ) -> Result<Option<KubernetesSeen>, String> {
+    ) -> Result<Found, String> {
         if let Some(built) = &cluster.built
             && !self.connections.has(id.name.as_str())
         {
-            return self.unmade(built, known).await.map(|()| None);
+            return self.without_credentials(built, known).await;
         }
         let wish = wish(id, cluster, adopt).map_err(|fault| fault.to_string())?;
         let link = self.link(&id.name).await?;
@@ -110,7 +113,7 @@ impl KubernetesProvider {
             seen.machines = self.machines(built, &seen.nodes, of, known.ours).await?;
             self.certificates(id, built, &link, (&mut seen, known.ours)).await;
         }
-        Ok(Some(seen))
+        Ok(Found::Seen(Box::new(seen)))
     }
 
     /// Adds the certificates in the machine of the control plane, and which of all of them kubeadm renews.
@@ -135,22 +138,35 @@ impl KubernetesProvider {
     }
 
     /// Whether a cluster that nobody has credentials for is one to be made, or made to its end. One that was
-    /// begun, and whose machine is away, is no cluster that was never there.
-    async fn unmade(&self, built: &KubernetesBuilt, known: Known<'_>) -> Result<(), String> {
-        let Some(control) = built.control() else { return Ok(()) };
+    /// begun, and whose machine is away, is no cluster that was never there; nor is one whose machine says that
+    /// it is its control plane, or has its data.
+    async fn without_credentials(
+        &self,
+        built: &KubernetesBuilt,
+        known: Known<'_>,
+    ) -> Result<Found, String> {
+        let Some(control) = built.control() else { return Ok(Found::Unmade) };
         let (provider, name) = (self.clone(), control.guest.clone());
-        let answer = match known.ours.contains(&name) {
-            true => {
-                let ping = move || Ok(provider.guest(&name).ping());
-                blocking("ask a machine", ping).await.map_err(|fault| fault.to_string())?
-            }
-            false => Err(AgentFault::NoMachine(name.to_string())),
+        let (is_ours, data) = (known.ours.contains(&name), built.data.is_some());
+        let claimed = known.claimed;
+        let ask = move || {
+            let guest = provider.guest(&name);
+            let answer = match is_ours {
+                true => guest.ping(),
+                false => Err(AgentFault::NoMachine(name.to_string())),
+            };
+            let found = match answer {
+                // It has nothing of a cluster that nobody began.
+                Ok(()) if !claimed => return Ok(Found::Unmade),
+                Ok(()) => left_in(&guest, data).map_err(|error| error.to_string()),
+                Err(AgentFault::NoMachine(_) | AgentFault::Silent(_)) if !claimed => {
+                    return Ok(Found::Unmade);
+                }
+                Err(fault) => Err(fault.to_string()),
+            };
+            found.map_err(|why| Fault::transient(format!("its control plane: {why}")))
         };
-        match answer {
-            Ok(()) => Ok(()),
-            Err(AgentFault::NoMachine(_) | AgentFault::Silent(_)) if !known.claimed => Ok(()),
-            Err(fault) => Err(format!("its control plane: {fault}")),
-        }
+        blocking("ask a machine", ask).await.map_err(|fault| fault.to_string())
     }
 
     /// Whether the machine of a control plane that there was is none, and has a disk with what its cluster knows:
@@ -215,6 +231,45 @@ impl KubernetesProvider {
     }
 }
 
+/// What a look at one cluster found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// It is not there yet.
+    Unmade,
+    /// Something of it was lost.
+    Lost(KubernetesLost),
+    /// It answers.
+    Seen(Box<KubernetesSeen>),
+}
+
+/// What is left of a cluster in the machine of its control plane, where its credentials are not kept.
+///
+/// # Errors
+/// It does not say, or what is there was not made by trueup.
+fn left_in(guest: &Guest, data: bool) -> io::Result<Found> {
+    if machine::is(guest, machine::CONTROL_PLANE)? {
+        return Ok(Found::Lost(KubernetesLost::Credentials));
+    }
+    if !data {
+        return Ok(Found::Unmade);
+    }
+    match data::look(guest)? {
+        KubernetesData::Apart => Ok(match data::mark(guest)? {
+            Some(_) => Found::Lost(KubernetesLost::ControlPlane),
+            None => Found::Unmade,
+        }),
+        KubernetesData::OnRoot => Err(io::Error::other(format!(
+            "{} has authorities or an etcd on its first disk, and not trueup's mark of a control plane: if nobody \
+             needs them, run `kubeadm reset` in it",
+            guest.name()
+        ))),
+        KubernetesData::Unset | KubernetesData::Elsewhere => Ok(match data::is_there(guest)? {
+            true => Found::Lost(KubernetesLost::Unknown),
+            false => Found::Unmade,
+        }),
+    }
+}
+
 /// What the log knows.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
@@ -262,9 +317,9 @@ pub(super) fn observation(cluster: KubernetesCluster, seen: KubernetesSeen) -> O
     observed(KubernetesCluster { seen: Some(Arc::new(seen)), ..cluster })
 }
 
-/// A cluster whose control plane's machine was made anew.
-fn lost(cluster: KubernetesCluster) -> Observation {
-    observed(KubernetesCluster { control_lost: true, ..cluster })
+/// A cluster of which that was lost.
+fn lost(cluster: KubernetesCluster, what: KubernetesLost) -> Observation {
+    observed(KubernetesCluster { lost: Some(what), ..cluster })
 }
 
 fn observed(seen: KubernetesCluster) -> Observation {

@@ -16,6 +16,7 @@ mod kept;
 mod link;
 mod look;
 mod machine;
+mod read;
 mod renew;
 mod restore;
 #[cfg(test)]

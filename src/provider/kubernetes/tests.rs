@@ -2,6 +2,7 @@
 //! and neither a token nor a credential is where somebody might read it.
 
 mod certificates;
+mod lost;
 mod restore;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +19,10 @@ use trueup_kubernetes::{KubeconfigRef, Limits};
 
 use super::act::Job;
 use super::build::Site;
-use super::look::Known;
+use super::look::{Found, Known};
 use super::*;
 use crate::model::resource::{
-    KubernetesBuilt, KubernetesCluster, KubernetesMachine, KubernetesNodeStep,
+    KubernetesBuilt, KubernetesCluster, KubernetesMachine, KubernetesNodeStep, KubernetesSeen,
 };
 use crate::model::{Fault, Kind, ResourceId};
 use crate::plan::{Action, Disruption, Reason, Step};
@@ -75,6 +76,16 @@ fn provider(ways: BTreeMap<String, KubeconfigRef>, folder: &Path) -> KubernetesP
     let (kept, idle) = (kept_kubeconfigs(folder.to_owned()), Duration::from_secs(600));
     let connections = Connections::or_kept(ways, kept, Limits::LOOKS, idle);
     KubernetesProvider::new(connections, folder.to_owned(), "0a1b")
+}
+
+impl Found {
+    /// What was seen of a cluster that answers.
+    fn seen(self) -> KubernetesSeen {
+        match self {
+            Self::Seen(seen) => *seen,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// A host with one guest that all names lead to.
@@ -371,7 +382,8 @@ async fn nothing_is_done_in_a_machine_of_its_name_that_is_not_ours() {
     let cluster = Box::new(built());
     let steps = [
         (Action::KubernetesPrepare { machines: guests, data: None }, "cloud-n1"),
-        (Action::KubernetesInit { cluster: cluster.clone() }, "cloud-ctl"),
+        (Action::KubernetesInit { cluster: cluster.clone(), again: false }, "cloud-ctl"),
+        (Action::KubernetesInit { cluster: cluster.clone(), again: true }, "cloud-ctl"),
         (Action::KubernetesRestore { cluster: cluster.clone(), from: None }, "cloud-ctl"),
         (Action::KubernetesRenew { guest: named("cloud-ctl") }, "cloud-ctl"),
         (
@@ -412,18 +424,22 @@ async fn a_machine_of_its_name_that_is_not_ours_is_asked_nothing() {
         host.provider.one(&host.id, &cluster, false, known).await
     };
     let host = Host::new();
-    assert!(look(&host, false, &[]).await.unwrap().is_none(), "it is to be made");
+    let found = look(&host, false, &[]).await.unwrap();
+    assert!(matches!(found, Found::Unmade), "it is to be made: {found:?}");
     let why = look(&host, true, &[]).await.err().unwrap();
     assert!(why.starts_with("its control plane: ") && why.contains("cloud-ctl"), "{why}");
     assert_eq!(host.fake.asked(), 0);
-    assert!(look(&host, true, &["cloud-ctl"]).await.unwrap().is_none());
-    assert_eq!(host.fake.asked(), 1);
+    let found = look(&host, false, &["cloud-ctl"]).await.unwrap();
+    assert!(matches!(found, Found::Unmade) && host.fake.asked() == 1, "{found:?}");
 
     let (host, _kube) = with_cluster();
-    let seen = look(&host, true, &[]).await.unwrap().unwrap();
-    assert!(seen.machines.is_empty() && host.fake.asked() == 0, "{:?}", seen.machines);
-    let seen = look(&host, true, &["cloud-n1"]).await.unwrap().unwrap();
-    assert_eq!(seen.machines.keys().collect::<Vec<_>>(), ["n1"]);
+    let seen = async |ours: &[&str]| {
+        let seen = look(&host, true, ours).await.unwrap().seen();
+        seen.machines.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&[]).await, [""; 0]);
+    assert_eq!(host.fake.asked(), 0);
+    assert_eq!(seen(&["cloud-n1"]).await, ["n1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -374,6 +374,10 @@ pub(in super::super::super) fn keeps(all: &mut All<'_>) {
         if builds && !all.facts.stops(&machine) {
             continue;
         }
+        if let Some(why) = kubernetes::upgrade::read_first(all, &machine) {
+            all.refuse(block, why);
+            continue;
+        }
         let Some((cluster, node)) = node_of(all, &machine) else {
             // Slurm knows of no job on it, and does without it first.
             if let Some(at) = had_by(all, &machine).filter(|_| !builds) {

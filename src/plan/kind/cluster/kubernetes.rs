@@ -46,8 +46,8 @@ pub(super) fn decide(
         verdict.skip(SkipReason::Unplaceable(why.to_owned()), Vec::new());
         return verdict;
     };
-    if from.kubernetes().is_some_and(|from| from.control_lost) {
-        built::found_lost(case, to, &mut verdict);
+    if let Some(lost) = from.kubernetes().and_then(|from| from.lost) {
+        built::found_lost(case, to, lost, &mut verdict);
         return verdict;
     }
     // An observation without a look is one that nobody made.

@@ -3,7 +3,6 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::model::resource::KubernetesSeen;
 use crate::port::AgentFault;
 
 const FOLDER: &str = "/etc/kubernetes/pki";
@@ -30,7 +29,7 @@ impl Host {
         let cluster = KubernetesCluster { built: Some(built()), ..KubernetesCluster::default() };
         let ours = ours.iter().map(|name| named(name)).collect();
         let known = Known { claimed: true, ours: &ours };
-        self.provider.one(&self.id, &cluster, false, known).await.unwrap().unwrap()
+        self.provider.one(&self.id, &cluster, false, known).await.unwrap().seen()
     }
 
     /// How often certificates were read in the guest.

@@ -95,7 +95,7 @@ pub(super) fn resolve(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) -> Option<K
         built,
         kubeconfigs: kubeconfigs?.into_iter().flatten().collect(),
         seen: None,
-        control_lost: false,
+        lost: None,
     })
 }
 

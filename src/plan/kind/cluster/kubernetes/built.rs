@@ -15,8 +15,8 @@ use super::super::super::super::work::Work as All;
 use super::super::super::{Case, Draft, Verdict};
 use super::Work;
 use crate::model::resource::{
-    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesMachineSeen,
-    KubernetesNodeStep, KubernetesSeen,
+    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesLost,
+    KubernetesMachineSeen, KubernetesNodeStep, KubernetesSeen,
 };
 use crate::model::{Kind, Name, Resource, ResourceId};
 use crate::plan::{Action, Disruption, FieldChange, Reason, SkipReason};
@@ -69,7 +69,8 @@ pub(super) fn create(
     let quiet = |action| Draft::quiet(action, case.reason, Vec::new());
     let (machines, data) = (built.guests(), built.data_on());
     verdict.step(quiet(Action::KubernetesPrepare { machines, data }));
-    verdict.step(quiet(Action::KubernetesInit { cluster: Box::new(built.clone()) }));
+    let cluster = Box::new(built.clone());
+    verdict.step(quiet(Action::KubernetesInit { cluster, again: false }));
     work.pools(verdict);
     work.namespaces(verdict);
 }
@@ -89,11 +90,36 @@ fn nothing(built: &KubernetesBuilt) -> KubernetesSeen {
     }
 }
 
-/// A cluster whose control plane's machine was made anew, and is none yet. All else waits until it answers.
-pub(super) fn found_lost(case: &Case<'_, '_>, to: &KubernetesCluster, verdict: &mut Verdict) {
+/// A cluster of which something was lost: what brings that back. All else waits until it answers.
+pub(super) fn found_lost(
+    case: &Case<'_, '_>,
+    to: &KubernetesCluster,
+    lost: KubernetesLost,
+    verdict: &mut Verdict,
+) {
     let Some(built) = &to.built else { return };
-    let nothing = nothing(built);
-    Work { case, to, seen: &nothing }.restore(verdict, built, None);
+    let quiet = |action| Draft::quiet(action, case.reason, Vec::new());
+    match lost {
+        KubernetesLost::ControlPlane => {
+            let nothing = nothing(built);
+            Work { case, to, seen: &nothing }.restore(verdict, built, None);
+        }
+        KubernetesLost::Credentials => {
+            let cluster = Box::new(built.clone());
+            verdict.step(quiet(Action::KubernetesInit { cluster, again: true }));
+        }
+        // Whose data are on its disk is seen once that is mounted.
+        KubernetesLost::Unknown => {
+            verdict.drafts.extend(set_up_control(built).map(quiet));
+        }
+    }
+}
+
+/// Sets the machine of the control plane up, with the disk of what the cluster knows.
+pub(super) fn set_up_control(built: &KubernetesBuilt) -> Option<Action> {
+    let guest = built.control()?.guest.clone();
+    let machines = BTreeMap::from([(built.control_plane.clone(), guest)]);
+    Some(Action::KubernetesPrepare { machines, data: built.data_on() })
 }
 
 /// What of a cluster's nodes has to become of its machines.
@@ -422,7 +448,7 @@ pub(in super::super) fn labelled(
 pub(in super::super) fn is_in(all: &All<'_>, cluster: &ResourceId, node: &str) -> bool {
     let Some(seen) = all.input.observed.resources.get(cluster) else { return false };
     let Resource::Cluster(cluster) = &seen.config else { return false };
-    // Nobody says so while its control plane is none, and pods run on.
-    let nobody_knows = cluster.kubernetes().is_some_and(|cluster| cluster.control_lost);
+    // Nobody says so meanwhile, and pods run on.
+    let nobody_knows = cluster.kubernetes().is_some_and(|cluster| cluster.lost.is_some());
     nobody_knows || cluster.kubernetes_seen().is_some_and(|seen| seen.nodes.contains_key(node))
 }

@@ -13,9 +13,10 @@ use trueup_kubernetes::node::skew::{self, Version};
 use super::super::super::super::work::{Bond, Work as All};
 use super::super::super::{Draft, Verdict};
 use super::Work;
-use super::built::CONTROL;
+use super::built::{CONTROL, set_up_control};
 use crate::model::resource::{
-    Cluster, KubernetesBuilt, KubernetesData, KubernetesNodeStep, KubernetesSeen,
+    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesLost,
+    KubernetesNodeStep, KubernetesSeen,
 };
 use crate::model::{Kind, Resource, ResourceId};
 use crate::plan::{Action, Disruption, FieldChange, SkipReason};
@@ -95,12 +96,9 @@ impl Work<'_, '_> {
         built: &KubernetesBuilt,
         from: Option<Version>,
     ) {
-        let Some(control) = built.control() else { return };
+        let Some(prepare) = set_up_control(built) else { return };
         let node = &built.control_plane;
         let (reason, of) = (self.case.reason, CordonMark::of_pool(self.name(), CONTROL));
-        let machines = BTreeMap::from([(node.clone(), control.guest.clone())]);
-        let data = built.data_on();
-        let prepare = Action::KubernetesPrepare { machines, data };
         verdict.step(Draft::quiet(prepare, reason, Vec::new()));
         let (was, will) = match from {
             Some(from) => (from.to_string(), built.version.clone()),
@@ -127,15 +125,52 @@ impl Work<'_, '_> {
 
 /// Whether a step makes a machine the control plane of its cluster, for the first time or again.
 fn makes(action: &Action) -> bool {
-    matches!(action, Action::KubernetesInit { .. } | Action::KubernetesRestore { .. })
+    matches!(action, Action::KubernetesInit { again: false, .. } | Action::KubernetesRestore { .. })
+}
+
+/// A cluster as it was seen.
+fn observed<'a>(all: &All<'a>, cluster: &ResourceId) -> Option<&'a KubernetesCluster> {
+    match &all.input.observed.resources.get(cluster)?.config {
+        Resource::Cluster(seen) => seen.kubernetes(),
+        _ => None,
+    }
 }
 
 /// Why the machine of a cluster's control plane cannot be made anew, as far as it was seen.
 fn refusal(all: &All<'_>, cluster: &ResourceId) -> Option<SkipReason> {
-    let wished = &all.input.desired.resources.get(cluster)?.resource;
-    let seen = &all.input.observed.resources.get(cluster)?.config;
-    let (Resource::Cluster(wished), Resource::Cluster(seen)) = (wished, seen) else { return None };
-    upgrade(wished.kubernetes()?.built.as_ref()?, seen.kubernetes_seen()?).err()
+    let Resource::Cluster(wished) = &all.input.desired.resources.get(cluster)?.resource else {
+        return None;
+    };
+    let seen = observed(all, cluster)?;
+    if is_unread(seen) {
+        return Some(unread(cluster));
+    }
+    upgrade(wished.kubernetes()?.built.as_ref()?, seen.seen.as_deref()?).err()
+}
+
+/// Whether there are no credentials for a cluster that was there.
+fn is_unread(seen: &KubernetesCluster) -> bool {
+    matches!(seen.lost, Some(KubernetesLost::Credentials | KubernetesLost::Unknown))
+}
+
+fn unread(cluster: &ResourceId) -> SkipReason {
+    SkipReason::BusyWaits(format!(
+        "the credentials of {cluster} are lost on this host, and read anew first"
+    ))
+}
+
+/// Why the machine of a control plane is not stopped now: it alone has the credentials of its cluster.
+pub(in super::super) fn read_first(all: &All<'_>, machine: &ResourceId) -> Option<SkipReason> {
+    let is_control = |cluster: &KubernetesCluster| {
+        let control = cluster.built.as_ref().and_then(KubernetesBuilt::control);
+        control.is_some_and(|it| it.guest == machine.name)
+    };
+    // Clusters are among the last of all.
+    let last = all.input.observed.resources.keys().rev();
+    let mut last = last.take_while(|id| id.kind >= Kind::Cluster);
+    let is_it =
+        |id: &ResourceId| observed(all, id).is_some_and(|seen| is_unread(seen) && is_control(seen));
+    last.find(|id| is_it(id)).map(unread)
 }
 
 /// Keeps disks of control planes from being made anew where no step brings the cluster back on them. Gone over

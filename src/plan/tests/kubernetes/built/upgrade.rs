@@ -2,7 +2,7 @@
 //! the cluster knows is on the disk beside; which no plan touches.
 
 use super::*;
-use crate::model::resource::{Disk, OnImageChange};
+use crate::model::resource::{Disk, KubernetesLost, OnImageChange};
 use crate::plan::fixture::{disk, image, image_path, pool};
 
 fn replaced(at: &str, content: &str) -> Resource {
@@ -48,6 +48,11 @@ fn observe(machine: &mut Machine, config: Resource) {
         unplugged: Vec::new(),
     };
     machine.observed.resources.insert(id("cluster/cloud"), observation);
+}
+
+/// A cluster of which that was lost, as it is seen.
+fn lost(what: KubernetesLost) -> Resource {
+    resource(KubernetesCluster { lost: Some(what), ..built(&ALL) })
 }
 
 /// The same with another image for some of its machines, and another `version`.
@@ -153,9 +158,8 @@ fn a_cluster_that_does_not_answer_keeps_its_control_plane() {
 
 #[test]
 fn what_was_cut_off_is_gone_on_with_and_nothing_else_is_touched_meanwhile() {
-    let lost = || KubernetesCluster { control_lost: true, ..built(&ALL) };
     let mut machine = more_memory(runs(well(&ALL)), &["n1"]);
-    observe(&mut machine, resource(lost()));
+    observe(&mut machine, lost(KubernetesLost::ControlPlane));
     steps(
         &machine,
         expect![[r#"
@@ -177,6 +181,68 @@ fn what_was_cut_off_is_gone_on_with_and_nothing_else_is_touched_meanwhile() {
     // One that was built before there was such a disk.
     seen.machines.get_mut("ctl").unwrap().data = KubernetesData::OnRoot;
     assert_eq!(verbs(&runs(seen)), [""; 0]);
+}
+
+/// What is done, but for images, which are nobody's.
+fn done(plan: &Plan) -> Vec<String> {
+    let own = plan.steps.iter().filter(|it| it.resource != id("image/next"));
+    own.map(|it| format!("{} {}", it.action.verb(), it.resource)).collect()
+}
+
+#[test]
+fn a_cluster_whose_credentials_are_lost_is_asked_for_them_and_all_else_waits() {
+    for (what, verb) in
+        [(KubernetesLost::Credentials, "read"), (KubernetesLost::Unknown, "prepare")]
+    {
+        // Another image for the control plane and a node, two minors ahead, and more memory for all.
+        let machine = with_image(runs(well(&ALL)), &["ctl", "n1"], "1.35");
+        let mut machine = more_memory(machine, &ALL);
+        observe(&mut machine, lost(what));
+        let plan = machine.plan();
+        assert_eq!(done(&plan), [format!("{verb} cluster/cloud")]);
+        let why = |of: &str| {
+            let skipped = plan.skipped.iter().filter(|it| it.resource == id(of));
+            skipped.map(|it| format!("{:?}", it.why)).collect::<String>()
+        };
+        for of in ["disk/cloud-ctl", "vm/cloud-ctl"] {
+            assert!(why(of).contains("credentials of cluster/cloud are lost"), "{}", why(of));
+        }
+        assert!(why("vm/cloud-n1").contains("out of use and empty first"), "{:?}", plan.skipped);
+        // A node that goes from the document stays as well.
+        let mut machine = runs(well(&ALL));
+        machine.edit("cluster/cloud", |wish| wish.resource = resource(built(&ALL[..2])));
+        machine.drop("vm/cloud-n2");
+        machine.drop("disk/cloud-n2");
+        observe(&mut machine, lost(what));
+        assert_eq!(done(&machine.plan()), [format!("{verb} cluster/cloud")]);
+    }
+    let mut machine = runs(well(&ALL));
+    observe(&mut machine, lost(KubernetesLost::Credentials));
+    steps(
+        &machine,
+        expect![[r#"
+        1  read      cluster/cloud  credentials of ctl [changed]
+        Plan: 0 to create, 1 to change, 0 to destroy"#]],
+    );
+}
+
+/// As it was before anybody asked its machine: a plan for a cluster that never was.
+#[test]
+fn a_cluster_that_is_made_where_there_was_one_is_seen_by_the_judge() {
+    let mut machine = more_memory(with_image(runs(well(&ALL)), &["ctl"], "1.35"), &["n1"]);
+    machine.observed.resources.remove(&id("cluster/cloud"));
+    let plan = machine.plan();
+    assert!(plan.steps.iter().any(|it| matches!(it.action, Action::DiskDelete { .. })), "{plan:?}");
+    observe(&mut machine, lost(KubernetesLost::Credentials));
+    let found = check::check(&plan, &machine.input()).unwrap_err();
+    for rule in [
+        "takes the control plane of cluster/cloud and does not bring it back",
+        "makes a cluster that was there before",
+        "stops n1 of cluster/cloud before its pods have left",
+        "stops ctl of cluster/cloud before its pods have left",
+    ] {
+        assert!(found.iter().any(|it| it.rule == rule), "{rule}: {found:?}");
+    }
 }
 
 #[test]
@@ -218,7 +284,7 @@ fn no_plan_touches_what_a_cluster_knows() {
         ("ctl", "1.34", KubernetesData::OnRoot),
         ("n1", "1.34", KubernetesData::Unset),
     ] {
-        for how in 0..6 {
+        for how in 0..8 {
             let mut seen = well(&ALL);
             seen.machines.get_mut("ctl").unwrap().data = data;
             let mut machine = with_image(runs(seen), &[node], version);
@@ -234,16 +300,21 @@ fn no_plan_touches_what_a_cluster_knows() {
                     disk.on_image_change = Some(OnImageChange::Replace);
                 }),
                 3 => machine = more_memory(machine, &["ctl"]),
-                4 => {
-                    let lost = KubernetesCluster { control_lost: true, ..built(&ALL) };
-                    observe(&mut machine, resource(lost));
-                }
+                4 => observe(&mut machine, lost(KubernetesLost::ControlPlane)),
+                5 => observe(&mut machine, lost(KubernetesLost::Unknown)),
+                6 => observe(&mut machine, lost(KubernetesLost::Credentials)),
                 _ => {}
             }
             let plan = machine.plan();
             plans += plan.steps.len();
             let touched = plan.steps.iter().find(|it| it.resource == id("disk/cloud-ctl-data"));
             assert!(touched.is_none(), "{node} {version} {data:?} {how}: {touched:?}");
+            // Where nobody has credentials, the first disks stay as well: this may be the one that has it all.
+            let unread = plan
+                .steps
+                .iter()
+                .find(|it| [5, 6].contains(&how) && it.resource.to_string().contains("/cloud-"));
+            assert!(unread.is_none(), "{node} {version} {data:?} {how}: {unread:?}");
         }
     }
     assert!(plans > 30, "{plans}: nothing was planned at all");

@@ -85,10 +85,8 @@ impl Work<'_, '_> {
 
     /// What is otherwise than asked for and for a person to mend.
     fn tell(&self, verdict: &mut Verdict) {
-        let upgrades =
-            |draft: &Draft| matches!(draft.action, Action::KubernetesRestore { from: Some(_), .. });
-        let upgrades = verdict.drafts.iter().any(upgrades);
-        if let Some(why) = self.other_release().filter(|_| !upgrades) {
+        let upgraded = upgrade::upgrades(&verdict.drafts);
+        if let Some(why) = self.other_release().filter(|_| !upgraded) {
             verdict.skip(SkipReason::Unlike(why), Vec::new());
         }
         if let Some(why) = self.on_root() {

@@ -6,8 +6,8 @@ use trueup_kubernetes::node::{self, CUTS_GPUS, CordonMark, NodeChange, NodeView,
 use trueup_slurm::hostlist;
 
 use super::super::super::Verdict;
-use super::Work;
 use super::built::Joins;
+use super::{Work, upgrade};
 use crate::model::resource::{KubernetesNodeStep, KubernetesPool};
 use crate::plan::{Disruption, FieldChange, SkipReason};
 
@@ -78,6 +78,7 @@ impl Work<'_, '_> {
         verdict: &mut Verdict,
     ) -> Standing<'p> {
         let mut standing = Standing::default();
+        let upgraded = upgrade::upgrades(&verdict.drafts);
         let mut wait = |why: String| verdict.skip(SkipReason::BusyWaits(why), Vec::new());
         for name in pool.nodes.iter().map(String::as_str) {
             let (Some(live), Some(view)) = (self.seen.nodes.get(name), self.view(name)) else {
@@ -90,7 +91,7 @@ impl Work<'_, '_> {
                 continue;
             };
             let change = node::change(live, &pool.wish);
-            let stops = self.stops(name);
+            let stops = self.stops(name) && !self.is_ahead(name, upgraded);
             let moves = stops || change.as_ref().is_some_and(|it| it.moves_work);
             match (&view.out, change) {
                 (Some(Out::Ours(have)), change) if have.token == mark.token => {

@@ -15,7 +15,7 @@ use super::super::super::{Draft, Verdict};
 use super::Work;
 use super::built::{CONTROL, set_up_control};
 use crate::model::resource::{
-    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesLost,
+    Cluster, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesLost, KubernetesMachine,
     KubernetesNodeStep, KubernetesSeen,
 };
 use crate::model::{Kind, Resource, ResourceId};
@@ -23,7 +23,46 @@ use crate::plan::{Action, Disruption, FieldChange, SkipReason};
 
 /// The disk that a control plane's machine is started from. It is called after the machine (`spec::machines`).
 pub(in super::super) fn root_disk(built: &KubernetesBuilt) -> Option<ResourceId> {
-    Some(ResourceId::new(Kind::Disk, built.control()?.guest.clone()))
+    built.control().map(first_disk)
+}
+
+fn first_disk(machine: &KubernetesMachine) -> ResourceId {
+    ResourceId::new(Kind::Disk, machine.guest.clone())
+}
+
+/// Whether these steps bring the API server to another release, before any node changes.
+pub(super) fn upgrades(drafts: &[Draft]) -> bool {
+    let is = |it: &Draft| matches!(it.action, Action::KubernetesRestore { from: Some(_), .. });
+    drafts.iter().any(is)
+}
+
+/// Why the machine of a node is not made anew: it would come back with a kubelet that is newer than the API server,
+/// and such a one never joins. What its image is of is the `version` of its pool or of the document, which is all
+/// that is known of it. `upgraded`: the same plan brings the control plane to its release first.
+fn ahead(
+    wished: &KubernetesCluster,
+    seen: &KubernetesSeen,
+    upgraded: bool,
+    node: &str,
+) -> Option<SkipReason> {
+    let built = wished.built.as_ref()?;
+    let pool = wished.pools.iter().find(|pool| pool.nodes.iter().any(|it| it == node))?;
+    // What is no node, or none any more, loses nothing.
+    let is_node = seen.machines.get(node).is_none_or(|machine| machine.joined);
+    if !is_node || !seen.nodes.contains_key(node) {
+        return None;
+    }
+    let read = |text: &str| text.parse::<Version>().ok();
+    let kubelet = read(pool.version.as_ref().unwrap_or(&built.version))?;
+    let server = read(if upgraded { &built.version } else { &seen.release })?;
+    ((kubelet.major, kubelet.minor) > (server.major, server.minor)).then(|| {
+        SkipReason::Conflict(format!(
+            "{node} would come back with a kubelet of {}.{}, newer than the API server ({server}): upgrade the \
+             control plane first, by an image for its `machine` with `onImageChange: replace`; or say the \
+             `version` of pool {}, if its image is of an older one",
+            kubelet.major, kubelet.minor, pool.name
+        ))
+    })
 }
 
 /// The release from which a control plane is upgraded when its machine is made anew; `None`: it stays of the same
@@ -67,6 +106,14 @@ fn upgrade(built: &KubernetesBuilt, seen: &KubernetesSeen) -> Result<Option<Vers
 }
 
 impl Work<'_, '_> {
+    /// Whether the machine of a node is asked to be made anew, and must not be yet ([`ahead`]). Its disk says why
+    /// ([`keeps`]), and is left as it is in the plan that is made without that.
+    pub(super) fn is_ahead(&self, node: &str, upgraded: bool) -> bool {
+        let machine = self.to.built.as_ref().and_then(|built| built.machines.get(node));
+        machine.is_some_and(|it| self.case.facts.is_replaced(&first_disk(it)))
+            && ahead(self.to, self.seen, upgraded, node).is_some()
+    }
+
     /// Makes a machine that was made anew, or is by this plan, the control plane again. Whether nothing else may be
     /// done beside it: the cluster is not whole before that.
     pub(super) fn restores(&self, verdict: &mut Verdict) -> bool {
@@ -176,6 +223,7 @@ pub(in super::super) fn read_first(all: &All<'_>, machine: &ResourceId) -> Optio
 /// Keeps disks of control planes from being made anew where no step brings the cluster back on them. Gone over
 /// once, after all blocks are linked.
 pub(in super::super) fn keeps(all: &mut All<'_>) {
+    keeps_nodes(all);
     let built = all.input.desired.resources.iter().filter_map(|(id, wish)| {
         let Resource::Cluster(cluster) = &wish.resource else { return None };
         Some((id.clone(), root_disk(cluster.kubernetes()?.built.as_ref()?)?))
@@ -207,6 +255,32 @@ pub(in super::super) fn keeps(all: &mut All<'_>) {
                 let why = refusal(all, &cluster).unwrap_or(SkipReason::Blocked(cluster));
                 all.refuse(block, why);
             }
+        }
+    }
+}
+
+/// Keeps first disks of nodes from being made anew of a release that their cluster does not take.
+fn keeps_nodes(all: &mut All<'_>) {
+    let mut kept = Vec::new();
+    for (id, wish) in &all.input.desired.resources {
+        let Resource::Cluster(wished) = &wish.resource else { continue };
+        let Some(wished) = wished.kubernetes() else { continue };
+        let seen = observed(all, id).and_then(|seen| seen.seen.as_deref());
+        let (Some(built), Some(seen)) = (&wished.built, seen) else { continue };
+        let block = all.by_id.get(id).map(|&at| &all.blocks[at]).filter(|block| block.build);
+        let upgraded = block.is_some_and(|block| upgrades(&block.drafts));
+        for (node, machine) in &built.machines {
+            let disk = first_disk(machine);
+            if all.facts.is_replaced(&disk)
+                && let Some(why) = ahead(wished, seen, upgraded, node)
+            {
+                kept.push((disk, why));
+            }
+        }
+    }
+    for (disk, why) in kept {
+        if let Some(block) = all.by_id.get(&disk).copied() {
+            all.refuse(block, why);
         }
     }
 }

@@ -147,6 +147,70 @@ fn nothing_is_made_anew_that_would_not_come_back() {
     assert!(why.contains("the kubelet of n2 is v1.30.4"), "{why}");
 }
 
+/// Whether the first disk of a node is made anew, and else why not.
+fn made_anew(plan: &Plan, node: &str) -> Result<(), String> {
+    let disk = id(&format!("disk/cloud-{node}"));
+    if plan.steps.iter().any(|it| it.resource == disk) {
+        return Ok(());
+    }
+    let skipped = plan.skipped.iter().filter(|it| it.resource == disk);
+    Err(skipped.map(|it| format!("{:?}", it.why)).collect())
+}
+
+#[test]
+fn a_node_is_not_made_anew_for_a_kubelet_that_is_newer_than_the_api_server() {
+    // The control plane keeps its image, as nothing says that it is to change.
+    let machine = with_image(runs(well(&ALL)), &["n1", "n2"], "1.34");
+    let plan = machine.plan();
+    for node in ["n1", "n2"] {
+        let why = made_anew(&plan, node).unwrap_err();
+        assert!(why.contains("upgrade the control plane first"), "{node}: {why}");
+        assert!(why.contains("a kubelet of 1.34, newer than the API server (v1.33.1)"), "{why}");
+    }
+    assert_eq!(done(&plan), [""; 0], "no node is emptied for it");
+    // Or it cannot be upgraded.
+    let plan = with_image(runs(well(&ALL)), &["ctl", "n1"], "1.35").plan();
+    assert!(made_anew(&plan, "ctl").unwrap_err().contains("no minor is skipped"));
+    assert!(made_anew(&plan, "n1").unwrap_err().contains("upgrade the control plane first"));
+    // What is otherwise asked of machines is done: n1 gets its memory, and keeps its disk.
+    let machine = with_image(runs(well(&ALL)), &["n1"], "1.34");
+    let machine = more_memory(machine, &["n1", "n2"]);
+    let plan = machine.plan();
+    made_anew(&plan, "n1").unwrap_err();
+    for node in ["n1", "n2"] {
+        let order = ["cordon cluster/cloud", &format!("stop vm/cloud-{node}")];
+        let at = |what: &str| done(&plan).iter().position(|it| it == what).unwrap();
+        assert!(at(order[0]) < at(order[1]), "{plan:#?}");
+    }
+}
+
+#[test]
+fn a_pool_that_says_an_older_release_is_made_anew_beside_one_that_waits() {
+    let mut machine = with_image(runs(well(&ALL)), &["n1", "n2"], "1.34");
+    machine.edit("cluster/cloud", |wish| {
+        let mut other = built(&ALL);
+        other.built.as_mut().unwrap().version = "1.34".into();
+        let old = KubernetesPool {
+            name: "old".into(),
+            version: Some("1.33".into()),
+            nodes: vec!["n2".into()],
+            ..other.pools[0].clone()
+        };
+        other.pools[0].nodes = vec!["n1".into()];
+        other.pools.push(old);
+        wish.resource = resource(other);
+    });
+    let plan = machine.plan();
+    assert!(made_anew(&plan, "n1").unwrap_err().contains("pool gpu"));
+    assert_eq!(made_anew(&plan, "n2"), Ok(()));
+    // A machine that is no node any more has nothing to lose.
+    let mark = CordonMark::of_pool("cloud", "gpu");
+    let mut seen = with(&[member("ctl"), cordoned(member("n1"), Some(&mark)), member("n2")]);
+    seen.machines.get_mut("n1").unwrap().joined = false;
+    let plan = with_image(runs(seen), &["n1"], "1.34").plan();
+    assert_eq!(made_anew(&plan, "n1"), Ok(()));
+}
+
 #[test]
 fn a_cluster_that_does_not_answer_keeps_its_control_plane() {
     let mut machine = with_image(runs(well(&ALL)), &["ctl"], "1.34");

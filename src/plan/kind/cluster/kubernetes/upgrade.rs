@@ -188,6 +188,12 @@ fn refusal(all: &All<'_>, cluster: &ResourceId) -> Option<SkipReason> {
     let Resource::Cluster(wished) = &all.input.desired.resources.get(cluster)?.resource else {
         return None;
     };
+    if let Some(why) = all.input.observed.why_unobservable(cluster) {
+        return Some(SkipReason::BusyWaits(format!(
+            "{cluster} cannot be seen ({why}), and all that it knows may be on this disk; if its machine does not come \
+             up with this image, remove the disk by hand, as docs/cluster.md says under Upgrades"
+        )));
+    }
     let seen = observed(all, cluster)?;
     if is_unread(seen) {
         return Some(unread(cluster));

@@ -216,8 +216,28 @@ fn a_cluster_that_does_not_answer_keeps_its_control_plane() {
     let mut machine = with_image(runs(well(&ALL)), &["ctl"], "1.34");
     machine.observed.resources.remove(&id("cluster/cloud"));
     machine.observed.unreadable.insert(id("cluster/cloud"), "it does not answer".into());
+    let why = made_anew(&machine.plan(), "ctl").unwrap_err();
+    assert!(why.contains("cluster/cloud cannot be seen (it does not answer)"), "{why}");
+    assert!(why.contains("remove the disk by hand, as docs/cluster.md says"), "{why}");
+}
+
+/// An image that does not come up: the commit names the one before again, the cluster does not answer, and somebody
+/// has stopped the machine and removed the volume.
+#[test]
+fn a_first_disk_that_was_removed_by_hand_is_made_again_and_the_control_plane_on_it() {
+    let mut machine = runs(well(&ALL));
+    machine.observed.resources.remove(&id("cluster/cloud"));
+    machine.observed.unreadable.insert(id("cluster/cloud"), "it does not answer".into());
+    machine.observed.resources.remove(&id("disk/cloud-ctl"));
+    let stopped = machine.seen("vm/cloud-ctl");
+    (stopped.active, stopped.live) = (false, None);
     let plan = machine.plan();
-    assert!(plan.steps.iter().all(|it| it.resource != id("disk/cloud-ctl")), "{plan:#?}");
+    assert_eq!(done(&plan), ["create disk/cloud-ctl", "start vm/cloud-ctl"]);
+    plan.steps.iter().for_each(|step| machine.perform(step));
+    machine.observed.unreadable.clear();
+    observe(&mut machine, lost(KubernetesLost::ControlPlane));
+    let verbs: Vec<_> = machine.plan().steps.iter().map(|it| it.action.verb()).collect();
+    assert_eq!(verbs, ["prepare", "restore", "connect", "check"]);
 }
 
 #[test]

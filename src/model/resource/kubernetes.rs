@@ -214,6 +214,8 @@ pub struct KubernetesSeen {
     pub renewable: BTreeSet<String>,
     /// Its machines that answer, by the names of their nodes, where trueup made them.
     pub machines: BTreeMap<String, KubernetesMachineSeen>,
+    /// Those of them that answer and cannot be looked at, and why.
+    pub unwell: BTreeMap<String, String>,
     /// What gives people access for a while.
     pub access: Vec<Found>,
     /// The time, seconds since 1970.

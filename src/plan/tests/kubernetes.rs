@@ -110,6 +110,7 @@ fn seen(nodes: &[Value]) -> KubernetesSeen {
         certificates: Vec::new(),
         renewable: BTreeSet::new(),
         machines: BTreeMap::new(),
+        unwell: BTreeMap::new(),
         access: Vec::new(),
         now: 1_000_000,
     }

@@ -99,6 +99,7 @@ fn only(access: Vec<Found>) -> KubernetesSeen {
         certificates: Vec::new(),
         renewable: BTreeSet::new(),
         machines: BTreeMap::new(),
+        unwell: BTreeMap::new(),
         access,
         now: 0,
     }

@@ -126,6 +126,7 @@ impl Link {
             certificates,
             renewable: BTreeSet::new(),
             machines: BTreeMap::new(),
+            unwell: BTreeMap::new(),
             access,
             now: now(),
         })

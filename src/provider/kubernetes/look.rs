@@ -110,7 +110,8 @@ impl KubernetesProvider {
         let mut seen = seen?;
         if let Some(built) = &cluster.built {
             let of = machine::node_of(&link.connection.access.authorities_pem());
-            seen.machines = self.machines(built, &seen.nodes, of, known.ours).await?;
+            (seen.machines, seen.unwell) =
+                self.machines(built, &seen.nodes, of, known.ours).await?;
             self.certificates(id, built, &link, (&mut seen, known.ours)).await;
         }
         Ok(Found::Seen(Box::new(seen)))
@@ -194,14 +195,14 @@ impl KubernetesProvider {
         blocking("ask a machine", ask).await.unwrap_or(false)
     }
 
-    /// The machines that answer, and how they are.
+    /// The machines that answer, and how they are; and those of them that cannot be looked at, and why.
     async fn machines(
         &self,
         built: &KubernetesBuilt,
         nodes: &BTreeMap<String, Arc<Value>>,
         of: String,
         ours: &BTreeSet<Name>,
-    ) -> Result<BTreeMap<String, KubernetesMachineSeen>, String> {
+    ) -> Result<(BTreeMap<String, KubernetesMachineSeen>, BTreeMap<String, String>), String> {
         let networks = networks(built, nodes);
         let (provider, built, ours) = (self.clone(), built.clone(), ours.clone());
         let look = move || {
@@ -218,14 +219,22 @@ impl KubernetesProvider {
                 let of = if is_control { machine::CONTROL_PLANE } else { of.as_str() };
                 let data = is_control && built.data.is_some();
                 let wanted = Wanted { of, network: networks.get(node), data };
-                guest.ping().ok().map(|()| machine::look(guest, &wanted)).transpose()
+                guest.ping().ok().map(|()| machine::look(guest, &wanted))
             });
-            let mut seen = BTreeMap::new();
+            let (mut seen, mut unwell) = (BTreeMap::new(), BTreeMap::new());
             for (node, found) in found {
-                let found = found.map_err(|why| Fault::transient(format!("{node}: {why}")))?;
-                seen.extend(found.map(|one| (node, one)));
+                match found {
+                    Some(Ok(one)) => {
+                        seen.insert(node, one);
+                    }
+                    // It hides no other.
+                    Some(Err(why)) => {
+                        unwell.insert(node, why);
+                    }
+                    None => {}
+                }
             }
-            Ok(seen)
+            Ok((seen, unwell))
         };
         blocking("look at machines", look).await.map_err(|fault| fault.to_string())
     }

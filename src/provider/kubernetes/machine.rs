@@ -20,6 +20,9 @@ use crate::provider::guest::Guest;
 
 /// Longest that one question to a machine may take, which may be emulated.
 const QUESTION: Duration = Duration::from_secs(90);
+/// The same where nothing is done but looking: less than a look at a cluster may take, so that a machine on which
+/// programs hang hides no other.
+const GLANCE: Duration = Duration::from_secs(30);
 /// The kernel's part in networks of pods, from each start on.
 const MODULES: (&str, &str) =
     ("/etc/modules-load.d/trueup.conf", "# Written by trueup.\noverlay\nbr_netfilter\n");
@@ -96,7 +99,7 @@ pub(super) fn node_of(authorities: &str) -> String {
 struct Files(BTreeMap<String, String>);
 
 impl Files {
-    fn of(guest: &Guest) -> Result<Self, String> {
+    fn of(guest: &Guest, limit: Duration) -> Result<Self, String> {
         let all = [
             PREPARED,
             JOINED,
@@ -109,7 +112,7 @@ impl Files {
             UNMANAGED.0,
         ];
         // It ends with an error where one of them is not there, and tells of the others.
-        let said = guest.run(&Argv::new("sha256sum").args(all), QUESTION);
+        let said = guest.run(&Argv::new("sha256sum").args(all), limit);
         let said = said.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         let lines = text.lines().filter_map(|line| line.split_once(' '));
@@ -144,7 +147,7 @@ impl Files {
 /// # Errors
 /// It does not say, in words.
 pub(super) fn look(guest: &Guest, wanted: &Wanted<'_>) -> Result<KubernetesMachineSeen, String> {
-    let files = Files::of(guest)?;
+    let files = Files::of(guest, GLANCE)?;
     Ok(KubernetesMachineSeen {
         prepared: files.is_prepared(),
         joined: files.has(JOINED, wanted.of),
@@ -186,7 +189,7 @@ pub(super) fn unmark(guest: &Guest) -> io::Result<()> {
 /// # Errors
 /// It cannot be.
 pub(super) fn prepare(guest: &Guest) -> io::Result<bool> {
-    if Files::of(guest).map_err(io::Error::other)?.is_prepared() {
+    if Files::of(guest, QUESTION).map_err(io::Error::other)?.is_prepared() {
         return Ok(false);
     }
     guest.must(&[
@@ -238,7 +241,7 @@ fn plugins(guest: &Guest) -> io::Result<&'static str> {
 /// # Errors
 /// They cannot be.
 pub(super) fn connect(guest: &Guest, network: &PodNetwork) -> io::Result<bool> {
-    if Files::of(guest).map_err(io::Error::other)?.is_connected(network) {
+    if Files::of(guest, QUESTION).map_err(io::Error::other)?.is_connected(network) {
         return Ok(false);
     }
     guest.remove(Path::new(CONNECTED))?;

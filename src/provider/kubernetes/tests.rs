@@ -443,6 +443,28 @@ async fn a_machine_of_its_name_that_is_not_ours_is_asked_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_machine_whose_programs_fail_hides_no_other() {
+    let cluster = KubernetesCluster { built: Some(built()), ..KubernetesCluster::default() };
+    let ours = BTreeSet::from(["cloud-ctl", "cloud-n1"].map(named));
+    let (host, _kube) = with_cluster();
+    let look = async || {
+        let known = Known { claimed: true, ours: &ours };
+        let seen = host.provider.one(&host.id, &cluster, false, known).await.unwrap().seen();
+        (seen.machines, seen.unwell)
+    };
+    for (machine, node, other) in [("cloud-n1", "n1", "ctl"), ("cloud-ctl", "ctl", "n1")] {
+        host.fake.is_unwell(Some(machine));
+        let (seen, unwell) = look().await;
+        assert_eq!(seen.into_keys().collect::<Vec<_>>(), [other]);
+        let why = &unwell[node];
+        assert!(why.contains("cannot start sha256sum") && why.contains(machine), "{why}");
+    }
+    host.fake.is_unwell(None);
+    let (seen, unwell) = look().await;
+    assert_eq!((seen.len(), unwell.len()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kept_credentials_lead_to_a_cluster_once_there_are_any_and_the_config_of_the_host_counts_more()
  {
     let (folder, kube, other) =

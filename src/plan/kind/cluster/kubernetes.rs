@@ -95,6 +95,10 @@ impl Work<'_, '_> {
         for why in self.other_kubelets() {
             verdict.skip(SkipReason::Unlike(why), Vec::new());
         }
+        for (node, why) in &self.seen.unwell {
+            let why = format!("the machine of {node} is not well, and stays as it is: {why}");
+            verdict.skip(SkipReason::Unlike(why), Vec::new());
+        }
         for why in self.seen.view.skew(&self.seen.release) {
             verdict.skip(SkipReason::Unlike(why), Vec::new());
         }

@@ -292,6 +292,71 @@ fn a_machine_that_was_made_anew_under_its_node_joins_again() {
     );
 }
 
+/// What is seen where nobody can find out how the machine of `node` is.
+fn unwell(mut seen: KubernetesSeen, node: &str) -> KubernetesSeen {
+    seen.machines.remove(node);
+    seen.unwell.insert(node.into(), "cannot start sha256sum: no memory".into());
+    seen
+}
+
+#[test]
+fn a_machine_that_is_not_well_is_told_and_the_rest_goes_on() {
+    // Both are to have more memory, and the other one of them has it.
+    let seen = unwell(well(&ALL), "n1");
+    steps(
+        &more_memory(there(&built(&ALL), &built(&ALL), seen), &["n1", "n2"]),
+        expect![[r#"
+        1  cordon    cluster/cloud  n2 [changed] RESTART
+        2  drain     cluster/cloud  n2 [changed] live after 1
+        3  define    vm/cloud-n2    [changed] after 2
+        4  stop      vm/cloud-n2    within 60 s, never by force [changed] RESTART after 3
+        5  start     vm/cloud-n2    [changed] after 4
+        6  prepare   cluster/cloud  n2 [changed] after 5
+        7  join      cluster/cloud  n2 [changed] after 6
+        8  connect   cluster/cloud  n2 [changed] after 7
+        9  check     cluster/cloud  n2 [changed] after 8
+        10  uncordon  cluster/cloud  n2 [changed] after 9
+        Left alone:
+        vm/cloud-n1: waits until it is free: n1 of cluster/cloud has to be out of use and empty first
+        cluster/cloud: not as asked for: the machine of n1 is not well, and stays as it is: cannot start sha256sum: no memory
+        Plan: 0 to create, 2 to change (2 restart), 0 to destroy, 2 left alone"#]],
+    );
+    // Out in our hands in the middle of a change it stays out, and counts.
+    let mark = CordonMark::of_pool("cloud", "gpu");
+    let nodes = [member("ctl"), cordoned(member("n1"), Some(&mark)), member("n2")];
+    let seen = unwell(with(&nodes), "n1");
+    let plan = more_memory(there(&built(&ALL), &built(&ALL), seen), &["n1", "n2"]).plan();
+    assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+    // One that is no node yet does not join, and the pods of a new one are connected without it.
+    let seen = unwell(well(&ALL[..1]), "n1");
+    steps(
+        &there(&built(&ALL), &built(&ALL), seen),
+        expect![[r#"
+        1  prepare   cluster/cloud  n2 [changed]
+        2  join      cluster/cloud  n2 [changed] after 1
+        3  connect   cluster/cloud  ctl,n2 [changed] after 2
+        4  check     cluster/cloud  n2 [changed] after 3
+        Left alone:
+        cluster/cloud: not as asked for: the machine of n1 is not well, and stays as it is: cannot start sha256sum: no memory
+        Plan: 0 to create, 1 to change, 0 to destroy, 1 left alone"#]],
+    );
+    // Certificates are renewed in the machine of the control plane, which has to be well for that.
+    let mut seen = unwell(well(&ALL), "ctl");
+    seen.certificates = vec![Certificate {
+        what: "server 10.9.0.10:6443".into(),
+        from: jiff::Timestamp::UNIX_EPOCH,
+        until: jiff::Timestamp::from_second(seen.now + 60).unwrap(),
+    }];
+    seen.renewable = seen.certificates.iter().map(|it| it.what.clone()).collect();
+    let verbs = |seen: &KubernetesSeen| {
+        let plan = there(&built(&ALL), &built(&ALL), seen.clone()).plan();
+        plan.steps.iter().map(|it| it.action.verb()).collect::<Vec<_>>()
+    };
+    assert_eq!(verbs(&seen), [""; 0]);
+    seen.unwell.clear();
+    assert_eq!(verbs(&seen), ["renew"]);
+}
+
 #[test]
 fn a_node_that_goes_is_emptied_and_its_machine_goes_last() {
     let (before, less) = (built(&ALL), built(&ALL[..2]));

@@ -85,6 +85,7 @@ fn nothing(built: &KubernetesBuilt) -> KubernetesSeen {
         certificates: Vec::new(),
         renewable: BTreeSet::new(),
         machines: BTreeMap::new(),
+        unwell: BTreeMap::new(),
         access: Vec::new(),
         now: 0,
     }
@@ -136,6 +137,11 @@ impl Work<'_, '_> {
 
     fn machine(&self, node: &str) -> Option<&KubernetesMachineSeen> {
         self.seen.machines.get(node)
+    }
+
+    /// Whether the machine of a node answers and cannot be looked at.
+    pub(super) fn is_unwell(&self, node: &str) -> bool {
+        self.seen.unwell.contains_key(node)
     }
 
     /// Whether this plan stops the machine of a node.
@@ -266,8 +272,10 @@ impl Work<'_, '_> {
         &self,
         verdict: &mut Verdict,
         built: &KubernetesBuilt,
-        nodes: BTreeSet<String>,
+        mut nodes: BTreeSet<String>,
     ) {
+        // Once it is well it is seen that it lacks this.
+        nodes.retain(|node| !self.is_unwell(node));
         if !built.bridge || nodes.is_empty() {
             return;
         }
@@ -324,7 +332,7 @@ impl Work<'_, '_> {
     /// Gives back what was to go and stays after all.
     fn stay(&self, verdict: &mut Verdict, mark: &CordonMark) {
         let nodes = self.to.pools.iter().flat_map(|pool| &pool.nodes);
-        for name in nodes {
+        for name in nodes.filter(|node| !self.is_unwell(node)) {
             let out = self.seen.nodes.get(name).and_then(|live| node::out(live));
             if matches!(out, Some(Out::Ours(have)) if have.token == mark.token) {
                 let check = KubernetesNodeStep::Check { offers: BTreeMap::new() };
@@ -339,6 +347,9 @@ impl Work<'_, '_> {
     pub(super) fn renew(&self, verdict: &mut Verdict) {
         let Some(built) = self.built() else { return };
         let (Some(before), Some(control)) = (built.renew_before_s, built.control()) else { return };
+        if self.is_unwell(&built.control_plane) {
+            return;
+        }
         let before = i64::try_from(before).unwrap_or(i64::MAX);
         let ours = |it: &&Certificate| self.seen.renewable.contains(&it.what) && !it.is_authority();
         let soon = self.seen.certificates.iter().filter(ours);

@@ -82,6 +82,10 @@ impl Work<'_, '_> {
         let mut wait = |why: String| verdict.skip(SkipReason::BusyWaits(why), Vec::new());
         for name in pool.nodes.iter().map(String::as_str) {
             let (Some(live), Some(view)) = (self.seen.nodes.get(name), self.view(name)) else {
+                if self.is_unwell(name) {
+                    standing.away += 1;
+                    continue;
+                }
                 if self.to.built.is_some() {
                     standing.joins.push(name);
                     continue;
@@ -90,6 +94,11 @@ impl Work<'_, '_> {
                 standing.away += 1;
                 continue;
             };
+            // It counts as what it is, and nothing is begun or ended on it.
+            if self.is_unwell(name) {
+                standing.away += usize::from(view.out.is_some() || !view.ready);
+                continue;
+            }
             let change = node::change(live, &pool.wish);
             let stops = self.stops(name) && !self.is_ahead(name, upgraded);
             let moves = stops || change.as_ref().is_some_and(|it| it.moves_work);

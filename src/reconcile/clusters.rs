@@ -280,7 +280,9 @@ mod tests {
                 nodes: BTreeMap::new(),
                 namespaces: Default::default(),
                 certificates: Vec::new(),
+                renewable: Default::default(),
                 machines: BTreeMap::new(),
+                unwell: BTreeMap::new(),
                 access: Vec::new(),
                 now: 0,
             };

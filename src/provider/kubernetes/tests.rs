@@ -359,7 +359,7 @@ async fn a_step_that_nobody_waits_for_any_more_asks_no_machine() {
         }
     };
     let before = Arc::strong_count(&host.fake);
-    let init = Action::KubernetesInit { cluster: Box::new(built()) };
+    let init = Action::KubernetesInit { cluster: Box::new(built()), again: false };
     let at_work = || host.fake.asked() > 3;
     tokio::select! {
         done = performed(&host, &init, &["cloud-ctl"]) => panic!("{done:?}"),

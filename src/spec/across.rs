@@ -1,6 +1,8 @@
 //! What only shows when all resources of an environment are seen together: overlaps, things taken
 //! twice, and cycles. Every check is linear, or sorts once.
 
+mod gres;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -26,6 +28,7 @@ pub(crate) fn check(all: &mut Gathered, sorted: &Sorted) {
     gpus(all, sorted, &mut drafts);
     taken_along(all, sorted, &mut drafts);
     gpu_users(all, sorted, &mut drafts);
+    gres::check(all, sorted, &mut drafts);
     saved_first(all, sorted, &mut drafts);
     cycles(all, sorted, &mut drafts);
     all.drafts.extend(drafts);

@@ -112,3 +112,4 @@ mod mistakes;
 mod policy;
 mod properties;
 mod release;
+mod slurm_gpus;

@@ -5,8 +5,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use trueup_slurm::plan::accounts;
+
 use crate::event::body::Claim;
-use crate::model::resource::GpuLayout;
+use crate::model::resource::{Cluster, GpuLayout};
 use crate::model::{Resource, ResourceId};
 use crate::plan::{Action, Step};
 use crate::spec::DesiredResource;
@@ -24,7 +26,7 @@ pub(super) fn claim_of(desired: &DesiredResource) -> Claim {
 /// The claim that `step` makes before it acts; `None` where it makes nothing ours.
 ///
 /// What is taken off a GPU stays ours until that is proved: the claim is the one `known`, with what
-/// has to be remembered where that breaks off.
+/// has to be remembered where that breaks off. So do rights in a cluster that are to be taken back.
 pub(super) fn claim_before(
     step: &Step,
     desired: Option<&DesiredResource>,
@@ -39,6 +41,13 @@ pub(super) fn claim_before(
         (&mut claim.resource, step.action.gpu_change())
     {
         layout.memory = Some(Box::new(change.memory.clone()));
+    }
+    // What an earlier wish gave to accounts is there until it was taken back, which comes after this step.
+    if let (Some(Resource::Cluster(cluster)), Some(Resource::Cluster(before))) =
+        (&mut claim.resource, known.and_then(|known| known.resource.as_ref()))
+        && let (Cluster::Slurm(slurm), Some(before)) = (&mut **cluster, before.slurm())
+    {
+        accounts::remember(&mut slurm.wish, &before.wish);
     }
     Some(claim)
 }
@@ -129,8 +138,59 @@ fn findable(resource: &Resource) -> Option<Resource> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::model::Digest;
+    use crate::model::resource::{SlurmCluster, SlurmPlace};
     use crate::plan::{Disruption, Reason};
+    use crate::spec::{Lifecycle, Origin};
+
+    #[test]
+    fn rights_that_are_to_be_taken_back_are_ours_over_what_comes_first() {
+        let desired = |accounts: serde_json::Value| {
+            let cluster: SlurmCluster = serde_json::from_value(serde_json::json!({
+                "place": {}, "drainTimeoutS": 60, "maxUnavailable": 1,
+                "wish": {
+                    "name": "lab", "controllers": [], "pools": [], "partitions": [],
+                    "accounts": accounts,
+                },
+            }))
+            .unwrap();
+            DesiredResource {
+                resource: Resource::Cluster(Box::new(Cluster::Slurm(cluster))),
+                depends_on: BTreeSet::new(),
+                owner: None,
+                lifecycle: Lifecycle::default(),
+                labels: BTreeMap::new(),
+                origin: Origin { path: "lab/all.yaml".into(), line: 1 },
+                digest: Digest::of("x"),
+            }
+        };
+        let before = desired(serde_json::json!([{"name": "research", "qos": ["gold"]}]));
+        let next = desired(serde_json::json!([{"name": "research"}]));
+        let prepare = Step {
+            resource: "cluster/hpc".parse().unwrap(),
+            action: Action::ClusterPrepare {
+                place: SlurmPlace::default(),
+                machines: BTreeMap::new(),
+                key: 1,
+                shared: None,
+            },
+            disruption: Disruption::None,
+            reason: Reason::Missing,
+            changes: Vec::new(),
+            after: BTreeSet::new(),
+            interrupts: BTreeSet::new(),
+        };
+        let given = |claim: &Claim| match &claim.resource {
+            Some(Resource::Cluster(it)) => it.slurm().unwrap().wish.accounts[0].qos.len(),
+            other => panic!("{other:?}"),
+        };
+        let claim = claim_before(&prepare, Some(&next), Some(&claim_of(&before))).unwrap();
+        assert_eq!(given(&claim), 1, "it was ours and is there still");
+        assert_eq!(given(&settled(&next, Some(&claim))), 0, "it was taken back");
+    }
 
     #[test]
     fn what_a_plan_has_made_is_known_to_its_later_steps() {

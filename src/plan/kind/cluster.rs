@@ -355,7 +355,8 @@ impl<'a, 'w> Work<'a, 'w> {
             Some(Resource::Cluster(cluster)) => Some(&**cluster),
             _ => None,
         };
-        let ours = claimed.and_then(Cluster::slurm).map(|it| ours(&it.wish)).unwrap_or_default();
+        let ours = claimed.and_then(Cluster::slurm).map(|it| accounts::Ours::of(&it.wish));
+        let ours = ours.unwrap_or_default();
         for write in accounts::plan(&self.to.wish, there, &ours) {
             let removes = write.0.iter().any(|word| word == "delete");
             let arguments = write.0;
@@ -503,23 +504,5 @@ fn weight(loss: &Loss) -> Disruption {
         | Loss::NodeJobs { .. }
         | Loss::AllJobs { .. }
         | Loss::Reservation { .. } => Disruption::Destroy,
-    }
-}
-
-/// The accounts that an earlier wish had: only these are taken away.
-fn ours(wish: &wish::Cluster) -> accounts::Ours {
-    let users = wish
-        .accounts
-        .iter()
-        .flat_map(|account| account.users.iter().map(|user| (account.name.clone(), user.clone())));
-    let coordinators = wish.accounts.iter().flat_map(|account| {
-        account.coordinators.iter().map(|user| (account.name.clone(), user.clone()))
-    });
-    accounts::Ours {
-        accounts: wish.accounts.iter().map(|it| it.name.clone()).collect(),
-        users: users.collect(),
-        qos: wish.qos.iter().map(|it| it.name.clone()).collect(),
-        coordinators: coordinators.collect(),
-        admins: wish.admins.keys().cloned().collect(),
     }
 }

@@ -9,7 +9,7 @@ use super::fields::minutes;
 use crate::observe::{Accounts, AssociationRow};
 use crate::wish::{Account, Cluster, Limit, Qos};
 
-/// Names that an earlier wish had: only these are taken away when they are no longer wished.
+/// What an earlier wish had: only this is taken away when it is no longer wished.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ours {
     /// Accounts.
@@ -22,8 +22,59 @@ pub struct Ours {
     pub coordinators: BTreeSet<(String, String)>,
     /// Users who may change other people's jobs and accounts.
     pub admins: BTreeSet<String>,
+    /// Accounts that were given qualities of service.
+    pub account_qos: BTreeSet<String>,
+    /// Accounts that were given a share.
+    pub shares: BTreeSet<String>,
 }
 
+impl Ours {
+    /// What a wish gives: once it is written, it is ours.
+    #[must_use]
+    pub fn of(wish: &Cluster) -> Self {
+        let each = |of: fn(&Account) -> &BTreeSet<String>| {
+            let all = wish.accounts.iter();
+            all.flat_map(move |it| of(it).iter().map(|user| (it.name.clone(), user.clone())))
+        };
+        let with = |has: fn(&Account) -> bool| {
+            wish.accounts.iter().filter(|it| has(it)).map(|it| it.name.clone()).collect()
+        };
+        Self {
+            accounts: with(|_| true),
+            users: each(|it| &it.users).collect(),
+            qos: wish.qos.iter().map(|it| it.name.clone()).collect(),
+            coordinators: each(|it| &it.coordinators).collect(),
+            admins: wish.admins.keys().cloned().collect(),
+            account_qos: with(|it| !it.qos.is_empty()),
+            shares: with(|it| it.fairshare.is_some()),
+        }
+    }
+}
+
+/// Adds to a wish what an earlier one had of accounts, so that [`Ours::of`] both is known of the one: until all
+/// of the later one is written, what the earlier one gave may be there still.
+pub fn remember(wish: &mut Cluster, before: &Cluster) {
+    for old in &before.accounts {
+        match wish.accounts.iter_mut().find(|it| it.name == old.name) {
+            None => wish.accounts.push(old.clone()),
+            Some(own) => {
+                own.users.extend(old.users.iter().cloned());
+                own.coordinators.extend(old.coordinators.iter().cloned());
+                own.qos.extend(old.qos.iter().cloned());
+                own.fairshare = own.fairshare.or(old.fairshare);
+            }
+        }
+    }
+    let gone = |old: &&Qos| !wish.qos.iter().any(|it| it.name == old.name);
+    let gone: Vec<Qos> = before.qos.iter().filter(gone).cloned().collect();
+    wish.qos.extend(gone);
+    for (user, level) in &before.admins {
+        wish.admins.entry(user.clone()).or_insert(*level);
+    }
+}
+
+/// The share of an account that nobody gave another one (sacctmgr(1), `Fairshare`).
+const SHARE: &str = "1";
 /// One call of `sacctmgr`: its arguments, `-i` before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write(pub Vec<String>);
@@ -37,7 +88,7 @@ pub fn plan(wish: &Cluster, there: &Accounts, ours: &Ours) -> Vec<Write> {
         one_qos(qos, there, &mut writes);
     }
     for account in parents_first(&wish.accounts) {
-        one_account(&wish.name, account, there, &mut writes);
+        one_account(&wish.name, account, there, ours, &mut writes);
         for user in &account.users {
             if !there.associations.contains_key(&(account.name.clone(), Some(user.clone()))) {
                 let named = [format!("account={}", account.name), format!("cluster={}", wish.name)];
@@ -115,7 +166,13 @@ fn one_qos(qos: &Qos, there: &Accounts, writes: &mut Vec<Write>) {
     modify("qos", &qos.name, None, set, writes);
 }
 
-fn one_account(cluster: &str, account: &Account, there: &Accounts, writes: &mut Vec<Write>) {
+fn one_account(
+    cluster: &str,
+    account: &Account,
+    there: &Accounts,
+    ours: &Ours,
+    writes: &mut Vec<Write>,
+) {
     let row = there.associations.get(&(account.name.clone(), None));
     let parent = account.parent.as_deref().unwrap_or("root");
     let description = account.description.as_deref();
@@ -131,14 +188,17 @@ fn one_account(cluster: &str, account: &Account, there: &Accounts, writes: &mut 
         set.push(format!("parent={parent}"));
     }
     // Without a row the database's default is 1 (sacctmgr(1), `Fairshare`).
-    let share = if row.is_some() { now.fairshare.as_str() } else { "1" };
-    if let Some(wished) = account.fairshare
-        && wished.to_string() != share
-    {
+    let share = if row.is_some() { now.fairshare.as_str() } else { SHARE };
+    let shares = account.fairshare.map(|wished| wished.to_string());
+    let shares = shares.or_else(|| ours.shares.contains(&account.name).then(|| SHARE.to_owned()));
+    if let Some(wished) = shares.filter(|wished| wished != share) {
         set.push(format!("Fairshare={wished}"));
     }
-    if !account.qos.is_empty() && account.qos != now.qos {
+    let was_given = ours.account_qos.contains(&account.name);
+    if account.qos != now.qos && (!account.qos.is_empty() || was_given) {
         let all: Vec<&str> = account.qos.iter().map(String::as_str).collect();
+        // Nothing at all gives it those of the account above again (sacctmgr(1), `QosLevel`, where two quotes are
+        // for a shell: sacctmgr itself refuses them).
         set.push(format!("QOS={}", all.join(",")));
     }
     let default = account.default_qos.as_deref().unwrap_or_default();

@@ -75,6 +75,22 @@ fn accounts_and_limits_are_written_once_and_hold() {
     assert_eq!(lines(&plan(&lab, &next, &rights)).len(), 3, "and back");
     write(&lab, &plan(&lab, &next, &rights));
 
+    // What an account was given is taken back, if it was ours to give; then it has what the one above has.
+    let mut less = next.clone();
+    less.accounts[0].qos.clear();
+    less.accounts[0].fairshare = None;
+    assert_eq!(lines(&plan(&lab, &less, &ours)), [""; 0], "somebody else's");
+    let vision = || ["vision".to_owned()].into();
+    let given = Ours { account_qos: vision(), shares: vision(), ..Ours::default() };
+    let taken = plan(&lab, &less, &given);
+    assert_eq!(taken.len(), 1, "{:?}", lines(&taken));
+    write(&lab, &taken);
+    assert_eq!(lines(&plan(&lab, &less, &given)), [""; 0]);
+    let of_vision = ["show", "assoc", "account=vision", "user=", "format=QOS,Fairshare"];
+    let shown = lab.ok(&[&["sacctmgr", "-nP"], &of_vision[..]].concat());
+    assert_eq!(shown.trim(), "gold,normal|1");
+    write(&lab, &plan(&lab, &next, &given));
+
     // Slurm itself holds to them.
     lab.daemon("g1");
     lab.await_nodes("idle", &["g1"]);

@@ -118,3 +118,60 @@ fn rights_that_were_ours_are_taken_back_and_no_others() {
     let wish = sample::cluster();
     assert_eq!(lines(&plan(&wish, &there(), &Ours { admins: BTreeSet::new(), ..ours })), [""; 0]);
 }
+
+#[test]
+fn what_an_account_was_given_is_taken_back_and_what_others_gave_it_stays() {
+    let mut wish = sample::cluster();
+    wish.accounts[0].qos.clear();
+    wish.accounts[0].default_qos = None;
+    wish.accounts[0].fairshare = None;
+    let by_hand = lines(&plan(&wish, &there(), &Ours::default()));
+    assert_eq!(by_hand, ["-i modify account where name=research cluster=lab set DefaultQOS=-1"]);
+    // That of another account is no reason.
+    let vision = BTreeSet::from(["vision".to_owned()]);
+    let ours = Ours { account_qos: vision.clone(), shares: vision, ..Ours::default() };
+    assert_eq!(lines(&plan(&wish, &there(), &ours)), by_hand);
+    let research = BTreeSet::from(["research".to_owned()]);
+    let ours = Ours { account_qos: research.clone(), shares: research, ..Ours::default() };
+    assert_eq!(
+        lines(&plan(&wish, &there(), &ours)),
+        ["-i modify account where name=research cluster=lab set Fairshare=1 QOS= DefaultQOS=-1"]
+    );
+    let mut back = there();
+    let row = back.associations.get_mut(&("research".to_owned(), None)).unwrap();
+    (row.fairshare, row.qos, row.default_qos) = ("1".into(), BTreeSet::new(), String::new());
+    assert_eq!(lines(&plan(&wish, &back, &ours)), [""; 0]);
+    // What is asked for in their place is no taking back.
+    wish.accounts[0].qos = BTreeSet::from(["normal".to_owned()]);
+    wish.accounts[0].fairshare = Some(7);
+    assert_eq!(
+        lines(&plan(&wish, &back, &ours)),
+        ["-i modify account where name=research cluster=lab set Fairshare=7 QOS=normal"]
+    );
+}
+
+#[test]
+fn what_an_earlier_wish_gave_is_ours_until_all_of_the_next_is_written() {
+    let before = sample::cluster();
+    let mut next = before.clone();
+    next.accounts.pop();
+    next.accounts[0].qos.clear();
+    next.accounts[0].fairshare = None;
+    next.accounts[0].users = BTreeSet::from(["eve".to_owned()]);
+    next.accounts[0].coordinators.clear();
+    next.qos.clear();
+    next.admins.clear();
+    let mut both = next.clone();
+    remember(&mut both, &before);
+    let (old, new, ours) = (Ours::of(&before), Ours::of(&next), Ours::of(&both));
+    let user = |account: &str, user: &str| (account.to_owned(), user.to_owned());
+    let users = [user("research", "ann"), user("research", "eve"), user("vision", "bob")];
+    assert_eq!(ours, Ours { users: users.into(), ..old.clone() });
+    assert!(new.users.contains(&user("research", "eve")) && new.account_qos.is_empty());
+    let taken = lines(&plan(&next, &there(), &ours));
+    assert!(taken.iter().any(|it| it.ends_with("Fairshare=1 QOS=")), "{taken:?}");
+    // Once more it is the same.
+    let again = both.clone();
+    remember(&mut both, &again);
+    assert_eq!(both, again);
+}

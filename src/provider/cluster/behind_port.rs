@@ -6,6 +6,7 @@ use trueup_slurm::{ControlError, ProveError, SwitchError};
 use super::ClusterProvider;
 use super::act::Job;
 use super::database::{Known, Setup};
+use super::hooks::Hooks;
 use crate::model::resource::NodeStep;
 use crate::model::{Fault, Kind, Name, Observed, ResourceId};
 use crate::plan::{Action, Step};
@@ -42,6 +43,7 @@ impl Provider for ClusterProvider {
                 return Err(Fault::transient(format!("{}: {why}", step.resource)));
             }
             let job = |place| Job::new(self, &step.resource, place, &progress);
+            let hooks = || Hooks::of(scope, &step.resource);
             match &step.action {
                 Action::ClusterAdopt { place, name } => job(place).adopt(name.clone()).await,
                 Action::ClusterRecover { place } => job(place).recover().await,
@@ -69,13 +71,19 @@ impl Provider for ClusterProvider {
                     job(place).firewall(machines.clone(), rules.clone()).await
                 }
                 Action::ClusterProve { place, files, wish: _ } => {
+                    job(place).have(hooks()).await?;
                     job(place).prove(files.clone()).await
                 }
                 Action::ClusterConfigure { place, files, controller, nodes, wish: _ } => {
+                    // Machines may have been made anew since the proof, while jobs were waited for.
+                    job(place).have(hooks()).await?;
                     job(place).configure(files.clone(), *controller, nodes).await
                 }
                 Action::ClusterReconfigure { place } => job(place).reconfigure().await,
                 Action::ClusterNode { place, node, step, token } => {
+                    if matches!(step, NodeStep::Join { .. }) {
+                        job(place).have(hooks().on(node)).await?;
+                    }
                     job(place).node(node, step, token).await
                 }
                 Action::ClusterAccount { place, arguments } => {

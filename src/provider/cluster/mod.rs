@@ -10,6 +10,7 @@ mod behind_port;
 mod copy;
 mod database;
 mod firewall;
+mod hooks;
 mod host;
 mod key;
 mod look;

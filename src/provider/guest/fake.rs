@@ -226,7 +226,18 @@ impl State {
                     self.mounts.insert(format!("/{}", unit.replace('-', "/")));
                 }
             }
-            "chmod" | "chown" | "find" | "flock" | "mkdir" | "sync" | "systemctl" => {}
+            "find" => {
+                let said_of = words.windows(2).filter(|it| it[0] == "-printf").map(|it| &it[1]);
+                // Of a question that tells programs from other files: they begin with `#!` here.
+                if let [program, file] = said_of.collect::<Vec<_>>()[..] {
+                    for path in &words {
+                        let Some(bytes) = self.files.get(path) else { continue };
+                        let form = if bytes.starts_with(b"#!") { program } else { file };
+                        said.push_str(&form.replace("%p", path).replace("\\n", "\n"));
+                    }
+                }
+            }
+            "chmod" | "chown" | "flock" | "mkdir" | "sync" | "systemctl" => {}
             program => {
                 let words = format!("Failed to execute child process “{program}” (No such file)");
                 return Err(AgentFault::Refused(words));

@@ -22,6 +22,8 @@ pub struct Scope {
     pub claims: Arc<BTreeMap<ResourceId, Resource>>,
     /// Disks that are held until their data is back: what is made ready for them is left alone.
     pub awaited: Arc<BTreeSet<ResourceId>>,
+    /// Somebody waits for what is so now: what was kept of an earlier look is asked for anew.
+    pub fresh: bool,
 }
 
 /// What a step that succeeded has to tell.

@@ -186,6 +186,7 @@ pub(super) mod tests {
             known: Arc::new(claims.keys().cloned().collect()),
             claims: Arc::new(claims),
             awaited: Arc::default(),
+            fresh: false,
         }
     }
 

@@ -59,7 +59,7 @@ impl Reconciler {
         let load = Load::of(commit, loaded, rulebook);
         let busy = self.busy(&load);
         let log = self.ledger.head();
-        let (scope, observed) = self.observe(&load).await;
+        let (scope, observed) = self.observe(&load, false).await;
         // What a schedule does goes on whether it is merged or not.
         let outlook = Outlook { retry_now: false, due: false };
         let mut round = self.round(&load, scope, observed, outlook, &BTreeSet::new(), busy);

@@ -325,7 +325,7 @@ impl Reconciler {
         let mut report = PassReport::default();
         let Some(load) = self.load().await? else { return Ok(report) };
         let busy = self.busy(&load);
-        let (scope, observed) = self.observe(&load).await;
+        let (scope, observed) = self.observe(&load, true).await;
         let outlook = Outlook::now(false);
         let mut round = self.round(&load, scope, observed, outlook, &BTreeSet::new(), busy);
         round.verdicts = self.ask_rules(&load.rulebook, &round, None).await;
@@ -395,7 +395,7 @@ impl Reconciler {
         let busy = self.busy(load);
         let renamed = self.ledger.read(|state| moves(state, &load.desired, &busy));
         self.append_at(&load.commit, renamed).await?;
-        let (scope, observed) = self.observe(load).await;
+        let (scope, observed) = self.observe(load, options.retry_now).await;
         self.beat();
         let entries = self.ledger.read(|state| {
             let mut entries = sight_events(state, &observed);
@@ -438,7 +438,8 @@ impl Reconciler {
         Ok(())
     }
 
-    pub(super) async fn observe(&self, load: &Load) -> (Scope, Observed) {
+    /// Looks at the machine; `fresh`: for somebody who waits for what is so now.
+    pub(super) async fn observe(&self, load: &Load, fresh: bool) -> (Scope, Observed) {
         let (known, claims, awaited) =
             self.ledger.read(|state| (ours(state), claims(state), awaited(state)));
         let scope = Scope {
@@ -446,6 +447,7 @@ impl Reconciler {
             known: Arc::new(known),
             claims: Arc::new(claims),
             awaited: Arc::new(awaited),
+            fresh,
         };
         let limit = self.settings.observe_limit;
         let observed = observe(&self.providers, &self.clock, &scope, limit).await;

@@ -133,11 +133,18 @@ impl Site {
             known: Arc::new(self.known.resources.keys().chain(&self.machines).cloned().collect()),
             claims: Arc::new(claims.collect()),
             awaited: Arc::new(BTreeSet::new()),
+            fresh: false,
         }
     }
 
     fn look(&self) -> Observed {
         self.runtime.block_on(self.provider.observe(&self.scope())).unwrap()
+    }
+
+    /// The same for somebody who waits for what is so now.
+    fn look_anew(&self) -> Observed {
+        let scope = Scope { fresh: true, ..self.scope() };
+        self.runtime.block_on(self.provider.observe(&scope)).unwrap()
     }
 
     fn plan(&self) -> Plan {
@@ -309,10 +316,14 @@ fn a_database_a_login_machine_and_rules_come_to_a_cluster_that_runs_and_are_mend
     assert_eq!(site.converge(), ["firewall database copy"]);
     assert!(!open(&site, "hpc-other", "10.9.0.11", 6818));
 
-    // A database that runs and does not answer makes the cluster one that cannot be seen whole.
+    // A database that runs and does not answer makes the cluster one that cannot be seen whole, as soon as it is
+    // asked.
     site.ok("hpc-ctl", &["sh", "-c", "kill -STOP $(cat /run/slurmdbd.pid)"]);
-    let why = site.look().unreadable.get(&site.id).cloned();
-    assert!(why.as_ref().is_some_and(|why| why.starts_with("its accounting: ")), "{why:?}");
+    assert!(site.look().unreadable.is_empty(), "it answered a moment ago");
+    for seen in [site.look_anew(), site.look()] {
+        let why = seen.unreadable.get(&site.id);
+        assert!(why.is_some_and(|why| why.starts_with("its accounting: ")), "{why:?}");
+    }
     site.ok("hpc-ctl", &["sh", "-c", "kill -CONT $(cat /run/slurmdbd.pid)"]);
 
     // And rules are taken away again where nobody wants them.

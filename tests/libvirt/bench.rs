@@ -113,6 +113,7 @@ impl Bench {
             known: Arc::new(self.resources.keys().chain(&*self.made.borrow()).cloned().collect()),
             claims: Arc::default(),
             awaited: Arc::default(),
+            fresh: false,
         }
     }
 

@@ -310,6 +310,7 @@ mod tests {
             known: Arc::new(BTreeSet::new()),
             claims: Arc::new([("cluster/cloud".parse().unwrap(), cluster)].into()),
             awaited: Arc::default(),
+            fresh: false,
         }
     }
 

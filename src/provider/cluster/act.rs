@@ -189,8 +189,10 @@ impl<'a> Job<'a> {
 
     pub(super) async fn account(&self, arguments: Vec<String>) -> Result<Outcome, Fault> {
         let (id, control) = (self.id.clone(), self.control()?);
+        let provider = self.provider.clone();
         let write = move || {
             let written = control.account(&Write(arguments));
+            provider.wrote_accounts(&id);
             written.map_err(|error| uncontrolled(&id.to_string(), &error))
         };
         blocking("write accounts", write).await?;

@@ -184,6 +184,7 @@ impl Job<'_> {
         };
         let (statements, cluster) = (known.statements.to_owned(), known.cluster.to_owned());
         let client = known.client.to_owned();
+        let (provider, id) = (self.provider.clone(), self.id.clone());
         let work = move || {
             let failed = |error: io::Error| match error.kind() {
                 io::ErrorKind::NotFound => {
@@ -195,6 +196,7 @@ impl Job<'_> {
             };
             setup.make(&guest, &statements).map_err(failed)?;
             let registered = database.register(&cluster, &client, Path::new(GUEST_WORK));
+            provider.wrote_accounts(&id);
             registered.map_err(|error| match error {
                 DatabaseError::Silent { .. } => Fault::transient(format!(
                     "{what}: {error}; look at /var/log/slurm/slurmdbd.log there"

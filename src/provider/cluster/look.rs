@@ -37,7 +37,7 @@ impl ClusterProvider {
             if observed.unreadable.contains_key(id) {
                 continue;
             }
-            match self.one(id, slurm, known) {
+            match self.one(id, slurm, known, scope.fresh) {
                 Ok(Some(seen)) => {
                     observed.resources.insert(id.clone(), observation(slurm, seen));
                 }
@@ -84,6 +84,7 @@ impl ClusterProvider {
         id: &ResourceId,
         slurm: &SlurmCluster,
         known: Known<'_>,
+        fresh: bool,
     ) -> Result<Option<SlurmSeen>, String> {
         let claims = known.claims;
         let mut place = slurm.place.clone();
@@ -154,9 +155,7 @@ impl ClusterProvider {
             _ => false,
         };
         if answers_accounts(slurm, &seen) && (claimed || has_accounts(slurm)) {
-            let accounts = self.commands(&id.name, place).accounts(&slurm.wish.name);
-            let accounts = accounts.map_err(|error| format!("its accounting: {error}"))?;
-            seen.accounts = Some(Arc::new(accounts));
+            seen.accounts = Some(self.accounts(id, slurm, place, fresh)?);
         }
         Ok(Some(seen))
     }

@@ -5,6 +5,7 @@
 //! host's config says, never a commit. Files are written by the exchange of `trueup-slurm` alone, and only what
 //! a controller of its own has started with. No machine is asked anything that is not trueup's.
 
+mod accounts;
 mod act;
 mod behind_port;
 mod copy;
@@ -27,6 +28,7 @@ use trueup_slurm::observe::{Commands, Observer, Rest};
 use trueup_slurm::run::Argv;
 use trueup_slurm::{Control, Here, Live, Machine, Prover};
 
+use self::accounts::Answers;
 pub use self::host::ClusterHost;
 use crate::model::resource::SlurmPlace;
 use crate::model::{Kind, Name, ResourceId};
@@ -63,6 +65,7 @@ pub struct ClusterProvider {
     setup: Arc<ClusterSetup>,
     agents: Option<Arc<dyn Agents>>,
     observers: Arc<Mutex<HashMap<ResourceId, Kept>>>,
+    answers: Arc<Mutex<Answers>>,
     /// When the daemons that were started anew here had been started before, by their node's own clock.
     before: Arc<Mutex<HashMap<(ResourceId, String), i64>>>,
     /// The machines on which what trials left was swept: a guest, or `None`, this host.
@@ -84,6 +87,7 @@ impl ClusterProvider {
             setup: Arc::new(setup),
             agents: None,
             observers: Arc::default(),
+            answers: Arc::default(),
             before: Arc::default(),
             swept: Arc::default(),
         }
@@ -200,6 +204,7 @@ impl ClusterProvider {
         }
         let mut observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
         observers.retain(|id, _| kept(id));
+        self.answers().retain(kept);
         Ok(())
     }
 

@@ -70,7 +70,7 @@ fn a_cluster_whose_controller_is_gone_is_no_cluster_that_was_never_there() {
             let own = Resource::Cluster(Box::new(Cluster::Slurm(cluster(Some("hpc-ctl")))));
             let claims = claimed.then(|| (id.clone(), own)).into_iter().collect();
             let known = Known { claims: &claims, ours: &ours };
-            provider.one(&id, &cluster(Some("hpc-ctl")), known).map(|seen| seen.is_some())
+            provider.one(&id, &cluster(Some("hpc-ctl")), known, false).map(|seen| seen.is_some())
         };
         for away in [AgentFault::NoMachine("hpc-ctl".into()), AgentFault::Silent("hpc-ctl".into())]
         {
@@ -94,7 +94,7 @@ fn a_machine_of_our_name_that_trueup_did_not_make_is_asked_nothing() {
         let claims = BTreeMap::new();
         let foreign = ids([]);
         let known = Known { claims: &claims, ours: &foreign };
-        assert_eq!(provider.one(&id, &cluster, known), Ok(None));
+        assert_eq!(provider.one(&id, &cluster, known, false), Ok(None));
         let (seen, unwell) = machines(&provider, &cluster, known);
         assert!(seen.is_empty() && unwell.is_empty());
         assert_eq!(fake.asked(), 0);

@@ -285,6 +285,7 @@ mod tests {
             known: Arc::new(claims.keys().cloned().collect()),
             claims: Arc::new(claims),
             awaited: Arc::default(),
+            fresh: false,
         };
         assert_eq!(disk_id(&asked_for(&scope), "/srv/fast/data.qcow2"), Some((archive, true)));
         let by_name = Some((id(Kind::Disk, "other"), false));
@@ -319,6 +320,7 @@ mod tests {
             known: Arc::new(claims.keys().cloned().collect()),
             claims: Arc::new(claims),
             awaited: Arc::default(),
+            fresh: false,
         };
         let mut seen = Observed::default();
         let pool = Observation {

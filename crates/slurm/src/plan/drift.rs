@@ -11,7 +11,7 @@ use crate::observe::{Node, Observed, Partition};
 use crate::resources::counts;
 
 /// Fields of a partition that a file says, and what holds where it does not (slurm.conf(5)).
-const PARTITION_FIELDS: &[(&str, &str)] = &[
+pub(super) const PARTITION_FIELDS: &[(&str, &str)] = &[
     ("allowaccounts", "ALL"),
     ("allowgroups", "ALL"),
     ("allowqos", "ALL"),
@@ -87,20 +87,27 @@ fn partition(name: &str, said: &Fields, seen: &Partition, file: &Conf, found: &m
             found.push(change(format!("partition {name}"), field, runs, said));
         }
     }
-    let wanted = said.get("nodes").map(String::as_str).unwrap_or_default();
-    if let (Some(wanted), Ok(runs)) = (members(wanted, file), hostlist::expand(&seen.nodes)) {
-        let runs: BTreeSet<String> = runs.into_iter().collect();
-        if runs != wanted {
-            let list = |of: &BTreeSet<String>| hostlist::compress(of.iter().map(String::as_str));
-            let (runs, wanted) = (Some(list(&runs)), Some(list(&wanted)));
-            found.push(change(format!("partition {name}"), "nodes", runs, wanted));
-        }
+    if let (Some(wanted), Some(runs)) = (members(said, file), running(seen))
+        && runs != wanted
+    {
+        let (runs, wanted) = (Some(listed(&runs)), Some(listed(&wanted)));
+        found.push(change(format!("partition {name}"), "nodes", runs, wanted));
     }
+}
+
+/// The nodes that a partition has as it runs; none where the controller's list cannot be read.
+pub(super) fn running(seen: &Partition) -> Option<BTreeSet<String>> {
+    Some(hostlist::expand(&seen.nodes).ok()?.into_iter().collect())
+}
+
+pub(super) fn listed(nodes: &BTreeSet<String>) -> String {
+    hostlist::compress(nodes.iter().map(String::as_str))
 }
 
 /// The nodes that a file gives to a partition; none where it names them by a `NodeSet`, which the
 /// controller alone resolves.
-fn members(list: &str, file: &Conf) -> Option<BTreeSet<String>> {
+pub(super) fn members(partition: &Fields, file: &Conf) -> Option<BTreeSet<String>> {
+    let list = partition.get("nodes").map(String::as_str).unwrap_or_default();
     if list.eq_ignore_ascii_case("all") {
         return Some(file.nodes.keys().cloned().collect());
     }

@@ -6,11 +6,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::drift::same;
+use super::drift::{PARTITION_FIELDS, listed, members, running, same};
 use super::fields::{features, weight};
 use crate::conf::{Conf, Fields};
 use crate::hostlist;
-use crate::observe::{Flag, Observed};
+use crate::observe::{Flag, Observed, Partition};
 use crate::release::Shape;
 
 /// What a change takes away that no file can give back.
@@ -90,7 +90,11 @@ pub(super) fn losses(live: &Conf, next: &Conf, observed: &Observed, shape: Shape
     for (name, seen) in &observed.partitions {
         match (live.partitions.get(name), next.partitions.get(name)) {
             (None, None) => losses.push(Loss::Partition { name: name.clone() }),
-            (_, Some(then)) => partition_fields(name, &seen.fields, live, then, &mut losses),
+            (Some(file), Some(then)) => {
+                partition_fields(name, &seen.fields, (file, then), &mut losses);
+                partition_nodes(name, seen, (file, live), (then, next), &mut losses);
+            }
+            (None, Some(_)) => {}
             (Some(_), None) => {}
         }
         if !next.partitions.contains_key(name) {
@@ -140,23 +144,38 @@ fn busy(observed: &Observed) -> BTreeMap<String, usize> {
 }
 
 /// `scontrol update PartitionName=` of these is what people do at run time.
-fn partition_fields(name: &str, seen: &Fields, live: &Conf, then: &Fields, losses: &mut Vec<Loss>) {
-    let Some(file) = live.partitions.get(name) else { return };
-    for (field, default) in [
-        ("state", "UP"),
-        ("maxtime", "UNLIMITED"),
-        ("prioritytier", "1"),
-        ("allowaccounts", "ALL"),
-        ("allowgroups", "ALL"),
-        ("allowqos", "ALL"),
-    ] {
-        let Some(now) = seen.get(field) else { continue };
-        let of = |fields: &Fields| fields.get(field).map_or(default, String::as_str).to_owned();
+fn partition_fields(
+    name: &str,
+    seen: &Fields,
+    (file, then): (&Fields, &Fields),
+    losses: &mut Vec<Loss>,
+) {
+    for (field, default) in PARTITION_FIELDS {
+        let Some(now) = seen.get(*field) else { continue };
+        let of = |fields: &Fields| fields.get(*field).map_or(*default, String::as_str).to_owned();
         let (file, then) = (of(file), of(then));
         if !same(field, now, &file) && !same(field, now, &then) {
-            let (name, field) = (name.to_owned(), field.to_owned());
+            let (name, field) = (name.to_owned(), (*field).to_owned());
             losses.push(Loss::PartitionField { name, field, now: now.clone(), then });
         }
+    }
+}
+
+/// Its nodes are changed in the same way. What either file gives it by a `NodeSet` is not known here, and nothing
+/// is told of it.
+fn partition_nodes(
+    name: &str,
+    seen: &Partition,
+    (file, live): (&Fields, &Conf),
+    (then, next): (&Fields, &Conf),
+    losses: &mut Vec<Loss>,
+) {
+    let (Some(now), Some(file)) = (running(seen), members(file, live)) else { return };
+    let Some(then) = members(then, next) else { return };
+    if now != file && now != then {
+        let (now, then) = (listed(&now), listed(&then));
+        let (name, field) = (name.to_owned(), "nodes".to_owned());
+        losses.push(Loss::PartitionField { name, field, now, then });
     }
 }
 

@@ -144,6 +144,40 @@ fn what_people_did_at_run_time_is_found_before_it_is_lost() {
     assert_eq!(losses(&new)[4], "node dyn1 was made at run time and disappears");
 }
 
+/// What a look calls drift is lost with an exchange of the files as well.
+#[test]
+fn every_field_of_a_partition_that_drifts_is_found_before_it_is_lost() {
+    let lost = |next: &str, change: fn(&mut Partition)| {
+        let mut seen = observed();
+        change(seen.partitions.get_mut("gpu").unwrap());
+        let plan = plan(&conf(LIVE), &conf(next), &seen, Shape::V22_05);
+        let drift = crate::plan::drift(&conf(LIVE), &seen);
+        assert!(!drift.is_empty());
+        losses(&plan)
+    };
+    let other = LIVE.replace("RealMemory=4000", "RealMemory=3000");
+    let nodes = |gpu: &mut Partition| gpu.nodes = "n[1-2]".into();
+    assert_eq!(
+        lost(&other, nodes),
+        ["partition gpu: nodes was set to n[1-2] at run time and becomes n1"]
+    );
+    // What the next file says is not lost with it, and what only a controller can resolve is not known.
+    for kept in ["Nodes=n[1-2] MaxTime", "Nodes=quick MaxTime"] {
+        assert_eq!(lost(&LIVE.replace("Nodes=n1 MaxTime", kept), nodes), [""; 0], "{kept}");
+    }
+    let fields = |gpu: &mut Partition| {
+        gpu.fields.insert("default".into(), "YES".into());
+        gpu.fields.insert("defaulttime".into(), "00:30:00".into());
+    };
+    assert_eq!(
+        lost(&other, fields),
+        [
+            "partition gpu: default was set to YES at run time and becomes NO",
+            "partition gpu: defaulttime was set to 00:30:00 at run time and becomes NONE",
+        ]
+    );
+}
+
 #[test]
 fn jobs_that_a_file_would_end_are_counted() {
     let mut seen = observed();

@@ -310,9 +310,9 @@ fn a_policy_that_the_network_of_pods_does_not_heed_is_told_and_refuses_nothing()
     };
     let select = Select::Host("here".to_owned());
     let mut cache = ParseCache::new();
-    let mut warnings =
+    let warnings =
         |environment| load(&with(environment), &select, &mut cache).unwrap().warnings.len();
-    assert_eq!([ENVIRONMENT, ENVIRONMENT, patch].map(|it| warnings(it)), [2, 2, 0]);
+    assert_eq!([ENVIRONMENT, ENVIRONMENT, patch].map(warnings), [2, 2, 0]);
     // Another network may know them, and one that trueup did not bring is not known here.
     check(&built(&format!("  cni: none\n{namespaces}")), expect![""]);
     check(&document(namespaces), expect![""]);

@@ -77,7 +77,7 @@ fn told(object: &Value) -> Vec<(&'static str, &str)> {
 fn by_container(container: &Value) -> Option<(&'static str, &str)> {
     let list = |field: &str| container.get(field).and_then(Value::as_array).into_iter().flatten();
     let words: Vec<&str> = list("command").chain(list("args")).filter_map(Value::as_str).collect();
-    let argument = words.iter().enumerate().filter_map(|(n, word)| {
+    let mut argument = words.iter().enumerate().filter_map(|(n, word)| {
         let rest = word.strip_prefix(ARGUMENT)?;
         match rest.strip_prefix('=') {
             None if rest.is_empty() => words.get(n + 1).copied(),
@@ -85,7 +85,7 @@ fn by_container(container: &Value) -> Option<(&'static str, &str)> {
         }
     });
     // As its library for arguments does, the last one counts.
-    if let Some(told) = argument.last() {
+    if let Some(told) = argument.next_back() {
         // A variable of the container in it is not known here.
         return (!told.contains("$(")).then_some((ARGUMENT, told));
     }

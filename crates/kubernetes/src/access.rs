@@ -185,10 +185,8 @@ pub fn leads_to(text: &str, host: &str, before: Option<&str>) -> Result<(), Stri
     names_nothing(&file)?;
     let believed: Option<BTreeSet<String>> =
         before.map(|it| Ok::<_, String>(authorities(&read(it)?))).transpose()?;
-    for cluster in file.clusters.iter().filter_map(|named| named.cluster.as_ref()) {
-        if host_of(cluster).as_deref() != Some(host) {
-            return Err(format!("its server is not on {host}"));
-        }
+    if host_of(&file).as_deref() != Some(host) {
+        return Err(format!("its server is not on {host}"));
     }
     match believed.is_none_or(|before| before == authorities(&file)) {
         true => Ok(()),
@@ -198,16 +196,15 @@ pub fn leads_to(text: &str, host: &str, before: Option<&str>) -> Result<(), Stri
 
 /// The host that a kubeconfig leads to; `None`: it leads to none, or to several.
 pub fn leads_where(text: &str) -> Option<String> {
-    let file = Kubeconfig::from_yaml(text).ok()?;
-    let clusters = file.clusters.iter().filter_map(|named| named.cluster.as_ref());
-    let hosts: BTreeSet<Option<String>> = clusters.map(host_of).collect();
-    let one = hosts.len() == 1;
-    hosts.into_iter().flatten().next().filter(|_| one)
+    host_of(&Kubeconfig::from_yaml(text).ok()?)
 }
 
-fn host_of(cluster: &kube::config::Cluster) -> Option<String> {
-    let url = cluster.server.as_deref()?.parse::<http::Uri>().ok()?;
-    url.host().map(str::to_owned)
+fn host_of(file: &Kubeconfig) -> Option<String> {
+    let host = |server: &str| server.parse::<http::Uri>().ok()?.host().map(str::to_owned);
+    let clusters = file.clusters.iter().filter_map(|named| named.cluster.as_ref());
+    let hosts: BTreeSet<Option<String>> = clusters.map(|it| host(it.server.as_deref()?)).collect();
+    let one = hosts.len() == 1;
+    hosts.into_iter().flatten().next().filter(|_| one)
 }
 
 /// The certificates of authorities in a kubeconfig, packed.
@@ -443,6 +440,7 @@ mod tests {
         let good = config(&inline, "");
         assert_eq!(leads_where(&good).as_deref(), Some("10.9.0.10"));
         assert_eq!(leads_where("clusters: []"), None);
+        leads_to("clusters: []", "10.9.0.10", None).unwrap_err();
         leads_to(&good, "10.9.0.10", None).unwrap();
         leads_to(&config("{token: renewed}", ""), "10.9.0.10", Some(&good)).unwrap();
         let why = leads_to(&good, "10.9.0.11", None).unwrap_err();

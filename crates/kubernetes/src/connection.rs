@@ -140,7 +140,7 @@ impl Connections {
         if let Some(open) = self.current(cluster, stamp.as_ref()) {
             return Ok(open);
         }
-        let access = match self.0.ways.contains_key(cluster) {
+        let access = match self.is_said(cluster) {
             true => access(&way, self.0.limits).await,
             false => access_given(&way, self.0.limits).await,
         };

@@ -434,6 +434,12 @@ impl<'a, 'w> Work<'a, 'w> {
     }
 }
 
+/// Why something is done for several nodes: the reason that they have in common; where there is none, `otherwise`.
+fn common(mut reasons: impl Iterator<Item = Reason>, otherwise: Reason) -> Reason {
+    let first = reasons.next();
+    first.filter(|first| reasons.all(|other| other == *first)).unwrap_or(otherwise)
+}
+
 /// The reason on a node that an operator took out through us.
 fn token_of(cluster: &str, drain: &NodeDrain) -> Token {
     let who = drain.by.strip_prefix("operator:").unwrap_or(&drain.by);

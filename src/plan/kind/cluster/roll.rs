@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trueup_slurm::plan::roll::{self, Progress, Roll, Step, Token};
 use trueup_slurm::wish;
 
-use super::Work;
+use super::{Work, common};
 use crate::model::resource::NodeStep;
 use crate::plan::{Reason, SkipReason};
 
@@ -176,9 +176,7 @@ impl Work<'_, '_> {
     }
 
     /// The same of several at once.
-    pub(super) fn because_of<'n>(&self, mut nodes: impl Iterator<Item = &'n String>) -> Reason {
-        let first = nodes.next().map(|node| self.because(node));
-        let same = first.filter(|first| nodes.all(|node| self.because(node) == *first));
-        same.unwrap_or(self.case.reason)
+    pub(super) fn because_of<'n>(&self, nodes: impl Iterator<Item = &'n String>) -> Reason {
+        common(nodes.map(|node| self.because(node)), self.case.reason)
     }
 }

@@ -13,6 +13,7 @@ use trueup_kubernetes::release::Seen;
 
 use super::super::super::super::work::Work as All;
 use super::super::super::{Case, Draft, Verdict};
+use super::super::common;
 use super::Work;
 use crate::model::resource::{
     Cluster, KubernetesBuilt, KubernetesCluster, KubernetesData, KubernetesLost,
@@ -160,10 +161,8 @@ impl Work<'_, '_> {
     }
 
     /// The same of several at once.
-    fn because_of<'n>(&self, mut nodes: impl Iterator<Item = &'n str>) -> Reason {
-        let first = nodes.next().map(|node| self.because(node));
-        let same = first.filter(|first| nodes.all(|node| self.because(node) == *first));
-        same.unwrap_or(self.case.reason)
+    fn because_of<'n>(&self, nodes: impl Iterator<Item = &'n str>) -> Reason {
+        common(nodes.map(|node| self.because(node)), self.case.reason)
     }
 
     /// Whether a machine is no node, although the cluster has one of its name: it was made anew.

@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use trueup_slurm::run::{Argv, RunError, Said};
 use trueup_slurm::{HeardEnd, Machine as _, Trial};
 
-pub(super) use self::own::{Waiting, own};
+pub(super) use self::own::{Awaited, Waiting, own};
 use crate::port::{AgentFault, Agents};
 use crate::provider::agent::{Answer, Started, Status};
 

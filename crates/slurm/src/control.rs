@@ -106,14 +106,14 @@ impl Control {
         .map_err(|()| error)
     }
 
-    /// Tries until it succeeds, or gives the last failure at the limit.
+    /// Tries until it succeeds, or gives the last failure at the limit, or when nobody waits any more.
     fn until<E>(&self, mut attempt: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let deadline = Instant::now() + self.limit;
         let mut pause = PAUSE_FIRST;
         loop {
             let tried = attempt();
             let left = deadline.saturating_duration_since(Instant::now());
-            if tried.is_ok() || left.is_zero() {
+            if tried.is_ok() || left.is_zero() || !self.commands.machine.is_awaited() {
                 return tried;
             }
             thread::sleep(pause.min(left));

@@ -99,7 +99,7 @@ impl Database {
                     let said = String::from_utf8_lossy(&said);
                     return Ok(said.lines().any(|line| line.trim() == cluster));
                 }
-                Err(error) if Instant::now() >= deadline => {
+                Err(error) if Instant::now() >= deadline || !self.machine.is_awaited() => {
                     let (seconds, words) = (self.limit.as_secs(), error.to_string());
                     return Err(DatabaseError::Silent { seconds, words });
                 }

@@ -101,6 +101,12 @@ pub trait Machine: fmt::Debug + Send + Sync {
 
     /// As whom programs run there, by number.
     fn user(&self) -> u32;
+
+    /// Whether anybody still waits for what is done there. Where nobody does, everything may be refused, and
+    /// whoever asks again and again is to end.
+    fn is_awaited(&self) -> bool {
+        true
+    }
 }
 
 /// A daemon on trial.

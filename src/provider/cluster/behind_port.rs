@@ -12,6 +12,7 @@ use crate::model::{Fault, Kind, Name, Observed, ResourceId};
 use crate::plan::{Action, Step};
 use crate::port::{AgentFault, BoxFuture, Outcome, Progress, Provider, Scope, misdirected};
 use crate::provider::files::blocking;
+use crate::provider::guest::Waiting;
 
 impl Provider for ClusterProvider {
     fn name(&self) -> &'static str {
@@ -42,7 +43,10 @@ impl Provider for ClusterProvider {
                 let why = AgentFault::Foreign(name.to_string());
                 return Err(Fault::transient(format!("{}: {why}", step.resource)));
             }
-            let job = |place| Job::new(self, &step.resource, place, &progress);
+            // Gone with this future, also where it is dropped while its thread is at work.
+            let waiting = Waiting::default();
+            let own = self.within(scope, &waiting);
+            let job = |place| Job::new(&own, &step.resource, place, &progress);
             let hooks = || Hooks::of(scope, &step.resource);
             match &step.action {
                 Action::ClusterAdopt { place, name } => job(place).adopt(name.clone()).await,

@@ -17,6 +17,7 @@ mod key;
 mod look;
 mod prepare;
 mod trials;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -26,14 +27,15 @@ use std::time::Duration;
 
 use trueup_slurm::observe::{Commands, Observer, Rest};
 use trueup_slurm::run::Argv;
-use trueup_slurm::{Control, Here, Live, Machine, Prover};
+use trueup_slurm::{Control, Live, Machine, Prover};
 
 use self::accounts::Answers;
 pub use self::host::ClusterHost;
+use self::ways::Ways;
 use crate::model::resource::SlurmPlace;
 use crate::model::{Kind, Name, ResourceId};
-use crate::port::Agents;
-use crate::provider::guest::Guest;
+use crate::port::{Agents, Scope};
+use crate::provider::guest::{Guest, Waiting};
 
 /// Longest that one question to the controller may take. A dead one is waited for 9 s by the programs.
 const QUESTION: Duration = Duration::from_secs(30);
@@ -63,7 +65,9 @@ pub struct ClusterSetup {
 #[derive(Debug, Clone)]
 pub struct ClusterProvider {
     setup: Arc<ClusterSetup>,
-    agents: Option<Arc<dyn Agents>>,
+    ways: Ways,
+    /// Those of observers, which are there for longer than a step.
+    lasting: Ways,
     observers: Arc<Mutex<HashMap<ResourceId, Kept>>>,
     answers: Arc<Mutex<Answers>>,
     /// When the daemons that were started anew here had been started before, by their node's own clock.
@@ -85,7 +89,8 @@ impl ClusterProvider {
     pub fn new(setup: ClusterSetup) -> Self {
         Self {
             setup: Arc::new(setup),
-            agents: None,
+            ways: Ways::default(),
+            lasting: Ways::default(),
             observers: Arc::default(),
             answers: Arc::default(),
             before: Arc::default(),
@@ -96,20 +101,28 @@ impl ClusterProvider {
     /// The same with the agents of this host's guests.
     #[must_use]
     pub fn with_agents(self, agents: Arc<dyn Agents>) -> Self {
-        Self { agents: Some(agents), ..self }
+        let ways = Ways::with(agents);
+        Self { lasting: ways.clone(), ways, ..self }
+    }
+
+    /// The same for a step, as [`Ways::within`].
+    fn within(&self, scope: &Scope, waiting: &Waiting) -> Self {
+        Self { ways: self.lasting.within(scope, waiting), ..self.clone() }
+    }
+
+    /// The same for what is kept after a step.
+    fn lasting(&self) -> Self {
+        Self { ways: self.lasting.clone(), ..self.clone() }
     }
 
     /// A guest of this host.
     fn guest(&self, name: &Name) -> Guest {
-        Guest::new(self.agents.clone(), name.as_str())
+        self.ways.guest(name)
     }
 
     /// Where the controller of a cluster is.
     fn machine(&self, place: &SlurmPlace) -> Arc<dyn Machine> {
-        match &place.guest {
-            Some(name) => Arc::new(self.guest(name)),
-            None => Here::shared(),
-        }
+        self.ways.machine(place.guest.as_ref())
     }
 
     /// What the host's config says of a cluster.
@@ -132,7 +145,7 @@ impl ClusterProvider {
             return Arc::clone(&kept.observer);
         }
         let rest = self.at(&id.name, place).slurmrestd.map(|socket| Rest::new(socket, QUESTION));
-        let commands = self.commands(&id.name, place);
+        let commands = self.lasting().commands(&id.name, place);
         let observer = Arc::new(Mutex::new(Observer::new(commands, rest)));
         let kept = Kept { place: place.clone(), observer: Arc::clone(&observer) };
         all.insert(id.clone(), kept);

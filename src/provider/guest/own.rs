@@ -14,12 +14,30 @@ use crate::port::{AgentFault, Agents, BoxFuture};
 #[derive(Debug, Default)]
 pub(in crate::provider) struct Waiting(Arc<()>);
 
+impl Waiting {
+    /// Whether it is held still, for whoever works on the step.
+    pub(in crate::provider) fn awaited(&self) -> Awaited {
+        Awaited(Arc::downgrade(&self.0))
+    }
+}
+
+/// Knows whether somebody waits for a step.
+#[derive(Debug, Clone)]
+pub(in crate::provider) struct Awaited(Weak<()>);
+
+impl Awaited {
+    /// Whether somebody does.
+    pub(in crate::provider) fn is_so(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 /// Agents behind what the log knows.
 #[derive(Debug)]
 struct Own {
     agents: Arc<dyn Agents>,
     known: Arc<BTreeSet<ResourceId>>,
-    waiting: Weak<()>,
+    awaited: Awaited,
 }
 
 /// The same agents, asked nothing in machines that are not `known`, and nothing any more once `waiting` is gone.
@@ -29,7 +47,7 @@ pub(in crate::provider) fn own(
     waiting: &Waiting,
 ) -> Arc<dyn Agents> {
     let (agents, known) = (Arc::clone(agents), Arc::clone(known));
-    Arc::new(Own { agents, known, waiting: Arc::downgrade(&waiting.0) })
+    Arc::new(Own { agents, known, awaited: waiting.awaited() })
 }
 
 impl Agents for Own {
@@ -39,7 +57,7 @@ impl Agents for Own {
         command: String,
         limit: Duration,
     ) -> BoxFuture<'a, Result<String, AgentFault>> {
-        if self.waiting.strong_count() == 0 {
+        if !self.awaited.is_so() {
             let words = format!("nobody waits for this step in {machine} any more");
             return Box::pin(ready(Err(AgentFault::Lost(words))));
         }

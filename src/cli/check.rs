@@ -104,6 +104,7 @@ fn render_by_hand(wanted: Vec<RenderRequest>, cache: &mut ParseCache) -> Result<
         helm: find("helm"),
         kustomize: find("kustomize"),
         kubectl: find("kubectl"),
+        by_hand: true,
         in_unit: false,
         limit: None,
     });

@@ -46,6 +46,8 @@ impl<'a> Locator<'a> {
                 message: message.clone(),
             });
         }
+        // What several resources have in common is one place.
+        found.related.dedup();
         found
     }
 

@@ -105,14 +105,10 @@ pub(crate) fn add(cache: &mut ParseCache, all: &mut Gathered) {
             draft.hint = mistake.hint.map(str::to_owned);
             all.drafts.push(draft);
         }
+        let mut doubled: BTreeMap<&str, Vec<(&ResourceId, usize)>> = BTreeMap::new();
         for made in &expansion.made {
             if let Some(&first) = all.by_id.get(&made.id) {
-                let place = Place::value(cluster, made.from.entry.clone());
-                let message = format!("`{}` is made of this, and is there already", made.id);
-                let mut draft = Draft::new("spec/duplicate-resource", place, message);
-                draft.see(Place::value(first, "/metadata/name"), "it is here");
-                draft.hint("rename one of the two; a machine of a cluster is called CLUSTER-NODE");
-                all.drafts.push(draft);
+                doubled.entry(&made.from.entry).or_default().push((&made.id, first));
                 continue;
             }
             all.by_id.insert(made.id.clone(), all.members.len());
@@ -126,7 +122,25 @@ pub(crate) fn add(cache: &mut ParseCache, all: &mut Gathered) {
                 from: Some(Arc::clone(&made.from)),
             });
         }
+        for (entry, ids) in doubled {
+            all.drafts.push(is_there(Place::value(cluster, entry), &ids));
+        }
     }
+}
+
+/// Resources that an entry makes, and who has each of them already.
+fn is_there(place: Place, ids: &[(&ResourceId, usize)]) -> Draft {
+    let names: Vec<String> = ids.iter().map(|(id, _)| format!("`{id}`")).collect();
+    let message = match &names[..] {
+        [one] => format!("{one} is made of this, and is there already"),
+        several => format!("{} are made of this, and are there already", several.join(", ")),
+    };
+    let mut draft = Draft::new("spec/duplicate-resource", place, message);
+    for (_, first) in ids {
+        draft.see(Place::value(*first, "/metadata/name"), "it is here");
+    }
+    draft.hint("rename one of the two; a machine of a cluster is called CLUSTER-NODE");
+    draft
 }
 
 /// The name of the virtual machine of a host of a cluster.

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::diag::{ContentError, Spot, did_you_mean};
 use super::kinds::{API_VERSION, Doc, DocKind};
-use super::schema::mismatches;
+use super::schema::{Mismatch, WRONG_TYPE, mismatches};
 use super::text::{DOCUMENTS_MAX, Part, decode, split};
-use super::yaml::{At, Index, parse};
+use super::yaml::{At, Index, number_at, parse};
 use crate::model::{Name, ResourceId};
 
 /// A parsed file.
@@ -109,18 +109,36 @@ fn located(kind: DocKind, value: &Value, part: Part<'_>, why: &str) -> Vec<Conte
     let start = start_of(part);
     let mut errors: Vec<ContentError> = mismatches(kind, value)
         .into_iter()
-        .map(|m| ContentError {
-            code: m.code,
-            spot: index.spot(&m.pointer, m.at).unwrap_or(start),
-            message: m.message,
-            hint: m.hint,
-            related: None,
+        .map(|mut m| {
+            as_written(&mut m, value, part, &index);
+            ContentError {
+                code: m.code,
+                spot: index.spot(&m.pointer, m.at).unwrap_or(start),
+                message: m.message,
+                hint: m.hint,
+                related: None,
+            }
         })
         .collect();
     if errors.is_empty() {
         errors.push(ContentError::new("spec/wrong-value", start, why));
     }
     errors
+}
+
+/// Says a number that should be a text as it is written: `1.30` is read as 1.3, which is another version.
+fn as_written(m: &mut Mismatch, value: &Value, part: Part<'_>, index: &Index) {
+    let Some(Value::Number(read)) = value.pointer(&m.pointer).filter(|_| m.code == WRONG_TYPE)
+    else {
+        return;
+    };
+    let Some(written) = index.value(&m.pointer).and_then(|spot| number_at(part, spot)) else {
+        return;
+    };
+    if read.is_f64() {
+        m.message = m.message.replace(&format!("`{read}`"), &format!("`{written}`"));
+        m.hint = m.hint.as_ref().map(|_| format!("quote it: \"{written}\""));
+    }
 }
 
 fn start_of(part: Part<'_>) -> Spot {

@@ -102,6 +102,9 @@ fn about(kind: DocKind, defs: &Value) -> Option<Value> {
     defs.get(name)?.get("description").cloned()
 }
 
+/// The code of a value that is a text, a number, a list or a mapping where something else is asked for.
+pub(crate) const WRONG_TYPE: &str = "spec/wrong-type";
+
 /// One mismatch with a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mismatch {
@@ -164,7 +167,8 @@ fn explain(error: &ValidationError<'_>, schema: &Value, found: &mut Vec<Mismatch
         ValidationErrorKind::Type { .. } => {
             let expected = keyword(error, schema).map(words).unwrap_or_default();
             let (message, hint) = wrong_type(&expected, error.instance(), &shown);
-            add("spec/wrong-type", here, At::Value, message, hint);
+            let hint = hint.or_else(|| as_name(error, schema));
+            add(WRONG_TYPE, here, At::Value, message, hint);
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             explain_choice(error, context, schema, found);
@@ -246,6 +250,20 @@ fn explain_choice(
         });
         return;
     }
+    let untold = |branch: &&Vec<ValidationError<'static>>| {
+        let of_type = |e: &ValidationError<'_>| matches!(e.kind(), ValidationErrorKind::Required { property } if property == "type");
+        branch.iter().any(|e| same_place(e) && of_type(e))
+    };
+    if fits.len() > 1 && fits.iter().all(untold) {
+        found.push(Mismatch {
+            code: "spec/missing-field",
+            pointer: here.to_owned(),
+            at: At::Key,
+            message: "field `type` is missing, which says what else is asked for".to_owned(),
+            hint: Some(format!("one of {}", types_of(error, schema).join(", "))),
+        });
+        return;
+    }
     if let Some(branch) = meant.or(fits.first()) {
         for inner in *branch {
             explain(inner, schema, found);
@@ -261,11 +279,30 @@ fn explain_choice(
         .filter(|t| !t.is_empty() && (constants.is_empty() || t != "string"))
         .collect();
     let (code, (message, hint)) = if constants.is_empty() {
-        ("spec/wrong-type", wrong_type(&types.join(" or "), error.instance(), &shown))
+        (WRONG_TYPE, wrong_type(&types.join(" or "), error.instance(), &shown))
     } else {
         ("spec/wrong-value", wrong_choice(&constants, error.instance(), &shown))
     };
     found.push(Mismatch { code, pointer: here.to_owned(), at: At::Value, message, hint });
+}
+
+/// The words that `type` may be where it tells branches apart.
+fn types_of(error: &ValidationError<'_>, schema: &Value) -> Vec<String> {
+    let branches = keyword(error, schema).and_then(Value::as_array);
+    let types = branches.into_iter().flatten().filter_map(|branch| {
+        let of_type = meant(schema, meant(schema, branch)?.pointer("/properties/type")?)?;
+        let each = of_type.get("oneOf").and_then(Value::as_array)?;
+        Some(each.iter().filter_map(|one| one.get("const")).flat_map(strings).collect::<Vec<_>>())
+    });
+    types.flatten().collect()
+}
+
+/// What a part of a schema refers to, or itself.
+fn meant<'s>(schema: &'s Value, mut part: &'s Value) -> Option<&'s Value> {
+    while let Some(other) = part.get("$ref").and_then(Value::as_str) {
+        part = schema.pointer(other.trim_start_matches('#'))?;
+    }
+    Some(part)
 }
 
 /// The words that would have been right at the place of an error.
@@ -292,6 +329,10 @@ fn wrong_type(expected: &str, value: &Value, shown: &str) -> (String, Option<Str
     let wants = |t: &str| expected.split(" or ").any(|e| e == t);
     let hint = match value {
         Value::Null => Some("give it a value, or remove the line".to_owned()),
+        // `1.30` is read as 1.3: what is written there is not known here.
+        Value::Number(number) if wants("string") && number.is_f64() => {
+            Some("put quotes around it".to_owned())
+        }
         Value::Bool(_) | Value::Number(_) if wants("string") => {
             Some(format!("quote it: \"{value}\""))
         }
@@ -306,6 +347,14 @@ fn wrong_type(expected: &str, value: &Value, shown: &str) -> (String, Option<Str
     };
     let expected = expected.replace("object", "mapping").replace("array", "list");
     (format!("expected {expected}, found {actual}"), hint)
+}
+
+/// What to write for a text that stands where a mapping is asked for, of which a name is all that it needs.
+fn as_name(error: &ValidationError<'_>, schema: &Value) -> Option<String> {
+    let text = error.instance().as_str()?;
+    let of = parent(error, schema)?;
+    let needs_name = of.get("required")? == &Value::from(vec!["name"]);
+    needs_name.then(|| format!("write `{{name: {}}}`", Value::from(text)))
 }
 
 fn wrong_choice(known: &[String], value: &Value, shown: &str) -> (String, Option<String>) {

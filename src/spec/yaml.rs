@@ -161,18 +161,20 @@ fn yaml11(text: &str, spot: Spot) -> ContentError {
 }
 
 fn odd_number(part: Part<'_>, spot: Spot) -> Option<ContentError> {
-    let line = line_of(part, spot)?;
-    let word: String = line
-        .chars()
-        .skip(usize::try_from(spot.column.checked_sub(1)?).ok()?)
-        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == '.')
-        .collect();
+    let word = number_at(part, spot)?;
     let digits = word.bytes().all(|b| b.is_ascii_digit() || b == b'_');
     digits.then(|| {
         let message = format!("`{word}` is read as another number than it looks like");
         ContentError::new("spec/ambiguous-number", spot, message)
             .hint(format!("quote it: \"{word}\""))
     })
+}
+
+/// A number as it is written at a spot.
+pub(crate) fn number_at(part: Part<'_>, spot: Spot) -> Option<String> {
+    let before = usize::try_from(spot.column.checked_sub(1)?).ok()?;
+    let of_it = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '+' | '-');
+    Some(line_of(part, spot)?.chars().skip(before).take_while(of_it).collect())
 }
 
 fn char_at(part: Part<'_>, spot: Spot) -> Option<char> {

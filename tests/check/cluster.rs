@@ -44,11 +44,11 @@ fn mistakes_of_one_cluster_are_found_at_once() {
 "#,
         ),
         expect![[r#"
-            environments/lab/x.yaml:10:14 spec/wrong-value: `n4` is also pools[0].nodes[3]
-            environments/lab/x.yaml:13:47 spec/wrong-value: are 1, count says 2
-            environments/lab/x.yaml:15:29 spec/wrong-value: there is no pool `gone`
-            environments/lab/x.yaml:16:13 spec/wrong-value: needs `accounting`: Slurm keeps them in its database
-            environments/lab/x.yaml:17:30 spec/wrong-value: follows from `name`: say it there
+            environments/lab/x.yaml:10:14 spec/wrong-value: n4 is in pool `cpu` already
+            environments/lab/x.yaml:13:47 spec/wrong-value: `devices` lists 1, and `count` says 2
+            environments/lab/x.yaml:15:35 spec/wrong-value: there is no pool `gone`, only `cpu`, `gpu`
+            environments/lab/x.yaml:16:13 spec/wrong-value: `accounts` needs `accounting`: Slurm keeps them in its database
+            environments/lab/x.yaml:17:30 spec/wrong-value: `ClusterName` follows from `name`: say it there
             environments/lab/x.yaml:17:50 spec/wrong-value: a password has no place in a file that everybody reads
         "#]],
     );
@@ -191,8 +191,8 @@ spec: { size: 1GiB }
 "#,
         ),
         expect![[r#"
-            environments/lab/x.yaml:6:13 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:9:49 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:6:13 spec/conflict: `mungeKey` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:9:49 spec/conflict: `machine` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
         "#]],
     );
     check(
@@ -364,11 +364,11 @@ fn mistakes_of_databases_login_machines_and_rules_are_told_where_they_are() {
 "#,
         ),
         expect![[r#"
-            environments/lab/x.yaml:7:34 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:8:45 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:8:71 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:9:16 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:10:13 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:7:34 spec/conflict: `machine` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:8:45 spec/conflict: `machine` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:8:71 spec/conflict: `disk` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:9:16 spec/conflict: `stateFolder` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:10:13 spec/conflict: `firewall` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
         "#]],
     );
 }
@@ -491,5 +491,80 @@ spec:
     let lets = |n: usize, role| cluster.kubeconfigs[n].lets("bob", "shop", role);
     assert!(
         lets(1, Role::View) && lets(1, Role::Edit) && !lets(1, Role::Admin) && !lets(0, Role::View)
+    );
+}
+
+#[test]
+fn a_slip_is_told_with_what_would_be_right() {
+    check(
+        &document(
+            r#"  controllers: [{ name: ctl, address: 10.0.0.300 }]
+  pools:
+    - { name: cpu, nodes: ["n[1-4]"], cpus: 4, memory: 4GiB }
+  partitions: [{ name: batch, pools: [cpu] }]
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:8:28 spec/wrong-type: expected mapping, found the text `n[1-4]` (write `{name: "n[1-4]"}`)
+        "#]],
+    );
+    check(
+        &document(
+            r#"  controllers: [{ name: ctl, address: 10.0.0.300 }]
+  accounting: { host: { name: ctl }, enforce: [limit] }
+  pools:
+    - { name: cpu, nodes: [{ name: "n[1-4]" }, { name: "n[3-4]" }], cpus: 4, memory: 4GiB }
+  accounts: [{ name: research, qos: [gold], limits: { grpTress: cpu=4 } }]
+  partitions: [{ name: batch, pools: [cpu, cpus] }]
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:7:48 spec/wrong-value: `limit` holds no job back (did you mean `limits`?)
+            environments/lab/x.yaml:10:65 spec/wrong-value: `grpTress` is no limit (did you mean `grpTres`?)
+        "#]],
+    );
+    check(
+        &document(
+            r#"  controllers: [{ name: ctl, address: 10.0.0.300 }]
+  accounting: { host: { name: ctl } }
+  pools:
+    - { name: cpu, nodes: [{ name: "n[1-4]" }, { name: "n[3-4]" }], cpus: 4, memory: 4GiB }
+  accounts: [{ name: research, qos: [gold] }]
+  partitions: [{ name: batch, pools: [cpu, cpus] }]
+"#,
+        ),
+        expect![[r#"
+            environments/lab/x.yaml:6:39 spec/wrong-value: `10.0.0.300` is neither an IP address nor a name of a host
+            environments/lab/x.yaml:9:27 spec/wrong-value: n[3-4] is there twice
+            environments/lab/x.yaml:10:37 spec/wrong-value: there is no qos `gold`, only `normal`
+            environments/lab/x.yaml:11:44 spec/wrong-value: there is no pool `cpus`, only `cpu`
+        "#]],
+    );
+    // Another version is meant than YAML reads.
+    let kubernetes = "apiVersion: trueup/v1\nkind: Cluster\nmetadata: { name: apps }\nspec:\n  type: \
+                      kubernetes\n  version: 1.30 # the newest\n";
+    check(
+        kubernetes,
+        expect![[r#"
+        environments/lab/x.yaml:6:12 spec/wrong-type: expected string, found the number `1.30` (quote it: "1.30")
+    "#]],
+    );
+    check(
+        &kubernetes.replace("  type: kubernetes\n", ""),
+        expect![[r#"
+            environments/lab/x.yaml:4:1 spec/missing-field: field `type` is missing, which says what else is asked for (one of slurm, kubernetes)
+        "#]],
+    );
+    let both = format!(
+        "{}---\napiVersion: trueup/v1\nkind: Release\nmetadata: {{ name: torch }}\nspec: {{ cluster: \
+         appz, namespace: x, manifests: [manifests/web] }}\n",
+        kubernetes.replace("1.30", "\"1.30\"")
+    );
+    check(
+        &both,
+        expect![[r#"
+        environments/lab/x.yaml:11:18 spec/unheeded: no document has `cluster/appz`, so the config of the host has to know where it is (did you mean `apps`?)
+        environments/lab/x.yaml:11:50 spec/dangling-reference: there are no manifests at `environments/lab/manifests/web` (name a YAML file, or a folder of them, in a folder called `manifests` of this environment or base; a chart is named by `helm`, a kustomization by `kustomize`)
+    "#]],
     );
 }

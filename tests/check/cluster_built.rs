@@ -336,16 +336,16 @@ fn what_is_built_has_no_place_in_what_is_taken_over() {
 "#,
         ),
         expect![[r#"
-            environments/lab/x.yaml:6:17 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:7:12 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:8:16 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:9:8 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:10:8 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:11:20 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:12:32 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:15:40 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:15:59 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
-            environments/lab/x.yaml:16:16 spec/conflict: is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:6:17 spec/conflict: `controlPlane` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:7:12 spec/conflict: `podCidr` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:8:16 spec/conflict: `serviceCidr` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:9:8 spec/conflict: `cni` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:10:8 spec/conflict: `dns` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:11:20 spec/conflict: `imageRepository` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:12:32 spec/conflict: `renewBefore` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:15:40 spec/conflict: `address` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:15:59 spec/conflict: `machine` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
+            environments/lab/x.yaml:16:16 spec/conflict: `machine` is for a cluster that is built, and this one is taken over (say `machines` to have it built of virtual machines)
         "#]],
     );
     let both = document(

@@ -189,6 +189,7 @@ pub(super) fn renderer(config: &Config) -> HostRenderer {
         helm: programs.helm.clone(),
         kustomize: programs.kustomize.clone(),
         kubectl: programs.kubectl.clone(),
+        by_hand: false,
         in_unit: exec_pid.is_some_and(|pid| pid == std::process::id().to_string()),
         limit: None,
     })

@@ -45,6 +45,8 @@ pub struct RenderSetup {
     pub kustomize: Option<PathBuf>,
     /// The program `kubectl`, which has Kustomize in it.
     pub kubectl: Option<PathBuf>,
+    /// Whether it is asked by a person, on whose `PATH` the programs are, and not by a host's config.
+    pub by_hand: bool,
     /// Whether systemd runs this process in a unit, whose rights are too few to confine others.
     pub in_unit: bool,
     /// How long a rendering may take; one of the settings of tests.
@@ -106,6 +108,7 @@ impl HostRenderer {
         let (path, word, version) = match what {
             RenderWhat::Helm(_) => match &setup.helm {
                 Some(path) => (path, "helm", HELM_VERSION),
+                None if setup.by_hand => return Err("there is no `helm` on the PATH".to_owned()),
                 None => {
                     return Err("no Helm is known to this host: set `programs.helm` in its config"
                         .to_owned());
@@ -114,6 +117,9 @@ impl HostRenderer {
             RenderWhat::Kustomize { .. } => match (&setup.kustomize, &setup.kubectl) {
                 (Some(path), _) => (path, "kustomize", KUSTOMIZE_VERSION),
                 (None, Some(path)) => (path, "kubectl", KUBECTL_VERSION),
+                (None, None) if setup.by_hand => {
+                    return Err("there is no `kustomize` and no `kubectl` on the PATH".to_owned());
+                }
                 (None, None) => {
                     return Err("no Kustomize is known to this host: set `programs.kustomize` or \
                                 `programs.kubectl` in its config"

@@ -106,6 +106,7 @@ pub struct FolderSpec {
     pub to: String,
     /// How many versions stay, the one in force among them: what was begun with one goes on with it.
     #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 50))]
     pub keep: u32,
     /// Who may read it.
     #[serde(default)]

@@ -7,8 +7,10 @@ mod kubernetes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::DeserializeOwned;
 use trueup_slurm::{hostlist, wish};
 
+use super::super::diag::did_you_mean;
 use super::super::kinds::cluster::{
     ClusterAccountSpec, ClusterHostSpec, ClusterPartitionSpec, ClusterPoolSpec, ClusterSpec,
     SlurmClusterSpec, SlurmType,
@@ -223,9 +225,8 @@ fn accounting(
     let Some(spec) = &spec.accounting else { return Some(None) };
     let mut enforce = BTreeSet::new();
     for (n, word) in spec.enforce.iter().enumerate() {
-        let read = serde_json::from_value(word.as_str().into());
-        let read = read.map_err(|_| format!("`{}` holds no job back", word.escape_debug()));
-        enforce.insert(cx.check(format!("/spec/accounting/enforce/{n}"), read)?);
+        let pointer = format!("/spec/accounting/enforce/{n}");
+        enforce.insert(chosen(cx, pointer, word, "holds no job back")?);
     }
     // What slurmdbd stands before is in its own file, which is not written here.
     let database = wish::Database {
@@ -242,10 +243,7 @@ fn admins(
 ) -> Option<BTreeMap<String, wish::AdminLevel>> {
     let read = texts.iter().map(|(user, level)| {
         let pointer = format!("/spec/admins/{}", user.replace('~', "~0").replace('/', "~1"));
-        let read = serde_json::from_value(level.as_str().into());
-        let level = level.escape_debug();
-        let read = read.map_err(|_| format!("`{level}` is not `operator` or `administrator`"));
-        Some((user.clone(), cx.check(pointer, read)?))
+        Some((user.clone(), chosen(cx, pointer, level, "is no level of an admin")?))
     });
     let read: Vec<Option<(String, wish::AdminLevel)>> = read.collect();
     read.into_iter().collect()
@@ -259,11 +257,30 @@ fn limits(
     let mut limits = BTreeMap::new();
     for (name, value) in texts {
         let pointer = format!("{at}/limits/{}", name.replace('~', "~0").replace('/', "~1"));
-        let read = serde_json::from_value::<wish::Limit>(name.as_str().into());
-        let read = read.map_err(|_| format!("`{}` is no limit", name.escape_debug()));
-        limits.insert(cx.check(pointer, read)?, value.clone());
+        limits.insert(chosen(cx, pointer, name, "is no limit")?, value.clone());
     }
     Some(limits)
+}
+
+/// One of a few words.
+fn chosen<T: DeserializeOwned>(
+    cx: &mut Cx<'_>,
+    pointer: String,
+    word: &str,
+    wrong: &str,
+) -> Option<T> {
+    let error = match serde_json::from_value(word.into()) {
+        Ok(read) => return Some(read),
+        Err(error) => error.to_string(),
+    };
+    // serde tells them: "unknown variant `x`, expected one of `a`, `b`", or "`a` or `b`".
+    let known = error.split_once(", expected ").map_or("", |(_, known)| known);
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    let hint = did_you_mean(word, known.iter().copied())
+        .unwrap_or_else(|| format!("known are {}", known.join(", ")));
+    let message = format!("`{}` {wrong}", word.escape_debug());
+    cx.err("spec/wrong-value", pointer, message).hint(hint);
+    None
 }
 
 /// Texts are lines. Passwords are refused with the other mistakes of the wish.

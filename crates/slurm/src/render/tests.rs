@@ -81,5 +81,5 @@ fn an_unsound_wish_is_not_written() {
     let mut wish = sample::cluster();
     wish.controllers.clear();
     let error = render(&wish, Shape::V22_05).unwrap_err();
-    assert!(error.to_string().contains("controllers: has to be one"), "{error}");
+    assert!(error.to_string().contains("`controllers` has to be one"), "{error}");
 }

@@ -5,16 +5,19 @@ mod accounts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use self::accounts::accounts;
 use super::{Cluster, Gres, Host, Partition, Pool};
 use crate::adopt::{NODE_FIELDS, PARTITION_FIELDS};
-use crate::conf;
+use crate::{conf, hostlist};
 
 /// Longest name of a node: a host name's limit (RFC 1035: 63 octets a label).
 const NAME_MAX: usize = 63;
 /// More processors than a machine has; a slip of the keyboard is found here.
 const CPUS_MAX: u32 = 4096;
+/// Names that are told of those that would have been right.
+const KNOWN_MAX: usize = 12;
 /// 64 TiB, likewise.
 const MEMORY_MIB_MAX: u64 = 64 << 20;
 /// slurmdbd's own default (slurmdbd.conf(5), `DbdPort`).
@@ -83,14 +86,17 @@ impl Faults {
     fn value(&mut self, path: impl fmt::Display, value: &str) {
         let ends_it = |c: char| c.is_control() || matches!(c, '"' | '#' | '\\');
         if value.is_empty() || value.contains(ends_it) {
-            self.add(path, "is empty, or has a line break, `\"`, `#` or `\\` in it");
+            self.add(path, "the value is empty, or has a line break, `\"`, `#` or `\\` in it");
         }
     }
 
     /// Where a machine is reached: it is given to ssh and Ansible too, which start programs by it.
     fn address(&mut self, path: impl fmt::Display, address: &str) {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '%');
-        if address.is_empty() || address.starts_with('-') || !address.chars().all(fits) {
+        // No name of a host ends in a number (RFC 1123, 2.1).
+        let numbers = address.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let is_none = numbers && address.parse::<IpAddr>().is_err();
+        if address.is_empty() || address.starts_with('-') || !address.chars().all(fits) || is_none {
             let shown = address.escape_debug();
             self.add(path, format!("`{shown}` is neither an IP address nor a name of a host"));
         }
@@ -109,6 +115,18 @@ impl Faults {
             self.add(path, format!("`{value}` has a blank, `,` or `=` in it"));
         } else {
             self.value(path, value);
+        }
+    }
+}
+
+/// What there is instead, after a comma; the first few of many.
+fn known<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => String::new(),
+        some => {
+            let more = if some > KNOWN_MAX { ", …" } else { "" };
+            format!(", only {}{more}", names[..some.min(KNOWN_MAX)].join(", "))
         }
     }
 }
@@ -138,7 +156,7 @@ fn host(path: &str, host: &Host, faults: &mut Faults) {
 
 fn controllers(wish: &Cluster, faults: &mut Faults) {
     if wish.controllers.is_empty() || wish.controllers.len() > 2 {
-        faults.add("controllers", "has to be one, or one and its backup");
+        faults.add("controllers", "`controllers` has to be one, or one and its backup");
     }
     let mut seen = BTreeSet::new();
     for (at, one) in wish.controllers.iter().enumerate() {
@@ -181,7 +199,8 @@ fn controllers(wish: &Cluster, faults: &mut Faults) {
 
 fn pools(wish: &Cluster, faults: &mut Faults) {
     let mut names = BTreeSet::new();
-    let mut nodes: BTreeMap<&str, String> = BTreeMap::new();
+    let mut nodes: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut doubled: BTreeMap<(usize, usize), Vec<&str>> = BTreeMap::new();
     let mut places: BTreeMap<(&str, u16), String> = BTreeMap::new();
     if wish.pools.is_empty() {
         faults.add("pools", "a cluster without a node runs nothing");
@@ -195,8 +214,8 @@ fn pools(wish: &Cluster, faults: &mut Faults) {
         for (n, node) in pool.nodes.iter().enumerate() {
             let path = format!("{path}.nodes[{n}]");
             host(&path, node, faults);
-            if let Some(first) = nodes.insert(&node.name, path.clone()) {
-                faults.add(format_args!("{path}.name"), format!("`{}` is also {first}", node.name));
+            if let Some(first) = nodes.insert(&node.name, at) {
+                doubled.entry((at, first)).or_default().push(&node.name);
             }
             if let (Some(address), Some(port)) = (&node.address, node.port)
                 && let Some(first) = places.insert((address, port), path.clone())
@@ -207,23 +226,33 @@ fn pools(wish: &Cluster, faults: &mut Faults) {
         }
         sizes(&path, pool, faults);
     }
+    for ((at, first), names) in doubled {
+        let message = match at == first {
+            true => format!("{} is there twice", hostlist::compress(names)),
+            false => {
+                let other = &wish.pools[first].name;
+                format!("{} is in pool `{other}` already", hostlist::compress(names))
+            }
+        };
+        faults.add(format_args!("pools[{at}].nodes"), message);
+    }
 }
 
 fn sizes(path: &str, pool: &Pool, faults: &mut Faults) {
     if pool.cpus == 0 || pool.cpus > CPUS_MAX {
-        faults.add(format_args!("{path}.cpus"), format!("has to be 1 to {CPUS_MAX}"));
+        faults.add(format_args!("{path}.cpus"), format!("`cpus` has to be 1 to {CPUS_MAX}"));
     }
     if let Some(lie) = pool.topology {
         let of = u64::from(lie.sockets) * u64::from(lie.cores) * u64::from(lie.threads);
         if of != u64::from(pool.cpus) {
             faults.add(
                 format_args!("{path}.topology"),
-                format!("is {of} processors, cpus says {}", pool.cpus),
+                format!("`topology` is {of} processors, and `cpus` says {}", pool.cpus),
             );
         }
     }
     if pool.memory_mib == 0 || pool.memory_mib > MEMORY_MIB_MAX {
-        faults.add(format_args!("{path}.memoryMib"), format!("has to be 1 to {MEMORY_MIB_MAX}"));
+        faults.add(format_args!("{path}.memoryMib"), "`memory` has to be 1 MiB to 64 TiB");
     }
     for feature in &pool.features {
         faults.name(format_args!("{path}.features"), feature);
@@ -248,16 +277,17 @@ fn one_gres(path: &str, gres: &Gres, faults: &mut Faults) {
         }
     }
     if gres.count == 0 {
-        faults.add(format_args!("{path}.count"), "has to be at least 1");
+        faults.add(format_args!("{path}.count"), "`count` has to be at least 1");
     }
     if !gres.devices.is_empty() && gres.devices.len() != gres.count as usize {
-        let message = format!("are {}, count says {}", gres.devices.len(), gres.count);
+        let message =
+            format!("`devices` lists {}, and `count` says {}", gres.devices.len(), gres.count);
         faults.add(format_args!("{path}.devices"), message);
     }
     for (at, files) in gres.devices.iter().enumerate() {
         let path = format!("{path}.devices[{at}]");
         if files.is_empty() {
-            faults.add(&path, "names no file");
+            faults.add(&path, "an entry of `devices` names no file");
         }
         for file in files {
             faults.word(&path, file);
@@ -273,11 +303,17 @@ fn fields(path: &str, all: &BTreeMap<String, String>, own: &[&str], faults: &mut
     for (name, value) in all {
         let path = format!("{path}.parameters.{name}");
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
-            faults.add(&path, "is no name of a parameter");
+            faults.add(&path, format!("`{name}` is no name of a parameter"));
         } else if own.iter().any(|one| one.eq_ignore_ascii_case(name)) {
-            faults.add(&path, "has a field of its own beside `parameters`: say it there");
+            faults.add(
+                &path,
+                format!("`{name}` has a field of its own beside `parameters`: say it there"),
+            );
         } else if ["nodename", "partitionname"].iter().any(|one| one.eq_ignore_ascii_case(name)) {
-            faults.add(&path, "begins a line of its own, and this is a part of one");
+            faults.add(
+                &path,
+                format!("`{name}` begins a line of its own, and this is a part of one"),
+            );
         }
         faults.value(&path, value);
     }
@@ -295,14 +331,17 @@ fn partitions(wish: &Cluster, faults: &mut Faults) {
         if !names.insert(&partition.name) {
             faults.add(format_args!("{path}.name"), format!("`{}` is there twice", partition.name));
         }
-        for pool in partition.pools.iter().filter(|pool| !pools.contains_key(pool.as_str())) {
-            faults.add(format_args!("{path}.pools"), format!("there is no pool `{pool}`"));
+        for (n, pool) in partition.pools.iter().enumerate() {
+            if !pools.contains_key(pool.as_str()) {
+                let message = format!("there is no pool `{pool}`{}", known(pools.keys().copied()));
+                faults.add(format_args!("{path}.pools[{n}]"), message);
+            }
         }
         let empty = |pool: &String| pools.get(pool.as_str()).is_some_and(|it| it.nodes.is_empty());
         if !partition.pools.is_empty() && partition.pools.iter().all(empty) {
             faults.add(
                 format_args!("{path}.pools"),
-                "have no node, and Slurm takes no partition without one",
+                "`pools` have no node, and Slurm takes no partition without one",
             );
         }
         fields(&path, &partition.parameters, PARTITION_FIELDS, faults);
@@ -315,9 +354,10 @@ fn partitions(wish: &Cluster, faults: &mut Faults) {
         if !accounts.is_empty() {
             for account in partition.accounts.iter().filter(|one| !accounts.contains(one.as_str()))
             {
+                let known = known(accounts.iter().copied());
                 faults.add(
                     format_args!("{path}.accounts"),
-                    format!("there is no account `{account}`"),
+                    format!("there is no account `{account}`{known}"),
                 );
             }
         }
@@ -341,11 +381,13 @@ fn times(path: &str, partition: &Partition, faults: &mut Faults) {
     if let (Some(max), Some(default)) = (partition.max_minutes, partition.default_minutes)
         && default > max
     {
-        faults
-            .add(format_args!("{path}.defaultMinutes"), format!("is more than maxMinutes ({max})"));
+        faults.add(
+            format_args!("{path}.defaultMinutes"),
+            format!("the default time is more than the longest, {max} minutes"),
+        );
     }
     if partition.pools.is_empty() {
-        faults.add(format_args!("{path}.pools"), "names no pool");
+        faults.add(format_args!("{path}.pools"), "`pools` names no pool");
     }
 }
 
@@ -353,7 +395,7 @@ fn parameters(wish: &Cluster, faults: &mut Faults) {
     for (name, value) in &wish.parameters {
         let path = format!("parameters.{name}");
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
-            faults.add(&path, "is no name of a parameter");
+            faults.add(&path, format!("`{name}` is no name of a parameter"));
         }
         reserved(&path, name, faults);
         faults.value(&path, value);
@@ -379,7 +421,7 @@ fn parameters(wish: &Cluster, faults: &mut Faults) {
         for (key, _) in conf::lines(line).iter().flat_map(|line| &line.pairs) {
             faults.include(&path, key);
             if ["nodename", "name"].iter().any(|one| key.eq_ignore_ascii_case(one)) {
-                faults.add(&path, "follows from `pools[].gres`: say it there");
+                faults.add(&path, format!("`{key}` follows from `pools[].gres`: say it there"));
             }
         }
     }
@@ -396,7 +438,7 @@ fn private(path: &str, value: &str, faults: &mut Faults) {
 
 fn reserved(path: &str, name: &str, faults: &mut Faults) {
     if let Some((_, field)) = RESERVED.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
-        faults.add(path, format!("follows from `{field}`: say it there"));
+        faults.add(path, format!("`{name}` follows from `{field}`: say it there"));
     }
     if name.to_ascii_lowercase().ends_with("pass") {
         faults.add(path, "a password has no place in a file that everybody reads");

@@ -33,12 +33,11 @@ const CONFIGLESS: &str = "enable_configless";
 /// Fields of clusters that are built have no place in one that is taken over.
 pub(super) fn refuse(cx: &mut Cx<'_>, spec: &SlurmClusterSpec) {
     let mut refuse = |pointer: String| {
-        cx.err(
-            "spec/conflict",
-            pointer,
-            "is for a cluster that is built, and this one is taken over",
-        )
-        .hint("say `machines` to have it built of virtual machines");
+        let field = pointer.rsplit('/').next().unwrap_or_default();
+        let message =
+            format!("`{field}` is for a cluster that is built, and this one is taken over");
+        cx.err("spec/conflict", pointer, message)
+            .hint("say `machines` to have it built of virtual machines");
     };
     let accounting = spec.accounting.as_ref();
     let fields = [

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Account, Cluster, Limit};
-use super::Faults;
+use super::{Faults, known};
 
 pub(super) fn accounts(wish: &Cluster, faults: &mut Faults) {
     if wish.accounting.is_none() {
@@ -13,7 +13,10 @@ pub(super) fn accounts(wish: &Cluster, faults: &mut Faults) {
             ("admins", !wish.admins.is_empty()),
         ] {
             if there {
-                faults.add(field, "needs `accounting`: Slurm keeps them in its database");
+                faults.add(
+                    field,
+                    format!("`{field}` needs `accounting`: Slurm keeps them in its database"),
+                );
             }
         }
     }
@@ -34,8 +37,7 @@ pub(super) fn accounts(wish: &Cluster, faults: &mut Faults) {
         let breaks =
             |text: &String| text.contains(|c: char| c.is_control() || matches!(c, '|' | '"'));
         if account.description.as_ref().is_some_and(breaks) {
-            let message =
-                "has a line break, `|` or `\"` in it, and Slurm tells of accounts in such";
+            let message = "the description has a line break, `|` or `\"` in it, and Slurm tells of accounts in such";
             faults.add(format_args!("{path}.description"), message);
         }
         if account.limits.contains_key(&Limit::MaxTresPerUser) {
@@ -51,7 +53,8 @@ pub(super) fn accounts(wish: &Cluster, faults: &mut Faults) {
         let path = format!("accounts[{at}]");
         parents(&path, account, &by_name, faults);
         for one in account.qos.iter().filter(|one| !qos.contains(one.as_str())) {
-            faults.add(format_args!("{path}.qos"), format!("there is no qos `{one}`"));
+            let message = format!("there is no qos `{one}`{}", known(qos.iter().copied()));
+            faults.add(format_args!("{path}.qos"), message);
         }
         // One that is not among the account's own, Slurm refuses.
         if let Some(one) = account.default_qos.as_ref().filter(|one| !account.qos.contains(*one)) {
@@ -79,14 +82,15 @@ fn parents(path: &str, account: &Account, all: &BTreeMap<&str, &Account>, faults
     let mut way = vec![account.name.as_str()];
     while let Some(parent) = at.parent.as_deref().filter(|parent| *parent != "root") {
         let Some(above) = all.get(parent) else {
-            faults.add(format_args!("{path}.parent"), format!("there is no account `{parent}`"));
+            let message = format!("there is no account `{parent}`{}", known(all.keys().copied()));
+            faults.add(format_args!("{path}.parent"), message);
             return;
         };
         if way.contains(&parent) {
             way.push(parent);
             faults.add(
                 format_args!("{path}.parent"),
-                format!("goes in a circle: {}", way.join(" > ")),
+                format!("accounts go in a circle: {}", way.join(" > ")),
             );
             return;
         }

@@ -26,9 +26,9 @@ fn every_mistake_is_told_with_its_field() {
     });
     assert_eq!(
         of_names,
-        "pools[1].nodes[0].name: `n1` is also pools[0].nodes[0]\n\
+        "pools[1].nodes: n1 is in pool `cpu` already\n\
          partitions[1].name: `batch` is there twice\n\
-         partitions[1].pools: there is no pool `nope`\n\
+         partitions[1].pools[0]: there is no pool `nope`, only `cpu`, `gpu`\n\
          partitions[1].default: `batch` is the default already"
     );
     let of_sizes = faults(|wish| {
@@ -40,10 +40,10 @@ fn every_mistake_is_told_with_its_field() {
     });
     assert_eq!(
         of_sizes,
-        "pools[0].cpus: has to be 1 to 4096\n\
-         pools[1].memoryMib: has to be 1 to 67108864\n\
-         pools[1].gres[0].devices: are 2, count says 3\n\
-         partitions[0].defaultMinutes: is more than maxMinutes (10)"
+        "pools[0].cpus: `cpus` has to be 1 to 4096\n\
+         pools[1].memoryMib: `memory` has to be 1 MiB to 64 TiB\n\
+         pools[1].gres[0].devices: `devices` lists 2, and `count` says 3\n\
+         partitions[0].defaultMinutes: the default time is more than the longest, 10 minutes"
     );
 }
 
@@ -63,14 +63,14 @@ fn a_line_cannot_bring_in_what_has_a_field_or_is_secret() {
     });
     assert_eq!(
         told,
-        "pools[0].parameters.Reason: is empty, or has a line break, `\"`, `#` or `\\` in it\n\
+        "pools[0].parameters.Reason: the value is empty, or has a line break, `\"`, `#` or `\\` in it\n\
          parameters.AccountingStoragePass: a password has no place in a file that everybody reads\n\
-         parameters.MailProg: is empty, or has a line break, `\"`, `#` or `\\` in it\n\
-         parameters.prolog: follows from `hooks.prolog`: say it there\n\
+         parameters.MailProg: the value is empty, or has a line break, `\"`, `#` or `\\` in it\n\
+         parameters.prolog: `prolog` follows from `hooks.prolog`: say it there\n\
          lines[0]: an included file would not be proved: put its lines here\n\
-         lines[1]: follows from `pools`: say it there\n\
-         gresLines[1]: follows from `pools[].gres`: say it there\n\
-         gresLines[1]: follows from `pools[].gres`: say it there\n\
+         lines[1]: `NodeName` follows from `pools`: say it there\n\
+         gresLines[1]: `NodeName` follows from `pools[].gres`: say it there\n\
+         gresLines[1]: `Name` follows from `pools[].gres`: say it there\n\
          gresLines[2]: an included file would not be proved: put its lines here"
     );
 }
@@ -81,11 +81,14 @@ fn accounts_need_their_parents_and_a_database() {
         wish.accounts[0].parent = Some("vision".into());
         wish.accounts[1].parent = Some("research".into());
     });
-    assert!(told.contains("goes in a circle: research > vision > research"), "{told}");
+    assert!(told.contains("accounts go in a circle: research > vision > research"), "{told}");
     let told = faults(|wish| wish.accounts[0].description = Some("a|b".into()));
-    assert!(told.contains("accounts[0].description: has a line break, `|`"), "{told}");
+    assert!(
+        told.contains("accounts[0].description: the description has a line break, `|`"),
+        "{told}"
+    );
     let told = faults(|wish| wish.accounting = None);
-    assert!(told.contains("accounts: needs `accounting`"), "{told}");
+    assert!(told.contains("accounts: `accounts` needs `accounting`"), "{told}");
 }
 
 #[test]
@@ -119,12 +122,12 @@ fn other_fields_are_those_that_have_none_of_their_own() {
     });
     assert_eq!(
         told,
-        "pools[0].parameters.Weight: has a field of its own beside `parameters`: say it there\n\
-         partitions[0].parameters.NodeName: begins a line of its own, and this is a part of one\n\
-         partitions[0].parameters.allowgroups: has a field of its own beside `parameters`: say it there"
+        "pools[0].parameters.Weight: `Weight` has a field of its own beside `parameters`: say it there\n\
+         partitions[0].parameters.NodeName: `NodeName` begins a line of its own, and this is a part of one\n\
+         partitions[0].parameters.allowgroups: `allowgroups` has a field of its own beside `parameters`: say it there"
     );
     let told = faults(|wish| wish.pools[0].nodes.clear());
-    assert!(told.contains("partitions[0].pools: have no node"), "{told}");
+    assert!(told.contains("`pools` have no node"), "{told}");
 }
 
 #[test]

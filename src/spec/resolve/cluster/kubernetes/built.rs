@@ -37,7 +37,9 @@ const SERVICE_BITS: std::ops::RangeInclusive<u8> = 12..=28;
 pub(super) fn refuse(cx: &mut Cx<'_>, spec: &KubernetesClusterSpec) {
     let mut refuse = |is_there: bool, pointer: &str| {
         if is_there {
-            let message = "is for a cluster that is built, and this one is taken over";
+            let field = pointer.rsplit('/').next().unwrap_or_default();
+            let message =
+                format!("`{field}` is for a cluster that is built, and this one is taken over");
             cx.err("spec/conflict", pointer, message)
                 .hint("say `machines` to have it built of virtual machines");
         }

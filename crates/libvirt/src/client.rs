@@ -117,7 +117,7 @@ struct EngineGuard(Arc<Engine>);
 
 impl Drop for EngineGuard {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.end();
     }
 }
 

@@ -31,8 +31,12 @@ pub const ABANDONED_THREADS_MAX: usize = 32;
 /// Calls that may wait for a thread; beyond it the caller is faster than libvirt can ever be.
 pub const QUEUE_MAX: usize = 16_384;
 
+/// Longest that the end of a client waits for its threads, one of which may hang for ever.
+const END_LIMIT: Duration = Duration::from_millis(500);
+
 pub(crate) struct Engine {
     options: Options,
+    threads: Arc<Threads>,
     hub: Hub,
     state: Mutex<State>,
     /// There may be a call to make.
@@ -141,6 +145,7 @@ impl Engine {
         };
         Arc::new_cyclic(|this| Engine {
             options,
+            threads: Arc::default(),
             hub: Hub::default(),
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -199,8 +204,15 @@ impl Engine {
         receiver
     }
 
-    /// Ends all threads that do not hang, and fails what waits.
-    pub(crate) fn close(&self) {
+    /// Closes, and waits for the threads that do not hang: a program that ends while one of them opens a
+    /// connection takes away what libvirt's libraries work with, and crashes.
+    pub(crate) fn end(&self) {
+        self.close();
+        self.threads.wait(END_LIMIT);
+    }
+
+    /// Tells all threads that do not hang to end, and fails what waits.
+    fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         let waiting = std::mem::take(&mut state.queue);
@@ -274,9 +286,43 @@ impl Engine {
     ) -> Result<(), Error> {
         let engine = self.this.upgrade();
         let engine = engine.ok_or_else(|| Error::own(Code::Closed, "the client is closed"))?;
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || body(engine));
+        let thread = self.threads.one_more();
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _counted = thread;
+            body(engine);
+        });
         let failed = |e| Error::own(Code::ResourceBusy, format!("cannot start a thread: {e}"));
         spawned.map(drop).map_err(failed)
+    }
+}
+
+/// Counts the threads of an engine.
+#[derive(Default)]
+struct Threads {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Threads {
+    fn one_more(self: &Arc<Self>) -> Counted {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Counted(Arc::clone(self))
+    }
+
+    /// Waits until there is none any more, or the limit is over.
+    fn wait(&self, limit: Duration) {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.fewer.wait_timeout_while(count, limit, |count| *count > 0));
+    }
+}
+
+/// A thread that is counted.
+struct Counted(Arc<Threads>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.fewer.notify_all();
     }
 }
 

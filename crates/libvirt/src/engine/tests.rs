@@ -123,6 +123,26 @@ fn closing_fails_what_waits_and_ends_the_threads() {
 }
 
 #[test]
+fn after_the_end_no_thread_is_in_libvirt_but_one_that_hangs() {
+    let engine = engine(1);
+    // A connection is being opened.
+    let _events = engine.subscribe();
+    engine.end();
+    assert_eq!(*engine.threads.count.lock().unwrap(), 0);
+
+    let engine = self::engine(1);
+    let (release, released) = mpsc::channel();
+    let running = engine.submit(LONG, hang(released)).unwrap();
+    await_state(&engine, |state| !state.running.is_empty());
+    engine.end();
+    assert_eq!(*engine.threads.count.lock().unwrap(), 1, "it is not waited for without end");
+    drop(release);
+    running.blocking_recv().unwrap().unwrap();
+    engine.threads.wait(LONG);
+    assert_eq!(*engine.threads.count.lock().unwrap(), 0);
+}
+
+#[test]
 fn calls_that_wait_for_a_hanging_daemon_cost_no_threads() {
     // A socket that accepts and never answers is a libvirtd that hangs.
     let dir = tempfile::tempdir().unwrap();

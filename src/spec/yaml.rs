@@ -162,7 +162,8 @@ fn yaml11(text: &str, spot: Spot) -> ContentError {
 
 fn odd_number(part: Part<'_>, spot: Spot) -> Option<ContentError> {
     let word = number_at(part, spot)?;
-    let digits = word.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    let unsigned = word.trim_start_matches(['+', '-']);
+    let digits = unsigned.bytes().all(|b| b.is_ascii_digit() || b == b'_');
     digits.then(|| {
         let message = format!("`{word}` is read as another number than it looks like");
         ContentError::new("spec/ambiguous-number", spot, message)

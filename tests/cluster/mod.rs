@@ -108,11 +108,16 @@ impl Site {
     /// Asks for a cluster with these lines; of the rest of the document only what its machines are.
     #[track_caller]
     fn want(&mut self, more: &str) {
-        let text = format!("{HEAD}{more}");
+        self.want_text(&format!("{HEAD}{more}"));
+    }
+
+    /// The same by the whole document.
+    #[track_caller]
+    fn want_text(&mut self, text: &str) {
         let file = |path: &str, text: &str| {
             RepoFile::new(path, Digest::of(text.as_bytes()).to_string(), text.as_bytes())
         };
-        let files = vec![file("trueup.yaml", REPOSITORY), file("environments/lab/x.yaml", &text)];
+        let files = vec![file("trueup.yaml", REPOSITORY), file("environments/lab/x.yaml", text)];
         let select = Select::Host("here".to_owned());
         let loaded = load(&RepoFiles { files }, &select, &mut ParseCache::new());
         let mut desired = loaded.unwrap_or_else(|found| panic!("{found:?}")).desired;
@@ -211,11 +216,12 @@ impl Site {
         self.wire.ok(machine, words)
     }
 
-    /// Submits a job that waits for a file of the node, from a machine.
+    /// Submits a job that waits for a file of the node that it is for, from a machine.
     #[track_caller]
-    fn job(&self, from: &str) -> String {
+    fn job(&self, from: &str, node: &str) -> String {
         let wrap = "until test -e /var/tmp/end; do sleep 0.1; done; echo ended >/var/tmp/ended";
-        let said = self.ok(from, &["sbatch", "--parsable", "-o", "/dev/null", "--wrap", wrap]);
+        let argv = ["sbatch", "--parsable", "-w", node, "-o", "/dev/null", "--wrap", wrap];
+        let said = self.ok(from, &argv);
         let job = said.trim().to_owned();
         until("the job runs", || (self.state(from, &job) == "RUNNING").then_some(()));
         job
@@ -264,7 +270,7 @@ fn a_database_a_login_machine_and_rules_come_to_a_cluster_that_runs_and_are_mend
     );
     assert_eq!(site.converge(), ["prepare prove configure join check"]);
     assert!(open(&site, "hpc-other", "10.9.0.10", 6817), "without rules");
-    let job = site.job("hpc-ctl");
+    let job = site.job("hpc-ctl", "n1");
 
     site.want(WHOLE);
     let plans = site.converge();
@@ -333,6 +339,39 @@ fn a_database_a_login_machine_and_rules_come_to_a_cluster_that_runs_and_are_mend
 }
 
 #[test]
+fn a_node_that_leaves_can_tell_that_its_job_has_ended() {
+    let machines = [("ctl", "10.9.0.10"), ("n1", "10.9.0.11"), ("n2", "10.9.0.12")];
+    let Some(mut site) = Site::new(&machines) else { return };
+    let one = format!("{HEAD}  controllers: [{{ name: ctl, address: 10.9.0.10 }}]\n");
+    site.want_text(&one.replace("{ name: n1,", "{ name: 'n[1-2]',"));
+    assert_eq!(site.converge(), ["prepare firewall prove configure join join check check"]);
+    let job = site.job("hpc-ctl", "n2");
+
+    site.want_text(&one);
+    let plan = site.plan();
+    let verbs: Vec<&str> = plan.steps.iter().map(|step| step.action.verb()).collect();
+    assert_eq!(verbs.join(" "), "prove drain wait configure firewall");
+    for step in &plan.steps {
+        if step.action.verb() == "wait" {
+            assert_eq!(site.state("hpc-ctl", &job), "RUNNING");
+            site.ok("hpc-n2", &["touch", "/var/tmp/end"]);
+            until("the job's end is told", || site.state("hpc-ctl", &job).is_empty().then_some(()));
+        }
+        assert!(
+            open(&site, "hpc-n2", "10.9.0.10", 6817) && open(&site, "hpc-n2", "10.9.0.11", 6818),
+            "before {}",
+            step.action.verb()
+        );
+        site.perform(step).unwrap();
+    }
+    let claimed = site.desired.resources[&site.id].resource.clone();
+    site.claim(claimed);
+    assert_eq!(site.converge(), [""; 0]);
+    assert!(!open(&site, "hpc-n2", "10.9.0.10", 6817) && !open(&site, "hpc-n2", "10.9.0.11", 6818));
+    assert_eq!(site.ok("hpc-ctl", &["srun", "hostname"]), "n1\n");
+}
+
+#[test]
 fn a_backup_controller_goes_on_with_the_jobs_of_the_first_one() {
     let machines = [("ctl", "10.9.0.10"), ("ctl2", "10.9.0.13"), ("n1", "10.9.0.11")];
     let Some(mut site) = Site::new(&machines) else { return };
@@ -349,7 +388,7 @@ fn a_backup_controller_goes_on_with_the_jobs_of_the_first_one() {
 
     site.want(&folder("/mnt/state"));
     assert_eq!(site.converge(), ["prepare firewall prove configure copy join check"]);
-    let job = site.job("hpc-ctl");
+    let job = site.job("hpc-ctl", "n1");
     let up = |which: &str| {
         let said = site.wire.sh("hpc-ctl2", &["scontrol", "ping"]);
         let said = String::from_utf8_lossy(&said.stdout).into_owned();

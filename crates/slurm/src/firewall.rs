@@ -5,7 +5,8 @@
 //! said, and else nothing. A job and an `srun` choose their ports themselves, so nodes and whatever `srun`
 //! is started on accept every port from the cluster's machines that only root may not take, or the range
 //! that `SrunPortRange` says. Answers are let in always, and what was begun before the rules came goes on,
-//! because the machines of a cluster are all let in on such ports.
+//! because the machines of a cluster are all let in on such ports. Nodes that leave are let in until they
+//! have left ([`Firewall::leaving`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,7 +14,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wish::{Cluster, DBD_PORT, Role};
+use crate::wish::{Cluster, DBD_PORT, Host, Role};
 
 /// Ports that programs without root may take (ip(7), `ip_unprivileged_port_start`).
 const UNPRIVILEGED: &str = "1024-65535";
@@ -65,10 +66,25 @@ impl Firewall {
     /// The table that all rules are in.
     pub const TABLE: &'static str = "trueup";
 
-    /// The rules of each machine by its name: loaded twice they are the same as loaded once.
+    /// Where nodes of `before`, what is in force, are that `wish` does not have there any more. A job's end is
+    /// told by its node, and a node that nobody lets in is never empty.
+    ///
+    /// Addresses and no names: `before` is read from a file of a machine, and rules are made of this.
     #[must_use]
-    pub fn rules(&self, wish: &Cluster) -> BTreeMap<String, String> {
-        let members: Vec<&str> = wish.hosts().filter_map(|host| host.address.as_deref()).collect();
+    pub fn leaving(before: &Cluster, wish: &Cluster) -> BTreeSet<IpAddr> {
+        let address = |host: &Host| host.address.as_deref()?.parse::<IpAddr>().ok();
+        let stay: BTreeSet<IpAddr> = wish.hosts().filter_map(address).collect();
+        let nodes = before.pools.iter().flat_map(|pool| &pool.nodes);
+        nodes.filter_map(address).filter(|address| !stay.contains(address)).collect()
+    }
+
+    /// The rules of each machine by its name: loaded twice they are the same as loaded once. Machines that
+    /// are `leaving` are let in as those of the cluster.
+    #[must_use]
+    pub fn rules(&self, wish: &Cluster, leaving: &BTreeSet<IpAddr>) -> BTreeMap<String, String> {
+        let leaving: Vec<String> = leaving.iter().map(IpAddr::to_string).collect();
+        let own = wish.hosts().filter_map(|host| host.address.as_deref());
+        let members: Vec<&str> = own.chain(leaving.iter().map(String::as_str)).collect();
         let login: Vec<&str> =
             wish.login.iter().filter_map(|host| host.address.as_deref()).collect();
         let of = |name: &str| self.of(wish, &wish.roles(name), &members, &login);
@@ -273,7 +289,7 @@ mod tests {
     #[test]
     fn each_machine_accepts_what_it_is_there_for() {
         let wish = cluster();
-        let rules = Firewall::default().rules(&wish);
+        let rules = Firewall::default().rules(&wish, &BTreeSet::new());
         let controller = &rules[&wish.controllers[0].name];
         assert!(controller.contains("tcp dport { 1024-65535 } accept"), "{controller}");
         let node = &rules[&wish.pools[0].nodes[0].name];
@@ -292,7 +308,7 @@ mod tests {
     fn a_range_for_srun_closes_the_other_ports_of_who_runs_no_job() {
         let mut wish = cluster();
         wish.parameters.insert("SrunPortRange".into(), "61000-62000".into());
-        let rules = Firewall::default().rules(&wish);
+        let rules = Firewall::default().rules(&wish, &BTreeSet::new());
         let controller = &rules[&wish.controllers[0].name];
         // It has the database as well.
         assert!(
@@ -313,7 +329,7 @@ mod tests {
             from: vec!["192.0.2.0/24".into(), "2001:db8::/32".into()],
         };
         let firewall = Firewall { ssh: Some(vec!["192.0.2.7".into()]), open: vec![open] };
-        let rules = firewall.rules(&wish);
+        let rules = firewall.rules(&wish, &BTreeSet::new());
         let node = &rules[&wish.pools[0].nodes[0].name];
         for said in [
             "ip saddr { 192.0.2.0/24 } tcp dport { 9000-9200 } accept",
@@ -325,6 +341,33 @@ mod tests {
         let login = &rules[&wish.login[0].name];
         assert!(!login.contains("9000") && !login.contains("nfproto"), "{login}");
         assert!(login.contains("ip saddr { 192.0.2.7 } tcp dport { 22 } accept"), "{login}");
+    }
+
+    #[test]
+    fn who_leaves_is_let_in_as_before_and_nobody_by_a_word_of_a_file() {
+        let before = cluster();
+        let none = BTreeSet::new();
+        assert_eq!(Firewall::leaving(&before, &before), none);
+        let mut wish = before.clone();
+        let gone = wish.pools[0].nodes.remove(0);
+        let moved = wish.pools[0].nodes[0].address.replace("10.9.0.77".into());
+        let leaving = Firewall::leaving(&before, &wish);
+        let expected = [gone.address, moved].map(|it| it.unwrap().parse().unwrap());
+        assert_eq!(leaving, expected.into());
+        let (wide, own) = (Firewall::default().rules(&wish, &leaving), &wish.controllers[0].name);
+        for address in leaving {
+            assert!(wide[own].contains(&format!("{address}, ")), "{}", wide[own]);
+        }
+        // Only a node less: what is in force stays as it is until then.
+        let mut less = before.clone();
+        less.pools[0].nodes.remove(0);
+        let wide = Firewall::default().rules(&less, &Firewall::leaving(&before, &less));
+        assert_eq!(wide[own], Firewall::default().rules(&before, &none)[own]);
+
+        let mut odd = before.clone();
+        odd.pools[0].nodes[0].address = Some("10.0.0.1 } accept; ip saddr { 10.0.0.2".into());
+        odd.pools[0].nodes[1].address = Some("0.0.0.0/0".into());
+        assert_eq!(Firewall::leaving(&odd, &before), none);
     }
 
     #[test]

@@ -115,7 +115,8 @@ pub struct MachineSeen {
     pub copied: bool,
     /// Whether the accounting database is set up as it is wished, and runs; of its machine.
     pub database: bool,
-    /// Whether its firewall is as wished, which may be that it has none.
+    /// Whether its firewall is as wished, which may be that it has none; while nodes leave, and are let in
+    /// until they have left, as wished for so long.
     pub firewall: bool,
 }
 

@@ -14,6 +14,7 @@ pub(in super::super) use built::{keeps, weave};
 pub(in super::super) use kubernetes::leave;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -21,7 +22,7 @@ use trueup_slurm::conf::{self, Conf};
 use trueup_slurm::observe::Observed;
 use trueup_slurm::plan::config::{self, Change, ConfigPlan, Loss};
 use trueup_slurm::plan::{self as slurm, accounts, roll::Token};
-use trueup_slurm::{Shape, adopt, render, wish};
+use trueup_slurm::{Firewall, Shape, adopt, render, wish};
 
 use super::super::{Action, Disruption, FieldChange, Reason, SkipReason};
 use super::{Case, Draft, Verdict};
@@ -157,6 +158,8 @@ struct Work<'a, 'w> {
     outdated: BTreeSet<String>,
     /// Those of them that the files say otherwise; the machines of the others are started anew.
     by_files: BTreeSet<String>,
+    /// Where nodes are that leave, and that the firewall lets in until they have left.
+    leaving: BTreeSet<IpAddr>,
 }
 
 impl<'a, 'w> Work<'a, 'w> {
@@ -183,7 +186,20 @@ impl<'a, 'w> Work<'a, 'w> {
         let mut outdated = by_files.clone();
         outdated.extend(built::stopped(case, to).filter(|node| observed.nodes.contains_key(node)));
         let digest = digest_of(&to.wish);
-        Ok(Self { case, to, seen, observed, shape, live, last, digest, outdated, by_files })
+        let leaving = Firewall::leaving(&live.wish, &to.wish);
+        Ok(Self {
+            case,
+            to,
+            seen,
+            observed,
+            shape,
+            live,
+            last,
+            digest,
+            outdated,
+            by_files,
+            leaving,
+        })
     }
 
     fn decide(&self, verdict: &mut Verdict) {
@@ -246,6 +262,7 @@ impl<'a, 'w> Work<'a, 'w> {
                 Ok(())
             })?;
         }
+        self.shut_out(verdict, &before);
         Ok(())
     }
 

@@ -8,11 +8,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use trueup_slurm::conf::Conf;
-use trueup_slurm::is_cut_off;
+use trueup_slurm::{Firewall, adopt, is_cut_off};
 
 use super::ClusterProvider;
 use super::copy::Copies;
-use crate::model::resource::{Cluster, SlurmCluster, SlurmPlace, SlurmSeen};
+use crate::model::resource::{Cluster, SlurmBuilt, SlurmCluster, SlurmPlace, SlurmSeen};
 use crate::model::{Kind, Name, Observation, Observed, Ownership, Resource, ResourceId};
 use crate::port::{AgentFault, Scope};
 
@@ -143,7 +143,9 @@ impl ClusterProvider {
         }
         if let Some(built) = &slurm.built {
             let files = Copies::of([&seen.slurm, &seen.gres, &seen.cgroup]);
-            (seen.machines, seen.unwell) = self.machines(&id.name, slurm, built, known, &files)?;
+            let rules = rules(slurm, built, &seen);
+            (seen.machines, seen.unwell) =
+                self.machines(&id.name, slurm, built, known, (&files, rules.as_ref()))?;
         }
         let observer = self.observer(id, place);
         let pass = observer.lock().unwrap_or_else(PoisonError::into_inner).pass();
@@ -175,6 +177,19 @@ fn answers_accounts(slurm: &SlurmCluster, seen: &SlurmSeen) -> bool {
     let in_force = Conf::parse(&seen.slurm)
         .is_ok_and(|conf| conf.parameter("AccountingStorageType") == Some(WITH_DATABASE));
     in_force && seen.machines.get(name).is_none_or(|machine| machine.database)
+}
+
+/// The firewall rules of each machine as they are to be now: nodes that leave are let in until the files in
+/// force are without them. Files that cannot be read say of nobody that it is there.
+fn rules(
+    slurm: &SlurmCluster,
+    built: &SlurmBuilt,
+    seen: &SlurmSeen,
+) -> Option<BTreeMap<String, String>> {
+    let firewall = built.firewall.as_ref()?;
+    let in_force = Conf::parse(&seen.slurm).ok().and_then(|conf| adopt(&conf, &seen.gres).ok());
+    let leaving = in_force.map(|it| Firewall::leaving(&it.cluster, &slurm.wish));
+    Some(firewall.rules(&slurm.wish, &leaving.unwrap_or_default()))
 }
 
 /// What the log knows.

@@ -152,14 +152,14 @@ type Looks = (BTreeMap<String, MachineSeen>, BTreeMap<String, String>);
 impl ClusterProvider {
     /// The machines of a cluster that are ours and answer, and how they are; and those that answer and cannot
     /// be looked at, with why. The key is this host's: without it nothing is known of any. `files`
-    /// are those of its controller.
+    /// are those of its controller, `rules` those of the firewall of each machine, if there are to be any.
     pub(super) fn machines(
         &self,
         cluster: &Name,
         slurm: &SlurmCluster,
         built: &SlurmBuilt,
         known: Known<'_>,
-        files: &Copies,
+        (files, rules): (&Copies, Option<&BTreeMap<String, String>>),
     ) -> Result<Looks, String> {
         let key = key::there(&self.setup.folder, cluster, built.key);
         let key = key.map_err(|error| format!("its munge key: {error}"))?;
@@ -167,11 +167,10 @@ impl ClusterProvider {
         let copies = slurm.copies();
         let backup = slurm.backup();
         let database = slurm.database().zip(Setup::of(slurm));
-        let rules = built.firewall.as_ref().map(|firewall| firewall.rules(&slurm.wish));
         let look = |name: &str, guest: &Guest| {
             let own = copies.contains_key(name);
             let data = database.as_ref().filter(|((machine, _), _)| *machine == name);
-            let rules = rules.as_ref().map(|rules| rules.get(name).map_or("", String::as_str));
+            let rules = rules.map(|rules| rules.get(name).map_or("", String::as_str));
             let asked = wanted.files().chain(firewall::FILES);
             let asked = asked.chain(own.then_some(copy::FILES).into_iter().flatten());
             let asked =

@@ -2,12 +2,13 @@
 //! on machines that read their own, and firewall rules. None of it stops a machine or ends a job.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use trueup_slurm::{Database, Shape, render};
+use trueup_slurm::{Database, Firewall, Shape, render};
 
 use super::super::super::{Action, Disruption, FieldChange};
 use super::super::{Draft, Verdict};
-use super::{Work, plain};
+use super::{Files, Work, plain};
 use crate::model::resource::{MachineSeen, SlurmCluster, StateFolder};
 use crate::model::{Name, Resource};
 
@@ -48,10 +49,15 @@ pub(super) fn copy(to: &SlurmCluster, machines: BTreeMap<String, Name>) -> Optio
     (!machines.is_empty()).then_some(Action::ClusterCopy { place, machines, controllers })
 }
 
-/// The step that puts the rules of these machines into force; none where there are no such machines.
-pub(super) fn firewall(to: &SlurmCluster, machines: BTreeMap<String, Name>) -> Option<Action> {
+/// The step that puts the rules of these machines into force, which let in who is `leaving`; none where
+/// there are no such machines.
+pub(super) fn firewall(
+    to: &SlurmCluster,
+    machines: BTreeMap<String, Name>,
+    leaving: &BTreeSet<IpAddr>,
+) -> Option<Action> {
     let built = to.built.as_ref()?;
-    let rules = built.firewall.as_ref().map(|firewall| firewall.rules(&to.wish));
+    let rules = built.firewall.as_ref().map(|firewall| firewall.rules(&to.wish, leaving));
     let rules = rules.unwrap_or_default();
     let own = |(name, _): &(String, String)| machines.contains_key(name);
     let rules = rules.into_iter().filter(own).collect();
@@ -94,9 +100,25 @@ impl Work<'_, '_> {
         let machines = self.lacking(&built.machines, |seen| !seen.firewall);
         let there = |name: &String| wanted || self.seen.machines.contains_key(name);
         let machines = machines.into_iter().filter(|(name, _)| there(name)).collect();
-        let Some(action) = firewall(self.to, machines) else { return };
+        let Some(action) = firewall(self.to, machines, &self.leaving) else { return };
         let what = if wanted { "firewall rules" } else { "no firewall rules" };
         self.live(verdict, action, what);
+    }
+
+    /// The rules of all machines that answer once nodes have left: what is in force then is `files`.
+    pub(super) fn shut_out(&self, verdict: &mut Verdict, files: &Files) {
+        let Some(built) = self.to.built.as_ref().filter(|built| built.firewall.is_some()) else {
+            return;
+        };
+        let still = Firewall::leaving(&files.wish, &self.to.wish);
+        let gone: Vec<String> = self.leaving.difference(&still).map(IpAddr::to_string).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let machines = self.lacking(&built.machines, |_| true);
+        if let Some(action) = firewall(self.to, machines, &still) {
+            self.live(verdict, action, &format!("firewall rules without {}", gone.join(", ")));
+        }
     }
 
     /// The database, where it is not there or does not run.

@@ -84,7 +84,7 @@ impl<'a, 'w> Create<'a, 'w> {
             shared: beside::shared(self.to),
         }));
         if self.built.firewall.is_some() {
-            let rules = beside::firewall(self.to, self.built.machines.clone());
+            let rules = beside::firewall(self.to, self.built.machines.clone(), &BTreeSet::new());
             rules.into_iter().for_each(|action| verdict.step(quiet(action)));
         }
         let database = beside::database(self.to, self.built.release);
@@ -287,7 +287,8 @@ impl Work<'_, '_> {
         if !machines.is_empty() {
             let place = self.to.place.clone();
             // One that was made anew has no rules either, and is no node before it has them.
-            let rules = built.firewall.as_ref().and(beside::firewall(self.to, machines.clone()));
+            let rules = beside::firewall(self.to, machines.clone(), &self.leaving);
+            let rules = built.firewall.as_ref().and(rules);
             let reason = self.because_of(machines.keys());
             let set = Action::ClusterPrepare { place, machines, key: built.key, shared: None };
             for action in [Some(set), rules].into_iter().flatten() {

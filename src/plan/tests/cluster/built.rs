@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::resource::{MachineSeen, SlurmBuilt, VirtualMachine};
+use crate::plan::Step;
 use crate::plan::fixture::{GIB, name, vm};
 
 /// A machine as it should be.
@@ -537,4 +538,72 @@ fn a_machine_that_is_made_anew_has_its_rules_before_it_is_a_node() {
     let own = plan.steps.iter().filter(|step| step.resource == id("cluster/hpc"));
     let verbs: Vec<&str> = own.map(|step| step.action.verb()).collect();
     assert_eq!(verbs.join(" "), "drain wait prepare firewall join check resume");
+}
+
+/// A cluster with firewall rules, whose files are those of `before`, and is to be as `wish`; and what its steps
+/// are, with the nodes that the controller's rules let in.
+fn within_rules(before: &wish::Cluster, wish: &wish::Cluster, seen: SlurmSeen) -> Vec<String> {
+    let mut machine = there(before, wish, seen);
+    machine.edit("cluster/hpc", |wish| walled(&mut wish.resource));
+    let own = |step: &Step| match &step.action {
+        Action::ClusterFirewall { rules, .. } => {
+            let mut nodes = vec!["10.7.0.21", "10.7.0.22"];
+            nodes.retain(|address| rules["ctl"].contains(address));
+            format!("firewall {}", nodes.join(" "))
+        }
+        Action::ClusterNode { node, .. } => format!("{} {node}", step.action.verb()),
+        action => action.verb().to_owned(),
+    };
+    let plan = machine.plan();
+    plan.steps.iter().filter(|step| step.resource == id("cluster/hpc")).map(own).collect()
+}
+
+/// [`whole`] with nodes at 10.7.0.21 and 10.7.0.22.
+fn whole_at() -> wish::Cluster {
+    let mut wish = whole();
+    for (node, address) in wish.pools[0].nodes.iter_mut().zip(["10.7.0.21", "10.7.0.22"]) {
+        node.address = Some(address.into());
+    }
+    wish
+}
+
+#[test]
+fn a_node_that_leaves_is_let_in_until_it_has_left() {
+    let mut wish = whole_at();
+    wish.pools[0].nodes.truncate(1);
+    // As it is before: nobody has other rules than it should have by now.
+    assert_eq!(
+        within_rules(&whole_at(), &wish, well(&whole_at())),
+        ["prove", "drain n2", "wait n2", "configure", "copy", "firewall 10.7.0.21"]
+    );
+    // Somebody was shut out too early, by hand or by a plan that was cut off.
+    let mut seen = well(&whole_at());
+    seen.machines.get_mut("ctl").unwrap().firewall = false;
+    let steps = within_rules(&whole_at(), &wish, seen);
+    assert_eq!(steps.first().unwrap(), "firewall 10.7.0.21 10.7.0.22", "{steps:?}");
+    assert_eq!(steps.last().unwrap(), "firewall 10.7.0.21", "{steps:?}");
+    // The files are without it already.
+    let mut seen = well(&wish);
+    seen.machines.values_mut().for_each(|seen| seen.firewall = false);
+    assert_eq!(within_rules(&wish, &wish, seen), ["firewall 10.7.0.21"]);
+}
+
+#[test]
+fn a_node_that_gets_another_address_is_let_in_at_the_one_it_has_until_it_is_empty() {
+    let mut wish = whole_at();
+    wish.pools[0].nodes[1].address = Some("10.7.0.23".into());
+    let mut seen = well(&whole_at());
+    // Its new address is let in nowhere yet.
+    seen.machines.values_mut().for_each(|seen| seen.firewall = false);
+    let steps = within_rules(&whole_at(), &wish, seen.clone());
+    assert_eq!(steps.first().unwrap(), "firewall 10.7.0.21 10.7.0.22", "{steps:?}");
+    assert_eq!(steps.last().unwrap(), "firewall 10.7.0.21", "{steps:?}");
+    let place = |wanted: &str| steps.iter().position(|step| step == wanted).unwrap();
+    assert!(place("wait n2") < place("resume n2"), "{steps:?}");
+
+    // Somebody has it: it stays where it is, and stays let in.
+    seen.machines.values_mut().for_each(|seen| seen.firewall = true);
+    drain(&mut seen, "n2", "mine, bob", 900);
+    let steps = within_rules(&whole_at(), &wish, seen);
+    assert!(!steps.iter().any(|step| step.starts_with("firewall")), "{steps:?}");
 }

@@ -52,7 +52,7 @@ fn machines(
     known: Known<'_>,
 ) -> (BTreeMap<String, MachineSeen>, BTreeMap<String, String>) {
     let (built, files) = (cluster.built.as_ref().unwrap(), Copies::of(["", "", ""]));
-    provider.machines(&name("hpc"), cluster, built, known, &files).unwrap()
+    provider.machines(&name("hpc"), cluster, built, known, (&files, None)).unwrap()
 }
 
 fn ids<const N: usize>(names: [&str; N]) -> BTreeSet<ResourceId> {

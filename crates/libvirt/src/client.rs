@@ -4,6 +4,7 @@
 //! them. Nothing connects before the first call or the first [`Client::events`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use virt::connect::Connect;
@@ -100,6 +101,14 @@ impl Scope {
     }
 }
 
+/// What XML is checked by. Each may be in a daemon of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Schema {
+    Domain,
+    Network,
+    Pool,
+}
+
 /// A client of one libvirt daemon.
 ///
 /// Every method is one call with one time limit, made on a thread of the client's own; the futures
@@ -180,6 +189,33 @@ impl Client {
                 "the client was closed before the call ended",
             ))),
         }
+    }
+
+    /// Makes a call that has libvirt check XML by a schema. The first ones go one after another.
+    ///
+    /// libxml2 makes its tables of types when a schema first asks for one, and under no lock
+    /// (`xmlRelaxNGInitTypes`, `xmlSchemaInitTypes`): of two that ask at once, one finds a table that
+    /// is not whole, and libvirt says of sound XML that it cannot parse the schema.
+    pub(crate) async fn checked<T: Send + 'static>(
+        &self,
+        schema: Schema,
+        call: &'static str,
+        arguments: &[&str],
+        act: impl FnOnce(&Connect) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        static USED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+        let used = &USED[schema as usize];
+        let turn = match used.load(Ordering::Acquire) {
+            true => None,
+            false => Some(TURN.lock().await),
+        };
+        let done = self.call(call, "", arguments, act).await;
+        if done.is_ok() {
+            used.store(true, Ordering::Release);
+        }
+        drop(turn);
+        done
     }
 
     pub(crate) fn limit(&self) -> Duration {

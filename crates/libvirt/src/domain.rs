@@ -9,7 +9,7 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt_sys as sys;
 
-use crate::client::{Client, Listing};
+use crate::client::{Client, Listing, Schema};
 use crate::error::{Code, Error};
 use crate::text;
 
@@ -308,7 +308,7 @@ impl Client {
     /// [`Code::InvalidXml`]; [`Code::Exists`] for a name taken by another UUID.
     pub async fn define_domain(&self, xml: &str) -> Result<String, Error> {
         let owned = xml.to_owned();
-        self.call("define_domain", "", &[xml], move |conn| {
+        self.checked(Schema::Domain, "define_domain", &[xml], move |conn| {
             let flags = sys::VIR_DOMAIN_DEFINE_VALIDATE;
             Ok(Domain::define_xml_flags(conn, &owned, flags)?.get_name()?)
         })
@@ -324,7 +324,7 @@ impl Client {
     /// [`Code::InvalidXml`]; [`Code::Exists`], [`Code::OperationFailed`] for a name that is taken.
     pub async fn create_domain(&self, xml: &str) -> Result<(), Error> {
         let owned = xml.to_owned();
-        self.call("create_domain", "", &[xml], move |conn| {
+        self.checked(Schema::Domain, "create_domain", &[xml], move |conn| {
             let flags = sys::VIR_DOMAIN_START_AUTODESTROY | sys::VIR_DOMAIN_START_VALIDATE;
             Ok(Domain::create_xml(conn, &owned, flags).map(drop)?)
         })

@@ -9,7 +9,7 @@ use virt::connect::Connect;
 use virt::network::Network;
 use virt_sys as sys;
 
-use crate::client::{Client, Listing, Scope};
+use crate::client::{Client, Listing, Schema, Scope};
 use crate::error::Error;
 use crate::text;
 
@@ -225,7 +225,7 @@ impl Client {
     /// [`crate::Code::InvalidXml`], or a conflict of name and UUID.
     pub async fn define_network(&self, xml: &str) -> Result<(), Error> {
         let owned = xml.to_owned();
-        self.call("define_network", "", &[xml], move |conn| {
+        self.checked(Schema::Network, "define_network", &[xml], move |conn| {
             define(conn, &owned, sys::VIR_NETWORK_DEFINE_VALIDATE)
         })
         .await

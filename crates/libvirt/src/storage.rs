@@ -7,7 +7,7 @@ use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 use virt_sys as sys;
 
-use crate::client::{Client, Listing};
+use crate::client::{Client, Listing, Schema};
 use crate::error::Error;
 use crate::text;
 
@@ -172,7 +172,7 @@ impl Client {
     /// [`crate::Code::InvalidXml`], or a conflict of name, UUID or place.
     pub async fn define_pool(&self, xml: &str) -> Result<(), Error> {
         let owned = xml.to_owned();
-        self.call("define_pool", "", &[xml], move |conn| {
+        self.checked(Schema::Pool, "define_pool", &[xml], move |conn| {
             StoragePool::define_xml(conn, &owned, sys::VIR_STORAGE_POOL_DEFINE_VALIDATE)?;
             Ok(())
         })

@@ -236,8 +236,8 @@ fn explain_choice(
     // Where several do, `type` says which is meant.
     let tag = format!("{here}/type");
     let other_type = |e: &ValidationError<'_>| e.instance_path().as_str() == tag;
-    let meant = fits.iter().find(|branch| !branch.iter().any(other_type));
-    if let (None, [_, _, ..], Some(value)) = (meant, &fits[..], error.instance().get("type")) {
+    let one = fits.iter().find(|branch| !branch.iter().any(other_type));
+    if let (None, [_, _, ..], Some(value)) = (one, &fits[..], error.instance().get("type")) {
         let wrong = fits.iter().flat_map(|branch| branch.iter().filter(|e| other_type(e)));
         let known: Vec<String> = wrong.flat_map(choices).collect();
         let (message, hint) = wrong_choice(&known, value, &quote(&tag, value));
@@ -264,7 +264,7 @@ fn explain_choice(
         });
         return;
     }
-    if let Some(branch) = meant.or(fits.first()) {
+    if let Some(branch) = one.or(fits.first()) {
         for inner in *branch {
             explain(inner, schema, found);
         }

@@ -162,12 +162,14 @@ spec:
   cloudInit:
     userData:
       write_files: [{ path: /x, permissions: 0644 }]
+      offsets: [-5.0, -0644, +5.0]
 ",
         expect![[r#"
             environments/lab/x.yaml:3:41 spec/yaml11-boolean: `no` is a boolean to some YAML readers and text to others (write `false` if you mean that, else quote it: "no")
             environments/lab/x.yaml:8:37 spec/yaml11-boolean: `on` is a boolean to some YAML readers and text to others (write `true` if you mean that, else quote it: "on")
             environments/lab/x.yaml:14:39 spec/yaml11-boolean: `off` is a boolean to some YAML readers and text to others (write `false` if you mean that, else quote it: "off")
             environments/lab/x.yaml:25:46 spec/ambiguous-number: `0644` is read as another number than it looks like (quote it: "0644")
+            environments/lab/x.yaml:26:23 spec/ambiguous-number: `-0644` is read as another number than it looks like (quote it: "-0644")
         "#]],
     );
 }

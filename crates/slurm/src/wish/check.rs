@@ -16,10 +16,10 @@ use crate::{conf, hostlist};
 const NAME_MAX: usize = 63;
 /// More processors than a machine has; a slip of the keyboard is found here.
 const CPUS_MAX: u32 = 4096;
-/// Names that are told of those that would have been right.
-const KNOWN_MAX: usize = 12;
 /// 64 TiB, likewise.
 const MEMORY_MIB_MAX: u64 = 64 << 20;
+/// Names that are told of those that would have been right.
+const KNOWN_MAX: usize = 12;
 /// slurmdbd's own default (slurmdbd.conf(5), `DbdPort`).
 pub(crate) const DBD_PORT: u16 = 6819;
 

@@ -344,10 +344,9 @@ fn wish(action: &Action, parts: &mut BTreeMap<String, Digest>) -> (Option<String
             parts.extend(machines.keys().map(|it| (format!("copy {it}"), digest_of(&()))));
             (None, None)
         }
-        Action::ClusterFirewall { machines, rules, .. } => {
-            let each =
-                machines.keys().map(|it| (format!("firewall {it}"), digest_of(&rules.get(it))));
-            parts.extend(each);
+        // Who is let in until it has left follows from what is in force at that time.
+        Action::ClusterFirewall { machines, wish, .. } => {
+            parts.extend(machines.keys().map(|it| (format!("firewall {it}"), *wish)));
             (None, None)
         }
         Action::ClusterProve { wish, .. } => (None, Some(*wish)),

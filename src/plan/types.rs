@@ -542,6 +542,8 @@ pub enum Action {
         machines: BTreeMap<String, Name>,
         /// The rules of each; none: it is to have none.
         rules: BTreeMap<String, String>,
+        /// Digest of the rules that all machines are to have in the end.
+        wish: Digest,
     },
     /// Tries the files that a cluster is to have in the end, before anything of it is touched.
     ClusterProve {

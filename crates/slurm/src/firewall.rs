@@ -6,7 +6,7 @@
 //! is started on accept every port from the cluster's machines that only root may not take, or the range
 //! that `SrunPortRange` says. Answers are let in always, and what was begun before the rules came goes on,
 //! because the machines of a cluster are all let in on such ports. Nodes that leave are let in until they
-//! have left ([`Firewall::leaving`]).
+//! have left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -66,28 +66,26 @@ impl Firewall {
     /// The table that all rules are in.
     pub const TABLE: &'static str = "trueup";
 
-    /// Where nodes of `before`, what is in force, are that `wish` does not have there any more. A job's end is
-    /// told by its node, and a node that nobody lets in is never empty.
+    /// The rules of each machine by its name: loaded twice they are the same as loaded once.
     ///
-    /// Addresses and no names: `before` is read from a file of a machine, and rules are made of this.
+    /// What is a node by the files `in_force` is let in, and lets in, as a node until they are without it:
+    /// a node tells of the end of its jobs, and one that nobody lets in is never empty. Those files are read
+    /// from a machine, so nothing but addresses is taken from them.
     #[must_use]
-    pub fn leaving(before: &Cluster, wish: &Cluster) -> BTreeSet<IpAddr> {
+    pub fn rules(&self, wish: &Cluster, in_force: &Cluster) -> BTreeMap<String, String> {
+        let nodes = || in_force.pools.iter().flat_map(|pool| &pool.nodes);
         let address = |host: &Host| host.address.as_deref()?.parse::<IpAddr>().ok();
-        let stay: BTreeSet<IpAddr> = wish.hosts().filter_map(address).collect();
-        let nodes = before.pools.iter().flat_map(|pool| &pool.nodes);
-        nodes.filter_map(address).filter(|address| !stay.contains(address)).collect()
-    }
-
-    /// The rules of each machine by its name: loaded twice they are the same as loaded once. Machines that
-    /// are `leaving` are let in as those of the cluster.
-    #[must_use]
-    pub fn rules(&self, wish: &Cluster, leaving: &BTreeSet<IpAddr>) -> BTreeMap<String, String> {
-        let leaving: Vec<String> = leaving.iter().map(IpAddr::to_string).collect();
+        let there: Vec<String> = nodes().filter_map(address).map(|it| it.to_string()).collect();
         let own = wish.hosts().filter_map(|host| host.address.as_deref());
-        let members: Vec<&str> = own.chain(leaving.iter().map(String::as_str)).collect();
+        let members: Vec<&str> = own.chain(there.iter().map(String::as_str)).collect();
         let login: Vec<&str> =
             wish.login.iter().filter_map(|host| host.address.as_deref()).collect();
-        let of = |name: &str| self.of(wish, &wish.roles(name), &members, &login);
+        let names: BTreeSet<&str> = nodes().map(|host| host.name.as_str()).collect();
+        let of = |name: &str| {
+            let mut roles = wish.roles(name);
+            roles.extend(names.contains(name).then_some(Role::Node));
+            self.of(wish, &roles, &members, &login)
+        };
         wish.hosts().map(|host| (host.name.clone(), of(&host.name))).collect()
     }
 
@@ -289,7 +287,7 @@ mod tests {
     #[test]
     fn each_machine_accepts_what_it_is_there_for() {
         let wish = cluster();
-        let rules = Firewall::default().rules(&wish, &BTreeSet::new());
+        let rules = Firewall::default().rules(&wish, &wish);
         let controller = &rules[&wish.controllers[0].name];
         assert!(controller.contains("tcp dport { 1024-65535 } accept"), "{controller}");
         let node = &rules[&wish.pools[0].nodes[0].name];
@@ -308,7 +306,7 @@ mod tests {
     fn a_range_for_srun_closes_the_other_ports_of_who_runs_no_job() {
         let mut wish = cluster();
         wish.parameters.insert("SrunPortRange".into(), "61000-62000".into());
-        let rules = Firewall::default().rules(&wish, &BTreeSet::new());
+        let rules = Firewall::default().rules(&wish, &wish);
         let controller = &rules[&wish.controllers[0].name];
         // It has the database as well.
         assert!(
@@ -329,7 +327,7 @@ mod tests {
             from: vec!["192.0.2.0/24".into(), "2001:db8::/32".into()],
         };
         let firewall = Firewall { ssh: Some(vec!["192.0.2.7".into()]), open: vec![open] };
-        let rules = firewall.rules(&wish, &BTreeSet::new());
+        let rules = firewall.rules(&wish, &wish);
         let node = &rules[&wish.pools[0].nodes[0].name];
         for said in [
             "ip saddr { 192.0.2.0/24 } tcp dport { 9000-9200 } accept",
@@ -344,30 +342,30 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_let_in_as_before_and_nobody_by_a_word_of_a_file() {
-        let before = cluster();
-        let none = BTreeSet::new();
-        assert_eq!(Firewall::leaving(&before, &before), none);
-        let mut wish = before.clone();
+    fn a_node_is_one_until_the_files_are_without_it_and_nobody_is_let_in_by_a_word_of_them() {
+        let in_force = cluster();
+        let own = in_force.controllers[0].name.as_str();
+        let rules = |wish: &Cluster, in_force: &Cluster| Firewall::default().rules(wish, in_force);
+        // Only a node less: what there was stays as it is until then.
+        let mut wish = in_force.clone();
         let gone = wish.pools[0].nodes.remove(0);
-        let moved = wish.pools[0].nodes[0].address.replace("10.9.0.77".into());
-        let leaving = Firewall::leaving(&before, &wish);
-        let expected = [gone.address, moved].map(|it| it.unwrap().parse().unwrap());
-        assert_eq!(leaving, expected.into());
-        let (wide, own) = (Firewall::default().rules(&wish, &leaving), &wish.controllers[0].name);
-        for address in leaving {
-            assert!(wide[own].contains(&format!("{address}, ")), "{}", wide[own]);
-        }
-        // Only a node less: what is in force stays as it is until then.
-        let mut less = before.clone();
-        less.pools[0].nodes.remove(0);
-        let wide = Firewall::default().rules(&less, &Firewall::leaving(&before, &less));
-        assert_eq!(wide[own], Firewall::default().rules(&before, &none)[own]);
+        assert_eq!(rules(&wish, &in_force)[own], rules(&in_force, &in_force)[own]);
+        assert!(!rules(&wish, &wish)[own].contains(gone.address.as_deref().unwrap()));
+        // At another address: let in at both.
+        let moved = wish.pools[0].nodes[0].address.replace("10.9.0.77".into()).unwrap();
+        let both = &rules(&wish, &in_force)[own];
+        assert!(both.contains("10.9.0.77") && both.contains(&moved), "{both}");
+        // One that becomes a login machine.
+        wish.parameters.insert("SrunPortRange".into(), "61000-62000".into());
+        wish.login.push(gone.clone());
+        let node = "udp dport { 1024-65535 } accept";
+        assert!(rules(&wish, &in_force)[&gone.name].contains(node));
+        assert!(!rules(&wish, &wish)[&gone.name].contains(node));
 
-        let mut odd = before.clone();
+        let mut odd = in_force.clone();
         odd.pools[0].nodes[0].address = Some("10.0.0.1 } accept; ip saddr { 10.0.0.2".into());
         odd.pools[0].nodes[1].address = Some("0.0.0.0/0".into());
-        assert_eq!(Firewall::leaving(&odd, &before), none);
+        assert_eq!(rules(&in_force, &odd), rules(&in_force, &in_force));
     }
 
     #[test]

@@ -115,8 +115,7 @@ pub struct MachineSeen {
     pub copied: bool,
     /// Whether the accounting database is set up as it is wished, and runs; of its machine.
     pub database: bool,
-    /// Whether its firewall is as wished, which may be that it has none; while nodes leave, and are let in
-    /// until they have left, as wished for so long.
+    /// Whether its firewall is as it is to be by the files in force, which may be that it has none.
     pub firewall: bool,
 }
 

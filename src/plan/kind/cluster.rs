@@ -14,7 +14,6 @@ pub(in super::super) use built::{keeps, weave};
 pub(in super::super) use kubernetes::leave;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -22,7 +21,7 @@ use trueup_slurm::conf::{self, Conf};
 use trueup_slurm::observe::Observed;
 use trueup_slurm::plan::config::{self, Change, ConfigPlan, Loss};
 use trueup_slurm::plan::{self as slurm, accounts, roll::Token};
-use trueup_slurm::{Firewall, Shape, adopt, render, wish};
+use trueup_slurm::{Shape, adopt, render, wish};
 
 use super::super::{Action, Disruption, FieldChange, Reason, SkipReason};
 use super::{Case, Draft, Verdict};
@@ -158,8 +157,6 @@ struct Work<'a, 'w> {
     outdated: BTreeSet<String>,
     /// Those of them that the files say otherwise; the machines of the others are started anew.
     by_files: BTreeSet<String>,
-    /// Where nodes are that leave, and that the firewall lets in until they have left.
-    leaving: BTreeSet<IpAddr>,
 }
 
 impl<'a, 'w> Work<'a, 'w> {
@@ -186,20 +183,7 @@ impl<'a, 'w> Work<'a, 'w> {
         let mut outdated = by_files.clone();
         outdated.extend(built::stopped(case, to).filter(|node| observed.nodes.contains_key(node)));
         let digest = digest_of(&to.wish);
-        let leaving = Firewall::leaving(&live.wish, &to.wish);
-        Ok(Self {
-            case,
-            to,
-            seen,
-            observed,
-            shape,
-            live,
-            last,
-            digest,
-            outdated,
-            by_files,
-            leaving,
-        })
+        Ok(Self { case, to, seen, observed, shape, live, last, digest, outdated, by_files })
     }
 
     fn decide(&self, verdict: &mut Verdict) {
@@ -248,6 +232,7 @@ impl<'a, 'w> Work<'a, 'w> {
             }
             None => self.drift(verdict),
         }
+        self.prepare_rest(verdict);
         self.join(verdict, &waves);
         for wave in &waves {
             self.wave(verdict, wave, |verdict, nodes| {

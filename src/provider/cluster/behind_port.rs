@@ -71,7 +71,7 @@ impl Provider for ClusterProvider {
                 Action::ClusterCopy { place, machines, controllers } => {
                     job(place).copy(machines.clone(), controllers.clone()).await
                 }
-                Action::ClusterFirewall { place, machines, rules } => {
+                Action::ClusterFirewall { place, machines, rules, wish: _ } => {
                     job(place).firewall(machines.clone(), rules.clone()).await
                 }
                 Action::ClusterProve { place, files, wish: _ } => {

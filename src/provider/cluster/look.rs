@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use trueup_slurm::conf::Conf;
-use trueup_slurm::{Firewall, adopt, is_cut_off};
+use trueup_slurm::{adopt, is_cut_off};
 
 use super::ClusterProvider;
 use super::copy::Copies;
@@ -179,8 +179,8 @@ fn answers_accounts(slurm: &SlurmCluster, seen: &SlurmSeen) -> bool {
     in_force && seen.machines.get(name).is_none_or(|machine| machine.database)
 }
 
-/// The firewall rules of each machine as they are to be now: nodes that leave are let in until the files in
-/// force are without them. Files that cannot be read say of nobody that it is there.
+/// The firewall rules of each machine as they are to be by the files in force. Where those cannot be read,
+/// nothing is planned by what is found here.
 fn rules(
     slurm: &SlurmCluster,
     built: &SlurmBuilt,
@@ -188,8 +188,8 @@ fn rules(
 ) -> Option<BTreeMap<String, String>> {
     let firewall = built.firewall.as_ref()?;
     let in_force = Conf::parse(&seen.slurm).ok().and_then(|conf| adopt(&conf, &seen.gres).ok());
-    let leaving = in_force.map(|it| Firewall::leaving(&it.cluster, &slurm.wish));
-    Some(firewall.rules(&slurm.wish, &leaving.unwrap_or_default()))
+    let in_force = in_force.map(|it| it.cluster);
+    Some(firewall.rules(&slurm.wish, in_force.as_ref().unwrap_or(&slurm.wish)))
 }
 
 /// What the log knows.

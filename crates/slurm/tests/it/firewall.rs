@@ -1,6 +1,5 @@
 //! Rules in a kernel: who gets through to which port of a machine, and who does not.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
@@ -192,16 +191,16 @@ fn only_who_is_to_gets_through_to_a_port() {
         if own == "n1" {
             ok(within(&wire.other, &["ip", "address", "add", "10.9.0.20/24", "dev", "e0"]));
         }
-        wire.load(&closed.rules(&wish, &BTreeSet::new())[own]);
+        wire.load(&closed.rules(&wish, &wish)[own]);
         assert_eq!(wire.open_to(neighbour), member, "{own}, from the cluster");
         if own != "head" {
             assert_eq!(wire.open_to(LOGIN), login, "{own}, from the login machine");
         }
         assert_eq!(wire.open_to(STRANGER), stranger, "{own}, from outside");
-        wire.load(&opened.rules(&wish, &BTreeSet::new())[own]);
+        wire.load(&opened.rules(&wish, &wish)[own]);
         let once = wire.listed();
         assert_eq!(wire.open_to(STRANGER), more, "{own}, from outside, as asked");
-        wire.load(&opened.rules(&wish, &BTreeSet::new())[own]);
+        wire.load(&opened.rules(&wish, &wish)[own]);
         assert_eq!(wire.listed(), once, "loaded twice is loaded once");
     }
 }
@@ -234,7 +233,7 @@ fn what_was_begun_before_the_rules_goes_on() {
     let (mut client, mut out) = start(&wire.other, &[script, OWN, MEMBER]);
     let mut wish = cluster("head");
     wish.parameters.clear();
-    wire.load(&Firewall::default().rules(&wish, &BTreeSet::new())["head"]);
+    wire.load(&Firewall::default().rules(&wish, &wish)["head"]);
     client.stdin.take().unwrap().write_all(b"\n").unwrap();
     let mut line = String::new();
     out.read_line(&mut line).unwrap();

@@ -2,15 +2,14 @@
 //! on machines that read their own, and firewall rules. None of it stops a machine or ends a job.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
-use trueup_slurm::{Database, Firewall, Shape, render};
+use trueup_slurm::{Database, Shape, render, wish};
 
 use super::super::super::{Action, Disruption, FieldChange};
 use super::super::{Draft, Verdict};
 use super::{Files, Work, plain};
 use crate::model::resource::{MachineSeen, SlurmCluster, StateFolder};
-use crate::model::{Name, Resource};
+use crate::model::{Name, Resource, digest_of};
 
 /// Where the state of all jobs is (slurm.conf(5)).
 const STATE: &str = "StateSaveLocation";
@@ -49,20 +48,23 @@ pub(super) fn copy(to: &SlurmCluster, machines: BTreeMap<String, Name>) -> Optio
     (!machines.is_empty()).then_some(Action::ClusterCopy { place, machines, controllers })
 }
 
-/// The step that puts the rules of these machines into force, which let in who is `leaving`; none where
-/// there are no such machines.
+/// The step that puts the rules of these machines into force, as they are to be where the files `in_force`
+/// are; none where there are no such machines.
 pub(super) fn firewall(
     to: &SlurmCluster,
     machines: BTreeMap<String, Name>,
-    leaving: &BTreeSet<IpAddr>,
+    in_force: &wish::Cluster,
 ) -> Option<Action> {
     let built = to.built.as_ref()?;
-    let rules = built.firewall.as_ref().map(|firewall| firewall.rules(&to.wish, leaving));
-    let rules = rules.unwrap_or_default();
+    let rules = |in_force| {
+        let rules = built.firewall.as_ref().map(|firewall| firewall.rules(&to.wish, in_force));
+        rules.unwrap_or_default()
+    };
+    let wish = digest_of(&rules(&to.wish));
     let own = |(name, _): &(String, String)| machines.contains_key(name);
-    let rules = rules.into_iter().filter(own).collect();
+    let rules = rules(in_force).into_iter().filter(own).collect();
     let place = to.place.clone();
-    (!machines.is_empty()).then_some(Action::ClusterFirewall { place, machines, rules })
+    (!machines.is_empty()).then_some(Action::ClusterFirewall { place, machines, rules, wish })
 }
 
 fn changes<'a>(names: impl Iterator<Item = &'a String>, what: &str) -> Vec<FieldChange> {
@@ -100,25 +102,26 @@ impl Work<'_, '_> {
         let machines = self.lacking(&built.machines, |seen| !seen.firewall);
         let there = |name: &String| wanted || self.seen.machines.contains_key(name);
         let machines = machines.into_iter().filter(|(name, _)| there(name)).collect();
-        let Some(action) = firewall(self.to, machines, &self.leaving) else { return };
-        let what = if wanted { "firewall rules" } else { "no firewall rules" };
-        self.live(verdict, action, what);
+        if let Some(action) = firewall(self.to, machines, &self.live.wish) {
+            self.rules(verdict, action);
+        }
     }
 
-    /// The rules of all machines that answer once nodes have left: what is in force then is `files`.
+    /// The rules of all machines that answer, where they are others once `files` are in force: nodes have left.
     pub(super) fn shut_out(&self, verdict: &mut Verdict, files: &Files) {
-        let Some(built) = self.to.built.as_ref().filter(|built| built.firewall.is_some()) else {
-            return;
-        };
-        let still = Firewall::leaving(&files.wish, &self.to.wish);
-        let gone: Vec<String> = self.leaving.difference(&still).map(IpAddr::to_string).collect();
-        if gone.is_empty() {
-            return;
+        let Some(built) = &self.to.built else { return };
+        let of = |in_force| firewall(self.to, self.lacking(&built.machines, |_| true), in_force);
+        let last = of(&files.wish);
+        if let Some(action) = last.filter(|last| of(&self.live.wish).as_ref() != Some(last)) {
+            self.rules(verdict, action);
         }
-        let machines = self.lacking(&built.machines, |_| true);
-        if let Some(action) = firewall(self.to, machines, &still) {
-            self.live(verdict, action, &format!("firewall rules without {}", gone.join(", ")));
-        }
+    }
+
+    /// What becomes of rules on the way is the same change.
+    fn rules(&self, verdict: &mut Verdict, action: Action) {
+        let built = self.to.built.as_ref();
+        let wanted = built.is_some_and(|built| built.firewall.is_some());
+        self.live(verdict, action, if wanted { "firewall rules" } else { "no firewall rules" });
     }
 
     /// The database, where it is not there or does not run.

@@ -84,7 +84,7 @@ impl<'a, 'w> Create<'a, 'w> {
             shared: beside::shared(self.to),
         }));
         if self.built.firewall.is_some() {
-            let rules = beside::firewall(self.to, self.built.machines.clone(), &BTreeSet::new());
+            let rules = beside::firewall(self.to, self.built.machines.clone(), &self.to.wish);
             rules.into_iter().for_each(|action| verdict.step(quiet(action)));
         }
         let database = beside::database(self.to, self.built.release);
@@ -155,7 +155,31 @@ impl Work<'_, '_> {
     /// The key and the services of machines that do not have them: of new ones, and of those that are
     /// otherwise than they should be. One that does not answer, or is not well, is as nobody knows.
     pub(super) fn prepare(&self, verdict: &mut Verdict) {
-        let Some(built) = &self.to.built else { return };
+        let mut machines = self.unprepared();
+        if self.key_waits() {
+            machines.retain(|name, _| !self.seen.machines.contains_key(name));
+        }
+        self.prepare_these(verdict, machines);
+    }
+
+    /// Machines that did not get their key then, because nodes had to leave with the one before.
+    pub(super) fn prepare_rest(&self, verdict: &mut Verdict) {
+        if self.key_waits() {
+            let mut machines = self.unprepared();
+            machines.retain(|name, _| self.seen.machines.contains_key(name));
+            self.prepare_these(verdict, machines);
+        }
+    }
+
+    /// Whether all machines get another key while nodes leave, which do not get it any more: with another one
+    /// than the controller they could not tell of the end of their jobs.
+    fn key_waits(&self) -> bool {
+        let mut seen = self.seen.machines.values();
+        !self.going().is_empty() && seen.all(|seen| !seen.prepared)
+    }
+
+    fn unprepared(&self) -> BTreeMap<String, Name> {
+        let Some(built) = &self.to.built else { return BTreeMap::new() };
         let new = self.new_nodes();
         let mut machines = self.lacking(&built.machines, |seen| !seen.prepared);
         // A machine that was there before it was a node may not answer now.
@@ -165,9 +189,11 @@ impl Work<'_, '_> {
                 && !self.is_unwell(name)
         });
         machines.extend(nodes.map(|(name, domain)| (name.clone(), domain.clone())));
-        if machines.is_empty() {
-            return;
-        }
+        machines
+    }
+
+    fn prepare_these(&self, verdict: &mut Verdict, machines: BTreeMap<String, Name>) {
+        let Some(built) = self.to.built.as_ref().filter(|_| !machines.is_empty()) else { return };
         let what = format!("key {} and services", built.key);
         let changes =
             machines.keys().map(|name| plain(&format!("machines/{name}"), &what)).collect();
@@ -287,7 +313,7 @@ impl Work<'_, '_> {
         if !machines.is_empty() {
             let place = self.to.place.clone();
             // One that was made anew has no rules either, and is no node before it has them.
-            let rules = beside::firewall(self.to, machines.clone(), &self.leaving);
+            let rules = beside::firewall(self.to, machines.clone(), &self.live.wish);
             let rules = built.firewall.as_ref().and(rules);
             let reason = self.because_of(machines.keys());
             let set = Action::ClusterPrepare { place, machines, key: built.key, shared: None };

@@ -540,11 +540,15 @@ fn a_machine_that_is_made_anew_has_its_rules_before_it_is_a_node() {
     assert_eq!(verbs.join(" "), "drain wait prepare firewall join check resume");
 }
 
-/// A cluster with firewall rules, whose files are those of `before`, and is to be as `wish`; and what its steps
-/// are, with the nodes that the controller's rules let in.
-fn within_rules(before: &wish::Cluster, wish: &wish::Cluster, seen: SlurmSeen) -> Vec<String> {
+/// A cluster with firewall rules, whose files are those of `before`, and is to be as `wish`.
+fn within_rules(before: &wish::Cluster, wish: &wish::Cluster, seen: SlurmSeen) -> Machine {
     let mut machine = there(before, wish, seen);
     machine.edit("cluster/hpc", |wish| walled(&mut wish.resource));
+    machine
+}
+
+/// The steps of a cluster, with the nodes that its controller's rules let in.
+fn rules_and_nodes(machine: &Machine) -> Vec<String> {
     let own = |step: &Step| match &step.action {
         Action::ClusterFirewall { rules, .. } => {
             let mut nodes = vec!["10.7.0.21", "10.7.0.22"];
@@ -556,6 +560,12 @@ fn within_rules(before: &wish::Cluster, wish: &wish::Cluster, seen: SlurmSeen) -
     };
     let plan = machine.plan();
     plan.steps.iter().filter(|step| step.resource == id("cluster/hpc")).map(own).collect()
+}
+
+/// Whether what is planned now is what is left of what was planned before.
+fn is_the_rest(before: &Machine, now: &Machine) {
+    let kept = Promise::of(&before.plan()).kept_by(&now.plan());
+    assert!(matches!(kept, Kept::Smaller { .. }), "{kept:?}");
 }
 
 /// [`whole`] with nodes at 10.7.0.21 and 10.7.0.22.
@@ -572,38 +582,78 @@ fn a_node_that_leaves_is_let_in_until_it_has_left() {
     let mut wish = whole_at();
     wish.pools[0].nodes.truncate(1);
     // As it is before: nobody has other rules than it should have by now.
+    let whole = within_rules(&whole_at(), &wish, well(&whole_at()));
     assert_eq!(
-        within_rules(&whole_at(), &wish, well(&whole_at())),
+        rules_and_nodes(&whole),
         ["prove", "drain n2", "wait n2", "configure", "copy", "firewall 10.7.0.21"]
     );
-    // Somebody was shut out too early, by hand or by a plan that was cut off.
+    // Somebody was shut out too early, by hand.
     let mut seen = well(&whole_at());
     seen.machines.get_mut("ctl").unwrap().firewall = false;
-    let steps = within_rules(&whole_at(), &wish, seen);
+    let shut = within_rules(&whole_at(), &wish, seen);
+    let steps = rules_and_nodes(&shut);
     assert_eq!(steps.first().unwrap(), "firewall 10.7.0.21 10.7.0.22", "{steps:?}");
     assert_eq!(steps.last().unwrap(), "firewall 10.7.0.21", "{steps:?}");
-    // The files are without it already.
+    // The files are without it already: that is the rest.
     let mut seen = well(&wish);
     seen.machines.values_mut().for_each(|seen| seen.firewall = false);
-    assert_eq!(within_rules(&wish, &wish, seen), ["firewall 10.7.0.21"]);
+    let rest = within_rules(&wish, &wish, seen);
+    assert_eq!(rules_and_nodes(&rest), ["firewall 10.7.0.21"]);
+    is_the_rest(&whole, &rest);
+    is_the_rest(&shut, &whole);
 }
 
 #[test]
 fn a_node_that_gets_another_address_is_let_in_at_the_one_it_has_until_it_is_empty() {
     let mut wish = whole_at();
-    wish.pools[0].nodes[1].address = Some("10.7.0.23".into());
+    wish.pools[0].nodes[0].address = Some("10.7.0.31".into());
+    wish.pools[0].nodes[1].address = Some("10.7.0.32".into());
     let mut seen = well(&whole_at());
-    // Its new address is let in nowhere yet.
+    // Their new addresses are let in nowhere yet.
     seen.machines.values_mut().for_each(|seen| seen.firewall = false);
-    let steps = within_rules(&whole_at(), &wish, seen.clone());
+    let whole = within_rules(&whole_at(), &wish, seen.clone());
+    let steps = rules_and_nodes(&whole);
     assert_eq!(steps.first().unwrap(), "firewall 10.7.0.21 10.7.0.22", "{steps:?}");
-    assert_eq!(steps.last().unwrap(), "firewall 10.7.0.21", "{steps:?}");
+    assert_eq!(steps.last().unwrap(), "firewall ", "{steps:?}");
     let place = |wanted: &str| steps.iter().position(|step| step == wanted).unwrap();
     assert!(place("wait n2") < place("resume n2"), "{steps:?}");
 
-    // Somebody has it: it stays where it is, and stays let in.
+    // It was cut off between the two.
+    let mut half = whole_at();
+    half.pools[0].nodes[0].address = Some("10.7.0.31".into());
+    let mut seen_half = well(&half);
+    seen_half.machines.values_mut().for_each(|seen| seen.firewall = false);
+    let rest = within_rules(&half, &wish, seen_half);
+    let steps = rules_and_nodes(&rest);
+    assert_eq!(steps.first().unwrap(), "firewall 10.7.0.22", "{steps:?}");
+    assert_eq!(steps.last().unwrap(), "firewall ", "{steps:?}");
+    is_the_rest(&whole, &rest);
+
+    // Somebody has one: it stays where it is, and stays let in.
     seen.machines.values_mut().for_each(|seen| seen.firewall = true);
     drain(&mut seen, "n2", "mine, bob", 900);
-    let steps = within_rules(&whole_at(), &wish, seen);
+    wish.pools[0].nodes[0].address = Some("10.7.0.21".into());
+    let steps = rules_and_nodes(&within_rules(&whole_at(), &wish, seen));
     assert!(!steps.iter().any(|step| step.starts_with("firewall")), "{steps:?}");
+}
+
+#[test]
+fn another_key_comes_once_nodes_have_left_that_do_not_get_it() {
+    let mut wish = small();
+    wish.pools[0].nodes.truncate(1);
+    let mut seen = well(&small());
+    seen.machines.values_mut().for_each(|seen| seen.prepared = false);
+    let whole = there(&small(), &wish, seen);
+    assert_eq!(rules_and_nodes(&whole), ["prove", "drain n2", "wait n2", "configure", "prepare"]);
+    // It has left.
+    let mut seen = well(&wish);
+    seen.machines.values_mut().for_each(|seen| seen.prepared = false);
+    let rest = there(&wish, &wish, seen);
+    assert_eq!(rules_and_nodes(&rest), ["prepare"]);
+    is_the_rest(&whole, &rest);
+    // One that lacks it alone is mended before anything is asked of it.
+    let mut seen = well(&small());
+    seen.machines.get_mut("ctl").unwrap().prepared = false;
+    let steps = rules_and_nodes(&there(&small(), &wish, seen));
+    assert_eq!(steps.first().unwrap(), "prepare", "{steps:?}");
 }

@@ -73,6 +73,13 @@ pub fn pods_of(all: Subnet, nodes: &BTreeMap<String, Arc<Value>>) -> BTreeMap<&s
     nodes.iter().filter_map(|(name, node)| Some((name.as_str(), read(node)?))).collect()
 }
 
+/// Where a node says that it is (`InternalIP` among `status.addresses`).
+pub fn address_of(node: &Value) -> Option<Ipv4Addr> {
+    let all = node.pointer("/status/addresses").and_then(Value::as_array);
+    let own = all.into_iter().flatten().find(|it| it["type"] == "InternalIP")?;
+    own["address"].as_str()?.parse().ok()
+}
+
 /// What is written on one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodNetwork {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use trueup_kubernetes::cert::Certificate;
+use trueup_kubernetes::kubeadm::MACHINE;
 use trueup_kubernetes::namespace;
 use trueup_kubernetes::podnet::{self, PodNetwork, Subnet};
 use trueup_kubernetes::release::EngineError;
@@ -296,7 +297,8 @@ fn ours(scope: &Scope, cluster: &KubernetesCluster) -> BTreeSet<Name> {
     guests.filter(|name| scope.known.contains(&of(name))).collect()
 }
 
-/// The network of pods on each machine, as far as the cluster has given out addresses.
+/// The network of pods on each machine, as far as the cluster has given out addresses. A node that goes has
+/// pods until it is emptied, and there are ways to them until it is none.
 pub(super) fn networks(
     built: &KubernetesBuilt,
     nodes: &BTreeMap<String, Arc<Value>>,
@@ -305,7 +307,13 @@ pub(super) fn networks(
         return BTreeMap::new();
     };
     let pods = podnet::pods_of(all, nodes);
-    let addresses = built.machines.iter().map(|(node, it)| (node.clone(), it.address)).collect();
+    let stay = built.machines.iter().map(|(node, it)| (node.clone(), it.address));
+    let goes = |(name, node): (&String, &Arc<Value>)| {
+        let made = node.pointer("/metadata/labels").is_some_and(|all| all.get(MACHINE).is_some());
+        let goes = made && !built.machines.contains_key(name);
+        Some((name.clone(), podnet::address_of(node).filter(|_| goes)?))
+    };
+    let addresses = stay.chain(nodes.iter().filter_map(goes)).collect();
     let of = |node: &String| podnet::network(node, all, &pods, &addresses);
     built.machines.keys().filter_map(|node| Some((node.clone(), of(node)?))).collect()
 }

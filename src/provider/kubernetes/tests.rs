@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use trueup_fake_kube::{Certificate, FakeKube};
 use trueup_kubernetes::kubeadm::MACHINE;
 use trueup_kubernetes::node::CordonMark;
@@ -269,6 +269,16 @@ async fn pods_are_connected_and_a_node_goes_only_by_our_mark() {
     };
     kube.world().put(&node("ctl", "10.244.0.0/24"));
     kube.world().put(&node("n1", "10.244.1.0/24"));
+    let at = |mut node: Value, address: &str| {
+        node["status"] = json!({"addresses": [{"type": "Hostname", "address": "n"},
+            {"type": "InternalIP", "address": address}]});
+        node
+    };
+    // One that goes, and one that somebody joined by hand.
+    kube.world().put(&at(node("n9", "10.244.9.0/24"), "10.9.0.19"));
+    let mut foreign = at(node("foreign", "10.244.8.0/24"), "10.9.0.18");
+    foreign["metadata"]["labels"] = json!({});
+    kube.world().put(&foreign);
     let job = host.job().await;
     let nodes = std::collections::BTreeSet::from(["n1".to_owned()]);
     host.fake.says("networkctl", ended(0, "", ""));
@@ -284,6 +294,8 @@ async fn pods_are_connected_and_a_node_goes_only_by_our_mark() {
     let file = |path| String::from_utf8(host.fake.file(path).unwrap()).unwrap();
     let routes = file("/etc/systemd/system/trueup-pods.service");
     assert!(routes.contains("ip route replace 10.244.0.0/24 via 10.9.0.10"), "{routes}");
+    assert!(routes.contains("ip route replace 10.244.9.0/24 via 10.9.0.19"), "{routes}");
+    assert!(!routes.contains("10.244.8.0"), "{routes}");
     assert!(file("/etc/cni/net.d/10-trueup.conflist").contains("10.244.1.0/24"));
     let mark = CordonMark::of_pool("cloud", "-going");
     let fault = job.remove("n1", &mark).await.unwrap_err().to_string();

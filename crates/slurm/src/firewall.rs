@@ -70,7 +70,7 @@ impl Firewall {
     ///
     /// What is a node by the files `in_force` is let in, and lets in, as a node until they are without it:
     /// a node tells of the end of its jobs, and one that nobody lets in is never empty. Those files are read
-    /// from a machine, so nothing but addresses is taken from them.
+    /// from a machine, so nothing is taken from them but addresses, and which of the machines are nodes.
     #[must_use]
     pub fn rules(&self, wish: &Cluster, in_force: &Cluster) -> BTreeMap<String, String> {
         let nodes = || in_force.pools.iter().flat_map(|pool| &pool.nodes);
